@@ -1,0 +1,175 @@
+"""The side of a benchmark that measures: interleaved rounds over long-lived processes.
+
+Another program on the machine slows every implementation of a round alike, so ratios are taken within a round and
+their median is what counts; milliseconds belong to the machine and the hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workload import Workload, disagreement
+
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class BenchmarkError(RuntimeError):
+    """A benchmark that cannot be trusted: a process failed, or two implementations disagree."""
+
+
+class Worker:
+    """A process that holds one implementation (see `benchmarks.worker`)."""
+
+    def __init__(self, workload: Workload, name: str, environment: Mapping[str, str]) -> None:
+        self.name = f"{workload.name}: {name}"
+        command = [sys.executable, "-m", "benchmarks.worker", workload.module, workload.name, name]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment)
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            BenchmarkError: the implementation raised, or the process died.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line else {"error": f"the process ended with status {self.process.wait()}"}
+        if "error" in answer:
+            raise BenchmarkError(f"{self.name}: {do} failed: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return this process's environment with every thread pool set to `threads`."""
+    return {**os.environ, **dict.fromkeys(POOLS, str(threads))}
+
+
+def measure(
+    workload: Workload, *, rounds: int, threads: int, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Check, then time every installed implementation of a workload; return the record that `results/` keeps.
+
+    Raises:
+        BenchmarkError: an implementation failed, ours is missing, or one disagrees with ours.
+    """
+    missing = {one.name: one.missing() for one in workload.implementations if one.missing()}
+    ours = workload.implementations[0].name
+    if ours in missing:
+        raise BenchmarkError(f"{workload.name}: {ours} needs {', '.join(missing[ours])}")
+    names = [one.name for one in workload.implementations if one.name not in missing]
+    with ExitStack() as stack:
+        workers = {name: Worker(workload, name, environment(threads)) for name in names}
+        for worker in workers.values():
+            stack.callback(worker.close)
+        memory = {}
+        for name, worker in workers.items():  # one at a time: memory and compilation are each its own
+            progress(f"{workload.name}: {name}: first steps")
+            worker.ask("setup")
+            memory[name] = worker.ask("memory", count=max(3, workload.steps))
+        progress(f"{workload.name}: comparing results")
+        check(workload, workers)
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(rounds):
+            progress(f"{workload.name}: round {turn + 1} of {rounds}")
+            shift = turn % len(names)  # nobody always runs first
+            for name in names[shift:] + names[:shift]:
+                seconds = workers[name].ask("steps", count=workload.steps)["seconds"]
+                times[name].append(seconds / workload.steps / workload.operations)
+        about = {name: worker.ask("about") for name, worker in workers.items()}
+    return record(workload, threads, times, memory, about, missing)
+
+
+def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
+    """Compare the results of every implementation with ours.
+
+    Raises:
+        BenchmarkError: one of them differs by more than the workload's tolerance.
+    """
+    ours = workload.implementations[0].name
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for name, worker in workers.items():
+            path = Path(folder) / f"{len(found)}.npz"
+            worker.ask("results", path=str(path))
+            found[name] = dict(np.load(path))
+        for name in workers:
+            if name != ours and (difference := disagreement(found[ours], found[name], workload.tolerance)):
+                raise BenchmarkError(f"{workload.name}: {ours} and {name} disagree: {difference}")
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the quartiles around it."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"median": float(middle), "lower": float(low), "upper": float(high)}
+
+
+def record(
+    workload: Workload,
+    threads: int,
+    times: Mapping[str, Sequence[float]],
+    memory: Mapping[str, Mapping[str, int]],
+    about: Mapping[str, Mapping[str, Any]],
+    missing: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Put everything that was measured, and all that is needed to repeat it, into one JSON object."""
+    ours = workload.implementations[0].name
+    measured = {
+        name: {
+            "seconds": {**quartiles(samples), "samples": list(samples)},
+            "ours_over_this": quartiles([mine / theirs for mine, theirs in zip(times[ours], samples, strict=True)]),
+            "memory_bytes": {**memory[name], "growth": memory[name]["peak"] - memory[name]["before"]},
+            **about[name],
+        }
+        for name, samples in times.items()
+    }
+    return {
+        "workload": workload.name,
+        "title": workload.title,
+        "sizes": dict(workload.sizes),
+        "unit": workload.unit,
+        "per": workload.per,
+        "shows_memory": workload.memory,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
+        "python": platform.python_version(),
+        "threads": threads,
+        "rounds": len(times[ours]),
+        "command": f"python -m benchmarks run {workload.name} --threads {threads} --rounds {len(times[ours])}",
+        "ours": ours,
+        "implementations": measured,
+        "missing": {name: list(modules) for name, modules in missing.items()},
+    }
+
+
+def cpu() -> str:
+    """Return the processor's name."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

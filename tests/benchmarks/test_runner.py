@@ -1,0 +1,125 @@
+"""The runner measures, names what is missing, and refuses to time implementations that disagree."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import main
+from benchmarks.runner import BenchmarkError, measure
+from benchmarks.workload import declared, disagreement, find, workloads
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Return the fake workloads by name, importable by the worker processes too."""
+    here = str(Path(__file__).parent)
+    monkeypatch.setattr(sys, "path", [here, *sys.path])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, str(Path(__file__).parents[2])]))
+    return {workload.name: workload for workload in declared(importlib.import_module("fake_benchmark"))}
+
+
+@pytest.fixture
+def record(fake):
+    return measure(fake["agreeing"], rounds=3, threads=1)
+
+
+def test_every_installed_implementation_is_timed_in_every_round(record):
+    assert list(record["implementations"]) == ["doubling", "adding"]
+    for one in record["implementations"].values():
+        seconds = one["seconds"]
+        assert len(seconds["samples"]) == record["rounds"] == 3
+        assert 0 < seconds["lower"] <= seconds["median"] <= seconds["upper"]
+        assert one["memory_bytes"]["peak"] >= one["memory_bytes"]["before"] > 0
+    assert record["implementations"]["doubling"]["ours_over_this"]["median"] == 1
+
+
+def test_a_peer_that_is_not_installed_is_named(record):
+    assert record["missing"] == {"absent": ["a_framework_nobody_wrote"]}
+    assert "| absent | not installed: a_framework_nobody_wrote |" in report.table(record)
+
+
+def test_the_thread_setting_reaches_the_workers(record):
+    assert record["threads"] == 1
+    for one in record["implementations"].values():
+        assert set(one["threads"].values()) <= {1}
+
+
+def test_a_record_survives_json_and_says_how_to_repeat_it(record, tmp_path):
+    path = report.save(record, tmp_path)
+    assert report.load(tmp_path) == [json.loads(path.read_text())]
+    assert report.load(tmp_path) == [json.loads(json.dumps(record))]
+    assert record["command"] == "python -m benchmarks run agreeing --threads 1 --rounds 3"
+    assert {"date", "machine", "python"} <= set(record)
+    assert record["command"] in report.table(record)
+
+
+def test_disagreeing_results_are_an_error(fake):
+    with pytest.raises(BenchmarkError, match=r"^disagreeing: doubling and wrong disagree: value differs by 1\.2e-04"):
+        measure(fake["disagreeing"], rounds=1, threads=1)
+
+
+def test_an_implementation_that_raises_is_named(fake):
+    with pytest.raises(BenchmarkError, match=r"failing: setup failed: RuntimeError: no such device"):
+        measure(fake["failing"], rounds=1, threads=1)
+
+
+def test_there_is_no_benchmark_without_our_own_implementation(fake):
+    with pytest.raises(BenchmarkError, match="ours_absent: absent needs a_framework_nobody_wrote"):
+        measure(fake["ours_absent"], rounds=1, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ({"x": [1.0, 2.0]}, {"x": [1.0, 2.0]}, None),
+        ({"x": [0.0, 0.0]}, {"x": [0.0, 0.0]}, None),
+        ({"x": [1.0, 2.0]}, {"x": [1.0, 2.1]}, "x differs by 4.8e-02 of its largest entry, expected at most 1e-03"),
+        ({"x": [1.0]}, {"x": [np.nan]}, "x differs by nan of its largest entry, expected at most 1e-03"),
+        ({"x": [1.0]}, {"x": [1.0, 1.0]}, "x has shape (1,), expected (2,)"),
+        ({"x": [1.0]}, {"y": [1.0]}, "nothing to compare: ['x'] against ['y']"),
+    ],
+)
+def test_what_counts_as_disagreement(ours, theirs, said):
+    assert disagreement(ours, theirs, 1e-3) == said
+
+
+def test_the_readme_keeps_what_is_around_the_markers(record, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    report.write([record], readme)
+    first = readme.read_text()
+    assert first.startswith("above\n") and first.endswith("below\n") and "old" not in first
+    report.write([record], readme)
+    assert readme.read_text() == first
+
+
+def test_a_readme_without_markers_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="README.md: expected a line <!-- benchmarks:begin -->"):
+        report.write([], tmp_path / "README.md")
+
+
+def test_every_workload_is_listed(capsys):
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"{name}: " in listed for name in workloads())
+
+
+def test_an_unknown_workload_names_the_nearest(capsys):
+    with pytest.raises(LookupError, match="'primitive' is not known; the nearest is 'primitives'"):
+        find("primitive")
+    assert main(["run", "primitive"]) == 1
+    assert capsys.readouterr().err == "benchmarks: workload: 'primitive' is not known; the nearest is 'primitives'\n"
+
+
+def test_a_workload_imports_no_framework_until_it_is_set_up():
+    """A process that times one framework must not hold another's memory."""
+    program = "import sys, benchmarks.workload as w; w.workloads(); print({'torch', 'jax', 'minigrad'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
