@@ -1,0 +1,41 @@
+"""The tables of README.md that come from the code: `python -m docs.tables` rewrites them.
+
+A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`; what is between them is never edited.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def mechanisms() -> str:
+    """Every mechanism, with the first sentence of its module and the forms it has."""
+    from models.forms import mechanisms as known
+
+    table = known()
+    forms = list(dict.fromkeys(form for has in table.values() for form in has))
+    rows = [["mechanism", "in a sentence", *(f"`{form}`" for form in forms)], ["---", "---", *[":-:"] * len(forms)]]
+    for name, has in table.items():
+        path = f"models/{name.replace('.', '/')}.py"
+        sentence = (inspect.getdoc(sys.modules[f"models.{name}"]) or "").partition("\n")[0]
+        rows.append([f"[`{name}`]({path})", sentence, *("✓" if form in has else "" for form in forms)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def filled(text: str) -> str:
+    """The text with a fresh table between the markers.
+
+    Raises ValueError where a marker is missing.
+    """
+    begin, end = "<!-- mechanisms:begin -->", "<!-- mechanisms:end -->"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ValueError(f"README.md has no pair {begin} {end}")
+    return f"{before}{begin}\n{mechanisms()}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
