@@ -1,0 +1,1 @@
+"""Sequence mechanisms, each written once, and what is built on them."""

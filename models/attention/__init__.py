@@ -1,0 +1,1 @@
+"""Attention: every query looks at every key it may see."""

@@ -1,0 +1,65 @@
+"""Softmax attention: a weighted mean of all values, weighted by how well each key fits the query.
+
+    O = softmax(Q Kᵀ · scale) V          Vaswani et al. 2017, eq. 1; scale = 1/√K
+
+    q, k, v   query, key and value of a token, as rows.
+    causal    a query sees the keys up to its own time; with it, the mask M of a decoder.
+    mask      true where a query may look, broadcast to (*batch, T, S + T); narrows `causal` further.
+    state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
+              mechanism here whose state grows with time.
+
+For real numbers. A query that may look nowhere reads 0, as in PyTorch since 2.5: a mean of nothing, with no NaN
+for its gradient.
+"""
+
+import math
+
+from jaxtyping import Bool, Float
+
+import minigrad as mg
+from minigrad import namespace
+from models.forms import Array, form
+
+TK = Float[Array, "*batch T K"]
+TV = Float[Array, "*batch T V"]
+Pairs = tuple[Float[Array, "*batch S K"], Float[Array, "*batch S V"]]
+
+
+@form
+def quadratic(
+    q: TK,
+    k: TK,
+    v: TV,
+    *,
+    causal: bool = True,
+    mask: Bool[Array, "..."] | None = None,
+    scale: float | None = None,
+    state: Pairs | None = None,
+) -> tuple[TV, Pairs]:
+    """All queries against all keys at once: O(T·(S + T)·(K + V)), with an array T × (S + T).
+
+    Raises ValueError when the mask does not broadcast to the scores.
+    """
+    xp = namespace(q, k, v)
+    if state is not None:
+        k, v = xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT
+    size, seen = scores.shape[-2:]
+    if causal:
+        scores = xp.where(xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size), scores, -math.inf)
+    if mask is None:
+        return mg.softmax(scores, axis=-1) @ v, (k, v)
+    return _masked_softmax(scores, mask) @ v, (k, v)
+
+
+def _masked_softmax(scores: Array, mask: Array) -> Array:
+    """Softmax over the allowed keys; a query with none gets no weights."""
+    xp = namespace(scores, mask)
+    try:
+        mask = xp.broadcast_to(mask, scores.shape)
+    except (RuntimeError, TypeError, ValueError):
+        message = f"mask has shape {tuple(mask.shape)}, expected one that broadcasts to {tuple(scores.shape)}"
+        raise ValueError(f"softmax.quadratic: {message}") from None
+    scores = xp.where(mask, scores, -math.inf)
+    sees = xp.max(scores, axis=-1, keepdims=True) > -math.inf
+    return xp.where(sees, mg.softmax(xp.where(sees, scores, 0), axis=-1), 0)

@@ -1,0 +1,153 @@
+"""Forms: the functions that compute a mechanism, their registry, and the check of what goes into them.
+
+A form says in its signature what it takes, in jaxtyping's notation:
+
+    @form
+    def recurrent(q: Float[Array, "*batch T K"], k: ..., v: Float[Array, "*batch T V"], *, state=None): ...
+
+Every call is held to that before the body runs. An axis gets its size from the first argument that has it, and the
+later ones must agree; an axis with a name has at least one element. `Float` means real numbers: floating point, or
+exact numbers in an array of objects. Options annotated `int` are counts, at least 1.
+"""
+
+import functools
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Array: TypeAlias = Any  # an array of any library that follows the array API standard, or a Tensor
+
+WINGS = ("attention", "memory")
+_FORMS: dict[str, dict[str, Callable]] = {}
+
+
+def form(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, registered under its module's name, with its arguments checked on every call.
+
+    Raises TypeError for what is not an array, or not of the numbers the form needs, and ValueError for a size;
+    both in one line that names the argument, what came and what was expected.
+    """
+    code = function.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
+    label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = {**dict(zip(positional, args)), **kwargs}  # too many, too few or unknown: Python says so below
+        sizes: _Sizes = {}
+        try:
+            for name, check in checks:
+                if name in given:
+                    check(name, given[name], sizes)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{label}: {error}") from None
+        return function(*args, **kwargs)
+
+    if function.__module__.startswith("models."):
+        _FORMS.setdefault(function.__module__.removeprefix("models."), {})[function.__name__] = checked
+    return checked
+
+
+def mechanisms() -> dict[str, dict[str, Callable]]:
+    """Every mechanism with its forms, plainest first: {"memory.delta_rule": {"recurrent": …, "chunkwise": …}, …}."""
+    for wing in WINGS:
+        package = importlib.import_module(f"models.{wing}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    return {name: dict(_FORMS[name]) for name in sorted(_FORMS)}
+
+
+# An axis that has a size, with the argument it came from. "*batch" stands for all leading axes: its size is a tuple.
+_Sizes: TypeAlias = dict[str, tuple[Any, str]]
+_Check: TypeAlias = Callable[[str, Any, _Sizes], None]
+
+
+def _check_for(annotation: Any) -> _Check | None:
+    """What an annotation asks of an argument, or None where it asks nothing that is checked here."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    wanted = [member for member in members if member is not types.NoneType]
+    if wanted == [int]:
+        check: _Check = _check_count
+    elif all(hasattr(member, "dim_str") for member in wanted):
+        check = functools.partial(_check_array, [_Shape(member) for member in wanted])
+    elif len(wanted) == 1 and get_origin(wanted[0]) is tuple:
+        check = functools.partial(_check_tuple, [_check_for(item) for item in get_args(wanted[0])])
+    else:
+        return None
+    if len(wanted) < len(members):
+        return lambda name, value, sizes: None if value is None else check(name, value, sizes)
+    return check
+
+
+class _Shape:
+    """An annotation such as Float[Array, "*batch T K"], taken apart once."""
+
+    def __init__(self, annotation: Any):
+        self.text: str = annotation.dim_str
+        self.batched = self.text.startswith("*batch")
+        self.axes = self.text.split()[self.batched :]
+        # Two kinds of reals that jaxtyping does not list: NumPy's long double, and exact numbers.
+        self.dtypes = {*annotation.dtypes, "float128", "object"} if "float64" in annotation.dtypes else annotation.dtypes
+
+
+@functools.cache
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]  # torch says torch.float32
+
+
+def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _Sizes) -> None:
+    expected = " or ".join(alternative.text for alternative in alternatives)
+    try:
+        shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
+    except AttributeError:
+        raise TypeError(f"{name} is a {type(value).__name__}, expected an array of shape {expected}") from None
+    wanted = _of_rank(len(shape), alternatives, sizes)
+    if dtype not in wanted.dtypes:
+        kind = "booleans" if "bool" in wanted.dtypes else "real floating point"
+        raise TypeError(f"{name} has dtype {dtype}, expected {kind}")
+
+    context = f"(shape {shape}, expected {expected})"
+    batch = len(shape) - len(wanted.axes)
+    if batch < 0 or (batch > 0 and not wanted.batched):
+        least = "at least " if wanted.batched else ""
+        raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(wanted.axes)} {context}")
+    found = [("*batch", shape[:batch])] if wanted.batched else []
+    for axis, size in [*found, *zip(wanted.axes, shape[batch:])]:
+        known, source = sizes.setdefault(axis, (size, name))
+        if size != known:
+            raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
+        if size == 0:
+            raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
+
+
+def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape:
+    """The alternative whose axes, with the batch axes known so far, are as many as the argument has."""
+    batch, _ = sizes.get("*batch", ((), ""))
+    for alternative in alternatives:
+        if rank == len(batch) + len(alternative.axes):
+            return alternative
+    return alternatives[0]
+
+
+def _check_tuple(checks: Sequence[_Check | None], name: str, value: Any, sizes: _Sizes) -> None:
+    if not isinstance(value, tuple) or len(value) != len(checks):
+        came = f"{len(value)} items" if isinstance(value, tuple) else type(value).__name__
+        raise TypeError(f"{name} is a {came}, expected a tuple of {len(checks)} arrays")
+    for i, (check, item) in enumerate(zip(checks, value)):
+        if check:
+            check(f"{name}[{i}]", item, sizes)
+
+
+def _check_count(name: str, value: Any, sizes: _Sizes) -> None:
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}, expected an integer of at least 1")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected an integer of at least 1")

@@ -1,0 +1,53 @@
+"""What the memories share: cutting a sequence in time, decays between two moments, and one triangular inverse."""
+
+from collections.abc import Iterator
+
+from minigrad import namespace
+from models.forms import Array
+
+
+def chunks(size: int, *sequences: Array) -> Iterator[tuple[Array, ...]]:
+    """The sequences (*batch, T, …) cut along T into pieces of `size` rows; the last may be shorter."""
+    for start in range(0, sequences[0].shape[-2], size):
+        yield tuple(x[..., start : start + size, :] for x in sequences)
+
+
+def tokens(*sequences: Array) -> Iterator[tuple[Array, ...]]:
+    """The sequences (*batch, T, …) one token at a time. A token stays a row (*batch, 1, …), as in the papers."""
+    return chunks(1, *sequences)
+
+
+def empty(k: Array, v: Array) -> Array:
+    """S₀ = 0, (*batch, K, V): a memory that holds nothing, in the numbers of the keys and values."""
+    return namespace(k, v).zeros_like(k[..., :1, :].mT @ v[..., :1, :])
+
+
+def segment_sums(g: Array) -> Array:
+    """sums[t, s] = g[s+1] + … + g[t] for s < t, else 0, for each channel: (*batch, C, G) → (*batch, G, C, C).
+
+    Where g is the logarithm of decays, this is the logarithm of what is left at time t of what was written at s.
+    Each sum is added up on its own: as a difference of running sums it would be −∞ − (−∞) after a gate of 0.
+    """
+    xp = namespace(g)
+    steps = xp.broadcast_to(g.mT[..., None], (*g.mT.shape, g.shape[-2]))  # steps[r, s] = g[r]
+    return xp.cumulative_sum(xp.tril(steps, k=-1), axis=-2)
+
+
+def unit_lower_inverse(N: Array) -> Array:
+    """(I + N)⁻¹ for N strictly lower triangular, (*batch, C, C), by merging neighbouring blocks of 1, 2, 4, … rows:
+
+        ⎡ A  0 ⎤⁻¹   ⎡   A⁻¹      0  ⎤
+        ⎣ L  B ⎦   = ⎣ −B⁻¹LA⁻¹  B⁻¹ ⎦
+
+    The shorter product (I − N)(I + N²)(I + N⁴)… is the same over fractions, but its powers grow like binomial
+    coefficients before they cancel: with equal keys nothing is left of float32 at C = 64.
+    """
+    xp = namespace(N)
+    row, size = xp.arange(N.shape[-1]), 1
+    X = xp.eye(N.shape[-1], dtype=N.dtype)
+    while size < N.shape[-1]:
+        block = row // size
+        below = (block[:, None] == block + 1) & (block % 2 == 0)  # L lies under A when A's number is even
+        X = X - X @ xp.where(below, N, xp.zeros_like(N)) @ X
+        size *= 2
+    return X

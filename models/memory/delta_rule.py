@@ -1,0 +1,58 @@
+"""The delta rule: write not the value but what the memory still gets wrong about it.
+
+    uₜ = βₜ (vₜ − kₜ Sₜ₋₁)               the correction     Schlag et al. 2021, section 4.2
+    Sₜ = Sₜ₋₁ + kₜᵀ uₜ                   the write          = (I − βₜ kₜᵀ kₜ) Sₜ₋₁ + βₜ kₜᵀ vₜ
+    oₜ = qₜ Sₜ                           the read
+
+Inside a chunk that starts with the memory S, the corrections depend on each other: Sₜ₋₁ = S + Σₛ﹤ₜ kₛᵀ uₛ. Together
+they solve one unit lower triangular system (Yang et al. 2024, DeltaNet, section 3: WY representation, UT transform):
+
+    (I + A) U = Diag(β) (V − K S),       A[t, s] = βₜ kₜ kₛᵀ for s < t, else 0
+    O  = Q S + (Q Kᵀ ∘ M) U              M[t, s] = 1 for s ≤ t, else 0
+    S′ = S + Kᵀ U
+
+    q, k, v   query, key and value of a token, as rows. The paper normalises q and k to length 1; that is done by
+              the block around this mechanism.
+    beta      β, the writing strength, (*batch, T): 0 writes nothing, 1 replaces what a unit key held.
+    S         the memory, K × V, read as q S. The papers write V × K.
+    u         the correction. The paper splits U into (I + A)⁻¹ Diag(β) V and (I + A)⁻¹ Diag(β) K; solving for U
+              itself is the same and takes one product less.
+
+For real numbers. The state starts at 0.
+"""
+
+from jaxtyping import Float
+
+from minigrad import namespace
+from models.forms import Array, form
+from models.memory.chunks import chunks, empty, tokens, unit_lower_inverse
+
+T_ = Float[Array, "*batch T"]
+TK = Float[Array, "*batch T K"]
+TV = Float[Array, "*batch T V"]
+KV = Float[Array, "*batch K V"]
+
+
+@form
+def recurrent(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None) -> tuple[TV, KV]:
+    """One token after the other, in a memory of constant size: O(T·K·V)."""
+    xp = namespace(q, k, v, beta)
+    S, y = empty(k, v) if state is None else state, []
+    for q_t, k_t, v_t, beta_t in tokens(q, k, v, beta[..., None]):
+        u_t = beta_t * (v_t - k_t @ S)
+        S = S + k_t.mT @ u_t
+        y.append(q_t @ S)
+    return xp.concat(y, axis=-2), S
+
+
+@form
+def chunkwise(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None, chunk_size: int = 64) -> tuple[TV, KV]:
+    """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
+    xp = namespace(q, k, v, beta)
+    S, y = empty(k, v) if state is None else state, []
+    for Q, K, V, B in chunks(chunk_size, q, k, v, beta[..., None]):
+        A = xp.tril(B * (K @ K.mT), k=-1)
+        U = unit_lower_inverse(A) @ (B * (V - K @ S))
+        y.append(Q @ S + xp.tril(Q @ K.mT) @ U)
+        S = S + K.mT @ U
+    return xp.concat(y, axis=-2), S

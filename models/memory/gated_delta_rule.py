@@ -1,0 +1,61 @@
+"""The gated delta rule: let the memory fade, then write what it still gets wrong.
+
+    uₜ = βₜ (vₜ − αₜ kₜ Sₜ₋₁)            the correction of the faded memory
+    Sₜ = αₜ Sₜ₋₁ + kₜᵀ uₜ                fade and write     = αₜ (I − βₜ kₜᵀ kₜ) Sₜ₋₁ + βₜ kₜᵀ vₜ
+    oₜ = qₜ Sₜ                           the read           Yang et al. 2025 (Gated DeltaNet), eq. 10
+
+Inside a chunk that starts with the memory S, with γₜ = α₁ ⋯ αₜ and Γ[t, s] = αₛ₊₁ ⋯ αₜ (section 3.3):
+
+    (I + A) U = Diag(β) (V − Diag(γ) K S),   A[t, s] = βₜ (kₜ kₛᵀ) Γ[t, s] for s < t, else 0
+    O  = Diag(γ) Q S + (Q Kᵀ ∘ Γ ∘ M) U      M[t, s] = 1 for s ≤ t, else 0
+    S′ = γ_C S + (Kᵀ ∘ Γ[C]) U               Γ[C]: the last row of Γ, what is left at the chunk's end
+
+    q, k, v     query, key and value of a token, as rows; the block around this mechanism normalises q and k.
+    beta        β, the writing strength, (*batch, T).
+    log_decay   log α ≤ 0, (*batch, T). −∞ is a gate of 0: the memory is emptied before the token is written.
+    S           the memory, K × V, read as q S. The paper writes V × K.
+    u           the correction; U holds those of a chunk.
+
+For real numbers. The state starts at 0. Γ is the exponential of sums of log α, never the quotient γₜ / γₛ.
+"""
+
+from jaxtyping import Float
+
+from minigrad import namespace
+from models.forms import Array, form
+from models.memory.chunks import chunks, empty, segment_sums, tokens, unit_lower_inverse
+
+T_ = Float[Array, "*batch T"]
+TK = Float[Array, "*batch T K"]
+TV = Float[Array, "*batch T V"]
+KV = Float[Array, "*batch K V"]
+
+
+@form
+def recurrent(q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None) -> tuple[TV, KV]:
+    """One token after the other, in a memory of constant size: O(T·K·V)."""
+    xp = namespace(q, k, v, beta, log_decay)
+    S, y = empty(k, v) if state is None else state, []
+    for q_t, k_t, v_t, beta_t, g_t in tokens(q, k, v, beta[..., None], log_decay[..., None]):
+        S = xp.exp(g_t) * S
+        u_t = beta_t * (v_t - k_t @ S)
+        S = S + k_t.mT @ u_t
+        y.append(q_t @ S)
+    return xp.concat(y, axis=-2), S
+
+
+@form
+def chunkwise(
+    q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None, chunk_size: int = 64
+) -> tuple[TV, KV]:
+    """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
+    xp = namespace(q, k, v, beta, log_decay)
+    S, y = empty(k, v) if state is None else state, []
+    for Q, K, V, B, g in chunks(chunk_size, q, k, v, beta[..., None], log_decay[..., None]):
+        gamma = xp.exp(xp.cumulative_sum(g, axis=-2))  # (C, 1)
+        Gamma = xp.exp(segment_sums(g))[..., 0, :, :]  # (C, C); above the diagonal 1, cut off by tril
+        A = xp.tril(B * (K @ K.mT) * Gamma, k=-1)
+        U = unit_lower_inverse(A) @ (B * (V - gamma * (K @ S)))
+        y.append(gamma * (Q @ S) + xp.tril(Q @ K.mT * Gamma) @ U)
+        S = gamma[..., -1:, :] * S + (K.mT * Gamma[..., -1:, :]) @ U
+    return xp.concat(y, axis=-2), S
