@@ -21,7 +21,7 @@ study: $(VENV)/study.installed ## prove, train, and write study/report.html
 	$(RUN) models study
 
 test: $(VENV)/test.installed ## every test and every proof that needs no outside implementation
-	$(ONE_THREAD) $(PYTEST) -m "not parity"
+	$(ONE_THREAD) $(PYTEST)
 
 lint: $(VENV)/lint.installed ## ruff
 	$(RUN) ruff check .
@@ -39,7 +39,7 @@ bench: $(VENV)/parity.installed ## timings beside those of other libraries
 	$(RUN) benchmarks
 
 coverage: $(VENV)/test.installed $(VENV)/lint.installed ## which lines the tests never run
-	$(ONE_THREAD) $(RUN) coverage run -m pytest -m "not parity"
+	$(ONE_THREAD) $(RUN) coverage run -m pytest
 	$(RUN) coverage report
 
 readme: $(VENV)/test.installed ## rewrite the tables of README.md from the code

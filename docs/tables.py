@@ -1,6 +1,7 @@
 """The tables of README.md that come from the code: `python -m docs.tables` rewrites them.
 
-A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`; what is between them is never edited.
+A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`. Edit the code, not what is
+between.
 """
 
 import inspect
