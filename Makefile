@@ -26,7 +26,7 @@ test: $(VENV)/test.installed ## every test and every proof that needs no outside
 lint: $(VENV)/lint.installed ## ruff
 	$(RUN) ruff check .
 
-types: $(VENV)/lint.installed ## mypy
+types: $(VENV)/test.installed $(VENV)/lint.installed ## mypy
 	$(RUN) mypy
 
 layers: $(VENV)/lint.installed ## import-linter: imports go down only
