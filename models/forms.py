@@ -28,7 +28,7 @@ _FORMS: dict[str, dict[str, Callable]] = {}
 
 
 def form(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, registered under its module's name, with its arguments checked on every call.
+    """Register a function as a form of the mechanism that its module is, and check its arguments on every call.
 
     Raises TypeError for what is not an array, or not of the numbers the form needs, and ValueError for a size;
     both in one line that names the argument, what came and what was expected.
@@ -41,7 +41,7 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = {**dict(zip(positional, args)), **kwargs}  # too many, too few or unknown: Python says so below
+        given = {**dict(zip(positional, args, strict=False)), **kwargs}  # Python itself counts them below
         sizes: _Sizes = {}
         try:
             for name, check in checks:
@@ -57,7 +57,7 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def mechanisms() -> dict[str, dict[str, Callable]]:
-    """Every mechanism with its forms, plainest first: {"memory.delta_rule": {"recurrent": …, "chunkwise": …}, …}."""
+    """Find every mechanism with its forms, plainest first: {"memory.delta_rule": {"recurrent": …, "chunkwise": …}}."""
     for wing in WINGS:
         package = importlib.import_module(f"models.{wing}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -71,7 +71,7 @@ _Check: TypeAlias = Callable[[str, Any, _Sizes], None]
 
 
 def _check_for(annotation: Any) -> _Check | None:
-    """What an annotation asks of an argument, or None where it asks nothing that is checked here."""
+    """Make the check for an annotation, or None where nothing is checked here."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     wanted = [member for member in members if member is not types.NoneType]
     if wanted == [int]:
@@ -92,10 +92,11 @@ class _Shape:
 
     def __init__(self, annotation: Any):
         self.text: str = annotation.dim_str
-        self.batched = self.text.startswith("*batch")
-        self.axes = self.text.split()[self.batched :]
-        # Two kinds of reals that jaxtyping does not list: NumPy's long double, and exact numbers.
-        self.dtypes = {*annotation.dtypes, "float128", "object"} if "float64" in annotation.dtypes else annotation.dtypes
+        self.axes = self.text.split()
+        self.leading = self.axes.pop(0) if self.axes[0] in ("*batch", "...") else None  # what any rank may fill
+        self.dtypes = set(annotation.dtypes)
+        if "float64" in self.dtypes:
+            self.dtypes |= {"float128", "object"}  # reals that jaxtyping does not list: long doubles, exact numbers
 
 
 @functools.cache
@@ -108,19 +109,19 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
     try:
         shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
     except AttributeError:
-        raise TypeError(f"{name} is a {type(value).__name__}, expected an array of shape {expected}") from None
+        raise TypeError(f"{name} is of type {type(value).__name__}, expected an array of shape {expected}") from None
     wanted = _of_rank(len(shape), alternatives, sizes)
     if dtype not in wanted.dtypes:
-        kind = "booleans" if "bool" in wanted.dtypes else "real floating point"
+        kind = "bool" if "bool" in wanted.dtypes else "real floating point"
         raise TypeError(f"{name} has dtype {dtype}, expected {kind}")
 
     context = f"(shape {shape}, expected {expected})"
     batch = len(shape) - len(wanted.axes)
-    if batch < 0 or (batch > 0 and not wanted.batched):
-        least = "at least " if wanted.batched else ""
+    if batch < 0 or (batch > 0 and not wanted.leading):
+        least = "at least " if wanted.leading else ""
         raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(wanted.axes)} {context}")
-    found = [("*batch", shape[:batch])] if wanted.batched else []
-    for axis, size in [*found, *zip(wanted.axes, shape[batch:])]:
+    found = [("*batch", shape[:batch])] if wanted.leading == "*batch" else []
+    for axis, size in [*found, *zip(wanted.axes, shape[batch:], strict=True)]:
         known, source = sizes.setdefault(axis, (size, name))
         if size != known:
             raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
@@ -129,7 +130,7 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
 
 
 def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape:
-    """The alternative whose axes, with the batch axes known so far, are as many as the argument has."""
+    """Choose the alternative whose axes, with the batch axes known so far, are as many as the argument has."""
     batch, _ = sizes.get("*batch", ((), ""))
     for alternative in alternatives:
         if rank == len(batch) + len(alternative.axes):
@@ -139,9 +140,9 @@ def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape
 
 def _check_tuple(checks: Sequence[_Check | None], name: str, value: Any, sizes: _Sizes) -> None:
     if not isinstance(value, tuple) or len(value) != len(checks):
-        came = f"{len(value)} items" if isinstance(value, tuple) else type(value).__name__
-        raise TypeError(f"{name} is a {came}, expected a tuple of {len(checks)} arrays")
-    for i, (check, item) in enumerate(zip(checks, value)):
+        came = f"has {len(value)} items" if isinstance(value, tuple) else f"is of type {type(value).__name__}"
+        raise TypeError(f"{name} {came}, expected a tuple of {len(checks)} arrays")
+    for i, (check, item) in enumerate(zip(checks, value, strict=True)):
         if check:
             check(f"{name}[{i}]", item, sizes)
 

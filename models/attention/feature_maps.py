@@ -53,9 +53,7 @@ def taylor(x: Float[Array, "*batch T K"], *, order: int = 2) -> Float[Array, "*b
     return xp.concat(features, axis=-1)
 
 
-def positive_random(
-    x: Float[Array, "*batch T K"], directions: Float[Array, "m K"]
-) -> Float[Array, "*batch T m"]:
+def positive_random(x: Float[Array, "*batch T K"], directions: Float[Array, "m K"]) -> Float[Array, "*batch T m"]:
     """exp(ω·x − ½‖x‖²) / √m for each direction ω: with ω ~ N(0, I), E[φ(q)·φ(k)] = exp(q·k).
 
     Choromanski et al. 2021 (Performers, FAVOR+), lemma 1. The variance falls as 1/m. Queries and keys take the same

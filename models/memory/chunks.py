@@ -7,13 +7,13 @@ from models.forms import Array
 
 
 def chunks(size: int, *sequences: Array) -> Iterator[tuple[Array, ...]]:
-    """The sequences (*batch, T, …) cut along T into pieces of `size` rows; the last may be shorter."""
+    """Cut sequences (*batch, T, …) along T into pieces of `size` rows; the last may be shorter."""
     for start in range(0, sequences[0].shape[-2], size):
         yield tuple(x[..., start : start + size, :] for x in sequences)
 
 
 def tokens(*sequences: Array) -> Iterator[tuple[Array, ...]]:
-    """The sequences (*batch, T, …) one token at a time. A token stays a row (*batch, 1, …), as in the papers."""
+    """Cut sequences (*batch, T, …) into tokens, each still a row (*batch, 1, …), as in the papers."""
     return chunks(1, *sequences)
 
 
@@ -34,13 +34,13 @@ def segment_sums(g: Array) -> Array:
 
 
 def unit_lower_inverse(N: Array) -> Array:
-    """(I + N)⁻¹ for N strictly lower triangular, (*batch, C, C), by merging neighbouring blocks of 1, 2, 4, … rows:
+    """(I + N)⁻¹ for N strictly lower triangular, (*batch, C, C), by merging neighbouring blocks of 1, 2, 4, … rows.
 
         ⎡ A  0 ⎤⁻¹   ⎡   A⁻¹      0  ⎤
         ⎣ L  B ⎦   = ⎣ −B⁻¹LA⁻¹  B⁻¹ ⎦
 
-    The shorter product (I − N)(I + N²)(I + N⁴)… is the same over fractions, but its powers grow like binomial
-    coefficients before they cancel: with equal keys nothing is left of float32 at C = 64.
+    The product (I − N)(I + N²)(I + N⁴)… is as short and the same over fractions, but where keys resemble each other
+    its powers grow like binomial coefficients before they cancel: at C = 64 no digit of a float32 is left.
     """
     xp = namespace(N)
     row, size = xp.arange(N.shape[-1]), 1

@@ -4,8 +4,9 @@
     Sₜ = Sₜ₋₁ + kₜᵀ uₜ                   the write          = (I − βₜ kₜᵀ kₜ) Sₜ₋₁ + βₜ kₜᵀ vₜ
     oₜ = qₜ Sₜ                           the read
 
-Inside a chunk that starts with the memory S, the corrections depend on each other: Sₜ₋₁ = S + Σₛ﹤ₜ kₛᵀ uₛ. Together
-they solve one unit lower triangular system (Yang et al. 2024, DeltaNet, section 3: WY representation, UT transform):
+Inside a chunk that starts with the memory S, every correction needs the ones before it: Sₜ₋₁ = S + Σₛ kₛᵀ uₛ, s < t.
+Together they solve one unit lower triangular system (Yang et al. 2024, DeltaNet, section 3: WY representation and
+UT transform):
 
     (I + A) U = Diag(β) (V − K S),       A[t, s] = βₜ kₜ kₛᵀ for s < t, else 0
     O  = Q S + (Q Kᵀ ∘ M) U              M[t, s] = 1 for s ≤ t, else 0

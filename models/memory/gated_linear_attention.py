@@ -50,14 +50,14 @@ def chunkwise(
     """Parallel inside a chunk of C tokens, recurrent from chunk to chunk: O(T·(C·(K + V) + K·V)). Section 4.3."""
     xp = namespace(q, k, v, log_decay)
     S, y = empty(k, v) if state is None else state, []
-    for chunk in chunks(chunk_size, q, k, v, _rows(log_decay, k)):
-        o, S = _at_once(*chunk, S)
+    for q_c, k_c, v_c, g_c in chunks(chunk_size, q, k, v, _rows(log_decay, k)):
+        o, S = _at_once(q_c, k_c, v_c, g_c, S)
         y.append(o)
     return xp.concat(y, axis=-2), S
 
 
 def _rows(log_decay: Array, k: Array) -> Array:
-    """The logarithms as rows (*batch, T, K), or (*batch, T, 1) where one number stands for all channels."""
+    """Lay the logarithms out as rows (*batch, T, K), or (*batch, T, 1) where one number stands for all channels."""
     return log_decay if log_decay.ndim == k.ndim else log_decay[..., None]
 
 

@@ -50,7 +50,7 @@ def chunkwise(q: TK, k: TK, v: TV, *, state: KV | None = None, chunk_size: int =
     """
     xp = namespace(q, k, v)
     y = []
-    for chunk in chunks(chunk_size, q, k, v):
-        o, state = parallel(*chunk, state=state)
+    for q_c, k_c, v_c in chunks(chunk_size, q, k, v):
+        o, state = parallel(q_c, k_c, v_c, state=state)
         y.append(o)
     return xp.concat(y, axis=-2), state
