@@ -1,0 +1,26 @@
+"""The short causal convolution that sequence models put before their mixer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.namespace import namespace
+
+
+def causal_conv1d(x: Any, w: Any, *, before: Any = None) -> Any:
+    """yₜ = Σⱼ wⱼ xₜ₋ⱼ for every channel alone; x (*batch, T, D), w (D, W), y (*batch, T, D).
+
+    w[:, 0] weighs the present. `before` (*batch, W − 1, D) are the inputs that came before x; zeros if None.
+    Raises ValueError when the channels differ.
+    """
+    if x.shape[-1] != w.shape[0]:
+        raise ValueError(f"causal_conv1d: w has {w.shape[0]} channels, expected {x.shape[-1]} as in x")
+    xp = namespace(x, w)
+    steps, width = x.shape[-2], w.shape[-1]
+    if before is None:
+        before = xp.zeros((*x.shape[:-2], width - 1, x.shape[-1]), dtype=x.dtype)
+    x = xp.concat([before, x], axis=-2)
+    y = x[..., width - 1 :, :] * w[:, 0]
+    for j in range(1, width):
+        y = y + x[..., width - 1 - j : width - 1 - j + steps, :] * w[:, j]
+    return y

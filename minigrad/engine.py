@@ -1,0 +1,352 @@
+"""The engine: a Tensor is a value and the node that made it; gradients walk the nodes backwards.
+
+A primitive is a function on raw arrays with one rule for each differentiable argument. The rule is the adjoint
+of the primitive's derivative, g ↦ Jᴴ g, so that Re⟨g, J v⟩ = Re⟨Jᴴ g, v⟩ (for complex numbers, descent is −grad):
+
+    @primitive(x=lambda g, y: g * conj(y), y=lambda g, x: g * conj(x))
+    def multiply(xp, x, y):
+        return x * y
+
+A rule names what it needs, and only that is kept alive: the cotangent `g`, arguments of the primitive, its result
+`out`, or the `shape` of the argument it differentiates. Rules are written in the namespace's own operations, so
+an ordinary backward pass hands them raw arrays and they run as plain NumPy, while a recorded one hands them
+Tensors and its result can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.namespace import namespace
+
+_clock = itertools.count()
+
+
+class Node:
+    """A step of a recorded computation: its parents, and the shape and dtype of what it made.
+
+    Nodes point to their parents only, so a graph is freed when the last Tensor that needs it goes.
+    Numbers grow with time: a parent's is smaller, which is all the ordering a backward pass needs.
+    """
+
+    __slots__ = ("dtype", "number", "parents", "shape")
+
+    def __init__(self, parents: tuple, shape: Any, dtype: Any):
+        self.parents, self.shape, self.dtype, self.number = parents, shape, dtype, next(_clock)
+
+    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        """Cotangents of the wanted parents, given the cotangent g of this node's result."""
+        raise AssertionError("a leaf has no parents")
+
+    def fit(self, g: Any) -> Any:
+        """Undo what the library did silently to this value: broadcasting it, and promoting its dtype."""
+        if type(g) is Piece:
+            return g
+        if g.shape != self.shape:
+            xp, lead = namespace(g), len(g.shape) - len(self.shape)
+            axes = [lead + i for i, n in enumerate(self.shape) if n == 1 and g.shape[lead + i] != 1]
+            g = xp.reshape(xp.sum(g, axis=(*range(lead), *axes)), self.shape)
+        if g.dtype != self.dtype and self.dtype != object:
+            xp = namespace(g)
+            g = xp.real(g) if is_complex(g.dtype) and not is_complex(self.dtype) else g
+            g = xp.astype(g, self.dtype)
+        return g
+
+    def total(self, contributions: list) -> Any:
+        """The sum of the cotangents that this node's result received."""
+        dense = [c for c in contributions if type(c) is not Piece]
+        if len(dense) < len(contributions):
+            pieces = [c for c in contributions if type(c) is Piece]
+            dense.append(sys.modules["minigrad"].assemble(pieces, shape=self.shape, dtype=self.dtype))
+        return dense[0] if len(dense) == 1 else functools.reduce(lambda a, b: a + b, dense)
+
+
+class Piece:
+    """A cotangent for part of an array: g at an index, zero elsewhere.
+
+    Pieces are kept apart until all have come, so that T slices of one array cost one array and not T.
+    """
+
+    __slots__ = ("g", "index")
+
+    def __init__(self, g: Any, index: Any):
+        self.g, self.index = g, index
+
+
+class Operation(Node):
+    """A primitive that was applied, with the values that its rules will need."""
+
+    __slots__ = ("options", "out", "primitive", "saved")
+
+    def __init__(self, primitive: Primitive, parents: tuple, saved: list, made: Any, out: Any, options: dict):
+        super().__init__(parents, tuple(made.shape), made.dtype)
+        self.primitive, self.saved, self.out, self.options = primitive, saved, out, options
+
+    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        saved, out = self.saved, self.out
+        if record:
+            saved = [v if p is None else wrap(v, p) for v, p in itertools.zip_longest(saved, self.parents)]
+            out = None if out is None else wrap(out, self)
+        rule = self.primitive.rule
+        return [rule(i)(self, i, g, saved, out) if want else None for i, want in enumerate(wanted)]
+
+
+class Primitive:
+    """A function on raw arrays and its rules; calling it records what depends on a leaf."""
+
+    def __init__(self, function: Callable, rules: dict[str, Callable]):
+        parameters = list(inspect.signature(function).parameters.values())[1:]  # the first is the namespace
+        self.function = function
+        self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        self.rules = [self._compiled(rule) for rule in rules.values()]
+        self.needs = [self._needs(rule) for rule in rules.values()]
+        assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
+        functools.update_wrapper(self, function)
+
+    def _needs(self, rule: Callable) -> tuple[bool, list[int]]:
+        """Whether a rule uses the primitive's result, and the places of the arguments it uses."""
+        names = inspect.signature(rule).parameters
+        return "out" in names, [j for j, name in enumerate(self.positional) if name in names]
+
+    def _compiled(self, rule: Callable) -> Callable:
+        """The rule as a function of all that a node has, whatever it names."""
+        sources = {"g": "g", "out": "out", "i": "i", "shape": "node.parents[i].shape"}
+        sources["shapes"] = "[p.shape if p else v.shape for p, v in zip(node.parents, saved)]"
+        sources |= {name: f"node.options[{name!r}]" for name in self.defaults}
+        sources |= {name: f"saved[{j}]" for j, name in enumerate(self.positional)}
+        if self.variadic:
+            sources[self.positional[0]] = "saved"
+        values = ", ".join(sources[name] for name in inspect.signature(rule).parameters)
+        return eval(f"lambda node, i, g, saved, out: rule({values})", {"rule": rule})
+
+    def rule(self, i: int) -> Callable:
+        return self.rules[0 if self.variadic else i]
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if options and not self.variadic and len(args) < len(self.positional):
+            args += tuple(options.pop(name) for name in self.positional[len(args) :] if name in options)
+        boxed = tracked = False
+        values = []
+        for a in args:
+            if type(a) is Tensor:
+                boxed = True
+                tracked = tracked or a._node is not None
+                a = a._value
+            values.append(a)
+        first = values[0] if values else None
+        xp = np if type(first) is np.ndarray and first.dtype.kind != "O" and not self.variadic else namespace(*values)
+        made = self.function(xp, *values, **options)
+        if not boxed:
+            return made
+        if not tracked or not differentiable(made.dtype):
+            return constant(made)
+        return wrap(made, self._record(args, values, made, options))
+
+    def _record(self, args: tuple, values: list, made: Any, options: dict) -> Operation:
+        parents = tuple([a._node if type(a) is Tensor else None for a in (args if self.variadic else args[: len(self.rules)])])
+        saved: list = [None] * len(args)
+        out = None
+        for i, parent in enumerate(parents):
+            if parent is not None:
+                uses_out, places = self.needs[0 if self.variadic else i]
+                out = made if uses_out else out
+                for j in range(len(args)) if places and self.variadic else places:
+                    if saved[j] is None:  # what the graph did not make is copied: its owner may change it
+                        saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+        return Operation(self, parents, saved, made, out, {**self.defaults, **options} if self.defaults else options)
+
+
+def primitive(**rules: Callable) -> Callable[[Callable], Any]:
+    """Declare a primitive by the adjoint of each differentiable argument; see the module's own words."""
+    return lambda function: Primitive(function, rules)
+
+
+class Tensor:
+    """An immutable array that remembers how it was made: a leaf here, and what operations return elsewhere.
+
+    The value is copied in and handed out read-only, so no change in place can reach a graph that needs it.
+    Raises TypeError when the value is not an array or a number.
+    """
+
+    __slots__ = ("__weakref__", "_node", "_value")
+    __array_ufunc__ = None  # NumPy's operators defer to ours
+    __hash__ = object.__hash__
+
+    def __init__(self, value: Any):
+        raw = value._value if isinstance(value, Tensor) else snapshot(as_raw(value, "Tensor"))
+        self._value = raw
+        self._node = Node((), tuple(raw.shape), raw.dtype) if differentiable(raw.dtype) else None
+
+    @property
+    def value(self) -> Any:
+        """The raw array, read-only where its library knows how."""
+        if not isinstance(self._value, np.ndarray):
+            return self._value
+        view = self._value.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._value.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self._value.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def dtype(self) -> Any:
+        return self._value.dtype
+
+    @property
+    def device(self) -> Any:
+        return getattr(self._value, "device", "cpu")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.array(self._value, dtype=dtype) if copy or dtype is not None else np.asarray(self.value)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return sys.modules["minigrad"]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("Tensor: items were assigned, expected no change in place (a graph may need them): use where")
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self._value)))  # type: ignore[index]
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __float__(self) -> float:
+        return float(self._value)
+
+    def __int__(self) -> int:
+        return int(self._value)
+
+    def __complex__(self) -> complex:
+        return complex(self._value)
+
+    def __index__(self) -> int:
+        return self._value.__index__()
+
+    def item(self) -> Any:
+        return self._value.item()
+
+    def __repr__(self) -> str:
+        return f"Tensor({np.array2string(np.asarray(self._value), separator=', ', prefix='Tensor(')})"
+
+
+def wrap(value: Any, node: Node | None) -> Tensor:
+    """A Tensor around what an operation made."""
+    tensor = object.__new__(Tensor)
+    tensor._value, tensor._node = value, node
+    return tensor
+
+
+def unwrap(value: Any) -> Any:
+    """The raw array of a Tensor; anything else as it is."""
+    return value._value if type(value) is Tensor else value
+
+
+def constant(value: Any) -> Tensor:
+    """A Tensor that no gradient flows to."""
+    return wrap(unwrap(value), None)
+
+
+def as_raw(value: Any, who: str) -> Any:
+    """An array of some library; numbers and nested lists of them become NumPy's."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return value
+    raw = np.asarray(value)
+    if raw.dtype.kind not in "biufcO" or isinstance(raw.flat[0] if raw.size else 0, (str, bytes, type(None))):
+        raise TypeError(f"{who}: got {type(value).__name__}, expected an array or a number")
+    return raw
+
+
+def snapshot(raw: Any) -> Any:
+    """A copy of an array that someone else may change; libraries other than NumPy are trusted."""
+    return raw.copy() if type(raw) is np.ndarray else raw
+
+
+def differentiable(dtype: Any) -> bool:
+    """Whether numbers of a dtype have derivatives: floating, complex and exact ones do, integers and booleans not."""
+    kind = getattr(dtype, "kind", None)
+    return kind in "fcO" if kind is not None else dtype.is_floating_point or dtype.is_complex
+
+
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype, of any library, is complex."""
+    kind = getattr(dtype, "kind", None)
+    return kind == "c" if kind is not None else dtype.is_complex
+
+
+def _walk(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
+    """Nodes under the roots, oldest first, down to the oldest target; and whether anything older was met."""
+    stack, order, older = list({root.number: root for root in roots}.values()), [], False
+    seen = {root.number for root in roots}
+    while stack:
+        node = stack.pop()
+        if node.number < oldest:
+            older = True
+            continue
+        order.append(node)
+        for parent in node.parents:
+            if parent is not None and parent.number not in seen:
+                seen.add(parent.number)
+                stack.append(parent)
+    order.sort(key=lambda node: node.number)
+    return order, older
+
+
+def pull_back(
+    roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
+) -> list:
+    """Cotangents of the targets for those of the roots, None where no root depends on a target.
+
+    With record=None the pass is recorded exactly when the roots also depend on something older than the targets:
+    then an outer gradient is under way and may differentiate this one. The list of roots is emptied, so that
+    values are freed as the walk passes them.
+    """
+    order, older = _walk(roots, min(t.number for t in targets))
+    record = older if record is None else record
+    wanted = {t.number for t in targets}
+    leads = set(wanted)
+    for node in order:
+        if any(p is not None and p.number in leads for p in node.parents):
+            leads.add(node.number)
+    pending: dict[int, list] = {}
+    for root, g in zip(roots, cotangents, strict=True):
+        g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
+        pending.setdefault(root.number, []).append(root.fit(g))
+    found: dict[int, Any] = {}
+    roots.clear()
+    root = node = None  # type: ignore[assignment]
+    while order:
+        node = order.pop()
+        if node.number not in pending or node.number not in leads:
+            continue
+        g = node.total(pending.pop(node.number))
+        if node.number in wanted:
+            found[node.number] = g
+        need = [p is not None and p.number in leads for p in node.parents]
+        if True in need:
+            for parent, d in zip(node.parents, node.pull(g, need, record), strict=True):
+                if d is not None:
+                    pending.setdefault(parent.number, []).append(parent.fit(d))
+    return [found.get(t.number) for t in targets]

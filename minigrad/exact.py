@@ -1,0 +1,236 @@
+"""Exact numbers, and the array namespace of NumPy arrays that hold them.
+
+Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. Arrays of such
+numbers (dtype object) go through every mechanism as they are; this module answers for NumPy where NumPy
+cannot work on objects, and has the logarithm of an exact number, so that decays in logarithms stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
+    abs,
+    all,
+    any,
+    arange,
+    argsort,
+    astype,
+    broadcast_to,
+    concat,
+    conj,
+    cumulative_prod,
+    cumulative_sum,
+    expand_dims,
+    flip,
+    matmul,
+    matrix_transpose,
+    max,
+    maximum,
+    min,
+    minimum,
+    moveaxis,
+    multiply,
+    object_,
+    permute_dims,
+    prod,
+    reshape,
+    roll,
+    squeeze,
+    stack,
+    sum,
+    take,
+    tensordot,
+    tril,
+    triu,
+    unstack,
+    where,
+    zeros_like,
+)
+
+asarray = np.asarray
+
+
+class Modular:
+    """An integer modulo a prime: a field in which polynomial identities can be refuted but not excused by rounding."""
+
+    __slots__ = ("prime", "value")
+
+    def __init__(self, value: int, prime: int = 2**61 - 1):
+        self.value, self.prime = value % prime, prime
+
+    def _with(self, other: Any, operation: Callable[[int, int], int]) -> Any:
+        if isinstance(other, Modular):
+            if other.prime != self.prime:
+                raise ValueError(f"Modular: numbers modulo {self.prime} and {other.prime}, expected one prime")
+            return Modular(operation(self.value, other.value), self.prime)
+        if isinstance(other, (int, np.integer, np.bool_)):
+            return Modular(operation(self.value, int(other)), self.prime)
+        if isinstance(other, Fraction):
+            return self._with(Modular(other.numerator, self.prime) / other.denominator, operation)
+        return NotImplemented
+
+    def __add__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: a + b)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: a - b)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: b - a)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: a * b)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: a * pow(b, -1, self.prime))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with(other, lambda a, b: b * pow(a, -1, self.prime))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __pow__(self, power: int) -> Modular:
+        return Modular(pow(self.value, power, self.prime), self.prime)
+
+    def __neg__(self) -> Modular:
+        return Modular(-self.value, self.prime)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Modular):
+            return (self.value, self.prime) == (other.value, other.prime)
+        return isinstance(other, (int, np.integer)) and self.value == int(other) % self.prime
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __bool__(self) -> bool:
+        return self.value != 0
+
+    def conjugate(self) -> Modular:
+        return self
+
+    def __repr__(self) -> str:
+        return f"Modular({self.value}, {self.prime})"
+
+
+class Log:
+    """The logarithm of an exact number: adding multiplies, subtracting divides, and exp gives the number back.
+
+    Log(Fraction(0)) plays −∞. The integer 0 is the logarithm of one, so sums may start from zero.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: Any):
+        self.number = number
+
+    def __add__(self, other: Any) -> Log:
+        if isinstance(other, Log):
+            return Log(self.number * other.number)
+        return self if isinstance(other, (int, np.integer)) and other == 0 else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Log:
+        if isinstance(other, Log):
+            return Log(self.number / other.number)
+        return self if isinstance(other, (int, np.integer)) and other == 0 else NotImplemented
+
+    def __neg__(self) -> Log:
+        return Log(1 / self.number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Log) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(("log", self.number))
+
+    def exp(self) -> Any:
+        return self.number
+
+    def __repr__(self) -> str:
+        return f"Log({self.number!r})"
+
+
+def _each(name: str) -> Callable[[Any], Any]:
+    """A function of every element by the element's own method; of the integers 0 and 1 by their known value."""
+    known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}}[name]
+
+    def apply(x: Any) -> Any:
+        def one(e: Any) -> Any:
+            if hasattr(e, name):
+                return getattr(e, name)()
+            if isinstance(e, (int, np.integer)) and int(e) in known:
+                return known[int(e)]
+            raise TypeError(f"{name}: {e!r} has no exact {name}, expected a number with a method of that name")
+
+        result = np.empty(np.shape(x), dtype=object)
+        result.flat = [one(e) for e in np.asarray(x).flat]
+        return result
+
+    return apply
+
+
+exp, sqrt = _each("exp"), _each("sqrt")
+
+
+def _filled(shape: Any, value: Any, dtype: Any = None) -> Any:
+    return np.full(shape, value, dtype=object if dtype is None else dtype)
+
+
+def zeros(shape: Any, *, dtype: Any = None) -> Any:
+    return _filled(shape, 0, dtype)
+
+
+def ones(shape: Any, *, dtype: Any = None) -> Any:
+    return _filled(shape, 1, dtype)
+
+
+def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
+    return np.eye(n, m, k=k, dtype=int).astype(object if dtype is None else dtype)
+
+
+def ones_like(x: Any) -> Any:
+    return _filled(x.shape, 1)
+
+
+def real(x: Any) -> Any:
+    return x
+
+
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """numpy.einsum, by one matrix of products and sums: NumPy's own is not defined for every object."""
+    terms, result = subscripts.replace(" ", "").split("->")
+    letters = result + "".join(sorted(set(terms) - set(result) - {","}))
+    wide = 1
+    for term, x in zip(terms.split(","), operands, strict=True):
+        order = sorted(range(x.ndim), key=lambda i, t=term: letters.index(t[i]))
+        shape = [x.shape[term.index(c)] if c in term else 1 for c in letters]
+        wide = wide * np.transpose(x, order).reshape(shape)
+    return np.sum(wide, axis=tuple(range(len(result), len(letters))))
+
+
+class linalg:
+    """The solves that need only + − × ÷."""
+
+    @staticmethod
+    def solve(a: Any, b: Any) -> Any:
+        """x with a x = b by Gauss–Jordan elimination; raises ZeroDivisionError when a is singular."""
+        n = a.shape[-1]
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        rows = np.concatenate([np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)], axis=-1).astype(object)
+        for block in rows.reshape(-1, n, rows.shape[-1]):
+            for i in range(n):
+                pivot = next((j for j in range(i, n) if block[j, i] != 0), None)
+                if pivot is None:
+                    raise ZeroDivisionError("solve: the matrix is singular, expected one with an inverse")
+                block[[i, pivot]] = block[[pivot, i]]
+                block[i] = block[i] * (1 / (block[i, i] if not isinstance(block[i, i], int) else Fraction(block[i, i])))
+                for j in range(n):
+                    if j != i:
+                        block[j] = block[j] - block[j, i] * block[i]
+        return rows[..., n:]

@@ -1,0 +1,113 @@
+"""Hand-written kernels and recomputation, closed under differentiation like everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigrad.containers import arrays_of, map_arrays, rebuilt
+from minigrad.engine import Node, Tensor, constant, snapshot, unwrap, wrap
+from minigrad.namespace import namespace
+from minigrad.transforms import gradients, identity
+
+
+class _Kernel(Node):
+    """A call of a fused function: its result is a tuple, and so is its cotangent."""
+
+    __slots__ = ("backward", "inputs", "outputs", "reference", "saved", "single")
+
+    def __init__(self, backward: Callable, reference: Callable, parents: list, inputs: list, made: Any, saved: Any):
+        super().__init__(tuple(parents), None, None)
+        self.backward, self.reference, self.inputs, self.saved = backward, reference, inputs, saved
+        self.single = not isinstance(made, tuple)
+        self.outputs = [(namespace(y), tuple(y.shape), y.dtype) for y in ((made,) if self.single else made)]
+
+    def fit(self, g: Any) -> Any:
+        return g
+
+    def total(self, contributions: list) -> Any:
+        received = dict(contributions)
+        return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
+
+    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        if not record:
+            pulled = self.backward(self.saved, g[0] if self.single else tuple(g))
+            return [d if want else None for d, want in zip(pulled, wanted, strict=True)]
+        # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
+        inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
+        chosen = [x for x, want in zip(inputs, wanted, strict=True) if want]
+        queue = iter(gradients(self.reference(*inputs), chosen, g, record=True))
+        return [next(queue) if want else None for want in wanted]
+
+
+class _Output(Node):
+    """One member of a kernel's tuple."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, kernel: _Kernel, place: int):
+        super().__init__((kernel,), *kernel.outputs[place][1:])
+        self.place = place
+
+    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        return [(self.place, g)]
+
+
+def fused(forward: Callable, backward: Callable, reference: Callable) -> Callable:
+    """A function computed by a hand-written kernel: y = fused(forward, backward, reference)(*inputs).
+
+    `forward(*inputs)` returns (result, saved), the result an array or a tuple of arrays;
+    `backward(saved, cotangent)` returns one cotangent for each input (None where there is none). Both see raw arrays.
+    An ordinary backward pass runs `backward`; a recorded one differentiates `reference(*inputs)`, which must compute
+    the same result out of primitives.
+    """
+
+    def call(*inputs: Any) -> Any:
+        values = [unwrap(x) for x in inputs]
+        made, saved = forward(*values)
+        nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
+        if not any(isinstance(x, Tensor) for x in inputs):
+            return made
+        if not any(nodes):
+            return map_arrays(constant, made)
+        kept = [v if isinstance(x, Tensor) else snapshot(v) for x, v in zip(inputs, values, strict=True)]
+        kernel = _Kernel(backward, reference, nodes, kept, made, saved)
+        if kernel.single:
+            return wrap(made, _Output(kernel, 0))
+        return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(made))
+
+    return call
+
+
+def checkpoint(f: Callable) -> Callable:
+    """f, forgetting what it computed on the way: the backward pass runs it again (Chen et al. 2016).
+
+    Arguments and results are arrays or containers of arrays (`nn.Module`s too). Raises ValueError when f uses a
+    Tensor that is not among its arguments, because no gradient could reach it.
+    """
+
+    def call(*args: Any) -> Any:
+        arrays = arrays_of(args)
+        template: list = []
+
+        def run(*xs: Any) -> Any:
+            made = f(*rebuilt(args, list(xs)))
+            template[:] = [made]
+            return tuple(arrays_of(made))
+
+        def forward(*xs: Any) -> Any:
+            made = run(*xs)
+            if any(isinstance(y, Tensor) for y in made):
+                raise ValueError("checkpoint: the function uses a Tensor from outside, expected all among its arguments")
+            return tuple(made), xs
+
+        def backward(xs: Any, cotangents: tuple) -> Any:
+            leaves = [Tensor(x) for x in xs]
+            inputs = [x for x in leaves if x._node is not None]
+            queue = iter(gradients(run(*leaves), inputs, cotangents, record=False))
+            return [next(queue) if x._node is not None else None for x in leaves]
+
+        made = fused(forward, backward, run)(*arrays)
+        return rebuilt(template[0], list(made))
+
+    return call

@@ -1,0 +1,139 @@
+"""Layers as containers of arrays.
+
+A Module holds plain arrays, so calling it is plain NumPy; `value_and_grad(loss)(module)` puts Tensors in their
+place for the duration of the call and returns the gradients in a module of the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigrad.containers import Container, is_array
+from minigrad.convolution import causal_conv1d
+from minigrad.engine import unwrap
+from minigrad.namespace import namespace
+from minigrad.primitives.elementwise import sqrt, where
+from minigrad.primitives.indexing import take
+from minigrad.primitives.linalg import matmul
+from minigrad.primitives.reductions import mean, rms_norm
+from minigrad.primitives.shapes import matrix_transpose
+
+
+def _walk(prefix: str, x: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Every array below x: its dotted name, and the dict or list and key that hold it."""
+    holder = vars(x) if isinstance(x, Container) else x
+    for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
+        name = f"{prefix}{key}"
+        if is_array(item):
+            yield name, item, holder, key
+        elif isinstance(item, (Container, dict, list)):
+            yield from _walk(f"{name}.", item)
+
+
+class Module(Container):
+    """A layer: its attributes are arrays (the parameters), Modules, lists and dicts of these, and plain settings."""
+
+    def named_parameters(self) -> dict[str, Any]:
+        """The arrays by dotted name, such as `layers.0.norm.weight`."""
+        return {name: array for name, array, _, _ in _walk("", self)}
+
+    def load_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Take every array from a mapping by name, cast to the module's dtypes; all of them or none.
+
+        Raises ValueError when a name is missing or unknown, a shape differs, or a value is NaN or infinite.
+        """
+        places = {name: (array, holder, key) for name, array, holder, key in _walk("", self)}
+        for name in places.keys() - parameters.keys():
+            raise ValueError(f"load_parameters: {name} is missing, expected the names of {type(self).__name__}")
+        for name in parameters.keys() - places.keys():
+            raise ValueError(f"load_parameters: {name} is unknown, expected the names of {type(self).__name__}")
+        for name, (array, _, _) in places.items():
+            new = parameters[name]
+            if tuple(new.shape) != tuple(array.shape):
+                raise ValueError(f"load_parameters: {name} has shape {tuple(new.shape)}, expected {tuple(array.shape)}")
+            if not bool(namespace(new).all(namespace(new).isfinite(new))):
+                raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
+        for name, (array, holder, key) in places.items():
+            holder[key] = np.array(parameters[name], dtype=array.dtype)
+
+
+class Linear(Module):
+    """y = x Wᵀ + b; weights are uniform within ±1/√inputs."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
+    ):
+        bound = 1 / np.sqrt(inputs)
+        self.weight = rng.uniform(-bound, bound, (outputs, inputs)).astype(dtype)
+        self.bias = rng.uniform(-bound, bound, outputs).astype(dtype) if bias else None
+
+    def __call__(self, x: Any) -> Any:
+        y = matmul(x, matrix_transpose(self.weight))
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Module):
+    """A row of W for each token; weights are normal with deviation 0.02."""
+
+    def __init__(self, count: int, width: int, *, rng: np.random.Generator, dtype: Any = np.float32):
+        self.weight = (0.02 * rng.standard_normal((count, width))).astype(dtype)
+
+    def __call__(self, tokens: Any) -> Any:
+        return take(self.weight, tokens, axis=0)
+
+
+class LayerNorm(Module):
+    """y = w (x − mean x)/√(var x + ε) + b over the last axis (Ba et al. 2016, eq. 3)."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5, dtype: Any = np.float32):
+        self.weight, self.bias, self.eps = np.ones(width, dtype), np.zeros(width, dtype), eps
+
+    def __call__(self, x: Any) -> Any:
+        x = x - mean(x, axis=-1, keepdims=True)
+        return x / sqrt(mean(x * x, axis=-1, keepdims=True) + self.eps) * self.weight + self.bias
+
+
+class RMSNorm(Module):
+    """y = w x/√(mean x² + ε) over the last axis (Zhang and Sennrich 2019, eq. 4)."""
+
+    def __init__(self, width: int, *, eps: float = 1e-6, dtype: Any = np.float32):
+        self.weight, self.eps = np.ones(width, dtype), eps
+
+    def __call__(self, x: Any) -> Any:
+        return rms_norm(x, axis=-1, eps=self.eps) * self.weight
+
+
+class Conv1d(Module):
+    """A causal convolution of each channel alone, with the last W − 1 inputs as its state."""
+
+    def __init__(self, channels: int, width: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32):
+        bound = 1 / np.sqrt(width)
+        self.weight = rng.uniform(-bound, bound, (channels, width)).astype(dtype)
+        self.bias = rng.uniform(-bound, bound, channels).astype(dtype) if bias else None
+
+    def __call__(self, x: Any, state: Any = None) -> tuple[Any, Any]:
+        xp, before = namespace(x, self.weight), self.weight.shape[-1] - 1
+        if state is None:
+            state = xp.zeros((*x.shape[:-2], before, x.shape[-1]), dtype=x.dtype)
+        y = causal_conv1d(x, self.weight, before=state)
+        history = xp.concat([state, x], axis=-2)
+        state = history[..., history.shape[-2] - before :, :]
+        return (y if self.bias is None else y + self.bias), state
+
+
+class Dropout(Module):
+    """Zeros with probability p and the rest scaled by 1/(1 − p) (Srivastava et al. 2014); off without a generator."""
+
+    def __init__(self, p: float):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: got p = {p}, expected 0 ≤ p < 1")
+        self.p = p
+
+    def __call__(self, x: Any, rng: np.random.Generator | None = None) -> Any:
+        if rng is None or self.p == 0:
+            return x
+        kept = rng.random(x.shape) >= self.p
+        return where(kept, x / (1 - self.p), unwrap(x) * 0)

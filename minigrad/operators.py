@@ -1,0 +1,71 @@
+"""Operators and methods of Tensor, bound to the primitives they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.engine import Tensor, constant, unwrap
+from minigrad.primitives import elementwise, indexing, linalg, reductions, shapes
+
+
+def _binary(f: Any) -> tuple[Any, Any]:
+    """x ∘ y and its mirror for y on the left."""
+    return (lambda x, y: f(x, y)), (lambda x, y: f(y, x))
+
+
+for _name, _function in {
+    "add": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "truediv": elementwise.divide,
+    "pow": elementwise.pow,
+    "matmul": linalg.matmul,
+}.items():
+    _left, _right = _binary(_function)
+    setattr(Tensor, f"__{_name}__", _left)
+    setattr(Tensor, f"__r{_name}__", _right)
+
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "mod", "floordiv"):  # constants for gradients
+
+    def _compare(x: Any, y: Any, _name: str = f"__{_name}__") -> Any:
+        made = getattr(unwrap(x), _name)(unwrap(y))
+        return made if made is NotImplemented else constant(made)
+
+    setattr(Tensor, f"__{_name}__", _compare)
+
+for _name, _function in {
+    "__neg__": elementwise.negative,
+    "__abs__": elementwise.abs,
+    "__getitem__": indexing.getitem,
+    "conj": elementwise.conj,
+    "astype": elementwise.astype,
+    "sum": reductions.sum,
+    "mean": reductions.mean,
+    "max": reductions.max,
+    "min": reductions.min,
+    "prod": reductions.prod,
+    "permute_dims": shapes.permute_dims,
+    "swapaxes": shapes.swapaxes,
+}.items():
+
+    def _method(x: Any, *args: Any, _function: Any = _function, **options: Any) -> Any:
+        return _function(x, *args, **options)
+
+    setattr(Tensor, _name, _method)
+
+
+def _reshape(x: Any, *shape: Any) -> Any:
+    return shapes.reshape(x, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+
+def _invert(x: Any) -> Any:
+    return constant(~unwrap(x))
+
+
+Tensor.reshape = _reshape  # type: ignore[attr-defined]
+Tensor.__invert__ = _invert  # type: ignore[attr-defined]
+Tensor.__pos__ = lambda x: x  # type: ignore[attr-defined]
+Tensor.real = property(elementwise.real)  # type: ignore[attr-defined]
+Tensor.imag = property(elementwise.imag)  # type: ignore[attr-defined]
+Tensor.mT = property(shapes.matrix_transpose)  # type: ignore[attr-defined]
+Tensor.T = property(lambda x: shapes.permute_dims(x, tuple(reversed(range(x.ndim)))))  # type: ignore[attr-defined]

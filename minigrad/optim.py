@@ -1,0 +1,122 @@
+"""Optimisers: they read a module's gradients and write its arrays in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minigrad.containers import arrays_of, map_arrays
+from minigrad.nn import Module
+
+
+class _Optimiser:
+    """State by name beside the module's parameters: `slots` says which arrays each parameter gets."""
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, lr: float):
+        if not lr >= 0:
+            raise ValueError(f"{type(self).__name__}: got lr = {lr}, expected lr ≥ 0")
+        self.lr, self.count = lr, 0
+        self.state: dict[str, np.ndarray] = {}
+
+    def step(self, module: Module, grads: Module, *, lr: float | None = None) -> None:
+        """One update of every parameter that has a gradient; lr overrides the optimiser's own for this step."""
+        self.count += 1
+        gradients = grads.named_parameters()
+        for name, p in module.named_parameters().items():
+            if name in gradients:
+                for slot in self.slots:
+                    if f"{slot}.{name}" not in self.state:
+                        self.state[f"{slot}.{name}"] = np.zeros_like(p)
+                self.update(p, gradients[name], [self.state[f"{s}.{name}"] for s in self.slots], self.lr if lr is None else lr)
+
+    def update(self, p: Any, g: Any, state: list, lr: float) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything a later run needs to go on as if it had never stopped."""
+        return {**self.state, "step": np.array(self.count)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state_dict` left off. Raises ValueError when the step is missing."""
+        if "step" not in state:
+            raise ValueError(f"{type(self).__name__}: the state holds {sorted(state)[:3]}…, expected a member 'step'")
+        self.count = int(state["step"])
+        self.state = {name: np.array(a) for name, a in state.items() if name != "step"}
+
+
+class SGD(_Optimiser):
+    """v ← μ v + g;  p ← p − lr v."""
+
+    slots = ("v",)
+
+    def __init__(self, lr: float, *, momentum: float = 0.0):
+        super().__init__(lr)
+        self.momentum = momentum
+
+    def update(self, p: Any, g: Any, state: list, lr: float) -> None:
+        (v,) = state
+        v *= self.momentum
+        v += g
+        p -= lr * v
+
+
+class AdamW(_Optimiser):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  p ← p − lr (m̂/(√v̂ + ε) + λ p),
+    with m̂ = m/(1 − β₁ᵗ) and v̂ = v/(1 − β₂ᵗ). Vectors (norms, biases) are not decayed.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+    ):
+        super().__init__(lr)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def update(self, p: Any, g: Any, state: list, lr: float) -> None:
+        m, v = state
+        b1, b2 = self.betas
+        scratch = g * (1 - b1)
+        m *= b1
+        m += scratch
+        np.multiply(g, g, out=scratch)
+        scratch *= 1 - b2
+        v *= b2
+        v += scratch
+        np.sqrt(v, out=scratch)
+        scratch *= 1 / math.sqrt(1 - b2**self.count)
+        scratch += self.eps
+        np.divide(m, scratch, out=scratch)
+        scratch *= lr / (1 - b1**self.count)
+        if self.weight_decay and p.ndim > 1:
+            p *= 1 - lr * self.weight_decay
+        p -= scratch
+
+
+def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
+    """The gradients scaled so that their joint Euclidean norm is at most max_norm, and the norm they had.
+
+    Raises ValueError when the norm is NaN or infinite: such a step would destroy every parameter.
+    """
+    total = math.sqrt(sum(float(np.vdot(g, g).real) for g in arrays_of(grads)))
+    if not math.isfinite(total):
+        raise ValueError(f"clip_by_global_norm: the gradients' norm is {total}, expected a finite number")
+    if total <= max_norm:
+        return grads, total
+    return map_arrays(lambda g: g * (max_norm / total), grads), total
+
+
+def cosine(step: int, *, steps: int, warmup: int, peak: float, floor: float = 0.0) -> float:
+    """A learning rate that rises linearly over the warm-up and falls to the floor along half a cosine
+    (Loshchilov and Hutter 2017, eq. 5)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (peak - floor) * (1 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,1 @@
+"""The calculus: every primitive beside its adjoint, one chapter a file."""
