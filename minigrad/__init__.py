@@ -1,11 +1,14 @@
+# ruff: noqa: F401 - this file is the list of what the namespace offers
 """minigrad: a small engine for gradients of any order, and itself an array namespace.
 
 Functions carry the names of the Python array API standard and take arrays of NumPy, CuPy, PyTorch and JAX, arrays
 of exact numbers, and Tensors; only Tensors in make Tensors out. `docs` and DESIGN in the README say how it is used.
 """
 
-from numpy import (  # noqa: F401 - the standard's dtypes and constants
+from numpy import (
     bool_ as bool,
+)
+from numpy import (
     complex64,
     complex128,
     e,
@@ -20,7 +23,7 @@ from numpy import (  # noqa: F401 - the standard's dtypes and constants
     uint8,
 )
 
-from minigrad import exact, operators  # noqa: F401 - operators binds the methods of Tensor
+from minigrad import exact, operators
 from minigrad.checks import check_grads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive

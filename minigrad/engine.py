@@ -120,8 +120,7 @@ class Primitive:
     def _compiled(self, rule: Callable) -> Callable:
         """The rule as a function of all that a node has, whatever it names."""
         sources = {"g": "g", "out": "out", "i": "i", "shape": "node.parents[i].shape"}
-        sources["shapes"] = "[p.shape if p else v.shape for p, v in zip(node.parents, saved)]"
-        sources |= {name: f"node.options[{name!r}]" for name in self.defaults}
+        sources |= {name: f"node.options[{name!r}]" for name in (*self.defaults, "shapes")}
         sources |= {name: f"saved[{j}]" for j, name in enumerate(self.positional)}
         if self.variadic:
             sources[self.positional[0]] = "saved"
@@ -142,8 +141,7 @@ class Primitive:
                 tracked = tracked or a._node is not None
                 a = a._value
             values.append(a)
-        first = values[0] if values else None
-        xp = np if type(first) is np.ndarray and first.dtype.kind != "O" and not self.variadic else namespace(*values)
+        xp = namespace(*(values if self.variadic else values[: len(self.rules)]))
         made = self.function(xp, *values, **options)
         if not boxed:
             return made
@@ -152,7 +150,9 @@ class Primitive:
         return wrap(made, self._record(args, values, made, options))
 
     def _record(self, args: tuple, values: list, made: Any, options: dict) -> Operation:
-        parents = tuple([a._node if type(a) is Tensor else None for a in (args if self.variadic else args[: len(self.rules)])])
+        parents = tuple(
+            [a._node if type(a) is Tensor else None for a in (args if self.variadic else args[: len(self.rules)])]
+        )
         saved: list = [None] * len(args)
         out = None
         for i, parent in enumerate(parents):
@@ -162,6 +162,8 @@ class Primitive:
                 for j in range(len(args)) if places and self.variadic else places:
                     if saved[j] is None:  # what the graph did not make is copied: its owner may change it
                         saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+        if self.variadic:
+            options = {**options, "shapes": [tuple(v.shape) for v in values]}
         return Operation(self, parents, saved, made, out, {**self.defaults, **options} if self.defaults else options)
 
 

@@ -98,7 +98,9 @@ def checkpoint(f: Callable) -> Callable:
         def forward(*xs: Any) -> Any:
             made = run(*xs)
             if any(isinstance(y, Tensor) for y in made):
-                raise ValueError("checkpoint: the function uses a Tensor from outside, expected all among its arguments")
+                raise ValueError(
+                    "checkpoint: the function uses a Tensor from outside, expected all among its arguments"
+                )
             return tuple(made), xs
 
         def backward(xs: Any, cotangents: tuple) -> Any:

@@ -14,21 +14,22 @@ _SCALARS = (bool, int, float, complex, type(None))
 def namespace(*arrays: Any) -> Any:
     """The array namespace shared by the arrays: minigrad for Tensors, else the library that made them.
 
-    Python scalars and None fit any namespace and are passed over; a NumPy array of objects gets
-    `minigrad.exact`. With nothing but scalars the answer is NumPy.
-    Raises TypeError when two arrays come from two libraries (a NumPy array beside a Tensor is a constant).
+    A NumPy array beside a Tensor is a constant, and beside an array of exact numbers (whose namespace is
+    `minigrad.exact`) a mask. Python scalars and None fit anywhere; with nothing else the answer is NumPy.
+    Raises TypeError when arrays come from two libraries.
     """
     found = None
     for array in arrays:
-        if isinstance(array, _SCALARS):
+        if type(array) is np.ndarray and array.dtype.kind != "O":  # by far the most frequent case
+            xp = np
+        elif isinstance(array, _SCALARS):
             continue
-        xp = _namespace_of(array)
-        if found is None or found is xp:
+        else:
+            xp = _namespace_of(array)
+        if found is None or xp is found:
             found = xp
-        elif xp is sys.modules["minigrad"] or (found is np and xp is sys.modules["minigrad.exact"]):
-            found = xp  # a Tensor outranks a constant, and an array of exact numbers outranks its masks
-        elif found is not sys.modules["minigrad"] and not (xp is np and found is sys.modules["minigrad.exact"]):
-            raise TypeError(f"namespace: arrays of {found.__name__} and {xp.__name__} together, expected one library")
+        else:
+            found = _stronger(found, xp)
     return np if found is None else found
 
 
@@ -40,4 +41,12 @@ def _namespace_of(array: Any) -> Any:
     try:
         return array_api_compat.array_namespace(array)
     except TypeError:
-        raise TypeError(f"namespace: {type(array).__name__} is not an array of a known library") from None
+        raise TypeError(f"namespace: got {type(array).__name__}, expected an array of a known library") from None
+
+
+def _stronger(one: Any, other: Any) -> Any:
+    """The namespace of the two that can take the other's arrays."""
+    for strong in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
+        if strong in (one, other) and (strong is sys.modules["minigrad"] or np in (one, other)):
+            return strong
+    raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")

@@ -109,7 +109,9 @@ class RMSNorm(Module):
 class Conv1d(Module):
     """A causal convolution of each channel alone, with the last W − 1 inputs as its state."""
 
-    def __init__(self, channels: int, width: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32):
+    def __init__(
+        self, channels: int, width: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
+    ):
         bound = 1 / np.sqrt(width)
         self.weight = rng.uniform(-bound, bound, (channels, width)).astype(dtype)
         self.bias = rng.uniform(-bound, bound, channels).astype(dtype) if bias else None

@@ -32,7 +32,9 @@ class _Optimiser:
                 for slot in self.slots:
                     if f"{slot}.{name}" not in self.state:
                         self.state[f"{slot}.{name}"] = np.zeros_like(p)
-                self.update(p, gradients[name], [self.state[f"{s}.{name}"] for s in self.slots], self.lr if lr is None else lr)
+                self.update(
+                    p, gradients[name], [self.state[f"{s}.{name}"] for s in self.slots], self.lr if lr is None else lr
+                )
 
     def update(self, p: Any, g: Any, state: list, lr: float) -> None:
         raise NotImplementedError

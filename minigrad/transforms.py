@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from minigrad.containers import arrays_of, is_array, map_arrays, rebuilt
-from minigrad.engine import Node, Tensor, as_raw, constant, differentiable, is_complex, primitive, pull_back, snapshot, unwrap, wrap
+from minigrad.engine import (
+    Node,
+    Tensor,
+    as_raw,
+    differentiable,
+    is_complex,
+    primitive,
+    pull_back,
+    snapshot,
+    unwrap,
+    wrap,
+)
 from minigrad.namespace import namespace
 
 

@@ -52,7 +52,9 @@ def assemble(pieces: Sequence[Piece], *, shape: tuple, dtype: Any) -> Any:
 def _repeats(index: Any) -> bool:
     """Whether an index may name one element twice: only arrays of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(p, list) or (hasattr(p, "dtype") and p.ndim > 0 and "bool" not in str(p.dtype)) for p in parts)
+    return any(
+        isinstance(p, list) or (hasattr(p, "dtype") and p.ndim > 0 and "bool" not in str(p.dtype)) for p in parts
+    )
 
 
 def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> None:
@@ -87,17 +89,16 @@ def take(x: Any, indices: Any, *, axis: int) -> Any:
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + tuple(shape) + tuple(x.shape[axis + 1 :]))
 
 
-@primitive(g=lambda g, indices, axis: _take(g, indices, axis=axis))
-def _take_add(xp, g, indices, *, size, axis):
-    """The adjoint of take, as a product with the sparse matrix of the indices where SciPy has one."""
-    rows = xp.moveaxis(g, axis, 0)
+@primitive(x=lambda g, indices, axis: _take(g, indices, axis=axis))
+def _take_add(xp, x, indices, *, size, axis):
+    """As a product with the sparse matrix that the indices are, where SciPy has one."""
+    rows = xp.moveaxis(x, axis, 0)
     if xp is np:
-        select = scipy.sparse.csr_array(
-            (np.ones(len(indices), g.dtype), (indices % size, np.arange(len(indices)))), shape=(size, len(indices))
-        )
+        places = (indices % size, np.arange(len(indices)))
+        select = scipy.sparse.csr_array((np.ones(len(indices), x.dtype), places), shape=(size, len(indices)))
         added = (select @ rows.reshape(len(indices), -1)).reshape(size, *rows.shape[1:])
     else:
-        added = _assemble(rows, indices=(indices,), shape=(size, *rows.shape[1:]), dtype=g.dtype)
+        added = _assemble(rows, indices=(indices,), shape=(size, *rows.shape[1:]), dtype=x.dtype)
     return xp.moveaxis(added, 0, axis)
 
 

@@ -23,7 +23,9 @@ def _flat(x):
     return reshape(x, (-1, x.shape[-1]))
 
 
-@primitive(x=lambda g, y: g @ _adjoint(y), y=lambda g, x, y: _adjoint(_flat(x)) @ _flat(g) if y.ndim == 2 else _adjoint(x) @ g)
+@primitive(
+    x=lambda g, y: g @ _adjoint(y), y=lambda g, x, y: _adjoint(_flat(x)) @ _flat(g) if y.ndim == 2 else _adjoint(x) @ g
+)
 def _matmul(xp, x, y):
     if xp is np and y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:
         return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])  # one product instead of a batch
@@ -173,7 +175,9 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
         from scipy.linalg import solve_triangular as scipy_solve
 
         a, b = np.broadcast_to(a, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *a.shape[-2:])), b
-        return scipy_solve(a, np.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:])), lower=lower, unit_diagonal=unit_diagonal)
+        return scipy_solve(
+            a, np.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:])), lower=lower, unit_diagonal=unit_diagonal
+        )
     a = xp.tril(a) if lower else xp.triu(a)
     if unit_diagonal:
         one = xp.eye(a.shape[-1], dtype=a.dtype)

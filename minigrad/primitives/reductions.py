@@ -208,5 +208,3 @@ def rms_norm(xp, x, *, axis=-1, eps=1e-6):
 def _rms_slope(g, x, out, axis, eps):
     """(g − out · mean(g · out)) / √(mean x² + ε)."""
     return (g - out * mean(g * out, axis=axis, keepdims=True)) / sqrt(mean(x * x, axis=axis, keepdims=True) + eps)
-
-
