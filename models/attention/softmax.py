@@ -8,8 +8,7 @@
     state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
               mechanism here whose state grows with time.
 
-For real numbers. A query that may look nowhere reads 0, as in PyTorch since 2.5: a mean of nothing, with no NaN
-for its gradient.
+For real numbers. A query that may look nowhere has no weights and reads 0, as in PyTorch since 2.5; its gradient is 0.
 """
 
 import math
@@ -47,19 +46,14 @@ def quadratic(
     size, seen = scores.shape[-2:]
     if causal:
         scores = xp.where(xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size), scores, -math.inf)
-    if mask is None:
-        return mg.softmax(scores, axis=-1) @ v, (k, v)
-    return _masked_softmax(scores, mask) @ v, (k, v)
+    if mask is not None:
+        scores = xp.where(_fitted(mask, scores), scores, -math.inf)
+    return mg.softmax(scores, axis=-1) @ v, (k, v)
 
 
-def _masked_softmax(scores: Array, mask: Array) -> Array:
-    """Softmax over the allowed keys; a query with none gets no weights."""
-    xp = namespace(scores, mask)
+def _fitted(mask: Array, scores: Array) -> Array:
     try:
-        mask = xp.broadcast_to(mask, scores.shape)
+        return namespace(mask).broadcast_to(mask, scores.shape)
     except (RuntimeError, TypeError, ValueError):
         message = f"mask has shape {tuple(mask.shape)}, expected one that broadcasts to {tuple(scores.shape)}"
         raise ValueError(f"softmax.quadratic: {message}") from None
-    scores = xp.where(mask, scores, -math.inf)
-    sees = xp.max(scores, axis=-1, keepdims=True) > -math.inf
-    return xp.where(sees, mg.softmax(xp.where(sees, scores, 0), axis=-1), 0)

@@ -47,7 +47,7 @@ def recurrent(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None) -> tupl
 
 
 @form
-def chunkwise(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None, chunk_size: int = 64) -> tuple[TV, KV]:
+def chunkwise(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None, chunk_size: int = 16) -> tuple[TV, KV]:
     """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
     xp = namespace(q, k, v, beta)
     S, y = empty(k, v) if state is None else state, []

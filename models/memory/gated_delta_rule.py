@@ -46,7 +46,7 @@ def recurrent(q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None 
 
 @form
 def chunkwise(
-    q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None, chunk_size: int = 64
+    q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None, chunk_size: int = 16
 ) -> tuple[TV, KV]:
     """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
     xp = namespace(q, k, v, beta, log_decay)

@@ -45,7 +45,7 @@ def parallel(q: TK, k: TK, v: TV, log_decay: T_ | TK, *, state: KV | None = None
 
 @form
 def chunkwise(
-    q: TK, k: TK, v: TV, log_decay: T_ | TK, *, state: KV | None = None, chunk_size: int = 64
+    q: TK, k: TK, v: TV, log_decay: T_ | TK, *, state: KV | None = None, chunk_size: int = 16
 ) -> tuple[TV, KV]:
     """Parallel inside a chunk of C tokens, recurrent from chunk to chunk: O(T·(C·(K + V) + K·V)). Section 4.3."""
     xp = namespace(q, k, v, log_decay)
