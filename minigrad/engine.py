@@ -49,6 +49,8 @@ class Node:
         """Undo what the library did silently to this value: broadcasting it, and promoting its dtype."""
         if type(g) is Piece:
             return g
+        if not hasattr(g, "shape"):
+            g = boxed_object(g)
         if g.shape != self.shape:
             xp, lead = namespace(g), len(g.shape) - len(self.shape)
             axes = [lead + i for i, n in enumerate(self.shape) if n == 1 and g.shape[lead + i] != 1]
@@ -143,6 +145,8 @@ class Primitive:
             values.append(a)
         xp = namespace(*(values if self.variadic else values[: len(self.rules)]))
         made = self.function(xp, *values, **options)
+        if not hasattr(made, "dtype"):
+            made = boxed_object(made)
         if not boxed:
             return made
         if not tracked or not differentiable(made.dtype):
@@ -279,6 +283,11 @@ def as_raw(value: Any, who: str) -> Any:
     if raw.dtype.kind not in "biufcO" or isinstance(raw.flat[0] if raw.size else 0, (str, bytes, type(None))):
         raise TypeError(f"{who}: got {type(value).__name__}, expected an array or a number")
     return raw
+
+
+def boxed_object(value: Any) -> Any:
+    """An exact number as an array again: NumPy hands a single object out bare. Anything else is no array: as it is."""
+    return value if type(value) is Piece else np.array(value, dtype=object)
 
 
 def snapshot(raw: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, is_array, map_arrays, rebuilt
+from minigrad.containers import Container, arrays_of, is_array, map_arrays, rebuilt
 from minigrad.engine import (
     Node,
     Tensor,
@@ -41,7 +41,7 @@ def _target(x: Any, who: str) -> Tensor:
 
 def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
     """Containers with every differentiable array replaced by a target, and the targets."""
-    x = x if arrays_of(x) or isinstance(x, (dict, list, tuple)) else as_raw(x, who)
+    x = x if is_array(x) or isinstance(x, (dict, list, tuple, Container)) else as_raw(x, who)
     if is_array(x):
         target = _target(x, who)
         return target, [target]
@@ -59,6 +59,8 @@ def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
 def _regrouped(x: Any, gradients: Sequence[Any]) -> Any:
     """The gradients in the containers of x; None stands where an array is not differentiable."""
     queue = iter(gradients)
+    if not is_array(x) and not isinstance(x, (dict, list, tuple, Container)):
+        return next(queue)  # a number
     return map_arrays(lambda a: next(queue) if differentiable(a.dtype) else None, x)
 
 
@@ -131,9 +133,9 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
         out = f(*(boxed[n][0] if n in boxed else a for n, a in enumerate(args)))
         out, aux = out if has_aux else (out, None)
         value = out if any(t._node.parents for t in targets) else unwrap(out)
-        outs = [out]
+        last = [out]
         del out
-        found = iter(_pulled(outs, None, targets, None, "grad"))
+        found = iter(_pulled(last.pop(), None, targets, None, "grad"))  # nothing else holds the graph now
         grouped = tuple(_regrouped(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
         result = grouped[0] if isinstance(argnums, int) else grouped
         return ((value, map_arrays(unwrap, aux)), result) if has_aux else (value, result)

@@ -79,7 +79,7 @@ def _cut(name: str) -> Callable:
     def apply(*args: Any, **options: Any) -> Any:
         raw = [unwrap(a) for a in args]
         made = getattr(namespace(*(a for a in raw if hasattr(a, "dtype"))), name)(*raw, **options)
-        if not any(hasattr(a, "_node") for a in args):
+        if sum(hasattr(a, "_node") for a in args) == 0:
             return made
         return tuple(map(constant, made)) if isinstance(made, tuple) else constant(made)
 

@@ -159,7 +159,7 @@ def _conjugate(xp, x):
 def conj(x: Any) -> Any:
     """x̅; a real array is its own conjugate and is returned as it is."""
     if not hasattr(x, "dtype"):
-        return x.conjugate()
+        return x.conjugate() if isinstance(x, complex) else x
     return _conjugate(x) if is_complex(x.dtype) else x
 
 
