@@ -111,7 +111,7 @@ def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
     """
     ours = workload.implementations[0].name
     with tempfile.TemporaryDirectory() as folder:
-        found = {}
+        found: dict[str, dict[str, np.ndarray]] = {}
         for name, worker in workers.items():
             path = Path(folder) / f"{len(found)}.npz"
             worker.ask("results", path=str(path))

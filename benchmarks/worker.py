@@ -1,7 +1,7 @@
 """The side of a benchmark that does the work: one process, one implementation, asked over a pipe.
 
-`python -m benchmarks.worker MODULE WORKLOAD IMPLEMENTATION` reads requests, one JSON object a line, and answers each with
-one line. A process lives for the whole run, so that imports, compilation and warm caches are not timed.
+`python -m benchmarks.worker MODULE WORKLOAD IMPLEMENTATION` reads requests, one JSON object a line, and answers each
+with one line. A process lives for the whole run, so that imports, compilation and warm caches are not timed.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main(module: str, name: str, implementation: str) -> None:
         method: Callable[..., dict[str, Any]] = getattr(server, request.pop("do"))
         try:
             answer = method(**request)
-        except Exception as error:  # told to the runner, which stops the whole run and names the implementation
+        except Exception as error:  # noqa: BLE001 - told to the runner, which stops the run and names the implementation
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -100,7 +100,7 @@ def disagreement(ours: Results, theirs: Results, tolerance: float) -> str | None
         left, right = np.asarray(ours[name]), np.asarray(theirs[name])
         if left.shape != right.shape:
             return f"{name} has shape {left.shape}, expected {right.shape}"
-        scale = max(float(np.max(np.abs(right), initial=0.0)), np.finfo(np.float32).tiny)
+        scale = float(np.max(np.abs(right), initial=0.0)) or 1.0
         error = float(np.max(np.abs(left - right), initial=0.0)) / scale
         if not error <= tolerance:  # also when the error is not a number
             return f"{name} differs by {error:.1e} of its largest entry, expected at most {tolerance:.0e}"

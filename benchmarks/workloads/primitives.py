@@ -1,8 +1,8 @@
 """What one recorded operation costs when arrays are too small to matter: forward and backward through a chain.
 
-The chain is x ← exp(x·a + b), `rounds` times over 8×8 float64 arrays, then a sum: three primitives a round, and the time
-is divided by their number. It is differentiated for x, a and b (every rule of mul and add runs, and the gradients of
-a and b accumulate), and for x alone. NumPy's forward pass is the floor that no engine can go below.
+The chain is x ← exp(x·a + b), `rounds` times over 8×8 float64 arrays, then a sum: three primitives a round, and the
+time is divided by their number. It is differentiated for x, a and b (every rule of mul and add runs, and the gradients
+of a and b accumulate), and for x alone. NumPy's forward pass is the floor that no engine can go below.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def pytorch(*, size: int, rounds: int, wanted: tuple[int, ...]) -> Run:
     """Set up PyTorch, eager."""
     import torch
 
-    arrays = [torch.tensor(array, requires_grad=i in wanted) for i, array in enumerate(inputs(size))]
-    targets = [arrays[i] for i in wanted]
+    x, a, b = (torch.tensor(array, requires_grad=i in wanted) for i, array in enumerate(inputs(size)))
+    targets = [(x, a, b)[i] for i in wanted]
     return _run(
-        lambda: torch.autograd.grad(chain(torch, *arrays, rounds), targets),
-        lambda: chain(torch, *arrays, rounds).detach(),
+        lambda: torch.autograd.grad(chain(torch, x, a, b, rounds), targets),
+        lambda: chain(torch, x, a, b, rounds).detach(),
         wanted,
     )
 

@@ -120,6 +120,8 @@ def test_an_unknown_workload_names_the_nearest(capsys):
 
 def test_a_workload_imports_no_framework_until_it_is_set_up():
     """A process that times one framework must not hold another's memory."""
-    program = "import sys, benchmarks.workload as w; w.workloads(); print({'torch', 'jax', 'minigrad'} & set(sys.modules))"
+    program = (
+        "import sys, benchmarks.workload as w; w.workloads(); print({'torch', 'jax', 'minigrad'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

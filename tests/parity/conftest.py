@@ -1,0 +1,143 @@
+"""Outside implementations to compare with, and the comparison.
+
+Everything here comes with `pip install -e '.[parity]'`; no further step is needed. `fla-core` is asked for without its
+extras, so that no Triton comes with it: its `naive.py` files are loaded by path, and `import fla` (which wants Triton)
+is never executed. Where Triton is present all the same, Hugging Face swaps its functions for fla's kernels;
+`functools.wraps` left the plain ones under `__wrapped__`, and those are compared.
+
+An oracle that is not installed fails the test: a comparison that did not happen must not look like one that passed.
+Without the extra, leave the tests out with `-m "not parity"`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.parity)
+
+
+def oracle(module: str) -> ModuleType:
+    """Import an outside implementation, or fail."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        pytest.fail(f"{module}: not installed ({error.name}); pip install -e '.[parity]'", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """PyTorch."""
+    return oracle("torch")
+
+
+@pytest.fixture(scope="session")
+def jax() -> ModuleType:
+    """JAX, in double precision."""
+    module = oracle("jax")
+    module.config.update("jax_enable_x64", True)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fla() -> Callable[[str], ModuleType]:
+    """Load `fla/ops/<name>/naive.py`."""
+
+    def load(name: str) -> ModuleType:
+        package = importlib.util.find_spec("fla")
+        if package is None or not package.submodule_search_locations:
+            pytest.fail("fla: not installed; pip install -e '.[parity]'", pytrace=False)
+        path = Path(package.submodule_search_locations[0]) / "ops" / name / "naive.py"
+        spec = importlib.util.spec_from_file_location(f"fla_naive_{name}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def qwen3_next() -> SimpleNamespace:
+    """Hugging Face's gated delta rule in plain PyTorch, chunked and recurrent."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises its CUDA kernels
+    module = oracle("transformers.models.qwen3_next.modeling_qwen3_next")
+    return SimpleNamespace(
+        chunk=inspect.unwrap(module.torch_chunk_gated_delta_rule),
+        recurrent=inspect.unwrap(module.torch_recurrent_gated_delta_rule),
+    )
+
+
+def compare(
+    ours: Callable[..., Any], theirs: Callable[..., Any], inputs: Mapping[str, np.ndarray], tolerance: float
+) -> None:
+    """Hold our results and all our gradients to theirs.
+
+    Both functions take the inputs in order, ours as NumPy arrays (or Tensors), theirs as torch tensors, and return a
+    tuple of results. Both are pulled back from the same random cotangents, so every derivative takes part. An error is
+    relative to the largest entry of what it is compared with.
+
+    Raises:
+        AssertionError: naming the result or the gradient that differs, and by how much.
+    """
+    torch = oracle("torch")
+    expected = {name: torch.tensor(array, requires_grad=True) for name, array in inputs.items()}
+    results = theirs(*expected.values())
+    rng = np.random.default_rng(17)
+    cotangents = tuple(_like(rng, result.detach().numpy()) for result in results)
+    torch.autograd.backward(
+        results, tuple(torch.tensor(c).to(r.dtype) for c, r in zip(cotangents, results, strict=True))
+    )
+    mine, pull = mg.vjp(ours, *inputs.values())
+    assert len(mine) == len(results)
+    for i, (left, right) in enumerate(zip(mine, results, strict=True)):
+        close(f"result {i}", left, right.detach().numpy(), tolerance)
+    for (name, tensor), gradient in zip(expected.items(), pull(cotangents), strict=True):
+        close(f"gradient of {name}", gradient, tensor.grad.resolve_conj().numpy(), tolerance)
+
+
+def close(name: str, left: Any, right: Any, tolerance: float) -> None:
+    """Hold one array to another, relative to the largest entry of the second.
+
+    Raises:
+        AssertionError: naming the array, the error and the tolerance.
+    """
+    left, right = np.asarray(left), np.asarray(right)
+    assert left.shape == right.shape, f"{name} has shape {left.shape}, expected {right.shape}"
+    scale = np.max(np.abs(right), initial=0.0) or 1.0
+    error = np.max(np.abs(left - right), initial=0.0) / scale
+    assert error <= tolerance, f"{name} differs by {error:.1e} of its largest entry, expected at most {tolerance:.0e}"
+
+
+def _like(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """Draw float64 or complex128 numbers that float32 holds exactly, since some oracles return it."""
+    drawn = rng.normal(size=array.shape).astype(np.float32).astype(np.float64)
+    return drawn + 1j * drawn[::-1] if array.dtype.kind == "c" else drawn
+
+
+@pytest.fixture(scope="session", name="compare")
+def compare_fixture() -> Callable[..., None]:
+    """`compare`, for test modules, which pytest imports one by one."""
+    return compare
+
+
+@pytest.fixture(scope="session", name="close")
+def close_fixture() -> Callable[..., None]:
+    """`close`, for test modules."""
+    return close
