@@ -174,7 +174,7 @@ def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
 def softmax(xp, x, *, axis=-1):
     """exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x); a slice of nothing but −∞ gives zeros."""
     top = xp.max(x, axis=axis, keepdims=True)
-    top = xp.where(top == -np.inf, top * 0 if xp is not np else np.zeros_like(top), top)
+    top = xp.where(top == -np.inf, xp.zeros_like(top), top)
     y = xp.exp(x - top)
     total = xp.sum(y, axis=axis, keepdims=True)
     return y / xp.where(total == 0, total + 1, total)
