@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import nn, optim
 
 D = 6
 
@@ -16,10 +17,10 @@ def modules(torch):
     """Return pairs of modules, ours and theirs, by name."""
     rng = np.random.default_rng(0)
     return {
-        "Linear": (mg.nn.Linear(D, 4, rng=rng, dtype=np.float64), torch.nn.Linear(D, 4, dtype=torch.float64)),
-        "LayerNorm": (mg.nn.LayerNorm(D, dtype=np.float64), torch.nn.LayerNorm(D, dtype=torch.float64)),
+        "Linear": (nn.Linear(D, 4, rng=rng, dtype=np.float64), torch.nn.Linear(D, 4, dtype=torch.float64)),
+        "LayerNorm": (nn.LayerNorm(D, dtype=np.float64), torch.nn.LayerNorm(D, dtype=torch.float64)),
         "RMSNorm": (
-            mg.nn.RMSNorm(D, eps=1e-6, dtype=np.float64),
+            nn.RMSNorm(D, eps=1e-6, dtype=np.float64),
             torch.nn.RMSNorm(D, eps=1e-6, dtype=torch.float64),
         ),
     }
@@ -44,7 +45,7 @@ def test_module(name, torch, close):
 
 
 def test_embedding(torch, close):
-    ours = mg.nn.Embedding(7, D, rng=np.random.default_rng(0), dtype=np.float64)
+    ours = nn.Embedding(7, D, rng=np.random.default_rng(0), dtype=np.float64)
     theirs = torch.nn.Embedding.from_pretrained(torch.tensor(ours.weight), freeze=False)
     tokens = np.array([[1, 6, 1], [0, 1, 3]])
     expected = theirs(torch.tensor(tokens))
@@ -56,7 +57,7 @@ def test_embedding(torch, close):
 
 def test_conv1d(torch, close):
     """Theirs weighs the present with the last entry of a filter, ours with the first."""
-    ours = mg.nn.Conv1d(D, 4, rng=np.random.default_rng(0), dtype=np.float64)
+    ours = nn.Conv1d(D, 4, rng=np.random.default_rng(0), dtype=np.float64)
     theirs = torch.nn.Conv1d(D, D, 4, groups=D, padding=3, dtype=torch.float64)
     with torch.no_grad():
         theirs.weight.copy_(torch.tensor(ours.weight[:, None, ::-1].copy()))
@@ -70,7 +71,7 @@ def test_conv1d(torch, close):
     close("gradient of bias", gradients.bias, theirs.bias.grad.numpy(), 1e-12)
 
 
-class Pair(mg.nn.Module):
+class Pair(nn.Module):
     """A matrix and a vector: ours decays matrices only."""
 
     def __init__(self):
@@ -81,10 +82,10 @@ def optimisers(torch):
     """Return, by name, our optimiser and theirs over (matrix, vector)."""
     adam = {"lr": 0.03, "betas": (0.8, 0.95), "eps": 1e-3}
     return {
-        "SGD": (mg.optim.SGD(0.1), lambda m, v: torch.optim.SGD([m, v], 0.1)),
-        "momentum": (mg.optim.SGD(0.1, momentum=0.9), lambda m, v: torch.optim.SGD([m, v], 0.1, momentum=0.9)),
+        "SGD": (optim.SGD(0.1), lambda m, v: torch.optim.SGD([m, v], 0.1)),
+        "momentum": (optim.SGD(0.1, momentum=0.9), lambda m, v: torch.optim.SGD([m, v], 0.1, momentum=0.9)),
         "AdamW": (
-            mg.optim.AdamW(weight_decay=0.2, **adam),
+            optim.AdamW(weight_decay=0.2, **adam),
             lambda m, v: torch.optim.AdamW(
                 [{"params": [m], "weight_decay": 0.2}, {"params": [v], "weight_decay": 0.0}], **adam
             ),
@@ -114,7 +115,7 @@ def test_optimiser(name, torch, close):
 def test_clipping(limit, torch, close):
     """Theirs divides by the norm + 1e-6, hence the tolerance."""
     model = Pair()
-    clipped, norm = mg.optim.clip_by_global_norm(model, limit)
+    clipped, norm = optim.clip_by_global_norm(model, limit)
     parameters = [torch.zeros(array.shape, dtype=torch.float64) for array in (model.matrix, model.vector)]
     for parameter, gradient in zip(parameters, (model.matrix, model.vector), strict=True):
         parameter.grad = torch.tensor(gradient)

@@ -52,7 +52,8 @@ def logits(p: Mapping[str, Tensor], tokens: Tensor, *, layers: int, heads: int, 
     for i in range(layers):
         layer = f"layers.{i}."
         qkv = F.linear(_norm(x, p[layer + "block_norm.weight"]), p[layer + "block.qkv.weight"])
-        q, k, v = convolve(qkv, p[layer + "block.conv.weight"]).view(B, T, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = convolve(qkv, p[layer + "block.conv.weight"], p[layer + "block.conv.bias"])
+        q, k, v = qkv.view(B, T, 3, heads, -1).permute(2, 0, 3, 1, 4)
         y = attend(rotate(q, *turn), rotate(k, *turn), v).transpose(1, 2).reshape(B, T, width)
         x = x + F.linear(y, p[layer + "block.output.weight"])
         both = F.linear(_norm(x, p[layer + "mlp_norm.weight"]), p[layer + "mlp_in.weight"])
@@ -61,16 +62,10 @@ def logits(p: Mapping[str, Tensor], tokens: Tensor, *, layers: int, heads: int, 
     return F.linear(_norm(x, p["norm.weight"]), p["embedding.weight"])
 
 
-def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the causal depthwise convolution of x (B, T, D) with weight (D, width), one filter a channel."""
+def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the causal convolution of x (B, T, D) with one filter a channel, (D, width); the first entry is now."""
     D, width = weight.shape
-    return F.conv1d(F.pad(x.mT, (width - 1, 0)), weight[:, None], groups=D).mT
-
-
-def loss(p: Mapping[str, Tensor], tokens: Tensor, *, layers: int, heads: int, attend: Attention) -> Tensor:
-    """Return the mean cross-entropy of each next token."""
-    predicted = logits(p, tokens[:, :-1], layers=layers, heads=heads, attend=attend)
-    return F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten())
+    return F.conv1d(F.pad(x.mT, (width - 1, 0)), weight.flip(1)[:, None], bias, groups=D).mT
 
 
 def _norm(x: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Whole models written in another framework; a workload imports them inside `setup`."""
