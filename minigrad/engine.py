@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,7 +51,9 @@ class Node:
         if type(g) is Piece:
             return g
         if not hasattr(g, "shape"):
-            g = boxed_object(g)
+            g = np.array(g, dtype=object)
+        if g.dtype is self.dtype and g.shape == self.shape:
+            return g
         if g.shape != self.shape:
             xp, lead = namespace(g), len(g.shape) - len(self.shape)
             axes = [lead + i for i, n in enumerate(self.shape) if n == 1 and g.shape[lead + i] != 1]
@@ -63,11 +66,13 @@ class Node:
 
     def total(self, contributions: list) -> Any:
         """The sum of the cotangents that this node's result received."""
+        if len(contributions) == 1 and type(contributions[0]) is not Piece:
+            return contributions[0]
         dense = [c for c in contributions if type(c) is not Piece]
         if len(dense) < len(contributions):
             pieces = [c for c in contributions if type(c) is Piece]
             dense.append(sys.modules["minigrad"].assemble(pieces, shape=self.shape, dtype=self.dtype))
-        return dense[0] if len(dense) == 1 else functools.reduce(lambda a, b: a + b, dense)
+        return functools.reduce(operator.add, dense)
 
 
 class Piece:
@@ -87,17 +92,19 @@ class Operation(Node):
 
     __slots__ = ("options", "out", "primitive", "saved")
 
-    def __init__(self, primitive: Primitive, parents: tuple, saved: list, made: Any, out: Any, options: dict):
-        super().__init__(parents, tuple(made.shape), made.dtype)
+    def __init__(self, primitive: Primitive, parents: list, saved: list, made: Any, out: Any, options: dict):
+        self.parents, self.shape, self.dtype, self.number = parents, made.shape, made.dtype, next(_clock)
         self.primitive, self.saved, self.out, self.options = primitive, saved, out, options
 
     def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
-        saved, out = self.saved, self.out
+        saved, out, rules = self.saved, self.out, self.primitive.rules
         if record:
             saved = [v if p is None else wrap(v, p) for v, p in itertools.zip_longest(saved, self.parents)]
             out = None if out is None else wrap(out, self)
-        rule = self.primitive.rule
-        return [rule(i)(self, i, g, saved, out) if want else None for i, want in enumerate(wanted)]
+        one, pulled = self.primitive.variadic, []
+        for i, want in enumerate(wanted):
+            pulled.append(rules[0 if one else i](self, i, g, saved, out) if want else None)
+        return pulled
 
 
 class Primitive:
@@ -109,14 +116,19 @@ class Primitive:
         self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
-        self.needs = [self._needs(rule) for rule in rules.values()]
+        self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
+        self.kept: dict[int, tuple[bool, list[int]]] = {}  # what to save, by the set of tracked arguments
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
 
-    def _needs(self, rule: Callable) -> tuple[bool, list[int]]:
-        """Whether a rule uses the primitive's result, and the places of the arguments it uses."""
-        names = inspect.signature(rule).parameters
+    def _needs(self, parents: list) -> tuple[bool, list[int]]:
+        """Whether the rules of the tracked arguments use the primitive's result, and the places of those they use."""
+        if self.variadic:
+            (names,) = self.names
+            return "out" in names, list(range(len(parents))) if self.positional[0] in names else []
+        names = {name for rule, p in zip(self.names, parents, strict=True) if p is not None for name in rule}
         return "out" in names, [j for j, name in enumerate(self.positional) if name in names]
 
     def _compiled(self, rule: Callable) -> Callable:
@@ -129,46 +141,39 @@ class Primitive:
         values = ", ".join(sources[name] for name in inspect.signature(rule).parameters)
         return eval(f"lambda node, i, g, saved, out: rule({values})", {"rule": rule})
 
-    def rule(self, i: int) -> Callable:
-        return self.rules[0 if self.variadic else i]
-
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if options and not self.variadic and len(args) < len(self.positional):
+        if options and len(args) < len(self.positional) and not self.variadic:
             args += tuple(options.pop(name) for name in self.positional[len(args) :] if name in options)
-        boxed = tracked = False
-        values = []
+        values, parents, tracked = [], [], 0
         for a in args:
             if type(a) is Tensor:
-                boxed = True
-                tracked = tracked or a._node is not None
-                a = a._value
-            values.append(a)
-        xp = namespace(*(values if self.variadic else values[: len(self.rules)]))
-        made = self.function(xp, *values, **options)
+                values.append(a._value)
+                parents.append(a._node)
+                if a._node is not None:
+                    tracked |= 1 << len(values)
+            else:
+                values.append(a)
+                parents.append(None)
+        count = len(args) if self.variadic else self.count
+        made = self.function(namespace(*values[:count]), *values, **options)
         if not hasattr(made, "dtype"):
-            made = boxed_object(made)
-        if not boxed:
-            return made
-        if not tracked or not differentiable(made.dtype):
-            return constant(made)
-        return wrap(made, self._record(args, values, made, options))
+            made = np.array(made, dtype=object)  # NumPy hands a single exact number out bare
+        if tracked and differentiable(made.dtype):
+            return wrap(made, self._record(args, values, parents[:count], tracked, made, options))
+        return constant(made) if Tensor in map(type, args) else made
 
-    def _record(self, args: tuple, values: list, made: Any, options: dict) -> Operation:
-        parents = tuple(
-            [a._node if type(a) is Tensor else None for a in (args if self.variadic else args[: len(self.rules)])]
-        )
+    def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
+        if tracked not in self.kept:
+            self.kept[tracked] = self._needs(parents)
+        uses_out, places = self.kept[tracked]
         saved: list = [None] * len(args)
-        out = None
-        for i, parent in enumerate(parents):
-            if parent is not None:
-                uses_out, places = self.needs[0 if self.variadic else i]
-                out = made if uses_out else out
-                for j in range(len(args)) if places and self.variadic else places:
-                    if saved[j] is None:  # what the graph did not make is copied: its owner may change it
-                        saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+        for j in places:  # what the graph did not make is copied: its owner may change it
+            saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
         if self.variadic:
-            options = {**options, "shapes": [tuple(v.shape) for v in values]}
-        return Operation(self, parents, saved, made, out, {**self.defaults, **options} if self.defaults else options)
+            options["shapes"] = [v.shape for v in values]
+        if self.defaults:
+            options = {**self.defaults, **options}
+        return Operation(self, parents, saved, made, made if uses_out else None, options)
 
 
 def primitive(**rules: Callable) -> Callable[[Callable], Any]:
@@ -285,22 +290,19 @@ def as_raw(value: Any, who: str) -> Any:
     return raw
 
 
-def boxed_object(value: Any) -> Any:
-    """An exact number as an array again: NumPy hands a single object out bare. Anything else is no array: as it is."""
-    return value if type(value) is Piece else np.array(value, dtype=object)
-
-
 def snapshot(raw: Any) -> Any:
     """A copy of an array that someone else may change; libraries other than NumPy are trusted."""
     return raw.copy() if type(raw) is np.ndarray else raw
 
 
+@functools.cache
 def differentiable(dtype: Any) -> bool:
     """Whether numbers of a dtype have derivatives: floating, complex and exact ones do, integers and booleans not."""
     kind = getattr(dtype, "kind", None)
     return kind in "fcO" if kind is not None else dtype.is_floating_point or dtype.is_complex
 
 
+@functools.cache
 def is_complex(dtype: Any) -> bool:
     """Whether a dtype, of any library, is complex."""
     kind = getattr(dtype, "kind", None)
@@ -338,26 +340,37 @@ def pull_back(
     record = older if record is None else record
     wanted = {t.number for t in targets}
     leads = set(wanted)
+    steps = []  # the nodes that lead to a target, oldest first, and through which of their parents
     for node in order:
-        if any(p is not None and p.number in leads for p in node.parents):
+        need, needed = [], node.number in leads
+        for p in node.parents:
+            need.append(p is not None and p.number in leads)
+            needed = needed or need[-1]
+        if needed:
             leads.add(node.number)
+            steps.append((node, need))
     pending: dict[int, list] = {}
     for root, g in zip(roots, cotangents, strict=True):
         g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
         pending.setdefault(root.number, []).append(root.fit(g))
     found: dict[int, Any] = {}
     roots.clear()
-    root = node = None  # type: ignore[assignment]
-    while order:
-        node = order.pop()
-        if node.number not in pending or node.number not in leads:
+    order.clear()
+    root = node = p = None  # type: ignore[assignment]
+    while steps:
+        node, need = steps.pop()
+        contributions = pending.pop(node.number, None)
+        if contributions is None:
             continue
-        g = node.total(pending.pop(node.number))
+        g = node.total(contributions)
         if node.number in wanted:
             found[node.number] = g
-        need = [p is not None and p.number in leads for p in node.parents]
         if True in need:
             for parent, d in zip(node.parents, node.pull(g, need, record), strict=True):
                 if d is not None:
-                    pending.setdefault(parent.number, []).append(parent.fit(d))
+                    d = parent.fit(d)
+                    if parent.number in pending:
+                        pending[parent.number].append(d)
+                    else:
+                        pending[parent.number] = [d]
     return [found.get(t.number) for t in targets]

@@ -158,9 +158,9 @@ def _conjugate(xp, x):
 
 def conj(x: Any) -> Any:
     """x̅; a real array is its own conjugate and is returned as it is."""
-    if not hasattr(x, "dtype"):
-        return x.conjugate() if isinstance(x, complex) else x
-    return _conjugate(x) if is_complex(x.dtype) else x
+    if hasattr(x, "dtype"):
+        return _conjugate(x) if is_complex(x.dtype) else x
+    return x.conjugate() if isinstance(x, complex) else x
 
 
 @primitive(x=lambda g: g)  # a real cotangent for a complex argument: the engine promotes it
