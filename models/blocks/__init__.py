@@ -1,0 +1,18 @@
+"""Mixers by name: each block wraps one mechanism in what its paper puts around it."""
+
+from .block import Block, BlockConfig, BlockState
+from .delta_rule import DeltaRuleBlock
+from .gated_delta_rule import GatedDeltaRuleBlock
+from .gated_linear_attention import GatedLinearAttentionBlock
+from .linear_attention import LinearAttentionBlock
+from .softmax import SoftmaxBlock
+
+MIXERS: dict[str, type[Block]] = {
+    "softmax": SoftmaxBlock,
+    "linear_attention": LinearAttentionBlock,
+    "gated_linear_attention": GatedLinearAttentionBlock,
+    "delta_rule": DeltaRuleBlock,
+    "gated_delta_rule": GatedDeltaRuleBlock,
+}
+
+__all__ = ["MIXERS", "Block", "BlockConfig", "BlockState"]

@@ -1,0 +1,39 @@
+"""Softmax attention with rotary positions (Vaswani et al. 2017; Su et al. 2021, eq. 15).
+
+    y = softmax(R(q) R(k)ᵀ / √K) v,    R turns channels (c, c + K/2) of token t by the angle t · 10000^(−2c/K)
+
+Deviation: the paper turns neighbouring channels (2c, 2c + 1); that is the same up to an order of channels, which the
+projections learn.
+
+The state is every key and value so far: it grows by 2·width numbers a token, and a token's cost grows with it.
+"""
+
+import minigrad as mg
+from models.attention import softmax
+
+from .block import Block
+
+BASE = 10_000.0
+
+
+class SoftmaxBlock(Block):
+    """Multi-head causal softmax attention."""
+
+    mechanism = softmax
+    default_form = single_step = "quadratic"
+
+    def mix(self, q, k, v, x, memory):
+        """Return (y, memory); keys are kept already turned, so a token's position is the number of keys before it."""
+        start = 0 if memory is None else memory[0].shape[-2]
+        return self.run(rotate(q, start), rotate(k, start), v, state=memory)
+
+
+def rotate(x, start: int):
+    """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`."""
+    xp = mg.namespace(x)
+    half = x.shape[-1] // 2
+    time = xp.arange(start, start + x.shape[-2], dtype=x.dtype)
+    angle = time[:, None] * BASE ** (-xp.arange(half, dtype=x.dtype) / half)
+    cos, sin = xp.cos(angle), xp.sin(angle)
+    a, b = x[..., :half], x[..., half:]
+    return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)

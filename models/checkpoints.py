@@ -1,0 +1,96 @@
+"""Checkpoints: arrays in safetensors and a description in JSON, in one file that is either whole or not there.
+
+No pickle: loading a file runs nothing. What is loaded is compared with what is expected before anything is used.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from models.errors import UserError
+
+FORMAT = "minigrad-1"
+
+
+def save_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write arrays and `about` (anything JSON can say) atomically: readers see the old file or the new one.
+
+    Raises: UserError when the folder cannot be written.
+    """
+    # safetensors writes wrong bytes, silently, for arrays that are not C-contiguous
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_atomically(path, save(contiguous, metadata={"format": FORMAT, "about": json.dumps(about)}))
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return (arrays, about) as `save_checkpoint` wrote them.
+
+    Raises: UserError when the file cannot be read, is truncated or foreign, or holds a number that is not finite.
+    """
+    try:
+        size = os.stat(path).st_size
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise UserError(f"checkpoint {path}: expected a readable file, got: {error.strerror or error}") from None
+    except (SafetensorError, TypeError, KeyError) as error:  # TypeError, KeyError: an element type NumPy has not
+        raise UserError(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"checkpoint {path}: expected format {FORMAT}, got {metadata.get('format', 'none')}")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = array[~np.isfinite(array)]
+            raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {bad[0]} ({bad.size} such)")
+    return arrays, json.loads(metadata["about"])
+
+
+def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Raise a UserError at the first array that is missing, unknown, or of another shape or element type."""
+    for name, like in expected.items():
+        if name not in arrays:
+            raise UserError(f"checkpoint {path}: {name}: expected an array of shape {like.shape}, got none")
+        came = arrays[name]
+        if came.shape != like.shape or came.dtype != like.dtype:
+            wanted, got = f"{like.dtype} {like.shape}", f"{came.dtype} {came.shape}"
+            raise UserError(f"checkpoint {path}: {name}: expected {wanted}, got {got}")
+    for name in arrays:
+        if name not in expected:
+            raise UserError(f"checkpoint {path}: {name}: expected no such array, got one of shape {arrays[name].shape}")
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write a whole file or nothing: a temporary file beside it, flushed to the disk, then renamed over it.
+
+    Raises: UserError when the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; the result is an ordinary file
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise UserError(f"{path}: expected a place to write, got: {error.strerror}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,33 @@
+"""What generation costs after T tokens: the numbers a state holds and the time the next token takes."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from models.language.lm import Config, LanguageModel, state_numbers
+
+PIECE = 128  # the prompt goes in by pieces, so that softmax's scores never need an array T × T
+
+
+def cost_per_token(config: Config, lengths: list[int], repeats: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield, for each T in `lengths` (rising), {"T", "state_numbers", "seconds"}: the median of `repeats` next tokens.
+
+    Weights are random: time does not depend on them. Every timing starts from the same state, so T stays what it is.
+    """
+    rng = np.random.default_rng(seed)
+    model, state, seen = LanguageModel(config, rng), None, 0
+    for length in lengths:
+        while seen < length:
+            size = min(PIECE, length - seen)
+            _, state = model(rng.integers(0, config.vocab, size=size), state)
+            seen += size
+        token = rng.integers(0, config.vocab, size=1)
+        times = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            model(token, state)
+            times.append(time.perf_counter() - begin)
+        yield {"T": length, "state_numbers": state_numbers(state), "seconds": statistics.median(times)}

@@ -1,0 +1,17 @@
+"""Mistakes of the person at the keyboard, told in one line that says what was expected and what came."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """What was asked for cannot be done as asked; the message is one line and goes to the user without a traceback."""
+
+
+def known_name(name: str, what: str, known: Iterable[str]) -> str:
+    """Return `name` if it is one of `known`; raises a `UserError` that names the nearest one if it is not."""
+    names = list(known)
+    if name in names:
+        return name
+    near = get_close_matches(name, names, n=1, cutoff=0.0)
+    raise UserError(f"{what}: expected one of {', '.join(names)}, got '{name}' (nearest: {near[0]})")

@@ -1,0 +1,70 @@
+"""Figures as SVG that stands inside a page: its text takes the page's colour, so it reads on light and on dark."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+INK = "#123456"  # a colour that nothing else has, to be replaced by the page's own
+STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and markers for print in black
+    "softmax": ("#999999", "s"),
+    "linear_attention": ("#e69f00", "^"),
+    "gated_linear_attention": ("#d55e00", "v"),
+    "delta_rule": ("#2b8cd6", "o"),
+    "gated_delta_rule": ("#009e73", "D"),
+}
+SETTINGS = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "text.color": INK, "axes.grid": True, "grid.color": INK, "grid.alpha": 0.15, "legend.frameon": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes: a curve a name, each a pair (x, y)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    log_x: bool = False
+    log_y: bool = False
+    y_limits: tuple[float, float] | None = None
+
+
+def draw(panels: Sequence[Panel], description: str) -> str:
+    """Return the panels side by side as one `<svg>` element that a screen reader calls `description`."""
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description}):
+        figure = Figure(figsize=(4.6 * len(panels) + (1.4 if len(panels) == 1 else 0), 3.5), layout="constrained")
+        handles = {}
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for name, (x, y) in panel.curves.items():
+                colour, marker = STYLES[name]
+                (line,) = axes.plot(x, y, color=colour, marker=marker, markersize=4, markevery=0.1, linewidth=1.6)
+                handles.setdefault(name.replace("_", " "), line)
+            axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+            if panel.log_x:
+                axes.set_xscale("log", base=2)
+            if panel.log_y:
+                axes.set_yscale("log")
+            if panel.y_limits:
+                axes.set_ylim(*panel.y_limits)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True)
+    return _for_a_page(buffer.getvalue(), description)
+
+
+def _for_a_page(svg: str, description: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")  # HTML knows both by itself
+    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)  # only what is referred to keeps a name
+    svg = svg.replace(INK, "currentColor")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -1,0 +1,121 @@
+"""A causal language model over any mixer, and generation from it one token at a time.
+
+    x ← E[token];   x ← x + block(RMSNorm(x)), x ← x + mlp(RMSNorm(x)), layer by layer;   logits = RMSNorm(x) Eᵀ
+
+Pre-norm residual layers with the SwiGLU of Shazeer 2020 (eq. 6), hidden width 8/3 of the width; the head is tied to the
+embedding E (Press & Wolf 2017). A pass over a sequence returns the state after it, so a prefill followed by one
+token at a time gives what one pass gives. With a memory as mixer the state's size, and so the cost of a token, does not
+depend on how many came before; with softmax both grow, since every key and value is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.nn import Embedding, Linear, Module, RMSNorm
+from models.blocks import MIXERS, BlockConfig, BlockState
+from models.errors import UserError, known_name
+
+NO_TOKENS = "tokens: expected integers of shape (*batch, T) with T ≥ 1"
+
+
+@dataclass(frozen=True)
+class Config(BlockConfig):
+    """The shape of a model; `form` and `chunk_size` are the mixer's usual ones if left open.
+
+    Raises: UserError for an unknown mixer or form, or sizes that do not fit each other.
+    """
+
+    mixer: str = "delta_rule"
+    vocab: int = 256
+    layers: int = 4
+
+    def __post_init__(self) -> None:
+        block = MIXERS[known_name(self.mixer, "mixer", MIXERS)]
+        for name in ("vocab", "width", "layers", "heads", "conv"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise UserError(f"heads: expected width {self.width} to be a multiple of 2 × heads, got {self.heads} heads")
+        # what is left open is filled in here, so that a checkpoint says all of it
+        object.__setattr__(self, "form", self.form or block.default_form)
+        object.__setattr__(self, "chunk_size", self.chunk_size or block.default_chunk_size)
+        known_name(self.form, f"form of {self.mixer}", block.forms())
+
+
+class Layer(Module):
+    """One residual layer: the mixer's block along time, then a SwiGLU along channels."""
+
+    def __init__(self, config: Config, rng: np.random.Generator) -> None:
+        hidden = -(-8 * config.width // 3 // 8) * 8
+        self.block_norm = RMSNorm(config.width)
+        self.block = MIXERS[config.mixer](config, rng)
+        self.mlp_norm = RMSNorm(config.width)
+        self.mlp_in = Linear(config.width, 2 * hidden, bias=False, rng=rng)
+        self.mlp_out = Linear(hidden, config.width, bias=False, rng=rng)
+
+    def __call__(self, x, state: BlockState | None = None):
+        """Return (x, state) for x `(*batch, T, width)`."""
+        mixed, state = self.block(self.block_norm(x), state)
+        x = x + mixed
+        both = self.mlp_in(self.mlp_norm(x))
+        hidden = both.shape[-1] // 2
+        return x + self.mlp_out(mg.silu(both[..., :hidden]) * both[..., hidden:]), state
+
+
+class LanguageModel(Module):
+    """Logits of the next token at every position; parameters are float32."""
+
+    def __init__(self, config: Config, rng: np.random.Generator) -> None:
+        self.embedding = Embedding(config.vocab, config.width, rng=rng)
+        # as the head it meets a vector of length √width: with this deviation the first logits have a variance of 1
+        self.embedding.weight = (rng.standard_normal((config.vocab, config.width)) / config.width**0.5).astype(np.float32)
+        self.layers = [Layer(config, rng) for _ in range(config.layers)]
+        self.norm = RMSNorm(config.width)
+
+    def __call__(self, tokens: np.ndarray, state: list[BlockState] | None = None):
+        """Return (logits, state), logits `(*batch, T, vocab)`, for integer tokens `(*batch, T)`.
+
+        Raises: ValueError when tokens are not integers or T is 0.
+        """
+        tokens = np.asarray(tokens)
+        if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
+            raise ValueError(f"{NO_TOKENS}, got {tokens.dtype} {tokens.shape}")
+        x = self.embedding(tokens)
+        states = []
+        for i, layer in enumerate(self.layers):
+            x, after = layer(x, None if state is None else state[i])
+            states.append(after)
+        return self.norm(x) @ self.embedding.weight.T, states
+
+
+def generate(
+    model: LanguageModel, prompt: np.ndarray, *, tokens: int, temperature: float, rng: np.random.Generator
+) -> Iterator[int]:
+    """Yield tokens after `prompt` `(T,)`: one pass over the prompt, then one step a token from the state alone.
+
+    Each is drawn from softmax(logits / temperature); temperature 0 takes the most likely.
+    """
+    feed, state = prompt, None
+    for _ in range(tokens):
+        logits, state = model(feed, state)
+        token = _draw(logits[-1], temperature, rng)
+        yield token
+        feed = np.array([token])
+
+
+def _draw(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    if temperature == 0:
+        return int(np.argmax(logits))
+    # Gumbel's trick: the largest of logits / temperature + noise is distributed as their softmax
+    return int(np.argmax(logits / temperature + rng.gumbel(size=logits.shape)))
+
+
+def state_numbers(state: Any) -> int:
+    """Return how many numbers a state holds: the convolutions' last inputs and the memories, over all layers."""
+    if isinstance(state, list | tuple):
+        return sum(state_numbers(part) for part in state)
+    return int(np.size(state)) if state is not None else 0

@@ -1,0 +1,26 @@
+"""Progress bars: how far, how long still, and what the held-out data last said."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def training_progress() -> Progress:
+    """Return a set of bars on stderr; each bar's field `said` is shown behind it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+        console=Console(stderr=True),
+    )
+
+
+def in_words(record: dict[str, Any]) -> str:
+    """Return what a record of the log says of held-out data, or nothing if it does not speak of them."""
+    losses, accuracies = record.get("held_out_loss", {}), record.get("held_out_accuracy", {})
+    if len(losses) == 1:
+        return "".join(f"held-out loss {loss:.3f}" for loss in losses.values())
+    return " ".join(f"{name} pairs {accuracy:.0%}" for name, accuracy in accuracies.items())

@@ -1,0 +1,88 @@
+"""Text, byte by byte: predict the next of 256 bytes.
+
+The default corpus is the language reference that every CPython carries, `pydoc_data.topics`: some 370,000
+characters of English once the paragraphs that its topics repeat are dropped (a repeated paragraph in both parts
+of the split would let a model answer from memory). It changes with the Python version, so results name its hash.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from pydoc_data.topics import topics
+
+from models.errors import UserError
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+BLOCK = 4096  # bytes that stay together on one side of the split
+PARTS = 10  # every tenth block is held out
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus cut once, by position alone, into a training part and a held-out part, both `uint8`."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    digest: str
+    length: int
+    vocabulary: int = 256
+
+    def batch(self, rng: np.random.Generator, batch: int) -> Batch:
+        """Return (tokens, targets), each `(batch, length)`: random windows and the same windows one byte later."""
+        return _windows(self.train, rng.integers(0, len(self.train) - self.length, size=batch), self.length)
+
+    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+        """Return one batch from the held-out part: always the same windows, evenly spaced, at most 64."""
+        room = len(self.held_out) - self.length
+        starts = np.linspace(0, room - 1, num=min(64, -(-room // self.length))).astype(np.int64)
+        return {"text": _windows(self.held_out, starts, self.length)}
+
+
+def _windows(data: np.ndarray, starts: np.ndarray, length: int) -> Batch:
+    rows = data[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def load(path: str | Path | None = None, *, length: int) -> Text:
+    """Read the corpus and splits it: blocks of 4096 bytes (a tenth of a shorter text), every tenth held out.
+
+    Raises: UserError when the file cannot be read, is not UTF-8, or has no room for a window of `length` in a tenth.
+    """
+    data, name = (_reference(), "pydoc_data.topics") if path is None else (_read(Path(path)), str(path))
+    needed = PARTS * (length + 1)
+    if len(data) < needed:
+        raise UserError(f"text {name}: expected at least {PARTS} × (length + 1) = {needed} bytes, got {len(data)}")
+    block = max(length + 1, min(BLOCK, len(data) // PARTS))  # one block must hold a window
+    array = np.frombuffer(data, dtype=np.uint8)
+    held_out = (np.arange(len(array)) // block) % PARTS == PARTS - 1
+    return Text(array[~held_out], array[held_out], sha256(data).hexdigest()[:12], length)
+
+
+def encode(text: str) -> np.ndarray:
+    """Return the bytes of `text` as tokens `(T,)`."""
+    return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
+
+
+def decode(tokens: np.ndarray) -> str:
+    """Return the text of byte tokens `(T,)`; a byte that starts no character becomes '�'."""
+    return bytes(np.asarray(tokens, dtype=np.uint8)).decode(errors="replace")
+
+
+def _reference() -> bytes:
+    paragraphs = (p for topic in sorted(topics) for p in topics[topic].split("\n\n"))
+    return "\n\n".join(dict.fromkeys(paragraphs)).encode()  # a dict keeps the first of each, in order
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"text {path}: expected a readable file, got: {error.strerror}") from None
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"text {path}: expected UTF-8, got byte 0x{data[error.start]:02x} at {error.start}") from None
+    return data
