@@ -12,6 +12,7 @@ class Container:
 
 
 def is_array(x: Any) -> bool:
+    """Whether x is an array of some library, or a Tensor."""
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 

@@ -39,7 +39,7 @@ class Node:
 
     __slots__ = ("dtype", "number", "parents", "shape")
 
-    def __init__(self, parents: tuple, shape: Any, dtype: Any):
+    def __init__(self, parents: Sequence, shape: Any, dtype: Any):
         self.parents, self.shape, self.dtype, self.number = parents, shape, dtype, next(_clock)
 
     def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
@@ -191,6 +191,9 @@ class Tensor:
     __slots__ = ("__weakref__", "_node", "_value")
     __array_ufunc__ = None  # NumPy's operators defer to ours
     __hash__ = object.__hash__
+
+    _value: Any
+    _node: Any  # a Node, or None for a constant
 
     def __init__(self, value: Any):
         raw = value._value if isinstance(value, Tensor) else snapshot(as_raw(value, "Tensor"))

@@ -168,9 +168,7 @@ def _each(name: str) -> Callable[[Any], Any]:
                 return known[int(e)]
             raise TypeError(f"{name}: {e!r} has no exact {name}, expected a number with a method of that name")
 
-        result = np.empty(np.shape(x), dtype=object)
-        result.flat = [one(e) for e in np.asarray(x).flat]
-        return result
+        return np.fromiter(map(one, np.asarray(x).flat), dtype=object).reshape(np.shape(x))
 
     return apply
 
@@ -206,9 +204,9 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     """numpy.einsum, by one matrix of products and sums: NumPy's own is not defined for every object."""
     terms, result = subscripts.replace(" ", "").split("->")
     letters = result + "".join(sorted(set(terms) - set(result) - {","}))
-    wide = 1
+    wide: Any = 1
     for term, x in zip(terms.split(","), operands, strict=True):
-        order = sorted(range(x.ndim), key=lambda i, t=term: letters.index(t[i]))
+        order = sorted(range(x.ndim), key=[letters.index(c) for c in term].__getitem__)
         shape = [x.shape[term.index(c)] if c in term else 1 for c in letters]
         wide = wide * np.transpose(x, order).reshape(shape)
     return np.sum(wide, axis=tuple(range(len(result), len(letters))))

@@ -63,8 +63,8 @@ def _invert(x: Any) -> Any:
 
 
 Tensor.reshape = _reshape  # type: ignore[attr-defined]
-Tensor.__invert__ = _invert  # type: ignore[attr-defined]
-Tensor.__pos__ = lambda x: x  # type: ignore[attr-defined]
+Tensor.__invert__ = _invert  # type: ignore[operator]
+Tensor.__pos__ = lambda x: x  # type: ignore[operator]
 Tensor.real = property(elementwise.real)  # type: ignore[attr-defined]
 Tensor.imag = property(elementwise.imag)  # type: ignore[attr-defined]
 Tensor.mT = property(shapes.matrix_transpose)  # type: ignore[attr-defined]

@@ -92,7 +92,7 @@ def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool |
     if pairs and targets:
         roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
         del pairs
-        found = pull_back(roots, gs, [t._node for t in targets], record)  # type: ignore[misc]
+        found = pull_back(roots, gs, [t._node for t in targets], record)
     return [namespace(t._value).zeros_like(t._value) if g is None else g for t, g in zip(targets, found, strict=True)]
 
 

@@ -92,8 +92,8 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     Raises ValueError when the subscripts do not fit the operands.
     """
     terms, result = _explicit(subscripts, operands)
-    terms, operands = _without_diagonals(terms, list(operands))
-    return _einsum(*operands, subscripts=",".join(terms) + "->" + result)
+    terms, matrices = _without_diagonals(terms, list(operands))
+    return _einsum(*matrices, subscripts=",".join(terms) + "->" + result)
 
 
 def _explicit(subscripts: str, operands: tuple) -> tuple[list[str], str]:
@@ -145,7 +145,10 @@ def _solve(xp, a, b):
 
 
 def solve(a: Any, b: Any) -> Any:
-    """x with a x = b, for square a; b is a matrix, or a vector when it has one axis. Raises LinAlgError when singular."""
+    """x with a x = b, for square a; b is a matrix, or a vector when it has one axis.
+
+    Raises LinAlgError when a is singular.
+    """
     return _solve(a, b[:, None])[:, 0] if b.ndim == 1 else _solve(a, b)
 
 

@@ -97,7 +97,7 @@ def prod(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     axes = _axes(axis, x.ndim)
     shape = _kept(tuple(x.shape), axis)
     rest = [i for i in range(x.ndim) if i not in axes]
-    flat = x.permute_dims((*rest, *axes)) if isinstance(x, Tensor) else namespace(x).permute_dims(x, (*rest, *axes))
+    flat = namespace(x).permute_dims(x, (*rest, *axes))
     flat = reshape(flat, (*(x.shape[i] for i in rest), math.prod(x.shape[a] for a in axes)))
     y = cumulative_prod(flat, axis=-1)[..., -1]
     return reshape(y, shape) if keepdims else y
