@@ -1,0 +1,112 @@
+"""What holds for every mechanism, in all its forms. A new mechanism or form is held to it by being registered."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+
+from minigrad import namespace
+from proofs.counting import counted
+from proofs.forms import Form, Tokens, each_form, each_pair, stacked
+from proofs.statements import grows, identity
+from proofs.strategies import ChunkSize, Cut
+
+CONTRACT = "the contract of a form"
+TRIANGLE = "Mamba talk, slide 13"
+
+
+@identity("All forms of a mechanism give the same outputs and the same final state",
+          source="the papers each mechanism names", exact=True, over=each_pair())  # fmt: skip
+def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
+    return form(tokens, state, chunk_size), plainest(tokens, state)
+
+
+@identity("Streaming: a sequence may be cut anywhere and go on from the returned state",
+          source=f"{CONTRACT}; talk 12:17", exact=True, over=each_form())  # fmt: skip
+def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
+    before, middle = form(form.during(tokens, None, cut), state, chunk_size)
+    after, end = form(form.during(tokens, cut, None), middle, chunk_size)
+    return form(tokens, state, chunk_size), (namespace(before).concat([before, after], axis=-2), end)
+
+
+@identity("Causality: another future changes nothing before it",
+          source=f"{CONTRACT}; talk 11:40", exact=True, over=each_form("others"))  # fmt: skip
+def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
+    y, _ = form(tokens, state, chunk_size)
+    changed, _ = form(form.joined(form.during(tokens, None, cut), form.during(others, cut, None)), state, chunk_size)
+    return y[..., :cut, :], changed[..., :cut, :]
+
+
+@identity("Sequences and heads beside each other do not mix; a batch of one is the plain call",
+          source=CONTRACT, exact=True, over=each_form())  # fmt: skip
+def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
+    def one_at_a_time(tokens: Tokens, state: Any) -> Any:
+        if tokens["q"].ndim == 2:
+            return form(tokens, state, chunk_size)
+        each = range(tokens["q"].shape[0])
+        return stacked([one_at_a_time(form.alone(tokens, i), form.alone(state, i)) for i in each])
+
+    return form(tokens, state, chunk_size), one_at_a_time(tokens, state)
+
+
+@grows("All tokens at once: T² operations",
+       source=f"{TRIANGLE}; talk 05:41", order=2, over=each_form(at_once=True))  # fmt: skip
+def operations_at_once(form: Form, length: int):
+    return operations(form, length)
+
+
+@grows("In recurrent and chunkwise form: T operations",
+       source=f"{TRIANGLE}; talk 12:42", order=1, over=each_form(at_once=False))  # fmt: skip
+def operations_in_time(form: Form, length: int):
+    return operations(form, length)
+
+
+@grows("All tokens at once: T² memory",
+       source=TRIANGLE, order=2, over=each_form(at_once=True), lengths=(256, 512, 1024))  # fmt: skip
+def memory_at_once(form: Form, length: int):
+    return peak_memory(form, length)
+
+
+@grows("In recurrent and chunkwise form: T memory, for the outputs themselves",
+       source=TRIANGLE, order=1, over=each_form(at_once=False), lengths=(256, 512, 1024))  # fmt: skip
+def memory_in_time(form: Form, length: int):
+    return peak_memory(form, length)
+
+
+@grows("A matrix memory is as large after any number of tokens",
+       source=f"{TRIANGLE}; talk 07:11, 12:42", order=0, over=each_form(remembers_all=False))  # fmt: skip
+def size_of_state(form: Form, length: int):
+    return state_size(form, length)
+
+
+@grows("Softmax attention keeps every key and value: T numbers",
+       source=f"{TRIANGLE}; talk 06:06", order=1, over=each_form(remembers_all=True))  # fmt: skip
+def size_of_softmax_state(form: Form, length: int):
+    return state_size(form, length)
+
+
+def operations(form: Form, length: int) -> int:
+    """Additions, multiplications, exponentials and comparisons of one call, counted by the numbers themselves."""
+    tally = [0]
+    form({name: counted(x, tally) for name, x in form.sample(length).items()}, None, chunk_size=4)
+    return tally[0]
+
+
+def peak_memory(form: Form, length: int) -> int:
+    """The most bytes in use during one call, beyond its arguments."""
+    tokens = form.sample(length)
+    form(tokens)  # whatever a first call keeps
+    tracemalloc.start()
+    try:
+        form(tokens)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def state_size(form: Form, length: int) -> int:
+    """How many numbers the final state holds."""
+    _, state = form(form.sample(length))
+    return sum(np.size(x) for x in (state if isinstance(state, tuple) else (state,)))

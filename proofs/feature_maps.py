@@ -1,0 +1,121 @@
+"""Linear attention with a feature map: weights that sum to one, and features in which softmax attention is linear."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minigrad import namespace
+from models.attention import softmax
+from models.attention.feature_maps import elu_plus_one, normalised, positive_random, taylor
+from models.memory import linear_attention
+from proofs.statements import bounded, converges, identity
+from proofs.strategies import Keys, PositiveFeatures, Queries, Values, Vector
+
+KATHAROPOULOS = "Katharopoulos et al. 2020"
+CHOROMANSKI = "Choromanski et al. 2021 (FAVOR+)"
+
+# Weights that sum to one
+
+
+@identity("Normalised linear attention is Σ φ(q)·φ(kₛ) vₛ / Σ φ(q)·φ(kₛ), read from the recurrent state",
+          source=f"{KATHAROPOULOS}, eq. 4, 12 and 18–20", exact=True)  # fmt: skip
+def normalised_recurrence(q: PositiveFeatures, k: PositiveFeatures, v: Values):
+    xp = namespace(q)
+    weights = xp.tril(q @ k.mT)
+    y, _ = normalised(linear_attention.recurrent, q, k, v)
+    return y, (weights @ v) / xp.sum(weights, axis=-1, keepdims=True)
+
+
+@identity("Its weights sum to one: where all values are 1, so is the output",
+          source=f"{KATHAROPOULOS}, eq. 4 and 7")  # fmt: skip
+def normalised_weights_sum_to_one(q: Queries, k: Keys, v: Values):
+    ones = namespace(v).ones_like(v)
+    y, _ = normalised(linear_attention.recurrent, elu_plus_one(q), elu_plus_one(k), ones)
+    return y, ones
+
+
+@bounded("With φ = elu + 1 no weight is negative", source=f"{KATHAROPOULOS}, eq. 7")
+def elu_plus_one_is_positive(q: Queries, k: Keys):
+    weights = elu_plus_one(q) @ elu_plus_one(k).mT
+    return namespace(q).zeros_like(weights), weights
+
+
+# Softmax attention is linear attention with infinitely many features
+
+ORDERS = (0, 2, 4, 6, 8)
+
+
+@converges("Taylor features of order p: φ(q)·φ(k) → exp(q·k), within the polynomial's remainder",
+           source="Taylor's theorem; Arora et al. 2024 (Based), section 3.1")  # fmt: skip
+def taylor_features(q: Vector, k: Vector):
+    xp, score = namespace(q), q @ k.mT
+    errors = [abs(taylor(q, order=p) @ taylor(k, order=p).mT - xp.exp(score)) for p in ORDERS]
+    return xp.stack(errors, axis=-1), xp.stack([remainder(abs(score), p) for p in ORDERS], axis=-1)
+
+
+@converges("Hence softmax attention is the limit of linear attention, as the features grow without end",
+           source="talk 05:41–13:07, made precise")  # fmt: skip
+def softmax_is_the_limit(q: Vector, k: Vector, v: Values):
+    xp = namespace(q)
+    q = q / 4  # scores of at most a half: the first order already has a bound
+    limit, _ = softmax.quadratic(q, k, v, scale=1.0)
+    reads = [normalised(linear_attention.recurrent, taylor(q, order=p), taylor(k, order=p), v)[0] for p in ORDERS]
+    # A weight off by the factor 1 ± ε moves a mean of values by at most 2 max|v| ε / (1 − ε).
+    parts = [remainder(0.5, p) * math.exp(0.5) for p in ORDERS]
+    largest = xp.max(abs(v))
+    allowed = [2 * largest * (part / (1 - part)) + xp.zeros_like(limit) for part in parts]
+    return xp.stack([abs(y - limit) for y in reads], axis=-1), xp.stack(allowed, axis=-1)
+
+
+def remainder(size: Any, order: int) -> Any:
+    """|x|^(p+1) e^|x| / (p+1)!: at least what Taylor's polynomial of order p leaves of eˣ."""
+    return size ** (order + 1) * namespace(size).exp(size) / math.factorial(order + 1)
+
+
+@identity("Positive random features are unbiased: the mean of φ(q)·φ(k) over ω ~ N(0, I) is exp(q·k)",
+          source=f"{CHOROMANSKI}, lemma 1; the mean by Gauss–Hermite quadrature", libraries=False)  # fmt: skip
+def random_features_are_unbiased(q: Vector, k: Vector):
+    xp = namespace(q)
+    directions, weights = normal_quadrature(q)
+    each = positive_random(q, directions)[..., :, None, :] * positive_random(k, directions)[..., None, :, :]
+    return xp.sum(each * (weights * weights.shape[-1]), axis=-1), xp.exp(q @ k.mT)
+
+
+@identity("One random feature has the variance exp(2q·k) (exp(‖q + k‖²) − 1)",
+          source=f"{CHOROMANSKI}, lemma 2; the mean by Gauss–Hermite quadrature", libraries=False)  # fmt: skip
+def variance_of_a_random_feature(q: Vector, k: Vector):
+    xp = namespace(q)
+    q, k = q / 4, k / 4  # the square has twice the exponent: keep it where 24 nodes are exact
+    directions, weights = normal_quadrature(q)
+    count = weights.shape[-1]
+    each = positive_random(q, directions)[..., :, None, :] * positive_random(k, directions)[..., None, :, :] * count
+    score = xp.exp(q @ k.mT)
+    square = xp.sum((q[..., :, None, :] + k[..., None, :, :]) ** 2, axis=-1)
+    return xp.sum(each * each * weights, axis=-1) - score * score, score * score * (xp.exp(square) - 1)
+
+
+@bounded("The variance of m random features is 1/m of one's: within five standard errors of 20 000 trials, m = 1 … 64",
+         source=f"{CHOROMANSKI}, lemma 2", libraries=False)  # fmt: skip
+def variance_falls_as_one_over_m():
+    rng, trials = np.random.default_rng(0), 20_000
+    q, k = np.array([[0.3, -0.2]]), np.array([[0.1, 0.4]])
+    alone = np.exp(2 * q @ k.T).item() * np.expm1(np.sum((q + k) ** 2))
+    off, allowed = [], []
+    for m in (1, 4, 16, 64):
+        estimates = np.array([(positive_random(q, w) @ positive_random(k, w).T).item() for w in rng.standard_normal((trials, m, 2))])
+        squares = (estimates - np.exp(q @ k.T).item()) ** 2 * m / alone  # of mean 1 if the variance is alone / m
+        off.append(abs(squares.mean() - 1))
+        allowed.append(5 * squares.std() / math.sqrt(trials))
+    return np.array(off), np.array(allowed)
+
+
+def normal_quadrature(like: Any) -> tuple[Any, Any]:
+    """Nodes (n, D) and weights (n,) that integrate against N(0, I), of the dtype of `like` (*batch, T, D)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(24)
+    grid = np.meshgrid(*[nodes] * like.shape[-1], indexing="ij")
+    products = np.meshgrid(*[weights / weights.sum()] * like.shape[-1], indexing="ij")
+    points, mass = np.stack([g.ravel() for g in grid], axis=-1), np.prod([p.ravel() for p in products], axis=0)
+    return points.astype(like.dtype), mass.astype(like.dtype)

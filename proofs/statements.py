@@ -1,0 +1,148 @@
+"""How a claim is stated: decorators on a function that computes the two things the claim compares.
+
+    @identity("(QKᵀ)V = Q(KᵀV)", source="Katharopoulos et al. 2020, eq. 5; talk 10:25", exact=True)
+    def order_of_multiplication(q: Queries, k: Keys, v: Values):
+        return (q @ k.mT) @ v, q @ (k.mT @ v)
+
+- `identity`   the two (nested) results are equal, and so are their first and second derivatives
+- `bounded`    the first is at most the second, entry by entry
+- `refuted`    a tempting equality (or, with `relation="≤"`, inequality) that has a counterexample
+- `converges`  errors for a growing effort stay below the theorem's bounds, and those go to 0
+- `grows`      a cost, measured at 1, 2 and 4 times a length, grows with the order claimed
+
+`exact=True`: the two sides are polynomial or rational in the arguments, so fractions decide with ==. With `over`, a
+statement is made once and instantiated for many functions: see `proofs.every_mechanism`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from proofs.strategies import arguments
+
+Claim: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One of the cases a general statement is made for: what it is called and what the function is given."""
+
+    label: str
+    given: Mapping[str, Any]
+    drawn: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """A claim, where it was made, and the function that computes what it compares."""
+
+    name: str
+    sentence: str
+    source: str
+    kind: str  # identity, bounded, refuted, converges, grows
+    relation: str  # = ≤ ≠ → ∝
+    exact: bool
+    function: Claim
+    given: Mapping[str, Any]
+    wanted: Mapping[str, Any]  # how each remaining argument is drawn
+    chapter: str
+    derivatives: bool = True
+    libraries: bool = True
+    floats: bool = True
+    order: float = 0.0
+    lengths: tuple[int, int, int] = (16, 32, 64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything the statement answers to."""
+        general = self.name.partition("[")[0]
+        instance = self.name[len(general) + 1 : -1]
+        short = self.name.partition(".")[2]
+        return (self.name, general, short, short.partition("[")[0], self.chapter, instance, instance.partition(".")[0])
+
+    def __call__(self, **drawn: Any) -> Any:
+        return self.function(**self.given, **drawn)
+
+
+STATEMENTS: dict[str, Statement] = {}
+
+
+def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool, over: Iterable[Instance] | None,
+               register: bool = True, **options: Any) -> Callable[[Claim], Claim]:  # fmt: skip
+    def decorate(function: Claim) -> Claim:
+        cases = [Instance("", {}, {})] if over is None else over
+        function.statements = []  # type: ignore[attr-defined]
+        for case in cases:
+            omit = {*case.given, *case.drawn, *(["length"] if kind == "grows" else [])}
+            wanted = {**arguments(function, omit=omit), **case.drawn}
+            chapter = function.__module__.rpartition(".")[2]
+            name = f"{chapter}.{function.__name__}" + (f"[{case.label}]" if case.label else "")
+            statement = Statement(name, sentence, source, kind, relation, exact, function, case.given, wanted, chapter, **options)
+            function.statements.append(statement)  # type: ignore[attr-defined]
+            if register:
+                STATEMENTS[name] = statement
+        return function
+
+    return decorate
+
+
+def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
+             derivatives: bool = True, libraries: bool = True, floats: bool = True,
+             register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+    """The two results are equal for all arguments, in every number system.
+
+    `derivatives=False` where the claim is about values only, `libraries=False` where it calls what only minigrad has,
+    `floats=False` where only exact numbers can tell, as for a rank.
+    """
+    relation = "=" if exact else "~"
+    return _decorator("identity", relation, sentence, source, exact, over, register,
+                      derivatives=derivatives, libraries=libraries and floats, floats=floats)  # fmt: skip
+
+
+def bounded(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
+            libraries: bool = True, floats: bool = True, register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+    """The first result is at most the second, entry by entry."""
+    return _decorator("bounded", "≤", sentence, source, exact, over, register,
+                      derivatives=False, libraries=libraries and floats, floats=floats)  # fmt: skip
+
+
+def refuted(sentence: str, *, source: str, exact: bool = False, relation: str = "=",
+            register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+    """The sentence says what one might think; some arguments show that it is not so."""
+    return _decorator("refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False)
+
+
+def converges(sentence: str, *, source: str, register: bool = True) -> Callable[[Claim], Claim]:
+    """The function returns errors and their bounds along a growing effort; the last bound is a small part of the first."""
+    return _decorator("converges", "→", sentence, source, False, None, register, derivatives=False)
+
+
+def grows(sentence: str, *, source: str, order: float, over: Iterable[Instance] | None = None,
+          lengths: tuple[int, int, int] = (16, 32, 64), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+    """The function takes a `length` and returns a cost, which is of this order in the length.
+
+    `lengths` are T, 2T and 4T.
+    """
+    return _decorator("grows", "∝", sentence, source, False, over, register, order=order, lengths=lengths, derivatives=False)
+
+
+def select(names: Iterable[str] | None = None) -> list[Statement]:
+    """The statements with these names, in the order of the chapters.
+
+    A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
+    the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.
+    """
+    if not names:
+        return list(STATEMENTS.values())
+    chosen: dict[str, Statement] = {}
+    for name in names:
+        found = {key: s for key, s in STATEMENTS.items() if name in s.names}
+        if not found:
+            known = dict.fromkeys(known for s in STATEMENTS.values() for known in s.names)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise LookupError(f"no identity is called {name!r}; the nearest name is {near[0]!r}")
+        chosen |= found
+    return list(chosen.values())
