@@ -133,20 +133,16 @@ from minigrad.primitives.linalg import (
     trace,
     vecdot,
 )
+from minigrad.primitives.normalisers import cross_entropy, log_softmax, logsumexp, rms_norm, softmax
 from minigrad.primitives.reductions import (
-    cross_entropy,
     cumulative_max,
     cumulative_prod,
     cumulative_sum,
-    log_softmax,
-    logsumexp,
     max,
     mean,
     min,
     prod,
-    rms_norm,
     scan,
-    softmax,
     std,
     sum,
     var,

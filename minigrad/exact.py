@@ -176,6 +176,11 @@ def _each(name: str) -> Callable[[Any], Any]:
 exp, sqrt = _each("exp"), _each("sqrt")
 
 
+def isfinite(x: Any) -> Any:
+    """Whether each number is; only infinity and NaN differ from themselves by more than nothing."""
+    return np.array([bool(e - e == 0) for e in np.asarray(x).flat], dtype=bool).reshape(np.shape(x))
+
+
 def _filled(shape: Any, value: Any, dtype: Any = None) -> Any:
     return np.full(shape, value, dtype=object if dtype is None else dtype)
 

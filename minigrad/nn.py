@@ -18,7 +18,8 @@ from minigrad.namespace import namespace
 from minigrad.primitives.elementwise import sqrt, where
 from minigrad.primitives.indexing import take
 from minigrad.primitives.linalg import matmul
-from minigrad.primitives.reductions import mean, rms_norm
+from minigrad.primitives.normalisers import rms_norm
+from minigrad.primitives.reductions import mean
 from minigrad.primitives.shapes import matrix_transpose
 
 

@@ -183,7 +183,7 @@ def abs(xp, x):
 
 def _share(g, mine, tie):
     """The larger argument takes the cotangent; equal ones halve it."""
-    return where(mine, g, where(tie, g / 2, g * 0))
+    return where(mine, g, where(tie, g / 2, 0))
 
 
 @primitive(x=lambda g, x, y: _share(g, x > y, x == y), y=lambda g, x, y: _share(g, y > x, x == y))
@@ -196,7 +196,7 @@ def minimum(xp, x, y):
     return xp.minimum(x, y)
 
 
-@primitive(x=lambda g, condition: where(condition, g, g * 0), y=lambda g, condition: where(condition, g * 0, g))
+@primitive(x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g))
 def _choose(xp, x, y, condition):
     return xp.where(condition, x, y)
 

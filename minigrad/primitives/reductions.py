@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.engine import Tensor, primitive
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import conj, exp, sqrt, where
+from minigrad.primitives.elementwise import conj, sqrt, where
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.shapes import broadcast_to, concat, flip, reshape
 
@@ -21,18 +21,18 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in axes)
 
 
-def _kept(shape: tuple, axis: Axis) -> tuple:
+def kept(shape: tuple, axis: Axis) -> tuple:
     """A shape after a reduction that keeps the reduced axes with size 1."""
     axes = _axes(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def _spread(g, shape, axis):
+def spread(g, shape, axis):
     """A reduction's cotangent, repeated over what was reduced."""
-    return broadcast_to(reshape(g, _kept(shape, axis)), shape)
+    return broadcast_to(reshape(g, kept(shape, axis)), shape)
 
 
-@primitive(x=lambda g, shape, axis: _spread(g, shape, axis))
+@primitive(x=lambda g, shape, axis: spread(g, shape, axis))
 def sum(xp, x, *, axis=None, keepdims=False):
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
@@ -62,10 +62,10 @@ def std(x: Any, *, axis: Axis = None, correction: float = 0, keepdims: bool = Fa
 
 def _to_extreme(g, x, out, axis):
     """An extreme's cotangent goes to where it was attained, in equal parts."""
-    attained = x == reshape(out, _kept(x.shape, axis))
+    attained = x == reshape(out, kept(x.shape, axis))
     count = namespace(attained).sum(attained * (x * 0 + 1), axis=axis, keepdims=True)
-    g = _spread(g, x.shape, axis)
-    return where(attained, g / count, g * 0)
+    g = spread(g, x.shape, axis)
+    return where(attained, g / count, 0)
 
 
 @primitive(x=_to_extreme)
@@ -95,7 +95,7 @@ def cumulative_prod(xp, x, *, axis):
 def prod(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Π xᵢ, with the right gradient at zeros too."""
     axes = _axes(axis, x.ndim)
-    shape = _kept(tuple(x.shape), axis)
+    shape = kept(tuple(x.shape), axis)
     rest = [i for i in range(x.ndim) if i not in axes]
     flat = namespace(x).permute_dims(x, (*rest, *axes))
     flat = reshape(flat, (*(x.shape[i] for i in rest), math.prod(x.shape[a] for a in axes)))
@@ -165,46 +165,3 @@ def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
     """
     shape = np.broadcast_shapes(tuple(a.shape), tuple(x.shape))
     return _scan(broadcast_to(a, shape), broadcast_to(x, shape), axis=axis % len(shape), reverse=reverse)
-
-
-# ---- the softmax family
-
-
-@primitive(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
-def softmax(xp, x, *, axis=-1):
-    """exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x); a slice of nothing but −∞ gives zeros."""
-    top = xp.max(x, axis=axis, keepdims=True)
-    top = xp.where(top == -np.inf, xp.zeros_like(top), top)
-    y = xp.exp(x - top)
-    total = xp.sum(y, axis=axis, keepdims=True)
-    return y / xp.where(total == 0, total + 1, total)
-
-
-@primitive(x=lambda g, x, out, axis: _spread(g, tuple(x.shape), axis) * exp(x - reshape(out, _kept(x.shape, axis))))
-def logsumexp(xp, x, *, axis=-1, keepdims=False):
-    """log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x)."""
-    top = xp.max(x, axis=axis, keepdims=True)
-    y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
-    return y if keepdims else xp.squeeze(y, axis=axis)
-
-
-def log_softmax(x: Any, *, axis: int = -1) -> Any:
-    """xᵢ − log Σⱼ exp xⱼ."""
-    return x - logsumexp(x, axis=axis, keepdims=True)
-
-
-def cross_entropy(logits: Any, targets: Any) -> Any:
-    """The mean of −log softmax(logits)[target] in nats; logits (*batch, classes), integer targets (*batch)."""
-    chosen = take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return mean(logsumexp(logits, axis=-1) - chosen)
-
-
-@primitive(x=lambda g, x, out, axis, eps: _rms_slope(g, x, out, axis, eps))
-def rms_norm(xp, x, *, axis=-1, eps=1e-6):
-    """x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
-    return x / xp.sqrt(xp.mean(x * x, axis=axis, keepdims=True) + eps)
-
-
-def _rms_slope(g, x, out, axis, eps):
-    """(g − out · mean(g · out)) / √(mean x² + ε)."""
-    return (g - out * mean(g * out, axis=axis, keepdims=True)) / sqrt(mean(x * x, axis=axis, keepdims=True) + eps)

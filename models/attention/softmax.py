@@ -3,15 +3,14 @@
     O = softmax(Q Kᵀ · scale) V          Vaswani et al. 2017, eq. 1; scale = 1/√K
 
     q, k, v   query, key and value of a token, as rows.
-    causal    a query sees the keys up to its own time; with it, the mask M of a decoder.
+    causal    a query sees the keys up to its own time (section 3.2.3: scores of later ones become −∞).
     mask      true where a query may look, broadcast to (*batch, T, S + T); narrows `causal` further.
     state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
               mechanism here whose state grows with time.
 
-For real numbers. A query that may look nowhere has no weights and reads 0, as in PyTorch since 2.5; its gradient is 0.
+A query that may look nowhere has no weights: it reads 0 and its gradient is 0, as in PyTorch. For real numbers; what
+does not fit raises TypeError or ValueError, as `models.forms` says.
 """
-
-import math
 
 from jaxtyping import Bool, Float
 
@@ -37,18 +36,18 @@ def quadratic(
 ) -> tuple[TV, Pairs]:
     """All queries against all keys at once: O(T·(S + T)·(K + V)), with an array T × (S + T).
 
-    Raises ValueError when the mask does not broadcast to the scores.
+    Raises ValueError also when the mask does not broadcast to the scores.
     """
     xp = namespace(q, k, v)
     if state is not None:
         k, v = xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT
     size, seen = scores.shape[-2:]
-    if causal:
-        scores = xp.where(xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size), scores, -math.inf)
+    visible = xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size) if causal else None
     if mask is not None:
-        scores = xp.where(_fitted(mask, scores), scores, -math.inf)
-    return mg.softmax(scores, axis=-1) @ v, (k, v)
+        mask = _fitted(mask, scores)
+        visible = mask if visible is None else visible & mask
+    return mg.softmax(scores, axis=-1, where=visible) @ v, (k, v)
 
 
 def _fitted(mask: Array, scores: Array) -> Array:

@@ -206,3 +206,17 @@ def test_softmax_of_nothing_is_zero_and_its_gradient_finite():
     x = np.array([[-np.inf, -np.inf], [0.0, -np.inf]])
     np.testing.assert_array_equal(mg.softmax(x), [[0, 0], [1, 0]])
     np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(mg.softmax(x) ** 2))(x), np.zeros((2, 2)))
+
+
+def test_softmax_counts_only_where_it_is_told_to():
+    """Also when it runs matrix by matrix, and for a slice with nothing left."""
+    x = np.random.default_rng(7).standard_normal((2, 64, 70))
+    where = np.tril(np.ones((64, 70), dtype=bool), k=-1)  # the first row sees nothing
+    expected = np.exp(x) * where
+    expected /= np.maximum(expected.sum(-1, keepdims=True), 1e-300)
+    np.testing.assert_allclose(mg.softmax(x, where=where), expected, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(mg.softmax(x.transpose(0, 2, 1), axis=1, where=where.T), expected.transpose(0, 2, 1))
+    small, hidden = x[:, :3, :4], where[:3, :4]
+    mg.check_grads(lambda x: mg.softmax(x, where=hidden) ** 2, (small,), order=3)
+    big = mg.grad(lambda x: mg.sum(mg.softmax(x, where=where)[:, :3, :4] ** 2))(x)
+    assert big[:, 0].tolist() == np.zeros((2, 70)).tolist() and np.isfinite(big).all() and big[:, 2].any()
