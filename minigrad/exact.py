@@ -190,7 +190,8 @@ def zeros(shape: Any, *, dtype: Any = None) -> Any:
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Any:
-    return _filled(shape, 1, dtype)
+    """Ones that stay exact when divided: the integers 1 / 2 would make a float."""
+    return _filled(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
 
 
 def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
@@ -198,7 +199,7 @@ def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
 
 
 def ones_like(x: Any) -> Any:
-    return _filled(x.shape, 1)
+    return ones(x.shape)
 
 
 def real(x: Any) -> Any:

@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
 from models.memory import linear_attention
-from proofs.statements import bounded, identity, refuted
+from proofs.statements import EXACT, bounded, identity, refuted
 from proofs.strategies import (
     Cut,
     Key,
@@ -61,7 +61,7 @@ def attention_is_an_rnn(q: Queries, k: Keys, v: Values):
 
 
 @bounded("What later queries see of earlier keys has rank at most K: it went through a state of K rows",
-         source="talk 13:07, made precise", exact=True, floats=False)  # fmt: skip
+         source="talk 13:07, made precise", exact=True, only=EXACT)  # fmt: skip
 def rank_of_linear_attention(q: Queries, k: Keys, cut: Cut):
     scores = q[..., cut:, :] @ k[..., :cut, :].mT
     return rank(scores), 0 * rank(scores) + q.shape[-1]
@@ -75,7 +75,7 @@ def rank_of_softmax_attention(q: SmallIntegers, k: SmallIntegers):
 
 
 @identity("No fixed size is enough for the softmax: with one feature, T keys and T queries give weights of rank T",
-          source="talk 13:07, made precise; 2^(ij) is a Vandermonde matrix", exact=True, floats=False, derivatives=False)  # fmt: skip
+          source="talk 13:07, made precise; 2^(ij) is a Vandermonde matrix", exact=True, only=EXACT)  # fmt: skip
 def rank_of_softmax_grows(length: Length):
     position = np.arange(length).astype(object)
     return rank(2 ** (position[:, None] * position)), np.array(length)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,7 @@ for _name in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
 def _rounded(number: Any) -> Any:
     if isinstance(number, Rounded):
         return number
-    if isinstance(number, (int, float, complex, np.number, np.bool_)):
+    if isinstance(number, (int, float, complex, Fraction, np.number, np.bool_)):
         return Rounded.of(number)
     return NotImplemented
 

@@ -141,7 +141,8 @@ UnitKeys = Annotated[Any, Drawn("*batch T K", repeating(unit_rows), differentiab
 OrthonormalKeys = Annotated[Any, Drawn("*batch T K", orthonormal_rows, differentiable=False, sizes={"T": st.integers(1, 4), "K": st.just(4)})]
 
 SmallIntegers = Annotated[Any, Drawn("*batch T K", elements(1, 0, 2, 3))]
-Vector = Annotated[Any, Drawn("*batch T D", SMALL)]
+Vector = Annotated[Any, Drawn("*batch D", SMALL)]
+Vectors = Annotated[Any, Drawn("*batch T D", SMALL)]
 PositiveFeatures = Annotated[Any, Drawn("*batch T K", POSITIVE)]
 OpenGates = Annotated[Any, Drawn("*batch T", elements(1), logarithm=True, differentiable=False)]
 ShutGates = Annotated[Any, Drawn("*batch T", elements(0), logarithm=True, differentiable=False)]

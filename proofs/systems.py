@@ -62,9 +62,10 @@ class System:
             return False
         if statement.kind == "refuted":  # one counterexample, in the strictest system there is
             return self.name == ("fractions" if statement.exact else "float64")
-        if self.library and not statement.libraries:
+        if statement.only and self.name not in statement.only:
             return False
-        return statement.floats if self.precision else statement.exact and (self.name != "modular" or statement.relation == "=")
+        # There is no order modulo a prime.
+        return bool(self.precision) or statement.exact and (self.name != "modular" or statement.relation == "=")
 
     def judge(self, statement: Statement, example: Mapping[str, Any]) -> Judgement:
         """Both sides of the statement at this example, compared."""
@@ -218,11 +219,11 @@ def _modular(x: Fraction) -> Modular:
 
 def _floats(array: Exact, logarithm: bool) -> np.ndarray:
     """float64; a logarithm is cut to what float32 holds, so that every precision starts from the same number."""
-    values = array.astype(np.float64)
+    values = np.asarray(array, dtype=np.float64)
     if not logarithm:
         return values
     with np.errstate(divide="ignore"):
-        return np.log(values).astype(np.float32).astype(np.float64)
+        return np.asarray(np.log(values), dtype=np.float32).astype(np.float64)
 
 
 def _enter_rounded(array: Exact, logarithm: bool) -> Any:
