@@ -23,14 +23,14 @@ def empty(k: Array, v: Array) -> Array:
 
 
 def segment_sums(g: Array) -> Array:
-    """sums[t, s] = g[s+1] + … + g[t] for s < t, else 0, for each channel: (*batch, C, G) → (*batch, G, C, C).
+    """sums[t, s] = g[s+1] + … + g[t] for s < t, else 0, channel by channel: (*batch, C, G) → (*batch, C, C, G).
 
     Where g is the logarithm of decays, this is the logarithm of what is left at time t of what was written at s.
     Each sum is added up on its own: as a difference of running sums it would be −∞ − (−∞) after a gate of 0.
     """
     xp = namespace(g)
-    steps = xp.broadcast_to(g.mT[..., None], (*g.mT.shape, g.shape[-2]))  # steps[r, s] = g[r]
-    return xp.cumulative_sum(xp.tril(steps, k=-1), axis=-2)
+    after = xp.tril(xp.ones((g.shape[-2], g.shape[-2]), dtype=bool), k=-1)[..., None]  # after[r, s]: r > s
+    return xp.cumulative_sum(xp.where(after, g[..., :, None, :], 0), axis=-3)
 
 
 def unit_lower_inverse(N: Array) -> Array:

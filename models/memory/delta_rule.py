@@ -19,7 +19,7 @@ UT transform):
     u         the correction. The paper splits U into (I + A)⁻¹ Diag(β) V and (I + A)⁻¹ Diag(β) K; solving for U
               itself is the same and takes one product less.
 
-For real numbers. The state starts at 0.
+For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
 from jaxtyping import Float
@@ -28,14 +28,14 @@ from minigrad import namespace
 from models.forms import Array, form
 from models.memory.chunks import chunks, empty, tokens, unit_lower_inverse
 
-T_ = Float[Array, "*batch T"]
+T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
 
 
 @form
-def recurrent(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None) -> tuple[TV, KV]:
+def recurrent(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None) -> tuple[TV, KV]:
     """One token after the other, in a memory of constant size: O(T·K·V)."""
     xp = namespace(q, k, v, beta)
     S, y = empty(k, v) if state is None else state, []
@@ -47,8 +47,8 @@ def recurrent(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None) -> tupl
 
 
 @form
-def chunkwise(q: TK, k: TK, v: TV, beta: T_, *, state: KV | None = None, chunk_size: int = 16) -> tuple[TV, KV]:
-    """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
+def chunkwise(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None, chunk_size: int = 16) -> tuple[TV, KV]:
+    """All corrections of a chunk of C tokens at once, chunk after chunk: O(T·(C²·log C + C·(K + V) + K·V))."""
     xp = namespace(q, k, v, beta)
     S, y = empty(k, v) if state is None else state, []
     for Q, K, V, B in chunks(chunk_size, q, k, v, beta[..., None]):

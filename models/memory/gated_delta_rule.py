@@ -16,7 +16,9 @@ Inside a chunk that starts with the memory S, with γₜ = α₁ ⋯ αₜ and �
     S           the memory, K × V, read as q S. The paper writes V × K.
     u           the correction; U holds those of a chunk.
 
-For real numbers. The state starts at 0. Γ is the exponential of sums of log α, never the quotient γₜ / γₛ.
+The paper's chunkwise formula for O prints M alone where Γ ∘ M is meant (NVlabs/GatedDeltaNet, issue 15).
+Γ is the exponential of sums of log α, never the quotient γₜ / γₛ. For real numbers; the state starts at 0. What does
+not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
 from jaxtyping import Float
@@ -25,14 +27,14 @@ from minigrad import namespace
 from models.forms import Array, form
 from models.memory.chunks import chunks, empty, segment_sums, tokens, unit_lower_inverse
 
-T_ = Float[Array, "*batch T"]
+T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
 
 
 @form
-def recurrent(q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None) -> tuple[TV, KV]:
+def recurrent(q: TK, k: TK, v: TV, beta: T, log_decay: T, *, state: KV | None = None) -> tuple[TV, KV]:
     """One token after the other, in a memory of constant size: O(T·K·V)."""
     xp = namespace(q, k, v, beta, log_decay)
     S, y = empty(k, v) if state is None else state, []
@@ -46,14 +48,14 @@ def recurrent(q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None 
 
 @form
 def chunkwise(
-    q: TK, k: TK, v: TV, beta: T_, log_decay: T_, *, state: KV | None = None, chunk_size: int = 16
+    q: TK, k: TK, v: TV, beta: T, log_decay: T, *, state: KV | None = None, chunk_size: int = 16
 ) -> tuple[TV, KV]:
-    """All corrections of a chunk of C tokens at once, recurrent from chunk to chunk: O(T·(C² + C·(K + V) + K·V))."""
+    """All corrections of a chunk of C tokens at once, chunk after chunk: O(T·(C²·log C + C·(K + V) + K·V))."""
     xp = namespace(q, k, v, beta, log_decay)
     S, y = empty(k, v) if state is None else state, []
     for Q, K, V, B, g in chunks(chunk_size, q, k, v, beta[..., None], log_decay[..., None]):
         gamma = xp.exp(xp.cumulative_sum(g, axis=-2))  # (C, 1)
-        Gamma = xp.exp(segment_sums(g))[..., 0, :, :]  # (C, C); above the diagonal 1, cut off by tril
+        Gamma = xp.exp(segment_sums(g))[..., 0]  # (C, C); above the diagonal 1, cut off by tril
         A = xp.tril(B * (K @ K.mT) * Gamma, k=-1)
         U = unit_lower_inverse(A) @ (B * (V - gamma * (K @ S)))
         y.append(gamma * (Q @ S) + xp.tril(Q @ K.mT * Gamma) @ U)

@@ -2,14 +2,14 @@
 
     Sₜ = Sₜ₋₁ + kₜᵀ vₜ                   the write          Katharopoulos et al. 2020, eq. 10 and 18
     oₜ = qₜ Sₜ                           the read           eq. 12 and 20, without the denominator
-    O  = (Q Kᵀ ∘ M) V                    all t at once      eq. 8; M[t, s] = 1 for s ≤ t, else 0
+    O  = (Q Kᵀ ∘ M) V                    all t at once      Yang et al. 2024 (GLA), section 2.1; M[t, s] = 1 for s ≤ t
 
     q, k, v   rows of Q, K, V: query, key and value of a token. The feature map φ and the denominator of the paper
               are in `models.attention.feature_maps`; here q and k are what φ has made of them.
     S         the memory, K × V. The papers differ in which way it lies; here it is read as q S.
     o         the output; `y` holds all of them.
 
-For real numbers. The state starts at 0.
+For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
 from jaxtyping import Float
@@ -46,7 +46,7 @@ def parallel(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
 def chunkwise(q: TK, k: TK, v: TV, *, state: KV | None = None, chunk_size: int = 64) -> tuple[TV, KV]:
     """Parallel inside a chunk of C tokens, recurrent from chunk to chunk: O(T·(C·(K + V) + K·V)).
 
-    Yang et al. 2024 (Gated Linear Attention), section 2.2.
+    Yang et al. 2024 (GLA), section 2.2.
     """
     xp = namespace(q, k, v)
     y = []

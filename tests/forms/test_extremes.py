@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention
 
 
@@ -75,3 +76,30 @@ def test_a_long_decay_underflows_to_nothing_and_not_to_nan(rng):
     expected, _ = gated_linear_attention.recurrent(q, k, v, log_decay)
     for form in (gated_linear_attention.parallel, gated_linear_attention.chunkwise):
         np.testing.assert_allclose(form(q, k, v, log_decay)[0], expected, rtol=1e-5)
+
+
+def test_a_query_that_may_look_nowhere_has_no_gradient(rng):
+    q, k, v = draw(rng, 5, 3), draw(rng, 5, 3), draw(rng, 5, 4)
+    mask = np.ones((5, 5), dtype=bool)
+    mask[2] = False
+
+    def loss(q, k, v):
+        y, _ = softmax.quadratic(q, k, v, mask=mask)
+        return mg.sum(y * y)
+
+    gradients = mg.grad(loss, argnums=(0, 1, 2))(q, k, v)
+    assert all(np.isfinite(g).all() for g in gradients)
+    np.testing.assert_array_equal(gradients[0][2], np.zeros(3))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 4, 5, 9, 100])
+def test_a_sequence_may_be_cut_anywhere(rng, chunk_size):
+    q, k, v = unit(draw(rng, 9, 3)), unit(draw(rng, 9, 3)), draw(rng, 9, 4)
+    beta, log_decay = rng.uniform(0, 2, 9), -rng.exponential(1, 9)
+    arguments = q, k, v, beta, log_decay
+    expected, memory = gated_delta_rule.recurrent(*arguments)
+    for cut in range(1, 9):
+        first, state = gated_delta_rule.chunkwise(*(x[:cut] for x in arguments), chunk_size=chunk_size)
+        second, state = gated_delta_rule.recurrent(*(x[cut:] for x in arguments), state=state)
+        np.testing.assert_allclose(np.concatenate([first, second]), expected, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(state, memory, rtol=1e-11, atol=1e-13)
