@@ -19,7 +19,7 @@ class GatedLinearAttentionBlock(MemoryBlock):
     """S = diag(α) S + k vᵀ, y = q S."""
 
     mechanism = gated_linear_attention
-    default_chunk_size = 16  # a decay for each channel takes an array of C × C × K a chunk
+    default_chunk_size = 8  # a decay for each channel takes an array of C × C × K a chunk
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)

@@ -1,0 +1,159 @@
+"""The command line: options in, one line on stderr and exit code 2 for a user's mistake, never a traceback."""
+
+import os
+import sys
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from models.blocks import MIXERS
+from models.checkpoints import load_checkpoint
+from models.errors import UserError
+from models.forms import mechanisms
+from models.interrupt import stop_on_interrupt
+from models.language.lm import generate as generate_tokens
+from models.progress import in_words, training_progress
+from models.tasks import TASKS, text
+from models.train import CHECKPOINT, Run, Training, described, load_model
+
+PROGRAM = "python -m models"
+HELP = "List what there is, train a language model over any mixer, and generate from it."
+DEFAULTS = Run()
+app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
+    except UserError as error:
+        _fail(str(error))
+    except TyperException as error:  # an unknown option, a word where a number belongs
+        _fail(error.format_message())
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the mechanisms and their forms, the mixers of a language model, and the tasks."""
+    table = Table("mechanism", "forms")
+    for name, forms in mechanisms().items():
+        table.add_row(name, ", ".join(forms))
+    console = Console()
+    console.print(table)
+    console.print(f"mixers: {', '.join(MIXERS)}")
+    console.print(f"tasks: {', '.join(TASKS)}")
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    mixer: Annotated[str, typer.Option(help=f"One of {', '.join(MIXERS)}.")] = DEFAULTS.mixer,
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")] = DEFAULTS.task,
+    text: Annotated[str | None, typer.Option(help="A UTF-8 file; the Python language reference if not given.")] = None,
+    pairs: Annotated[list[int], typer.Option(help="Recall: numbers of pairs, one --pairs each.")] = DEFAULTS.pairs,
+    overwritten: Annotated[bool, typer.Option("--overwritten", help="Recall: write every key twice.")] = False,
+    width: int = DEFAULTS.width,
+    layers: int = DEFAULTS.layers,
+    heads: int = DEFAULTS.heads,
+    form: Annotated[str, typer.Option(help="The form that runs over sequences; the mixer's usual one if empty.")] = "",
+    steps: int = DEFAULTS.steps,
+    batch: int = DEFAULTS.batch,
+    length: Annotated[int, typer.Option(help="Text: tokens in a sequence.")] = DEFAULTS.length,
+    seed: int = DEFAULTS.seed,
+    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = DEFAULTS.rate,
+    out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out as it was described.")] = False,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+) -> None:
+    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable."""
+    given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
+    if resume:
+        training = _resumed(context, out, given)
+    else:
+        training = Training.start(Run(**given), out)
+    with stop_on_interrupt() as stop:
+        _with_progress(training, stop, save_every)
+    done = training.step == training.run.steps
+    state = "finished" if done else f"stopped at step {training.step} of {training.run.steps}; continue with --resume"
+    print(f"{training.checkpoint}: {state}")
+    if not done:
+        raise typer.Exit(130)
+
+
+def _resumed(context: typer.Context, out: Path, given: dict[str, Any]) -> Training:
+    _, about = load_checkpoint(out / CHECKPOINT)
+    before = described(out / CHECKPOINT, about)
+    for name, value in given.items():
+        source = context.get_parameter_source(name)
+        value = tuple(value) if isinstance(value, list) else value
+        if source is not None and source.name == "COMMANDLINE" and value != getattr(before, name):
+            raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
+    return Training.resume(out)
+
+
+def _with_progress(training: Training, stop: threading.Event, save_every: int) -> None:
+    said = ""
+    with training_progress() as progress:
+        bar = progress.add_task(training.run.mixer, total=training.run.steps, completed=training.step, said="")
+        for record in training.go(stop, save_every):
+            said = in_words(record) or said
+            progress.update(bar, completed=training.step, said=said)
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of a model trained on text.")],
+    prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
+    tokens: Annotated[int, typer.Option(help="Bytes to generate.", min=0)] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely byte.", min=0)] = 0.8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer."""
+    model, run = load_model(checkpoint)
+    if run.task != "text":
+        raise UserError(f"checkpoint {checkpoint}: expected a model trained on text, got one trained on {run.task}")
+    if not prompt:
+        raise UserError("--prompt: expected at least one character, got none")
+    rng = np.random.default_rng(seed)
+    out = generate_tokens(model, text.encode(prompt), tokens=tokens, temperature=temperature, rng=rng)
+    print(prompt + text.decode(np.array(list(out))))
+
+
+@app.command()
+def study(
+    out: Annotated[Path, typer.Option(help="The study's folder: report.html, results.json and jobs/.")] = Path("study"),
+    quick: Annotated[bool, typer.Option("--quick", help="Small models and few steps: under 90 seconds.")] = False,
+) -> None:
+    """Prove the chapter's identities, train every mixer side by side, and write a page; what is finished is reused."""
+    try:
+        from models.study import study as run_study
+    except ModuleNotFoundError as error:
+        raise UserError(f"study: expected {error.name}, which the extra 'study' installs: pip install -e .[study]") from None
+    code = run_study(out, quick)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(hidden=True)
+def job(folder: Path) -> None:
+    """Do one job of a study, in its own process."""
+    from models.jobs import STOPPED, work
+
+    if not work(folder):
+        raise typer.Exit(STOPPED)

@@ -1,0 +1,213 @@
+"""The page: every sentence about a result is made from the numbers, so it says what came out, whichever way."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.blocks import MIXERS
+from models.figures import Panel, draw
+
+ENOUGH = 0.9  # the accuracy that counts as having learned recall
+
+Results = Mapping[str, Any]
+Curve = tuple[list[float], list[float]]
+
+
+def render(results: Results) -> str:
+    """Return `report.html` for whatever part of the study is there."""
+    import jinja2  # with matplotlib, from the extra `study`
+
+    templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        jobs=results["jobs"],
+        mixers={mixer: mixer.replace("_", " ") for mixer in MIXERS},
+        unfinished=[name for name, job in results["jobs"].items() if job["result"] is None],
+        proofs=_proofs(results),
+        text=_text(results),
+        recall=_recall(results),
+        cost=_cost(results),
+    )
+
+
+def _text(results: Results) -> dict[str, Any] | None:
+    """Held-out bits per byte: a figure, a row a mixer, and the order they came in."""
+    curves, rows = {}, []
+    for mixer in MIXERS:
+        job = results["jobs"][f"text-{mixer}"]
+        seen = [(r["step"], r["held_out_loss"]["text"] / math.log(2)) for r in _evaluations(job)]
+        if not seen:
+            continue
+        curves[mixer] = _curve(seen)
+        seconds = [r["seconds"] for r in job["records"] if "seconds" in r]
+        done = job["result"] or {}
+        rows.append({
+            "mixer": mixer, "bits": seen[-1][1], "step": seen[-1][0], "of": job["steps"],
+            "parameters": done.get("parameters"), "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
+            "prompt": done.get("prompt"), "sample": done.get("sample"),
+        })  # fmt: skip
+    if not rows:
+        return None
+    figure = draw(
+        [Panel("Text: held-out bits per byte", "training step", "bits per byte", curves, log_y=True)],
+        "Held-out bits per byte against training steps, a curve a mixer",
+    )
+    return {"figure": figure, "rows": rows, "sentences": _text_sentences(rows), "settings": _settings(results, "text-")}
+
+
+def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
+    if len({row["step"] for row in rows}) > 1:
+        return ["The runs have not all come equally far, so their losses cannot be compared yet."]
+    ranked = sorted(rows, key=lambda row: row["bits"])
+    listed = ", ".join(f"{_words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
+    first, last = ranked[0], ranked[-1]
+    gap = last["bits"] - first["bits"]
+    return [
+        f"After {first['step']} steps the held-out bits per byte are, from the lowest: {listed}.",
+        f"From first to last that is {gap:.3f} bits, or {gap / first['bits']:.1%} of the lowest.",
+    ]
+
+
+def _recall(results: Results) -> list[dict[str, Any]]:
+    """For each kind of recall: accuracy against steps and against pairs, and what it took to learn it."""
+    kinds = []
+    for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
+        found = {mixer: results["jobs"][f"recall-{kind}-{mixer}"] for mixer in MIXERS}
+        seen = {mixer: _evaluations(job) for mixer, job in found.items() if _evaluations(job)}
+        if not seen:
+            continue
+        all_pairs = [int(p) for p in next(iter(seen.values()))[0]["held_out_accuracy"]]
+        fixed = _fixed(all_pairs)
+        steps = {m: _curve([(r["step"], r["held_out_accuracy"][str(fixed)]) for r in rs]) for m, rs in seen.items()}
+        pairs = {m: _curve([(p, rs[-1]["held_out_accuracy"][str(p)]) for p in all_pairs]) for m, rs in seen.items()}
+        rows = [_recall_row(m, rs, found[m], all_pairs, fixed) for m, rs in seen.items()]
+        last = max(row["step"] for row in rows)
+        limits = (-0.03, 1.03)
+        figure = draw(
+            [
+                Panel(f"{fixed} pairs, as training goes on", "training step", "accuracy", steps, y_limits=limits),
+                Panel(f"after {last} steps", "number of pairs", "accuracy", pairs, y_limits=limits),
+            ],
+            f"Recall, {title}: accuracy against training steps and against the number of pairs",
+        )
+        kinds.append({
+            "kind": kind, "title": title, "figure": figure, "rows": rows, "fixed": fixed, "pairs": all_pairs,
+            "sentences": _recall_sentences(rows, fixed), "settings": _settings(results, f"recall-{kind}-"),
+        })  # fmt: skip
+    return kinds
+
+
+def _fixed(pairs: list[int]) -> int:
+    """Return 12, the number the curves over training are drawn for, or the one nearest to it."""
+    return min(pairs, key=lambda p: abs(p - 12))
+
+
+def _recall_row(mixer: str, records: list, job: Results, pairs: list[int], fixed: int) -> dict[str, Any]:
+    reached = [r["step"] for r in records if r["held_out_accuracy"][str(fixed)] >= ENOUGH]
+    last = records[-1]["held_out_accuracy"]
+    held = [p for p in pairs if all(last[str(q)] >= ENOUGH for q in pairs if q <= p)]
+    return {
+        "mixer": mixer, "step": records[-1]["step"], "reached": reached[0] if reached else None,
+        "held": max(held, default=0), "accuracies": {p: last[str(p)] for p in pairs},
+        "state": (job["result"] or {}).get("state_numbers"),
+    }  # fmt: skip
+
+
+def _recall_sentences(rows: list[dict[str, Any]], fixed: int) -> list[str]:
+    reached = sorted((row for row in rows if row["reached"]), key=lambda row: row["reached"])
+    never = [row for row in rows if not row["reached"]]
+    sentences = []
+    if reached:
+        listed = ", ".join(f"{_words(row['mixer'])} at step {row['reached']}" for row in reached)
+        sentences.append(f"Accuracy first reached {ENOUGH:.0%} with {fixed} pairs: {listed}.")
+    if never:
+        listed = ", ".join(f"{_words(row['mixer'])} ({row['accuracies'][fixed]:.0%} at the end)" for row in never)
+        sentences.append(f"Never, in the steps given: {listed}.")
+    held = sorted(rows, key=lambda row: -row["held"])
+    listed = ", ".join(f"{_words(row['mixer'])} {row['held'] or 'none'}" for row in held)
+    sentences.append(f"The most pairs held at {ENOUGH:.0%} or more when training ended: {listed}.")
+    return sentences
+
+
+def _cost(results: Results) -> dict[str, Any] | None:
+    """State size and time per token against T: a figure, rows, and how much each grew."""
+    measured = {}
+    for mixer in MIXERS:
+        rows = [{k: v for k, v in r.items() if k != "step"} for r in results["jobs"][f"cost-{mixer}"]["records"]]
+        if rows:
+            measured[mixer] = rows
+    if not measured:
+        return None
+    size = {m: _curve([(r["T"], r["state_numbers"]) for r in rows]) for m, rows in measured.items()}
+    spent = {m: _curve([(r["T"], 1000 * r["seconds"]) for r in rows]) for m, rows in measured.items()}
+    figure = draw(
+        [
+            Panel("Numbers in the state", "tokens so far, T", "numbers", size, log_x=True, log_y=True),
+            Panel("Time for the next token", "tokens so far, T", "ms", spent, log_x=True, log_y=True),
+        ],
+        "Numbers in the state, and milliseconds for the next token, against the tokens before it",
+    )
+    sentences = []
+    for mixer, rows in measured.items():
+        first, last = rows[0], rows[-1]
+        state = last["state_numbers"] / first["state_numbers"]
+        grew = "did not grow" if state == 1 else f"grew {state:.0f} ×"
+        sentences.append(
+            f"{_words(mixer).capitalize()}: from T = {first['T']} to {last['T']} the state {grew} "
+            f"({last['state_numbers']:,} numbers), the time per token changed by {last['seconds'] / first['seconds']:.2f} × "
+            f"({1000 * last['seconds']:.2f} ms)."
+        )
+    return {"figure": figure, "sentences": sentences, "settings": _settings(results, "cost-")}
+
+
+def _proofs(results: Results) -> dict[str, Any] | None:
+    done = results["jobs"]["proofs"]["result"]
+    if done is None:
+        return None
+    chapters: dict[str, dict[str, list]] = {}
+    for case in done["proofs"]:
+        chapters.setdefault(case["chapter"].replace("_", " "), {}).setdefault(case["sentence"], []).append(case)
+    rows = {chapter: [_statement(cases) for cases in found.values()] for chapter, found in chapters.items()}
+    flat = [row for chapter in rows.values() for row in chapter]
+    held = sum(row["holds"] == row["cases"] for row in flat)
+    systems = sorted({name for case in done["proofs"] for name, s in case["systems"].items() if s["status"] == "passed"})
+    sentences = [
+        f"{held} of {len(flat)} statements hold, over {sum(row['cases'] for row in flat)} cases (a statement about every "
+        f"form is checked for each) and {sum(row['examples'] for row in flat):,} examples.",
+        f"Number systems in which something was shown: {', '.join(systems)}.",
+    ]
+    failed = [row["sentence"] for row in flat if row["holds"] < row["cases"]]
+    if failed:
+        sentences.append(f"Failed: {'; '.join(failed)}.")
+    return {"chapters": rows, "sentences": sentences}
+
+
+def _statement(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one row for a statement and all the mechanisms it was checked for."""
+    ratios = [case["worst_error"] / case["bound"] for case in cases if case["bound"] and math.isfinite(case["bound"])]
+    passed = {name: None for case in cases for name, s in case["systems"].items() if s["status"] == "passed"}
+    return {
+        "sentence": cases[0]["sentence"], "source": cases[0]["source"], "relation": cases[0]["relation"],
+        "cases": len(cases), "holds": sum(case["verdict"] == "holds" for case in cases), "systems": ", ".join(passed),
+        "examples": sum(case["examples"] for case in cases), "ratio": f"{max(ratios):.2g}" if ratios else "exact",
+    }  # fmt: skip
+
+
+def _evaluations(job: Results) -> list[dict[str, Any]]:
+    return [record for record in job["records"] if "held_out_loss" in record]
+
+
+def _curve(points: list[tuple[float, float]]) -> Curve:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _settings(results: Results, prefix: str) -> dict[str, Any]:
+    """Return what the jobs of one kind have in common."""
+    job = next(job for name, job in results["jobs"].items() if name.startswith(prefix))
+    return {name: value for name, value in job["settings"].items() if name not in ("mixer", "text", "form", "config")}
+
+
+def _words(mixer: str) -> str:
+    return mixer.replace("_", " ")

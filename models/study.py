@@ -1,0 +1,153 @@
+"""The study: prove the chapter's identities, train every mixer side by side, measure what each costs, write a page.
+
+Jobs run two at a time with one BLAS thread each; timings run alone, last. Whatever is stopped goes on where it was, and
+what is finished is not computed again.
+"""
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from models import jobs, report
+from models.blocks import MIXERS
+from models.checkpoints import write_atomically
+from models.interrupt import stop_on_interrupt
+from models.jobs import Job
+from models.machine import machine
+from models.progress import in_words, training_progress
+from models.train import Run
+
+WORKERS = 2
+SEED = 0
+TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
+RECALL = {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
+          "evaluate_every": 40, "rate": 1e-2}  # fmt: skip
+COST = {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50}
+QUICK_TEXT = {"width": 64, "heads": 4, "steps": 80, "evaluate_every": 10}
+QUICK_RECALL = {"batch": 32, "pairs": (2, 4, 6), "steps": 150, "evaluate_every": 10}
+QUICK_COST = {"lengths": [16, 64, 256, 1024], "repeats": 15}
+SIZES = (TEXT, QUICK_TEXT), (RECALL, QUICK_RECALL), (COST, QUICK_COST)
+
+
+def plan(quick: bool) -> list[Job]:
+    """Return the jobs of the study, those that can run side by side first, then the timings."""
+    text, recall, cost = ({**full, **small} if quick else full for full, small in SIZES)
+    trained = [Job("proofs", "proofs", {"profile": "quick"})]
+    timed = []
+    for mixer in MIXERS:
+        trained.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **text}))
+    for overwritten in (True, False):
+        for mixer in MIXERS:
+            name = f"recall-{'overwritten' if overwritten else 'plain'}-{mixer}"
+            trained.append(_training(name, {"task": "recall", "mixer": mixer, "overwritten": overwritten, **recall}))
+    for mixer in MIXERS:
+        config = {"mixer": mixer, **{name: text[name] for name in ("width", "layers", "heads")}}
+        timed.append(Job(f"cost-{mixer}", "cost", {"config": config, **cost}, len(cost["lengths"])))
+    return trained + timed
+
+
+def _training(name: str, settings: dict[str, Any]) -> Job:
+    run = Run(seed=SEED, **settings)
+    return Job(name, "train", asdict(run), run.steps)
+
+
+class Crew:
+    """The processes of a study: a few side by side, then the timings one by one, each with a progress bar."""
+
+    def __init__(self, plan: list[Job], study: Path, progress: Progress) -> None:
+        self.study, self.progress = study, progress
+        self.waiting = [job for job in plan if job.result(study) is None]
+        self.running: dict[str, subprocess.Popen] = {}
+        self.errors: dict[str, str] = {}
+        self.bars = {job.name: progress.add_task(job.name, total=job.steps, said="") for job in plan}
+        for job in plan:
+            self.show(job)
+
+    def run(self, stop: threading.Event) -> None:
+        """Run what is not finished; when `stop` is set, ask what runs to stop after the step in hand, and wait for it."""
+        jobs_by_name = {job.name: job for job in self.waiting}
+        asked = False
+        try:
+            while self.running or (self.waiting and not stop.is_set()):
+                while not stop.is_set() and self.waiting and self.has_room(self.waiting[0]):
+                    job = self.waiting.pop(0)
+                    self.running[job.name] = jobs.start(job, self.study)
+                if stop.is_set() and not asked:
+                    asked = True
+                    for process in self.running.values():
+                        process.send_signal(signal.SIGINT)
+                time.sleep(0.2)
+                for name in list(self.running):
+                    self.look_after(jobs_by_name[name])
+        finally:  # only a second Ctrl-C finds any of them alive here
+            for process in self.running.values():
+                process.kill()
+
+    def has_room(self, job: Job) -> bool:
+        """Return whether a job may start now: a timing only when nothing else runs."""
+        return not self.running if job.kind == "cost" else len(self.running) < WORKERS
+
+    def look_after(self, job: Job) -> None:
+        """Show how far a job is, and take note of its end."""
+        code = self.running[job.name].poll()
+        self.show(job)
+        if code is None:
+            return
+        del self.running[job.name]
+        if code not in (0, jobs.STOPPED):
+            lines = (job.folder(self.study) / "errors.txt").read_text().split("\n")
+            self.errors[job.name] = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+            self.progress.update(self.bars[job.name], said=f"failed: {self.errors[job.name]}")
+
+    def show(self, job: Job) -> None:
+        """Move a job's bar to where its log and its result say it is."""
+        bar = self.bars[job.name]
+        if job.result(self.study) is not None:
+            self.progress.update(bar, completed=job.steps)
+        records = job.records(self.study)
+        if records:
+            said = next((words for record in reversed(records) if (words := in_words(record))), "")
+            self.progress.update(bar, completed=records[-1]["step"], said=said)
+
+
+def study(out: Path, quick: bool) -> int:
+    """Run the study into `out`, write results.json and report.html from what there is; return the exit code.
+
+    That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
+    """
+    jobs_planned = plan(quick)
+    begin = time.perf_counter()
+    with stop_on_interrupt() as stop:
+        with training_progress() as progress:
+            crew = Crew(jobs_planned, out, progress)
+            crew.run(stop)
+    results = collect(jobs_planned, out, quick)
+    results["errors"] = crew.errors
+    write_atomically(out / "results.json", json.dumps(results, indent=1))
+    write_atomically(out / "report.html", report.render(results))
+    missing = [job.name for job in jobs_planned if job.result(out) is None]
+    seconds = time.perf_counter() - begin
+    print(f"{out / 'report.html'}: {len(jobs_planned) - len(missing)} of {len(jobs_planned)} jobs, {seconds:.0f} s")
+    if missing:
+        print(f"not finished: {', '.join(missing)}; the same command goes on where they are")
+    if crew.errors or any(job["kind"] == "proofs" and job["result"]["exit_code"] for job in results["jobs"].values() if job["result"]):
+        return 1
+    return jobs.STOPPED if missing else 0
+
+
+def collect(jobs_planned: list[Job], out: Path, quick: bool) -> dict[str, Any]:
+    """Return all that was measured, by job, beside where and with what it was measured."""
+    found = {}
+    for job in jobs_planned:
+        found[job.name] = {
+            "kind": job.kind, "settings": job.settings, "steps": job.steps,
+            "records": job.records(out), "result": job.result(out),
+        }  # fmt: skip
+    return {"quick": quick, "seed": SEED, "machine": machine(), "jobs": found}
