@@ -26,7 +26,8 @@ def save_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray], about: M
     """
     # safetensors writes wrong bytes, silently, for arrays that are not C-contiguous
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(path, save(contiguous, metadata={"format": FORMAT, "about": json.dumps(about)}))
+    # one entry, because safetensors writes several in an order that differs from one process to the next
+    write_atomically(path, save(contiguous, metadata={FORMAT: json.dumps(about)}))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -43,13 +44,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
         raise UserError(f"checkpoint {path}: expected a readable file, got: {error.strerror or error}") from None
     except (SafetensorError, TypeError, KeyError) as error:  # TypeError, KeyError: an element type NumPy has not
         raise UserError(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: {error}") from None
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"checkpoint {path}: expected format {FORMAT}, got {metadata.get('format', 'none')}")
+    if FORMAT not in metadata:
+        raise UserError(f"checkpoint {path}: expected metadata {FORMAT}, got {', '.join(sorted(metadata)) or 'none'}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = array[~np.isfinite(array)]
             raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {bad[0]} ({bad.size} such)")
-    return arrays, json.loads(metadata["about"])
+    return arrays, json.loads(metadata[FORMAT])
 
 
 def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:

@@ -117,9 +117,7 @@ class Training:
             hashes = f"hash {about['corpus']}, got {training.task.digest}"
             raise UserError(f"checkpoint {path}: expected the text it was trained on, {hashes}")
         _load_weights(training.model, path, arrays)
-        training.optimizer.load_state_dict(
-            {name.removeprefix(MOMENTS): array for name, array in arrays.items() if name.startswith(MOMENTS)}
-        )
+        training._load_moments(path, {name: array for name, array in arrays.items() if name.startswith(MOMENTS)})
         training.rng.bit_generator.state = about["generator"]
         training.step = about["step"]
         kept = [record for record in read_log(training.log) if record["step"] <= training.step]
@@ -172,6 +170,14 @@ class Training:
             losses[name] = float(mean_loss(logits, targets))
             accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
+
+    def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
+        expected = {f"{MOMENTS}step": np.array(0)}
+        if len(moments) > 1:  # before the first step there are none
+            weights = self.model.named_parameters()
+            expected |= {f"{MOMENTS}{slot}.{name}": weights[name] for slot in self.optimizer.slots for name in weights}
+        match(path, moments, expected)
+        self.optimizer.load_state_dict({name.removeprefix(MOMENTS): array for name, array in moments.items()})
 
     def _train_step(self) -> dict[str, Any]:
         begin = time.perf_counter()

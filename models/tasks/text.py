@@ -72,8 +72,11 @@ def decode(tokens: np.ndarray) -> str:
 
 
 def _reference() -> bytes:
-    paragraphs = (p for topic in sorted(topics) for p in topics[topic].split("\n\n"))
-    return "\n\n".join(dict.fromkeys(paragraphs)).encode()  # a dict keeps the first of each, in order
+    first: dict[str, str] = {}  # a paragraph by its words: topics repeat each other's with other indentation
+    for topic in sorted(topics):
+        for paragraph in topics[topic].split("\n\n"):
+            first.setdefault(" ".join(paragraph.split()), paragraph)
+    return "\n\n".join(first.values()).encode()
 
 
 def _read(path: Path) -> bytes:

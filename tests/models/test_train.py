@@ -1,0 +1,163 @@
+"""Training goes on after a stop as if there had been none, and says in one line what it cannot do."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.blocks import MIXERS
+from models.checkpoints import load_checkpoint, save_checkpoint
+from models.errors import UserError
+from models.interrupt import stop_on_interrupt
+from models.train import Run, Training, load_model, mean_loss, read_log
+
+TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=20, evaluate_every=5, warmup=3, seed=5)
+
+
+def finish(training: Training, until: int | None = None) -> Training:
+    for _ in training.steps(until):
+        pass
+    training.save()
+    return training
+
+
+def without_time(path) -> list[dict]:
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in read_log(path)]
+
+
+@pytest.mark.parametrize("run", [
+    *(replace(TINY, mixer=mixer) for mixer in MIXERS),
+    replace(TINY, task="recall", pairs=(2, 3), overwritten=True),
+], ids=[*MIXERS, "recall"])  # fmt: skip
+def test_ten_steps_and_ten_more_are_twenty(tmp_path, run):
+    straight = finish(Training.start(run, tmp_path / "straight"))
+    finish(Training.start(run, tmp_path / "stopped"), until=10)
+    resumed = finish(Training.resume(tmp_path / "stopped"))
+    assert resumed.checkpoint.read_bytes() == straight.checkpoint.read_bytes()
+    assert without_time(resumed.log) == without_time(straight.log)
+
+
+def test_what_was_logged_after_the_checkpoint_is_taken_back(tmp_path):
+    straight = finish(Training.start(TINY, tmp_path / "straight"))
+    training = finish(Training.start(TINY, tmp_path / "killed"), until=7)
+    for _ in training.steps(until=12):  # these steps are never saved
+        pass
+    with training.log.open("a") as log:
+        log.write('{"step": 13, "lo')  # and here the process was killed
+    resumed = finish(Training.resume(tmp_path / "killed"))
+    assert without_time(resumed.log) == without_time(straight.log)
+    assert resumed.checkpoint.read_bytes() == straight.checkpoint.read_bytes()
+
+
+def test_a_stop_is_saved_and_steps_are_whole(tmp_path):
+    training = Training.start(TINY, tmp_path)
+    with stop_on_interrupt() as stop:
+        for record in training.go(stop):
+            if record["step"] == 6:
+                stop.set()
+    assert Training.resume(tmp_path).step == 6
+
+
+def test_mixers_see_the_same_batches(tmp_path):
+    one, two = (Training(replace(TINY, mixer=mixer), tmp_path) for mixer in ("softmax", "delta_rule"))
+    np.testing.assert_array_equal(one.task.batch(one.rng, 3)[0], two.task.batch(two.rng, 3)[0])
+
+
+def test_the_loss_falls(tmp_path):
+    training = finish(Training.start(replace(TINY, steps=60, rate=1e-2), tmp_path))
+    held_out = [record["held_out_loss"]["text"] for record in read_log(training.log) if "held_out_loss" in record]
+    assert held_out[-1] < held_out[0] - 1
+
+
+def test_the_loss_counts_queries_only():
+    logits = np.log(np.array([[[0.5, 0.5], [0.25, 0.75], [0.1, 0.9]]], dtype=np.float32))
+    assert mean_loss(logits, np.array([[-1, 0, -1]])) == pytest.approx(np.log(4))
+
+
+def test_a_loaded_model_is_the_trained_one(tmp_path):
+    training = finish(Training.start(TINY, tmp_path), until=3)
+    model, run = load_model(training.checkpoint)
+    assert run == TINY
+    tokens = np.arange(9)
+    np.testing.assert_array_equal(model(tokens)[0], training.model(tokens)[0])
+
+
+def message(call, *args) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_runs_that_cannot_be(tmp_path):
+    assert message(lambda: Run(task="txt")) == "task: expected one of text, recall, got 'txt' (nearest: text)"
+    assert message(lambda: Run(steps=0)) == "steps: expected at least 1, got 0"
+    assert message(lambda: Run(rate=-1.0)) == "rate: expected a positive number, got -1.0"
+    assert message(lambda: Run(seed=-1)) == "seed: expected at least 0, got -1"
+
+
+def test_a_folder_that_has_a_run_is_not_overwritten(tmp_path):
+    training = finish(Training.start(TINY, tmp_path), until=1)
+    before = training.log.read_bytes()
+    expected = f"{training.checkpoint}: expected no run here yet, got one (--resume continues it)"
+    assert message(Training.start, TINY, tmp_path) == expected
+    assert training.log.read_bytes() == before
+
+
+def edited(training: Training, arrays=lambda a: a, about=lambda a: a):
+    old_arrays, old_about = load_checkpoint(training.checkpoint)
+    save_checkpoint(training.checkpoint, arrays(old_arrays), about(old_about))
+
+
+def test_checkpoints_that_do_not_fit(tmp_path):
+    training = finish(Training.start(TINY, tmp_path), until=1)
+    path, weight = training.checkpoint, "layers.0.block.beta.weight"
+
+    edited(training, arrays=lambda a: {n: x for n, x in a.items() if n != weight})
+    assert message(Training.resume, tmp_path) == f"checkpoint {path}: {weight}: expected an array of shape (2, 16), got none"
+    edited(training, arrays=lambda a: {**a, weight: np.zeros((2, 15), np.float32)})
+    expected = f"checkpoint {path}: {weight}: expected float32 (2, 16), got float32 (2, 15)"
+    assert message(Training.resume, tmp_path) == expected
+    assert message(load_model, path) == expected
+
+
+def test_an_optimiser_that_does_not_fit(tmp_path):
+    training = finish(Training.start(TINY, tmp_path), until=1)
+    name = "optimizer.m.norm.weight"
+    edited(training, arrays=lambda a: {**a, name: np.zeros(3, np.float32)})
+    expected = f"checkpoint {training.checkpoint}: {name}: expected float32 (16,), got float32 (3,)"
+    assert message(Training.resume, tmp_path) == expected
+    load_model(training.checkpoint)  # which needs no optimiser
+
+
+def test_a_text_that_has_changed(tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("abcdefgh" * 100)
+    training = finish(Training.start(replace(TINY, text=str(text)), tmp_path / "run"), until=1)
+    was = training.task.digest
+    text.write_text("abcdefgi" * 100)
+    said = message(Training.resume, tmp_path / "run")
+    assert said.startswith(f"checkpoint {training.checkpoint}: expected the text it was trained on, hash {was}, got ")
+
+
+def test_a_description_of_something_else(tmp_path):
+    training = finish(Training.start(TINY, tmp_path), until=1)
+    edited(training, about=lambda a: {"step": 1})
+    said = f"checkpoint {training.checkpoint}: expected the description of a run, got 'run'"
+    assert message(Training.resume, tmp_path) == said
+
+
+def test_a_diverging_run_says_so(tmp_path):
+    training = Training(TINY, tmp_path)
+    training.model.norm.weight[:] = np.inf
+    with np.errstate(all="ignore"):
+        said = message(training._train_step)
+    assert said.startswith("step 1: clip_by_global_norm: ") and said.endswith("try a smaller --rate)")
+
+
+def test_every_line_of_the_log_is_json(tmp_path):
+    training = finish(Training.start(TINY, tmp_path))
+    records = [json.loads(line) for line in training.log.read_text().splitlines()]
+    assert [r["step"] for r in records] == list(range(21))
+    assert [r["step"] for r in records if "held_out_loss" in r] == [0, 5, 10, 15, 20]
