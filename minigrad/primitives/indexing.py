@@ -82,8 +82,9 @@ def take(x: Any, indices: Any, *, axis: int) -> Any:
     axis = axis % x.ndim
     indices = _plain(indices)
     flat = indices.reshape(-1) if hasattr(indices, "reshape") else np.asarray(indices).reshape(-1)
-    if len(flat) and not (-x.shape[axis] <= int(flat.min()) and int(flat.max()) < x.shape[axis]):
-        raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected below {x.shape[axis]}")
+    size = x.shape[axis]
+    if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):
+        raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected −{size} to {size - 1}")
     y = _take(x, flat, axis=axis)
     shape = np.shape(indices)
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + tuple(shape) + tuple(x.shape[axis + 1 :]))

@@ -50,7 +50,11 @@ def test_the_logarithm_of_an_exact_number():
     gates = np.array([Log(Fraction(1, 2)), Log(Fraction(0)), Log(Fraction(3))], dtype=object)
     xp = mg.namespace(gates)
     assert xp.exp(xp.cumulative_sum(gates, axis=0)).tolist() == [Fraction(1, 2), 0, 0]
-    assert xp.exp(xp.where(np.array([True, False, True]), gates, xp.zeros_like(gates))).tolist() == [Fraction(1, 2), 1, 3]
+    assert xp.exp(xp.where(np.array([True, False, True]), gates, xp.zeros_like(gates))).tolist() == [
+        Fraction(1, 2),
+        1,
+        3,
+    ]
     assert mg.grad(lambda a: mg.sum(mg.exp(a + a)))(gates).tolist() == [Fraction(1, 2), 0, 18]
 
 

@@ -189,7 +189,13 @@ def test_index_arrays_are_copied():
 
 def test_functions_without_derivative_cut_the_graph():
     x = np.array([0.3, 1.7, -2.2])
-    for f in (mg.floor, mg.sign, mg.round, lambda x: mg.astype(x > 0, np.float64), lambda x: mg.astype(mg.argmax(x), float)):
+    for f in (
+        mg.floor,
+        mg.sign,
+        mg.round,
+        lambda x: mg.astype(x > 0, np.float64),
+        lambda x: mg.astype(mg.argmax(x), float),
+    ):
         value, g = mg.value_and_grad(lambda x, f=f: mg.sum(f(x)) + mg.sum(x))(x)
         np.testing.assert_array_equal(g, np.ones(3))
     np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(mg.stop_gradient(x) * x))(x), x)

@@ -31,8 +31,12 @@ CASES |= {f"{name} complex": (getattr(mg, name), [cplx(2, 3)]) for name in UNARY
 CASES |= {name: (getattr(mg, name), [positive(2, 3)]) for name in ("log", "log1p", "sqrt", "abs")}
 CASES |= {f"{name} complex": (getattr(mg, name), [cplx(2, 3)]) for name in ("log", "log1p", "sqrt", "abs")}
 CASES |= {f"{n} complex": (getattr(mg, n), [cplx(2, 3)]) for n in ("conj", "real", "imag")}
-CASES |= {n: (getattr(mg, n), [real(2, 3) / 4]) for n in "asin acos atan softplus log_sigmoid silu gelu erf relu".split()}
-CASES |= {n: (getattr(mg, n), [real(2, 3), positive(3)]) for n in "add subtract multiply divide maximum minimum".split()}
+CASES |= {
+    n: (getattr(mg, n), [real(2, 3) / 4]) for n in "asin acos atan softplus log_sigmoid silu gelu erf relu".split()
+}
+CASES |= {
+    n: (getattr(mg, n), [real(2, 3), positive(3)]) for n in "add subtract multiply divide maximum minimum".split()
+}
 CASES |= {f"{n} complex": (getattr(mg, n), [cplx(2, 1), cplx(3)]) for n in "add subtract multiply divide".split()}
 CASES |= {f"{n} mixed": (getattr(mg, n), [real(2, 3), cplx(3)]) for n in "add subtract multiply divide".split()}
 CASES |= {
@@ -158,7 +162,9 @@ def test_value_and_gradient_do_not_depend_on_how_the_pass_is_run(name):
     for p, r in zip(plain, recorded, strict=True):
         assert isinstance(p, (np.ndarray, np.generic)) and isinstance(r, mg.Tensor)
         np.testing.assert_allclose(np.asarray(r), p, rtol=1e-13, atol=1e-13)
-    forward = sum(np.vdot(a, b).real for a, b in zip(g, tangent if isinstance(tangent, tuple) else [tangent], strict=True))
+    forward = sum(
+        np.vdot(a, b).real for a, b in zip(g, tangent if isinstance(tangent, tuple) else [tangent], strict=True)
+    )
     backward = sum(np.vdot(p, t).real for p, t in zip(plain, tangents, strict=True))
     np.testing.assert_allclose(forward, backward, rtol=1e-10, atol=1e-12)
 
@@ -169,7 +175,9 @@ def test_values_are_numpys_and_dtypes_are_kept(name):
     f, args = CASES[name]
     single = [a.astype(np.complex64 if a.dtype.kind == "c" else np.float32) for a in args]
     raw, boxed = f(*single), f(*[mg.Tensor(a) for a in single])
-    for r, b in zip(raw if isinstance(raw, tuple) else [raw], boxed if isinstance(boxed, tuple) else [boxed], strict=True):
+    for r, b in zip(
+        raw if isinstance(raw, tuple) else [raw], boxed if isinstance(boxed, tuple) else [boxed], strict=True
+    ):
         np.testing.assert_array_equal(np.asarray(b), r)
         assert name == "astype" or r.dtype in (np.float32, np.complex64)
     for g, a in zip(mg.vjp(f, *single)[1](raw), single, strict=True):
