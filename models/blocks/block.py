@@ -6,9 +6,9 @@
     out     = (RMSNorm(y) ⊙ SiLU(x W_g)) W_o     the memories: the norm takes the place of a normaliser
 
 The short convolution comes from H3 and stands in DeltaNet (Yang et al. 2024) and Gated DeltaNet (Yang et al. 2025,
-§3.4); norm and gate on the output come from RetNet and stand in GLA (Yang et al. 2024, §4.4). Deviation: softmax, linear
-attention and GLA were published without the convolution. Here every block has it, so that two models differ by their
-mixer and not by what stands around it.
+§3.4); norm and gate on the output come from RetNet and stand in GLA (Yang et al. 2024, §4.4). Deviation: softmax,
+linear attention and GLA were published without the convolution. Here every block has it, so that two models differ by
+their mixer and not by what stands around it.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class BlockState(NamedTuple):
 class Block(Module):
     """Projections, a short convolution and heads around `mix`, which each mixer's own block supplies."""
 
-    mechanism: ClassVar[ModuleType]
+    mechanism: ModuleType
     default_form: ClassVar[str] = "chunkwise"
     default_chunk_size: ClassVar[int] = 64
     single_step: ClassVar[str] = "recurrent"  # the form for one token at a time

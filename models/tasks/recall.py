@@ -64,7 +64,7 @@ class Recall:
             last = (values + rng.integers(1, self.values, size=(batch, pairs))) % self.values
             # each key gets two of the 2P places for writes, the earlier for its first value
             places = np.sort(_shuffled(rng, batch, 2 * pairs).reshape(batch, pairs, 2), axis=2)
-            writes = np.empty((batch, 2 * pairs, 2), dtype=np.int64)
+            writes: np.ndarray = np.empty((batch, 2 * pairs, 2), dtype=np.int64)
             for i, value in enumerate((values, last)):
                 writes[rows, places[:, :, i]] = np.stack([keys, self.keys + value], axis=2)
             values = last

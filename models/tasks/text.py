@@ -8,9 +8,9 @@ of the split would let a model answer from memory). It changes with the Python v
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import numpy as np
-from pydoc_data.topics import topics
 
 from models.errors import UserError
 
