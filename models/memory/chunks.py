@@ -33,21 +33,21 @@ def segment_sums(g: Array) -> Array:
     return xp.cumulative_sum(xp.where(after, g[..., :, None, :], 0), axis=-3)
 
 
-def unit_lower_inverse(N: Array) -> Array:
-    """(I + N)⁻¹ for N strictly lower triangular, (*batch, C, C), by merging neighbouring blocks of 1, 2, 4, … rows.
+def unit_lower_inverse(A: Array) -> Array:
+    """(I + N)⁻¹, where N is what A, (*batch, C, C), has below its diagonal, by merging blocks of 1, 2, 4, … rows.
 
-        ⎡ A  0 ⎤⁻¹   ⎡   A⁻¹      0  ⎤
-        ⎣ L  B ⎦   = ⎣ −B⁻¹LA⁻¹  B⁻¹ ⎦
+        ⎡ P  0 ⎤⁻¹   ⎡   P⁻¹      0  ⎤
+        ⎣ L  Q ⎦   = ⎣ −Q⁻¹LP⁻¹  Q⁻¹ ⎦
 
     The product (I − N)(I + N²)(I + N⁴)… is as short and the same over fractions, but where keys resemble each other
     its powers grow like binomial coefficients before they cancel: at C = 64 no digit of a float32 is left.
     """
-    xp = namespace(N)
-    row, size = xp.arange(N.shape[-1]), 1
-    X = xp.eye(N.shape[-1], dtype=N.dtype)
-    while size < N.shape[-1]:
+    xp = namespace(A)
+    row, size = xp.arange(A.shape[-1]), 1
+    X = xp.eye(A.shape[-1], dtype=A.dtype)
+    while size < A.shape[-1]:
         block = row // size
-        below = (block[:, None] == block + 1) & (block % 2 == 0)  # L lies under A when A's number is even
-        X = X - X @ xp.where(below, N, xp.zeros_like(N)) @ X
+        below = (block[:, None] == block + 1) & (block % 2 == 0)  # L lies below P, the even one of two neighbours
+        X = X - X @ xp.where(below, A, 0) @ X
         size *= 2
     return X

@@ -52,7 +52,7 @@ def chunkwise(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None, chunk_si
     xp = namespace(q, k, v, beta)
     S, y = empty(k, v) if state is None else state, []
     for Q, K, V, B in chunks(chunk_size, q, k, v, beta[..., None]):
-        A = xp.tril(B * (K @ K.mT), k=-1)
+        A = B * (K @ K.mT)  # of which the inverse reads what is below the diagonal
         U = unit_lower_inverse(A) @ (B * (V - K @ S))
         y.append(Q @ S + xp.tril(Q @ K.mT) @ U)
         S = S + K.mT @ U

@@ -56,7 +56,7 @@ def chunkwise(
     for Q, K, V, B, g in chunks(chunk_size, q, k, v, beta[..., None], log_decay[..., None]):
         gamma = xp.exp(xp.cumulative_sum(g, axis=-2))  # (C, 1)
         Gamma = xp.exp(segment_sums(g))[..., 0]  # (C, C); above the diagonal 1, cut off by tril
-        A = xp.tril(B * (K @ K.mT) * Gamma, k=-1)
+        A = B * (K @ K.mT) * Gamma  # of which the inverse reads what is below the diagonal
         U = unit_lower_inverse(A) @ (B * (V - gamma * (K @ S)))
         y.append(gamma * (Q @ S) + xp.tril(Q @ K.mT * Gamma) @ U)
         S = gamma[..., -1:, :] * S + (K.mT * Gamma[..., -1:, :]) @ U
