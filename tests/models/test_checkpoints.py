@@ -61,7 +61,8 @@ def message(call, *args) -> str:
 
 def test_missing_file(tmp_path):
     path = tmp_path / "no"
-    assert message(load_checkpoint, path) == f"checkpoint {path}: expected a readable file, got: No such file or directory"
+    said = message(load_checkpoint, path)
+    assert said == f"checkpoint {path}: expected a readable file, got: No such file or directory"
 
 
 @pytest.mark.parametrize("keep", [0, 4, 40, -1])
@@ -70,13 +71,15 @@ def test_truncated_file(tmp_path, keep):
     whole = path.read_bytes()
     path.write_bytes(whole[:keep])
     size = len(whole[:keep])
-    assert message(load_checkpoint, path).startswith(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: ")
+    said = message(load_checkpoint, path)
+    assert said.startswith(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: ")
 
 
 def test_foreign_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"PK\x03\x04" + bytes(200))
-    assert message(load_checkpoint, path).startswith(f"checkpoint {path}: expected a whole safetensors file, got 204 bytes: ")
+    said = message(load_checkpoint, path)
+    assert said.startswith(f"checkpoint {path}: expected a whole safetensors file, got 204 bytes: ")
 
 
 def test_safetensors_of_somebody_else(tmp_path):

@@ -1,4 +1,4 @@
-"""A language model over any mixer: causal, one pass = prefill and then one token at a time, plain NumPy when it generates."""
+"""A language model over any mixer: causal, one pass = prefill and then single tokens, plain NumPy when it generates."""
 
 from dataclasses import replace
 
@@ -140,7 +140,8 @@ def test_sampling_follows_the_softmax():
     model = model_of(SMALL)
     logits = model(tokens_of(3))[0][-1] / 2
     wanted = np.exp(logits - logits.max())
-    drawn = [next(generate(model, tokens_of(3), tokens=1, temperature=2, rng=np.random.default_rng(i))) for i in range(500)]
+    rngs = [np.random.default_rng(i) for i in range(500)]
+    drawn = [next(generate(model, tokens_of(3), tokens=1, temperature=2, rng=rng)) for rng in rngs]
     found = np.bincount(drawn, minlength=SMALL.vocab) / 500
     assert np.abs(found - wanted / wanted.sum()).max() < 0.1
 
@@ -150,7 +151,8 @@ def test_sampling_follows_the_softmax():
     [
         ({"mixer": "delta"}, "mixer: expected one of softmax, linear_attention, gated_linear_attention, delta_rule, "
                              "gated_delta_rule, got 'delta' (nearest: delta_rule)"),
-        ({"form": "chunks"}, "form of delta_rule: expected one of recurrent, chunkwise, got 'chunks' (nearest: chunkwise)"),
+        ({"form": "chunks"}, "form of delta_rule: expected one of recurrent, chunkwise, "
+                             "got 'chunks' (nearest: chunkwise)"),
         ({"heads": 3}, "heads: expected width 16 to be a multiple of 2 × heads, got 3 heads"),
         ({"layers": 0}, "layers: expected at least 1, got 0"),
     ],

@@ -115,7 +115,8 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     path, weight = training.checkpoint, "layers.0.block.beta.weight"
 
     edited(training, arrays=lambda a: {n: x for n, x in a.items() if n != weight})
-    assert message(Training.resume, tmp_path) == f"checkpoint {path}: {weight}: expected an array of shape (2, 16), got none"
+    expected = f"checkpoint {path}: {weight}: expected an array of shape (2, 16), got none"
+    assert message(Training.resume, tmp_path) == expected
     edited(training, arrays=lambda a: {**a, weight: np.zeros((2, 15), np.float32)})
     expected = f"checkpoint {path}: {weight}: expected float32 (2, 16), got float32 (2, 15)"
     assert message(Training.resume, tmp_path) == expected
