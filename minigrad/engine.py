@@ -4,7 +4,7 @@ A primitive is a function on raw arrays with one rule for each differentiable ar
 of the primitive's derivative, g ↦ Jᴴ g, so that Re⟨g, J v⟩ = Re⟨Jᴴ g, v⟩ (for complex numbers, descent is −grad):
 
     @primitive(x=lambda g, y: g * conj(y), y=lambda g, x: g * conj(x))
-    def multiply(xp, x, y):
+    def multiply(_, x, y):
         return x * y
 
 A rule names what it needs, and only that is kept alive: the cotangent `g`, arguments of the primitive, its result
@@ -108,10 +108,14 @@ class Operation(Node):
 
 
 class Primitive:
-    """A function on raw arrays and its rules; calling it records what depends on a leaf."""
+    """A function on raw arrays and its rules; calling it records what depends on a leaf.
+
+    The function's first argument is the arrays' namespace; one that has no use for it calls it `_`.
+    """
 
     def __init__(self, function: Callable, rules: dict[str, Callable]):
-        parameters = list(inspect.signature(function).parameters.values())[1:]  # the first is the namespace
+        library, *parameters = inspect.signature(function).parameters.values()
+        self.asks_library = library.name != "_"
         self.function = function
         self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -155,10 +159,12 @@ class Primitive:
                 values.append(a)
                 parents.append(None)
         count = len(args) if self.variadic else self.count
-        made = self.function(namespace(*values[:count]), *values, **options)
-        if not hasattr(made, "dtype"):
-            made = np.array(made, dtype=object)  # NumPy hands a single exact number out bare
-        if tracked and differentiable(made.dtype):
+        made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
+        try:
+            dtype = made.dtype
+        except AttributeError:  # NumPy hands a single exact number out bare
+            made, dtype = np.array(made, dtype=object), np.dtype(object)
+        if tracked and differentiable(dtype):
             return wrap(made, self._record(args, values, parents[:count], tracked, made, options))
         return constant(made) if Tensor in map(type, args) else made
 

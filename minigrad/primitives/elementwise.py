@@ -11,27 +11,27 @@ from minigrad.engine import constant, is_complex, primitive
 
 
 @primitive(x=lambda g: g, y=lambda g: g)
-def add(xp, x, y):
+def add(_, x, y):
     return x + y
 
 
 @primitive(x=lambda g: g, y=lambda g: -g)
-def subtract(xp, x, y):
+def subtract(_, x, y):
     return x - y
 
 
 @primitive(x=lambda g, y: g * conj(y), y=lambda g, x: g * conj(x))
-def multiply(xp, x, y):
+def multiply(_, x, y):
     return x * y
 
 
 @primitive(x=lambda g, y: g / conj(y), y=lambda g, y, out: -g * conj(out / y))
-def divide(xp, x, y):
+def divide(_, x, y):
     return x / y
 
 
 @primitive(x=lambda g, x, y: g * conj(_power_slope(x, y)), y=lambda g, x, out: g * conj(out * _log_or_zero(x)))
-def pow(xp, x, y):
+def pow(_, x, y):
     return x**y
 
 
@@ -48,17 +48,17 @@ def _log_or_zero(x):
 
 
 @primitive(x=lambda g: -g)
-def negative(xp, x):
+def negative(_, x):
     return -x
 
 
 @primitive(x=lambda g, x: g * 2 * conj(x))
-def square(xp, x):
+def square(_, x):
     return x * x
 
 
 @primitive(x=lambda g, out: -g * conj(out * out))
-def reciprocal(xp, x):
+def reciprocal(_, x):
     return 1 / x
 
 
