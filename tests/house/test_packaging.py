@@ -52,9 +52,9 @@ def test_every_package_is_installed_typed_and_layered(package):
     assert package in words("importlinter", "root_packages")
 
 
-@pytest.mark.parametrize("package", ["minigrad", "models"])
-def test_what_is_imported_is_required(package):
-    assert imported(package, lazily=False) <= REQUIRED
+def test_what_is_imported_is_required():
+    assert imported("minigrad", lazily=False) <= REQUIRED
+    assert imported("models", lazily=False) <= REQUIRED | modules(words("options.extras_require", "study"))
 
 
 def test_what_is_required_is_imported():
