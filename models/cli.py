@@ -66,7 +66,7 @@ def train(
     mixer: Annotated[str, typer.Option(help=f"One of {', '.join(MIXERS)}.")] = DEFAULTS.mixer,
     task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")] = DEFAULTS.task,
     text: Annotated[str | None, typer.Option(help="A UTF-8 file; the Python language reference if not given.")] = None,
-    pairs: Annotated[list[int], typer.Option(help="Recall: numbers of pairs, one --pairs each.")] = DEFAULTS.pairs,
+    pairs: Annotated[list[int], typer.Option(help="Recall: numbers of pairs, one --pairs each.")] = DEFAULTS.pairs,  # type: ignore[assignment]
     overwritten: Annotated[bool, typer.Option("--overwritten", help="Recall: write every key twice.")] = False,
     width: int = DEFAULTS.width,
     layers: int = DEFAULTS.layers,
@@ -142,10 +142,11 @@ def study(
 ) -> None:
     """Prove the chapter's identities, train every mixer side by side, and write a page; what is finished is reused."""
     try:
-        from models.study import study as run_study
+        from models.study import crew
     except ModuleNotFoundError as error:
-        raise UserError(f"study: expected {error.name}, which the extra 'study' installs: pip install -e .[study]") from None
-    code = run_study(out, quick)
+        how = "which the extra 'study' installs: pip install -e '.[study]'"
+        raise UserError(f"study: expected {error.name}, {how}") from None
+    code = crew.study(out, crew.QUICK if quick else crew.FULL)
     if code:
         raise typer.Exit(code)
 
@@ -153,7 +154,7 @@ def study(
 @app.command(hidden=True)
 def job(folder: Path) -> None:
     """Do one job of a study, in its own process."""
-    from models.jobs import STOPPED, work
+    from models.study.jobs import STOPPED, work
 
     if not work(folder):
         raise typer.Exit(STOPPED)

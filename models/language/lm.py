@@ -72,7 +72,8 @@ class LanguageModel(Module):
     def __init__(self, config: Config, rng: np.random.Generator) -> None:
         self.embedding = Embedding(config.vocab, config.width, rng=rng)
         # as the head it meets a vector of length √width: with this deviation the first logits have a variance of 1
-        self.embedding.weight = (rng.standard_normal((config.vocab, config.width)) / config.width**0.5).astype(np.float32)
+        weight = rng.standard_normal((config.vocab, config.width)) / config.width**0.5
+        self.embedding.weight = weight.astype(np.float32)
         self.layers = [Layer(config, rng) for _ in range(config.layers)]
         self.norm = RMSNorm(config.width)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def machine() -> dict[str, str]:
@@ -44,6 +44,7 @@ def _commit() -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + (" and changes since" if git("status", "--porcelain", "-uno") else "")
+        changed = " and changes since" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "--short=10", "HEAD") + changed
     except (OSError, subprocess.CalledProcessError):
         return "not in a git repository"

@@ -7,6 +7,7 @@ what is finished is not computed again.
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict
@@ -15,41 +16,45 @@ from typing import Any
 
 from rich.progress import Progress
 
-from models import jobs, report
 from models.blocks import MIXERS
 from models.checkpoints import write_atomically
 from models.interrupt import stop_on_interrupt
-from models.jobs import Job
-from models.machine import machine
 from models.progress import in_words, training_progress
+from models.study import jobs, report
+from models.study.jobs import Job
+from models.study.machine import machine
 from models.train import Run
 
 WORKERS = 2
 SEED = 0
-TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
-RECALL = {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
-          "evaluate_every": 40, "rate": 1e-2}  # fmt: skip
-COST = {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50}
-QUICK_TEXT = {"width": 64, "heads": 4, "steps": 80, "evaluate_every": 10}
-QUICK_RECALL = {"batch": 32, "pairs": (2, 4, 6), "steps": 150, "evaluate_every": 10}
-QUICK_COST = {"lengths": [16, 64, 256, 1024], "repeats": 15}
-SIZES = (TEXT, QUICK_TEXT), (RECALL, QUICK_RECALL), (COST, QUICK_COST)
+Sizes = dict[str, dict[str, Any]]
+FULL: Sizes = {
+    "proofs": {"profile": "quick"},
+    "text": {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25},
+    "recall": {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
+               "evaluate_every": 40, "rate": 1e-2},
+    "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
+}  # fmt: skip
+QUICK: Sizes = {
+    "proofs": FULL["proofs"],
+    "text": {**FULL["text"], "width": 64, "steps": 80, "evaluate_every": 10},
+    "recall": {**FULL["recall"], "batch": 32, "pairs": (2, 4, 6), "steps": 150, "evaluate_every": 10},
+    "cost": {"lengths": [16, 64, 256, 1024], "repeats": 15},
+}
 
 
-def plan(quick: bool) -> list[Job]:
+def plan(sizes: Sizes) -> list[Job]:
     """Return the jobs of the study, those that can run side by side first, then the timings."""
-    text, recall, cost = ({**full, **small} if quick else full for full, small in SIZES)
-    trained = [Job("proofs", "proofs", {"profile": "quick"})]
-    timed = []
+    trained, timed = [Job("proofs", "proofs", sizes["proofs"])], []
     for mixer in MIXERS:
-        trained.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **text}))
-    for overwritten in (True, False):
+        trained.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
+    for kind, overwritten in (("overwritten", True), ("plain", False)):
         for mixer in MIXERS:
-            name = f"recall-{'overwritten' if overwritten else 'plain'}-{mixer}"
-            trained.append(_training(name, {"task": "recall", "mixer": mixer, "overwritten": overwritten, **recall}))
+            settings = {"task": "recall", "mixer": mixer, "overwritten": overwritten, **sizes["recall"]}
+            trained.append(_training(f"recall-{kind}-{mixer}", settings))
     for mixer in MIXERS:
-        config = {"mixer": mixer, **{name: text[name] for name in ("width", "layers", "heads")}}
-        timed.append(Job(f"cost-{mixer}", "cost", {"config": config, **cost}, len(cost["lengths"])))
+        config = {"mixer": mixer, **{name: sizes["text"][name] for name in ("width", "layers", "heads")}}
+        timed.append(Job(f"cost-{mixer}", "cost", {"config": config, **sizes["cost"]}, len(sizes["cost"]["lengths"])))
     return trained + timed
 
 
@@ -71,7 +76,7 @@ class Crew:
             self.show(job)
 
     def run(self, stop: threading.Event) -> None:
-        """Run what is not finished; when `stop` is set, ask what runs to stop after the step in hand, and wait for it."""
+        """Run what is not finished; when `stop` is set, ask what runs to stop after its step, and wait for it."""
         jobs_by_name = {job.name: job for job in self.waiting}
         asked = False
         try:
@@ -117,37 +122,35 @@ class Crew:
             self.progress.update(bar, completed=records[-1]["step"], said=said)
 
 
-def study(out: Path, quick: bool) -> int:
+def study(out: Path, sizes: Sizes) -> int:
     """Run the study into `out`, write results.json and report.html from what there is; return the exit code.
 
     That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
     """
-    jobs_planned = plan(quick)
     begin = time.perf_counter()
-    with stop_on_interrupt() as stop:
-        with training_progress() as progress:
-            crew = Crew(jobs_planned, out, progress)
-            crew.run(stop)
-    results = collect(jobs_planned, out, quick)
-    results["errors"] = crew.errors
+    planned = plan(sizes)
+    with stop_on_interrupt() as stop, training_progress() as progress:
+        crew = Crew(planned, out, progress)
+        crew.run(stop)
+    results = {**collect(planned, out), "quick": sizes is QUICK, "errors": crew.errors}
     write_atomically(out / "results.json", json.dumps(results, indent=1))
     write_atomically(out / "report.html", report.render(results))
-    missing = [job.name for job in jobs_planned if job.result(out) is None]
-    seconds = time.perf_counter() - begin
-    print(f"{out / 'report.html'}: {len(jobs_planned) - len(missing)} of {len(jobs_planned)} jobs, {seconds:.0f} s")
+    missing = [job.name for job in planned if job.result(out) is None]
+    done, seconds = len(planned) - len(missing), time.perf_counter() - begin
+    print(f"{out / 'report.html'}: {done} of {len(planned)} jobs are done; this took {seconds:.0f} s")
+    for name, error in crew.errors.items():
+        print(f"{name} failed: {error}", file=sys.stderr)
     if missing:
         print(f"not finished: {', '.join(missing)}; the same command goes on where they are")
-    if crew.errors or any(job["kind"] == "proofs" and job["result"]["exit_code"] for job in results["jobs"].values() if job["result"]):
+    proofs = planned[0].result(out)
+    if crew.errors or (proofs and proofs["exit_code"]):
         return 1
     return jobs.STOPPED if missing else 0
 
 
-def collect(jobs_planned: list[Job], out: Path, quick: bool) -> dict[str, Any]:
+def collect(planned: list[Job], out: Path) -> dict[str, Any]:
     """Return all that was measured, by job, beside where and with what it was measured."""
-    found = {}
-    for job in jobs_planned:
-        found[job.name] = {
-            "kind": job.kind, "settings": job.settings, "steps": job.steps,
-            "records": job.records(out), "result": job.result(out),
-        }  # fmt: skip
-    return {"quick": quick, "seed": SEED, "machine": machine(), "jobs": found}
+    found = {
+        job.name: {**asdict(job), "records": job.records(out), "result": job.result(out)} for job in planned
+    }
+    return {"seed": SEED, "machine": machine(), "jobs": found}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.blocks import MIXERS
-from models.figures import Panel, draw
+from models.study.figures import Panel, draw
 
 ENOUGH = 0.9  # the accuracy that counts as having learned recall
 
@@ -18,7 +18,7 @@ def render(results: Results) -> str:
     """Return `report.html` for whatever part of the study is there."""
     import jinja2  # with matplotlib, from the extra `study`
 
-    templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    templates = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html.j2").render(
         results=results,
@@ -156,7 +156,7 @@ def _cost(results: Results) -> dict[str, Any] | None:
         grew = "did not grow" if state == 1 else f"grew {state:.0f} ×"
         sentences.append(
             f"{_words(mixer).capitalize()}: from T = {first['T']} to {last['T']} the state {grew} "
-            f"({last['state_numbers']:,} numbers), the time per token changed by {last['seconds'] / first['seconds']:.2f} × "
+            f"({last['state_numbers']:,} numbers); a token took {last['seconds'] / first['seconds']:.2f} × as long "
             f"({1000 * last['seconds']:.2f} ms)."
         )
     return {"figure": figure, "sentences": sentences, "settings": _settings(results, "cost-")}
@@ -168,14 +168,16 @@ def _proofs(results: Results) -> dict[str, Any] | None:
         return None
     chapters: dict[str, dict[str, list]] = {}
     for case in done["proofs"]:
-        chapters.setdefault(case["chapter"].replace("_", " "), {}).setdefault(case["sentence"], []).append(case)
+        chapter = chapters.setdefault(case["chapter"].replace("_", " "), {})
+        chapter.setdefault(case["sentence"], []).append(case)
     rows = {chapter: [_statement(cases) for cases in found.values()] for chapter, found in chapters.items()}
     flat = [row for chapter in rows.values() for row in chapter]
     held = sum(row["holds"] == row["cases"] for row in flat)
-    systems = sorted({name for case in done["proofs"] for name, s in case["systems"].items() if s["status"] == "passed"})
+    systems = sorted({name for case in done["proofs"] for name in _passed(case)})
+    cases, examples = (sum(row[what] for row in flat) for what in ("cases", "examples"))
     sentences = [
-        f"{held} of {len(flat)} statements hold, over {sum(row['cases'] for row in flat)} cases (a statement about every "
-        f"form is checked for each) and {sum(row['examples'] for row in flat):,} examples.",
+        f"{held} of {len(flat)} statements hold, over {cases} cases and {examples:,} examples; a statement about every "
+        "mechanism or every form is one case for each.",
         f"Number systems in which something was shown: {', '.join(systems)}.",
     ]
     failed = [row["sentence"] for row in flat if row["holds"] < row["cases"]]
@@ -187,12 +189,16 @@ def _proofs(results: Results) -> dict[str, Any] | None:
 def _statement(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one row for a statement and all the mechanisms it was checked for."""
     ratios = [case["worst_error"] / case["bound"] for case in cases if case["bound"] and math.isfinite(case["bound"])]
-    passed = {name: None for case in cases for name, s in case["systems"].items() if s["status"] == "passed"}
+    passed = dict.fromkeys(name for case in cases for name in _passed(case))
     return {
         "sentence": cases[0]["sentence"], "source": cases[0]["source"], "relation": cases[0]["relation"],
         "cases": len(cases), "holds": sum(case["verdict"] == "holds" for case in cases), "systems": ", ".join(passed),
         "examples": sum(case["examples"] for case in cases), "ratio": f"{max(ratios):.2g}" if ratios else "exact",
     }  # fmt: skip
+
+
+def _passed(case: Mapping[str, Any]) -> list[str]:
+    return [name for name, system in case["systems"].items() if system["status"] == "passed"]
 
 
 def _evaluations(job: Results) -> list[dict[str, Any]]:

@@ -24,20 +24,20 @@ from typing import Any
 import numpy as np
 
 from models.checkpoints import write_atomically
-from models.cost import cost_per_token
 from models.errors import UserError
 from models.interrupt import stop_on_interrupt
 from models.language.lm import Config, generate, state_numbers
+from models.study.cost import cost_per_token
 from models.tasks import text
 from models.train import CHECKPOINT, LOG, Run, Training, read_log
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SOURCES = {  # what a job's result depends on
     "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "proofs"],
     "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/blocks", "models/language",
               "models/tasks", "models/train.py"],
 }  # fmt: skip
-SOURCES["cost"] = [*SOURCES["train"], "models/cost.py"]
+SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]
 PROMPT = "The "
 SAMPLE_BYTES = 400
 STOPPED = 130  # the exit code of a job that was asked to stop and can go on
@@ -80,7 +80,7 @@ def _digest(kind: str) -> str:
 
 
 def start(job: Job, study: Path) -> subprocess.Popen:
-    """Start a job's process, with one BLAS thread and in a session of its own, so that a Ctrl-C reaches it through us."""
+    """Start a job's process, with one BLAS thread, in a session of its own: a Ctrl-C reaches it through us alone."""
     folder = job.folder(study)
     write_atomically(folder / "job.json", json.dumps({"kind": job.kind, "settings": job.settings}, indent=1))
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL", "NUMBA")}

@@ -1,0 +1,129 @@
+"""The command line as a user meets it: what it prints, its exit code, and what is on disk afterwards."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.blocks import MIXERS
+from models.cli import main
+from models.train import Training, read_log
+
+TINY = ["--width", "16", "--heads", "2", "--layers", "1", "--batch", "2", "--length", "12", "--steps", "6"]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["models", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_list_names_everything(cli):
+    code, out, _ = cli("list")
+    assert code == 0
+    for name in [*MIXERS, "chunkwise", "text", "recall", "memory.delta_rule"]:
+        assert name in out
+
+
+def test_train_resume_generate(cli, tmp_path):
+    run = tmp_path / "run"
+    code, out, _ = cli("train", *TINY, "--out", run)
+    assert (code, out) == (0, f"{run}/checkpoint.safetensors: finished\n")
+    assert [r["step"] for r in read_log(run / "log.jsonl")] == list(range(7))
+
+    code, out, _ = cli("generate", "--checkpoint", run / "checkpoint.safetensors", "--prompt", "Thé ", "--tokens", 5)
+    assert code == 0 and out.startswith("Thé ")
+    assert out == cli("generate", "--checkpoint", run / "checkpoint.safetensors", "--prompt", "Thé ", "--tokens", 5)[1]
+
+    before = (run / "log.jsonl").read_bytes()
+    code, out, _ = cli("train", "--resume", "--out", run)
+    assert (code, out) == (0, f"{run}/checkpoint.safetensors: finished\n")
+    assert (run / "log.jsonl").read_bytes() == before
+
+
+MISTAKES = [
+    (["train", "--mixer", "deltarule"],
+     f"mixer: expected one of {', '.join(MIXERS)}, got 'deltarule' (nearest: delta_rule)"),
+    (["train", "--task", "recal"], "task: expected one of text, recall, got 'recal' (nearest: recall)"),
+    (["train", "--heads", "5"], "heads: expected width 128 to be a multiple of 2 × heads, got 5 heads"),
+    (["train", "--form", "recurent"],
+     "form of delta_rule: expected one of recurrent, chunkwise, got 'recurent' (nearest: recurrent)"),
+    (["train", "--text", "/no/such"], "text /no/such: expected a readable file, got: No such file or directory"),
+    (["train", "--task", "recall", "--pairs", "99"], "pairs: expected 1 to 64, the number of keys, got 99"),
+    (["train", "--resume"],
+     "checkpoint run/checkpoint.safetensors: expected a readable file, got: No such file or directory"),
+    (["generate", "--checkpoint", "no"], "checkpoint no: expected a readable file, got: No such file or directory"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words, message", MISTAKES, ids=[message.split(":")[0] for _, message in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(cli, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli(*words) == (2, "", f"python -m models: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["train", "--widht", "3"], ["train", "--width", "a"], ["trian"], ["generate"]])
+def test_a_slip_of_the_keyboard_is_one_line(cli, words):
+    code, out, err = cli(*words)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"python -m models: [^\n]+\n", err)
+
+
+def test_a_run_is_resumed_as_it_was_described(cli, tmp_path):
+    run = tmp_path / "run"
+    cli("train", *TINY, "--out", run)
+    code, _, err = cli("train", "--resume", "--out", run, "--width", "32")
+    assert (code, err) == (2, f"python -m models: --width: expected 16 as in {run}/checkpoint.safetensors, got 32\n")
+    code, _, err = cli("train", *TINY, "--out", run)
+    assert code == 2 and "expected no run here yet, got one (--resume continues it)" in err
+
+
+def test_only_text_can_be_generated(cli, tmp_path):
+    cli("train", "--task", "recall", "--pairs", 2, *TINY, "--out", tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    expected = f"python -m models: checkpoint {path}: expected a model trained on text, got one trained on recall\n"
+    assert cli("generate", "--checkpoint", path) == (2, "", expected)
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bytes(tmp_path):
+    """Killed politely in the middle, resumed, and compared with a run that nobody touched."""
+    words = [*TINY[:-1], "120"]
+    command = [sys.executable, "-m", "models", "train", *words]
+    root = Path(__file__).parents[2]
+
+    def start(*more: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*command, *map(str, more)], cwd=root, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    stopped = start("--out", tmp_path / "stopped")
+    deadline = time.monotonic() + 60
+    while len(read_log(tmp_path / "stopped" / "log.jsonl")) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGINT)
+    out, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, err
+    assert re.search(r"stopped at step \d+ of 120; continue with --resume\n$", out)
+    assert "Traceback" not in err
+
+    for more in (["--out", tmp_path / "stopped", "--resume"], ["--out", tmp_path / "straight"]):
+        process = start(*more)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    one, two = ((tmp_path / name / "checkpoint.safetensors").read_bytes() for name in ("stopped", "straight"))
+    assert one == two
+    tokens = np.arange(5)
+    assert np.isfinite(Training.resume(tmp_path / "stopped").model(tokens)[0]).all()
