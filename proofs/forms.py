@@ -18,6 +18,8 @@ from proofs.strategies import BETAS, LARGE, SMALL, Drawn, Fill, Maybe, gates, re
 
 Tokens = Mapping[str, Any]  # the arguments of a form that have a time axis, by name: q, k, v and its gates
 
+TRANSCENDENTAL = ("softmax",)  # mechanisms whose outputs are not rational in their inputs
+
 FILLS: dict[str, Fill] = {"q": LARGE, "k": repeating(SMALL), "v": LARGE, "beta": BETAS, "log_decay": gates, "state": LARGE}
 
 
@@ -39,6 +41,10 @@ class Form:
     def drawn(self) -> dict[str, Any]:
         """How to draw the tokens and the state the form starts from."""
         return {"tokens": {name: _drawn(name, axes) for name, axes in self.axes.items()}, "state": Maybe(self.state)}
+
+    @property
+    def exact(self) -> bool:
+        return self.name.partition(".")[0] not in TRANSCENDENTAL
 
     @property
     def at_once(self) -> bool:
@@ -98,7 +104,7 @@ def each_form(*twice: str, at_once: bool | None = None, remembers_all: bool | No
     `at_once` selects the forms that compare all tokens with all, `remembers_all` the mechanisms whose state is the past.
     """
     chosen = [form for form in forms() if at_once in (None, form.at_once) and remembers_all in (None, form.remembers_all)]
-    return [Instance(form.name, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"])) for form in chosen]
+    return [Instance(form.name, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]), form.exact) for form in chosen]
 
 
 def each_pair() -> list[Instance]:
@@ -109,7 +115,7 @@ def each_pair() -> list[Instance]:
         mechanism = (form.name.split(".")[0], *form.axes.values())
         plainest = first.setdefault(mechanism, form)
         if form is not plainest:
-            pairs.append(Instance(form.name, {"form": form, "plainest": plainest}, form.drawn))
+            pairs.append(Instance(form.name, {"form": form, "plainest": plainest}, form.drawn, form.exact))
     return pairs
 
 

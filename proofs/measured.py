@@ -23,13 +23,13 @@ def judge(statement: Statement, example: Mapping[str, Any]) -> Judgement:
 
 
 def _limit(statement: Statement, example: Mapping[str, Any]) -> Judgement:
-    """Each error is below its bound, rounding allowed for, and the last bound is below a hundredth of the first."""
+    """Each error is below its bound, rounding allowed for, and the bounds fall along the last axis to a hundredth."""
     system = SYSTEMS["float64"]
     judged = system.judge(statement, example)
     if judged.objection:
         return judged
     _, limits = system.sides(statement, example)
-    first, last = np.ravel(limits[0])[0], np.ravel(limits[-1])[-1]
+    first, last = (float(np.max(limits[0][..., i])) for i in (0, -1))
     if last > first / 100:
         return Judgement(float(last), float(first / 100), f"the bounds go from {first:.3g} to {last:.3g}, not to 0")
     return judged

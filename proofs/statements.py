@@ -37,6 +37,7 @@ class Instance:
     label: str
     given: Mapping[str, Any]
     drawn: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
+    exact: bool = True  # False where this case takes the statement out of the rational numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +77,15 @@ STATEMENTS: dict[str, Statement] = {}
 def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool, over: Iterable[Instance] | None,
                register: bool = True, **options: Any) -> Callable[[Claim], Claim]:  # fmt: skip
     def decorate(function: Claim) -> Claim:
-        cases = [Instance("", {}, {})] if over is None else over
+        chapter, parameters = function.__module__.rpartition(".")[2], inspect.signature(function).parameters
         function.statements = []  # type: ignore[attr-defined]
-        for case in cases:
-            drawn = {name: x for name, x in case.drawn.items() if name in inspect.signature(function).parameters}
-            wanted = {**arguments(function, omit={*case.given, *drawn, *(["length"] if kind == "grows" else [])}), **drawn}
-            chapter = function.__module__.rpartition(".")[2]
+        for case in [Instance("", {}, {})] if over is None else over:
             name = f"{chapter}.{function.__name__}" + (f"[{case.label}]" if case.label else "")
-            statement = Statement(name, sentence, source, kind, relation, exact, function, case.given, wanted, chapter, **options)
+            drawn = {key: x for key, x in case.drawn.items() if key in parameters}
+            wanted = arguments(function, omit={*case.given, *drawn, *(["length"] if kind == "grows" else [])}) | drawn
+            decided = exact and case.exact
+            symbol = "~" if relation == "=" and not decided else relation
+            statement = Statement(name, sentence, source, kind, symbol, decided, function, case.given, wanted, chapter, **options)
             function.statements.append(statement)  # type: ignore[attr-defined]
             if register:
                 STATEMENTS[name] = statement
@@ -98,7 +100,7 @@ def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[
 
     `derivatives=False` where the claim is about values, `only=EXACT` or `only=FLOATS` where the other numbers cannot tell.
     """
-    return _decorator("identity", "=" if exact else "~", sentence, source, exact, over, register, derivatives=derivatives, only=only)
+    return _decorator("identity", "=", sentence, source, exact, over, register, derivatives=derivatives, only=only)
 
 
 def bounded(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,

@@ -198,9 +198,10 @@ def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
     return tuple(tree_map(function, *items) for items in zip(wanted, *values))
 
 
-def example(draw: Draw, wanted: Any) -> Any:
-    """One example: a value for each argument, with shared sizes."""
+def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None) -> Any:
+    """One example: a value for each argument, with shared sizes; those in `fixed` are not drawn."""
     sizes = Sizes(draw)
+    sizes.update(fixed or {})
     for drawn in walk(wanted):
         for axis, wider in drawn.sizes.items():
             sizes[axis] = draw(wider)

@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -51,6 +51,7 @@ class System:
     order: int = 0
     precision: str = ""  # "" where == decides
     library: str = ""
+    sizes: Mapping[str, Any] = field(default_factory=dict)  # where others would cost too much
 
     @property
     def installed(self) -> bool:
@@ -263,7 +264,9 @@ SYSTEMS = {
         System("exact second gradient", _residues, order=2),
         System("second gradient", _floats, order=2, precision="float64"),
         System("torch", _enter_torch, precision="float64", library="torch"),
-        System("jax", _enter_library("jax.numpy"), precision="float64", library="jax"),
+        # JAX compiles every operation for every shape.
+        System("jax", _enter_library("jax.numpy"), precision="float64", library="jax",
+               sizes={"*batch": (2,), "T": 5, "K": 3, "V": 2, "S": 2}),  # fmt: skip
         System("cupy", _enter_library("cupy"), precision="float64", library="cupy"),
     )
 }

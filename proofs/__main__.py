@@ -1,0 +1,98 @@
+"""python -m proofs list | check: the statements, and the attempt to refute them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import proofs  # noqa: F401 - states the chapters
+from proofs import report
+from proofs.checker import PROFILES, Result, check_statement, systems_of
+from proofs.statements import Statement, select
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+console, complaints = Console(), Console(stderr=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
+JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
+
+
+@app.command("list")
+def list_statements(names: Names = None) -> None:
+    """What is stated, chapter by chapter."""
+    chapter = ""
+    for statement in _selected(names):
+        if statement.chapter != chapter:
+            chapter = statement.chapter
+            console.print(f"\n[bold]{chapter}[/]")
+        console.print(f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False)
+        console.print(f"    {statement.sentence}.", markup=False, highlight=False)
+        console.print(f"    {statement.source}. In {', '.join(systems_of(statement))}.", style="dim", markup=False, highlight=False)
+
+
+@app.command()
+def check(names: Names = None, profile: ProfileName = "default", json: JsonFile = None, junit: JunitFile = None) -> None:
+    """Try to refute the statements in every number system; exit with 1 where that succeeds."""
+    if profile not in PROFILES:
+        _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
+    for path in (json, junit):
+        if path and not path.parent.is_dir():
+            _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+    statements, results, start = _selected(names), [], time.perf_counter()
+    try:
+        _run(statements, profile, results)
+    except KeyboardInterrupt:
+        complaints.print(f"interrupted after {len(results)} of {len(statements)} statements")
+        raise typer.Exit(130) from None
+    finally:
+        if json:
+            report.write_json(json, results)
+        if junit:
+            report.write_junit(junit, results)
+    counts = report.summary(results)
+    console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {time.perf_counter() - start:.0f} s")
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def _run(statements: list[Statement], profile: str, results: list[Result]) -> None:
+    """Finished rows are printed; below them live the row under way and a bar."""
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    task = bar.add_task(profile, total=len(statements))
+    console.print(report.table([], console.width))
+    with Live(bar, console=console, transient=True) as live:
+
+        def progress(result: Result, system: str) -> None:
+            live.update(Group(report.table([report.row(result, done=False)], console.width, header=False), bar))
+
+        for statement in statements:
+            result = check_statement(statement, profile, progress)
+            results.append(result)
+            live.update(bar)
+            console.print(report.table([report.row(result)], console.width, header=False))
+            if result.verdict == "failed":
+                console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
+            bar.advance(task)
+
+
+def _selected(names: list[str] | None) -> list[Statement]:
+    try:
+        return select(names)
+    except LookupError as error:
+        _refuse(error.args[0])
+
+
+def _refuse(message: str) -> typer.Exit:
+    complaints.print(f"proofs: {message}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,100 @@
+"""What a check found, for people and for machines: rows of a table, JSON, JUnit XML."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from rich.table import Table
+from rich.text import Text
+
+from proofs.checker import Result
+
+SHORT = {
+    "fractions": "ℚ",
+    "modular": "𝔽ₚ",
+    "float64": "f64",
+    "float32": "f32",
+    "exact gradient": "∇ℚ",
+    "gradient": "∇f64",
+    "exact second gradient": "∇²𝔽ₚ",
+    "second gradient": "∇²f64",
+    "counted": "count",
+}
+COLOURS = {"passed": "green", "failed": "bold red", "not installed": "dim"}
+HEADINGS = ("", "identity", "source", "number systems", "worst error / bound", "examples")
+
+
+def row(result: Result, done: bool = True) -> tuple[Text | str, ...]:
+    """A statement as a row under `HEADINGS`."""
+    systems = Text(" ").join(Text(SHORT.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
+    mark = Text("…") if not done else Text("✗", "bold red") if result.verdict == "failed" else Text(result.relation, "green")
+    if not result.systems:
+        return mark, result.identity, result.source, systems, "", ""
+    closest = result.closest
+    exact = closest.status == "passed" and closest.bound == 0 and result.kind != "refuted"
+    error = "exact" if exact else f"{closest.worst_error:.1e} / {closest.bound:.1e}"
+    return mark, result.identity, result.source, systems, error, str(result.examples)
+
+
+def table(rows: Iterable[tuple[Text | str, ...]], width: int, *, header: bool = True) -> Table:
+    """The rows; every table of the same width has the same columns, so that tables can be printed under each other."""
+    made = Table(box=None, show_header=header, pad_edge=False, expand=True, width=width)
+    shares = (1, max(24, width * 40 // 100 - 1), None, max(22, width * 20 // 100), 19, 8)
+    for heading, share in zip(HEADINGS, shares):
+        wraps = heading == "number systems"
+        made.add_column(heading, width=share, no_wrap=not wraps, overflow="ellipsis", justify="right" if heading == "examples" else "left")
+    for cells in rows:
+        made.add_row(*cells)
+    return made
+
+
+def failures(result: Result) -> str:
+    """What is wrong, and the smallest counterexample as Python to paste; empty where nothing is."""
+    return "\n".join(
+        f"{result.identity} fails first in {name}: {system.objection}\n{system.snippet}"
+        for name, system in result.systems.items()
+        if system.status == "failed"
+    )
+
+
+def write_json(path: Path, results: Iterable[Result]) -> None:
+    """All results as a JSON array."""
+    _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_junit(path: Path, results: Iterable[Result]) -> None:
+    """A JUnit test case for every statement and number system."""
+    suite = ElementTree.Element("testsuite", name="proofs")
+    counts = dict.fromkeys(("tests", "failures", "skipped"), 0)
+    for result in results:
+        for name, system in result.systems.items():
+            case = ElementTree.SubElement(suite, "testcase", classname=result.chapter, name=f"{result.identity}-{name}",
+                                          time=f"{system.seconds:.3f}")  # fmt: skip
+            counts["tests"] += 1
+            if system.status == "failed":
+                counts["failures"] += 1
+                ElementTree.SubElement(case, "failure", message=system.objection).text = system.snippet
+            elif system.status == "not installed":
+                counts["skipped"] += 1
+                ElementTree.SubElement(case, "skipped", message=f"{name} is not installed")
+    for key, count in counts.items():
+        suite.set(key, str(count))
+    _write(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def summary(results: list[Result]) -> dict[str, Any]:
+    """How many statements hold, how many fail, and on how many examples that rests."""
+    failed = sum(result.verdict == "failed" for result in results)
+    return {"hold": len(results) - failed, "failed": failed, "examples": sum(result.examples for result in results)}
