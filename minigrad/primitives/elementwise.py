@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minigrad.engine import constant, is_complex, primitive
+from minigrad.namespace import namespace
 
 # ---- arithmetic
 
@@ -198,7 +201,14 @@ def minimum(xp, x, y):
 
 @primitive(x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g))
 def _choose(xp, x, y, condition):
-    return xp.where(condition, x, y)
+    return xp.where(mask_beside(x if hasattr(x, "dtype") else y, condition), x, y)
+
+
+def mask_beside(x: Any, mask: Any) -> Any:
+    """A NumPy mask as an array of the library and the device of x."""
+    if not isinstance(mask, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
+        return mask
+    return namespace(x).asarray(mask, device=x.device)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

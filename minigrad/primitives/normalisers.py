@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import primitive
-from minigrad.primitives.elementwise import exp, sqrt
+from minigrad.primitives.elementwise import exp, mask_beside, sqrt
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.reductions import kept, mean, spread
 from minigrad.primitives.reductions import sum as sum_
@@ -22,7 +22,7 @@ def softmax(xp, x, *, axis=-1, where=None):
     """exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the places where `where` holds; 0 elsewhere, and where none is left."""
     if xp is np and x.dtype.kind == "f" and x.ndim > 2 and axis == -1 and math.prod(x.shape[-2:]) >= _LARGE:
         return _matrix_by_matrix(x, where)
-    x = x if where is None else xp.where(where, x, -math.inf)
+    x = x if where is None else xp.where(mask_beside(x, where), x, -math.inf)
     top = xp.max(x, axis=axis, keepdims=True)
     y = xp.exp(x - xp.where(xp.isfinite(top), top, xp.zeros_like(top)))
     total = xp.sum(y, axis=axis, keepdims=True)

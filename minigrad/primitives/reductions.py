@@ -83,7 +83,12 @@ def min(xp, x, *, axis=None, keepdims=False):
 
 @primitive(x=lambda g, axis: flip(cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis))
 def cumulative_sum(xp, x, *, axis):
-    return xp.cumulative_sum(x, axis=axis)
+    if xp is not np or x.dtype.kind not in "fc" or axis in (-1, x.ndim - 1):
+        return xp.cumulative_sum(x, axis=axis)
+    made = np.moveaxis(x.copy(), axis, 0)  # slice by slice is several times faster than NumPy's own loop
+    for before, now in zip(made, made[1:], strict=False):
+        now += before
+    return np.moveaxis(made, 0, axis)
 
 
 @primitive(x=lambda g, x, out, axis: scan(*_shifted(x, g, axis), axis=axis, reverse=True) * conj(_before(out, axis)))

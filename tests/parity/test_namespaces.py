@@ -64,3 +64,21 @@ def test_jax_compiles_it(name, jax, close):
     """Under `jit` shapes are known and values are not: no form may look at a value."""
     arrays, expected, _ = reference(FORMS[name])
     close("output", jax.jit(lambda *args: FORMS[name](*args)[0])(*arrays), expected, 1e-12)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_our_gradients_of_torch_tensors(name, torch, close):
+    """A Tensor may hold a torch tensor: our own backward pass, first and second order, runs on it too."""
+    arrays, _, gradients = reference(FORMS[name])
+    argnums = tuple(range(len(arrays)))
+
+    def loss(*args):
+        return mg.sum(FORMS[name](*args)[0] ** 2)
+
+    ours = mg.grad(loss, argnums)(*map(torch.tensor, arrays))
+    for i, gradient in enumerate(ours):
+        assert isinstance(gradient, torch.Tensor)
+        close(f"gradient of argument {i}", gradient.numpy(), gradients[i], 1e-12)
+    (curved,) = mg.hvp(lambda q: loss(q, *map(torch.tensor, arrays[1:])), [torch.tensor(arrays[0])], [torch.ones(B, H, T, K)])
+    (expected,) = mg.hvp(lambda q: loss(q, *arrays[1:]), [arrays[0]], [np.ones((B, H, T, K))])
+    close("curvature along q", curved.numpy(), expected, 1e-12)
