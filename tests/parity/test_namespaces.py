@@ -79,6 +79,7 @@ def test_our_gradients_of_torch_tensors(name, torch, close):
     for i, gradient in enumerate(ours):
         assert isinstance(gradient, torch.Tensor)
         close(f"gradient of argument {i}", gradient.numpy(), gradients[i], 1e-12)
-    (curved,) = mg.hvp(lambda q: loss(q, *map(torch.tensor, arrays[1:])), [torch.tensor(arrays[0])], [torch.ones(B, H, T, K)])
-    (expected,) = mg.hvp(lambda q: loss(q, *arrays[1:]), [arrays[0]], [np.ones((B, H, T, K))])
+    q, rest = torch.tensor(arrays[0]), [torch.tensor(array) for array in arrays[1:]]
+    (curved,) = mg.hvp(lambda q: loss(q, *rest), [q], [torch.ones_like(q)])
+    (expected,) = mg.hvp(lambda q: loss(q, *arrays[1:]), [arrays[0]], [np.ones_like(arrays[0])])
     close("curvature along q", curved.numpy(), expected, 1e-12)
