@@ -201,124 +201,6 @@ class Search:
     def tried(self) -> int:
         return len(self.seen)
 
-    def verdict(self) -> str:
-        return "failed" if any(s.status == "failed" for s in self.systems.values()) else "holds"
-
-    @property
-    def closest(self) -> SystemResult:
-        """The system in which the error came closest to its bound."""
-        return max(self.systems.values(), key=lambda s: (s.status == "failed", s.worst_error / s.bound if s.bound else 0.0))
-
-    @property
-    def examples(self) -> int:
-        return sum(system.examples for system in self.systems.values())
-
-    @property
-    def seconds(self) -> float:
-        return sum(system.seconds for system in self.systems.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON; an error that is not a number is null."""
-        plain = asdict(self)
-        for values in (plain, *plain["systems"].values()):
-            if values is plain:
-                closest = self.closest
-                values |= {"verdict": self.verdict, "examples": self.examples, "seconds": self.seconds}
-                values |= {"worst_error": closest.worst_error, "bound": closest.bound}
-            for key in ("worst_error", "bound"):
-                values[key] = values[key] if math.isfinite(values[key]) else None
-        return plain
-
-
-Progress: TypeAlias = Callable[[Result, str], None]
-
-
-def check(names: Iterable[str] | None = None, profile: str = "quick", progress: Progress | None = None) -> list[dict[str, Any]]:
-    """Check the statements with these names (all by default) and return plain JSON, one object for each.
-
-    `progress(result, system)` is called after every number system.
-    Raises LookupError for an unknown name, with the nearest known one.
-    """
-    return [check_statement(statement, profile, progress).to_json() for statement in select(names)]
-
-
-def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
-    """Every number system in turn, up to the first that objects."""
-    result = Result(statement.name, statement.sentence, statement.source, statement.chapter, statement.kind, statement.relation)
-    for name in systems_of(statement):
-        result.systems[name] = check_system(statement, name, profile)
-        if progress:
-            progress(result, name)
-        if result.systems[name].status == "failed":
-            break
-    return result
-
-
-def systems_of(statement: Statement) -> list[str]:
-    """The number systems in which a statement says something, the strictest first."""
-    if statement.kind in measured.KINDS:
-        return [measured.KINDS[statement.kind]]
-    return [name for name, system in SYSTEMS.items() if system.holds(statement)]
-
-
-def check_system(statement: Statement, name: str, profile: str = "quick") -> SystemResult:
-    """One statement in one number system."""
-    start, budget = time.perf_counter(), PROFILES[profile]
-    if statement.kind in measured.KINDS:
-        search = Search(statement, lambda drawn: measured.judge(statement, drawn), budget.gradients, budget.patience)
-    else:
-        system = SYSTEMS[name]
-        if not system.installed:
-            return SystemResult("not installed")
-        search = Search(statement, lambda drawn: system.judge(statement, drawn), budget.examples(system), budget.patience)
-    found = search.run()
-    found.seconds = time.perf_counter() - start
-    if found.counterexample is not None:
-        found.snippet = snippet(statement, name, found)
-    return found
-
-
-class Search:
-    """Examples until one is objected to, and then smaller ones."""
-
-    def __init__(self, statement: Statement, judge: Callable[[Mapping[str, Any]], Judgement], examples: int, patience: float):
-        self.statement, self.judge, self.examples, self.patience = statement, judge, examples, patience
-        self.tried = self.vacuous = 0
-        self.closest = Judgement()
-        self.objected: tuple[Judgement, Mapping[str, Any]] | None = None
-        self.deadline = float("inf")
-
-    def run(self) -> SystemResult:
-        wanted = self.statement.wanted
-        refuting = self.statement.kind == "refuted"
-
-        @settings(max_examples=max(self.examples, 100 if refuting else 1) if wanted else 1, derandomize=True, database=None,
-                  deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(st.composite(lambda draw: example(draw, wanted))())
-        def attempt(drawn: Mapping[str, Any]) -> None:
-            self.attempt(drawn)
-
-        try:
-            attempt()
-        except (Objection, Flaky):  # flaky: patience with the shrinking ran out
-            pass
-        return self.refutation() if refuting else self.verdict()
-
-    def attempt(self, drawn: Mapping[str, Any]) -> None:
-        if time.perf_counter() > self.deadline:
-            return
-        judged = self.judge(drawn)
-        self.tried += self.objected is None
-        self.vacuous += judged.vacuous and self.objected is None
-        if judged.objection:
-            if self.objected is None:
-                self.deadline = time.perf_counter() + self.patience
-            self.objected = judged, drawn
-            raise Objection
-        if judged.error * self.closest.bound >= self.closest.error * judged.bound and not judged.vacuous:
-            self.closest = judged
-
     def verdict(self) -> SystemResult:
         if self.objected:
             judged, drawn = self.objected
@@ -333,7 +215,8 @@ class Search:
         if self.objected is None:
             return SystemResult("failed", examples=self.tried, objection=f"no counterexample in {self.tried} examples")
         judged, drawn = self.objected
-        return SystemResult("passed", judged.error, judged.bound, self.tried, judged.objection, counterexample=encoding.plain(drawn))
+        return SystemResult("passed", judged.error, judged.bound, self.tried, objection=judged.objection,
+                            counterexample=encoding.plain(drawn))  # fmt: skip
 
 
 class Objection(AssertionError):
