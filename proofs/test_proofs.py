@@ -26,7 +26,7 @@ def cases():
                 yield pytest.param(statement, system, id=f"{statement.name}-{system}", marks=marks)
 
 
-@pytest.mark.parametrize(("statement", "system"), cases())
+@pytest.mark.parametrize(("statement", "system"), list(cases()))
 def test_statement(statement, system):
     found = check_system(statement, system, PROFILE)
     assert found.status == "passed", f"{statement.sentence}\n{found.objection or found.status}\n{found.snippet}"
