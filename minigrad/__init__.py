@@ -28,6 +28,7 @@ from minigrad.checks import check_grads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive
 from minigrad.fused import checkpoint, fused
+from minigrad.memory import keep_freed_memory
 from minigrad.namespace import namespace
 from minigrad.primitives import fft, linalg
 from minigrad.primitives.constants import (

@@ -84,6 +84,7 @@ class Training:
     """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`."""
 
     def __init__(self, run: Run, folder: str | Path) -> None:
+        mg.keep_freed_memory()  # a step's arrays are as large as the last step's
         self.run, self.step = run, 0
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
         self.task = run.make_task()

@@ -53,6 +53,8 @@ def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batc
     given, targets = tokens(vocab, batch, length)
     config = Config(mixer="softmax", vocab=vocab, width=width, layers=layers, heads=heads, conv=conv)
 
+    mg.keep_freed_memory()  # as models.train does
+
     def fresh() -> LanguageModel:
         model = LanguageModel(config, np.random.default_rng(0))
         hidden = model.layers[0].mlp_out.weight.shape[1]

@@ -1,0 +1,33 @@
+"""Freed memory stays with the process: the same arrays a second time cost no new pages."""
+
+import subprocess
+import sys
+
+FAULTS = """
+import resource
+import numpy as np
+import minigrad as mg
+
+told = {told} and mg.keep_freed_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(2**20) for _ in range(8)]  # 8 MiB each
+    del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(told, *(faults() for _ in range(3)))
+"""
+
+
+def run(told):
+    done = subprocess.run([sys.executable, "-c", FAULTS.format(told=told)], capture_output=True, text=True, check=True)
+    said, first, _, third = done.stdout.split()
+    return said == "True", int(first), int(third)
+
+
+def test_memory_is_kept_where_the_c_library_can_be_told():
+    _, first, third = run(False)
+    assert third > first / 4  # what happens by default
+    told, first, third = run(True)
+    assert not told or third < first / 20  # glibc; another C library says False and goes on as before
