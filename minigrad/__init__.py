@@ -1,8 +1,11 @@
 # ruff: noqa: F401 - this file is the list of what the namespace offers
 """minigrad: a small engine for gradients of any order, and itself an array namespace.
 
-Functions carry the names of the Python array API standard and take arrays of NumPy, CuPy, PyTorch and JAX, arrays
-of exact numbers, and Tensors; only Tensors in make Tensors out. `docs` and DESIGN in the README say how it is used.
+    loss, slope = mg.value_and_grad(f)(x)      x: an array, or containers of arrays such as a `minigrad.nn.Module`
+
+Functions carry the names of the Python array API standard. They take arrays of NumPy, CuPy, PyTorch and JAX, NumPy
+arrays of exact numbers (`minigrad.exact`), and Tensors; only Tensors in make Tensors out. `minigrad.engine` is the
+engine, `minigrad.primitives` the calculus, `minigrad.transforms` what is made of both.
 """
 
 from numpy import (
