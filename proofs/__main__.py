@@ -19,7 +19,9 @@ from proofs.statements import Statement, select
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console, complaints = Console(), Console(stderr=True)
 
-Names = Annotated[list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
@@ -33,20 +35,30 @@ def list_statements(names: Names = None) -> None:
         if statement.chapter != chapter:
             chapter = statement.chapter
             console.print(f"\n[bold]{chapter}[/]")
-        console.print(f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False)
+        console.print(
+            f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False
+        )
         console.print(f"    {statement.sentence}.", markup=False, highlight=False)
-        console.print(f"    {statement.source}. In {', '.join(systems_of(statement))}.", style="dim", markup=False, highlight=False)
+        console.print(
+            f"    {statement.source}. In {', '.join(systems_of(statement))}.",
+            style="dim",
+            markup=False,
+            highlight=False,
+        )
 
 
 @app.command()
-def check(names: Names = None, profile: ProfileName = "default", json: JsonFile = None, junit: JunitFile = None) -> None:
+def check(
+    names: Names = None, profile: ProfileName = "default", json: JsonFile = None, junit: JunitFile = None
+) -> None:
     """Try to refute the statements in every number system; exit with 1 where that succeeds."""
     if profile not in PROFILES:
         _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
         if path and not path.parent.is_dir():
             _refuse(f"{path} cannot be written: there is no folder {path.parent}")
-    statements, results, start = _selected(names), [], time.perf_counter()
+    statements, start = _selected(names), time.perf_counter()
+    results: list[Result] = []
     try:
         _run(statements, profile, results)
     except KeyboardInterrupt:
@@ -58,13 +70,16 @@ def check(names: Names = None, profile: ProfileName = "default", json: JsonFile 
         if junit:
             report.write_junit(junit, results)
     counts = report.summary(results)
-    console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {time.perf_counter() - start:.0f} s")
+    seconds = time.perf_counter() - start
+    console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {seconds:.0f} s")
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
 def _run(statements: list[Statement], profile: str, results: list[Result]) -> None:
     """Finished rows are printed; below them live the row under way and a bar."""
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
     task = bar.add_task(profile, total=len(statements))
     console.print(report.table([], console.width))
     with Live(bar, console=console, transient=True) as live:

@@ -79,7 +79,9 @@ class Result:
     @property
     def closest(self) -> SystemResult:
         """The system in which the error came closest to its bound."""
-        return max(self.systems.values(), key=lambda s: (s.status == "failed", s.worst_error / s.bound if s.bound else 0.0))
+        return max(
+            self.systems.values(), key=lambda s: (s.status == "failed", s.worst_error / s.bound if s.bound else 0.0)
+        )
 
     @property
     def examples(self) -> int:
@@ -105,7 +107,9 @@ class Result:
 Progress: TypeAlias = Callable[[Result, str], None]
 
 
-def check(names: Iterable[str] | None = None, profile: str = "quick", progress: Progress | None = None) -> list[dict[str, Any]]:
+def check(
+    names: Iterable[str] | None = None, profile: str = "quick", progress: Progress | None = None
+) -> list[dict[str, Any]]:
     """Check the statements with these names (all by default) and return plain JSON, one object for each.
 
     `progress(result, system)` is called after every number system.
@@ -116,7 +120,9 @@ def check(names: Iterable[str] | None = None, profile: str = "quick", progress: 
 
 def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
     """Every number system in turn, up to the first that objects."""
-    result = Result(statement.name, statement.sentence, statement.source, statement.chapter, statement.kind, statement.relation)
+    result = Result(
+        statement.name, statement.sentence, statement.source, statement.chapter, statement.kind, statement.relation
+    )
     for name in systems_of(statement):
         result.systems[name] = check_system(statement, name, profile)
         if progress:
@@ -156,7 +162,8 @@ class Search:
 
     def __init__(self, statement: Statement, judge: Callable[[Mapping[str, Any]], Judgement], examples: int, patience: float,
                  sizes: Mapping[str, Any] | None = None):  # fmt: skip
-        self.statement, self.judge, self.examples, self.patience, self.sizes = statement, judge, examples, patience, sizes
+        self.statement, self.judge, self.sizes = statement, judge, sizes
+        self.examples, self.patience = examples, patience
         self.refuting = statement.kind == "refuted"
         self.seen: set[str] = set()
         self.vacuous = 0

@@ -53,6 +53,4 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"
 
 def counted(array: np.ndarray, tally: list[int]) -> np.ndarray:
     """The array's numbers, counting into `tally`."""
-    result = np.empty(array.shape, dtype=object)
-    result.flat = [Counted(float(x), tally) for x in array.flat]
-    return result
+    return np.fromiter((Counted(float(x), tally) for x in array.flat), dtype=object).reshape(array.shape)

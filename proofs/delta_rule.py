@@ -51,7 +51,9 @@ def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
     return written(k, v, beta, state), state - beta[..., None, None] * gradient
 
 
-@refuted("It is a step of rate β on ‖kS − v‖² (that step is twice as long)", source="talk 22:34 leaves the ½ out", exact=True)
+@refuted(
+    "It is a step of rate β on ‖kS − v‖² (that step is twice as long)", source="talk 22:34 leaves the ½ out", exact=True
+)
 def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):
     return written(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
 
@@ -87,7 +89,9 @@ def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, state: Sta
     return y, v
 
 
-@refuted("In linear attention, too, a key that is written again returns its last value", source="talk 21:08", exact=True)
+@refuted(
+    "In linear attention, too, a key that is written again returns its last value", source="talk 21:08", exact=True
+)
 def overwriting_without_the_delta(k: UnitKeys, v: Values):
     y, _ = linear_attention.recurrent(k, k, v)
     return y, v
@@ -106,7 +110,11 @@ def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, stat
     return others @ written(k[..., 0, :], v, beta, state), others @ state
 
 
-@identity("Orthonormal keys, β = 1, empty memory: the delta rule is linear attention", source=f"{SCHLAG}, section 4.2", exact=True)
+@identity(
+    "Orthonormal keys, β = 1, empty memory: the delta rule is linear attention",
+    source=f"{SCHLAG}, section 4.2",
+    exact=True,
+)
 def orthonormal_keys(q: Queries, k: OrthonormalKeys, v: Values, beta: FullBetas):
     return delta_rule.recurrent(q, k, v, beta), linear_attention.recurrent(q, k, v)
 
@@ -114,14 +122,20 @@ def orthonormal_keys(q: Queries, k: OrthonormalKeys, v: Values, beta: FullBetas)
 # Products of transitions
 
 
-@identity("(I + N)(I + N)⁻¹ = I for N strictly lower triangular", source=f"{DELTANET}, section 3 (UT transform)", exact=True)
+@identity(
+    "(I + N)(I + N)⁻¹ = I for N strictly lower triangular", source=f"{DELTANET}, section 3 (UT transform)", exact=True
+)
 def unit_lower_triangular_inverse(k: Keys, beta: Betas):
     xp = namespace(k, beta)
     N = xp.tril(beta[..., None] * (k @ k.mT), k=-1)
     return unit_lower_inverse(N) + N @ unit_lower_inverse(N), xp.eye(k.shape[-2], dtype=k.dtype) + 0 * N
 
 
-@identity("The product of the transitions I − βkᵀk is I − Σ kᵀw: the WY representation", source=f"{DELTANET}, section 3", exact=True)
+@identity(
+    "The product of the transitions I − βkᵀk is I − Σ kᵀw: the WY representation",
+    source=f"{DELTANET}, section 3",
+    exact=True,
+)
 def wy_representation(k: Keys, beta: Betas, state: State):
     xp, product = namespace(k, beta), state
     for t in range(k.shape[-2]):

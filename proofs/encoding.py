@@ -34,10 +34,8 @@ def dumps(example: Mapping[str, Any]) -> str:
 
 def exact(spelled: Any) -> np.ndarray:
     """An array of fractions from nested lists of numbers or strings."""
-    shape = np.array(spelled, dtype=object).shape
-    result = np.empty(shape, dtype=object)
-    result.flat = [Fraction(x) for x in np.ravel(np.array(spelled, dtype=object))]
-    return result
+    given = np.array(spelled, dtype=object)
+    return np.fromiter(map(Fraction, given.flat), dtype=object).reshape(given.shape)
 
 
 def restored(spelled: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

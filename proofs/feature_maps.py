@@ -100,7 +100,9 @@ def variance_falls_as_one_over_m():
     alone = np.exp(2 * q @ k.T).item() * np.expm1(np.sum((q + k) ** 2))
     off, allowed = [], []
     for m in (1, 4, 16, 64):
-        estimates = np.array([(positive_random(q, w) @ positive_random(k, w).T).item() for w in rng.standard_normal((trials, m, 2))])
+        estimates = np.array(
+            [(positive_random(q, w) @ positive_random(k, w).T).item() for w in rng.standard_normal((trials, m, 2))]
+        )
         squares = (estimates - np.exp(q @ k.T).item()) ** 2 * m / alone  # of mean 1 if the variance is alone / m
         off.append(abs(squares.mean() - 1))
         allowed.append(5 * squares.std() / math.sqrt(trials))

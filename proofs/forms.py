@@ -20,7 +20,14 @@ Tokens = Mapping[str, Any]  # the arguments of a form that have a time axis, by 
 
 TRANSCENDENTAL = ("softmax",)  # mechanisms whose outputs are not rational in their inputs
 
-FILLS: dict[str, Fill] = {"q": LARGE, "k": repeating(SMALL), "v": LARGE, "beta": BETAS, "log_decay": gates, "state": LARGE}
+FILLS: dict[str, Fill] = {
+    "q": LARGE,
+    "k": repeating(SMALL),
+    "v": LARGE,
+    "beta": BETAS,
+    "log_decay": gates,
+    "state": LARGE,
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,10 @@ class Form:
         """Random tokens of one sequence, with two features each."""
         rng, sizes = np.random.default_rng(0), {"T": length, "K": 2, "V": 2}
         shapes = {name: [sizes[axis] for axis in axes.split()[1:]] for name, axes in self.axes.items()}
-        return {name: (-1 if name.startswith("log_") else 1) * rng.uniform(0.1, 0.5, shape) for name, shape in shapes.items()}
+        return {
+            name: (-1 if name.startswith("log_") else 1) * rng.uniform(0.1, 0.5, shape)
+            for name, shape in shapes.items()
+        }
 
 
 def stacked(results: list[Any]) -> Any:
@@ -103,8 +113,13 @@ def each_form(*twice: str, at_once: bool | None = None, remembers_all: bool | No
 
     `at_once` selects the forms that compare all tokens with all, `remembers_all` the mechanisms whose state is the past.
     """
-    chosen = [form for form in forms() if at_once in (None, form.at_once) and remembers_all in (None, form.remembers_all)]
-    return [Instance(form.name, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]), form.exact) for form in chosen]
+    chosen = [
+        form for form in forms() if at_once in (None, form.at_once) and remembers_all in (None, form.remembers_all)
+    ]
+    return [
+        Instance(form.name, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]), form.exact)
+        for form in chosen
+    ]
 
 
 def each_pair() -> list[Instance]:

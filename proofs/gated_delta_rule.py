@@ -64,7 +64,11 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGa
     return written(k, v, beta, log_gate, state), faded - beta[..., None, None] * gradient
 
 
-@refuted("The correction may be taken before fading: αS + βkᵀ(v − kS)", source="order of decay and delta; PARITY of fla", exact=True)
+@refuted(
+    "The correction may be taken before fading: αS + βkᵀ(v − kS)",
+    source="order of decay and delta; PARITY of fla",
+    exact=True,
+)
 def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     correction = v[..., None, :] - k[..., None, :] @ state
@@ -86,11 +90,15 @@ def swapped_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDec
 
 @identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, however much the memory fades",
           source="talk 21:43 with decay", exact=True)  # fmt: skip
-def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, log_decay: LogDecay, state: State, chunk_size: ChunkSize):
+def reading_what_was_written(
+    k: UnitKeys, v: Values, beta: FullBetas, log_decay: LogDecay, state: State, chunk_size: ChunkSize
+):
     y, _ = gated_delta_rule.chunkwise(k, k, v, beta, log_decay, state=state, chunk_size=chunk_size)
     return y, v
 
 
-@identity("Orthonormal keys, β = 1, empty memory: it is gated linear attention", source=f"{YANG}, section 3.1", exact=True)
+@identity(
+    "Orthonormal keys, β = 1, empty memory: it is gated linear attention", source=f"{YANG}, section 3.1", exact=True
+)
 def orthonormal_keys(q: Queries, k: OrthonormalKeys, v: Values, beta: FullBetas, log_decay: LogDecay):
     return gated_delta_rule.recurrent(q, k, v, beta, log_decay), gated_linear_attention.recurrent(q, k, v, log_decay)

@@ -70,7 +70,9 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
     return written, gate * state - mg.grad(loss)(gate * state)
 
 
-@refuted("Fading before the write or after it is the same", source="Titans' code issues ask where forgetting is", exact=True)
+@refuted(
+    "Fading before the write or after it is the same", source="Titans' code issues ask where forgetting is", exact=True
+)
 def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
     _, written = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)

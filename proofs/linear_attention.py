@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
 from models.memory import linear_attention
+from proofs.ranks import rank
 from proofs.statements import EXACT, bounded, identity, refuted
 from proofs.strategies import (
     Cut,
@@ -27,7 +28,6 @@ from proofs.strategies import (
     Value,
     Values,
 )
-from proofs.ranks import rank
 
 KATHAROPOULOS = "Katharopoulos et al. 2020"
 
@@ -118,7 +118,9 @@ def retrieval(k: OrthonormalKeys, v: Values):
     return k @ state, v
 
 
-@refuted("Keys of length 1 are read back exactly, whatever the angles between them", source="talk 17:48, 19:48", exact=True)
+@refuted(
+    "Keys of length 1 are read back exactly, whatever the angles between them", source="talk 17:48, 19:48", exact=True
+)
 def retrieval_of_unit_keys(k: UnitKeys, v: Values):
     _, state = linear_attention.recurrent(k, k, v)
     return k @ state, v

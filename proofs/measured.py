@@ -1,4 +1,4 @@
-"""Claims about a series of measurements: errors that go to 0 under a theorem's bound, and costs that grow with an order."""
+"""Claims about a series of measurements: errors that go to 0 under a theorem's bound, costs that grow with an order."""
 
 from __future__ import annotations
 

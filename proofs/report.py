@@ -32,7 +32,13 @@ HEADINGS = ("", "identity", "source", "number systems", "worst error / bound", "
 def row(result: Result, done: bool = True) -> tuple[Text | str, ...]:
     """A statement as a row under `HEADINGS`."""
     systems = Text(" ").join(Text(SHORT.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
-    mark = Text("…") if not done else Text("✗", "bold red") if result.verdict == "failed" else Text(result.relation, "green")
+    mark = (
+        Text("…")
+        if not done
+        else Text("✗", "bold red")
+        if result.verdict == "failed"
+        else Text(result.relation, "green")
+    )
     if not result.systems:
         return mark, result.identity, result.source, systems, "", ""
     closest = result.closest
@@ -47,7 +53,13 @@ def table(rows: Iterable[tuple[Text | str, ...]], width: int, *, header: bool = 
     shares = (1, max(24, width * 40 // 100 - 1), None, max(22, width * 20 // 100), 19, 8)
     for heading, share in zip(HEADINGS, shares):
         wraps = heading == "number systems"
-        made.add_column(heading, width=share, no_wrap=not wraps, overflow="ellipsis", justify="right" if heading == "examples" else "left")
+        made.add_column(
+            heading,
+            width=share,
+            no_wrap=not wraps,
+            overflow="ellipsis",
+            justify="right" if heading == "examples" else "left",
+        )
     for cells in rows:
         made.add_row(*cells)
     return made

@@ -85,7 +85,9 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
             wanted = arguments(function, omit={*case.given, *drawn, *(["length"] if kind == "grows" else [])}) | drawn
             decided = exact and case.exact
             symbol = "~" if relation == "=" and not decided else relation
-            statement = Statement(name, sentence, source, kind, symbol, decided, function, case.given, wanted, chapter, **options)
+            statement = Statement(
+                name, sentence, source, kind, symbol, decided, function, case.given, wanted, chapter, **options
+            )
             function.statements.append(statement)  # type: ignore[attr-defined]
             if register:
                 STATEMENTS[name] = statement
@@ -112,11 +114,13 @@ def bounded(sentence: str, *, source: str, exact: bool = False, over: Iterable[I
 def refuted(sentence: str, *, source: str, exact: bool = False, relation: str = "=",
             register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
     """The sentence says what one might think; some arguments show that it is not so."""
-    return _decorator("refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False)
+    return _decorator(
+        "refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False
+    )
 
 
 def converges(sentence: str, *, source: str, register: bool = True) -> Callable[[Claim], Claim]:
-    """The function returns errors and their bounds along a growing effort; the last bound is a small part of the first."""
+    """The function returns errors and their bounds along a growing effort; the last bound is much below the first."""
     return _decorator("converges", "→", sentence, source, False, None, register, derivatives=False)
 
 
@@ -126,7 +130,9 @@ def grows(sentence: str, *, source: str, order: float, over: Iterable[Instance] 
 
     `lengths` are T, 2T and 4T.
     """
-    return _decorator("grows", "∝", sentence, source, False, over, register, order=order, lengths=lengths, derivatives=False)
+    return _decorator(
+        "grows", "∝", sentence, source, False, over, register, order=order, lengths=lengths, derivatives=False
+    )
 
 
 def select(names: Iterable[str] | None = None) -> list[Statement]:

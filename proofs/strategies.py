@@ -86,7 +86,11 @@ def repeating(rows: Fill) -> Fill:
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
         drawn = rows(draw, shape, sizes)
         length = shape[-2]
-        sources = draw(st.lists(st.integers(0, length - 1), min_size=length, max_size=length)) if draw(st.booleans()) else range(length)
+        sources = (
+            draw(st.lists(st.integers(0, length - 1), min_size=length, max_size=length))
+            if draw(st.booleans())
+            else range(length)
+        )
         return drawn[..., list(sources), :]
 
     return fill
@@ -138,7 +142,9 @@ LogGate = Annotated[Any, Drawn("*batch", gates, logarithm=True)]
 # These obey a constraint, which a derivative in their direction would leave.
 UnitKey = Annotated[Any, Drawn("*batch K", unit_rows, differentiable=False)]
 UnitKeys = Annotated[Any, Drawn("*batch T K", repeating(unit_rows), differentiable=False)]
-OrthonormalKeys = Annotated[Any, Drawn("*batch T K", orthonormal_rows, differentiable=False, sizes={"T": st.integers(1, 4), "K": st.just(4)})]
+OrthonormalKeys = Annotated[
+    Any, Drawn("*batch T K", orthonormal_rows, differentiable=False, sizes={"T": st.integers(1, 4), "K": st.just(4)})
+]
 
 SmallIntegers = Annotated[Any, Drawn("*batch T K", elements(1, 0, 2, 3))]
 Vector = Annotated[Any, Drawn("*batch D", SMALL)]
@@ -149,7 +155,9 @@ ShutGates = Annotated[Any, Drawn("*batch T", elements(0), logarithm=True, differ
 FullBetas = Annotated[Any, Drawn("*batch T", elements(1), differentiable=False)]
 Length = Annotated[int, Drawn(number=lambda draw, sizes: sizes["T"])]
 ChunkSize = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 2)))]
-Cut = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": st.integers(2, 9)})]
+Cut = Annotated[
+    int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": st.integers(2, 9)})
+]
 
 
 def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Drawn]:

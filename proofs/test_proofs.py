@@ -1,7 +1,8 @@
 """pytest proofs/: every statement in every number system, as a test with its own name.
 
 The profile is `quick`; PROOFS_PROFILE=default or deep asks for more. PyTorch and JAX come with the extra `parity` and
-carry its marker; where one is missing its tests fail, for a check that did not happen must not look like one that passed.
+carry its marker; where one is missing its tests fail, for a check that did not happen must not look like one that
+passed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,170 @@
+"""The study in miniature: it runs, stops, goes on, reuses, and its page stands alone and says what the numbers say."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from models.progress import training_progress
+from models.study import crew, jobs, report
+
+TINY: crew.Sizes = {
+    "proofs": {"profile": "quick"},
+    "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
+    "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
+    "cost": {"lengths": [2, 8], "repeats": 2},
+}
+PROOFS = [
+    {"identity": f"{name}[{case}]", "sentence": name, "source": "eq. 1", "chapter": "the_rule", "kind": "identity",
+     "relation": "=", "verdict": verdict, "worst_error": 1e-17, "bound": 1e-15, "examples": 10, "seconds": 0.1,
+     "systems": {"fractions": {"status": "passed"}, "cupy": {"status": "not installed"}}}
+    for name, case, verdict in [("a < b", "x", "holds"), ("a < b", "y", "holds"), ("c", "x", "failed")]
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished study; the proofs are stated here, since running them is a minute's work tested elsewhere."""
+    out = tmp_path_factory.mktemp("study")
+    proofs = crew.plan(TINY)[0]
+    proofs.folder(out).mkdir(parents=True)
+    (proofs.folder(out) / "done.json").write_text(json.dumps({"proofs": PROOFS, "exit_code": 0}))
+    assert crew.study(out, TINY) == 0
+    return out
+
+
+class Page(HTMLParser):
+    """Collects what a browser would go and fetch, and whether tags are closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attributes) -> None:
+        self.fetched += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_fetches_nothing(whole):
+    text = (whole / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert [address for address in page.fetched if not address.startswith("#")] == []
+    assert "<script" not in text and "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+    assert "http://" not in text and "https://" not in text
+
+
+def test_the_page_names_every_mixer_system_and_setting(whole):
+    text = (whole / "report.html").read_text()
+    for words in ("gated delta rule", "softmax", "fractions", "1 of 2 statements hold", "a &lt; b", "Failed: c",
+                  "2 of 2", "seed 0", "NumPy", "bits per byte", "numbers in the state"):  # fmt: skip
+        assert words in text, words
+    assert text.count("<svg") == 4
+    assert "Not finished" not in text
+
+
+def test_names_in_the_page_are_unique(whole):
+    names = re.findall(r'\bid="([^"]*)"', (whole / "report.html").read_text())
+    assert len(names) == len(set(names))
+
+
+def test_the_raw_numbers_are_beside_it(whole):
+    results = json.loads((whole / "results.json").read_text())
+    assert len(results["jobs"]) == 21
+    assert all(job["result"] for job in results["jobs"].values())
+    assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
+    rows = results["jobs"]["cost-softmax"]["result"]["rows"]
+    assert [row["T"] for row in rows] == [2, 8]
+    assert rows[1]["state_numbers"] - rows[0]["state_numbers"] == 6 * 2 * 16
+
+
+def test_a_second_run_computes_nothing_again(whole, monkeypatch):
+    def never(*_):
+        raise AssertionError("a finished job was started again")
+
+    monkeypatch.setattr(jobs, "start", never)
+    assert crew.study(whole, TINY) == 0
+
+
+def test_other_settings_are_another_job(whole):
+    job = crew.plan(TINY)[1]
+    other = crew.plan({**TINY, "text": {**TINY["text"], "steps": 5}})[1]
+    assert job.result(whole) is not None and other.result(whole) is None
+
+
+def test_a_study_that_has_hardly_begun_has_a_page(tmp_path):
+    results = {**crew.collect(crew.plan(TINY), tmp_path), "quick": True, "errors": {"text-softmax": "no <room>"}}
+    text = report.render(results)
+    assert "Not finished: proofs, text-softmax" in text
+    assert "text-softmax failed: no &lt;room&gt;" in text
+    assert "The proofs have not finished" in text and "Not measured yet" in text
+
+
+def test_stopping_lets_a_job_save_itself_and_go_on(tmp_path):
+    sizes = {**TINY, "text": {**TINY["text"], "steps": 5000, "width": 32}}
+    job = crew.plan(sizes)[1]
+    stop = threading.Event()
+
+    def stop_when_it_runs() -> None:
+        while len(job.records(tmp_path)) < 5:
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=stop_when_it_runs, daemon=True).start()
+    with training_progress() as progress:
+        hands = crew.Crew([job], tmp_path, progress)
+        hands.run(stop)
+    assert hands.errors == {} and job.result(tmp_path) is None
+    reached = job.records(tmp_path)[-1]["step"]
+    process = jobs.start(job, tmp_path)
+    while job.records(tmp_path)[-1]["step"] <= reached and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == jobs.STOPPED
+    steps = [record["step"] for record in job.records(tmp_path)]
+    assert steps == list(range(len(steps))) and steps[-1] > reached
+
+
+def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path):
+    broken, fine = (jobs.Job(f"text-{n}", "train", job.settings, 4) for n, job in zip("ab", crew.plan(TINY)[1:3], strict=True))
+    broken.settings["mixer"] = "none"
+    with training_progress() as progress:
+        hands = crew.Crew([broken, fine], tmp_path, progress)
+        hands.run(threading.Event())
+    assert list(hands.errors) == ["text-a"] and hands.errors["text-a"].startswith("python -m models: mixer: expected one of")
+    assert fine.result(tmp_path) is not None
+
+
+def test_an_orphan_stops_by_itself(tmp_path):
+    """A job whose study was killed must not train on unseen."""
+    sizes = {**TINY, "text": {**TINY["text"], "steps": 100000, "width": 32}}
+    job = crew.plan(sizes)[1]
+    parent = subprocess.Popen(
+        [jobs.sys.executable, "-c",
+         "import sys, time; from pathlib import Path; from models.study import crew, jobs\n"
+         f"jobs.start(jobs.Job({job.name!r}, {job.kind!r}, {job.settings!r}), Path({str(tmp_path)!r}))\n"
+         "print('started', flush=True); time.sleep(60)"],
+        cwd=jobs.ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert parent.stdout is not None and parent.stdout.readline() == "started\n"
+    while len(job.records(tmp_path)) < 3:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while not (job.folder(tmp_path) / "checkpoint.safetensors").exists():
+        assert time.monotonic() < deadline, "the orphan trains on"
+        time.sleep(0.1)
