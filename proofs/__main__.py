@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console, Group
@@ -104,7 +104,7 @@ def _selected(names: list[str] | None) -> list[Statement]:
         _refuse(error.args[0])
 
 
-def _refuse(message: str) -> typer.Exit:
+def _refuse(message: str) -> NoReturn:
     complaints.print(f"proofs: {message}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 

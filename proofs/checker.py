@@ -160,8 +160,8 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
 class Search:
     """Examples until one is objected to, and then smaller ones."""
 
-    def __init__(self, statement: Statement, judge: Callable[[Mapping[str, Any]], Judgement], examples: int, patience: float,
-                 sizes: Mapping[str, Any] | None = None):  # fmt: skip
+    def __init__(self, statement: Statement, judge: Callable[[Mapping[str, Any]], Judgement], examples: int,
+                 patience: float, sizes: Mapping[str, Any] | None = None):  # fmt: skip
         self.statement, self.judge, self.sizes = statement, judge, sizes
         self.examples, self.patience = examples, patience
         self.refuting = statement.kind == "refuted"
@@ -174,8 +174,8 @@ class Search:
     def run(self) -> SystemResult:
         wanted, limit = self.statement.wanted, self.examples if self.statement.wanted else 1
 
-        @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None, deadline=None,
-                  phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
+        @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None,
+                  deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(st.composite(lambda draw: example(draw, wanted, self.sizes))())
         def attempt(drawn: Mapping[str, Any]) -> None:
@@ -255,7 +255,7 @@ def replay(statement: str | Callable[..., Any], system: str, **spelled: Any) -> 
         judged = measured.judge(stated, drawn)
     else:
         judged = SYSTEMS[system].judge(stated, drawn)
-        for side, leaves in zip(("left", "right"), SYSTEMS[system].sides(stated, drawn)):
+        for side, leaves in zip(("left", "right"), SYSTEMS[system].sides(stated, drawn), strict=True):
             print(f"{side}:", *leaves, sep="\n")
     if judged.objection and stated.kind != "refuted":
         raise AssertionError(f"{stated.name}, {system}: {judged.objection}")

@@ -58,7 +58,7 @@ def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State
     return written(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
 
 
-@refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (the gradient of that has the same length near and far)",
+@refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
          source="talk 22:34: 'the L2 norm is the loss'")  # fmt: skip
 def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     def norm(S: Any) -> Any:

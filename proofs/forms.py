@@ -95,7 +95,7 @@ class Form:
 def stacked(results: list[Any]) -> Any:
     """Results, arrays or tuples of them, beside each other along a new first axis."""
     if isinstance(results[0], tuple):
-        return tuple(stacked(list(parts)) for parts in zip(*results))
+        return tuple(stacked(list(parts)) for parts in zip(*results, strict=True))
     return namespace(*results).stack(results, axis=0)
 
 
@@ -111,7 +111,7 @@ def forms() -> Iterator[Form]:
 def each_form(*twice: str, at_once: bool | None = None, remembers_all: bool | None = None) -> list[Instance]:
     """An instance for each form: `form`, with `tokens` and `state` drawn, and more tokens under the names in `twice`.
 
-    `at_once` selects the forms that compare all tokens with all, `remembers_all` the mechanisms whose state is the past.
+    `at_once` selects the forms that compare all tokens with all, `remembers_all` those whose state is the past.
     """
     chosen = [
         form for form in forms() if at_once in (None, form.at_once) and remembers_all in (None, form.remembers_all)

@@ -25,6 +25,6 @@ def _rank(rows: list[list[Any]]) -> int:
         top = rows[found]
         for i in range(found + 1, len(rows)):
             factor = Fraction(rows[i][column]) / top[column]
-            rows[i] = [x - factor * y for x, y in zip(rows[i], top)]
+            rows[i] = [x - factor * y for x, y in zip(rows[i], top, strict=True)]
         found += 1
     return found

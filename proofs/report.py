@@ -51,7 +51,7 @@ def table(rows: Iterable[tuple[Text | str, ...]], width: int, *, header: bool = 
     """The rows; every table of the same width has the same columns, so that tables can be printed under each other."""
     made = Table(box=None, show_header=header, pad_edge=False, expand=True, width=width)
     shares = (1, max(24, width * 40 // 100 - 1), None, max(22, width * 20 // 100), 19, 8)
-    for heading, share in zip(HEADINGS, shares):
+    for heading, share in zip(HEADINGS, shares, strict=True):
         wraps = heading == "number systems"
         made.add_column(
             heading,

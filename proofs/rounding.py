@@ -1,29 +1,30 @@
 """One more number system: scalars that bound the rounding error of whatever is computed with them.
 
 Run a mechanism on `Rounded` scalars and each result says how far the same source can be from the truth when it runs in
-floating point, whatever the order in which a library sums. No tolerance is chosen anywhere: bounds follow from sizes and
-magnitudes. The method is the standard one: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., ch. 3.
+floating point, whatever the order in which a library sums. No tolerance is chosen anywhere: bounds follow from sizes
+and magnitudes. The method is the standard one: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., ch. 3.
 
-The model (eq. 2.4, with gradual or flushed underflow, eq. 2.8): fl(x ∘ y) = (x ∘ y)(1 + δ) + ε with |δ| ≤ u, |ε| ≤ η, where
-u is the unit roundoff (2⁻⁵³, 2⁻²⁴) and η the smallest normal number. With γₙ = nu / (1 − nu), lemmas 3.1 and 3.3:
+The model (eq. 2.4, with gradual or flushed underflow, eq. 2.8): fl(x ∘ y) = (x ∘ y)(1 + δ) + ε with |δ| ≤ u, |ε| ≤ η,
+where u is the unit roundoff (2⁻⁵³, 2⁻²⁴) and η the smallest normal number. With γₙ = nu / (1 − nu), lemmas 3.1 and 3.3:
 
     Π (1 + δᵢ)^±1 (n factors) = 1 + θ, |θ| ≤ γₙ          (1 + γₐ)(1 + γ_b) ≤ 1 + γ_(a+b)
 
 The invariant, for the computed x̂ of an exact x:      |x̂ − x| ≤ γₙ m + f η      and      |x| ≤ m
 
-m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors, f counts what underflow lost.
+m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors, f what underflow lost.
 
-    x + y    m = mx + my. A sum of c terms commits at most c − 1 roundings on any term in any order, so a scalar remembers
-             how many `terms` it adds and the `depth` (largest n) among them: n = depth + c − 1. Adding an exact 0 commits none.
-    x · y    m = mx my, n = nx + ny + 1 (3 where complex: lemma 3.5, √2 γ₂ ≤ γ₃). Multiplying by an exact 0 or ±1 commits none.
+    x + y    m = mx + my. A sum of c terms commits at most c − 1 roundings on any term in any order: a scalar keeps
+             the number of `terms` and their `depth` (largest n): n = depth + c − 1. An exact 0 commits none.
+    x · y    m = mx my, n = nx + ny + 1 (3 where complex: lemma 3.5, √2 γ₂ ≤ γ₃). An exact 0 or ±1 commits none.
     1 / y    with κ = my / |y|, t = γₙκ: t / (1 − t) ≤ γ_(n(κ+1)); m = 1 / |y|, n = n(κ + 1) + 1.
     √y       |√(1 + t) − 1| ≤ |t| for |t| < 1, so the n of 1 / y will do: m = √|y|.
     eˣ       e^t − 1 ≤ t / (1 − t) with t = γₙm: m = eˣ, n = n(m + 1) + the library's own error.
     log y    |log(1 + t)| ≤ t / (1 − t): absolute, so m = max(1, |log y|), n = n(κ + 1) + the library's own error.
     max      commits none; comparisons go by value.
 
-A value that some division or root cannot be sure of in float32 (t > 1/100) gets n = ∞: the checker counts such an example as
-vacuous rather than passed. Hence the floats m and n, computed in float64, are good to far better than the factor `SLACK`.
+A value that some division or root cannot be sure of in float32 (t > 1/100) gets n = ∞: the checker counts such an
+example as vacuous rather than passed. Hence the floats m and n, computed in float64, are good to far better than the
+factor `SLACK`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ import numpy as np
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126}
 
-# NumPy states at most 4 ulp for its vectorised exp and log (float32: 2.52 and 3.83), XLA and SLEEF less; an ulp is ≤ 2u.
+# NumPy states at most 4 ulp for its vectorised exp and log (float32: 2.52, 3.83), XLA and SLEEF less; an ulp is ≤ 2u.
 LIBRARY = 8
 SLACK = 1.001
 

@@ -97,10 +97,11 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
 
 
 def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
-             derivatives: bool = True, only: tuple[str, ...] = (), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+             derivatives: bool = True, only: tuple[str, ...] = (),
+             register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
     """The two results are equal for all arguments, in every number system, and so are their derivatives.
 
-    `derivatives=False` where the claim is about values, `only=EXACT` or `only=FLOATS` where the other numbers cannot tell.
+    `derivatives=False` where the claim is about values, `only=EXACT` or `only=FLOATS` where other numbers cannot tell.
     """
     return _decorator("identity", "=", sentence, source, exact, over, register, derivatives=derivatives, only=only)
 

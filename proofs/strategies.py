@@ -203,7 +203,7 @@ def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
         return function(wanted, *values)
     if isinstance(wanted, Mapping):
         return {key: tree_map(function, wanted[key], *(value[key] for value in values)) for key in wanted}
-    return tuple(tree_map(function, *items) for items in zip(wanted, *values))
+    return tuple(tree_map(function, *items) for items in zip(wanted, *values, strict=True))
 
 
 def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None) -> Any:

@@ -160,8 +160,8 @@ def _misfit(left: list, right: list, system: System) -> str:
 
 
 def _exactly(statement: Statement, left: list, right: list) -> Judgement:
-    for x, y in zip(left, right):
-        for a, b in zip(np.ravel(np.asarray(x, dtype=object)), np.ravel(np.asarray(y, dtype=object))):
+    for x, y in zip(left, right, strict=True):
+        for a, b in zip(np.ravel(np.asarray(x, dtype=object)), np.ravel(np.asarray(y, dtype=object)), strict=True):
             if not (a <= b if statement.relation in INEQUALITIES else a == b):
                 error = abs(float(a - b)) if not isinstance(a - b, Modular) else float((a - b).value)
                 return Judgement(error, 0.0, f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}")
@@ -172,10 +172,10 @@ def _within(statement: Statement, left: list, right: list, bound: list[np.ndarra
     if isinstance(bound, str):
         return Judgement(np.inf, 0.0, bound)
     worst, vacuous = Judgement(), True
-    for x, y, limit in zip(left, right, bound):
+    for x, y, limit in zip(left, right, bound, strict=True):
         difference = np.asarray(x, dtype=complex) - np.asarray(y, dtype=complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
-        for error, allowed in zip(np.ravel(difference), np.ravel(limit)):
+        for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
             vacuous = vacuous and not np.isfinite(allowed)
             if not error <= allowed:
                 return Judgement(float(error), float(allowed), f"error {error:.3g}, bound {allowed:.3g}")
@@ -197,7 +197,7 @@ def bounds(statement: Statement, encoded: str, order: int, precision: str) -> li
     found = _rounded(statement, encoded, order)
     if isinstance(found, str):
         return found
-    return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found)]
+    return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found, strict=True)]
 
 
 # How rationals enter
