@@ -1,0 +1,211 @@
+"""The checker can fail: copies of the mechanisms, each with one thing wrong, and every one of them is caught.
+
+A copy is the mechanism's own source with one piece of text replaced, put in the place of the form it came from in the
+statements that hold for every mechanism. The copy with nothing replaced passes.
+"""
+
+import dataclasses
+import importlib
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import namespace
+from models.memory import delta_rule, gated_linear_attention, linear_attention
+from proofs import STATEMENTS
+from proofs.checker import check_statement, check_system, systems_of
+from proofs.statements import identity, refuted
+from proofs.strategies import Betas, Keys, Queries, Values
+from proofs.systems import SYSTEMS
+
+BROKEN = [
+    # mechanism, form, text, what stands there instead, what is wrong
+    ("linear_attention", "recurrent", "S = S + k_t.mT @ v_t", "S = S - k_t.mT @ v_t", "sign flipped"),
+    ("linear_attention", "parallel", "xp.tril(q @ k.mT)", "xp.tril(q @ k.mT, k=-1)", "mask off by one: no present"),
+    ("linear_attention", "parallel", "xp.tril(q @ k.mT)", "xp.tril(q @ k.mT, k=1)", "mask off by one: one future"),
+    ("linear_attention", "parallel", "xp.tril(q @ k.mT)", "(q @ k.mT)", "mask missing"),
+    ("linear_attention", "parallel", "return q @ S + ", "return ", "start state not read"),
+    ("linear_attention", "parallel", ", S + k.mT @ v", ", k.mT @ v", "start state not kept"),
+    ("linear_attention", "chunkwise", "v_c, state=state)", "v_c)", "memory lost between chunks"),
+    ("gated_linear_attention", "recurrent", "xp.exp(g_t).mT * S + k_t.mT @ v_t",
+     "xp.exp(g_t).mT * (S + k_t.mT @ v_t)", "written before fading"),
+    ("gated_linear_attention", "recurrent", "xp.exp(g_t).mT * S", "xp.exp(g_t) * xp.exp(g_t).mT * S", "faded twice"),
+    ("gated_linear_attention", "parallel", "(q * since_start) @ S", "q @ S", "start state not faded"),
+    ("gated_linear_attention", "parallel", "(k * since[..., -1, :, :]).mT", "k.mT", "keys not faded in the new state"),
+    ("gated_linear_attention", "chunkwise", "chunks(chunk_size, q, k, v,",
+     "chunks(chunk_size, q, q, v,", "query for key"),
+    ("delta_rule", "recurrent", "v_t - k_t @ S", "v_t + k_t @ S", "sign flipped"),
+    ("delta_rule", "recurrent", "S = S + k_t.mT @ u_t\n        y.append(q_t @ S)",
+     "y.append(q_t @ S)\n        S = S + k_t.mT @ u_t", "read before the write"),
+    ("delta_rule", "chunkwise", "B * (V - K @ S)", "B * V", "the memory's own answer not subtracted"),
+    ("delta_rule", "chunkwise", "A = B * (K @ K.mT)", "A = K @ K.mT", "β missing in the system"),
+    ("delta_rule", "chunkwise", "xp.tril(Q @ K.mT)", "xp.tril(Q @ K.mT, k=-1)", "mask off by one"),
+    ("delta_rule", "chunkwise", "unit_lower_inverse(A) @ ", "", "corrections that do not see each other"),
+    ("gated_delta_rule", "recurrent", "S = xp.exp(g_t) * S\n        u_t = beta_t * (v_t - k_t @ S)",
+     "u_t = beta_t * (v_t - k_t @ S)\n        S = xp.exp(g_t) * S", "decay in the wrong order"),
+    ("gated_delta_rule", "chunkwise", "V - gamma * (K @ S)", "V - K @ S", "decay missing in the correction"),
+    ("gated_delta_rule", "chunkwise", "S = gamma[..., -1:, :] * S", "S = gamma[..., :1, :] * S", "index of the decay"),
+]  # fmt: skip
+
+
+def copy_of(mechanism, text="", instead=""):
+    """A mechanism's module from its own source, with one piece of text replaced."""
+    original = importlib.import_module(f"models.memory.{mechanism}")
+    source = Path(original.__file__).read_text(encoding="utf-8")
+    assert text in source, f"{mechanism} no longer says {text!r}"
+    module = types.ModuleType(f"copies.{mechanism}")
+    exec(compile(source.replace(text, instead), original.__file__, "exec"), vars(module))
+    return module
+
+
+def verdicts(mechanism, form, module):
+    """What becomes of the statements about the form when a copy takes its place; the first objection ends it."""
+    found: list[str] = []
+    for statement in STATEMENTS.values():
+        given = {
+            role: dataclasses.replace(f, function=getattr(module, form))
+            for role, f in statement.given.items()
+            if f.name.startswith(f"{mechanism}.{form}")
+        }
+        if given and statement.kind == "identity":
+            stated = dataclasses.replace(statement, given={**statement.given, **given})
+            for system in systems_of(stated):
+                if not SYSTEMS[system].library:  # what NumPy alone can tell
+                    found.append(check_system(stated, system).status)
+                    if found[-1] == "failed":
+                        return found
+    return found
+
+
+@pytest.mark.parametrize(("mechanism", "form", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))
+def test_a_broken_copy_is_caught(mechanism, form, text, instead, wrong):
+    assert "failed" in verdicts(mechanism, form, copy_of(mechanism, text, instead)), wrong
+
+
+@pytest.mark.parametrize(("mechanism", "form"), sorted({broken[:2] for broken in BROKEN}))
+def test_a_faithful_copy_passes(mechanism, form):
+    found = verdicts(mechanism, form, copy_of(mechanism))
+    assert found and set(found) == {"passed"}
+
+
+# Gradients: the values are right, so only the systems that differentiate can tell.
+
+KERNELS = {
+    "faithful": lambda q, k, v, g: (g @ (k.mT @ v).mT, v @ (q.mT @ g).mT, k @ (q.mT @ g)),
+    "one input's gradient dropped": lambda q, k, v, g: (g @ (k.mT @ v).mT, 0 * k, k @ (q.mT @ g)),
+    "one input's sign flipped": lambda q, k, v, g: (g @ (k.mT @ v).mT, v @ (q.mT @ g).mT, -k @ (q.mT @ g)),
+}
+
+
+def swapped(x):
+    return namespace(x).matrix_transpose(x)
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_a_wrong_gradient_of_a_right_value_is_caught(kind):
+    def forward(q, k, v):
+        return q @ (swapped(k) @ v), (q, k, v)
+
+    def backward(saved, g):
+        q, k, v = (Transposable(x) for x in saved)
+        return tuple(x.array for x in KERNELS[kind](q, k, v, Transposable(g)))
+
+    kernel = mg.fused(forward, backward, lambda q, k, v: q @ (k.mT @ v))
+
+    @identity("A kernel with a backward pass of its own", source="this test", exact=True, register=False)
+    def claim(q: Queries, k: Keys, v: Values):
+        return kernel(q, k, v), q @ (k.mT @ v)
+
+    result = check_statement(claim.statements[0])
+    assert result.verdict == ("holds" if kind == "faithful" else "failed")
+    if kind != "faithful":
+        failed = [name for name, system in result.systems.items() if system.status == "failed"]
+        assert "gradient" in failed[0] and result.systems["float64"].status == "passed"
+
+
+class Transposable:
+    """A raw array with operators and `mT`, whatever its library calls it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    mT = property(lambda self: Transposable(swapped(self.array)))
+
+    def __matmul__(self, other):
+        return Transposable(self.array @ other.array)
+
+    def __rmul__(self, number):
+        return Transposable(number * self.array)
+
+    def __neg__(self):
+        return Transposable(-self.array)
+
+
+@mg.primitive(x=lambda g, y: g * mg.conj(y), y=lambda g, x: g * mg.conj(x))
+def product(_, x, y):
+    return x * y
+
+
+@mg.primitive(x=lambda g, y: g * y, y=lambda g, x: g * x)
+def product_without_conjugates(_, x, y):
+    return x * y
+
+
+@pytest.mark.parametrize(("multiply", "verdict"), [(product, "holds"), (product_without_conjugates, "failed")])
+def test_a_missing_conjugate_is_caught(multiply, verdict):
+    """The values of a complex product do not show it, and real numbers would not either."""
+
+    @identity("Re(xy)² of complex numbers made from real ones", source="this test", register=False)
+    def claim(k: Keys):
+        z = k + 1j * (k * k)
+        return mg.real(multiply(z, z)) ** 2, mg.real(z * z) ** 2
+
+    result = check_statement(claim.statements[0])
+    assert result.verdict == verdict
+    assert verdict == "holds" or result.systems["float64"].status == "passed"
+
+
+def test_float32_inside_is_caught():
+    """A cast to single precision in the middle is outside the bound of double precision."""
+
+    @identity("Linear attention, with a cast", source="this test", register=False)
+    def claim(q: Queries, k: Keys, v: Values):
+        cast = q.astype(np.float32).astype(np.float64) if q.dtype == np.float64 else q
+        return linear_attention.parallel(cast, k, v), linear_attention.recurrent(q, k, v)
+
+    assert check_statement(claim.statements[0]).systems["float64"].status == "failed"
+
+
+def test_what_holds_cannot_be_refuted():
+    """A refutation that finds no counterexample fails."""
+
+    @refuted("Attention without softmax is no RNN", source="this test", exact=True, register=False)
+    def claim(q: Queries, k: Keys, v: Values):
+        return linear_attention.parallel(q, k, v), linear_attention.recurrent(q, k, v)
+
+    result = check_statement(claim.statements[0])
+    assert result.verdict == "failed" and "no counterexample" in result.systems["fractions"].objection
+
+
+def test_a_misshapen_result_is_an_objection():
+    @identity("Shapes that differ", source="this test", exact=True, register=False)
+    def claim(q: Queries, k: Keys, v: Values, beta: Betas):
+        return delta_rule.recurrent(q, k, v, beta)[0], delta_rule.recurrent(q, k, v, beta)[0][..., None, :]
+
+    assert check_statement(claim.statements[0]).verdict == "failed"
+
+
+def test_a_quotient_of_underflows_is_caught():
+    """Decays as exp(a)/exp(b) are the same over fractions, but not after a gate of 0: a NaN is an objection."""
+
+    @identity("Decays by division", source="this test", register=False)
+    def claim(q: Queries, k: Keys, v: Values):
+        gates = mg.namespace(q).cumulative_sum(0 * q[..., 0] - 500, axis=-1)
+        since = mg.exp(gates)[..., :, None] / mg.exp(gates)[..., None, :]
+        y = mg.tril((q @ k.mT) * since) @ v
+        return y, gated_linear_attention.recurrent(q, k, v, 0 * q[..., 0] - 500)[0]
+
+    assert check_statement(claim.statements[0]).verdict == "failed"

@@ -1,0 +1,120 @@
+"""What the checker says when it objects: the smallest example, a snippet that runs, JSON, JUnit XML, exit codes."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import proofs
+from models.memory import linear_attention
+from proofs import report
+from proofs.checker import check_statement
+from proofs.statements import converges, grows, identity, select
+from proofs.strategies import Keys, Queries, Values
+
+ROOT = Path(__file__).parents[2]
+
+
+@identity("Attention without a mask is causal", source="this test", exact=True, register=False)
+def unmasked(q: Queries, k: Keys, v: Values):
+    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_counterexample_is_the_smallest():
+    """Two tokens, one feature, and nothing but zeros and ones."""
+    found = check_statement(unmasked.statements[0]).systems["fractions"]
+    assert found.status == "failed"
+    q, k, v = (np.array(found.counterexample[name], dtype=object) for name in "qkv")
+    assert q.shape == k.shape == v.shape == (2, 1)
+    assert all(Fraction(x) in (0, 1) for x in (*q.flat, *k.flat, *v.flat))
+
+
+def test_a_failure_prints_a_snippet_that_runs(tmp_path):
+    result = check_statement(unmasked.statements[0])
+    text = report.failures(result)
+    assert "fails first in fractions" in text
+    (tmp_path / "claims.py").write_text(
+        "from models.memory import linear_attention\n"
+        "from proofs.statements import identity\n"
+        "from proofs.strategies import Keys, Queries, Values\n"
+        "@identity('Attention without a mask is causal', source='this test', exact=True, register=False)\n"
+        "def unmasked(q: Queries, k: Keys, v: Values):\n"
+        "    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]\n"
+    )
+    snippet = result.systems["fractions"].snippet.replace(f"from {__name__} import", "from claims import")
+    (tmp_path / "pasted.py").write_text(f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]\n{snippet}")
+    done = run(str(tmp_path / "pasted.py"))
+    assert done.returncode == 1
+    assert done.stdout.startswith("left:") and "right:" in done.stdout
+    assert done.stderr.strip().splitlines()[-1].startswith("AssertionError: claims.unmasked, fractions: ")
+
+
+def test_a_refutation_s_snippet_runs_too():
+    (statement,) = select(["retrieval_of_unit_keys"])
+    snippet = check_statement(statement).systems["fractions"].snippet
+    done = run("-c", snippet)
+    assert done.returncode == 0, done.stderr
+    assert "left:" in done.stdout
+
+
+def test_json_and_junit_are_valid_and_say_the_same(tmp_path):
+    results = [check_statement(s) for s in (select(["sheets"])[0], unmasked.statements[0])]
+    report.write_json(tmp_path / "r.json", results)
+    report.write_junit(tmp_path / "r.xml", results)
+    plain = json.loads((tmp_path / "r.json").read_text())
+    assert [r["verdict"] for r in plain] == ["holds", "failed"]
+    assert plain[0]["systems"]["fractions"]["status"] == "passed" and plain[0]["sentence"].startswith("KᵀV is a sum")
+    suite = ElementTree.parse(tmp_path / "r.xml").getroot()
+    failures = [case for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert len(failures) == 1 and "fractions" in failures[0].get("name", "")
+    assert len(list(suite.iter("testcase"))) == sum(len(r["systems"]) for r in plain)
+
+
+def test_the_command_line_names_the_nearest(tmp_path):
+    done = run("-m", "proofs", "check", "delta_rul")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "proofs: no identity is called 'delta_rul'; the nearest name is 'delta_rule'\n"
+    done = run("-m", "proofs", "check", "--profile", "fast")
+    assert done.returncode == 2 and done.stderr.startswith("proofs: no profile is called 'fast'; expected one of quick")
+    done = run("-m", "proofs", "check", "sheets", "--json", str(tmp_path / "none" / "r.json"))
+    assert done.returncode == 2 and "there is no folder" in done.stderr
+
+
+def test_check_from_a_program():
+    seen = []
+    (result,) = proofs.check(["linear_attention.sheets"], progress=lambda result, system: seen.append(system))
+    assert result["verdict"] == "holds" and seen[0] == "fractions" and json.dumps(result)
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(2, "holds"), (1, "failed")])
+def test_a_cost_of_another_order_is_caught(power, verdict):
+    @grows("T² operations", source="this test", order=2, register=False)
+    def claim(length: int):
+        return 7 + 3 * length**power
+
+    assert check_statement(claim.statements[0]).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("errors", "bounds", "verdict"),
+    [
+        ([1e-1, 1e-3, 1e-5], [1.0, 1e-2, 1e-4], "holds"),
+        ([1e-1, 1e-1, 1e-1], [1.0, 1e-2, 1e-4], "failed"),  # an error above its bound
+        ([1e-1, 1e-2, 1e-2], [1.0, 0.9, 0.8], "failed"),  # bounds that do not go to 0
+    ],
+)
+def test_a_limit_that_is_not_reached_is_caught(errors, bounds, verdict):
+    @converges("Errors below bounds that go to 0", source="this test", register=False)
+    def claim(k: Keys):
+        return 0 * k[..., :1, :1] + np.array(errors), 0 * k[..., :1, :1] + np.array(bounds)
+
+    assert check_statement(claim.statements[0]).verdict == verdict

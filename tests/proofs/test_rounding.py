@@ -1,0 +1,83 @@
+"""The bounds of `proofs.rounding` are never exceeded, and are not so wide that they would say nothing."""
+
+import operator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proofs.rounding import Rounded, errors
+
+numbers = st.fractions(min_value=-4, max_value=4, max_denominator=64)
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+PRECISIONS = {"float64": np.float64, "float32": np.float32}
+
+
+@st.composite
+def expressions(draw):
+    """A straight-line program: at each step an operation on two earlier results."""
+    inputs = draw(st.lists(numbers, min_size=2, max_size=4))
+    steps = draw(st.lists(st.tuples(st.sampled_from("+-*/"), st.integers(0, 99), st.integers(0, 99)), max_size=10))
+    return inputs, steps
+
+
+def evaluated(inputs, steps):
+    """Every intermediate result; a division by what is near zero is left out."""
+    values = list(inputs)
+    for operation, i, j in steps:
+        x, y = values[i % len(values)], values[j % len(values)]
+        if operation == "/" and abs(float(y)) < 0.1:
+            operation = "*"
+        values.append(OPERATIONS[operation](x, y))
+    return values
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(program=expressions())
+def test_no_expression_exceeds_its_bound(precision, program):
+    inputs, steps = program
+    kind = PRECISIONS[precision]
+    truth = evaluated(inputs, steps)
+    with np.errstate(all="ignore"):
+        computed = evaluated([kind(float(x)) for x in inputs], steps)
+    bounds = errors(evaluated([Rounded.of(x) for x in inputs], steps), precision)
+    for exact, got, bound in zip(truth, computed, bounds, strict=True):
+        if np.isfinite(got) and abs(exact) > 1e-30:
+            assert abs(Fraction(float(got)) - exact) <= bound
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("terms", [3, 100, 3000])
+def test_a_sum_in_any_order_stays_below_its_bound(precision, terms):
+    rng, kind = np.random.default_rng(terms), PRECISIONS[precision]
+    x, y = (rng.standard_normal(terms).astype(np.float32) for _ in range(2))
+    exact = sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y, strict=True)), Fraction(0))
+    rounded = sum((Rounded.of(a) * Rounded.of(b) for a, b in zip(x, y, strict=True)), Rounded.of(0))
+    (bound,) = errors([rounded], precision)
+    orders = [np.arange(terms), rng.permutation(terms), np.argsort(np.abs(x * y))]
+    for order in orders:
+        a, b = x[order].astype(kind), y[order].astype(kind)
+        for got in (a @ b, np.sum(a * b), np.cumsum(a * b)[-1]):
+            assert abs(Fraction(float(got)) - exact) <= bound
+
+
+def test_the_bound_is_within_reach():
+    """Adding 1/3 to itself is off by a good part of what the bound allows: it is no blank cheque."""
+    third, total, exact = np.float32(1 / 3), np.float32(0), Fraction(float(np.float32(1 / 3))) * 1000
+    for _ in range(1000):
+        total = total + third
+    (bound,) = errors([sum([Rounded.of(float(third))] * 1000, Rounded.of(0))], "float32")
+    assert bound / 100 < abs(Fraction(float(total)) - exact) <= bound
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "tanh"])
+def test_functions_stay_below_their_bounds(name):
+    for x in np.random.default_rng(0).uniform(0.1, 6, 200):
+        rounded = (Rounded.of(float(x)) * Rounded.of(1 / 3)).__getattribute__(name)()
+        (bound,) = errors([rounded], "float32")
+        got = getattr(np, name)(np.float32(x) * np.float32(1 / 3))
+        true = getattr(np, name)(np.longdouble(x) * np.longdouble(1 / 3))
+        assert abs(float(got) - float(true)) <= bound < 1e-3
