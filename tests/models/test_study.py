@@ -138,12 +138,14 @@ def test_stopping_lets_a_job_save_itself_and_go_on(tmp_path):
 
 
 def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path):
-    broken, fine = (jobs.Job(f"text-{n}", "train", job.settings, 4) for n, job in zip("ab", crew.plan(TINY)[1:3], strict=True))
+    planned = zip("ab", crew.plan(TINY)[1:3], strict=True)
+    broken, fine = (jobs.Job(f"text-{n}", "train", job.settings, 4) for n, job in planned)
     broken.settings["mixer"] = "none"
     with training_progress() as progress:
         hands = crew.Crew([broken, fine], tmp_path, progress)
         hands.run(threading.Event())
-    assert list(hands.errors) == ["text-a"] and hands.errors["text-a"].startswith("python -m models: mixer: expected one of")
+    assert list(hands.errors) == ["text-a"]
+    assert hands.errors["text-a"].startswith("python -m models: mixer: expected one of")
     assert fine.result(tmp_path) is not None
 
 
