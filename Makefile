@@ -36,7 +36,7 @@ parity: $(VENV)/test.installed $(VENV)/parity.installed ## against implementatio
 	$(ONE_THREAD) $(PYTEST) -m parity
 
 bench: $(VENV)/parity.installed ## timings beside those of other libraries
-	$(RUN) benchmarks
+	$(RUN) benchmarks run
 
 coverage: $(VENV)/test.installed $(VENV)/lint.installed ## which lines the tests never run
 	$(ONE_THREAD) $(RUN) coverage run -m pytest

@@ -90,7 +90,7 @@ def _workload(name: str, title: str, wanted: tuple[int, ...]) -> Workload:
         unit="µs",
         operations=3 * ROUNDS,
         per="primitive",
-        steps=50,
+        steps=200,
     )
 
 
