@@ -6,5 +6,9 @@ from proofs.statements import STATEMENTS, bounded, converges, grows, identity, r
 
 CHAPTERS = (every_mechanism, linear_attention, feature_maps, gated_linear_attention, delta_rule, gated_delta_rule)
 
+_order = [chapter.__name__.rpartition(".")[2] for chapter in CHAPTERS]
+for _name in sorted(STATEMENTS, key=lambda name: _order.index(STATEMENTS[name].chapter)):
+    STATEMENTS[_name] = STATEMENTS.pop(_name)  # they are read in the order of the chapters
+
 __all__ = ["CHAPTERS", "STATEMENTS", "check", "check_statement", "replay"]
 __all__ += ["bounded", "converges", "grows", "identity", "refuted"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import proofs  # noqa: F401 - states the chapters
 from proofs import report
 from proofs.checker import PROFILES, Result, check_statement, systems_of
-from proofs.statements import Statement, select
+from proofs.statements import STATEMENTS, Statement, select
+
+CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console, complaints = Console(), Console(stderr=True)
@@ -24,6 +30,7 @@ Names = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
 
 
@@ -49,7 +56,11 @@ def list_statements(names: Names = None) -> None:
 
 @app.command()
 def check(
-    names: Names = None, profile: ProfileName = "default", json: JsonFile = None, junit: JunitFile = None
+    names: Names = None,
+    profile: ProfileName = "default",
+    json: JsonFile = None,
+    junit: JunitFile = None,
+    processes: Processes = CORES,
 ) -> None:
     """Try to refute the statements in every number system; exit with 1 where that succeeds."""
     if profile not in PROFILES:
@@ -60,7 +71,7 @@ def check(
     statements, start = _selected(names), time.perf_counter()
     results: list[Result] = []
     try:
-        _run(statements, profile, results)
+        _run(statements, profile, processes, results)
     except KeyboardInterrupt:
         complaints.print(f"interrupted after {len(results)} of {len(statements)} statements")
         raise typer.Exit(130) from None
@@ -75,26 +86,40 @@ def check(
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
-def _run(statements: list[Statement], profile: str, results: list[Result]) -> None:
-    """Finished rows are printed; below them live the row under way and a bar."""
+def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
+    """Statements side by side; each row is printed when it and all before it are done, with a bar below."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     task = bar.add_task(profile, total=len(statements))
     console.print(report.table([], console.width))
-    with Live(bar, console=console, transient=True) as live:
+    pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
+    try:
+        with Live(bar, console=console, transient=True):
+            for result in pool.map(_checked, [s.name for s in statements], [profile] * len(statements)):
+                results.append(result)
+                console.print(report.table([report.row(result)], console.width, header=False))
+                if result.verdict == "failed":
+                    console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
+                bar.advance(task)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-        def progress(result: Result, system: str) -> None:
-            live.update(Group(report.table([report.row(result, done=False)], console.width, header=False), bar))
 
-        for statement in statements:
-            result = check_statement(statement, profile, progress)
-            results.append(result)
-            live.update(bar)
-            console.print(report.table([report.row(result)], console.width, header=False))
-            if result.verdict == "failed":
-                console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
-            bar.advance(task)
+def _begin(parent: int) -> None:
+    """A worker leaves Ctrl-C to its parent, and ends when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _checked(name: str, profile: str) -> Result:
+    return check_statement(STATEMENTS[name], profile)
 
 
 def _selected(names: list[str] | None) -> list[Statement]:

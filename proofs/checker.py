@@ -20,7 +20,7 @@ from hypothesis.errors import Flaky
 from proofs import encoding, measured
 from proofs.statements import STATEMENTS, Statement, select
 from proofs.strategies import example
-from proofs.systems import SYSTEMS, Judgement, System
+from proofs.systems import SYMBOLS, SYSTEMS, Judgement, System
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; an error that is not a number is null."""
         plain = asdict(self)
+        for name, system in plain["systems"].items():
+            system["symbol"] = SYMBOLS.get(name, name)
         for values in (plain, *plain["systems"].values()):
             if values is plain:
                 closest = self.closest

@@ -13,25 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from proofs.checker import Result
+from proofs.systems import SYMBOLS
 
-SHORT = {
-    "fractions": "ℚ",
-    "modular": "𝔽ₚ",
-    "float64": "f64",
-    "float32": "f32",
-    "exact gradient": "∇ℚ",
-    "gradient": "∇f64",
-    "exact second gradient": "∇²𝔽ₚ",
-    "second gradient": "∇²f64",
-    "counted": "count",
-}
 COLOURS = {"passed": "green", "failed": "bold red", "not installed": "dim"}
 HEADINGS = ("", "identity", "source", "number systems", "worst error / bound", "examples")
 
 
 def row(result: Result, done: bool = True) -> tuple[Text | str, ...]:
     """A statement as a row under `HEADINGS`."""
-    systems = Text(" ").join(Text(SHORT.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
+    systems = Text(" ").join(Text(SYMBOLS.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
     mark = (
         Text("…")
         if not done

@@ -275,3 +275,16 @@ SYSTEMS = {
         System("cupy", _enter_library("cupy"), precision="float64", library="cupy"),
     )
 }
+
+# What a narrow table writes for a system.
+SYMBOLS = {
+    "fractions": "ℚ",
+    "modular": "𝔽ₚ",
+    "float64": "f64",
+    "float32": "f32",
+    "exact gradient": "∇ℚ",
+    "gradient": "∇f64",
+    "exact second gradient": "∇²𝔽ₚ",
+    "second gradient": "∇²f64",
+    "counted": "count",
+}

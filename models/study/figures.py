@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 INK = "#123456"  # a colour that nothing else has, to be replaced by the page's own
 STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and markers for print in black
@@ -40,7 +41,7 @@ class Panel:
 def draw(panels: Sequence[Panel], description: str) -> str:
     """Return the panels side by side as one `<svg>` element that a screen reader calls `description`."""
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": description}):
-        figure = Figure(figsize=(4.6 * len(panels) + (1.4 if len(panels) == 1 else 0), 3.5), layout="constrained")
+        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
         handles: dict[str, Line2D] = {}
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name, (x, y) in panel.curves.items():
@@ -52,6 +53,8 @@ def draw(panels: Sequence[Panel], description: str) -> str:
                 axes.set_xscale("log", base=2)
             if panel.log_y:
                 axes.set_yscale("log")
+                axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:,g}")
+                axes.yaxis.set(minor_locator=NullLocator())
             if panel.y_limits:
                 axes.set_ylim(*panel.y_limits)
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))

@@ -12,6 +12,7 @@ none and nothing is computed twice.
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -164,7 +165,7 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
     process = subprocess.Popen(command, cwd=ROOT)
     while process.poll() is None:
         if stop.wait(0.2):
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # what has been checked is still written
             process.wait()
             return None
     if not report.exists():

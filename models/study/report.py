@@ -189,11 +189,13 @@ def _proofs(results: Results) -> dict[str, Any] | None:
 def _statement(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one row for a statement and all the mechanisms it was checked for."""
     ratios = [case["worst_error"] / case["bound"] for case in cases if case["bound"] and math.isfinite(case["bound"])]
-    passed = dict.fromkeys(name for case in cases for name in _passed(case))
+    ratio = f"{max(ratios):.2g}" if ratios else "exact"
+    passed = dict.fromkeys(case["systems"][name]["symbol"] for case in cases for name in _passed(case))
     return {
         "sentence": cases[0]["sentence"], "source": cases[0]["source"], "relation": cases[0]["relation"],
-        "cases": len(cases), "holds": sum(case["verdict"] == "holds" for case in cases), "systems": ", ".join(passed),
-        "examples": sum(case["examples"] for case in cases), "ratio": f"{max(ratios):.2g}" if ratios else "exact",
+        "cases": len(cases), "holds": sum(case["verdict"] == "holds" for case in cases), "systems": " ".join(passed),
+        "examples": sum(case["examples"] for case in cases),
+        "ratio": "refuted" if cases[0]["kind"] == "refuted" else ratio,
     }  # fmt: skip
 
 

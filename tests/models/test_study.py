@@ -22,7 +22,7 @@ TINY: crew.Sizes = {
 PROOFS = [
     {"identity": f"{name}[{case}]", "sentence": name, "source": "eq. 1", "chapter": "the_rule", "kind": "identity",
      "relation": "=", "verdict": verdict, "worst_error": 1e-17, "bound": 1e-15, "examples": 10, "seconds": 0.1,
-     "systems": {"fractions": {"status": "passed"}, "cupy": {"status": "not installed"}}}
+     "systems": {"fractions": {"status": "passed", "symbol": "ℚ"}, "cupy": {"status": "not installed"}}}
     for name, case, verdict in [("a < b", "x", "holds"), ("a < b", "y", "holds"), ("c", "x", "failed")]
 ]  # fmt: skip
 
