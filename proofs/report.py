@@ -19,35 +19,30 @@ COLOURS = {"passed": "green", "failed": "bold red", "not installed": "dim"}
 HEADINGS = ("", "identity", "source", "number systems", "worst error / bound", "examples")
 
 
-def row(result: Result, done: bool = True) -> tuple[Text | str, ...]:
+def row(result: Result) -> tuple[Text, ...]:
     """A statement as a row under `HEADINGS`."""
     systems = Text(" ").join(Text(SYMBOLS.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
-    mark = (
-        Text("…")
-        if not done
-        else Text("✗", "bold red")
-        if result.verdict == "failed"
-        else Text(result.relation, "green")
-    )
-    if not result.systems:
-        return mark, result.identity, result.source, systems, "", ""
+    mark = Text("✗", "bold red") if result.verdict == "failed" else Text(result.relation, "green")
     closest = result.closest
-    exact = closest.status == "passed" and closest.bound == 0 and result.kind != "refuted"
-    error = "exact" if exact else f"{closest.worst_error:.1e} / {closest.bound:.1e}"
-    return mark, result.identity, result.source, systems, error, str(result.examples)
+    error = f"{closest.worst_error:.1e} / {closest.bound:.1e}"
+    if closest.status == "passed" and closest.bound == 0:
+        error = "exact" if result.kind != "refuted" else f"off by {closest.worst_error:.1e}"
+    # Text, not str: a table would read the [instance] of a name as markup.
+    return mark, Text(result.identity), Text(result.source), systems, Text(error), Text(str(result.examples))
 
 
-def table(rows: Iterable[tuple[Text | str, ...]], width: int, *, header: bool = True) -> Table:
+def table(rows: Iterable[tuple[Text, ...]], width: int, *, header: bool = True) -> Table:
     """The rows; every table of the same width has the same columns, so that tables can be printed under each other."""
-    made = Table(box=None, show_header=header, pad_edge=False, expand=True, width=width)
-    shares = (1, max(24, width * 40 // 100 - 1), None, max(22, width * 20 // 100), 19, 8)
-    for heading, share in zip(HEADINGS, shares, strict=True):
-        wraps = heading == "number systems"
+    made = Table(box=None, show_header=header, pad_edge=False, padding=(0, 1, 0, 0), width=width)
+    fixed = {"": 1, "worst error / bound": 19, "examples": 8}
+    free = width - sum(fixed.values()) - len(HEADINGS) + 1  # what one space between the columns leaves
+    fixed |= {"source": free * 2 // 9, "number systems": free * 3 // 9}
+    for heading in HEADINGS:
         made.add_column(
             heading,
-            width=share,
-            no_wrap=not wraps,
-            overflow="ellipsis",
+            width=fixed.get(heading, free - fixed["source"] - fixed["number systems"]),
+            no_wrap=heading == "source",
+            overflow="ellipsis" if heading == "source" else "fold",  # a name is there to be copied
             justify="right" if heading == "examples" else "left",
         )
     for cells in rows:

@@ -55,10 +55,11 @@ class Rounded:
 
     @classmethod
     def of(cls, number: Any) -> Rounded:
-        """A constant or an input: exact where float32 holds it, one rounding where not."""
+        """A constant or an input: exact where float32 holds it; where not, one rounding, perhaps to 0."""
         value = complex(number) if isinstance(number, (complex, np.complexfloating)) else float(number)
         nearest: Any = np.complex64(value) if isinstance(value, complex) else np.float32(value)
-        return cls(value, abs(value), 0 if nearest.item() == number else 1)
+        exact = nearest.item() == number
+        return cls(value, abs(value)) if exact else cls(value, abs(value), depth=1, lost=1.0)
 
     @property
     def roundings(self) -> float:

@@ -1,5 +1,6 @@
 """What the checker says when it objects: the smallest example, a snippet that runs, JSON, JUnit XML, exit codes."""
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import proofs
 from models.memory import linear_attention
@@ -77,6 +79,20 @@ def test_json_and_junit_are_valid_and_say_the_same(tmp_path):
     failures = [case for case in suite.iter("testcase") if case.find("failure") is not None]
     assert len(failures) == 1 and "fractions" in failures[0].get("name", "")
     assert len(list(suite.iter("testcase"))) == sum(len(r["systems"]) for r in plain)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_shows_the_whole_name(width):
+    """The instance in brackets too, which is no markup, and whatever the width of the terminal."""
+    (statement,) = select(["size_of_state[delta_rule.recurrent]"])
+    result = check_statement(statement)
+    console = Console(width=width, file=io.StringIO())
+    console.print(report.table([report.row(result)], width, header=False))
+    lines = console.file.getvalue().splitlines()
+    start = lines[0].index("every_mechanism")
+    name = "".join(line[start:].split(" ")[0] for line in lines)
+    assert lines[0].startswith("∝") and name.startswith(statement.name)
+    assert all(len(line) <= width for line in lines)
 
 
 def test_the_command_line_names_the_nearest(tmp_path):

@@ -64,6 +64,12 @@ def test_a_sum_in_any_order_stays_below_its_bound(precision, terms):
             assert abs(Fraction(float(got)) - exact) <= bound
 
 
+def test_an_input_that_underflows_is_allowed_for():
+    tiny = Fraction(1, 10**60)  # 0 in float32
+    (bound,) = errors([Rounded.of(tiny) * Rounded.of(3)], "float32")
+    assert 3 * tiny <= bound <= 1e-36
+
+
 def test_the_bound_is_within_reach():
     """Adding 1/3 to itself is off by a good part of what the bound allows: it is no blank cheque."""
     third, total, exact = np.float32(1 / 3), np.float32(0), Fraction(float(np.float32(1 / 3))) * 1000
