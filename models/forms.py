@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 Array: TypeAlias = Any  # an array of any library that follows the array API standard, or a Tensor
 
-WINGS = ("attention", "memory")
+WINGS = ("attention", "memory", "ssm")
 _FORMS: dict[str, dict[str, Callable]] = {}
 
 

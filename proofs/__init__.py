@@ -1,10 +1,26 @@
 """The identities, stated once each, and the checker that tries to refute them in every number system."""
 
-from proofs import delta_rule, every_mechanism, feature_maps, gated_delta_rule, gated_linear_attention, linear_attention
+from proofs import (
+    delta_rule,
+    every_mechanism,
+    feature_maps,
+    gated_delta_rule,
+    gated_linear_attention,
+    linear_attention,
+    selective,
+)
 from proofs.checker import check, check_statement, replay
 from proofs.statements import STATEMENTS, bounded, converges, grows, identity, refuted
 
-CHAPTERS = (every_mechanism, linear_attention, feature_maps, gated_linear_attention, delta_rule, gated_delta_rule)
+CHAPTERS = (
+    every_mechanism,
+    linear_attention,
+    feature_maps,
+    gated_linear_attention,
+    delta_rule,
+    gated_delta_rule,
+    selective,
+)
 
 _order = [chapter.__name__.rpartition(".")[2] for chapter in CHAPTERS]
 for _name in sorted(STATEMENTS, key=lambda name: _order.index(STATEMENTS[name].chapter)):

@@ -14,20 +14,20 @@ import numpy as np
 from minigrad import namespace
 from models.forms import mechanisms
 from proofs.statements import Instance
-from proofs.strategies import BETAS, LARGE, SMALL, Drawn, Fill, Maybe, gates, repeating
+from proofs.strategies import BETAS, LARGE, POSITIVE, RATES, SMALL, Drawn, Fill, Maybe, gates, repeating
 
-Tokens = Mapping[str, Any]  # the arguments of a form that have a time axis, by name: q, k, v and its gates
+Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its gates, or u, delta, A, B, C, D
 
-TRANSCENDENTAL = ("softmax",)  # mechanisms whose outputs are not rational in their inputs
+TRANSCENDENTAL = ("softmax", "selective_scan", "ssd")  # mechanisms whose outputs are not rational in their inputs
 
 FILLS: dict[str, Fill] = {
-    "q": LARGE,
     "k": repeating(SMALL),
-    "v": LARGE,
     "beta": BETAS,
     "log_decay": gates,
-    "state": LARGE,
-}
+    "delta": POSITIVE,
+    "A": RATES,
+    "B": SMALL,
+}  # and LARGE for the others
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Form:
 
     name: str
     function: Callable[..., Any]
-    axes: Mapping[str, str]  # of each argument along time: {"q": "*batch T K", …}
+    axes: Mapping[str, str]  # of each argument: {"q": "*batch T K", …}
     state: Any  # how a start state is drawn
 
     def __call__(self, tokens: Tokens, state: Any = None, chunk_size: int = 64) -> Any:
@@ -54,8 +54,9 @@ class Form:
         return self.name.partition(".")[0] not in TRANSCENDENTAL
 
     @property
-    def at_once(self) -> bool:
-        return self.name.split(".")[1] in ("quadratic", "parallel")
+    def work(self) -> str:
+        """How the operations are said to grow with the length."""
+        return {"quadratic": "T²", "parallel": "T²", "associative": "T log T"}.get(self.name.split(".")[1], "T")
 
     @property
     def remembers_all(self) -> bool:
@@ -64,32 +65,51 @@ class Form:
     def during(self, tokens: Tokens, start: int | None, stop: int | None) -> dict[str, Any]:
         """The tokens from `start` up to, without, `stop`."""
         span = slice(start, stop)
-        return {name: x[..., span] if self.time(name) == -1 else x[..., span, :] for name, x in tokens.items()}
+
+        def cut(x: Any, axis: int | None) -> Any:
+            return x if axis is None else x[..., span] if axis == -1 else x[..., span, :]
+
+        return {name: cut(x, self.time(name)) for name, x in tokens.items()}
 
     def joined(self, before: Tokens, after: Tokens) -> dict[str, Any]:
-        """First the one, then the other."""
-        xp = namespace(before["q"], after["q"])
-        return {name: xp.concat([before[name], after[name]], axis=self.time(name)) for name in before}
+        """First the one, then the other; what has no time axis is taken from the first."""
+        xp = namespace(*before.values(), *after.values())
 
-    def time(self, name: str) -> int:
-        """Which axis of an argument is time."""
-        return -1 if self.axes[name].endswith("T") else -2
+        def join(name: str, axis: int | None) -> Any:
+            return before[name] if axis is None else xp.concat([before[name], after[name]], axis=axis)
 
-    @staticmethod
-    def alone(batch: Any, i: int) -> Any:
-        """One of a batch of tokens or states."""
-        if isinstance(batch, Mapping):
-            return {name: x[i] for name, x in batch.items()}
-        return None if batch is None else tuple(x[i] for x in batch) if isinstance(batch, tuple) else batch[i]
+        return {name: join(name, self.time(name)) for name in before}
+
+    def time(self, name: str) -> int | None:
+        """Which axis of an argument is time; None where none is, as in the rates of a state space."""
+        axes = self.axes[name].split()
+        return axes.index("T") - len(axes) if "T" in axes else None
+
+    def batch(self, tokens: Tokens) -> tuple[int, ...]:
+        """The leading axes of the tokens."""
+        name, axes = next(iter(self.axes.items()))
+        return tokens[name].shape[: tokens[name].ndim - len(axes.split()) + 1]
+
+    def alone(self, tokens: Tokens, i: int) -> Tokens:
+        """One of a batch of tokens."""
+        return {name: x[i] if self.axes[name].startswith("*batch") else x for name, x in tokens.items()}
 
     def sample(self, length: int) -> dict[str, np.ndarray]:
         """Random tokens of one sequence, with two features each."""
-        rng, sizes = np.random.default_rng(0), {"T": length, "K": 2, "V": 2}
-        shapes = {name: [sizes[axis] for axis in axes.split()[1:]] for name, axes in self.axes.items()}
+        rng = np.random.default_rng(0)
+        shapes = {
+            name: [length if axis == "T" else 2 for axis in axes.split() if axis != "*batch"]
+            for name, axes in self.axes.items()
+        }
         return {
-            name: (-1 if name.startswith("log_") else 1) * rng.uniform(0.1, 0.5, shape)
+            name: (-1 if name.startswith("log_") or name == "A" else 1) * rng.uniform(0.1, 0.5, shape)
             for name, shape in shapes.items()
         }
+
+
+def one_of(state: Any, i: int) -> Any:
+    """One of a batch of states."""
+    return None if state is None else tuple(x[i] for x in state) if isinstance(state, tuple) else state[i]
 
 
 def stacked(results: list[Any]) -> Any:
@@ -108,14 +128,12 @@ def forms() -> Iterator[Form]:
                 yield Form(name, function, axes, _state(function))
 
 
-def each_form(*twice: str, at_once: bool | None = None, remembers_all: bool | None = None) -> list[Instance]:
+def each_form(*twice: str, work: str = "", remembers_all: bool | None = None) -> list[Instance]:
     """An instance for each form: `form`, with `tokens` and `state` drawn, and more tokens under the names in `twice`.
 
-    `at_once` selects the forms that compare all tokens with all, `remembers_all` those whose state is the past.
+    `work` selects the forms whose operations grow so, `remembers_all` those whose state is, or is not, the past.
     """
-    chosen = [
-        form for form in forms() if at_once in (None, form.at_once) and remembers_all in (None, form.remembers_all)
-    ]
+    chosen = [form for form in forms() if work in ("", form.work) and remembers_all in (None, form.remembers_all)]
     return [
         Instance(form.name, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]), form.exact)
         for form in chosen
@@ -145,10 +163,10 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _variants(function: Callable[..., Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The axes of the arguments along time, once for each shape the last of them may have."""
+    """The axes of the arguments, once for each shape the last of them may have."""
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    axes = {p.name: _members(p.annotation)[0].dim_str for p in positional}
+    axes = {p.name: _members(p.annotation)[0].dim_str.replace("...", "") for p in positional}
     last = positional[-1]
     alternatives = _members(last.annotation)
     for alternative in alternatives:

@@ -28,7 +28,9 @@ SIZES: dict[str, st.SearchStrategy[Any]] = {
     "K": st.integers(1, 4),
     "V": st.integers(1, 3),
     "S": st.integers(1, 3),  # tokens that a softmax remembers
-    "D": st.integers(1, 2),  # features of what is raised to high powers
+    "D": st.integers(1, 2),  # features of what is raised to high powers, channels of a state space
+    "N": st.integers(1, 2),  # the state of a channel
+    "P": st.integers(1, 3),
 }
 
 
@@ -120,6 +122,7 @@ def orthonormal_rows(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
 SMALL = elements(1, -1, "1/2", 0, "-1/3", "2/3", "-3/5", "1/7", "-6/7")
 LARGE = elements(1, -1, 2, 0, "1/3", "-5/3", "7/5", -2, "-2/7")
 POSITIVE = elements(1, "1/3", 2, "3/5", "1/7", "5/3")
+RATES = elements(-1, "-1/3", -2, "-3/5", "-1/7")
 BETAS = elements(1, 0, "1/2", 2, "2/3", "1/5", "11/7")
 MILD = elements("1/2", 1, "2/3", "1/5", "6/7")
 STRONG = elements("1/2", 0, 1, Fraction(1, 10**6), "2/3", Fraction(1, 10**60))

@@ -270,7 +270,7 @@ SYSTEMS = {
             _enter_library("jax.numpy"),
             precision="float64",
             library="jax",
-            sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2},
+            sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2, "D": 2, "N": 2, "P": 2},
         ),  # fmt: skip
         System("cupy", _enter_library("cupy"), precision="float64", library="cupy"),
     )

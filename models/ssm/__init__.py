@@ -1,0 +1,1 @@
+"""State spaces: a linear recurrence as the layer."""
