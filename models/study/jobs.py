@@ -34,7 +34,7 @@ from models.train import CHECKPOINT, LOG, Run, Training, read_log
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = {  # what a job's result depends on
-    "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "proofs"],
+    "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/ssm", "proofs"],
     "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/blocks", "models/language",
               "models/tasks", "models/train.py"],
 }  # fmt: skip
