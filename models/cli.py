@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from models import published
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
@@ -118,19 +119,25 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
 
 @app.command()
 def generate(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of a model trained on text.")],
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint trained on text, or a folder with a published Mamba.")],
     prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
-    tokens: Annotated[int, typer.Option(help="Bytes to generate.", min=0)] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the most likely byte.", min=0)] = 0.8,
+    tokens: Annotated[int, typer.Option(help="Tokens to generate; a token of our own models is a byte.", min=0)] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.", min=0)] = 0.8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer."""
-    model, run = load_model(checkpoint)
-    if run.task != "text":
-        raise UserError(f"checkpoint {checkpoint}: expected a model trained on text, got one trained on {run.task}")
     if not prompt:
         raise UserError("--prompt: expected at least one character, got none")
     rng = np.random.default_rng(seed)
+    if (checkpoint / "config.json").exists():
+        mamba, tokenizer = published.load_model(checkpoint), published.load_tokenizer(checkpoint)
+        given = tokenizer.encode(prompt).ids
+        out = generate_tokens(mamba, np.array(given, dtype=int), tokens=tokens, temperature=temperature, rng=rng)
+        print(tokenizer.decode([*given, *out]))
+        return
+    model, run = load_model(checkpoint)
+    if run.task != "text":
+        raise UserError(f"checkpoint {checkpoint}: expected a model trained on text, got one trained on {run.task}")
     out = generate_tokens(model, text.encode(prompt), tokens=tokens, temperature=temperature, rng=rng)
     print(prompt + text.decode(np.array(list(out))))
 

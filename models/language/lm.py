@@ -8,7 +8,7 @@ token at a time gives what one pass gives. With a memory as mixer the state's si
 depend on how many came before; with softmax both grow, since every key and value is kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,12 @@ class LanguageModel(Module):
 
 
 def generate(
-    model: LanguageModel, prompt: np.ndarray, *, tokens: int, temperature: float, rng: np.random.Generator
+    model: Callable[..., tuple[Any, Any]],
+    prompt: np.ndarray,
+    *,
+    tokens: int,
+    temperature: float,
+    rng: np.random.Generator,
 ) -> Iterator[int]:
     """Yield tokens after `prompt` `(T,)`: one pass over the prompt, then one step a token from the state alone.
 
