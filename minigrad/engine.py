@@ -1,4 +1,4 @@
-"""The engine: a Tensor is a value and the node that made it; gradients walk the nodes backwards.
+"""The engine: a Tensor is a value and the node that made it; `minigrad.backward` walks the nodes backwards.
 
 A primitive is a function on raw arrays with one rule for each differentiable argument. The rule is the adjoint
 of the primitive's derivative, g ↦ Jᴴ g, so that Re⟨g, J v⟩ = Re⟨Jᴴ g, v⟩ (for complex numbers, descent is −grad):
@@ -316,70 +316,3 @@ def is_complex(dtype: Any) -> bool:
     """Whether a dtype, of any library, is complex."""
     kind = getattr(dtype, "kind", None)
     return kind == "c" if kind is not None else dtype.is_complex
-
-
-def _walk(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
-    """Nodes under the roots, oldest first, down to the oldest target; and whether anything older was met."""
-    stack, order, older = list({root.number: root for root in roots}.values()), [], False
-    seen = {root.number for root in roots}
-    while stack:
-        node = stack.pop()
-        if node.number < oldest:
-            older = True
-            continue
-        order.append(node)
-        for parent in node.parents:
-            if parent is not None and parent.number not in seen:
-                seen.add(parent.number)
-                stack.append(parent)
-    order.sort(key=lambda node: node.number)
-    return order, older
-
-
-def pull_back(
-    roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
-) -> list:
-    """Cotangents of the targets for those of the roots, None where no root depends on a target.
-
-    With record=None the pass is recorded exactly when the roots also depend on something older than the targets:
-    then an outer gradient is under way and may differentiate this one. The list of roots is emptied, so that
-    values are freed as the walk passes them.
-    """
-    order, older = _walk(roots, min(t.number for t in targets))
-    record = older if record is None else record
-    wanted = {t.number for t in targets}
-    leads = set(wanted)
-    steps = []  # the nodes that lead to a target, oldest first, and through which of their parents
-    for node in order:
-        need, needed = [], node.number in leads
-        for p in node.parents:
-            need.append(p is not None and p.number in leads)
-            needed = needed or need[-1]
-        if needed:
-            leads.add(node.number)
-            steps.append((node, need))
-    pending: dict[int, list] = {}
-    for root, g in zip(roots, cotangents, strict=True):
-        g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
-        pending.setdefault(root.number, []).append(root.fit(g))
-    found: dict[int, Any] = {}
-    roots.clear()
-    order.clear()
-    root = node = p = None  # type: ignore[assignment]
-    while steps:
-        node, need = steps.pop()
-        contributions = pending.pop(node.number, None)
-        if contributions is None:
-            continue
-        g = node.total(contributions)
-        if node.number in wanted:
-            found[node.number] = g
-        if True in need:
-            for parent, d in zip(node.parents, node.pull(g, need, record), strict=True):
-                if d is not None:
-                    d = parent.fit(d)
-                    if parent.number in pending:
-                        pending[parent.number].append(d)
-                    else:
-                        pending[parent.number] = [d]
-    return [found.get(t.number) for t in targets]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backward import pull_back
 from minigrad.containers import Container, arrays_of, is_array, map_arrays, rebuilt
 from minigrad.engine import (
     Node,
@@ -15,7 +16,6 @@ from minigrad.engine import (
     differentiable,
     is_complex,
     primitive,
-    pull_back,
     snapshot,
     unwrap,
     wrap,
