@@ -3,44 +3,27 @@
 A porter may call our function inside a PyTorch or JAX model, so their autodiff must go through it too.
 """
 
-import inspect
-
 import numpy as np
 import pytest
 
 import minigrad as mg
-from models.forms import mechanisms
+from proofs.forms import forms
 
-B, H, T, K, V = 2, 2, 11, 4, 3
-FORMS = {f"{name}.{form}": run for name, forms in mechanisms().items() for form, run in forms.items()}
-DRAWS = {
-    "q": lambda rng: rng.normal(size=(B, H, T, K)),
-    "k": lambda rng: rng.normal(size=(B, H, T, K)) / 2,
-    "v": lambda rng: rng.normal(size=(B, H, T, V)),
-    "beta": lambda rng: rng.uniform(size=(B, H, T)),
-    "log_decay": lambda rng: -rng.exponential(size=(B, H, T)),
-}
-
-
-def arguments(form):
-    """Return random arrays for the positional arguments of a form."""
-    rng = np.random.default_rng(3)
-    parameters = inspect.signature(form).parameters.values()
-    return [DRAWS[p.name](rng) for p in parameters if p.kind is not p.KEYWORD_ONLY]
+FORMS = {form.name: form for form in forms()}
 
 
 def reference(form):
     """Return the output of a form on NumPy arrays, and the gradients of the sum of its squares."""
-    arrays = arguments(form)
-    gradients = mg.grad(lambda *args: mg.sum(form(*args)[0] ** 2), argnums=tuple(range(len(arrays))))(*arrays)
-    return arrays, form(*arrays)[0], gradients
+    arrays = list(form.sample(11).values())
+    gradients = mg.grad(lambda *args: mg.sum(form.function(*args)[0] ** 2), tuple(range(len(arrays))))(*arrays)
+    return arrays, form.function(*arrays)[0], gradients
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_torch(name, torch, close):
     arrays, expected, gradients = reference(FORMS[name])
     tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
-    out, _ = FORMS[name](*tensors)
+    out, _ = FORMS[name].function(*tensors)
     assert isinstance(out, torch.Tensor)
     close("output", out.detach().numpy(), expected, 1e-12)
     for i, gradient in enumerate(torch.autograd.grad((out**2).sum(), tensors)):
@@ -51,10 +34,10 @@ def test_torch(name, torch, close):
 def test_jax(name, jax, close):
     arrays, expected, gradients = reference(FORMS[name])
     given = tuple(map(jax.numpy.asarray, arrays))
-    out, _ = FORMS[name](*given)
+    out, _ = FORMS[name].function(*given)
     assert isinstance(out, jax.Array)
     close("output", out, expected, 1e-12)
-    theirs = jax.grad(lambda args: (FORMS[name](*args)[0] ** 2).sum())(given)
+    theirs = jax.grad(lambda args: (FORMS[name].function(*args)[0] ** 2).sum())(given)
     for i, gradient in enumerate(theirs):
         close(f"gradient of argument {i}", gradient, gradients[i], 1e-12)
 
@@ -63,7 +46,7 @@ def test_jax(name, jax, close):
 def test_jax_compiles_it(name, jax, close):
     """Under `jit` shapes are known and values are not: no form may look at a value."""
     arrays, expected, _ = reference(FORMS[name])
-    close("output", jax.jit(lambda *args: FORMS[name](*args)[0])(*arrays), expected, 1e-12)
+    close("output", jax.jit(lambda *args: FORMS[name].function(*args)[0])(*arrays), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -73,7 +56,7 @@ def test_our_gradients_of_torch_tensors(name, torch, close):
     argnums = tuple(range(len(arrays)))
 
     def loss(*args):
-        return mg.sum(FORMS[name](*args)[0] ** 2)
+        return mg.sum(FORMS[name].function(*args)[0] ** 2)
 
     ours = mg.grad(loss, argnums)(*map(torch.tensor, arrays))
     for i, gradient in enumerate(ours):
