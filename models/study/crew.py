@@ -28,8 +28,9 @@ from models.train import Run
 WORKERS = 2
 SEED = 0
 Sizes = dict[str, dict[str, Any]]
+CHAPTER = ["softmax", "linear_attention", "feature_maps", "gated_linear_attention", "delta_rule", "gated_delta_rule"]
 FULL: Sizes = {
-    "proofs": {"profile": "quick"},
+    "proofs": {"profile": "quick", "names": CHAPTER},
     "text": {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25},
     "recall": {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
                "evaluate_every": 40, "rate": 1e-2},

@@ -161,7 +161,8 @@ def _cost(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
 
 def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     report = folder / "proofs.json"
-    command = [sys.executable, "-m", "proofs", "check", "--profile", settings["profile"], "--json", str(report)]
+    options = ["--profile", settings["profile"], "--json", str(report)]
+    command = [sys.executable, "-m", "proofs", "check", *settings["names"], *options]
     process = subprocess.Popen(command, cwd=ROOT)
     while process.poll() is None:
         if stop.wait(0.2):

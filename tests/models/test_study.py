@@ -14,7 +14,7 @@ from models.progress import training_progress
 from models.study import crew, jobs, report
 
 TINY: crew.Sizes = {
-    "proofs": {"profile": "quick"},
+    "proofs": {"profile": "quick", "names": []},
     "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
     "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
     "cost": {"lengths": [2, 8], "repeats": 2},
