@@ -37,7 +37,7 @@ FULL: Sizes = {
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
 }  # fmt: skip
 QUICK: Sizes = {
-    "proofs": FULL["proofs"],
+    "proofs": {"profile": "quick", "names": ["linear_attention", "delta_rule"]},
     "text": {**FULL["text"], "width": 64, "steps": 80, "evaluate_every": 10},
     "recall": {**FULL["recall"], "batch": 32, "pairs": (2, 4, 6), "steps": 150, "evaluate_every": 10},
     "cost": {"lengths": [16, 64, 256, 1024], "repeats": 15},
