@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,21 @@ def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, .
     return nums
 
 
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Python looks for reference cycles ever again among all it holds; a graph has none, and would be walked each time.
+
+    Where nothing is switched off already: a call within another one leaves it to the outer, and so does its user.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
+
+
 def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Callable:
     """A function that returns f(*args) and its gradient with respect to the arguments of argnums.
 
@@ -126,6 +143,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
     Raises ValueError when f returns no real scalar, TypeError when an argument cannot be differentiated.
     """
 
+    @_no_search_for_cycles()
     def evaluate(*args: Any) -> Any:
         nums = _chosen(args, argnums, "grad")
         boxed = {n: _targets(args[n], f"grad: argument {n}") for n in nums}

@@ -94,6 +94,28 @@ def test_the_graph_is_freed_by_reference_counting_alone():
         gc.enable()
 
 
+def test_python_searches_for_no_cycles_meanwhile_and_then_as_before():
+    def seen(x):
+        inside.append(gc.isenabled())
+        mg.grad(mg.sum)(x)
+        inside.append(gc.isenabled())
+        return mg.sum(x) if len(inside) < 6 else 1 / 0
+
+    inside: list = []
+    try:
+        for before in (False, True, True):  # the last one fails
+            gc.enable() if before else gc.disable()
+            if len(inside) < 4:
+                mg.grad(seen)(np.ones(3))
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    mg.grad(seen)(np.ones(3))
+            assert gc.isenabled() is before
+        assert inside == [False] * 6
+    finally:
+        gc.enable()
+
+
 def test_values_are_freed_while_the_backward_pass_walks():
     """A chain of n large values needs far less than n of them once the walk is under way."""
     alive: list = []
