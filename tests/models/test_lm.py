@@ -89,7 +89,7 @@ def test_the_gradient_is_the_slope(config):
 
     _, grads = mg.value_and_grad(loss)(_with(model, arrays))
     slope = sum(float(np.sum(g * direction[n])) for n, g in grads.named_parameters().items())
-    assert slope == pytest.approx((at(1e-5) - at(-1e-5)) / 2e-5, rel=1e-5)
+    assert slope == pytest.approx((at(1e-6) - at(-1e-6)) / 2e-6, rel=1e-5)
 
 
 def _with(x, arrays: dict[str, np.ndarray], prefix: str = ""):
