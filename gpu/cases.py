@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu import cauchy, linear_attention, scan, selective_scan, softmax, vandermonde
+from gpu import cauchy, gated_linear_attention, linear_attention, scan, selective_scan, softmax, vandermonde
 
 Arrays = tuple[Any, ...]
 
@@ -58,6 +58,16 @@ def _run_linear_attention(q: Any, k: Any, v: Any, S: Any, gy: Any, gS: Any) -> A
     return *made, *linear_attention.backward(saved, (gy, gS))
 
 
+def _draw_gated_linear_attention(dtype: str, *, small: bool) -> Arrays:
+    q, k, v, S, gy, gS = _draw_linear_attention(dtype, small=small)
+    return q, k, v, -np.abs(k[::-1]), S, gy, gS
+
+
+def _run_gated_linear_attention(q: Any, k: Any, v: Any, log_decay: Any, S: Any, gy: Any, gS: Any) -> Arrays:
+    made, saved = gated_linear_attention.forward(q, k, v, log_decay, S)
+    return *made, *gated_linear_attention.backward(saved, (gy, gS))
+
+
 def _draw_softmax(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), (2, 70, 40, 33) if small else (32, 4096, 128, 128)
     shapes = (T, K), (T, K), (T, V), (T, V)
@@ -77,7 +87,8 @@ def _draw_vandermonde(dtype: str, *, small: bool) -> Arrays:
 
 
 def _run_vandermonde(w: Any, A: Any, gK: Any) -> Arrays:
-    return vandermonde.forward(w, A, length=gK.shape[1]), *vandermonde.backward(w, A, gK)
+    K, saved = vandermonde.forward(w, A, length=gK.shape[1])
+    return K, *vandermonde.backward(saved, gK)
 
 
 def _draw_cauchy(dtype: str, *, small: bool) -> Arrays:
@@ -97,6 +108,7 @@ def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
 
 CASES = {
     "cauchy": Case(_draw_cauchy, _run_cauchy, _everything),
+    "gated_linear_attention": Case(_draw_gated_linear_attention, _run_gated_linear_attention, _everything),
     "linear_attention": Case(_draw_linear_attention, _run_linear_attention, _everything),
     "scan": Case(_draw_scan, _run_scan, _everything),
     "selective_scan": Case(_draw_selective_scan, _run_selective_scan, _everything),

@@ -20,20 +20,7 @@
 // Work    a token: 4 K V operations for read and write, 64 (K + V) for the scores inside its chunk (2 K of these for each
 //         32 columns).
 // Floor   at K = V = 128, 82,000 operations for 2 KB: arithmetic.
-#include "common.cuh"
-
-constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;
-
-typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
-
-// Rows are tokens first, first + 1, …, counted from the end where `back`; 0 outside.
-__device__ inline void fill(Square &square, const real *from, int first, int column, int length, int columns, bool back) {
-    for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
-        int t = first + row, c = column + threadIdx.x % SIDE;
-        bool inside = t < length && c < columns;
-        square[row][threadIdx.x % SIDE] = inside ? from[(long long)(back ? length - 1 - t : t) * columns + c] : 0;
-    }
-}
+#include "tiles.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 linear_attention(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,

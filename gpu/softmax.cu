@@ -16,26 +16,15 @@
 // Work    a query and key: 2 (K + V) operations and an exponential forward, 2 (3 K + 2 V) to Q̄, K̄, V̄, of which the scores
 //         and P̄ are made twice, once for each side. Half of it where causal.
 // Floor   at T = S, arithmetic.
-#include "common.cuh"
+#include "tiles.cuh"
 
-constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;
 constexpr real HIDDEN = real(-1e30);  // the score of a key that must not be seen: its exponential is 0
-
-typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
 
 __device__ inline int padded(int columns) { return (columns + SIDE - 1) / SIDE * SIDE; }
 
 __device__ inline real warp_max(real x) {
     for (int bits = 16; bits; bits /= 2) x = fmax(x, from_across(x, bits));
     return x;
-}
-
-// 32 rows and columns of a matrix; 0 outside.
-__device__ inline void fill(Square &square, const real *from, int first, int column, int count, int columns) {
-    for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
-        int t = first + row, c = column + threadIdx.x % SIDE;
-        square[row][threadIdx.x % SIDE] = t < count && c < columns ? from[(long long)t * columns + c] : 0;
-    }
 }
 
 struct Rows {  // of a matrix: count of them, of so many columns

@@ -106,9 +106,9 @@ def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path
     sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
     flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]
     unit = f'#include "host/launch.cuh"\n#include "{source}"\n' + "".join(f"HOST_KERNEL({name})\n" for name in kernels)
-    headers = [*sorted(HERE.glob("*.cuh")), HERE.parent / "common.cuh", source]
+    headers = [path for folder in (HERE, HERE.parent, source.parent) for path in sorted(folder.glob("*.cuh"))]
     command = [_compiler(), *flags, f"-I{HERE.parent}"]
-    texts = [path.read_text(encoding="utf-8") for path in headers]
+    texts = [path.read_text(encoding="utf-8") for path in (*headers, source)]
     made_of = "\0".join([_version(command[0]), *flags, *kernels, *texts])
     target = _cache() / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     if target.exists():

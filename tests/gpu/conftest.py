@@ -14,11 +14,16 @@ def shown(monkeypatch, tmp_path):
     """A function that says how a broken kernel shows, or fails: the test is blind, or what was taken out idle."""
 
     def how(source, right, wrong, call, *, which=0):
-        code = (launch.HERE / f"{source}.cu").read_text(encoding="utf-8")
-        parts = code.split(right)
-        assert len(parts) > which + 1, f"{source}.cu does not hold {right!r} {which + 1} times"
         broken = tmp_path / f"{source}.cu"
-        broken.write_text(right.join(parts[: which + 1]) + wrong + right.join(parts[which + 1 :]), encoding="utf-8")
+        codes = {
+            name: (launch.HERE / name).read_text(encoding="utf-8") for name in (broken.name, "tiles.cuh", "common.cuh")
+        }
+        holds = [name for name, code in codes.items() if code.count(right) > which]
+        assert holds, f"{source}.cu and what it includes do not hold {right!r} {which + 1} times"
+        parts = codes[holds[0]].split(right)
+        codes[holds[0]] = right.join(parts[: which + 1]) + wrong + right.join(parts[which + 1 :])
+        for name, code in codes.items():
+            (tmp_path / name).write_text(code, encoding="utf-8")
         with host.schedule(0):
             expected = call()
         with monkeypatch.context() as patch:

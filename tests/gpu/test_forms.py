@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from models import kernels
 from models.attention import softmax
-from models.memory import delta_rule, linear_attention
+from models.memory import delta_rule, gated_linear_attention, linear_attention
 from models.ssm import selective_scan
 
 
@@ -45,6 +45,8 @@ def only_y(form):
 @pytest.mark.parametrize(("form", "reference", "inputs"), [
     (selective_scan.fused, selective_scan.recurrent, draw()),
     (linear_attention.fused, linear_attention.recurrent, q_k_v()),
+    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0] ** 2)),
+    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0][..., 0] ** 2)),
     (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
 ])  # fmt: skip
 def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, inputs):

@@ -48,8 +48,8 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("t < length && c < columns", "t <= length && c < columns"),
-    ("t < length && c < columns", "t < length && c <= columns"),
+    ("t < count && c < columns", "t <= count && c < columns"),
+    ("t < count && c < columns", "t < count && c <= columns"),
     ("inside && t < length", "inside && t <= length"),
     ("lane <= mine + r", "lane < mine + r"),
     ("row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),

@@ -1,0 +1,216 @@
+// Linear attention whose memory fades, each row of it by as much as each token says, and its adjoint.
+//
+//     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                                 Yang et al. 2024 (GLA), section 4.1
+//
+// backward, with S̄ₜ = Diag(αₜ₊₁) S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from the last token to the first:
+//
+//     v̄ₜ = kₜ S̄ₜ: the same kernel, in the other direction and with the gate of the token after
+//     q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = vₜ S̄ₜᵀ          log ᾱₜ = αₜ ⊙ Σᵥ (S̄ₜ ⊙ Sₜ₋₁)
+//
+// In a chunk that starts with S and ends with S̄, Γ[t, s] = αₛ₊₁ ⋯ αₜ in each channel, start γₜ and end ωₜ of it alike:
+//
+//     q̄ₜ = γₜ (ȳₜ Sᵀ) + Σₛ≤ₜ Γ[t, s] (ȳₜ · vₛ) kₛ          k̄ₛ = ωₛ (vₛ S̄ᵀ) + Σₜ≥ₛ Γ[t, s] (ȳₜ · vₛ) qₜ
+//     log ᾱₜ = what k̄ sums from one side of the gate to the other: Σ over s < t ≤ r of kₛ Γ[r, s] (ȳᵣ · vₛ) qᵣ, and the
+//              same with S in the place of a token before, and with S̄ in that of one after
+//
+// Every Γ is a product of gates between two tokens, multiplied out on the way from one to the other: nothing is divided by
+// what may be 0, and each term of log ᾱₜ holds αₜ, so that a shut gate gets 0 and not the rounding errors of others.
+//
+// q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
+//
+// Forward a block owns 32 columns of v of one sequence, and walks along T in chunks of 32 tokens. A warp owns 4 keys of
+//         each 32, a thread their 4 numbers of S in its column: it takes them through the chunk, token by token, and sums
+//         what its keys add to each token's output. The warps' sums are added in one order.
+// Backward a block owns 32 keys of one sequence, and walks from the last chunk to the first, each from the S that forward
+//         kept at its start. A warp owns 4 tokens, a thread one key: once ȳ Vᵀ, ȳ Sᵀ and v S̄ᵀ are there, it follows its key
+//         from each of its tokens to the chunk's end and back.
+//
+// Bytes   a token forward reads q, k, log α once for every 32 columns (from the second-level cache after the first time)
+//         and v, writes y and 1/32 of S: 4 · (3 K + 2 V + K V / 32) at float32. Backward twice as much.
+// Work    a token forward: 5 K V operations. (Scores as in linear attention would be no fewer: with a decay for each channel
+//         every one is a sum with gates of its own.) Backward: 5 K V for v̄, 9 K V for the rest, and 150 K inside its chunk.
+// Floor   at K = V = 128, 82,000 operations for 4.6 KB: arithmetic.
+#include "tiles.cuh"
+
+// α; 1 outside. `gates` is K, or 1 where one number stands for all channels.
+__device__ inline void fill_gates(Square &square, const real *from, int first, int column, int length, int keys, int gates,
+                                  bool back) {
+    for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
+        int t = first + row, c = column + threadIdx.x % SIDE;
+        bool inside = 0 <= t && t < length && c < keys;
+        long long at = (long long)(back ? length - 1 - t : t) * gates + (gates > 1 ? c : 0);
+        square[row][threadIdx.x % SIDE] = inside ? exp(from[at]) : 1;
+    }
+}
+
+// The sum over the warps of what each has for the rows of this one.
+__device__ inline void over_warps(Square *tiles, const real (&part)[SIDE], real (&sum)[ROWS]) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();  // the tiles are done with
+    if (warp >= WARPS / 2)
+        for (int t = 0; t < SIDE; t++) tiles[warp - WARPS / 2][t][lane] = part[t];
+    __syncthreads();
+    if (warp < WARPS / 2)
+        for (int t = 0; t < SIDE; t++) tiles[warp][t][lane] += part[t];
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        sum[r] = 0;
+        for (int w = 0; w < WARPS / 2; w++) sum[r] += tiles[w][warp * ROWS + r][lane];
+    }
+}
+
+// kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
+extern "C" __global__ void __launch_bounds__(THREADS)
+gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
+                       const real *__restrict__ g, const real *__restrict__ S, real *__restrict__ y, real *__restrict__ last,
+                       real *__restrict__ kept, int length, int keys, int values, int gates, int back) {
+    __shared__ Square tiles[4];
+    Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &columns = tiles[3];
+    DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE)
+    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
+    int column = blockIdx.x % slabs * SIDE, chunks = (length + SIDE - 1) / SIDE;
+    long long sequence = blockIdx.x / slabs, entries = (long long)keys * values;
+    bool inside = column + lane < values;
+    q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
+    v += sequence * length * values, y += sequence * length * values + column;
+    S += sequence * entries + column, last += sequence * entries + column, kept += sequence * chunks * entries + column;
+
+    for (int slice = 0; slice < keys; slice += SIDE)
+        for (int row = slice + mine; row < slice + mine + ROWS; row++)
+            state[row * SIDE + lane] = inside && row < keys ? S[(long long)row * values + lane] : 0;
+
+    for (int first = 0; first < length; first += SIDE) {
+        real part[SIDE] = {}, out[ROWS];
+        for (int slice = 0; slice < keys; slice += SIDE) {
+            __syncthreads();  // the tiles before are done with
+            if (slice == 0) fill(columns, v, first, column, length, values, back);
+            fill(queries, q, first, slice, length, keys, back);
+            fill(written, k, first, slice, length, keys, back);
+            fill_gates(alpha, g, first - back, slice, length, keys, gates, back);
+            __syncthreads();
+            real *own = &state[(slice + mine) * SIDE + lane], sum[ROWS];
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                sum[r] = own[r * SIDE];
+                if (!back && inside && slice + mine + r < keys)
+                    kept[first / SIDE * entries + (long long)(slice + mine + r) * values + lane] = sum[r];
+            }
+#pragma unroll
+            for (int t = 0; t < SIDE; t++)
+#pragma unroll
+                for (int r = 0; r < ROWS; r++) {
+                    sum[r] = fma(written[t][mine + r], columns[t][lane], alpha[t][mine + r] * sum[r]);
+                    part[t] = fma(queries[t][mine + r], sum[r], part[t]);
+                }
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) own[r * SIDE] = sum[r];
+        }
+        over_warps(tiles, part, out);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            int t = first + mine + r;
+            if (inside && t < length) y[(long long)(back ? length - 1 - t : t) * values + lane] = out[r];
+        }
+    }
+    for (int slice = 0; slice < keys; slice += SIDE)
+        for (int row = slice + mine; row < slice + mine + ROWS; row++)
+            if (inside && row < keys) last[(long long)row * values + lane] = state[row * SIDE + lane];
+}
+
+// Of token s and this thread's key: what the tokens after it say of the key, from `sum` at the chunk's end; and in `part`
+// what passes each gate on the way. pairs[t] is ȳₜ · vₛ.
+__device__ inline real follow(const Square &queries, const Square &alpha, int s, const real *pairs, real sum, real key,
+                              real (&part)[SIDE]) {
+    int lane = threadIdx.x % 32;
+    real passing[SIDE];
+#pragma unroll
+    for (int t = SIDE - 1; t >= 0; t--)
+        if (t > s) passing[t] = sum = alpha[t][lane] * fma(pairs[t * (SIDE + 1)], queries[t][lane], sum);
+#pragma unroll
+    for (int t = 0; t < SIDE; t++)
+        if (t > s) part[t] = fma(key, passing[t], part[t]), key *= alpha[t][lane];
+    return sum;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+gated_linear_attention_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
+                                const real *__restrict__ g, const real *__restrict__ kept, const real *__restrict__ gy,
+                                const real *__restrict__ glast, real *__restrict__ gq, real *__restrict__ gk,
+                                real *__restrict__ gg, real *__restrict__ gS, int length, int keys, int values, int gates) {
+    __shared__ Square tiles[5];
+    Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &starts = tiles[4];
+    DYNAMIC_SHARED(real, state);  // (values, rounded up to whole slabs, SIDE): S̄ᵀ
+    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
+    int column = blockIdx.x % slices * SIDE, chunks = (length + SIDE - 1) / SIDE;
+    long long sequence = blockIdx.x / slices, entries = (long long)keys * values, key = column + lane;
+    bool inside = key < keys;
+    q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
+    gq += sequence * length * keys, gk += sequence * length * keys, gg += sequence * length * keys;
+    v += sequence * length * values, gy += sequence * length * values, kept += sequence * chunks * entries;
+    glast += sequence * entries, gS += sequence * entries;
+
+    for (int slab = 0; slab < values; slab += SIDE)
+        for (int row = slab + mine; row < slab + mine + ROWS; row++)
+            state[row * SIDE + lane] = inside && row < values ? glast[key * values + row] : 0;
+
+    for (int chunk = chunks - 1; chunk >= 0; chunk--) {
+        int first = chunk * SIDE;
+        real pair[ROWS] = {}, start[ROWS] = {}, end[ROWS] = {}, own[ROWS], both = 0, part[SIDE] = {};
+        for (int slab = 0; slab < values; slab += SIDE) {
+            __syncthreads();  // the tiles before are done with
+            fill(queries, gy, first, slab, length, values);
+            fill(written, v, first, slab, length, values);
+            fill(alpha, kept + chunk * entries, column, slab, keys, values);
+            __syncthreads();
+            for (int j = 0; j < SIDE; j++) {
+                real before = alpha[lane][j], after = state[(slab + j) * SIDE + lane], value = written[lane][j];
+                both = fma(before, after, both);
+#pragma unroll
+                for (int r = 0; r < ROWS; r++) {
+                    pair[r] = fma(queries[mine + r][j], value, pair[r]);
+                    start[r] = fma(queries[mine + r][j], before, start[r]);
+                    end[r] = fma(written[mine + r][j], after, end[r]);
+                }
+            }
+        }
+        __syncthreads();
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) pairs[mine + r][lane] = pair[r], starts[mine + r][lane] = start[r];
+        fill(queries, q, first, column, length, keys);
+        fill(written, k, first, column, length, keys);
+        fill_gates(alpha, g, first, column, length, keys, gates, false);
+        __syncthreads();
+#pragma unroll 1
+        for (int r = 0; r < ROWS; r++) {
+            int t = mine + r;
+            real sum = starts[t][lane];
+            for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], written[s][lane], alpha[s][lane] * sum);
+            if (inside && first + t < length) gq[(first + t) * (long long)keys + key] = sum;
+            sum = follow(queries, alpha, t, &pairs[0][t], end[r], written[t][lane], part);
+            if (inside && first + t < length)
+                gk[(first + t) * (long long)keys + key] = fma(pairs[t][t], queries[t][lane], sum);
+        }
+        if (mine == SIDE - ROWS) follow(queries, alpha, -1, &starts[0][lane], both, 1, part);
+
+        for (int slab = 0; slab < values; slab += SIDE) {
+            __syncthreads();  // the keys, or the slab before, are done with
+            fill(written, gy, first, slab, length, values);
+            __syncthreads();
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                real sum = state[(slab + mine + r) * SIDE + lane];
+                for (int t = SIDE - 1; t >= 0; t--)
+                    sum = alpha[t][lane] * fma(written[t][mine + r], queries[t][lane], sum);
+                state[(slab + mine + r) * SIDE + lane] = sum;
+            }
+        }
+        over_warps(tiles, part, own);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (inside && first + mine + r < length) gg[(first + mine + r) * (long long)keys + key] = own[r];
+    }
+    for (int slab = 0; slab < values; slab += SIDE)
+        for (int row = slab + mine; row < slab + mine + ROWS; row++)
+            if (inside && row < values) gS[key * values + row] = state[row * SIDE + lane];
+}
