@@ -7,19 +7,23 @@ from gpu.launch import alike, check, empty, launch
 THREADS, STRIP = 256, 4096  # a block's numbers of K
 
 
-def forward(w: Any, A: Any, *, length: int) -> Any:
-    """Return K (D, L), real, of complex w, A (D, N). Raises TypeError and ValueError, as `gpu.launch.check` does."""
+def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
+    """Return (K, saved), K (D, L) real, of complex w, A (D, N).
+
+    Raises TypeError and ValueError, as `gpu.launch.check` does.
+    """
     check("vandermonde", numbers="FD", w=w, A=A)
     alike("vandermonde", w=w, A=A)
     channels, states = w.shape
     K = empty(w, (channels, length), w.real.dtype)
     launch("vandermonde", "vandermonde_forward", w, (channels * -(-length // STRIP),), THREADS,
            w, A, K, states, length, shared=states * w.dtype.itemsize)  # fmt: skip
-    return K
+    return K, (w, A)
 
 
-def backward(w: Any, A: Any, gK: Any) -> tuple[Any, Any]:
+def backward(saved: tuple[Any, Any], gK: Any) -> tuple[Any, Any]:
     """Return the cotangents of w and A from that of K: Jᴴ gK."""
+    w, A = saved
     check("vandermonde", numbers="fd", gK=gK)
     gw, gA = empty(w, w.shape), empty(w, w.shape)
     launch("vandermonde", "vandermonde_backward", w, (w.size,), THREADS, w, A, gK, gw, gA, w.shape[1], gK.shape[1])
