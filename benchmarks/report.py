@@ -15,10 +15,12 @@ SCALE = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 
 
 def save(record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Write a record to `<folder>/<workload>.json`."""
+    """Write a record to `<folder>/<workload>.json`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record['workload']}.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
     return path
 
 

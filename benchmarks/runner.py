@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.floors import seconds
 from benchmarks.workload import Workload, disagreement
 
+PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
 
 
@@ -70,9 +71,16 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def measure(
-    workload: Workload, *, rounds: int, threads: int, progress: Callable[[str], None] = lambda _: None
+    workload: Workload,
+    *,
+    rounds: int,
+    threads: int,
+    patience: float = PATIENCE,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Check, then time every installed implementation of a workload; return the record that `results/` keeps.
+
+    An implementation that was timed for more seconds than `patience` sits out the other rounds.
 
     Raises:
         BenchmarkError: an implementation failed, ours is missing, or one disagrees with ours.
@@ -90,17 +98,20 @@ def measure(
         for name, worker in workers.items():  # one at a time: memory and compilation are each its own
             progress(f"{workload.name}: {name}: first steps")
             worker.ask("setup")
-            memory[name] = worker.ask("memory", count=max(3, workload.steps))
+            memory[name] = worker.ask("memory", count=max(3, workload.steps), patience=patience)
         progress(f"{workload.name}: comparing results")
         check(workload, workers)
         times: dict[str, list[float]] = {name: [] for name in names}
+        spent = dict.fromkeys(names, 0.0)
         rates: list[dict[str, float]] = []
         for turn in range(rounds):
             progress(f"{workload.name}: round {turn + 1} of {rounds}")
             shift = turn % len(names)  # nobody always runs first
             for name in names[shift:] + names[:shift]:
-                taken = workers[name].ask("steps", count=workload.steps)["seconds"]
-                times[name].append(taken / workload.steps / workload.operations)
+                if name == ours or spent[name] < patience:
+                    taken = workers[name].ask("steps", count=workload.steps)["seconds"]
+                    times[name].append(taken / workload.steps / workload.operations)
+                    spent[name] += taken
             if workload.floor:
                 rates.append(workers[ours].ask("floors"))
         about = {name: worker.ask("about") for name, worker in workers.items()}
@@ -161,8 +172,10 @@ def record(
     ours = workload.implementations[0].name
     measured = {
         name: {
+            "peer": name != ours and workload.implementation(name).peer,
             "seconds": {**quartiles(samples), "samples": list(samples)},
-            "ours_over_this": quartiles([mine / theirs for mine, theirs in zip(times[ours], samples, strict=True)]),
+            # who sits out sits out the last rounds
+            "ours_over_this": quartiles([mine / theirs for mine, theirs in zip(times[ours], samples, strict=False)]),
             "memory_bytes": {**memory[name], "growth": memory[name]["peak"] - memory[name]["before"]},
             **about[name],
         }

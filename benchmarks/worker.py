@@ -84,16 +84,18 @@ class Server:
         self.implementation = workload.implementation(implementation)
         self.run: Run | None = None
 
-    def setup(self) -> dict[str, Any]:
-        """Import the framework and build the work."""
-        self.run = self.implementation.setup(**self.workload.sizes)
+    def setup(self, **sizes: Any) -> dict[str, Any]:
+        """Import the framework and build the work, at the workload's sizes but for those given."""
+        self.run = None  # its memory first
+        self.run = self.implementation.setup(**{**self.workload.sizes, **sizes})
         return {}
 
-    def memory(self, count: int) -> dict[str, Any]:
-        """Run the first steps of this process; say what was resident before and at the highest."""
+    def memory(self, count: int, patience: float) -> dict[str, Any]:
+        """Run the first steps, no more after so many seconds; say what was resident before and at most."""
         forget_peak()
-        before = peak_bytes()
-        self._steps(count)
+        before, left = peak_bytes(), patience
+        while count > 0 and left > 0:
+            count, left = count - 1, left - self._steps(1)
         return {"before": before, "peak": peak_bytes()}
 
     def results(self, path: str) -> dict[str, Any]:

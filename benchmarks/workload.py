@@ -31,6 +31,7 @@ class Implementation:
     name: str
     setup: Callable[..., Run]
     needs: tuple[str, ...] = ()  # modules to import; one that is not installed makes the implementation missing
+    peer: bool = True  # whether it is one to beat: not another form of ours, nor what does less than all of the work
 
     def missing(self) -> list[str]:
         """Name the needed modules that are not installed."""

@@ -34,6 +34,69 @@ def delta_rule(q: Array, k: Array, v: Array, beta: Array, size: int = 64) -> Arr
     return _whole(jnp.moveaxis(y, 0, 1))
 
 
+def gated_linear_attention(q: Array, k: Array, v: Array, log_decay: Array, size: int = 16) -> Array:
+    """Return the outputs of gated linear attention in chunks, decays at most 1, their states by a scan."""
+    q, k, v, g = (_chunks(x, size) for x in (q, k, v, log_decay))
+    since = jnp.cumsum(g, -2)  # from the chunk's start
+    past = jnp.tril(jnp.ones((size, size), bool))[..., None]
+    between = jnp.exp(jnp.where(past, since[..., :, None, :] - since[..., None, :, :], -jnp.inf))
+    inside = jnp.einsum("hctk,hcsk,hctsk->hcts", q, k, between) @ v
+    writes = (k * jnp.exp(since[..., -1:, :] - since)).mT @ v
+
+    def step(S: Array, chunk: Any) -> tuple[Array, Array]:
+        kept, written = chunk
+        return kept[..., None] * S + written, S
+
+    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in (jnp.exp(since[..., -1, :]), writes))
+    _, states = jax.lax.scan(step, jnp.zeros_like(writes[:, 0]), chunks)
+    return _whole(inside + (q * jnp.exp(since)) @ jnp.moveaxis(states, 0, 1))
+
+
+def gated_delta_rule(q: Array, k: Array, v: Array, beta: Array, log_decay: Array, size: int = 64) -> Array:
+    """Return the outputs of the gated delta rule in chunks, as `delta_rule` with decays."""
+    q, k, v, beta, g = (_chunks(x, size) for x in (q, k, v, beta[..., None], log_decay[..., None]))
+    since = jnp.cumsum(g, -2)
+    between = jnp.exp(jnp.tril(since - since.mT))
+    system = jnp.tril(beta * (k @ k.mT) * between, -1) + jnp.eye(size)
+    both = beta * jnp.concatenate([v, jnp.exp(since) * k], -1)
+    corrections = jax.scipy.linalg.solve_triangular(system, both, lower=True, unit_diagonal=True)
+    u, w = jnp.split(corrections, 2, -1)
+
+    def step(S: Array, chunk: Any) -> tuple[Array, Array]:
+        reads, left, kept, scores, u, w = chunk
+        written = u - w @ S
+        return kept * S + left.mT @ written, reads @ S + scores @ written
+
+    left, kept = k * jnp.exp(since[..., -1:, :] - since), jnp.exp(since[..., -1:, :])
+    parts = (q * jnp.exp(since), left, kept, jnp.tril(q @ k.mT * between), u, w)
+    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in parts)
+    _, y = jax.lax.scan(step, jnp.zeros((len(q), k.shape[-1], v.shape[-1])), chunks)
+    return _whole(jnp.moveaxis(y, 0, 1))
+
+
+def ttt_linear(
+    q: Array, k: Array, v: Array, eta: Array, W: Array, b: Array, gamma: Array, beta: Array, *, batch_size: int
+) -> Array:
+    """Return the outputs of TTT-Linear by its dual form, a scan over mini-batches."""
+
+    def step(weights: Any, batch: Any) -> tuple[Any, Array]:
+        (W, b), (Q, K, V, rate) = weights, batch
+        unit, deviation = _standardised(K @ W + b)
+        g = gamma * (K + gamma * unit + beta - V)
+        slope = (g - g.mean(-1, keepdims=True) - unit * (g * unit).mean(-1, keepdims=True)) / deviation
+        mix = jnp.tril(rate.mT * (Q @ K.mT + 1))
+        y = Q + gamma * _standardised(Q @ W + b - mix @ slope)[0] + beta
+        return (W - (rate * K).mT @ slope, b - rate.mT @ slope), y
+
+    batches = tuple(jnp.moveaxis(_chunks(x, batch_size), 1, 0) for x in (q, k, v, eta[..., None]))
+    return _whole(jnp.moveaxis(jax.lax.scan(step, (W, b), batches)[1], 0, 1))
+
+
+def _standardised(z: Array) -> tuple[Array, Array]:
+    deviation = jnp.sqrt(z.var(-1, keepdims=True) + 1e-6)
+    return (z - z.mean(-1, keepdims=True)) / deviation, deviation
+
+
 def softmax(q: Array, k: Array, v: Array) -> Array:
     """Return causal softmax attention by `jax.nn.dot_product_attention`, whose heads are (L, H, d)."""
     q, k, v = (jnp.swapaxes(x, 0, 1) for x in (q, k, v))

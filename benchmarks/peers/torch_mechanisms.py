@@ -41,6 +41,57 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, size: int = 64) ->
     return torch.cat(outputs, 1)
 
 
+def gated_linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, size: int = 16) -> Tensor:
+    """Return the outputs of gated linear attention in chunks: scores of all chunks at once, then their states.
+
+    Decays inside a chunk are exponentials of differences that are at most 0, whatever the gates; it takes an array of
+    `size` × d numbers a token.
+    """
+    q, k, v, g = (x.unflatten(1, (-1, size)) for x in (q, k, v, log_decay))
+    since = g.cumsum(-2)  # from the chunk's start
+    past = torch.ones(size, size, dtype=torch.bool).tril()[..., None]
+    between = (since[..., :, None, :] - since[..., None, :, :]).masked_fill(~past, float("-inf")).exp()
+    inside = torch.einsum("hctk,hcsk,hctsk->hcts", q, k, between) @ v
+    writes = (k * torch.exp(since[..., -1:, :] - since)).mT @ v
+    reads, kept = q * since.exp(), since[..., -1, :, None].exp()
+    S, outputs = torch.zeros_like(writes[:, 0]), []
+    for i in range(q.shape[1]):
+        outputs.append(inside[:, i] + reads[:, i] @ S)
+        S = kept[:, i] * S + writes[:, i]
+    return torch.cat(outputs, 1)
+
+
+def gated_linear_attention_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
+    """Return the outputs of fla-core's `naive_recurrent_gla`, which scales q: its chunks know one gate a token only."""
+    q, k, v, g = (x.transpose(0, 1)[None] for x in (q * q.shape[-1] ** 0.5, k, v, log_decay))
+    return fla("gla").naive_recurrent_gla(q, k, v, g)[0][0].transpose(0, 1)
+
+
+def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, size: int = 64) -> Tensor:
+    """Return the outputs of the gated delta rule in chunks, as `delta_rule` with decays (Yang et al. 2025)."""
+    q, k, v, beta, g = (x.unflatten(1, (-1, size)) for x in (q, k, v, beta[..., None], log_decay[..., None]))
+    since = g.cumsum(-2)
+    between = (since - since.mT).tril().exp()
+    system = torch.tril(beta * (k @ k.mT) * between, -1) + torch.eye(size)
+    both = beta * torch.cat([v, since.exp() * k], -1)
+    corrections = torch.linalg.solve_triangular(system, both, upper=False, unitriangular=True)
+    u, w = corrections.split(v.shape[-1], -1)
+    scores, reads = torch.tril(q @ k.mT * between), q * since.exp()
+    left, kept = k * torch.exp(since[..., -1:, :] - since), since[..., -1:, :].exp()
+    S, outputs = torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
+    for i in range(q.shape[1]):
+        written = u[:, i] - w[:, i] @ S
+        outputs.append(reads[:, i] @ S + scores[:, i] @ written)
+        S = kept[:, i] * S + left[:, i].mT @ written
+    return torch.cat(outputs, 1)
+
+
+def gated_delta_rule_fla(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor) -> Tensor:
+    """Return the outputs of fla-core's `naive_chunk_gated_delta_rule`, whose heads are (B, L, H, d)."""
+    q, k, v, g, beta = (x.transpose(0, 1)[None] for x in (q, k, v, log_decay, beta))
+    return fla("gated_delta_rule").naive_chunk_gated_delta_rule(q, k, v, g, beta, scale=1.0)[0][0].transpose(0, 1)
+
+
 def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return causal softmax attention by PyTorch's fused kernel."""
     return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]

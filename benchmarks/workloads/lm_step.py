@@ -7,6 +7,7 @@ its memory over its own first steps, the optimiser's state included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,9 @@ def weights(*, vocab: int, width: int, layers: int, conv: int, hidden: int) -> d
 
 def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batch: int, length: int) -> Run:
     """Set up our model."""
-    import minigrad as mg
-    from minigrad import optim
     from models.language.lm import Config, LanguageModel
 
-    given, targets = tokens(vocab, batch, length)
     config = Config(mixer="softmax", vocab=vocab, width=width, layers=layers, heads=heads, conv=conv)
-
-    mg.keep_freed_memory()  # as models.train does
 
     def fresh() -> LanguageModel:
         model = LanguageModel(config, np.random.default_rng(0))
@@ -61,6 +57,15 @@ def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batc
         model.load_parameters(weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=hidden))
         return model
 
+    return trained(fresh, *tokens(vocab, batch, length))
+
+
+def trained(fresh: Callable[[], Any], given: np.ndarray, targets: np.ndarray) -> Run:
+    """Return the training of one of our models, in a process that keeps freed memory as `models.train` does."""
+    import minigrad as mg
+    from minigrad import optim
+
+    mg.keep_freed_memory()
     differentiate = mg.value_and_grad(lambda model: mg.cross_entropy(model(given)[0], targets))
     model, optimizer = fresh(), optim.AdamW(RATE, betas=BETAS, weight_decay=DECAY)
 
@@ -86,15 +91,24 @@ def pytorch(
 
     given, targets = map(torch.tensor, tokens(vocab, batch, length))
     hidden = -(-8 * width // 3 // 8) * 8
+    start = weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=hidden)
+
+    def logits(parameters: dict[str, Any]) -> Any:
+        attend = getattr(torch_lm, attention)
+        return torch_lm.logits(parameters, given, layers=layers, heads=heads, attend=attend)
+
+    return trained_in_pytorch(start, logits, targets)
+
+
+def trained_in_pytorch(start: dict[str, np.ndarray], logits: Callable[[dict[str, Any]], Any], targets: Any) -> Run:
+    """Return the training of parameters in PyTorch, given what makes logits of them."""
+    import torch
 
     def fresh() -> dict[str, torch.Tensor]:
-        start = weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=hidden)
         return {name: torch.tensor(w, requires_grad=True) for name, w in start.items()}
 
     def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-        attend = getattr(torch_lm, attention)
-        logits = torch_lm.logits(parameters, given, layers=layers, heads=heads, attend=attend)
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return torch.nn.functional.cross_entropy(logits(parameters).flatten(0, 1), targets.flatten())
 
     parameters = fresh()
     groups = [
@@ -110,10 +124,10 @@ def pytorch(
         optimizer.step()
 
     def results() -> dict[str, Any]:
-        start = fresh()
-        value = loss(start)
+        first = fresh()
+        value = loss(first)
         value.backward()
-        return {"loss": value.detach(), **{name: p.grad for name, p in start.items()}}
+        return {"loss": value.detach(), **{name: p.grad for name, p in first.items()}}
 
     return Run(step, results)
 
@@ -128,6 +142,25 @@ def sdpa(**sizes: int) -> Run:
     return pytorch("sdpa", **sizes)
 
 
+def floor(parameters: dict[str, np.ndarray], tokens: int) -> dict[str, float]:
+    """Return what a step cannot spare for its matrices, those that multiply: 2 operations a number and token.
+
+    Each product has two gradients. AdamW reads and writes parameter and both moments, and reads the gradient.
+    """
+    matrices = sum(
+        w.size for name, w in parameters.items() if w.ndim > 1 and "conv" not in name and "A_log" not in name
+    )
+    return {"operations": 3 * 2.0 * tokens * matrices, "bytes": 7 * 4.0 * sum(w.size for w in parameters.values())}
+
+
+def _floor(vocab: int, width: int, layers: int, heads: int, conv: int, batch: int, length: int) -> dict[str, float]:
+    """The matrices, and attention: half of all scores, an exponential, 2 products of 2 d forward and 4 back."""
+    start = weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=-(-8 * width // 3 // 8) * 8)
+    work, scores = floor(start, batch * length), layers * batch * heads * length * (length + 1) / 2
+    products = 6 * scores * 2 * width / heads
+    return {"exponentials": scores, "operations": work["operations"] + products, "bytes": work["bytes"]}
+
+
 WORKLOADS = (
     Workload(
         name="lm_step",
@@ -140,5 +173,6 @@ WORKLOADS = (
         ),
         tolerance=1e-4,
         memory=True,
+        floor=_floor(**SIZES),
     ),
 )

@@ -84,7 +84,7 @@ def _workload(name: str, title: str, wanted: tuple[int, ...]) -> Workload:
             Implementation("minigrad", minigrad),
             Implementation("HIPS autograd", autograd, needs=("autograd",)),
             Implementation("PyTorch eager", pytorch, needs=("torch",)),
-            Implementation("NumPy, forward alone", numpy_forward),
+            Implementation("NumPy, forward alone", numpy_forward, peer=False),
         ),
         tolerance=1e-12,
         unit="µs",

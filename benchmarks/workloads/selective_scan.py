@@ -1,188 +1,85 @@
-"""The selective scan at the size of one layer of Mamba-130M's smaller sister: one sequence of 2048 tokens.
+"""The selective scan and its dual with one rate a head, at the size of one layer of Mamba-130M's smaller sister.
 
-The peers are the strong ways to write it. PyTorch: two levels, all chunks of 64 tokens at once and then the states
-between them, since a loop over single tokens loses to it by far. JAX: `lax.scan` over tokens, which XLA compiles to one
-loop, and the same with the state kept every 64 tokens only. mamba.py: its parallel scan in PyTorch.
+One sequence of 2048 tokens. The peers are the strong ways to write it (`benchmarks.peers`); Hugging Face's loop keeps
+every state in its graph and takes the square of the length to differentiate, so it is asked for both passes at 512.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from benchmarks.workload import Implementation, Run, Workload
+from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, pytorch, workload
 
-NAMES = ("u", "delta", "A", "B", "C", "D")
-CHUNK = 64
+TORCH, JAX = "benchmarks.peers.torch_state_spaces", "benchmarks.peers.jax_state_spaces"
+SIZES = {"batch": 1, "length": 2048, "channels": 512, "states": 16}
+HEADS = {"heads": 8, "length": 2048, "width": 64, "states": 64}
 
 
-def inputs(batch: int, length: int, channels: int, states: int) -> list[np.ndarray]:
-    """Return u, Δ, A, B, C, D and the cotangent of y, with the steps and rates of a Mamba at its start."""
+def scanned(batch: int, length: int, channels: int, states: int) -> Drawn:
+    """Draw u, Δ, A, B, C and D, with the steps and rates of a Mamba at its start."""
     rng = np.random.default_rng(0)
     wide, narrow = (batch, length, channels), (batch, length, states)
-    u, cotangent, B, C = (rng.standard_normal(shape) for shape in (wide, wide, narrow, narrow))
-    delta = np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), wide))
+    u, weights, B, C = (rng.standard_normal(shape) for shape in (wide, wide, narrow, narrow))
     A = -np.broadcast_to(np.arange(1.0, states + 1), (channels, states))
-    return [x.astype(np.float32) for x in (u, delta, A, B, C, rng.standard_normal(channels), cotangent)]
+    return drawn(weights, u=u, delta=_steps(rng, wide), A=A, B=B, C=C, D=rng.standard_normal(channels))
 
 
-def minigrad(*, backward: bool, **sizes: int) -> Run:
-    """Set up the compiled form."""
-    import minigrad as mg
-    from models.ssm.selective_scan import fused
-
-    *arguments, cotangent = inputs(**sizes)
-
-    def both() -> tuple[Any, ...]:
-        y, pull = mg.vjp(lambda *arguments: fused(*arguments)[0], *arguments)
-        return y, *pull(cotangent)
-
-    return _run(both if backward else lambda: (fused(*arguments)[0],))
+def dual(heads: int, length: int, width: int, states: int) -> Drawn:
+    """Draw x, Δ, A, B and C, heads first, with the steps and rates of a Mamba-2 at its start."""
+    rng = np.random.default_rng(0)
+    wide, narrow = (heads, length, width), (heads, length, states)
+    x, weights, B, C = (rng.standard_normal(shape) for shape in (wide, wide, narrow, narrow))
+    return drawn(weights, x=x, delta=_steps(rng, wide[:-1]), A=-rng.uniform(1, 16, heads), B=B, C=C)
 
 
-def pytorch(*, backward: bool, **sizes: int) -> Run:
-    """Set up two levels of chunks in PyTorch."""
-    import torch
-
-    def scan(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any) -> Any:
-        batch, length, channels = u.shape
-        chunks = (batch, length // CHUNK, CHUNK)
-        log_a = (delta[..., None] * A).reshape(*chunks, channels, -1)
-        x = ((delta * u)[..., None] * B[..., None, :]).reshape(log_a.shape)
-        a, h, own = torch.exp(log_a), torch.zeros_like(x[:, :, 0]), []
-        for t in range(CHUNK):
-            h = a[:, :, t] * h + x[:, :, t]
-            own.append(h)
-        since = torch.cumsum(log_a, dim=2)
-        before, h = [], torch.zeros_like(h[:, 0])
-        for i in range(chunks[1]):
-            before.append(h)
-            h = torch.exp(since[:, i, -1]) * h + own[-1][:, i]
-        states = torch.stack(own, 2) + torch.exp(since) * torch.stack(before, 1)[:, :, None]
-        return (states.reshape(batch, length, channels, -1) @ C[..., None])[..., 0] + D * u
-
-    return _torch_run(torch, scan, backward, sizes)
+def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Δ log-uniform in 0.001…0.1 (Gu and Dao 2023, section 3.6)."""
+    return np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), shape))
 
 
-def mamba_py(*, backward: bool, **sizes: int) -> Run:
-    """Set up mamba.py's parallel scan."""
-    import torch
-    from mambapy.pscan import pscan
+def scan(*, backward: bool, batch: int, length: int, channels: int, states: int) -> dict:
+    """Return what a token, channel and state cannot spare: e^ΔA, then aₜhₜ₋₁ + (Δu)B and Ch, five operations.
 
-    def scan(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any) -> Any:
-        a = torch.exp(delta[..., None] * A)
-        h = pscan(a, (delta * u)[..., None] * B[..., None, :])
-        return (h @ C[..., None])[..., 0] + D * u
-
-    return _torch_run(torch, scan, backward, sizes)
+    Back, both again and six products more, an operation or two each: ∂h, ∂Δ, ∂A, ∂B, ∂C, ∂u. No state is moved.
+    """
+    steps, passes = batch * length * channels * states, 2 if backward else 1
+    wide, narrow = batch * length * channels, batch * length * states
+    moved = 4 * (wide * (8 if backward else 3) + narrow * (6 if backward else 2))  # u Δ y; g and ∂u ∂Δ; B C; ∂B ∂C
+    return {"exponentials": passes * steps, "operations": (17 if backward else 5) * steps, "bytes": moved}
 
 
-def jax(*, backward: bool, **sizes: int) -> Run:
-    """Set up `lax.scan` over tokens."""
-    return _jax_run(_jax_scan, backward, sizes)
+def heads(*, backward: bool, heads: int, length: int, width: int, states: int) -> dict:
+    """Return what a head's N × P state cannot spare: to fade, to write Bᵀx and to read CS are five operations a number.
+
+    Each product has two gradients. A decay is an exponential a token, made again on the way back.
+    """
+    tokens = heads * length
+    numbers = tokens * (width + 2 * states + 1)
+    moved = 4 * (numbers * (3 if backward else 1) + tokens * width * (2 if backward else 1))
+    operations = 5 * tokens * width * states * (3 if backward else 1)
+    return {"exponentials": tokens * (1 + backward), "operations": operations, "bytes": moved}
 
 
-def jax_remat(*, backward: bool, **sizes: int) -> Run:
-    """Set up `lax.scan` over chunks whose inner states are computed again on the way back."""
-    import jax
-
-    return _jax_run(functools.partial(_jax_scan, chunk=jax.checkpoint), backward, sizes)
-
-
-def _jax_scan(
-    u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, *, chunk: Callable[[Callable], Callable] | None = None
-) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    def step(h: Any, token: Any) -> tuple[Any, Any]:
-        u, delta, B, C = token
-        h = jnp.exp(delta[..., None] * A) * h + (delta * u)[..., None] * B[:, None]
-        return h, jnp.einsum("bdn,bn->bd", h, C) + D * u
-
-    def walk(h: Any, tokens: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(step, h, tokens)
-
-    tokens = tuple(jnp.moveaxis(x, 1, 0) for x in (u, delta, B, C))
-    start = jnp.zeros((u.shape[0], *A.shape), u.dtype)
-    if chunk:
-        tokens = tuple(x.reshape(-1, CHUNK, *x.shape[1:]) for x in tokens)
-        y = jax.lax.scan(chunk(walk), start, tokens)[1]
-        return jnp.moveaxis(y.reshape(-1, *y.shape[2:]), 0, 1)
-    return jnp.moveaxis(walk(start, tokens)[1], 0, 1)
-
-
-def _run(work: Callable[[], tuple[Any, ...]]) -> Run:
-    def results() -> dict[str, Any]:
-        names = ("y", *(f"gradient of {name}" for name in NAMES))
-        return dict(zip(names, (np.asarray(x) for x in work()), strict=False))
-
-    return Run(work, results)
-
-
-def _torch_run(torch: Any, scan: Callable, backward: bool, sizes: dict[str, int]) -> Run:
-    *arguments, cotangent = (torch.tensor(x) for x in inputs(**sizes))
-
-    def both() -> tuple[Any, ...]:
-        leaves = [x.requires_grad_() for x in arguments]
-        y = scan(*leaves)
-        return y.detach(), *torch.autograd.grad(y, leaves, cotangent)
-
-    def forward() -> tuple[Any, ...]:
-        with torch.no_grad():
-            return (scan(*arguments),)
-
-    return _run(both if backward else forward)
-
-
-def _jax_run(scan: Callable, backward: bool, sizes: dict[str, int]) -> Run:
-    import jax
-
-    *arguments, cotangent = (jax.numpy.asarray(x) for x in inputs(**sizes))
-
-    @jax.jit
-    def work(*arguments: Any) -> tuple[Any, ...]:
-        if not backward:
-            return (scan(*arguments),)
-        y, pull = jax.vjp(scan, *arguments)
-        return y, *pull(cotangent)
-
-    return _run(lambda: jax.block_until_ready(work(*arguments)))
-
-
-LENGTH, CHANNELS, STATES = 2048, 512, 16
-
-
-def _floor(backward: bool) -> dict[str, float]:
-    """A token, channel and state: e^ΔA, then aₜhₜ₋₁ + (Δu)B and Ch; back, both again and six products more."""
-    steps, passes = LENGTH * CHANNELS * STATES, 2 if backward else 1
-    arrays = 4 * LENGTH * (CHANNELS * (6 if backward else 3) + STATES * (4 if backward else 2))
-    return {"exponentials": passes * steps, "operations": (17 if backward else 5) * steps, "bytes": arrays}
-
-
-def _workload(name: str, title: str, backward: bool) -> Workload:
-    return Workload(
-        name=name,
-        title=title,
-        sizes={"batch": 1, "length": LENGTH, "channels": CHANNELS, "states": STATES, "backward": backward},
-        floor=_floor(backward),
-        implementations=(
-            Implementation("minigrad, fused", minigrad, needs=("numba",)),
-            Implementation("JAX lax.scan", jax, needs=("jax",)),
-            Implementation("JAX lax.scan, rematerialised", jax_remat, needs=("jax",)),
-            Implementation("PyTorch, two levels of chunks", pytorch, needs=("torch",)),
-            Implementation("mamba.py, parallel scan", mamba_py, needs=("mambapy", "torch")),
-        ),
-        tolerance=2e-5,
-        steps=1,
-        memory=True,
-    )
-
-
+OURS = Side("minigrad fused", minigrad, "models.ssm.selective_scan:fused")
+HUGGING_FACE = Side("Hugging Face's loop, PyTorch", pytorch, f"{TORCH}:selective_scan_hugging_face", ("transformers",))
+SIDES = (
+    OURS,
+    Side("JAX lax.scan", jax, f"{JAX}:selective_scan"),
+    Side("JAX lax.scan, rematerialised", jax, f"{JAX}:selective_scan_remat"),
+    Side("JAX lax.associative_scan", jax, f"{JAX}:selective_scan_associative"),
+    Side("PyTorch, two levels of chunks", pytorch, f"{TORCH}:selective_scan"),
+    Side("mamba.py, parallel scan", pytorch, f"{TORCH}:selective_scan_mamba_py", ("mambapy",)),
+)
+FORWARD, SHORT, FEW = (*SIDES, HUGGING_FACE), (OURS, HUGGING_FACE), {**SIZES, "length": 512}
+DUAL = (
+    Side("minigrad fused", minigrad, "models.ssm.ssd:fused"),
+    Side("PyTorch, the paper's chunks", pytorch, f"{TORCH}:ssd"),
+    Side("JAX, chunks and a scan", jax, f"{JAX}:ssd"),
+)
+TITLE = "The selective scan: {} tokens, 512 channels, 16 states"
 WORKLOADS = (
-    _workload("selective_scan_forward", "The selective scan, forward: 2048 tokens, 512 channels, 16 states", False),
-    _workload("selective_scan", "The selective scan, forward and backward: 2048 tokens, 512 channels, 16 states", True),
+    workload("selective_scan", TITLE.format(2048), scanned, FORWARD, scan, SIZES, backward=False, tolerance=2e-5),
+    workload("selective_scan", TITLE.format(2048), scanned, SIDES, scan, SIZES, backward=True, tolerance=2e-5),
+    workload("selective_scan_512", TITLE.format(512), scanned, SHORT, scan, FEW, backward=True, tolerance=2e-5),
+    *both("ssd", "State-space duality: 8 heads of 64, 64 states, length 2048", dual, DUAL, heads, HEADS),
 )

@@ -1,0 +1,57 @@
+"""Our side where a workload asks for less than a form does, or for its parameters as they are trained.
+
+`jax` and `pytorch` have their own functions of the same names in `benchmarks.peers`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import minigrad as mg
+from models.memory import titans, ttt
+from models.ssm import lti
+from models.ssm import s4d as mechanism
+
+
+def s4d_kernel(log_rate: Any, frequency: Any, C: Any, log_delta: Any, *, length: int) -> Any:
+    """Return K̅, (D, L), with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds real and imaginary parts."""
+    Lambda = 1j * frequency - mg.exp(log_rate)
+    delta = mg.exp(log_delta)
+    return mechanism.kernel_vandermonde(Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], delta, length=length)
+
+
+def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -> Any:
+    """Return y, (B, L, D), of the fastest form."""
+    Lambda = 1j * frequency - mg.exp(log_rate)
+    return mechanism.convolution(u, Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], D, mg.exp(log_delta))[0]
+
+
+def convolution(u: Any, K: Any) -> Any:
+    """Return K ∗ u for u (B, D, L)."""
+    return lti.causal_convolution(u.mT, K).mT
+
+
+def ttt_linear(q: Any, k: Any, v: Any, eta: Any, W: Any, b: Any, gamma: Any, beta: Any, *, batch_size: int) -> Any:
+    """Return y, (H, L, d), of TTT-Linear's dual form."""
+    return ttt.dual(q, k, v, eta, ttt.Weights(((W, b),), (gamma, beta)), batch_size=batch_size)[0]
+
+
+def ttt_linear_primal(
+    q: Any, k: Any, v: Any, eta: Any, W: Any, b: Any, gamma: Any, beta: Any, *, batch_size: int
+) -> Any:
+    """Return the same from every token's own gradient and weights."""
+    return ttt.primal(q, k, v, eta, ttt.Weights(((W, b),), (gamma, beta)), batch_size=batch_size)[0]
+
+
+def titans_mlp(
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
+) -> Any:
+    """Return y, (H, L, d), of Titans with an MLP of two layers, a batch at a time."""
+    return titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
+
+
+def titans_mlp_recurrent(
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
+) -> Any:
+    """Return the same, a token at a time."""
+    return titans.recurrent(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
