@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.containers import is_array
 from minigrad.namespace import namespace
 
 _clock = itertools.count()
@@ -160,7 +161,12 @@ class Primitive:
                 values.append(a)
                 parents.append(None)
         count = len(args) if self.variadic else self.count
-        made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
+        try:
+            made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
+        except TypeError:
+            if (values := beside(values)) is None:
+                raise
+            made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
         try:
             dtype = made.dtype
         except AttributeError:  # NumPy hands a single exact number out bare
@@ -290,12 +296,24 @@ def constant(value: Any) -> Tensor:
 
 def as_raw(value: Any, who: str) -> Any:
     """An array of some library; numbers and nested lists of them become NumPy's."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if is_array(value):
         return value
     raw = np.asarray(value)
     if raw.dtype.kind not in "biufcO" or isinstance(raw.flat[0] if raw.size else 0, (str, bytes, type(None))):
         raise TypeError(f"{who}: got {type(value).__name__}, expected an array or a number")
     return raw
+
+
+def beside(values: list) -> list | None:
+    """NumPy's arrays among those of another library brought to it, as constants; None where there are not both kinds.
+
+    So what a function makes of nothing (zeros, a mask, a range) goes with whatever arrays its Tensors hold.
+    """
+    others = [v for v in values if is_array(v) and not isinstance(v, (np.ndarray, np.generic))]
+    if not others or not any(type(v) is np.ndarray for v in values):
+        return None
+    xp = namespace(*others)
+    return [xp.asarray(v) if type(v) is np.ndarray else v for v in values]
 
 
 def snapshot(raw: Any) -> Any:

@@ -95,13 +95,14 @@ def train(
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out as it was described.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
     """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable."""
     given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
-        training = _resumed(context, out, given)
+        training = _resumed(context, out, given, device)
     else:
-        training = Training.start(Run(**given), out)
+        training = Training.start(Run(**given), out, device)
     with stop_on_interrupt() as stop:
         _with_progress(training, stop, save_every)
     done = training.step == training.run.steps
@@ -111,7 +112,7 @@ def train(
         raise typer.Exit(130)
 
 
-def _resumed(context: typer.Context, out: Path, given: dict[str, Any]) -> Training:
+def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: str) -> Training:
     _, about = load_checkpoint(out / CHECKPOINT)
     before = described(out / CHECKPOINT, about)
     for name, value in given.items():
@@ -119,7 +120,7 @@ def _resumed(context: typer.Context, out: Path, given: dict[str, Any]) -> Traini
         value = tuple(value) if isinstance(value, list) else value
         if source is not None and source.name == "COMMANDLINE" and value != getattr(before, name):
             raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
-    return Training.resume(out)
+    return Training.resume(out, device)
 
 
 def _with_progress(training: Training, stop: threading.Event, save_every: int) -> None:

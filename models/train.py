@@ -20,9 +20,10 @@ import numpy as np
 import minigrad as mg
 from minigrad import optim
 from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
+from models.device import beside, fetch, move
 from models.errors import UserError, known_name
 from models.language.lm import Config, LanguageModel
-from models.tasks import TASKS, Induction, Recall, SelectiveCopying, Task, load, load_digits
+from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
 from models.tasks.recall import IGNORE, accuracy
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
@@ -80,6 +81,8 @@ class Run:
             return SelectiveCopying(self.length)
         if self.task == "induction":
             return Induction(self.length)
+        if self.task == "needle":
+            return Needle(self.length)
         if self.task == "digits":
             return load_digits()
         return load(self.text, length=self.length)
@@ -93,7 +96,10 @@ class Run:
 
 
 class Training:
-    """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`."""
+    """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`.
+
+    Model and optimiser are on a device, "cpu" or "cuda", which is no part of the run: it may go on on another one.
+    """
 
     def __init__(self, run: Run, folder: str | Path) -> None:
         mg.keep_freed_memory()  # a step's arrays are as large as the last step's
@@ -106,22 +112,24 @@ class Training:
         self.rng = np.random.default_rng([run.seed, 1])
 
     @classmethod
-    def start(cls, run: Run, folder: str | Path) -> "Training":
+    def start(cls, run: Run, folder: str | Path, device: str = "cpu") -> "Training":
         """Begin a run in a folder that holds none yet.
 
-        Raises: UserError when the folder already has a checkpoint or cannot be written.
+        Raises: UserError when the folder already has a checkpoint or cannot be written, or the device is not there.
         """
         training = cls(run, folder)
         if training.checkpoint.exists():
             raise UserError(f"{training.checkpoint}: expected no run here yet, got one (--resume continues it)")
+        training._move(device)
         write_atomically(training.log, "")
         return training
 
     @classmethod
-    def resume(cls, folder: str | Path) -> "Training":
+    def resume(cls, folder: str | Path, device: str = "cpu") -> "Training":
         """Continue the run in `folder` from its checkpoint; lines logged after that checkpoint are taken back.
 
-        Raises: UserError when the checkpoint does not load, does not fit its own description, or the text has changed.
+        Raises: UserError when the checkpoint does not load, does not fit its own description, or the text has changed,
+        and when the device is not there.
         """
         path = Path(folder) / CHECKPOINT
         arrays, about = load_checkpoint(path)
@@ -133,13 +141,15 @@ class Training:
         training._load_moments(path, {name: array for name, array in arrays.items() if name.startswith(MOMENTS)})
         training.rng.bit_generator.state = about["generator"]
         training.step = about["step"]
+        training._move(device)
         kept = [record for record in read_log(training.log) if record["step"] <= training.step]
         write_atomically(training.log, "".join(json.dumps(record) + "\n" for record in kept))
         return training
 
     def save(self) -> None:
         """Write the checkpoint: everything the next step depends on."""
-        moments = {MOMENTS + name: np.asarray(array) for name, array in self.optimizer.state_dict().items()}
+        moments = {MOMENTS + name: array for name, array in self.optimizer.state_dict().items()}
+        arrays = {**self.model.named_parameters(), **moments}
         about = {
             "run": asdict(self.run),
             "model": asdict(self.run.config(self.task.vocabulary)),
@@ -147,7 +157,7 @@ class Training:
             "step": self.step,
             "generator": self.rng.bit_generator.state,
         }
-        save_checkpoint(self.checkpoint, {**self.model.named_parameters(), **moments}, about)
+        save_checkpoint(self.checkpoint, {name: fetch(array) for name, array in arrays.items()}, about)
 
     def steps(self, until: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield a record a step, evaluations among them, up to step `until`; each is logged before it is yielded.
@@ -179,10 +189,13 @@ class Training:
         rng = np.random.default_rng([self.run.seed, 2])
         for name, (tokens, targets) in self.task.examination(rng).items():
             parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
-            logits = np.concatenate([self.model(tokens[i : i + self.run.batch])[0] for i in parts])
+            logits = np.concatenate([fetch(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
             losses[name] = float(mean_loss(logits, targets))
             accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
+
+    def _move(self, device: str) -> None:
+        self.model, self.optimizer.state = move((self.model, self.optimizer.state), device)
 
     def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
         expected = {f"{MOMENTS}step": np.array(0)}
@@ -196,7 +209,10 @@ class Training:
         begin = time.perf_counter()
         run = self.run
         tokens, targets = self.task.batch(self.rng, run.batch)
-        loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
+        try:
+            loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
+        except MemoryError as error:  # CuPy's is one too
+            raise UserError(f"step {self.step + 1}: {error} (try a smaller --batch or --length)") from None
         try:
             grads, norm = optim.clip_by_global_norm(grads, run.clip)
         except ValueError as error:  # not finite: the weights are still those of the last good step
@@ -217,8 +233,8 @@ def mean_loss(logits, targets: np.ndarray):
     """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` where targets `(*batch, T)` ask any."""
     asked = np.flatnonzero(targets != IGNORE)
     xp = mg.namespace(logits)
-    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asked, axis=0)
-    return mg.cross_entropy(rows, targets.reshape(-1)[asked])
+    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), beside(logits, asked), axis=0)
+    return mg.cross_entropy(rows, beside(logits, targets.reshape(-1)[asked]))
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

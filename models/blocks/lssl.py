@@ -12,6 +12,7 @@ import numpy as np
 
 from models.blocks.block import BlockConfig
 from models.blocks.system import SystemBlock
+from models.device import beside
 from models.ssm import hippo, lssl
 
 
@@ -19,6 +20,7 @@ class LSSLBlock(SystemBlock):
     """LSSL, from HiPPO-LegS ("hippo") or from a random matrix, shifted until it is stable."""
 
     mechanism = lssl
+    default_form = "convolution"
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -29,8 +31,9 @@ class LSSLBlock(SystemBlock):
     def system(self, x: Any, state: Any) -> tuple[Any, Any]:
         """Return (y, state) for x `(*batch, T, width)`."""
         width, states = self.C.shape
-        A, B = fixed(self.start, states)
-        return self.run(x, A, B, self.C, self.D, np.geomspace(1e-3, 1e-1, width, dtype=np.float32), state=state)
+        constants = *fixed(self.start, states), np.geomspace(1e-3, 1e-1, width, dtype=np.float32)
+        A, B, steps = (beside(self.C, constant) for constant in constants)
+        return self.run(x, A, B, self.C, self.D, steps, state=state)
 
 
 @functools.cache

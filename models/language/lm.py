@@ -18,6 +18,7 @@ import numpy as np
 import minigrad as mg
 from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks import MIXERS, BlockConfig, BlockState
+from models.device import beside
 from models.errors import UserError, known_name
 
 NO_TOKENS = "tokens: expected integers of shape (*batch, T) with T ≥ 1"
@@ -98,7 +99,7 @@ class LanguageModel(Module):
         tokens = np.asarray(tokens)
         if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
             raise ValueError(f"{NO_TOKENS}, got {tokens.dtype} {tokens.shape}")
-        x = self.embedding(tokens)
+        x = self.embedding(beside(self.embedding.weight, tokens))
         states = []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])

@@ -13,6 +13,7 @@ import numpy as np
 from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks.mamba import MambaBlock, MambaConfig
 from models.blocks.mamba2 import Mamba2Block, Mamba2Config
+from models.device import beside
 from models.language.lm import NO_TOKENS
 
 
@@ -60,7 +61,7 @@ class MambaModel(Module):
         tokens = np.asarray(tokens)
         if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
             raise ValueError(f"{NO_TOKENS}, got {tokens.dtype} {tokens.shape}")
-        x, states = self.embeddings(tokens), []
+        x, states = self.embeddings(beside(self.embeddings.weight, tokens)), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])
             states.append(after)

@@ -1,0 +1,111 @@
+"""Models on a device: here one that is as closed to NumPy as a GPU's arrays are, and runs wherever the tests run."""
+
+import importlib.util
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.special
+
+import minigrad as mg
+from gpu import device as gpu_device
+from minigrad.containers import arrays_of
+from minigrad.engine import unwrap
+from minigrad.primitives import elementwise
+from models import device, kernels
+from models.blocks import MIXERS
+from models.errors import UserError
+from models.train import Run, Training, load_model, read_log
+from tests.walled import LIBRARY, Walled, asarray, through
+
+TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_every=3, warmup=2, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def walled(monkeypatch):
+    """A device of that name; no raw kernels for it, so that `fused` is its reference."""
+    find, special = importlib.util.find_spec, elementwise._special
+    own = SimpleNamespace(erf=lambda x: through(scipy.special.erf, (x,), {}))
+    monkeypatch.setitem(device.PLACES, "walled", lambda: asarray)
+    monkeypatch.setattr(kernels, "on_device", lambda x: isinstance(unwrap(x), Walled))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("gpu.") else find(name))
+    monkeypatch.setattr(elementwise, "_special", lambda xp: own if xp is LIBRARY else special(xp))
+
+
+def finish(training):
+    for _ in training.steps():
+        pass
+    training.save()
+    return training
+
+
+@pytest.mark.parametrize("run", [*(replace(TINY, mixer=mixer) for mixer in MIXERS), replace(TINY, task="digits")],
+                         ids=[*MIXERS, "digits"])  # fmt: skip
+def test_every_model_trains_where_its_arrays_are(tmp_path, run):
+    there, here = (finish(Training.start(run, tmp_path / name, name)) for name in ("walled", "cpu"))
+    assert all(isinstance(x, Walled) for x in arrays_of((there.model, there.optimizer.state)) if x.shape)
+    for found, expected in zip(read_log(there.log), read_log(here.log), strict=True):
+        for name in found.keys() & {"loss", "norm", "held_out_loss"}:
+            assert found[name] == pytest.approx(expected[name], rel=1e-3)
+    model, _ = load_model(there.checkpoint)
+    assert all(type(x) is np.ndarray for x in arrays_of(model))
+
+
+def test_a_run_goes_on_on_another_device(tmp_path):
+    straight = finish(Training.start(TINY, tmp_path / "straight"))
+    for steps, name in ((2, "walled"), (4, "cpu"), (6, "walled")):
+        training = (
+            Training.resume(tmp_path / "run", name) if steps > 2 else Training.start(TINY, tmp_path / "run", name)
+        )
+        for _ in training.steps(until=steps):
+            pass
+        training.save()
+    assert [record["step"] for record in read_log(training.log)] == [0, *range(1, 7)]
+    for found, expected in zip(arrays_of(training.model), arrays_of(straight.model), strict=True):
+        np.testing.assert_allclose(found.get(), expected, atol=1e-3)
+
+
+def test_the_wall_stands():
+    """What these tests rest on: a NumPy array that reaches the device's unannounced is an error, as it is in CuPy."""
+    x = asarray(np.ones(3))
+    for mixed in (
+        lambda: x + np.ones(3),
+        lambda: np.ones(3) * x,
+        lambda: np.asarray(x),
+        lambda: np.stack([x, np.ones(3)]),
+    ):
+        with pytest.raises(TypeError):
+            mixed()
+    assert isinstance(np.exp(x) + 1, Walled)
+    assert isinstance(mg.zeros(3) + mg.Tensor(x), mg.Tensor)  # what a function makes of nothing is brought along
+
+
+def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError("Out of memory allocating 1,024 bytes")
+
+    training = Training.start(TINY, tmp_path)
+    before = [x.copy() for x in arrays_of(training.model)]
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"^step 1: Out of memory allocating 1,024 bytes"),
+    ):
+        patch.setattr(mg, "value_and_grad", full)
+        finish(training)
+    for left, right in zip(arrays_of(training.model), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert finish(training).step == TINY.steps
+
+
+def test_without_a_gpu_nothing_is_begun(tmp_path, monkeypatch):
+    def missing():
+        raise gpu_device.MissingError(gpu_device.DRIVER)
+
+    monkeypatch.setattr(gpu_device, "ready", missing)
+    with pytest.raises(UserError, match=r"^device cuda: no NVIDIA driver \(libcuda.so.1\): install it from") as raised:
+        Training.start(TINY, tmp_path / "run", "cuda")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"^device: expected one of cpu, cuda, walled, got 'tpu'"):
+        Training.start(TINY, tmp_path / "run", "tpu")
