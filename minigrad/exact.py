@@ -31,6 +31,7 @@ from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
     matrix_transpose,
     max,
     maximum,
+    mean,
     min,
     minimum,
     moveaxis,
@@ -163,7 +164,7 @@ class Log:
 
 def _each(name: str) -> Callable[[Any], Any]:
     """A function of every element by the element's own method; of the integers 0 and 1 by their known value."""
-    known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}}[name]
+    known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[name]
 
     def apply(x: Any) -> Any:
         def one(e: Any) -> Any:
@@ -178,7 +179,7 @@ def _each(name: str) -> Callable[[Any], Any]:
     return apply
 
 
-exp, sqrt, tanh, log = map(_each, ("exp", "sqrt", "tanh", "log"))
+exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
 
 
 def isfinite(x: Any) -> Any:

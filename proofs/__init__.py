@@ -15,6 +15,7 @@ from proofs import (
     s4,
     selective,
     titans,
+    titans_blocks,
     ttt,
 )
 from proofs.checker import check, check_statement, replay
@@ -29,6 +30,7 @@ CHAPTERS = (
     gated_delta_rule,
     ttt,
     titans,
+    titans_blocks,
     online_learner,
     hopfield,
     hippo,

@@ -156,6 +156,10 @@ class Rounded:
         value = math.log(self.value)
         return Rounded(value, max(1.0, abs(value)), depth + LIBRARY, 1, 1.01 * self.lost / size)
 
+    def log1p(self) -> Rounded:
+        """log(1 + x), no further from the truth than where the sum is rounded first."""
+        return (self + 1).log()
+
     def sqrt(self) -> Rounded:
         """√x, of a number that is not negative; √0 is 0 only where x is exactly 0."""
         if self.exactly_zero:

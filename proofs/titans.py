@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import minigrad as mg
 from minigrad import namespace
@@ -11,6 +11,9 @@ from models.memory.chunks import empty
 from proofs.forms import WITHOUT_JAX
 from proofs.statements import identity, refuted
 from proofs.strategies import (
+    BETAS,
+    LARGE,
+    SMALL,
     Betas,
     ChunkSize,
     Cut,
@@ -23,9 +26,14 @@ from proofs.strategies import (
     State,
     Values,
     elements,
+    gates,
 )
 
 Halves = Annotated[Any, Drawn("*batch T", elements("1/2"), logarithm=True, differentiable=False)]
+FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
+FixedValues = Annotated[Any, Drawn("S V", LARGE)]
+FixedBetas = Annotated[Any, Drawn("S", BETAS)]
+FixedDecay = Annotated[Any, Drawn("S", gates, logarithm=True)]
 Fifths = Annotated[Any, Drawn("*batch T", elements("1/5"), logarithm=True, differentiable=False)]
 
 BEHROUZ = "Behrouz et al. 2025 (Titans)"
@@ -123,6 +131,21 @@ def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas,
     A, B = (gated_linear_attention.recurrent(q, k, theta[..., None] * v, gates)[0] for gates in (fifths, halves))
     a, b = (namespace(x).exp(x[..., :1])[..., None] for x in (fifths, halves))
     return y, (a * A - b * B) / (a - b)
+
+
+@identity("Persistent tokens before the memory's input are another learned start: they leave the same for any input",
+          source=f"{BEHROUZ}, section 3.3, eq. 19, 26 and 29, made precise", exact=True, only=WITHOUT_JAX)  # fmt: skip
+def persistent_tokens_as_a_start(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
+                                 state: State, p_k: FixedKeys, p_v: FixedValues, p_theta: FixedBetas,
+                                 p_decay: FixedDecay, chunk_size: ChunkSize):  # fmt: skip
+    xp, memory, form = namespace(q), ((state,),), cast(Any, titans.chunkwise)
+    fixed = [xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_k, p_v)]
+    fixed += [xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_theta, p_decay, p_decay)]
+    tokens = (q, k, v, theta, log_eta, log_decay)
+    both = [xp.concat([p, x], axis=-2 if i < 3 else -1) for i, (p, x) in enumerate(zip(fixed, tokens, strict=True))]
+    y, after = form(*both, memory, batch_size=chunk_size)
+    _, start = form(*fixed, memory, batch_size=chunk_size)
+    return (y[..., p_k.shape[0] :, :], after), form(*tokens, memory, state=start, batch_size=chunk_size)
 
 
 # Batches and scans

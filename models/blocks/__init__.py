@@ -11,7 +11,7 @@ from .rnn import RNNBlock
 from .s4 import S4Block
 from .s4d import S4DBlock
 from .softmax import SoftmaxBlock
-from .titans import TitansBlock
+from .titans import TitansBlock, TitansMACBlock, TitansMAGBlock, TitansMALBlock
 from .ttt import TTTLinearBlock, TTTMLPBlock
 
 MIXERS: dict[str, type[Block]] = {
@@ -23,6 +23,9 @@ MIXERS: dict[str, type[Block]] = {
     "ttt_linear": TTTLinearBlock,
     "ttt_mlp": TTTMLPBlock,
     "titans": TitansBlock,
+    "titans_mac": TitansMACBlock,
+    "titans_mag": TitansMAGBlock,
+    "titans_mal": TitansMALBlock,
     "mamba": MambaBlock,
     "lssl": LSSLBlock,
     "s4": S4Block,

@@ -92,10 +92,14 @@ class HeadsBlock(Block):
         """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
         conv, memory = (None, None) if state is None else state
         qkv, conv = self.conv(self.qkv(x), conv)
-        width = x.shape[-1]
-        q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], self.heads) for i in range(3))
+        q, k, v = self.split(qkv)
         y, memory = self.mix(q, k, v, x, memory)
         return self.output(self.read(y, x)), BlockState(conv, memory)
+
+    def split(self, qkv):
+        """Return q, k, v `(*batch, H, T, K)` from `(*batch, T, 3·width)`."""
+        width = qkv.shape[-1] // 3
+        return tuple(split_heads(qkv[..., i * width : (i + 1) * width], self.heads) for i in range(3))
 
     def mix(self, q, k, v, x, memory):
         """Return (y, memory) for q, k, v `(*batch, H, T, K)`; gates are made of x `(*batch, T, width)`."""

@@ -8,6 +8,8 @@ projections learn.
 The state is every key and value so far: it grows by 2·width numbers a token, and a token's cost grows with it.
 """
 
+import numpy as np
+
 import minigrad as mg
 from models.attention import softmax
 
@@ -28,12 +30,14 @@ class SoftmaxBlock(HeadsBlock):
         return self.run(rotate(q, start), rotate(k, start), v, state=memory)
 
 
-def rotate(x, start: int):
-    """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`."""
-    xp = mg.namespace(x)
-    half = x.shape[-1] // 2
-    time = xp.arange(start, start + x.shape[-2], dtype=x.dtype)
-    angle = time[:, None] * BASE ** (-xp.arange(half, dtype=x.dtype) / half)
-    cos, sin = xp.cos(angle), xp.sin(angle)
+def rotate(x, start: int, rows: int = 1):
+    """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`.
+
+    A token may have several rows, which stand at its position.
+    """
+    xp, half = mg.namespace(x), x.shape[-1] // 2
+    time = start + np.arange(x.shape[-2]) // rows
+    angle = time[:, None] * BASE ** (-np.arange(half) / half)
+    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)

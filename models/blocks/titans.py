@@ -1,23 +1,46 @@
-"""Titans as a layer (MAL, Behrouz et al. 2025, section 4.3, without attention: the paper's LMM): an MLP that learns.
+"""Titans (Behrouz et al. 2025): an MLP that learns while it reads, alone or with attention to what is near.
 
     θ = 2 σ(x w) (1 − η) / b      log η = log σ(x w)      log(1 − α) = log σ(−x w)      one a head and token
 
-Keys and queries pass SiLU and have length 1, as section 4.4 says; convolution, norm and gate are the paper's too. The
-memory is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width). The paper
-leaves the range of θ open: in a batch of b tokens whose keys are all alike, 2/b is where a matrix memory would diverge
-without momentum, and momentum takes every gradient 1/(1 − η) times. (Without that factor a language model of the study
-diverged within 20 steps.) At first α is small, σ(−4), so that the memory keeps some 50 tokens.
+    LMM   o = M(x)                                     the memory alone                section 4.3
+    MAC   y = Attn([p ‖ M*(x W_q) ‖ x]), o = y ⊗ M(y)  as context, in segments         section 4.1, eq. 21–25
+    MAG   y = SW-Attn(x), o = y ⊗ M(x)                 as gate                         section 4.2, eq. 26–28
+    MAL   y = x + M(x), o = SW-Attn(y)                 as layer                        section 4.3, eq. 29–31
+
+M writes and reads, M* reads only; p are the persistent tokens of `models.blocks.window`, ‖ puts side by side. Keys and
+queries of the memory pass SiLU and have length 1, as section 4.4 says; convolution, norm and gate are the paper's too.
+The memory is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width). At first
+α is small, σ(−4), so that the memory keeps some 50 tokens.
+
+What the paper leaves open, and what we take:
+- The range of θ: in a batch of b tokens whose keys are all alike, 2/b is where a matrix memory would diverge without
+  momentum, and momentum takes every gradient 1/(1 − η) times. (Without that factor a language model of the study
+  diverged within 20 steps.)
+- A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
+  memory alone.
+- MAC, eq. 21: M* is the memory before the segment, one h a token, RMSNorm on it as on all that the memory gives. A
+  token sees the h of tokens up to its own: h of a later one is made of a later input, and figure 3a shows no mask for
+  it. So each token has two keys at its place, its own and that of its h.
+- MAC, eq. 24–25: the memory learns from y, gradients at its state before the segment, and token t reads it after its
+  own write and not after the segment's last, whose input it must not know.
+- ⊗: RMSNorm(y) ∘ σ(RMSNorm(m)), after "normalise … using learnable vector-valued weights, followed by a non-linearity
+  σ" (section 4.2), which says neither which σ nor on which side.
+- MAG and MAL, eq. 26 and 29, put p before the memory's input too. Read first, p leaves a memory that depends on nothing
+  read; ours starts from a learned one as it is, so it does not read p (`proofs.titans`: persistent_tokens_as_a_start).
+- MAL adds its input to what the memory gives (section 4.4: "residual connections in all blocks").
+- When to forget, and whether to read before or after the write: see `models.memory.titans`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import minigrad as mg
-from minigrad.nn import Linear
-from models.blocks.block import BlockConfig, per_head, unit
+from minigrad.nn import Linear, Module, RMSNorm
+from models.blocks.block import Block, BlockConfig, BlockState, merge_heads, per_head, split_heads, unit
 from models.blocks.learner import LearnerBlock
-from models.memory import titans
+from models.blocks.window import WindowBlock
+from models.memory import inner, titans
 
 
 class TitansBlock(LearnerBlock):
@@ -41,3 +64,102 @@ class TitansBlock(LearnerBlock):
         log_eta, log_decay = per_head(mg.log_sigmoid(momentum)), per_head(mg.log_sigmoid(-self.forget(x)))
         q, k, v = unit(mg.silu(q)), unit(mg.silu(k)), mg.silu(v)
         return self.run(q, k, v, theta, log_eta, log_decay, self.layers, state=memory)
+
+    def recall(self, q: Any, memory: titans.State | None) -> Any:
+        """Return M*(q) `(*batch, T, width)` of the memory before the batch under way, which stays as it is."""
+        layers = self.layers if memory is None else memory.start
+        return merge_heads(self.norm(inner.forward(layers, unit(mg.silu(q)))[1][-1]))
+
+
+class TitansState(NamedTuple):
+    """What memory and attention carry, each its own; with no token read, nothing."""
+
+    memory: BlockState | None = None
+    attention: BlockState | None = None
+
+
+class WithAttention(Block):
+    """A memory, and attention to a window as long as its batch."""
+
+    mechanism = titans
+    default_form = "chunkwise"
+    default_chunk_size = 32
+
+    def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.memory, self.attention = TitansBlock(config, rng), WindowBlock(config, rng)
+
+
+class Gate(Module):
+    """y ⊗ m = RMSNorm(y) ∘ σ(RMSNorm(m))."""
+
+    def __init__(self, width: int) -> None:
+        self.attended, self.remembered = RMSNorm(width), RMSNorm(width)
+
+    def __call__(self, y: Any, m: Any) -> Any:
+        return self.attended(y) * mg.sigmoid(self.remembered(m))
+
+
+class TitansMACBlock(WithAttention):
+    """Memory as context: a segment at a time, what the memory recalls stands beside what is read."""
+
+    def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.query, self.gate = Linear(config.width, config.width, bias=False, rng=rng), Gate(config.width)
+
+    def __call__(self, x: Any, state: TitansState | None = None) -> tuple[Any, TitansState]:
+        """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
+        state, out = state or TitansState(), []
+        left = self.chunk_size if state.memory is None else state.memory.memory.left
+        for (segment,) in inner.batches(left, self.chunk_size, x):
+            y, state = self._segment(segment, state)
+            out.append(y)
+        return mg.namespace(*out).concat(out, axis=-2), state
+
+    def _segment(self, x: Any, state: TitansState) -> tuple[Any, TitansState]:
+        """Some tokens of one segment."""
+        attention, memory = self.attention, state.memory
+        q = split_heads(self.query(x), attention.heads)
+        h = self.memory.recall(q, None if memory is None else memory.memory)
+        conv, recent = state.attention or (None, None)
+        qkv, conv = attention.conv(attention.qkv(x), conv)
+        q, k, v = attention.split(qkv)
+        k, v = (_paired(*pair) for pair in zip(attention.keys_and_values(h), (k, v), strict=True))
+        y, recent = attention.attend(q, k, v, recent)
+        y = attention.output(merge_heads(y))
+        m, memory = self.memory(y, memory)
+        if memory.memory.left == self.chunk_size:
+            recent = recent._replace(tokens=0)  # the next segment sees nothing of this one
+        return self.gate(y, m), TitansState(memory, BlockState(conv, recent))
+
+
+class TitansMAGBlock(WithAttention):
+    """Memory as gate: beside attention, on the same input."""
+
+    def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.gate = Gate(config.width)
+
+    def __call__(self, x: Any, state: TitansState | None = None) -> tuple[Any, TitansState]:
+        """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
+        memory, attention = state or TitansState()
+        m, memory = self.memory(x, memory)
+        y, attention = self.attention(x, attention)
+        return self.gate(y, m), TitansState(memory, attention)
+
+
+class TitansMALBlock(WithAttention):
+    """Memory as layer: attention reads what the memory has added to."""
+
+    def __call__(self, x: Any, state: TitansState | None = None) -> tuple[Any, TitansState]:
+        """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
+        memory, attention = state or TitansState()
+        m, memory = self.memory(x, memory)
+        y, attention = self.attention(x + m, attention)
+        return y, TitansState(memory, attention)
+
+
+def _paired(first: Any, second: Any) -> Any:
+    """Rows (…, T, K) of the one and the other in turn, (…, 2 T, K)."""
+    xp = mg.namespace(first, second)
+    return xp.reshape(xp.stack([first, second], axis=-2), (*second.shape[:-2], 2 * second.shape[-2], second.shape[-1]))
