@@ -6,11 +6,12 @@ import numpy as np
 
 from .digits import load_digits
 from .induction import Induction
+from .needle import Needle
 from .recall import Recall
 from .selective_copying import SelectiveCopying
 from .text import Text, load
 
-TASKS = ("text", "recall", "selective_copying", "induction", "digits")
+TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits")
 
 
 class Task(Protocol):
@@ -31,4 +32,4 @@ class Task(Protocol):
         """Return held-out batches by name."""
 
 
-__all__ = ["TASKS", "Induction", "Recall", "SelectiveCopying", "Task", "Text", "load", "load_digits"]
+__all__ = ["TASKS", "Induction", "Needle", "Recall", "SelectiveCopying", "Task", "Text", "load", "load_digits"]

@@ -7,7 +7,7 @@ has to be held over everything in between, and the length is free: a model train
 memory must not grow. So a long sequence is drawn and read by pieces, and only the state goes from one to the next.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +76,13 @@ def recalled(
 ) -> float:
     """Return the share of answers that are right: one pass over sequences of any length in constant memory."""
     pieces, answers = pieces_of(rng, batch, length, piece=piece)
+    return answered(model, pieces, answers[:, None])
+
+
+def answered(model: Callable[..., tuple[Any, Any]], pieces: Iterable[np.ndarray], answers: np.ndarray) -> float:
+    """Return the share of answers `(batch, n)` that a model gives at the last n places of what it reads by pieces."""
     logits, state = None, None
     for tokens in pieces:
         logits, state = model(tokens, state)
     assert logits is not None  # a sequence has at least one piece
-    return float(np.mean(np.argmax(logits[:, -1], axis=-1) == answers))
+    return float(np.mean(np.argmax(logits[:, -answers.shape[1] :], axis=-1) == answers))

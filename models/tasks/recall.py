@@ -57,27 +57,27 @@ class Recall:
         T is 3 or 5 times `pairs`; targets are `IGNORE` except at queries.
         """
         rows = np.arange(batch)[:, None]
-        keys = _shuffled(rng, batch, self.keys)[:, :pairs]
+        keys = shuffled(rng, batch, self.keys)[:, :pairs]
         values = rng.integers(0, self.values, size=(batch, pairs))
         if self.overwritten:
             # the second value is never the first, so a model that remembers the wrong write is always wrong
             last = (values + rng.integers(1, self.values, size=(batch, pairs))) % self.values
             # each key gets two of the 2P places for writes, the earlier for its first value
-            places = np.sort(_shuffled(rng, batch, 2 * pairs).reshape(batch, pairs, 2), axis=2)
+            places = np.sort(shuffled(rng, batch, 2 * pairs).reshape(batch, pairs, 2), axis=2)
             writes: np.ndarray = np.empty((batch, 2 * pairs, 2), dtype=np.int64)
             for i, value in enumerate((values, last)):
                 writes[rows, places[:, :, i]] = np.stack([keys, self.keys + value], axis=2)
             values = last
         else:
             writes = np.stack([keys, self.keys + values], axis=2)
-        order = _shuffled(rng, batch, pairs)
+        order = shuffled(rng, batch, pairs)
         writes = writes.reshape(batch, -1)
         tokens = np.concatenate([writes, keys[rows, order]], axis=1)
         answers = self.keys + values[rows, order]
         return tokens, np.concatenate([np.full_like(writes, IGNORE), answers], axis=1)
 
 
-def _shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:
+def shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:
     """Return `(batch, n)`: in each row 0 … n−1 in random order."""
     return rng.permuted(np.broadcast_to(np.arange(n), (batch, n)), axis=1)
 
