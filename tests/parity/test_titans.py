@@ -1,7 +1,12 @@
-"""Titans against titans-pytorch's NeuralMemory, and test-time training against its formulas in PyTorch, in float64.
+"""Titans against titans-pytorch and fla, and test-time training against its formulas in PyTorch.
 
-Their inner loss is the mean over the V features, ours ½ of the sum: θ is 2/V of their rate. Their gradients are taken
-at the weights they are given, so a batch is one call; keys, values and gates are those that their projections make.
+titans-pytorch's NeuralMemory, in float64: its inner loss is the mean over the V features, ours ½ of the sum, so θ is
+2/V of its rate. Its gradients are taken at the weights it is given, so a batch is one call; keys, values and gates are
+those that its projections make.
+
+fla's momentum delta rule, in float32 inside: with p = k and β = 1 it is Titans with a matrix memory in batches of one
+token, and its momentum is −S. Its two forms take their arguments in different orders, and the chunked one works with
+logarithms of sums of decays in float32, and with β + 10⁻⁶ for β: three digits are left of its gradients.
 """
 
 import numpy as np
@@ -76,6 +81,34 @@ def test_titans(form, batch_size, depth, neural_memory, torch, close):
     for i, weights in enumerate(per_token):
         z = (torch.nn.functional.gelu(z, approximate="tanh") if i else z) @ weights
     close("what is read after each token", y, z[..., 0, :].numpy(), 1e-12)
+
+
+@pytest.mark.parametrize("form", [titans.recurrent, titans.chunkwise])
+@pytest.mark.parametrize(("which", "tolerance"), [("recurrent", 1e-5), ("chunk", 5e-4)])
+@pytest.mark.parametrize("length", [1, 12, 70])
+def test_momentum_delta_rule(form, which, tolerance, length, fla, torch, compare):
+    """Outputs, memory, surprise, and gradients to all that goes in, from a memory and a surprise under way."""
+    theirs = getattr(fla("momentum_delta_rule"), f"{which}_momentum_delta_rule_ref")
+    rng, V = np.random.default_rng(length), K - 1
+    q, k = rng.normal(size=(2, 2, 3, length, K))
+    inputs = {"q": q, "k": k / np.linalg.norm(k, axis=-1, keepdims=True), "v": rng.normal(size=(2, 3, length, V))}
+    inputs |= {"theta": rng.uniform(size=(2, 3, length))}
+    inputs |= {name: np.log(rng.uniform(0.3, 1, size=(2, 3, length))) for name in ("log_eta", "log_decay")}
+    inputs |= {"memory": rng.normal(size=(2, 3, K, V)), "surprise": rng.normal(size=(2, 3, K, V))}
+
+    def ours(q, k, v, theta, log_eta, log_decay, memory, surprise):
+        layers = ((memory,),)
+        start = titans.State(layers, layers, ((surprise,),), 1)
+        y, state = form(q * K**-0.5, k, v, theta, log_eta, log_decay, layers, state=start, batch_size=1)
+        return y, state.memory[0][0], state.surprise[0][0]
+
+    def their_code(q, k, v, theta, log_eta, log_decay, memory, surprise):
+        given = {"q": q, "k": k, "v": v, "p": k, "log_alpha": log_decay, "log_mu": log_eta, "eta": theta}
+        given = {name: x.transpose(1, 2) for name, x in (given | {"beta": torch.ones_like(theta)}).items()}
+        o, (S, M) = theirs(**given, initial_S=memory, initial_M=-surprise, output_final_state=True)
+        return o.transpose(1, 2), S, -M
+
+    compare(ours, their_code, inputs, tolerance)
 
 
 def official(torch, q, k, v, rates, layers, gamma, beta):
