@@ -40,6 +40,12 @@ def compiled(name: str, reference: Callable) -> Callable:
     return call
 
 
+def alike(label: str, *inputs: Any) -> None:
+    """Raise TypeError for arrays that a form's kernel cannot take: neither NumPy's nor CuPy's, or not of one width."""
+    if not any(map(on_device, inputs)):
+        kernels.check_alike(label, *inputs)
+
+
 def on_device(x: Any) -> bool:
     """Whether an array, or a Tensor's array, is CuPy's."""
     return type(unwrap(x)).__module__.partition(".")[0] == "cupy"

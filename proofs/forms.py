@@ -56,17 +56,17 @@ class Form:
     axes: Mapping[str, str]  # of each argument: {"q": "*batch T K", …}
     tokens: Mapping[str, Drawn]  # how each argument is drawn
     state: Any  # how a start state is drawn
-    plainest: Callable[..., Any]  # the first form of the mechanism
+    readable: Callable[..., Any]  # the form that a compiled one compiles: the convolution if there is one, or the first
     rational: bool = True  # whether its outputs are rational in its inputs
 
     def __call__(self, tokens: Tokens, state: Any = None, chunk_size: int = 64) -> Any:
         """(y, state). Forms without chunks have no use for a chunk size; where it is a mini-batch, all forms obey it.
 
-        A compiled form knows floats only. What bounds its rounding error is the plainest form on `Rounded` numbers: it
-        does the same operations, in another order.
+        A compiled form knows floats only. What bounds its rounding error is the form it compiles, on `Rounded` numbers:
+        it does the same operations, in another order.
         """
         exact_numbers = any(unwrap(x).dtype == object for x in tokens.values())
-        function = self.plainest if self.compiled and exact_numbers else self.function
+        function = self.readable if self.compiled and exact_numbers else self.function
         known = inspect.signature(function).parameters
         options = {name: chunk_size for name in ("chunk_size", "batch_size") if name in known}
         return function(**tokens, state=state, **options)
@@ -167,20 +167,20 @@ def stacked(results: list[Any]) -> Any:
 def forms() -> Iterator[Form]:
     """Every form there is. An argument that may have several shapes makes a form of its own for each."""
     for mechanism, functions in mechanisms().items():
-        plainest = next(iter(functions.values()))
+        readable = functions.get("convolution", next(iter(functions.values())))
         if mechanism in CASES:
-            yield from _nested(mechanism, functions, plainest)
+            yield from _nested(mechanism, functions, readable)
             continue
         for label, function in functions.items():
             for variant, taken in _variants(function):
                 name = ".".join([mechanism.rpartition(".")[2], label, *([variant] if variant else [])])
                 tokens = {x: _drawn(x, annotation, mechanism) for x, annotation in taken.items()}
                 axes = {x: drawn.axes for x, drawn in tokens.items()}
-                yield Form(name, function, axes, tokens, _state(function), plainest)
+                yield Form(name, function, axes, tokens, _state(function), readable)
 
 
 def _nested(
-    mechanism: str, functions: Mapping[str, Callable[..., Any]], plainest: Callable[..., Any]
+    mechanism: str, functions: Mapping[str, Callable[..., Any]], readable: Callable[..., Any]
 ) -> Iterator[Form]:
     """The forms of a mechanism whose weights are several arrays, once for each shape of them."""
     for label, function in functions.items():
@@ -190,7 +190,7 @@ def _nested(
             tokens |= case.tokens()
             axes = {x: drawn.axes for x, drawn in tokens.items()}
             name = f"{mechanism.rpartition('.')[2]}.{label}.{case.label}"
-            yield Form(name, case.adapted(function), axes, tokens, case.start(), case.adapted(plainest), case.rational)
+            yield Form(name, case.adapted(function), axes, tokens, case.start(), case.adapted(readable), case.rational)
 
 
 def each_form(

@@ -12,6 +12,7 @@ from minigrad.engine import unwrap
 from minigrad.fused import fused
 
 WIDTHS = ("float32", "float64")
+_PARTS = {"complex64": "float32", "complex128": "float64"}
 LARGE = 4096  # elements from which on a kernel is quicker than NumPy, and its compilation worth waiting for
 
 
@@ -20,11 +21,11 @@ def compiled(name: str, reference: Callable) -> Callable:
 
     The gradient is the kernel's own; gradients of it are those of `reference`, which takes the same arguments, arrays
     and options by name, and returns the same. Where Numba cannot be imported or cannot compile, `reference` serves for
-    all, after one warning. Raises TypeError for arrays that are not NumPy's, float32 or float64, or not all alike.
+    all, after one warning. Raises TypeError where `check_alike` does.
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
-        _check_alike(name, inputs)
+        check_alike(f"{name}.fused", *inputs)
         kernel, plain = _kernel(name), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)
@@ -52,7 +53,7 @@ def chain(name: str, *inputs: Any) -> Callable | None:
 
 def scan_kernel(a: Any, x: Any) -> Callable | None:
     """The compiled linear recurrence where it can take these raw arrays, complex ones too, and gains by it, or None."""
-    alike = a.dtype == x.dtype and x.dtype.name in (*WIDTHS, "complex64", "complex128")
+    alike = a.dtype == x.dtype and x.dtype.name in (*WIDTHS, *_PARTS)
     module = _kernel("scan") if alike and x.size >= LARGE // 4 else None  # it spares a loop in Python
     return module and module.scan
 
@@ -68,12 +69,14 @@ def _kernel(name: str) -> Any:
         return None
 
 
-def _check_alike(name: str, inputs: tuple[Any, ...]) -> None:
+def check_alike(label: str, *inputs: Any) -> None:
+    """Raise TypeError for arrays that are not NumPy's, of numbers in float32 or float64, or not all of one width."""
     expected = ""
     for i, x in enumerate(map(unwrap, inputs)):
-        if not isinstance(x, np.ndarray) or x.dtype.name not in WIDTHS:
+        width = _PARTS.get(x.dtype.name, x.dtype.name) if isinstance(x, np.ndarray) else ""
+        if width not in WIDTHS:
             came = x.dtype if isinstance(x, np.ndarray) else f"{type(x).__module__}.{type(x).__name__}"
-            raise TypeError(f"{name}.fused: argument {i} is {came}, expected a NumPy array of float32 or float64")
-        if expected and x.dtype.name != expected:
-            raise TypeError(f"{name}.fused: argument {i} is {x.dtype}, expected {expected} as the first is")
-        expected = x.dtype.name
+            raise TypeError(f"{label}: argument {i} is {came}, expected a NumPy array of float32 or float64")
+        if expected and width != expected:
+            raise TypeError(f"{label}: argument {i} is {x.dtype}, expected {expected} as the first is")
+        expected = width

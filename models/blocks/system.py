@@ -19,7 +19,6 @@ from models.errors import UserError
 class SystemBlock(Block):
     """A system for every channel, which its own block supplies, then a nonlinearity and a gated linear unit."""
 
-    default_form = "convolution"
     default_states = 64
     starts: ClassVar[tuple[str, ...]] = ("hippo", "random")
     mixes_channels = True

@@ -6,7 +6,7 @@
     K̅ₗ = C A̅ˡ B̅                                          the kernel                    eq. 5
     K̂(z) = Σ_{l<L} K̅ₗ zˡ = C̃ (1 − A̅z)⁻¹B̅                at zᴸ = 1, C̃ = C(1 − A̅ᴸ)      appendix C.3
          = e^(iω) (κ(C̃, B) − c κ(C̃, P) κ(P̅, B) / (1 + c κ(P̅, P)))
-    κ(a, b) = Σₙ aₙ bₙ / (2i s/Δ − c λₙ)                  z = e^(−2iω), c = cos ω, s = sin ω
+    κ(a, b) = Σₙ aₙ bₙ Δ/2 / (is − c λₙ Δ/2)              z = e^(−2iω), c = cos ω, s = sin ω
 
     u        the input, (*batch, T, D): every channel has a system of its own.
     Lambda   Λ, (D, N), Re Λ < 0: one of each conjugate pair of eigenvalues of the normal part.
@@ -32,6 +32,7 @@ from jaxtyping import Complex, Float
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array, form
+from models.kernels import alike, compiled
 from models.memory.chunks import tokens
 from models.ssm import lti
 from models.ssm.s4d import check
@@ -63,9 +64,27 @@ def convolution(
 ) -> tuple[TD, H]:
     """The input convolved with the Cauchy kernel: O(T·D·(log T + N) + √T·D·N²), and O(D·N³·log T) for C̃."""
     check("s4.convolution", Lambda, delta, fades=True)
-    K = kernel_cauchy(Lambda, P, B, C, delta, length=u.shape[-2])
-    y = lti.causal_convolution(u, K) + D * u
-    y, h = lti.carried(u, y, *dense(Lambda, P, B, C, delta), None if state is None else parts(state))
+    return convolved(u, Lambda, P, B, C, D, delta, state, cauchy)
+
+
+@form
+def fused(
+    u: TD, Lambda: DN, P: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None
+) -> tuple[TD, H]:
+    """The convolution with compiled Cauchy sums, for NumPy's float32 and float64: no array of D·N·L numbers is made."""
+    check("s4.fused", Lambda, delta, fades=True)
+    alike("s4.fused", u, Lambda, P, B, C, D, delta, *([] if state is None else [state]))
+    return convolved(u, Lambda, P, B, C, D, delta, state, _cauchy)
+
+
+def convolved(
+    u: Array, Lambda: Array, P: Array, B: Array, C: Array, D: Array, delta: Array, h: Array | None, cauchy: Callable
+) -> tuple[Array, Array]:
+    """Return (y, state) by the kernel, with these Cauchy sums."""
+    length = u.shape[-2]
+    spectrum = generating(Lambda, P, B, truncated(Lambda, P, B, C, delta, length), delta, length, cauchy)
+    y = lti.causal_convolution(u, mg.fft.irfft(spectrum, length)) + D * u
+    y, h = lti.carried(u, y, *dense(Lambda, P, B, C, delta), None if h is None else parts(h))
     return y, joined(h)
 
 
@@ -78,7 +97,7 @@ def kernel_power(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, l
 def kernel_cauchy(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, length: int) -> Array:
     """The same from K̂ at the L roots of unity, by Woodbury's identity, Cauchy sums, one inverse Fourier transform."""
     check("s4.kernel_cauchy", Lambda, delta, fades=True)
-    spectrum = generating(Lambda, P, B, truncated(Lambda, P, B, C, delta, length), delta, length)
+    spectrum = generating(Lambda, P, B, truncated(Lambda, P, B, C, delta, length), delta, length, cauchy)
     return mg.fft.irfft(spectrum, length)
 
 
@@ -90,17 +109,32 @@ def truncated(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length:
     return xp.conj(joined(rows)) / 2
 
 
-def generating(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int) -> Array:
+def generating(
+    Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int, cauchy: Callable[..., Array]
+) -> Array:
     """C (1 − A̅z)⁻¹ B̅ at the roots of unity z of the first ⌊L/2⌋ + 1 frequencies, (D, ⌊L/2⌋ + 1)."""
-    xp = namespace(Lambda, P, B, C, delta)
-    angles = [math.pi * k / length for k in range(length // 2 + 1)]
-    s, c = (xp.asarray([function(angle) for angle in angles], dtype=delta.dtype) for function in (math.sin, math.cos))
+    xp, half = namespace(Lambda, P, B, C, delta), delta[..., None] / 2
     products = xp.stack([C * B, C * P, xp.conj(P) * B, xp.conj(P) * P], axis=-2)  # (D, 4, N)
-    shift = (2j * s / delta[..., None])[..., None, :]
-    eigenvalues = Lambda[..., None]
-    sums = products @ (1 / (shift - c * eigenvalues)) + xp.conj(products) @ (1 / (shift - c * xp.conj(eigenvalues)))
+    sums = cauchy(half[..., None] * products, half * Lambda, length=length)
     cb, cp, pb, pp = (sums[..., i, :] for i in range(4))
+    s, c = frequencies(Lambda, length)
     return (c + 1j * s) * (cb - c * cp * pb / (1 + c * pp))
+
+
+def cauchy(weights: Array, poles: Array, *, length: int) -> Array:
+    """Σₙ wₙ / (is − c λₙ) over all conjugate pairs, for weights (D, K, N), poles (D, N): (D, K, ⌊L/2⌋ + 1)."""
+    xp, (s, c), poles = namespace(weights, poles), frequencies(poles, length), poles[..., None]
+    return weights @ (1 / (1j * s - c * poles)) + xp.conj(weights) @ (1 / (1j * s - c * xp.conj(poles)))
+
+
+def frequencies(like: Array, length: int) -> tuple[Array, Array]:
+    """sin ω and cos ω for ω = πl/L, l = 0 … ⌊L/2⌋, in real numbers as those of an array."""
+    xp, angles = namespace(like), [math.pi * l / length for l in range(length // 2 + 1)]
+    dtype = xp.real(like).dtype
+    return tuple(xp.asarray([f(angle) for angle in angles], dtype=dtype) for f in (math.sin, math.cos))
+
+
+_cauchy = compiled("cauchy_pairs", cauchy)
 
 
 def stepping(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array, Array], Array]:

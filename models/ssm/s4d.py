@@ -19,6 +19,7 @@ The state starts at 0. What does not fit raises TypeError or ValueError, as `mod
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -26,6 +27,7 @@ from jaxtyping import Complex, Float
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
+from models.kernels import alike, compiled
 from models.memory.chunks import tokens
 from models.ssm import hippo
 from models.ssm.discretize import METHODS
@@ -64,13 +66,31 @@ def convolution(
     """The input convolved with the kernel, by Fourier transforms: O(T·D·(log T + N)), in O(T·D + √T·D·N) numbers."""
     check("s4d.convolution", Lambda, delta)
     A, B = discrete(Lambda, B, delta, discretisation)
+    return convolved(u, A, B, C, D, state, responses, absorbed)
+
+
+@form
+def fused(
+    u: TD, Lambda: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *,
+    state: H | None = None, discretisation: str = "zoh",
+) -> tuple[TD, H]:  # fmt: skip
+    """The convolution with compiled sums of powers, for NumPy's float32 and float64; powers of both are float64."""
+    check("s4d.fused", Lambda, delta)
+    alike("s4d.fused", u, Lambda, B, C, D, delta, *([] if state is None else [state]))
+    A, B = discrete(Lambda, B, delta, discretisation)
+    return convolved(u, A, B, C, D, state, _responses, _absorbed)
+
+
+def convolved(
+    u: Array, A: Array, B: Array, C: Array, D: Array, h: Array | None, responses: Callable, absorbed: Callable
+) -> tuple[Array, Array]:
+    """Return (y, state) by the kernel, with these two sums over powers of A̅."""
     length = u.shape[-2]
     y = causal_convolution(u, responses(C * B, A, length)) + D * u
-    h = B * absorbed(u, A)
-    if state is not None:
-        y = y + responses(C * A * state, A, length).mT
-        h = h + last_power(A, length) * state
-    return y, h
+    end = B * absorbed(u, A)
+    if h is None:
+        return y, end
+    return y + responses(C * A * h, A, length).mT, end + last_power(A, length) * h
 
 
 def kernel_vandermonde(
@@ -127,6 +147,29 @@ def last_power(A: Array, length: int) -> Array:
     """A to the length."""
     coarse, fine = vandermonde(A, length)
     return A * coarse[..., -1] * fine[..., (length - 1) % fine.shape[-1]]
+
+
+def _responses(weights: Array, A: Array, length: int) -> Array:
+    """`responses`, compiled."""
+    xp = namespace(weights, A)
+    made = _compiled_responses(*map(_rows, (weights, xp.broadcast_to(A, weights.shape))), length=length)
+    return xp.reshape(made, (*weights.shape[:-1], length))
+
+
+def _absorbed(u: Array, A: Array) -> Array:
+    """`absorbed`, compiled."""
+    xp = namespace(u, A)
+    A = xp.broadcast_to(A, (*u.shape[:-2], *A.shape))
+    return xp.reshape(_compiled_absorbed(_rows(u.mT), _rows(A)), A.shape)
+
+
+def _rows(x: Array) -> Array:
+    """x with one axis for all but its last."""
+    return namespace(x).reshape(x, (-1, x.shape[-1]))
+
+
+_compiled_responses = compiled("vandermonde", lambda weights, A, length: responses(weights, A, length))
+_compiled_absorbed = compiled("absorbed", lambda u, A: absorbed(u.mT, A))
 
 
 def check(label: str, Lambda: Array, delta: Array, *, fades: bool = False) -> None:

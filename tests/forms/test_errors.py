@@ -172,4 +172,4 @@ def test_the_registry_holds_every_form_plainest_first():
     assert found["memory.linear_attention"] == ["recurrent", "parallel", "chunkwise", "fused"]
     assert found["memory.delta_rule"][:2] == ["recurrent", "chunkwise"]
     assert found["ssm.selective_scan"] == ["recurrent", "associative", "chunkwise", "fused"]
-    assert found["ssm.s4"] == ["recurrent", "convolution"]
+    assert found["ssm.s4"] == ["recurrent", "convolution", "fused"]

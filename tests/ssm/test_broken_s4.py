@@ -23,7 +23,7 @@ BROKEN = [
     ("lti", "lssl", "if alpha == 0.5", "if alpha <= 1", "α ignored"),
     ("s4", "s4", "rows = rows - (", "rows = rows - 0 * (", "the kernel not truncated"),
     ("s4", "s4", "cp * pb / (1 + c * pp)", "cp * pb / (1 + pp)", "a factor of Woodbury's identity missing"),
-    ("s4", "s4", "shift - c * xp.conj(eigenvalues)", "shift - c * eigenvalues", "the half twice, its conjugate never"),
+    ("s4", "s4", "1j * s - c * xp.conj(poles)", "1j * s - c * poles", "the half twice, its conjugate never"),
     ("s4", "s4", "C * P, xp.conj(P) * B", "C * P, P * B", "P for its conjugate"),
     ("s4", "s4", "return (c + 1j * s) * (", "return (", "the phase missing"),
     ("s4", "s4", "low * twice_real(dual, h)[..., None]", "0 * h", "no rank one in the explicit half of the step"),
