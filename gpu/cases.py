@@ -5,7 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu import cauchy, gated_linear_attention, linear_attention, scan, selective_scan, softmax, vandermonde
+from gpu import (
+    cauchy,
+    delta_rule,
+    gated_delta_rule,
+    gated_linear_attention,
+    linear_attention,
+    scan,
+    selective_scan,
+    softmax,
+    vandermonde,
+)  # fmt: skip
 
 Arrays = tuple[Any, ...]
 
@@ -68,6 +78,28 @@ def _run_gated_linear_attention(q: Any, k: Any, v: Any, log_decay: Any, S: Any, 
     return *made, *gated_linear_attention.backward(saved, (gy, gS))
 
 
+def _draw_gated_delta_rule(dtype: str, *, small: bool) -> Arrays:
+    rng, (q, k, v, *states) = np.random.default_rng(1), _draw_linear_attention(dtype, small=small)
+    beta, log_decay = rng.uniform(0, 1, k.shape[:-1]), -rng.exponential(0.1, k.shape[:-1])
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    return q, k, v, beta.astype(dtype), log_decay.astype(dtype), *states
+
+
+def _run_gated_delta_rule(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any, gy: Any, gS: Any) -> Arrays:
+    made, saved = gated_delta_rule.forward(q, k, v, beta, log_decay, S)
+    return *made, *gated_delta_rule.backward(saved, (gy, gS))
+
+
+def _draw_delta_rule(dtype: str, *, small: bool) -> Arrays:
+    q, k, v, beta, _, *states = _draw_gated_delta_rule(dtype, small=small)
+    return q, k, v, beta, *states
+
+
+def _run_delta_rule(q: Any, k: Any, v: Any, beta: Any, S: Any, gy: Any, gS: Any) -> Arrays:
+    made, saved = delta_rule.forward(q, k, v, beta, S)
+    return *made, *delta_rule.backward(saved, (gy, gS))
+
+
 def _draw_softmax(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), (2, 70, 40, 33) if small else (32, 4096, 128, 128)
     shapes = (T, K), (T, K), (T, V), (T, V)
@@ -108,6 +140,8 @@ def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
 
 CASES = {
     "cauchy": Case(_draw_cauchy, _run_cauchy, _everything),
+    "delta_rule": Case(_draw_delta_rule, _run_delta_rule, _everything),
+    "gated_delta_rule": Case(_draw_gated_delta_rule, _run_gated_delta_rule, _everything),
     "gated_linear_attention": Case(_draw_gated_linear_attention, _run_gated_linear_attention, _everything),
     "linear_attention": Case(_draw_linear_attention, _run_linear_attention, _everything),
     "scan": Case(_draw_scan, _run_scan, _everything),

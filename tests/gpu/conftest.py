@@ -15,9 +15,8 @@ def shown(monkeypatch, tmp_path):
 
     def how(source, right, wrong, call, *, which=0):
         broken = tmp_path / f"{source}.cu"
-        codes = {
-            name: (launch.HERE / name).read_text(encoding="utf-8") for name in (broken.name, "tiles.cuh", "common.cuh")
-        }
+        files = launch.HERE / broken.name, *launch.HERE.glob("*.cuh")
+        codes = {file.name: file.read_text(encoding="utf-8") for file in files}
         holds = [name for name, code in codes.items() if code.count(right) > which]
         assert holds, f"{source}.cu and what it includes do not hold {right!r} {which + 1} times"
         parts = codes[holds[0]].split(right)

@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from models import kernels
 from models.attention import softmax
-from models.memory import delta_rule, gated_linear_attention, linear_attention
+from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
 from models.ssm import selective_scan
 
 
@@ -38,6 +38,10 @@ def q_k_v():
     return tuple(np.random.default_rng(0).standard_normal((3, 3, 40, 2)).swapaxes(1, 2))  # not contiguous
 
 
+def beta():
+    return np.random.default_rng(1).uniform(0, 1, (3, 40)).T  # not contiguous
+
+
 def only_y(form):
     return lambda *inputs: (form(*inputs)[0],) * 2
 
@@ -45,8 +49,10 @@ def only_y(form):
 @pytest.mark.parametrize(("form", "reference", "inputs"), [
     (selective_scan.fused, selective_scan.recurrent, draw()),
     (linear_attention.fused, linear_attention.recurrent, q_k_v()),
+    (delta_rule.fused, delta_rule.recurrent, (*q_k_v(), beta())),
+    (gated_delta_rule.fused, gated_delta_rule.recurrent, (*q_k_v(), beta(), -beta())),
     (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0] ** 2)),
-    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0][..., 0] ** 2)),
+    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -beta())),
     (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
 ])  # fmt: skip
 def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, inputs):
