@@ -84,7 +84,7 @@ def test_titans(form, batch_size, depth, neural_memory, torch, close):
 
 
 @pytest.mark.parametrize("form", [titans.recurrent, titans.chunkwise])
-@pytest.mark.parametrize(("which", "tolerance"), [("recurrent", 1e-5), ("chunk", 5e-4)])
+@pytest.mark.parametrize(("which", "tolerance"), [("recurrent", 1e-5), ("chunk", 1e-3)])
 @pytest.mark.parametrize("length", [1, 12, 70])
 def test_momentum_delta_rule(form, which, tolerance, length, fla, torch, compare):
     """Outputs, memory, surprise, and gradients to all that goes in, from a memory and a surprise under way."""
