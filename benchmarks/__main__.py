@@ -1,4 +1,4 @@
-"""`python -m benchmarks list`, `run [NAMES]`, `table`, `plot`."""
+"""`python -m benchmarks list`, `run [NAMES]`, `scale [NAMES]`, `table`, `plot`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import plot, report
+from benchmarks import plot, report, scaling
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import find, workloads
 
@@ -21,13 +21,30 @@ def show() -> None:
 
 
 def run(names: list[str], rounds: int, threads: int, folder: Path) -> None:
-    """Measure the named workloads, or all of them; keep each record as soon as it is complete."""
-    chosen = [find(name) for name in names] or list(workloads().values())
-    for workload in chosen:
-        record = measure(workload, rounds=rounds, threads=threads, progress=_progress)
+    """Measure the named workloads, or all of them; keep each record as soon as it is complete.
+
+    Raises BenchmarkError at the end where some could not be measured, with what each of them said.
+    """
+    failed = []
+    for workload in [find(name) for name in names] or list(workloads().values()):
+        try:
+            record = measure(workload, rounds=rounds, threads=threads, progress=_progress)
+        except BenchmarkError as error:
+            failed.append(str(error))
+            continue
         path = report.save(record, folder)
         _progress(f"{workload.name}: wrote {path}\n")
         print(report.table(record), flush=True)
+    if failed:
+        raise BenchmarkError("; ".join(failed))
+
+
+def scale(names: list[str], rounds: int, threads: int, limit: float, folder: Path) -> None:
+    """Measure the named curves, or all of them; keep each record as soon as it is complete."""
+    for curve in scaling.curves(names):
+        record = scaling.measure(curve, rounds=rounds, threads=threads, limit=limit, progress=_progress)
+        _progress(f"{curve.workload}: wrote {report.save(record, folder)}\n")
+        print(report.lengths(record), flush=True)
 
 
 def _progress(message: str) -> None:
@@ -43,21 +60,31 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("list", help="list the workloads")
     running = commands.add_parser("run", help="measure workloads, side by side")
     running.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
-    running.add_argument("--rounds", type=_positive, default=15, help="interleaved rounds (default: 15)")
-    running.add_argument("--threads", type=_positive, default=os.cpu_count() or 1, help="threads for each framework")
+    running.add_argument("--rounds", type=_positive, default=5, help="interleaved rounds (default: 5)")
     running.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the records")
-    commands.add_parser("table", help="write the tables of all records into README.md")
-    commands.add_parser("plot", help="draw all records into docs/speed.png")
+    growing = commands.add_parser("scale", help="measure how time grows with length")
+    growing.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scaling.CURVES)} (default: all)")
+    growing.add_argument("--rounds", type=_positive, default=3, help="interleaved rounds a length (default: 3)")
+    growing.add_argument("--limit", type=float, default=scaling.LIMIT, help="seconds that a step may take (default: 5)")
+    growing.add_argument("--results", type=Path, default=report.SCALING, help="folder of the records")
+    for command in (running, growing):
+        cores = os.cpu_count() or 1
+        command.add_argument("--threads", type=_positive, default=cores, help="threads for each framework")
+    commands.add_parser("table", help="write the summary into README.md and every table into benchmarks/RESULTS.md")
+    commands.add_parser("plot", help="draw all records into docs/speed.png and docs/scaling.png")
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
             show()
         elif options.command == "run":
             run(options.names, options.rounds, options.threads, options.results)
+        elif options.command == "scale":
+            scale(options.names, options.rounds, options.threads, options.limit, options.results)
         elif options.command == "plot":
             print(f"wrote {plot.draw(report.load())}")
+            print(f"wrote {plot.draw_curves(report.load(report.SCALING))}")
         else:
-            report.write(report.load())
+            report.write(report.load(), report.load(report.SCALING))
     except (BenchmarkError, LookupError, OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

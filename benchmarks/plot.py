@@ -1,4 +1,4 @@
-"""A picture of all records: each workload a row, each implementation a dot at how many times our time it takes."""
+"""Pictures of all records: the times of others, ours being 1, a row a workload; and time against length."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PICTURE = Path(__file__).parents[1] / "docs" / "speed.png"
+DOCS = Path(__file__).parents[1] / "docs"
+PICTURE, CURVES = DOCS / "speed.png", DOCS / "scaling.png"
 GROUPS = {  # the first that a name holds
-    "minigrad": "C0", "fla-core": "C1", "PyTorch": "C3", "JAX": "C2", "mamba.py": "C4", "autograd": "C5", "NumPy": "C7",
+    "minigrad": "C0", "fla-core": "C1", "Hugging Face": "C6", "mamba.py": "C4", "PyTorch": "C3", "JAX": "C2",
+    "autograd": "C5", "NumPy": "C7",
 }  # fmt: skip
 
 
@@ -19,12 +21,8 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
     """
     if not records:
         raise ValueError("plot: there are no records, expected some in benchmarks/results (python -m benchmarks run)")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.42 * len(records)), layout="constrained")
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.33 * len(records)), layout="constrained")
     for row, record in enumerate(reversed(records)):
         for name, one in record["implementations"].items():
             times = 1 / one["ours_over_this"]["median"]
@@ -39,9 +37,48 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
         axes.plot([], [], "o", color=GROUPS[name], label=name)
     axes.legend(loc="upper right", fontsize="small")
     axes.grid(axis="x", alpha=0.3)
+    return _saved(figure, path)
+
+
+def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Path:
+    """Write time against length, forward beside forward and backward, ours solid and the peer dashed; return where.
+
+    Raises ValueError when there are no records.
+    """
+    if not curves:
+        raise ValueError("plot: there are no curves, expected some in benchmarks/results/scaling (… benchmarks scale)")
+    figure, panels = _pyplot().subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    names = list(dict.fromkeys(curve["title"].partition(",")[0] for curve in curves))
+    for curve in curves:
+        name, _, passes = curve["title"].partition(", ")
+        axes, color = panels[0 if passes == "forward" else 1], f"C{names.index(name)}"
+        for one, course in curve["implementations"].items():
+            lengths, times = [int(T) for T in course["seconds"]], [t["median"] for t in course["seconds"].values()]
+            fitted = f" ~ T^{course['exponent']:.2f}" if course["exponent"] is not None else ""
+            label = f"{name}{fitted} (claimed {curve['growth']})" if one == curve["ours"] else None
+            axes.plot(lengths, times, "-o" if label else "--", color=color, markersize=3, linewidth=1.2, label=label)
+        axes.set(xscale="log", yscale="log", title=passes, xlabel="length T; dashed: the peer")
+    panels[0].set_ylabel("seconds a step")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize="small")
+    return _saved(figure, path)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _saved(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _pyplot().close(figure)
     return path
 
 

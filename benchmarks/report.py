@@ -1,4 +1,7 @@
-"""What is kept of a benchmark: a JSON record a workload, and a Markdown table made from the records."""
+"""What is kept of a benchmark: a JSON record a workload, and Markdown tables made from the records.
+
+`benchmarks/RESULTS.md` holds every implementation of every workload, README.md a row a workload (`benchmarks.summary`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import summary
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
+RESULTS, FULL = HERE / "results", HERE / "RESULTS.md"
+SCALING = RESULTS / "scaling"
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-SCALE = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+HEAD = """# Every measurement
+
+Written by `python -m benchmarks table` from the records in [`results/`](results). Each framework ran in its own process
+and all of them took turns; ratios are taken within a round, and theirs are the figures to trust.
+"""
 
 
 def save(record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
@@ -31,25 +41,43 @@ def load(folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 def table(record: Mapping[str, Any]) -> str:
     """Return one record as a Markdown heading, a table, and a line that says how to repeat it."""
-    factor, memory = SCALE[record["unit"]], record["shows_memory"]
+    factor, memory = summary.SCALE[record["unit"]], record["shows_memory"]
     head = ["", f"{record['unit']} per {record['per']} (quartiles)", "ours ÷ this (quartiles)"]
-    lines = [_row(head + ["memory: growth", "peak"] * memory), _row(["---"] * (len(head) + 2 * memory))]
+    lines = summary.header(*head, *["memory: growth", "peak"] * memory)
     for name, one in record["implementations"].items():
-        cells = [f"**{name}**" if name == record["ours"] else name, _figure(one["seconds"], factor)]
-        cells.append("1" if name == record["ours"] else _figure(one["ours_over_this"]))
+        cells = [f"**{name}**" if name == record["ours"] else name, summary.figure(one["seconds"], factor)]
+        cells.append("1" if name == record["ours"] else summary.figure(one["ours_over_this"]))
         if memory:
             cells += [f"{one['memory_bytes'][key] / 2**20:.0f} MiB" for key in ("growth", "peak")]
-        lines.append(_row(cells))
+        lines.append(summary.row(*cells))
     if least := record.get("floor"):
-        cells = [f"*floor: {_work(least)}*", _figure(least["seconds"], factor), _figure(least["ours_over_this"])]
-        lines.append(_row([*cells, *["", ""] * memory]))
+        cells = [f"*floor: {_work(least)}*", summary.figure(least["seconds"], factor)]
+        lines.append(summary.row(*cells, summary.figure(least["ours_over_this"]), *["", ""] * memory))
     for name, modules in record["missing"].items():
-        lines.append(_row([name, f"not installed: {', '.join(modules)}", ""] + ["", ""] * memory))
+        lines.append(summary.row(name, f"not installed: {', '.join(modules)}", "", *["", ""] * memory))
     return f"**{record['title']}**\n\n" + "\n".join(lines) + f"\n\n{_footnote(record)}\n"
 
 
-def write(records: Sequence[Mapping[str, Any]], readme: Path = README) -> None:
-    """Put the tables of all records between the markers of a README.
+def lengths(curve: Mapping[str, Any]) -> str:
+    """Return the record of a curve as a Markdown heading, a table with a row a length, and how to repeat it."""
+    made = curve["implementations"]
+    lines = summary.header("T", *(f"{name}, ms (quartiles)" for name in made))
+    for T in map(str, curve["sizes"]["length"]):
+        cells = (
+            summary.figure(one["seconds"][T], 1e3) if T in one["seconds"] else one["missing"][T]
+            for one in made.values()
+        )
+        lines.append(summary.row(f"{int(T):,}", *cells))
+    return f"**{curve['title']}, at length T**\n\n" + "\n".join(lines) + f"\n\nRepeat: `{curve['command']}`.\n"
+
+
+def write(
+    records: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]] = (),
+    readme: Path = README,
+    full: Path = FULL,
+) -> None:
+    """Put the summary of all records between the markers of a README, and every table into a file of their own.
 
     Raises:
         ValueError: the README does not hold both markers, in order.
@@ -59,8 +87,9 @@ def write(records: Sequence[Mapping[str, Any]], readme: Path = README) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{readme.name}: expected a line {BEGIN} and a line {END} after it, found none")
-    body = "\n".join(table(record) for record in records)
+    body = "\n".join(part for part in (summary.speed(records), summary.scaling(curves)) if part)
     readme.write_text(f"{before}{BEGIN}\n{body}{END}{after}", encoding="utf-8")
+    full.write_text("\n".join([HEAD, *map(table, records), *map(lengths, curves)]), encoding="utf-8")
 
 
 def _work(floor: Mapping[str, Any]) -> str:
@@ -69,17 +98,9 @@ def _work(floor: Mapping[str, Any]) -> str:
     parts = []
     for kind, count in floor["work"].items():
         name, unit = rates[kind]
-        parts.append(f"{count / 1e6:.3g} M {kind} at {floor['rates'][name] / 1e9:.3g} G{unit}")
+        if count:
+            parts.append(f"{count / 1e6:.3g} M {kind} at {floor['rates'][name] / 1e9:.3g} G{unit}")
     return ", ".join(parts)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _figure(quartiles: Mapping[str, float], factor: float = 1.0) -> str:
-    middle, low, high = (quartiles[key] * factor for key in ("median", "lower", "upper"))
-    return f"{middle:.3g} ({low:.3g}–{high:.3g})"
 
 
 def _footnote(record: Mapping[str, Any]) -> str:

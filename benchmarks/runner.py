@@ -86,7 +86,7 @@ def measure(
         BenchmarkError: an implementation failed, ours is missing, or one disagrees with ours.
     """
     missing = {one.name: one.missing() for one in workload.implementations if one.missing()}
-    ours, load = workload.implementations[0].name, round(os.getloadavg()[0], 1)
+    ours, load = workload.implementations[0].name, busy()
     if ours in missing:
         raise BenchmarkError(f"{workload.name}: {ours} needs {', '.join(missing[ours])}")
     names = [one.name for one in workload.implementations if one.name not in missing]
@@ -108,7 +108,7 @@ def measure(
             progress(f"{workload.name}: round {turn + 1} of {rounds}")
             shift = turn % len(names)  # nobody always runs first
             for name in names[shift:] + names[:shift]:
-                if name == ours or spent[name] < patience:
+                if name == ours or spent[name] <= patience:
                     taken = workers[name].ask("steps", count=workload.steps)["seconds"]
                     times[name].append(taken / workload.steps / workload.operations)
                     spent[name] += taken
@@ -188,16 +188,28 @@ def record(
         "unit": workload.unit,
         "per": workload.per,
         "shows_memory": workload.memory,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform(terse=True), "load": load},
-        "python": platform.python_version(),
-        "threads": threads,
+        **circumstances(threads, load),
         "rounds": len(times[ours]),
         "command": f"python -m benchmarks run {workload.name} --threads {threads} --rounds {len(times[ours])}",
         "ours": ours,
         "implementations": measured,
         "missing": {name: list(modules) for name, modules in missing.items()},
     }
+
+
+def circumstances(threads: int, load: float) -> dict[str, Any]:
+    """Return when and on which machine this is, and how busy it was before."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform(terse=True), "load": load},
+        "python": platform.python_version(),
+        "threads": threads,
+    }
+
+
+def busy() -> float:
+    """Return how many processes wanted to run in the last minute (Linux, macOS)."""
+    return round(os.getloadavg()[0], 1)
 
 
 def cpu() -> str:

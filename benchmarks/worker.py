@@ -93,9 +93,11 @@ class Server:
     def memory(self, count: int, patience: float) -> dict[str, Any]:
         """Run the first steps, no more after so many seconds; say what was resident before and at most."""
         forget_peak()
-        before, left = peak_bytes(), patience
-        while count > 0 and left > 0:
-            count, left = count - 1, left - self._steps(1)
+        before, spent = peak_bytes(), 0.0
+        for _ in range(count):
+            spent += self._steps(1)
+            if spent > patience:
+                break
         return {"before": before, "peak": peak_bytes()}
 
     def results(self, path: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import floors, plot, report
+from benchmarks import floors, report
 from benchmarks.__main__ import main
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import declared, disagreement, find, workloads
@@ -90,25 +90,25 @@ def test_what_counts_as_disagreement(ours, theirs, said):
     assert disagreement(ours, theirs, 1e-3) == said
 
 
-def test_the_readme_keeps_what_is_around_the_markers(record, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
-    report.write([record], readme)
-    first = readme.read_text()
-    assert first.startswith("above\n") and first.endswith("below\n") and "old" not in first
-    report.write([record], readme)
-    assert readme.read_text() == first
-
-
-def test_a_readme_without_markers_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="README.md: expected a line <!-- benchmarks:begin -->"):
-        report.write([], tmp_path / "README.md")
-
-
 def test_every_workload_is_listed(capsys):
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     assert all(f"{name}: " in listed for name in workloads())
+
+
+def test_who_is_slow_sits_out_the_later_rounds(fake):
+    record = measure(fake["agreeing"], rounds=3, threads=1, patience=0)
+    ours, peer = (one["seconds"]["samples"] for one in record["implementations"].values())
+    assert (len(ours), len(peer)) == (3, 1)
+    assert record["implementations"]["adding"]["ours_over_this"]["median"] == ours[0] / peer[0]
+
+
+def test_what_fails_does_not_keep_the_others_from_being_measured(fake, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("benchmarks.__main__.workloads", lambda: fake)
+    assert main(["run", "--rounds", "1", "--threads", "1", "--results", str(tmp_path)]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agreeing.json", "floored.json"]
+    said = capsys.readouterr().err
+    assert "disagree: value differs by" in said and "no such device" in said and "a_framework_nobody_wrote" in said
 
 
 def test_an_unknown_workload_names_the_nearest(capsys):
@@ -140,13 +140,3 @@ def test_a_floor_is_measured_in_the_same_run(fake):
     ours = record["implementations"]["doubling"]["seconds"]["samples"]
     assert least["ours_over_this"]["lower"] <= max(ours) / least["seconds"]["lower"]
     assert "| *floor: 0.001 M exponentials at " in report.table(record)
-
-
-def test_a_picture_of_the_records(record, tmp_path):
-    assert plot.draw([record], tmp_path / "speed.png").stat().st_size > 5000
-    assert plot.group("fla-core's chunks, PyTorch") == "fla-core"
-
-
-def test_no_picture_of_nothing(tmp_path):
-    with pytest.raises(ValueError, match="plot: there are no records"):
-        plot.draw([], tmp_path / "speed.png")

@@ -1,0 +1,173 @@
+"""How time grows with length: ours beside one peer from 512 tokens on, doubling, and the exponent that fits.
+
+    t(T) ≈ c Tᵅ        α by least squares through log t against log T, over the upper half of the lengths
+
+A length is left out, and named with the reason, where a step would take longer than the limit: that is judged before,
+from the length below it and the growth that is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runner import BenchmarkError, Worker, busy, circumstances, environment, quartiles
+from benchmarks.workload import Workload, find
+
+SHORTEST, LONGEST = 512, 65_536
+LIMIT, SAMPLE = 5.0, 0.1  # seconds that a step may take, and that a sample takes at least
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A workload at other lengths, with the one peer that goes along, and the growth that theory claims."""
+
+    workload: str
+    peer: str
+    growth: float
+    said: str  # the growth, in words
+    sizes: Mapping[str, int] = field(default_factory=dict)  # in place of the workload's own, to leave room for length
+
+
+CURVES = {
+    curve.workload: curve
+    for name, peer, growth, said, sizes in (
+        ("selective_scan", "JAX lax.scan, rematerialised", 1, "T", {}),
+        ("linear_attention", "JAX, chunks", 1, "T", {}),
+        ("delta_rule", "JAX, WY and triangular solve", 1, "T", {}),
+        ("softmax", "PyTorch, scaled_dot_product_attention", 2, "T²", {}),
+        ("s4d", "JAX", 1, "T log T", {"batch": 1, "channels": 64}),
+    )
+    for curve in (
+        Curve(f"{name}_forward", peer, growth, said, sizes),
+        Curve(name, peer, growth, said, sizes),
+    )
+}
+
+
+def curves(names: Sequence[str]) -> list[Curve]:
+    """Return the curves of these workloads, or all.
+
+    Raises LookupError where a workload has none.
+    """
+    for name in names:
+        if name not in CURVES:
+            raise LookupError(f"scale: {find(name).name} has no curve, expected one of {', '.join(CURVES)}")
+    return [CURVES[name] for name in names] or list(CURVES.values())
+
+
+def lengths(longest: int = LONGEST) -> list[int]:
+    """Return 512, 1024, … up to the longest."""
+    return [SHORTEST << i for i in range((longest // SHORTEST).bit_length())]
+
+
+class Walk:
+    """One implementation on its way from length to length, until one is too long for it."""
+
+    def __init__(self, workload: Workload, name: str, threads: int, limit: float) -> None:
+        absent = workload.implementation(name).missing()
+        self.stopped = f"not installed: {', '.join(absent)}" if absent else ""
+        self.worker = None if absent else Worker(workload, name, environment(threads))
+        self.limit, self.count, self.samples = limit, 1, list[float]()
+        self.times: dict[int, dict[str, float]] = {}
+
+    def begin(self, length: int, sizes: Mapping[str, int], growth: float) -> None:
+        """Set up a length and run it in, unless a step would take too long, to go by half of it."""
+        self.samples = []
+        if (before := self.times.get(length // 2)) and before["median"] * 2**growth > self.limit:
+            self.stop(f"a step would take over {self.limit:g} s")
+        if self.stopped or not self.worker:
+            return
+        try:
+            self.worker.ask("setup", **sizes, length=length)
+            self.worker.ask("memory", count=1, patience=self.limit)  # which compiles
+            taken = self.worker.ask("steps", count=1)["seconds"]
+        except BenchmarkError as error:
+            self.stop(str(error))
+        else:
+            self.count = max(1, min(100, round(SAMPLE / taken)))
+
+    def sample(self) -> None:
+        """Time some steps."""
+        if self.worker and not self.stopped:
+            self.samples.append(self.worker.ask("steps", count=self.count)["seconds"] / self.count)
+
+    def finish(self, length: int) -> None:
+        """Keep what was sampled as the time of this length."""
+        if self.samples:
+            self.times[length] = quartiles(self.samples)
+
+    def stop(self, reason: str) -> None:
+        """Go no further, and give the memory back."""
+        self.stopped = reason
+        if self.worker:
+            self.worker.close()
+
+
+def measure(
+    curve: Curve,
+    *,
+    threads: int,
+    rounds: int = 3,
+    limit: float = LIMIT,
+    longest: int = LONGEST,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Time ours and the peer length by length, taking turns; return the record that `results/scaling/` keeps."""
+    workload, load = along(curve), busy()
+    with ExitStack() as stack:
+        walks = {one.name: Walk(workload, one.name, threads, limit) for one in workload.implementations}
+        for walk in walks.values():
+            stack.callback(walk.stop, walk.stopped)
+        for length in lengths(longest):
+            progress(f"{workload.name}: {length} tokens")
+            for walk in walks.values():
+                walk.begin(length, curve.sizes, curve.growth)
+            for _ in range(rounds):
+                for walk in walks.values():
+                    walk.sample()
+            for walk in walks.values():
+                walk.finish(length)
+        return record(curve, workload, threads, load, walks, lengths(longest))
+
+
+def along(curve: Curve) -> Workload:
+    """Return the curve's workload with ours and the one peer."""
+    workload = find(curve.workload)
+    return replace(workload, implementations=(workload.implementations[0], workload.implementation(curve.peer)))
+
+
+def exponent(times: Mapping[int, float]) -> float | None:
+    """Return the α that fits the upper half of the lengths, at least three of them; None where there are fewer."""
+    upper = sorted(times)[-max(3, (len(times) + 1) // 2) :]
+    if len(upper) < 3:
+        return None
+    return float(np.polyfit(np.log(upper), np.log([times[T] for T in upper]), 1)[0])
+
+
+def record(
+    curve: Curve, workload: Workload, threads: int, load: float, walks: Mapping[str, Walk], wanted: Sequence[int]
+) -> dict[str, Any]:
+    """Put times, fits and what is missing into one JSON object."""
+    name, forward = curve.workload.removesuffix("_forward").replace("_", " "), curve.workload.endswith("_forward")
+    return {
+        "workload": curve.workload,
+        "title": f"{name}, {'forward' if forward else 'forward and backward'}",
+        "sizes": {**workload.sizes, **curve.sizes, "length": list(wanted)},
+        "growth": curve.said,
+        **circumstances(threads, load),
+        "command": f"python -m benchmarks scale {curve.workload} --threads {threads}",
+        "ours": workload.implementations[0].name,
+        "implementations": {
+            one: {
+                "seconds": {str(T): times for T, times in walk.times.items()},
+                "exponent": exponent({T: times["median"] for T, times in walk.times.items()}),
+                "missing": {str(T): walk.stopped for T in wanted if T not in walk.times},
+            }
+            for one, walk in walks.items()
+        },
+    }

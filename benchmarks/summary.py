@@ -1,0 +1,94 @@
+"""The short tables of README.md: a row a workload beside its best peer, and a row a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCALE = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+Record = Mapping[str, Any]
+
+
+def speed(records: Sequence[Record]) -> str:
+    """Return a row a workload: ours, the best peer, how much faster ours is, how far from the floor, and memory."""
+    if not records:
+        return ""
+    lines = header("", "ours (quartiles)", "best peer", "", "ours is faster", "over the floor", "peak MiB, ours / peer")
+    for record in records:
+        unit = record["unit"]
+        ours, (name, peer) = record["implementations"][record["ours"]], best_peer(record)
+        times = 1 / peer["ours_over_this"]["median"]
+        floor = f"{record['floor']['ours_over_this']['median']:.3g} ×" if record.get("floor") else ""
+        memory = " / ".join(f"{one['memory_bytes']['peak'] / 2**20:.0f}" for one in (ours, peer))
+        cells = [record["title"], f"{figure(ours['seconds'], SCALE[unit], unit)}", name]
+        cells += [f"{peer['seconds']['median'] * SCALE[unit]:.3g} {unit}", f"**{times:.2g} ×**", floor]
+        lines.append(row(*cells, memory if record["shows_memory"] else ""))
+    more = "Every implementation and version: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+    return "\n".join([*lines, "", f"{_circumstances(records)} {more}", *_absent(records)]) + "\n"
+
+
+def best_peer(record: Record) -> tuple[str, Record]:
+    """Return the peer that ours gains least on: neither a form of ours nor what does less than all of the work."""
+    peers = [(name, one) for name, one in record["implementations"].items() if one["peer"]]
+    if not peers:
+        raise ValueError(f"{record['workload']}: no peer was measured, expected one of {', '.join(record['missing'])}")
+    return max(peers, key=lambda item: item[1]["ours_over_this"]["median"])
+
+
+def scaling(curves: Sequence[Record]) -> str:
+    """Return a row a curve: the growth claimed, and the exponent and the longest length of ours and of a peer."""
+    if not curves:
+        return ""
+    lines = header("time against the length T", "claimed", "ours", "a peer", "")
+    for record in curves:
+        ours, *peers = record["implementations"]
+        cells = [record["title"], record["growth"], _course(record, ours)]
+        lines.append(row(*cells, *peers, *(_course(record, name) for name in peers)))
+    return "\n".join(["![Time against length](docs/scaling.png)", "", *lines, "", _circumstances(curves)]) + "\n"
+
+
+def _course(record: Record, name: str) -> str:
+    """`T^1.02, 65,536 tokens in 84 ms`, and why it goes no further where it does not."""
+    one = record["implementations"][name]
+    reason = f"{min(map(int, one['missing'])):,}: {next(iter(one['missing'].values()))}" if one["missing"] else ""
+    if not one["seconds"]:
+        return reason
+    longest = max(map(int, one["seconds"]))
+    fitted = f"T^{one['exponent']:.2f}, " if one["exponent"] is not None else ""
+    taken = f"{fitted}{longest:,} in {one['seconds'][str(longest)]['median'] * 1e3:.3g} ms"
+    return f"{taken} (from {reason})" if reason else taken
+
+
+def _circumstances(records: Sequence[Record]) -> str:
+    """Threads, machine, load and dates of all records in a line."""
+    threads = sorted({record["threads"] for record in records})
+    machines = sorted({f"{record['machine']['cpu']} ({record['machine']['cores']} cores)" for record in records})
+    load = max(record["machine"].get("load", 0) for record in records)
+    dates = sorted({record["date"][:10] for record in records})
+    return (
+        f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} for each on {', '.join(machines)}, load from "
+        f"other work at most {load:.1f}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+    )
+
+
+def _absent(records: Sequence[Record]) -> list[str]:
+    """A line that names the peers that were not installed."""
+    found = {name: modules for record in records for name, modules in record["missing"].items()}
+    named = ", ".join(f"{name} ({', '.join(modules)})" for name, modules in found.items())
+    return ["", f"Not installed, so not measured: {named}."] if named else []
+
+
+def header(*cells: str) -> list[str]:
+    """Return the first two lines of a table."""
+    return [row(*cells), row(*["---"] * len(cells))]
+
+
+def row(*cells: str) -> str:
+    """Return a line of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def figure(quartiles: Record, factor: float = 1.0, unit: str = "") -> str:
+    """Return the median with its unit and the quartiles."""
+    middle, low, high = (quartiles[key] * factor for key in ("median", "lower", "upper"))
+    return f"{middle:.3g}{unit and ' '}{unit} ({low:.3g}–{high:.3g})"

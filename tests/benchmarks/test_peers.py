@@ -1,0 +1,136 @@
+"""Every implementation gives what ours gives, gradients included, and would be found out if it did not.
+
+At a few tokens, in this process. One line of each peer is broken in turn: the comparison before timing must see it.
+"""
+
+import functools
+import importlib
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.workload import declared, disagreement, workloads
+
+pytestmark = pytest.mark.parity
+
+SMALL = {"length": 192, "channels": 8, "states": 4, "heads": 2, "width": 16, "batch": 2, "layers": 2, "vocab": 16}
+WORKLOADS = {name: workload for name, workload in workloads().items() if not name.endswith(("_8192", "_8192_forward"))}
+EVERYTHING = [(name, one.name) for name, workload in WORKLOADS.items() for one in workload.implementations[1:]]
+
+TORCH, JAX = "benchmarks.peers.torch_mechanisms", "benchmarks.peers.jax_mechanisms"
+TORCH_SSM, JAX_SSM = "benchmarks.peers.torch_state_spaces", "benchmarks.peers.jax_state_spaces"
+LEARNERS, LM, PRIMITIVES = (
+    "benchmarks.peers.torch_learners",
+    "benchmarks.peers.torch_lm",
+    "benchmarks.workloads.primitives",
+)
+BROKEN = {  # where, what stands there, and what stands there instead
+    ("linear_attention", "fla-core's chunks, PyTorch"): (TORCH, "scale=1.0)[0].transpose", "scale=0.9)[0].transpose"),
+    ("linear_attention", "JAX, chunks"): (JAX, "jnp.tril(q @ k.mT) @ v)", "jnp.tril(q @ k.mT, -1) @ v)"),
+    ("gated_linear_attention", "PyTorch, chunks"): (TORCH, "kept[:, i] * S + writes", "S + writes"),
+    ("gated_linear_attention", "fla-core's recurrence, PyTorch"): (TORCH, "0.5, k, v, log_d", "0.4, k, v, log_d"),
+    ("gated_linear_attention", "JAX, chunks"): (JAX, "kept[..., None] * S + written", "S + written"),
+    ("delta_rule", "PyTorch, WY and triangular solve"): (TORCH, "k[:, i].mT @ written", "k[:, i].mT @ u[:, i]"),
+    ("delta_rule", "fla-core's chunks, PyTorch"): (TORCH, "0.5, k, v, beta))", "0.4, k, v, beta))"),
+    ("delta_rule", "JAX, WY and triangular solve"): (JAX, "return S + k.mT @ written", "return S + k.mT @ u"),
+    ("gated_delta_rule", "PyTorch, WY and triangular solve"): (TORCH, "[v, since.exp() * k]", "[v, k]"),
+    ("gated_delta_rule", "fla-core's chunks, PyTorch"): (TORCH, "k, v, g, beta, scale=1.0", "k, v, g, beta, scale=0.9"),
+    ("gated_delta_rule", "JAX, WY and triangular solve"): (JAX, "return kept * S + left", "return S + left"),
+    ("softmax", "PyTorch, scaled_dot_product_attention"): (TORCH, "is_causal=True", "is_causal=False"),
+    ("softmax", "JAX, dot_product_attention"): (JAX, "is_causal=True", "is_causal=False"),
+    ("selective_scan", "JAX lax.scan"): (JAX_SSM, "h, C) + D * u\n\n    tokens", "h, C)\n\n    tokens"),
+    ("selective_scan", "JAX lax.scan, rematerialised"): (JAX_SSM, "(walk), start", "(walk), start + 1"),
+    ("selective_scan", "JAX lax.associative_scan"): (JAX_SSM, "y[0] * x[1] + y[1]", "x[1] + y[1]"),
+    ("selective_scan", "PyTorch, two levels of chunks"): (TORCH_SSM, "h = torch.exp(since[:, i, -1]) * h +", "h = h +"),
+    ("selective_scan", "mamba.py, parallel scan"): (TORCH_SSM, "(a, (delta * u)", "(a, u"),
+    ("selective_scan_512", "Hugging Face's loop, PyTorch"): (TORCH_SSM, "C.mT, D).mT", "C.mT, 2 * D).mT"),
+    ("ssd", "PyTorch, the paper's chunks"): (TORCH_SSM, "since.exp()[..., None] * (C @ before)", "(C @ before)"),
+    ("ssd", "JAX, chunks and a scan"): (JAX_SSM, "kept[:, None, None] * S + written", "S + written"),
+    ("s4d_kernel", "PyTorch"): (TORCH_SSM, "- 1) / Lambda", ") / Lambda"),
+    ("s4d_kernel", "JAX"): (JAX_SSM, "- 1) / Lambda", ") / Lambda"),
+    ("convolution", "PyTorch"): (TORCH_SSM, "2 * length", "length"),
+    ("convolution", "JAX"): (JAX_SSM, "2 * length", "length"),
+    ("s4d", "PyTorch"): (TORCH_SSM, "K).mT + D * u", "K).mT - D * u"),
+    ("s4d", "JAX"): (JAX_SSM, "K).mT + D * u", "K).mT - D * u"),
+    ("ttt_linear", "PyTorch, the same dual form"): (LEARNERS, "unit * (g * unit).mean", "(g * unit).mean"),
+    ("ttt_linear", "JAX, the same dual form"): (JAX, "unit * (g * unit).mean", "(g * unit).mean"),
+    ("titans", "PyTorch, the same closed form"): (LEARNERS, "S1, S2 = h * S1 -", "S1, S2 = S1 -"),
+    ("lm_step", "PyTorch eager, explicit softmax"): (LM, "torch.softmax(scores, -1)", "torch.sigmoid(scores)"),
+    ("lm_step", "PyTorch eager, scaled_dot_product_attention"): (LM, "is_causal=True", "is_causal=False"),
+    ("mamba_step", "JAX, compiled whole"): ("benchmarks.peers.jax_mamba", "* jax.nn.silu(z)", "* z"),
+    ("mamba_step", "mamba.py, PyTorch"): ("benchmarks.workloads.mamba_step", "w.flip(1)[:, None]", "w[:, None]"),
+    ("primitives", "HIPS autograd"): (PRIMITIVES, "(anp, x, a, b, ", "(anp, x, a, b + 1e-9, "),
+    ("primitives", "PyTorch eager"): (PRIMITIVES, "(torch, x, a, b, ", "(torch, x, a, b + 1e-9, "),
+}  # fmt: skip
+
+
+def sizes(workload):
+    return {name: SMALL.get(name, size) if type(size) is int else size for name, size in workload.sizes.items()}
+
+
+@functools.cache
+def ours(name):
+    workload = WORKLOADS[name]
+    return workload.implementations[0].setup(**sizes(workload)).results()
+
+
+def said(name, implementation):
+    """What the comparison says of an implementation, found anew: it may have been replaced."""
+    module = importlib.import_module(WORKLOADS[name].module)
+    workload = next(workload for workload in declared(module) if workload.name == name)
+    theirs = workload.implementation(implementation).setup(**sizes(workload)).results()
+    return disagreement(ours(name), theirs, workload.tolerance)
+
+
+def broken(monkeypatch, name, text, instead):
+    """Put a copy of a module in its place that says something else."""
+    original = importlib.import_module(name)
+    source = Path(original.__file__).read_text(encoding="utf-8")
+    assert text in source, f"{name} no longer says {text!r}"
+    copy = types.ModuleType(name)
+    copy.__file__ = original.__file__
+    monkeypatch.setitem(sys.modules, name, copy)
+    monkeypatch.setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], copy)
+    exec(compile(source.replace(text, instead), original.__file__, "exec"), vars(copy))
+
+
+@pytest.mark.parametrize(("name", "implementation"), EVERYTHING)
+def test_it_agrees_with_ours(name, implementation):
+    assert said(name, implementation) is None
+
+
+@pytest.mark.parametrize(("name", "implementation"), BROKEN)
+def test_a_broken_peer_is_caught(name, implementation, monkeypatch):
+    broken(monkeypatch, *BROKEN[name, implementation])
+    assert "of its largest entry" in said(name, implementation)
+
+
+def test_every_peer_has_been_broken():
+    """In the fuller of two workloads: the gradients of every input, and Hugging Face's at 512 tokens."""
+    peers = {
+        (name, one.name) for name, workload in WORKLOADS.items() for one in workload.implementations[1:] if one.peer
+    }
+    fuller = {(name.removesuffix("_forward").removesuffix("_one_input"), one) for name, one in peers}
+    assert fuller - {("selective_scan", "Hugging Face's loop, PyTorch")} == set(BROKEN)
+
+
+def test_the_optimiser_of_jax_is_ours():
+    jax_mamba = importlib.import_module("benchmarks.peers.jax_mamba")
+    from minigrad import optim
+    from minigrad.nn import Linear
+
+    rng = np.random.default_rng(0)
+    model, adam = Linear(3, 2, rng=rng, dtype=np.float64), optim.AdamW(1e-2, betas=(0.9, 0.95), weight_decay=0.1)
+    p = model.named_parameters()
+    p, m, v = ({name: function(x) for name, x in p.items()} for function in (np.copy, np.zeros_like, np.zeros_like))
+    for count in (1, 2, 3):
+        gradients = Linear(3, 2, rng=rng, dtype=np.float64)
+        clipped, _ = optim.clip_by_global_norm(gradients, 0.5)
+        adam.step(model, clipped)
+        given = gradients.named_parameters()
+        p, m, v = jax_mamba.updated(p, m, v, count, given, rate=1e-2, betas=(0.9, 0.95), decay=0.1, clip=0.5)
+    for name, x in model.named_parameters().items():
+        np.testing.assert_allclose(p[name], x, rtol=1e-5)
