@@ -96,12 +96,12 @@ def written(layers: Layers, inputs: list[Array], slopes: list[Array], share: Arr
 
 def gelu(x: Array) -> Array:
     """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), the approximation of Hendrycks and Gimpel 2016 that TTT-MLP uses."""
-    return x * (1 + namespace(x).tanh(ROOT * (x + CUBIC * x**3))) / 2
+    return x * (1 + namespace(x).tanh(ROOT * (x + CUBIC * x * x * x))) / 2
 
 
 def gelu_slope(x: Array) -> Array:
     """gelu′(x)."""
-    t = namespace(x).tanh(ROOT * (x + CUBIC * x**3))
+    t = namespace(x).tanh(ROOT * (x + CUBIC * x * x * x))
     return (1 + t) / 2 + x * (1 - t * t) * ROOT * (1 + 3 * CUBIC * x * x) / 2
 
 
