@@ -109,8 +109,8 @@ def _footnote(record: Mapping[str, Any]) -> str:
         found |= one["versions"]
     libraries = ", ".join(f"{name} {number}" for name, number in found.items())
     machine, threads = record["machine"], record["threads"]
-    load = f"; load {machine['load']:.1f} from other work" if machine.get("load", 0) >= 0.5 else ""
+    others = f", {machine['others']:.1f} of them busy with other work" if machine.get("others") is not None else ""
     return (
-        f"{threads} thread{'s' * (threads != 1)} for each on {machine['cpu']} ({machine['cores']} cores{load}), "
+        f"{threads} thread{'s' * (threads != 1)} for each on {machine['cpu']} ({machine['cores']} cores{others}), "
         f"{record['rounds']} interleaved rounds, {record['date'][:10]}; {libraries}. Repeat: `{record['command']}`."
     )

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.floors import seconds
+from benchmarks.machine import Others, circumstances
 from benchmarks.workload import Workload, disagreement
 
 PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
@@ -86,11 +85,11 @@ def measure(
         BenchmarkError: an implementation failed, ours is missing, or one disagrees with ours.
     """
     missing = {one.name: one.missing() for one in workload.implementations if one.missing()}
-    ours, load = workload.implementations[0].name, busy()
+    ours = workload.implementations[0].name
     if ours in missing:
         raise BenchmarkError(f"{workload.name}: {ours} needs {', '.join(missing[ours])}")
     names = [one.name for one in workload.implementations if one.name not in missing]
-    with ExitStack() as stack:
+    with Others() as others, ExitStack() as stack:
         workers = {name: Worker(workload, name, environment(threads)) for name in names}
         for worker in workers.values():
             stack.callback(worker.close)
@@ -115,7 +114,8 @@ def measure(
             if workload.floor:
                 rates.append(workers[ours].ask("floors"))
         about = {name: worker.ask("about") for name, worker in workers.items()}
-    return {**record(workload, threads, times, memory, about, missing, load), **floor(workload, times[ours], rates)}
+    made = record(workload, threads, times, memory, about, missing)
+    return {**made, **circumstances(threads, others), **floor(workload, times[ours], rates)}
 
 
 def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
@@ -166,9 +166,8 @@ def record(
     memory: Mapping[str, Mapping[str, int]],
     about: Mapping[str, Mapping[str, Any]],
     missing: Mapping[str, Sequence[str]],
-    load: float,
 ) -> dict[str, Any]:
-    """Put everything that was measured, and all that is needed to repeat it, into one JSON object."""
+    """Put everything that was measured, and what is needed to repeat it, into one JSON object."""
     ours = workload.implementations[0].name
     measured = {
         name: {
@@ -188,35 +187,9 @@ def record(
         "unit": workload.unit,
         "per": workload.per,
         "shows_memory": workload.memory,
-        **circumstances(threads, load),
         "rounds": len(times[ours]),
         "command": f"python -m benchmarks run {workload.name} --threads {threads} --rounds {len(times[ours])}",
         "ours": ours,
         "implementations": measured,
         "missing": {name: list(modules) for name, modules in missing.items()},
     }
-
-
-def circumstances(threads: int, load: float) -> dict[str, Any]:
-    """Return when and on which machine this is, and how busy it was before."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform(terse=True), "load": load},
-        "python": platform.python_version(),
-        "threads": threads,
-    }
-
-
-def busy() -> float:
-    """Return how many processes wanted to run in the last minute (Linux, macOS)."""
-    return round(os.getloadavg()[0], 1)
-
-
-def cpu() -> str:
-    """Return the processor's name."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

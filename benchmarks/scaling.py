@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runner import BenchmarkError, Worker, busy, circumstances, environment, quartiles
+from benchmarks.machine import Others, circumstances
+from benchmarks.runner import BenchmarkError, Worker, environment, quartiles
 from benchmarks.workload import Workload, find
 
 SHORTEST, LONGEST = 512, 65_536
@@ -102,8 +103,12 @@ class Walk:
             self.times[length] = quartiles(self.samples)
 
     def stop(self, reason: str) -> None:
-        """Go no further, and give the memory back."""
+        """Go no further."""
         self.stopped = reason
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
         if self.worker:
             self.worker.close()
 
@@ -118,11 +123,11 @@ def measure(
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Time ours and the peer length by length, taking turns; return the record that `results/scaling/` keeps."""
-    workload, load = along(curve), busy()
-    with ExitStack() as stack:
+    workload = along(curve)
+    with Others() as others, ExitStack() as stack:
         walks = {one.name: Walk(workload, one.name, threads, limit) for one in workload.implementations}
         for walk in walks.values():
-            stack.callback(walk.stop, walk.stopped)
+            stack.callback(walk.close)
         for length in lengths(longest):
             progress(f"{workload.name}: {length} tokens")
             for walk in walks.values():
@@ -132,7 +137,7 @@ def measure(
                     walk.sample()
             for walk in walks.values():
                 walk.finish(length)
-        return record(curve, workload, threads, load, walks, lengths(longest))
+    return {**record(curve, workload, threads, walks, lengths(longest)), **circumstances(threads, others)}
 
 
 def along(curve: Curve) -> Workload:
@@ -150,7 +155,7 @@ def exponent(times: Mapping[int, float]) -> float | None:
 
 
 def record(
-    curve: Curve, workload: Workload, threads: int, load: float, walks: Mapping[str, Walk], wanted: Sequence[int]
+    curve: Curve, workload: Workload, threads: int, walks: Mapping[str, Walk], wanted: Sequence[int]
 ) -> dict[str, Any]:
     """Put times, fits and what is missing into one JSON object."""
     name, forward = curve.workload.removesuffix("_forward").replace("_", " "), curve.workload.endswith("_forward")
@@ -159,7 +164,6 @@ def record(
         "title": f"{name}, {'forward' if forward else 'forward and backward'}",
         "sizes": {**workload.sizes, **curve.sizes, "length": list(wanted)},
         "growth": curve.said,
-        **circumstances(threads, load),
         "command": f"python -m benchmarks scale {curve.workload} --threads {threads}",
         "ours": workload.implementations[0].name,
         "implementations": {

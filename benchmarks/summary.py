@@ -13,15 +13,15 @@ def speed(records: Sequence[Record]) -> str:
     """Return a row a workload: ours, the best peer, how much faster ours is, how far from the floor, and memory."""
     if not records:
         return ""
-    lines = header("", "ours (quartiles)", "best peer", "", "ours is faster", "over the floor", "peak MiB, ours / peer")
+    lines = header("", "ours (quartiles)", "best peer", "", "peer ÷ ours", "ours ÷ floor", "peak MiB, ours / peer")
     for record in records:
         unit = record["unit"]
         ours, (name, peer) = record["implementations"][record["ours"]], best_peer(record)
         times = 1 / peer["ours_over_this"]["median"]
-        floor = f"{record['floor']['ours_over_this']['median']:.3g} ×" if record.get("floor") else ""
+        floor = number(record["floor"]["ours_over_this"]["median"]) if record.get("floor") else ""
         memory = " / ".join(f"{one['memory_bytes']['peak'] / 2**20:.0f}" for one in (ours, peer))
         cells = [record["title"], f"{figure(ours['seconds'], SCALE[unit], unit)}", name]
-        cells += [f"{peer['seconds']['median'] * SCALE[unit]:.3g} {unit}", f"**{times:.2g} ×**", floor]
+        cells += [f"{number(peer['seconds']['median'] * SCALE[unit])} {unit}", f"**{number(times)}**", floor]
         lines.append(row(*cells, memory if record["shows_memory"] else ""))
     more = "Every implementation and version: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
     return "\n".join([*lines, "", f"{_circumstances(records)} {more}", *_absent(records)]) + "\n"
@@ -55,19 +55,19 @@ def _course(record: Record, name: str) -> str:
         return reason
     longest = max(map(int, one["seconds"]))
     fitted = f"T^{one['exponent']:.2f}, " if one["exponent"] is not None else ""
-    taken = f"{fitted}{longest:,} in {one['seconds'][str(longest)]['median'] * 1e3:.3g} ms"
+    taken = f"{fitted}{longest:,} in {number(one['seconds'][str(longest)]['median'] * 1e3)} ms"
     return f"{taken} (from {reason})" if reason else taken
 
 
 def _circumstances(records: Sequence[Record]) -> str:
-    """Threads, machine, load and dates of all records in a line."""
+    """Threads, machine, other work and dates of all records in a line."""
     threads = sorted({record["threads"] for record in records})
     machines = sorted({f"{record['machine']['cpu']} ({record['machine']['cores']} cores)" for record in records})
-    load = max(record["machine"].get("load", 0) for record in records)
+    others = max((record["machine"].get("others") or 0 for record in records), default=0)
     dates = sorted({record["date"][:10] for record in records})
     return (
-        f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} for each on {', '.join(machines)}, load from "
-        f"other work at most {load:.1f}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+        f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} for each on {', '.join(machines)}, of which "
+        f"other work kept at most {others:.1f} busy; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
     )
 
 
@@ -91,4 +91,9 @@ def row(*cells: str) -> str:
 def figure(quartiles: Record, factor: float = 1.0, unit: str = "") -> str:
     """Return the median with its unit and the quartiles."""
     middle, low, high = (quartiles[key] * factor for key in ("median", "lower", "upper"))
-    return f"{middle:.3g}{unit and ' '}{unit} ({low:.3g}–{high:.3g})"
+    return f"{number(middle)}{unit and ' '}{unit} ({number(low)}–{number(high)})"
+
+
+def number(x: float) -> str:
+    """Return three digits, or all before the point."""
+    return f"{x:.3g}" if abs(x) < 1000 else f"{x:,.0f}"

@@ -14,7 +14,7 @@ def implementation(milliseconds, ratio, *, peer, peak=100):
     return {"peer": peer, "seconds": seconds, "ours_over_this": over, "memory_bytes": memory, "versions": {}}
 
 
-CIRCUMSTANCES = {"date": "2026-01-02T03:04:05+00:00", "machine": {"cpu": "a CPU", "cores": 2, "load": 0.3}}
+CIRCUMSTANCES = {"date": "2026-01-02T03:04:05+00:00", "machine": {"cpu": "a CPU", "cores": 2, "others": 0.31}}
 RECORD = {
     "workload": "twice",
     "title": "Twice, forward",
@@ -76,9 +76,9 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path):
 
 def test_the_summary_has_the_peer_that_is_hardest_to_beat():
     rows = summary.speed([RECORD]).splitlines()
-    assert rows[2] == "| Twice, forward | 10 ms (5–20) | JAX | 20 ms | **2 ×** | 2.5 × | 100 / 250 |"
+    assert rows[2] == "| Twice, forward | 10 ms (5–20) | JAX | 20 ms | **2** | 2.5 | 100 / 250 |"
     assert rows[4] == (
-        "2 threads for each on a CPU (2 cores), load from other work at most 0.3; 2026-01-02. "
+        "2 threads for each on a CPU (2 cores), of which other work kept at most 0.3 busy; 2026-01-02. "
         "Every implementation and version: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
     )
     assert rows[6] == "Not installed, so not measured: mamba.py (mambapy)."
@@ -102,12 +102,16 @@ def test_a_full_table_has_all_of_them_and_what_is_missing():
     ]
 
 
+def test_numbers_have_no_exponents():
+    assert [summary.number(x) for x in (0.01234, 1.0, 123.4, 1234.5)] == ["0.0123", "1", "123", "1,234"]
+
+
 def test_a_curve_names_the_lengths_it_does_not_have():
     rows = summary.scaling([CURVE]).splitlines()
-    ours, peer = "T^1.00, 4,096 in 4.1 ms", "512 in 4e+03 ms (from 1,024: a step would take over 5 s)"
+    ours, peer = "T^1.00, 4,096 in 4.1 ms", "512 in 4,000 ms (from 1,024: a step would take over 5 s)"
     assert rows[4] == f"| twice, forward | T | {ours} | JAX | {peer} |"
     rows = report.lengths(CURVE).splitlines()
-    assert rows[4] == "| 512 | 0.512 (0.512–0.512) | 4e+03 (4e+03–4e+03) |"
+    assert rows[4] == "| 512 | 0.512 (0.512–0.512) | 4,000 (4,000–4,000) |"
     assert rows[5] == "| 1,024 | 1.02 (1.02–1.02) | a step would take over 5 s |"
 
 

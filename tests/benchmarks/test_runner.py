@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import floors, report
+from benchmarks import floors, machine, report
 from benchmarks.__main__ import main
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import declared, disagreement, find, workloads
@@ -125,6 +125,20 @@ def test_a_workload_imports_no_framework_until_it_is_set_up():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_other_work_is_all_work_but_our_own(monkeypatch):
+    busy, own, clock = iter([10.0, 19.0]), iter([1.0, 4.0]), iter([0.0, 4.0])
+    monkeypatch.setattr(machine, "busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(machine, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(machine, "perf_counter", lambda: next(clock))
+    with machine.Others() as others:
+        pass
+    assert others.cores == 1.5  # 9 seconds of work, 3 of them our own, in 4 seconds
+
+
+def test_a_record_says_what_other_work_there_was(record):
+    assert record["machine"]["others"] is None or record["machine"]["others"] >= 0
 
 
 def test_the_floor_is_what_arithmetic_or_memory_takes():

@@ -1,0 +1,70 @@
+"""What a record says of the machine: its processor, and how much of it other programs took meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+STAT = Path("/proc/stat")
+
+
+class Others:
+    """Counts, over a block, the cores that other programs kept busy: all work of the machine less our own (Linux).
+
+    Our own is this process and its children that ended inside the block. What a hypervisor took counts as others'.
+    """
+
+    cores: float | None = None
+
+    def __enter__(self) -> Others:
+        self.start = perf_counter(), busy_seconds(), _own_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        start, busy, own = self.start
+        if busy is not None and (now := busy_seconds()) is not None:
+            others = (now - busy) - (_own_seconds() - own)
+            self.cores = round(max(0.0, others) / (perf_counter() - start), 2)
+
+
+def busy_seconds() -> float | None:
+    """Return the seconds for which cores were busy since the machine started, or None where nobody counts them."""
+    if not STAT.exists():
+        return None
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, STAT.read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def circumstances(threads: int, others: Others) -> dict[str, Any]:
+    """Return when this was measured, and on which machine."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": cpu(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(terse=True),
+            "others": others.cores,
+        },
+        "python": platform.python_version(),
+        "threads": threads,
+    }
+
+
+def cpu() -> str:
+    """Return the processor's name."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
