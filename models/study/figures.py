@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from models.study.reading import words
+
 INK = "#123456"  # a colour that nothing else has, to be replaced by the page's own
 PLAIN, DASHED, DOTTED = "-", "--", ":"
 WIDE = 90  # letters of a legend in one line
@@ -20,6 +22,9 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "gated_linear_attention": ("#d55e00", "v", PLAIN),
     "delta_rule": ("#2b8cd6", "o", PLAIN),
     "gated_delta_rule": ("#009e73", "D", PLAIN),
+    "ttt_linear": ("#cc5fa0", "P", PLAIN),
+    "ttt_mlp": ("#cc5fa0", "X", DASHED),
+    "titans": ("#7b61c9", "*", PLAIN),
     "S4": ("#2b8cd6", "o", PLAIN),
     "S4D": ("#e69f00", "^", PLAIN),
     "LSSL": ("#009e73", "D", PLAIN),
@@ -68,7 +73,7 @@ def draw(panels: Sequence[Panel], description: str) -> str:
             for name, (x, y) in panel.curves.items():
                 every = 1 if len(x) <= 20 else 0.1
                 (line,) = axes.plot(x, y, markersize=4, markevery=every, linewidth=1.6, **styles[name])
-                handles.setdefault(name.replace("_", " "), line)
+                handles.setdefault(words(name), line)
             axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
             if panel.log_x:
                 axes.set_xscale("log", base=2)

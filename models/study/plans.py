@@ -6,15 +6,23 @@ The long jobs take hours. They run with `--full` only; elsewhere a page shows wh
 from dataclasses import asdict
 from typing import Any
 
-from models.study.jobs import COMPARED, Job
+from models.study.jobs import Job
 from models.train import Run
+from models.vision.rotation_ttt import SHIFTS
 
 SEED = 0
 Sizes = dict[str, dict[str, Any]]
 CHAPTER = ["softmax", "linear_attention", "feature_maps", "gated_linear_attention", "delta_rule", "gated_delta_rule"]
+COMPARED = ("softmax", "linear_attention", "gated_linear_attention", "delta_rule", "gated_delta_rule")  # side by side
+LEARNER = "ttt_linear"  # beside them, its memory one matrix too
+DEEP = ("ttt_mlp", "titans")  # their memories have two layers and a step takes five times as long: long jobs
+SEEKERS = ("linear_attention", "delta_rule", "gated_delta_rule", "ttt_linear", "titans")  # of needles
 COPIERS = ("s4d", "mamba")  # one whose system stays what it is, and one whose tokens choose it
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
+TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
+RECALL = {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
+          "evaluate_every": 40, "rate": 1e-2}  # fmt: skip
 LONG: Sizes = {
     "copying": {"task": "selective_copying", "width": 64, "layers": 2, "length": 256, "batch": 32, "steps": 6000,
                 "evaluate_every": 100, "rate": 3e-3},
@@ -23,13 +31,19 @@ LONG: Sizes = {
                   "lengths": [2**n for n in range(6, 21)], "sequences": 32},
     "digits": {"task": "digits", "width": 64, "layers": 2, "batch": 32, "steps": 1500, "evaluate_every": 100,
                "rate": 4e-3},
+    "needle": {"run": {"task": "needle", "width": 32, "layers": 1, "heads": 2, "length": 128, "batch": 32,
+                       "steps": 2000, "evaluate_every": 100, "rate": 1e-2, "decay": 0.0},
+               "lengths": [2**n for n in range(7, 15)], "sequences": 64},
+    "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "deep": {"text": TEXT, "recall": RECALL},
 }  # fmt: skip
 DEFAULT: Sizes = {
     "proofs": {"profile": "quick", "names": CHAPTER},
-    "text": {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25},
-    "recall": {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
-               "evaluate_every": 40, "rate": 1e-2},
+    "text": TEXT,
+    "recall": RECALL,
     "hippo": {"sizes": [4, 8, 16, 32, 64], "samples": 2000, "cycles": 12, "window": 0.25, "seed": SEED},
+    "surprise": {"length": 240, "period": 8, "planted": [120, 155, 190], "rate": 1.0, "kept": 0.9, "forgotten": 0.002,
+                 "seed": SEED},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     **LONG,
 }  # fmt: skip
@@ -45,13 +59,8 @@ QUICK: Sizes = {
 def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     """Return the jobs of a study: those that can run side by side, the long ones last among them, then the timings."""
     jobs = [Job("proofs", "proofs", sizes["proofs"])]
-    for mixer in COMPARED:
-        jobs.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
-    for kind, overwritten in (("overwritten", True), ("plain", False)):
-        for mixer in COMPARED:
-            settings = {"task": "recall", "mixer": mixer, "overwritten": overwritten, **sizes["recall"]}
-            jobs.append(_training(f"recall-{kind}-{mixer}", settings))
-    jobs.append(Job("hippo", "hippo", sizes["hippo"]))
+    jobs += _compared((*COMPARED, LEARNER), sizes)
+    jobs += [Job(name, name, sizes[name]) for name in ("hippo", "surprise")]
     if full:
         jobs += long_jobs(sizes)
     for mixer in COMPARED:
@@ -62,14 +71,31 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
 
 def long_jobs(sizes: Sizes) -> list[Job]:
     """Return the jobs that take hours."""
-    run = Run(seed=SEED, **sizes["induction"]["run"])
-    settings = {**sizes["induction"], "run": asdict(run)}
     jobs = [_training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
-    jobs.append(Job(f"induction-{run.mixer}", "induction", settings, run.steps + len(settings["lengths"])))
+    jobs.append(_extrapolation("induction", "mamba", sizes["induction"]))
     for start in STARTS:
         for mixer in READERS:
             jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
+    jobs += _compared(DEEP, sizes["deep"])
+    jobs += [_extrapolation("needle", mixer, sizes["needle"]) for mixer in SEEKERS]
+    jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
     return jobs
+
+
+def _compared(mixers: tuple[str, ...], sizes: Sizes) -> list[Job]:
+    """Return what mixers are compared by: text, and recall of both kinds."""
+    jobs = [_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}) for mixer in mixers]
+    for kind, overwritten in (("overwritten", True), ("plain", False)):
+        for mixer in mixers:
+            settings = {"task": "recall", "mixer": mixer, "overwritten": overwritten, **sizes["recall"]}
+            jobs.append(_training(f"recall-{kind}-{mixer}", settings))
+    return jobs
+
+
+def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
+    run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
+    steps = run.steps + len(sizes["lengths"])
+    return Job(f"{kind}-{mixer}", kind, {**sizes, "run": asdict(run)}, steps)
 
 
 def _training(name: str, settings: dict[str, Any]) -> Job:

@@ -5,7 +5,8 @@ from typing import Any
 
 Results = Mapping[str, Any]
 Curve = tuple[list[float], list[float]]
-NAMES = {"s4": "S4", "s4d": "S4D", "lssl": "LSSL", "rnn": "RNN", "mamba": "Mamba"}
+NAMES = {"s4": "S4", "s4d": "S4D", "lssl": "LSSL", "rnn": "RNN", "mamba": "Mamba", "ttt_linear": "TTT-Linear",
+         "ttt_mlp": "TTT-MLP", "titans": "Titans"}  # fmt: skip
 COMMON = ("mixer", "text", "form", "config", "start")  # settings that differ between jobs of one kind, or say nothing
 
 
@@ -23,6 +24,27 @@ def curve(points: Iterable[tuple[float, float]]) -> Curve:
 def settings(results: Results, prefix: str) -> dict[str, Any]:
     """Return what the jobs of one kind have in common."""
     job = next(job for name, job in results["jobs"].items() if name.startswith(prefix))
+    return _common(job)
+
+
+def side_by_side(results: Results, prefix: str, mixers: Iterable[str]) -> dict[str, Results]:
+    """Return the jobs of mixers that can be compared, by mixer.
+
+    A recorded job is left out where those of this study have other settings, or read the text of another Python.
+    """
+    jobs = {mixer: results["jobs"][f"{prefix}{mixer}"] for mixer in mixers}
+    here = [job for job in jobs.values() if job["planned"]]
+    wanted = _common(here[0])
+    corpora = {job["result"].get("corpus") for job in here if job["result"] and not job["recorded"]}
+
+    def fits(job: Results) -> bool:
+        same_text = not (job["recorded"] and corpora) or job["result"].get("corpus") in corpora
+        return _common(job) == wanted and same_text
+
+    return {mixer: job for mixer, job in jobs.items() if fits(job)}
+
+
+def _common(job: Results) -> dict[str, Any]:
     given = job["settings"].get("run", job["settings"])
     return {name: value for name, value in given.items() if name not in COMMON}
 

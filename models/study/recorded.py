@@ -39,7 +39,8 @@ def load(job: Job) -> dict[str, Any] | None:
         kept = json.loads((FOLDER / f"{job.name}.json").read_text())
     except FileNotFoundError:
         return None
-    if kept["kind"] != job.kind or _whole(kept["settings"]) != _whole(job.settings):
+    wanted = _whole(job.settings)
+    if kept["kind"] != job.kind or wanted is None or _whole(kept["settings"]) != wanted:
         return None
     return {name: kept[name] for name in ("records", "result", "machine")}
 
@@ -50,7 +51,7 @@ def _whole(settings: dict[str, Any]) -> dict[str, Any] | None:
     try:
         if "run" in settings:
             return {**settings, "run": asdict(Run(**settings["run"]))}
-        return asdict(Run(**settings))
+        return asdict(Run(**settings)) if "task" in settings else settings
     except (TypeError, ValueError):
         return None
 

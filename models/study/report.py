@@ -7,9 +7,10 @@ from typing import Any
 
 from models.study import state_spaces
 from models.study.figures import Panel, draw
-from models.study.jobs import COMPARED
-from models.study.reading import Results, curve, evaluations, settings, words
+from models.study.plans import COMPARED, DEEP, LEARNER
+from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
 
+MIXERS = (*COMPARED, LEARNER, *DEEP)
 ENOUGH = 0.9  # the accuracy that counts as having learned recall
 
 
@@ -22,7 +23,7 @@ def render(results: Results) -> str:
     return environment.get_template("report.html.j2").render(
         results=results,
         jobs=results["jobs"],
-        mixers={mixer: mixer.replace("_", " ") for mixer in COMPARED},
+        mixers={mixer: words(mixer) for mixer in MIXERS},
         unfinished=[
             name for name, job in results["jobs"].items() if job["planned"] and (job["recorded"] or not job["result"])
         ],
@@ -40,18 +41,17 @@ def render(results: Results) -> str:
 def _text(results: Results) -> dict[str, Any] | None:
     """Held-out bits per byte: a figure, a row a mixer, and the order they came in."""
     curves, rows = {}, []
-    for mixer in COMPARED:
-        job = results["jobs"][f"text-{mixer}"]
+    for mixer, job in side_by_side(results, "text-", MIXERS).items():
         seen = [(r["step"], r["held_out_loss"]["text"] / math.log(2)) for r in evaluations(job)]
         if not seen:
             continue
         curves[mixer] = curve(seen)
-        seconds = [r["seconds"] for r in job["records"] if "seconds" in r]
+        seconds = [r["seconds"] for r in job["records"] if "seconds" in r and not job["recorded"]]
         done = job["result"] or {}
         rows.append({
             "mixer": mixer, "bits": seen[-1][1], "step": seen[-1][0], "of": job["steps"],
             "parameters": done.get("parameters"), "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
-            "prompt": done.get("prompt"), "sample": done.get("sample"),
+            "prompt": done.get("prompt"), "sample": done.get("sample"), "source": source(job),
         })  # fmt: skip
     if not rows:
         return None
@@ -79,7 +79,7 @@ def _recall(results: Results) -> list[dict[str, Any]]:
     """For each kind of recall: accuracy against steps and against pairs, and what it took to learn it."""
     kinds = []
     for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
-        found = {mixer: results["jobs"][f"recall-{kind}-{mixer}"] for mixer in COMPARED}
+        found = side_by_side(results, f"recall-{kind}-", MIXERS)
         seen = {mixer: evaluations(job) for mixer, job in found.items() if evaluations(job)}
         if not seen:
             continue
@@ -116,7 +116,7 @@ def _recall_row(mixer: str, records: list, job: Results, pairs: list[int], fixed
     return {
         "mixer": mixer, "step": records[-1]["step"], "reached": reached[0] if reached else None,
         "held": max(held, default=0), "accuracies": {p: last[str(p)] for p in pairs},
-        "state": (job["result"] or {}).get("state_numbers"),
+        "state": (job["result"] or {}).get("state_numbers"), "source": source(job),
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ nothing moves by more than 0.03, though after one step low contrast stands at 0.
 at every step that the talk shows (31:39) is seen here online, for shifts that change all images alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -155,20 +155,18 @@ class Measured:
     online: tuple[float, ...]
 
 
-def measure(seed: int = 0, rate: float = 0.01, images: int = 360) -> list[Measured]:
-    """Train once, then classify held-out digits under every shift, with and without steps at test time."""
+def measure(seed: int = 0, rate: float = 0.01, images: int = 360) -> Iterator[Measured]:
+    """Train once, then classify held-out digits under each shift in turn, with and without steps at test time."""
     rng = np.random.default_rng(seed)
     weights = train(rng)
     clean, labels = (part[:images] for part in dataset("held_out"))
-    found = []
     for name, shift in SHIFTS.items():
         shifted = shift(clean, rng)
         reset, online = (
             tuple(accuracy(weights, shifted, labels, steps, rate) for steps in STEPS)
             for accuracy in (accuracy_reset, accuracy_online)
         )
-        found.append(Measured(name, reset, online))
-    return found
+        yield Measured(name, reset, online)
 
 
 def dataset(part: str) -> tuple[np.ndarray, np.ndarray]:

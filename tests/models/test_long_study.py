@@ -6,9 +6,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from models.errors import UserError
-from models.study import crew, jobs, plans, recorded, report
+from models.study import crew, jobs, kinds, plans, recorded, report
 from models.study.jobs import Job
 from models.study.state_spaces import how_far
+from models.tasks import induction
 from models.train import Run
 from tests.models.test_study import TINY
 
@@ -24,16 +25,22 @@ def records(monkeypatch, tmp_path):
 
 def finished(job: Job, study, accuracy: float) -> None:
     """Write what the job would, without its hours."""
-    run = Run(**job.settings.get("run", job.settings))
-    name = {"selective_copying": "copying", "induction": "12"}.get(run.task, "digits")
-    log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]
-    log += [{"step": step, "held_out_loss": {name: 0.123456789}, "held_out_accuracy": {name: right}}
-            for step, right in ((0, 0.0), (run.steps, accuracy))]  # fmt: skip
+    result, log = {"machine": WHERE, "seconds": 1.0}, []
+    if job.kind == "rotation":
+        shares = [accuracy] * 5
+        result |= {"steps": [0, 1, 2, 4, 8], "rows": [{"shift": "blur", "reset": shares, "online": shares}]}
+    else:
+        run = Run(**job.settings.get("run", job.settings))
+        result["run"] = asdict(run)
+        names = {"selective_copying": ["copying"], "induction": ["12"], "text": ["text"], "recall": ["2", "3"]}
+        loss, wrong, right = (dict.fromkeys(names.get(run.task, ["digits"]), x) for x in (0.123456789, 0.0, accuracy))
+        log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]
+        log += [{"step": step, "held_out_loss": loss, "held_out_accuracy": accuracies}
+                for step, accuracies in ((0, wrong), (run.steps, right))]  # fmt: skip
+    if "lengths" in job.settings:
+        result["lengths"] = {str(n): accuracy if n < 100 else 0.25 for n in job.settings["lengths"]}
     job.folder(study).mkdir(parents=True)
     (job.folder(study) / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
-    result = {"run": asdict(run), "machine": WHERE, "seconds": 1.0}
-    if job.kind == "induction":
-        result["lengths"] = {str(n): accuracy if n < 100 else 0.25 for n in job.settings["lengths"]}
     (job.folder(study) / "done.json").write_text(json.dumps(result))
 
 
@@ -48,6 +55,8 @@ def test_long_jobs_are_planned_only_when_asked_for():
     assert [job.name for job in long] == [
         "copying-s4d", "copying-mamba", "induction-mamba",
         *(f"digits-{mixer}-{start}" for start in ("hippo", "random") for mixer in ("s4", "s4d", "lssl", "rnn")),
+        *(f"{kind}-{mixer}" for kind in ("text", "recall-overwritten", "recall-plain") for mixer in plans.DEEP),
+        *(f"needle-{mixer}" for mixer in plans.SEEKERS), "rotation",
     ]  # fmt: skip
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
     assert [job.kind for job in full[-5:]] == ["cost"] * 5  # timings last, when nothing else runs
@@ -81,7 +90,9 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
         assert recorded.record(job, tmp_path / "there") == records / f"{job.name}.json"
     text = page(tmp_path / "here")
     assert "No finished result" not in text
-    assert text.count("recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores") == 2 + 1 + 4
+    assert (
+        text.count("recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores") == 2 + 1 + 4 + 6
+    )
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba is 99% right or more at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
@@ -93,7 +104,7 @@ def test_what_was_run_here_is_not_called_recorded(records, tmp_path):
     finished(job, tmp_path, 1.0)
     recorded.record(job, tmp_path)
     text = page(tmp_path, full=True)
-    assert "recorded 2026" not in text and "100.0%</td> <td class=\"n\">4 of 4</td><td class=\"soft\">here" in text
+    assert "recorded 2026" not in text and '100.0%</td> <td class="n">4 of 4</td><td class="soft">here' in text
 
 
 def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
@@ -102,7 +113,9 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         recorded.record(job, tmp_path)
     others = {
         **TINY, "copying": {**TINY["copying"], "rate": 1e-3}, "digits": {**TINY["digits"], "steps": 5},
-        "induction": {**TINY["induction"], "sequences": 5},
+        "induction": {**TINY["induction"], "sequences": 5}, "needle": {**TINY["needle"], "lengths": [96]},
+        "deep": {name: {**sizes, "rate": 1e-3} for name, sizes in TINY["deep"].items()},
+        "rotation": {**TINY["rotation"], "images": 5},
     }  # fmt: skip
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))
     assert not any(recorded.load(job) for job in plans.long_jobs(others))
@@ -149,15 +162,15 @@ def test_induction_goes_on_at_the_length_it_was_stopped_at(tmp_path, monkeypatch
     folder = job.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"kind": job.kind, "settings": job.settings}))
-    whole, asked = jobs.recalled, []
+    whole, asked = induction.recalled, []
 
     def stopping(model, rng, *, batch, length):
         asked.append(length)
         if asked == [8, 16, 600]:
-            raise jobs.Stopped
+            raise kinds.Stopped
         return whole(model, rng, batch=batch, length=length)
 
-    monkeypatch.setattr(jobs, "recalled", stopping)
+    monkeypatch.setattr(induction, "recalled", stopping)
     assert not jobs.work(folder) and job.result(tmp_path) is None
     assert [record["step"] for record in job.records(tmp_path)][-2:] == [5, 6]
     assert jobs.work(folder)

@@ -24,6 +24,13 @@ TINY: plans.Sizes = {
     "induction": {"run": {"task": "induction", "mixer": "mamba", "width": 16, "layers": 1, "heads": 2, "batch": 2,
                           "length": 12, "steps": 4, "evaluate_every": 2}, "lengths": [8, 16, 600], "sequences": 4},
     "digits": {"task": "digits", "width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2},
+    "needle": {"run": {"task": "needle", "width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 96, "steps": 4,
+                       "evaluate_every": 2}, "lengths": [96, 300], "sequences": 4},
+    "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
+    "rotation": {"seed": 0, "rate": 0.01, "images": 4},
+    "deep": {"text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
+             "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4,
+                        "evaluate_every": 2}},
 }  # fmt: skip
 PROOFS = [
     {"identity": f"{name}[{case}]", "sentence": name, "source": "eq. 1", "chapter": "the_rule", "kind": "identity",
@@ -89,7 +96,7 @@ def test_names_in_the_page_are_unique(whole):
 def test_the_raw_numbers_are_beside_it(whole):
     results = json.loads((whole / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 22 and len(results["jobs"]) == 22 + 11
+    assert len(planned) == 26 and len(results["jobs"]) == 26 + 23
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]
