@@ -25,6 +25,8 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
+from minigrad.compilation import announce, share_on_disk
+
 BITS = 512 if llvm.get_host_cpu_features().get("avx512f") else 256
 
 
@@ -34,8 +36,8 @@ def kernel(function: Callable) -> Any:
     Numba looks at the file of a function alone, but what is here, the width of a vector too, becomes part of its code.
     """
     compiled = njit(nogil=True, cache=True)(function)
-    file = compiled._cache._cache_file
-    file._source_stamp = (file._source_stamp, os.stat(__file__).st_mtime, BITS)
+    share_on_disk(compiled, os.stat(__file__).st_mtime, BITS)
+    announce(compiled)
     return compiled
 
 
@@ -119,6 +121,20 @@ def _lanes(x):
     return lambda x: count
 
 
+@njit
+def room(x, *shape):
+    """An array of x's type, not filled, whose first number lies where a vector is quickest to load.
+
+    Two loads are needed where a vector crosses from one line of the cache to the next.
+    """
+    size = 1
+    for axis in shape:
+        size *= axis
+    numbers = np.empty(size + lanes(x), x.dtype)
+    first = -(numbers.ctypes.data // x.itemsize) % lanes(x)
+    return numbers[first : first + size].reshape(shape)
+
+
 # Arithmetic
 
 
@@ -200,7 +216,7 @@ _MANTISSA, _BIAS = {32: 23, 64: 52}, {32: 127, 64: 1023}
 
 @njit(inline="always")
 def exp2(x):
-    """2ˣ to about an ulp; 0 below the smallest normal number, NaN for NaN, ∞ from 2¹²⁷·⁵ (2¹⁰²³·⁵) on."""
+    """2ˣ to about an ulp; NaN for NaN, 0 below 2⁻¹²⁶·⁵ (2⁻¹⁰²²·⁵) and ∞ from 2¹²⁷·⁵ (2¹⁰²³·⁵) on."""
     return exp2_of_product(x, one(x))
 
 
@@ -220,7 +236,8 @@ def exp2_of_product(typing, x, y):
     """2ˣʸ as `exp2` has it, for the exact product x y: it is never rounded, only what is left of it after its integer.
 
     n = round(x y), f = x y − n, 2ˣʸ = 2ⁿ 2ᶠ. Adding 1.5 · 2²³ (float64: 2⁵²) leaves no bits for a fraction, so the sum
-    is rounded and n stands in its lowest bits; with the exponent's bias added too, shifting them left makes 2ⁿ.
+    is rounded and n stands in its lowest bits; with the exponent's bias added too, shifting them left makes 2ⁿ. Its
+    exponent has no more bits than make ∞, which n = 128 (1024) does: a larger n becomes that.
     """
     bits = x.element.bitwidth
     mantissa, bias = _MANTISSA[bits], _BIAS[bits]
@@ -232,10 +249,11 @@ def exp2_of_product(typing, x, y):
         def constant(value, kind=kind):
             return ir.Constant(kind, [value] * x.lanes)
 
-        rounder = constant(1.5 * 2.0**mantissa + bias)
-        product = builder.fmul(*args)
-        rounded = builder.fadd(product, rounder)
-        n = builder.fsub(rounded, rounder)
+        zero = 1.5 * 2.0**mantissa  # what rounded is where 2ⁿ would be 0
+        rounded = _fma(builder, *args, constant(zero + bias))
+        infinite = constant(zero + 2 * bias + 1)
+        rounded = builder.select(builder.fcmp_ordered("<", rounded, infinite), rounded, infinite)
+        n = builder.fsub(rounded, constant(zero + bias))
         f = _fma(builder, *args, builder.fneg(n))
         *lower, power = _POLYNOMIAL[bits]
         fraction = constant(_nearest(power, bits))
@@ -243,9 +261,7 @@ def exp2_of_product(typing, x, y):
             fraction = _fma(builder, fraction, f, constant(_nearest(coefficient, bits)))
         shifted = builder.shl(builder.bitcast(rounded, integers), constant(mantissa, integers))
         made = builder.fmul(fraction, builder.bitcast(shifted, kind))
-        small = builder.fcmp_ordered("<", product, constant(float(1 - bias)))
-        large = builder.fcmp_ordered(">=", product, constant(bias + 0.5))
-        return builder.select(small, constant(0.0), builder.select(large, constant(np.inf), made))
+        return builder.select(builder.fcmp_ordered("<=", rounded, constant(zero)), constant(0.0), made)
 
     return x(x, y), generate
 

@@ -8,10 +8,12 @@ backward, with h̄ₜ the cotangent of hₜ, from the last token to the first:
     ūₜ = Δₜ r + D ȳₜ           Δ̄ₜ = Σₙ qₙ Aₙ + uₜ r
     Ā = Σₜ Δₜ q                B̄ₜ = Σ_d Δₜ uₜ h̄ₜ            C̄ₜ = Σ_d ȳₜ hₜ           D̄ = Σₜ ȳₜ uₜ
 
-Work    a vector is some neighbouring channels at one token; a slab of 64 channels (float64: 32) of one sequence is a
-        thread's unit, whose N states stay in the first-level cache while it walks along time.
-Memory  the state is kept every 32 tokens. The backward computes the 32 between again, and so needs room for one
-        slab's: 2 · 32 · N · 64 numbers a thread, whatever T is.
+Work    a vector is some neighbouring channels at one token. Forward, a thread's unit is a slab of 64 channels
+        (float64: 32) of one sequence, whose N states stay in the first-level cache while it walks along time. Back, it
+        is one vector of channels, 32 tokens at a time: what those tokens have of their own is gathered, then each state
+        goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back again with c and Ā in registers. Of all that only
+        the vectors that B̄ and C̄ are summed from leave the first-level cache, once for a chunk of 32 tokens.
+Memory  the state is kept every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
 Cost    an exponential, four multiplications and additions a token, channel and state forward; about thrice that back.
 
 exp(ΔA) is 2^(Δ · A log₂ e): the factor enters A once. Sums over channels end in a partial sum a thread.
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import BITS, exp2_of_product, fma, kernel, lanes, load, splat, store, total
+from minigrad.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
 from minigrad.threads import get_num_threads, share
 
 STEPS = 32  # tokens between two states that are kept
@@ -75,7 +77,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
         _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA[part], gB[part], gC[part], gD[part],
                   first, last)  # fmt: skip
 
-    share(work, _slabs(u))
+    share(work, count * u.shape[-1] // vector(u))
     gu, gdelta = (g[..., :channels].reshape(shape) for g in (gu, gdelta))
     gB, gC = (g.sum(axis=0).reshape(*batch, length, states) for g in (gB, gC))
     return gu, gdelta, gA.sum(axis=0).T[:channels], gB, gC, gD.sum(axis=0)[:channels], _states(gh, saved)
@@ -97,72 +99,79 @@ def _forward(u, delta, rates, B, C, D, h, y, kept, first, last):
     _, length, channels = u.shape
     states, width, step = rates.shape[0], VECTORS * lanes(u), lanes(u)
     slabs = -(-channels // width)
+    H, R = room(u, states, width), room(u, states, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         stop = min(start + width, channels)
+        H[:, : stop - start], R[:, : stop - start] = h[b, :, start:stop], rates[:, start:stop]
         for t in range(length):
             if t % STEPS == 0:
-                kept[b, t // STEPS, :, start:stop] = h[b, :, start:stop]
+                kept[b, t // STEPS, :, start:stop] = H[:, : stop - start]
             row = (b * length + t) * channels
             for d in range(start, stop, step):
                 x, dt = load(u, row + d), load(delta, row + d)
                 enters, read = dt * x, load(D, d) * x
                 for n in range(states):
-                    place = (b * states + n) * channels + d
-                    a = exp2_of_product(dt, load(rates, n * channels + d))
-                    state = fma(a, load(h, place), enters * splat(u, B[b, t, n]))
-                    store(h, place, state)
+                    place = n * width + d - start
+                    a = exp2_of_product(dt, load(R, place))
+                    state = fma(a, load(H, place), enters * splat(u, B[b, t, n]))
+                    store(H, place, state)
                     read = fma(state, splat(u, C[b, t, n]), read)
                 store(y, row + d, read)
+        h[b, :, start:stop] = H[:, : stop - start]
 
 
 @kernel
 def _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA, gB, gC, gD, first, last):
     _, length, channels = u.shape
-    states, width, step = rates.shape[0], VECTORS * lanes(u), lanes(u)
-    slabs = -(-channels // width)
-    h, a = np.empty((STEPS + 1, states, width), u.dtype), np.empty((STEPS, states, width), u.dtype)
-    c = np.empty((states, width), u.dtype)
-    to_B, to_C = np.empty((states, step), u.dtype), np.empty((states, step), u.dtype)
-    for item in range(first, last):
-        b, start = item // slabs, item % slabs * width
-        stop = min(start + width, channels)
-        c[:, : stop - start] = gh[b, :, start:stop]
-        for chunk in range(kept.shape[1] - 1, -1, -1):
-            h[0, :, : stop - start] = kept[b, chunk, :, start:stop]
-            begin, end = chunk * STEPS, min(chunk * STEPS + STEPS, length)
-            for t in range(begin, end):  # the states of this chunk once more
-                row = (b * length + t) * channels
-                for d in range(start, stop, step):
-                    dt = load(delta, row + d)
-                    enters = dt * load(u, row + d)
-                    for n in range(states):
-                        place = ((t - begin) * states + n) * width + d - start
-                        decay = exp2_of_product(dt, load(rates, n * channels + d))
-                        store(a, place, decay)
-                        state = fma(decay, load(h, place), enters * splat(u, B[b, t, n]))
-                        store(h, place + states * width, state)
-            for t in range(end - 1, begin - 1, -1):
-                row = (b * length + t) * channels
-                to_B[:], to_C[:] = 0, 0
-                for d in range(start, stop, step):
-                    x, dt, g = load(u, row + d), load(delta, row + d), load(gy, row + d)
-                    enters, by_rate, by_entry = dt * x, splat(u, 0), splat(u, 0)
-                    for n in range(states):
-                        at, place = n * width + d - start, ((t - begin) * states + n) * width + d - start
-                        g_state = fma(g, splat(u, C[b, t, n]), load(c, at))
-                        earlier = g_state * load(a, place)
-                        store(c, at, earlier)
-                        q = earlier * load(h, place)
-                        store(gA, n * channels + d, fma(q, dt, load(gA, n * channels + d)))
-                        by_rate = fma(q, load(rates, n * channels + d), by_rate)
-                        by_entry = fma(g_state, splat(u, B[b, t, n]), by_entry)
-                        store(to_B, n * step, fma(g_state, enters, load(to_B, n * step)))
-                        store(to_C, n * step, fma(g, load(h, place + states * width), load(to_C, n * step)))
-                    store(gdelta, row + d, fma(x, by_entry, by_rate * splat(u, LN2)))
-                    store(gu, row + d, fma(dt, by_entry, g * load(D, d)))
-                    store(gD, d, fma(g, x, load(gD, d)))
+    states, step = rates.shape[0], lanes(u)
+    vectors, chunks = channels // step, kept.shape[1]
+    dt, enters, g = room(u, STEPS, step), room(u, STEPS, step), room(u, STEPS, step)
+    by_rate, by_entry = room(u, STEPS, step), room(u, STEPS, step)  # Σ q A and r
+    h, a = room(u, STEPS, step), room(u, STEPS, step)
+    to_B, to_C = room(u, states, STEPS, step), room(u, states, STEPS, step)
+    for b in range(first // vectors, -(-last // vectors)):
+        for chunk in range(chunks - 1, -1, -1):
+            begin, count = chunk * STEPS, min(STEPS, length - chunk * STEPS)
+            to_B[:], to_C[:] = 0, 0
+            for d in range(max(first - b * vectors, 0) * step, min(last - b * vectors, vectors) * step, step):
+                g_skip = load(gD, d)
+                for t in range(count):
+                    at, row = t * step, (b * length + begin + t) * channels + d
+                    store(dt, at, load(delta, row))
+                    store(enters, at, load(delta, row) * load(u, row))
+                    store(g, at, load(gy, row))
+                    store(by_rate, at, splat(u, 0))
+                    store(by_entry, at, splat(u, 0))
+                    g_skip = fma(load(gy, row), load(u, row), g_skip)
+                store(gD, d, g_skip)
                 for n in range(states):
-                    gB[b, t, n] += total(load(to_B, n * step))
-                    gC[b, t, n] += total(load(to_C, n * step))
-        gh[b, :, start:stop] = c[:, : stop - start]
+                    place, rate = (b * states + n) * channels + d, load(rates, n * channels + d)
+                    state = load(kept, ((b * chunks + chunk) * states + n) * channels + d)
+                    for t in range(count):
+                        at = t * step
+                        decay = exp2_of_product(load(dt, at), rate)
+                        store(h, at, state)
+                        store(a, at, decay)
+                        state = fma(decay, state, load(enters, at) * splat(u, B[b, begin + t, n]))
+                    c, g_rate = load(gh, place), load(gA, n * channels + d)
+                    for t in range(count - 1, -1, -1):
+                        at, total_at = t * step, (n * STEPS + t) * step
+                        g_state = fma(load(g, at), splat(u, C[b, begin + t, n]), c)
+                        store(to_B, total_at, fma(g_state, load(enters, at), load(to_B, total_at)))
+                        store(to_C, total_at, fma(load(g, at), state, load(to_C, total_at)))
+                        c, state = g_state * load(a, at), load(h, at)
+                        q = c * state
+                        g_rate = fma(q, load(dt, at), g_rate)
+                        store(by_rate, at, fma(q, rate, load(by_rate, at)))
+                        store(by_entry, at, fma(g_state, splat(u, B[b, begin + t, n]), load(by_entry, at)))
+                    store(gh, place, c)
+                    store(gA, n * channels + d, g_rate)
+                for t in range(count):
+                    at, row = t * step, (b * length + begin + t) * channels + d
+                    store(gdelta, row, fma(load(u, row), load(by_entry, at), load(by_rate, at) * splat(u, LN2)))
+                    store(gu, row, fma(load(dt, at), load(by_entry, at), load(g, at) * load(D, d)))
+            for t in range(count):
+                for n in range(states):
+                    gB[b, begin + t, n] = total(load(to_B, (n * STEPS + t) * step))
+                    gC[b, begin + t, n] = total(load(to_C, (n * STEPS + t) * step))

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 from minigrad import simd
-from minigrad.simd import BITS, exp2, exp2_of_product, fma, lanes, largest, load, splat, store, total
+from minigrad.simd import BITS, exp2, exp2_of_product, fma, lanes, largest, load, room, splat, store, total
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -99,6 +99,16 @@ def test_exp2_of_what_is_below_the_smallest_normal_number(dtype):
 
 
 @BOTH
+def test_exp2_ends_half_an_exponent_below_the_smallest_normal_number(dtype):
+    least = np.finfo(dtype).minexp
+    x = in_lanes([least - 0.25, least - 0.4375, least - 0.5625, 16.0 * least, -np.finfo(dtype).max], dtype)
+    y = np.empty_like(x)
+    powers_of_two(x, y)
+    np.testing.assert_allclose(y[:2], np.exp2(x[:2]), rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(y[2:5], 0)
+
+
+@BOTH
 def test_the_exponent_s_product_is_not_rounded(dtype):
     rng = np.random.default_rng(1)
     x, y = rng.uniform(1, 10, 4096).astype(dtype), -rng.uniform(1, 10, 4096).astype(dtype)
@@ -106,6 +116,14 @@ def test_the_exponent_s_product_is_not_rounded(dtype):
     powers_of_products(x, y, out)
     truth = np.exp2(x.astype(np.longdouble) * y)
     assert float(np.max(np.abs(out - truth) / truth)) <= 0.8 * np.finfo(dtype).eps
+
+
+@BOTH
+def test_room_begins_where_a_vector_lies_in_one_line(dtype):
+    for rows in range(1, 20):
+        x = room(np.empty(0, dtype), rows, 3)
+        assert x.shape == (rows, 3) and x.dtype == dtype and x.flags.c_contiguous
+        assert x.ctypes.data % (BITS // 8) == 0
 
 
 def test_compiled_code_on_disk_serves_until_vectors_change(tmp_path, monkeypatch):
