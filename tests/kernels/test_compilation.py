@@ -1,0 +1,86 @@
+"""Compiling: what is said of it, what is kept on disk, and several processes that do it at once."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import compilation
+
+WORKER = """
+import sys
+import numpy as np
+from minigrad.kernels import scan
+
+a, x = np.random.default_rng(0).standard_normal((2, 40, 30)).astype(sys.argv[1])
+made = scan.scan(a, x, 0, False)
+print(sum(scan._scan.stats.cache_misses.values()), float(made.sum()))
+"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Compile a function, or load it from disk if that was done before."""
+    source = tmp_path / "doubled.py"
+    source.write_text("from minigrad.simd import kernel\n\n\n@kernel\ndef _twice(x):\n    return 2 * x\n")
+
+    def compiled():
+        specification = importlib.util.spec_from_file_location("package.doubled", source)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        assert module._twice(21) == 42
+
+    return compiled
+
+
+def test_who_waits_is_told_once(compiled, monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    compiled()
+    said = sys.stderr.getvalue()
+    assert said.startswith("compiling doubled._twice … ") and said.endswith(" s\n") and said.count("\n") == 1
+    compiled()  # now from disk
+    assert sys.stderr.getvalue() == said
+
+
+@pytest.mark.parametrize(("patience", "stream"), [(0, io.StringIO), (60, Terminal)])
+def test_nothing_is_said_where_nobody_looks_or_it_is_quick(compiled, monkeypatch, patience, stream):
+    monkeypatch.setattr(compilation, "PATIENCE", patience)
+    monkeypatch.setattr(sys, "stderr", stream())
+    compiled()
+    assert sys.stderr.getvalue() == ""
+
+
+def test_processes_share_what_they_compile_at_once(tmp_path):
+    """Two of them the same types and one others, all new on disk: then nothing is left to compile, nor mixed up."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def start(dtype):
+        asked = [sys.executable, "-c", WORKER, dtype]
+        return subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def finished(process):
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        misses, total = said.split()
+        return int(misses), float(total)
+
+    first = [finished(process) for process in [start(dtype) for dtype in ("float32", "float32", "float64")]]
+    again = [finished(process) for process in [start("float32"), start("float64")]]
+    assert [misses for misses, _ in again] == [0, 0]
+    assert {total for _, total in first} == {total for _, total in again}
+    np.testing.assert_allclose(again[0][1], again[1][1], rtol=1e-4)
+
+
+def test_where_nothing_can_be_written_nobody_waits(tmp_path):
+    with compilation._alone_in(str(tmp_path / "missing")):
+        assert not (tmp_path / "missing").exists()
