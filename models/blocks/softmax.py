@@ -12,6 +12,7 @@ import numpy as np
 
 import minigrad as mg
 from models.attention import softmax
+from models.device import beside
 
 from .block import HeadsBlock
 
@@ -38,6 +39,6 @@ def rotate(x, start: int, rows: int = 1):
     xp, half = mg.namespace(x), x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
-    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+    cos, sin = (beside(x, turned.astype(x.dtype)) for turned in (np.cos(angle), np.sin(angle)))
     a, b = x[..., :half], x[..., half:]
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
