@@ -41,7 +41,7 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("gated_delta_rule", "JAX, WY and triangular solve"): (JAX, "return kept * S + left", "return S + left"),
     ("softmax", "PyTorch, scaled_dot_product_attention"): (TORCH, "is_causal=True", "is_causal=False"),
     ("softmax", "JAX, dot_product_attention"): (JAX, "is_causal=True", "is_causal=False"),
-    ("selective_scan", "JAX lax.scan"): (JAX_SSM, "h, C) + D * u\n\n    tokens", "h, C)\n\n    tokens"),
+    ("selective_scan", "JAX lax.scan"): (JAX_SSM, "+ (delta * u)[:, None]", "+ u[:, None]"),
     ("selective_scan", "JAX lax.scan, rematerialised"): (JAX_SSM, "(walk), start", "(walk), start + 1"),
     ("selective_scan", "JAX lax.associative_scan"): (JAX_SSM, "y[0] * x[1] + y[1]", "x[1] + y[1]"),
     ("selective_scan", "PyTorch, two levels of chunks"): (TORCH_SSM, "h = torch.exp(since[:, i, -1]) * h +", "h = h +"),
