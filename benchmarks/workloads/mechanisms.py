@@ -2,7 +2,8 @@
 
 Ours is the `fused` form. The others are what is strong in PyTorch and JAX (`benchmarks.peers`), and our own readable
 form, which says what compiling gained. At 8192 tokens JAX's softmax is left out: it makes all the scores, two GiB of
-them, and more to differentiate.
+them, and more to differentiate. fla-core's loop of gated linear attention is not differentiated: it writes its outputs
+into one array, whose gradient is copied whole for each of them, and would take minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, ours, pytorch
+from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, ours, pytorch, workload
 
 FLA = ("fla", "einops")
 TORCH, JAX = "benchmarks.peers.torch_mechanisms", "benchmarks.peers.jax_mechanisms"
@@ -98,6 +99,13 @@ SOFTMAX = (
     Side("minigrad fused", minigrad, "models.attention.softmax:fused"),
     Side("PyTorch, scaled_dot_product_attention", pytorch, f"{TORCH}:sdpa"),
 )
+GATED = (
+    Side("minigrad fused", minigrad, "models.memory.gated_linear_attention:fused"),
+    Side("PyTorch, chunks", pytorch, f"{TORCH}:gated_linear_attention"),
+    Side("JAX, chunks", jax, f"{JAX}:gated_linear_attention"),
+)
+LOOP = Side("fla-core's recurrence, PyTorch", pytorch, f"{TORCH}:gated_linear_attention_fla", FLA)
+GATED_TITLE = "Gated linear attention, a gate a channel: 8 heads of 64, length 2048"
 WORKLOADS = (
     *both(
         "linear_attention",
@@ -112,19 +120,8 @@ WORKLOADS = (
         memory,
         SIZES,
     ),
-    *both(
-        "gated_linear_attention",
-        "Gated linear attention, a gate a channel: 8 heads of 64, length 2048",
-        fading,
-        (
-            Side("minigrad fused", minigrad, "models.memory.gated_linear_attention:fused"),
-            Side("PyTorch, chunks", pytorch, f"{TORCH}:gated_linear_attention"),
-            Side("fla-core's recurrence, PyTorch", pytorch, f"{TORCH}:gated_linear_attention_fla", FLA),
-            Side("JAX, chunks", jax, f"{JAX}:gated_linear_attention"),
-        ),
-        gated,
-        SIZES,
-    ),
+    workload("gated_linear_attention", GATED_TITLE, fading, (*GATED, LOOP), gated, SIZES, backward=False),
+    workload("gated_linear_attention", GATED_TITLE, fading, GATED, gated, SIZES, backward=True),
     *both(
         "delta_rule",
         "The delta rule: 8 heads of 64, length 2048",
