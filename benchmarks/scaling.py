@@ -137,7 +137,9 @@ def measure(
                     walk.sample()
             for walk in walks.values():
                 walk.finish(length)
-    return {**record(curve, workload, threads, walks, lengths(longest)), **circumstances(threads, others)}
+    command = f"python -m benchmarks scale {curve.workload} --threads {threads} --rounds {rounds} --limit {limit:g}"
+    made = record(curve, workload, walks, lengths(longest))
+    return {**made, "command": command, **circumstances(threads, others)}
 
 
 def along(curve: Curve) -> Workload:
@@ -154,9 +156,7 @@ def exponent(times: Mapping[int, float]) -> float | None:
     return float(np.polyfit(np.log(upper), np.log([times[T] for T in upper]), 1)[0])
 
 
-def record(
-    curve: Curve, workload: Workload, threads: int, walks: Mapping[str, Walk], wanted: Sequence[int]
-) -> dict[str, Any]:
+def record(curve: Curve, workload: Workload, walks: Mapping[str, Walk], wanted: Sequence[int]) -> dict[str, Any]:
     """Put times, fits and what is missing into one JSON object."""
     name, forward = curve.workload.removesuffix("_forward").replace("_", " "), curve.workload.endswith("_forward")
     return {
@@ -164,7 +164,6 @@ def record(
         "title": f"{name}, {'forward' if forward else 'forward and backward'}",
         "sizes": {**workload.sizes, **curve.sizes, "length": list(wanted)},
         "growth": curve.said,
-        "command": f"python -m benchmarks scale {curve.workload} --threads {threads}",
         "ours": workload.implementations[0].name,
         "implementations": {
             one: {
