@@ -14,6 +14,7 @@ from gpu import (
     scan,
     selective_scan,
     softmax,
+    titans,
     vandermonde,
 )  # fmt: skip
 
@@ -100,6 +101,16 @@ def _run_delta_rule(q: Any, k: Any, v: Any, beta: Any, S: Any, gy: Any, gS: Any)
     return *made, *delta_rule.backward(saved, (gy, gS))
 
 
+def _draw_titans(dtype: str, *, small: bool) -> Arrays:
+    q, k, v, beta, log_decay, S, gy, gS = _draw_gated_delta_rule(dtype, small=small)
+    return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, gS, S + gS, gy, gS, S, S - gS
+
+
+def _run_titans(*arrays: Any) -> Arrays:
+    made, saved = titans.forward(*arrays[:9], left=32, batch_size=64)
+    return *made, *titans.backward(saved, arrays[9:])
+
+
 def _draw_softmax(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), (2, 70, 40, 33) if small else (32, 4096, 128, 128)
     shapes = (T, K), (T, K), (T, V), (T, V)
@@ -147,5 +158,6 @@ CASES = {
     "scan": Case(_draw_scan, _run_scan, _everything),
     "selective_scan": Case(_draw_selective_scan, _run_selective_scan, _everything),
     "softmax": Case(_draw_softmax, _run_softmax, _everything),
+    "titans": Case(_draw_titans, _run_titans, _everything),
     "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _everything),
 }

@@ -89,7 +89,7 @@ gated_delta_rule(const real *__restrict__ q, const real *__restrict__ k, const r
                 }
             }
         }
-        fade(gates, since, gamma);
+        fade(gates.logs, since, gamma);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             int t = mine + r;
@@ -171,7 +171,7 @@ gated_delta_rule_backward(const real *__restrict__ q, const real *__restrict__ k
                 }
             }
         }
-        fade(gates, since, gamma);
+        fade(gates.logs, since, gamma);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             scores[mine + r][lane] = since[r] * score[r], overlaps[mine + r][lane] = since[r] * overlap[r];

@@ -76,7 +76,7 @@ gated_delta_rule_keys(const real *__restrict__ q, const real *__restrict__ k, co
             }
         }
         real since[ROWS], gamma[ROWS], omega[ROWS];
-        fade(gates, since, gamma);
+        fade(gates.logs, since, gamma);
         __syncthreads();  // the last slab is done with
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {

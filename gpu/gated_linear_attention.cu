@@ -43,23 +43,6 @@ __device__ inline void fill_gates(Square &square, const real *from, int first, i
     }
 }
 
-// The sum over the warps of what each has for the rows of this one.
-__device__ inline void over_warps(Square *tiles, const real (&part)[SIDE], real (&sum)[ROWS]) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();  // the tiles are done with
-    if (warp >= WARPS / 2)
-        for (int t = 0; t < SIDE; t++) tiles[warp - WARPS / 2][t][lane] = part[t];
-    __syncthreads();
-    if (warp < WARPS / 2)
-        for (int t = 0; t < SIDE; t++) tiles[warp][t][lane] += part[t];
-    __syncthreads();
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        sum[r] = 0;
-        for (int w = 0; w < WARPS / 2; w++) sum[r] += tiles[w][warp * ROWS + r][lane];
-    }
-}
-
 // kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
 extern "C" __global__ void __launch_bounds__(THREADS)
 gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,

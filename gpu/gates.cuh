@@ -16,13 +16,13 @@ __device__ inline void fill(Gates &gates, const real *g, const real *beta, int f
 }
 
 // Γ: what is left at this warp's tokens of what token `lane` wrote (1 if that comes later), and γ, of what was before all.
-__device__ inline void fade(const Gates &gates, real (&since)[ROWS], real (&gamma)[ROWS]) {
+__device__ inline void fade(const real (&logs)[SIDE], real (&since)[ROWS], real (&gamma)[ROWS]) {
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS;
     real after = 0, all = 0;
-    for (int t = 0; t < mine; t++) all += gates.logs[t], after += t > lane ? gates.logs[t] : 0;
+    for (int t = 0; t < mine; t++) all += logs[t], after += t > lane ? logs[t] : 0;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        all += gates.logs[mine + r], after += mine + r > lane ? gates.logs[mine + r] : 0;
+        all += logs[mine + r], after += mine + r > lane ? logs[mine + r] : 0;
         since[r] = exp(after), gamma[r] = exp(all);
     }
 }

@@ -81,6 +81,16 @@ def zeros(like: Any, shape: Sequence[int], dtype: Any = None) -> Any:
         return cupy.zeros(shape, dtype or like.dtype)
 
 
+def copied(like: Any, array: np.ndarray) -> Any:
+    """A NumPy array where `like` is."""
+    if isinstance(like, np.ndarray):
+        return array
+    import cupy
+
+    with like.device:
+        return cupy.asarray(array)
+
+
 @functools.cache
 def _on_host(source: str, defines: tuple[str, ...]) -> host.Module:
     return host.Module(HERE / f"{source}.cu", defines)

@@ -15,3 +15,20 @@ __device__ inline void fill(Square &square, const real *from, int first, int col
         square[row][threadIdx.x % SIDE] = inside ? from[(long long)(back ? count - 1 - t : t) * columns + c] : 0;
     }
 }
+
+// The sum over the warps of what each has for the rows of this one, in 4 tiles.
+__device__ inline void over_warps(Square *tiles, const real (&part)[SIDE], real (&sum)[ROWS]) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();  // the tiles are done with
+    if (warp >= WARPS / 2)
+        for (int t = 0; t < SIDE; t++) tiles[warp - WARPS / 2][t][lane] = part[t];
+    __syncthreads();
+    if (warp < WARPS / 2)
+        for (int t = 0; t < SIDE; t++) tiles[warp][t][lane] += part[t];
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        sum[r] = 0;
+        for (int w = 0; w < WARPS / 2; w++) sum[r] += tiles[w][warp * ROWS + r][lane];
+    }
+}

@@ -55,8 +55,9 @@ def test_a_gate_that_shuts_has_no_gradient():
 drawn = draw(1, 70, 40, 33, "f", 0)
 
 
-def test_no_barrier_is_idle(every_barrier_is_missed):
-    every_barrier_is_missed("gated_linear_attention", lambda: both_ways(*drawn))
+@pytest.mark.parametrize("source", ["gated_linear_attention", "tiles"])
+def test_no_barrier_is_idle(every_barrier_is_missed, source):
+    every_barrier_is_missed(source, lambda: both_ways(*drawn))
 
 
 @pytest.mark.parametrize(("right", "wrong"), [

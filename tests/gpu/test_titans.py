@@ -1,0 +1,82 @@
+"""The kernels of Titans' matrix memory against its recurrence and gradients, on drawn shapes, under drawn schedules."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from gpu import titans as kernel
+from models.memory import titans
+from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+
+
+def draw(batch, T, K, V, dtype, seed):
+    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, S and M."""
+    rng = np.random.default_rng(seed)
+    q, k, v, gy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    gates = -rng.exponential(0.3, (2, batch, T))
+    gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
+    memories = rng.standard_normal((6, batch, K, V))
+    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, gy)]
+    return drawn[:9], (drawn[12], *drawn[9:12])
+
+
+def both_ways(inputs, cotangents, left, batch_size):
+    made, saved = kernel.forward(*inputs, left=left, batch_size=batch_size)
+    return *made, *kernel.backward(saved, cotangents)
+
+
+@pytest.mark.parametrize("dtype", "fd")
+@settings(max_examples=8, deadline=None)
+@given(
+    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
+    left=st.integers(1, 40), batch_size=st.integers(1, 40), seed=st.integers(0, 99), schedules=SCHEDULES,
+)  # fmt: skip
+def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, dtype, seed)
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
+
+    def form(q, k, v, theta, log_eta, log_decay, W, S, M):
+        state = titans.State(((W,),), ((M,),), ((S,),), left)
+        y, (start, M, S, _) = titans.chunkwise(
+            q, k, v, theta, log_eta, log_decay, state.memory, state=state, batch_size=batch_size
+        )
+        return y, start[0][0], S[0][0], M[0][0]
+
+    wide = [x.astype("d") for x in inputs]
+    right, pull = mg.vjp(form, *wide)
+    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert found.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+
+
+def test_a_gate_that_shuts_has_no_gradient():
+    inputs, cotangents = draw(2, 70, 3, 5, "f", 0)
+    for gates, logs in zip(both_ways(inputs, cotangents, 10, 20)[8:10], inputs[4:6], strict=True):
+        assert (logs == -np.inf).any()
+        assert not gates[logs == -np.inf].any()
+
+
+def call():
+    return both_ways(*draw(1, 70, 40, 33, "f", 0), 5, 34)
+
+
+@pytest.mark.parametrize("source", ["titans", "titans_keys"])
+def test_no_barrier_is_idle(every_barrier_is_missed, source):
+    every_barrier_is_missed(source, call)
+
+
+@pytest.mark.parametrize(("source", "right", "wrong"), [
+    ("titans", "t < count && c < columns", "t < count && c <= columns"),
+    ("titans", "first + i >= stop", "first + i > stop"),
+    ("titans", "if (first + t < stop)", ""),
+    ("titans", "if (begun[chunk] == chunk)\n", "if (begun[chunk] >= 0)\n"),
+    ("titans", "if (begun[chunk] == chunk) memory", "if (begun[chunk] >= 0) memory"),
+    ("titans_keys", "t == end ? c + M_to_M : c", "c"),
+    ("titans_keys", "all->parts[other][lane - 1]", "all->parts[other][lane]"),
+    ("titans_keys", "if (lane == 0) all->h[mine + r]", "if (lane == 0 && r) all->h[mine + r]"),
+])  # fmt: skip
+def test_a_broken_kernel_is_caught(shown, source, right, wrong):
+    shown(source, right, wrong, call)
