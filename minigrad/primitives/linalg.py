@@ -13,6 +13,7 @@ from minigrad.primitives.elementwise import conj, real, sqrt
 from minigrad.primitives.reductions import real_square
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import broadcast_to, expand_dims, matrix_transpose, reshape, tril, triu
+from minigrad.threads import product
 
 
 def _adjoint(x):
@@ -23,13 +24,21 @@ def _flat(x):
     return reshape(x, (-1, x.shape[-1]))
 
 
+def _product(x, y):
+    """x @ y; of NumPy arrays in the package's own threads."""
+    if not (type(x) is np.ndarray and type(y) is np.ndarray):
+        return x @ y
+    if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:
+        return product(x.reshape(-1, x.shape[-1]), y).reshape(*x.shape[:-1], y.shape[-1])  # one instead of a batch
+    return product(x, y)
+
+
 @primitive(
-    x=lambda g, y: g @ _adjoint(y), y=lambda g, x, y: _adjoint(_flat(x)) @ _flat(g) if y.ndim == 2 else _adjoint(x) @ g
+    x=lambda g, y: _product(g, _adjoint(y)),
+    y=lambda g, x, y: _product(_adjoint(_flat(x)), _flat(g)) if y.ndim == 2 else _product(_adjoint(x), g),
 )
 def _matmul(xp, x, y):
-    if xp is np and y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:
-        return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])  # one product instead of a batch
-    return x @ y
+    return _product(x, y)
 
 
 def matmul(x: Any, y: Any) -> Any:

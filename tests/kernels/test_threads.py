@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import minigrad as mg
@@ -57,3 +58,40 @@ def test_the_environment_says_nonsense(value, monkeypatch):
     monkeypatch.setattr(threads, "_threads", 0)
     with pytest.raises(ValueError, match=f"MINIGRAD_NUM_THREADS is '{value}', expected a whole number of at least 1"):
         mg.get_num_threads()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int64"])
+@pytest.mark.parametrize("shapes", [
+    ((3, 5), (5, 2)), ((100, 90), (90, 80)), ((300, 129), (129, 257)), ((4, 70, 90), (4, 90, 80)),
+    ((700, 400), (400, 40)),
+])  # fmt: skip
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_product_in_threads_of_our_own(shapes, dtype, count):
+    mg.set_num_threads(count)
+    rng = np.random.default_rng(0)
+    x, y = ((9 * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
+    turned = np.swapaxes(np.swapaxes(x, -1, -2).copy(), -1, -2)  # the same numbers, columns first
+    for left in (x, turned):
+        made = threads.product(left, y)
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made, left.astype("D") @ y, rtol=0, atol=2e-5 * abs(made).max())
+
+
+@pytest.mark.parametrize("rows", [200, 2000])
+def test_blas_does_not_wake_its_own_threads(rows, monkeypatch):
+    """Neither for a product of one thread nor for a larger one; afterwards it has as many as before."""
+    counts, matmul = [], np.matmul
+
+    def pools():
+        return [pool["num_threads"] for pool in threads._pools().info() if pool["user_api"] == "blas"]
+
+    class Watched(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+            counts.append(pools())
+            arrays = [np.asarray(x) for x in (*inputs, *out)]
+            return matmul(*arrays[:2], *arrays[2:])
+
+    before = pools()
+    threads.product(np.ones((rows, 200)).view(Watched), np.ones((200, 100)))
+    assert counts and all(set(each) == {1} for each in counts)
+    assert pools() == before
