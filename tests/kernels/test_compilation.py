@@ -22,6 +22,20 @@ print(sum(scan._scan.stats.cache_misses.values()), float(made.sum()))
 """
 
 
+STEP = """
+import numpy as np
+import minigrad as mg
+from minigrad import compilation
+from models.language.lm import Config, LanguageModel
+
+model = LanguageModel(Config(mixer="mamba", width=64, layers=1), np.random.default_rng(0))
+tokens = np.arange(128).reshape(2, 64)
+mg.grad(lambda model: mg.cross_entropy(model(tokens)[0], tokens))(model)
+stats = [function.stats for function in compilation._lines.names]
+print(sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats))
+"""
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -84,3 +98,13 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
 def test_where_nothing_can_be_written_nobody_waits(tmp_path):
     with compilation._alone_in(str(tmp_path / "missing")):
         assert not (tmp_path / "missing").exists()
+
+
+def test_a_second_process_compiles_nothing_for_a_training_step():
+    def run():
+        shown = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+        return map(int, shown.stdout.split())
+
+    run()
+    misses, hits = run()
+    assert misses == 0 and hits > 5
