@@ -168,13 +168,14 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *told, int *known,
-             int length, int channels, int shift, int lines, int tiles) {
+             int length, int channels, int shift, int lines, int tiles, int back) {
     __shared__ Shared shared;
-    long long stride = channels;
+    long long stride = channels, begin = back ? (length - 1) * stride : 0;  // `back`: from the last token to the first
+    if (back) stride = -stride;
     scan(
         shared, {length, channels, shift, lines, tiles, told, known},
-        [=](long long at, int t) -> Map { return {a[at + t * stride], x[at + t * stride]}; },
-        [=](long long at, int t, Number state) { h[at + t * stride] = state; });
+        [=](long long at, int t) -> Map { return {a[at + begin + t * stride], x[at + begin + t * stride]}; },
+        [=](long long at, int t, Number state) { h[at + begin + t * stride] = state; });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -8,12 +8,15 @@ from gpu.launch import alike, check, empty, launch, zeros
 THREADS, TILE_BYTES = 256, 8192  # of one array's tile in shared memory
 
 
-def forward(a: Any, x: Any) -> Any:
-    """Return h of a, x (*batch, T, D), from h₋₁ = 0. Raises TypeError and ValueError, as `gpu.launch.check` does."""
+def forward(a: Any, x: Any, *, back: bool = False) -> Any:
+    """Return h of a, x (*batch, T, D), from h₋₁ = 0, or from h_T = 0 and the last to the first where `back`.
+
+    Raises TypeError and ValueError, as `gpu.launch.check` does.
+    """
     check("scan", numbers="fdFD", a=a, x=x)
     alike("scan", a=a, x=x)
     h = empty(x, x.shape)
-    _launch("scan_forward", a, x, h)
+    _launch("scan_forward", a, x, h, back=back)
     return h
 
 
@@ -26,11 +29,12 @@ def backward(a: Any, h: Any, g: Any) -> tuple[Any, Any]:
     return da, dx
 
 
-def _launch(kernel: str, *arrays: Any) -> None:
+def _launch(kernel: str, *arrays: Any, **flags: bool) -> None:
     a = arrays[0]
     *batch, length, channels = a.shape
     shift = min(5, (channels - 1).bit_length())  # a strip's width is a power of 2, at most 32
     lines = math.prod(batch) * -(-channels >> shift)
     tiles = -(-length // (TILE_BYTES // a.dtype.itemsize >> shift))
     told, known = empty(a, (lines, tiles, 3, 1 << shift)), zeros(a, (lines * tiles + 1,), "int32")
-    launch("scan", kernel, a, (lines * tiles,), THREADS, *arrays, told, known, length, channels, shift, lines, tiles)
+    launch("scan", kernel, a, (lines * tiles,), THREADS,
+           *arrays, told, known, length, channels, shift, lines, tiles, *map(int, flags.values()))  # fmt: skip

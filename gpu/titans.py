@@ -72,7 +72,8 @@ def backward(saved: Saved, cotangents: tuple[Any, Any, Any, Any]) -> tuple[Any, 
 
 def _chunks(length: int, left: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first token of every chunk, and the length; and with which chunk each one's batch began, −1 for none."""
-    cuts, begun = [], []
+    cuts: list[int] = []
+    begun: list[int] = []
     starts = [0, *range(left, length, batch_size), length]
     for i, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
         opens = len(cuts) if i else -1

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,17 @@ def compiled(name: str, reference: Callable) -> Callable:
         return mg.fused(forward, backward, plain)(*inputs)
 
     return call
+
+
+def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
+    """The linear recurrence of raw CuPy arrays along an axis, as `minigrad.scan` asks for it."""
+    kernel, shape = importlib.import_module("gpu.scan"), x.shape
+    lines = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    a, x = (_contiguous(array).reshape(lines) for array in (a, x))
+    return kernel.forward(a, x, back=reverse).reshape(shape)
+
+
+kernels.SCANS["cupy"] = scan
 
 
 def alike(label: str, *inputs: Any) -> None:

@@ -51,10 +51,17 @@ def chain(name: str, *inputs: Any) -> Callable | None:
     return None
 
 
+SCANS: dict[str, Callable] = {}  # `scan_kernel` for another library's arrays, by its name: `models` puts CuPy's here
+
+
 def scan_kernel(a: Any, x: Any) -> Callable | None:
-    """The compiled linear recurrence where it can take these raw arrays, complex ones too, and gains by it, or None."""
-    alike = a.dtype == x.dtype and x.dtype.name in (*WIDTHS, *_PARTS)
-    module = _kernel("scan") if alike and x.size >= LARGE // 4 else None  # it spares a loop in Python
+    """The recurrence, (a, x, axis, reverse) → h, by a kernel that takes these raw arrays and gains by it, or None."""
+    other = SCANS.get(type(x).__module__.partition(".")[0])
+    if not (other or isinstance(x, np.ndarray)) or a.dtype != x.dtype or x.dtype.name not in (*WIDTHS, *_PARTS):
+        return None
+    if other:
+        return other if x.size else None
+    module = _kernel("scan") if x.size >= LARGE // 4 else None  # it spares a loop in Python
     return module and module.scan
 
 

@@ -6,7 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+import models.kernels
 from gpu import scan
+from minigrad.kernels import SCANS
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
 SHAPES = st.one_of(  # one strip, several with a ragged last one, and rows of several tiles
@@ -49,6 +51,21 @@ def test_leading_axes_are_a_batch():
     np.testing.assert_array_equal(h[1, 2], scan.forward(a[1, 2], x[1, 2]))
     for whole, part in zip(scan.backward(a, h, g), scan.backward(a[1, 2], h[1, 2], g[1, 2]), strict=True):
         np.testing.assert_array_equal(whole[1, 2], part)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_engine_takes_it_along_any_axis(monkeypatch, axis, reverse):
+    a, x, g = draw((3, 4, 5), "D", 0)
+    a = a[:, :1]  # not contiguous once it is broadcast
+    right, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
+    gradients = pull(g)
+    asked = []
+    monkeypatch.setitem(SCANS, "numpy", lambda *given: asked.append(given) or models.kernels.scan(*given))
+    made, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
+    for one, other in zip((made, *pull(g)), (right, *gradients), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+    assert len(asked) >= 2
 
 
 def test_bad_arrays_are_named():
