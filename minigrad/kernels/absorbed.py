@@ -1,6 +1,6 @@
 """What inputs leave in diagonal states, hₙ = Σₜ Aₙ^(T−t) uₜ: the adjoint of `vandermonde`, whose adjoint that is.
 
-    ūₜ = Re Σₙ conj(h̄ₙ) Aₙ^(T−t)          Āₙ = h̄ₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
+ūₜ = Re Σₙ conj(h̄ₙ) Aₙ^(T−t)          Āₙ = h̄ₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
 """
 
 from typing import Any
