@@ -2,6 +2,10 @@
 
 Another program on the machine slows every implementation of a round alike, so ratios are taken within a round and
 their median is what counts; milliseconds belong to the machine and the hour.
+
+In every process glibc keeps freed memory for the next arrays, as `minigrad.keep_freed_memory` has it for ours. By
+default it gives large arrays back and maps their pages anew at each step, which takes some frameworks more time than
+the work does: PyTorch's selective scan 4 times, mamba.py's training step 3 times.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from benchmarks.workload import Workload, disagreement
 
 PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28)}  # glibc's
 
 
 class BenchmarkError(RuntimeError):
@@ -65,8 +70,8 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return this process's environment with every thread pool set to `threads`."""
-    return {**os.environ, **dict.fromkeys(POOLS, str(threads))}
+    """Return this process's environment with every thread pool set to `threads`, and freed memory kept."""
+    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **KEPT}
 
 
 def measure(

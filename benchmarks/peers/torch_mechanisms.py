@@ -1,6 +1,7 @@
 """Mechanisms in PyTorch, as a PyTorch user would write them for speed on a CPU; heads are (H, L, d).
 
-The strong ways, not loops over tokens: chunks with the delta rule's triangular system solved by LAPACK (WY).
+The strong ways, not loops over tokens: chunks with the delta rule's triangular system solved by LAPACK (WY). Loops over
+chunks unbind them all at once, since the gradient of one slice of an array is as large as the array.
 fla-core's own chunked forms are loaded from their files, for `import fla` wants Triton.
 """
 
@@ -34,10 +35,10 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, size: int = 64) ->
     corrections = torch.linalg.solve_triangular(system, beta * torch.cat([v, k], -1), upper=False, unitriangular=True)
     u, w = corrections.split(v.shape[-1], -1)
     scores, S, outputs = torch.tril(q @ k.mT), torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
-    for i in range(q.shape[1]):
-        written = u[:, i] - w[:, i] @ S
-        outputs.append(q[:, i] @ S + scores[:, i] @ written)
-        S = S + k[:, i].mT @ written
+    for Q, K, P, U, W in zip(*(x.unbind(1) for x in (q, k, scores, u, w)), strict=True):
+        written = U - W @ S
+        outputs.append(Q @ S + P @ written)
+        S = S + K.mT @ written
     return torch.cat(outputs, 1)
 
 
@@ -55,9 +56,9 @@ def gated_linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s
     writes = (k * torch.exp(since[..., -1:, :] - since)).mT @ v
     reads, kept = q * since.exp(), since[..., -1, :, None].exp()
     S, outputs = torch.zeros_like(writes[:, 0]), []
-    for i in range(q.shape[1]):
-        outputs.append(inside[:, i] + reads[:, i] @ S)
-        S = kept[:, i] * S + writes[:, i]
+    for own, Q, left, new in zip(*(x.unbind(1) for x in (inside, reads, kept, writes)), strict=True):
+        outputs.append(own + Q @ S)
+        S = left * S + new
     return torch.cat(outputs, 1)
 
 
@@ -79,10 +80,10 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: T
     scores, reads = torch.tril(q @ k.mT * between), q * since.exp()
     left, kept = k * torch.exp(since[..., -1:, :] - since), since[..., -1:, :].exp()
     S, outputs = torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
-    for i in range(q.shape[1]):
-        written = u[:, i] - w[:, i] @ S
-        outputs.append(reads[:, i] @ S + scores[:, i] @ written)
-        S = kept[:, i] * S + left[:, i].mT @ written
+    for Q, K, fade, P, U, W in zip(*(x.unbind(1) for x in (reads, left, kept, scores, u, w)), strict=True):
+        written = U - W @ S
+        outputs.append(Q @ S + P @ written)
+        S = fade * S + K.mT @ written
     return torch.cat(outputs, 1)
 
 

@@ -20,15 +20,15 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     chunks = (batch, length // size, size)
     log_a = (delta[..., None] * A).reshape(*chunks, channels, -1)
     x = ((delta * u)[..., None] * B[..., None, :]).reshape(log_a.shape)
-    a, h, own = torch.exp(log_a), torch.zeros_like(x[:, :, 0]), []
-    for t in range(size):
-        h = a[:, :, t] * h + x[:, :, t]
+    h, own = torch.zeros_like(x[:, :, 0]), []
+    for a_t, x_t in zip(torch.exp(log_a).unbind(2), x.unbind(2), strict=True):  # a slice's gradient is an array's size
+        h = a_t * h + x_t
         own.append(h)
     since = torch.cumsum(log_a, dim=2)
     before, h = [], torch.zeros_like(h[:, 0])
-    for i in range(chunks[1]):
+    for kept, last in zip(torch.exp(since[:, :, -1]).unbind(1), own[-1].unbind(1), strict=True):
         before.append(h)
-        h = torch.exp(since[:, i, -1]) * h + own[-1][:, i]
+        h = kept * h + last
     states = torch.stack(own, 2) + torch.exp(since) * torch.stack(before, 1)[:, :, None]
     return (states.reshape(batch, length, channels, -1) @ C[..., None])[..., 0] + D * u
 

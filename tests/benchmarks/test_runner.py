@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks import floors, machine, report
 from benchmarks.__main__ import main
-from benchmarks.runner import BenchmarkError, measure
+from benchmarks.runner import POOLS, BenchmarkError, environment, measure
 from benchmarks.workload import declared, disagreement, find, workloads
 
 
@@ -49,6 +50,21 @@ def test_the_thread_setting_reaches_the_workers(record):
     assert record["threads"] == 1
     for one in record["implementations"].values():
         assert set(one["threads"].values()) <= {1}
+
+
+def test_freed_memory_is_kept_in_every_process():
+    """Else PyTorch maps most of its pages anew at every step, and what is measured is the kernel."""
+    program = (
+        "import numpy as np, resource as r\n"
+        "faults = lambda: r.getrusage(r.RUSAGE_SELF).ru_minflt\n"
+        "np.ones(2**24); first = faults(); np.ones(2**24); print(faults() - first)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(1), capture_output=True, text=True, check=True
+    )
+    if Path("/proc/self/clear_refs").exists() and platform.libc_ver()[0] == "glibc":
+        assert int(done.stdout) < 50  # of 32,768 pages, or 64 large ones
+    assert {environment(3)[pool] for pool in POOLS} == {"3"}
 
 
 def test_a_record_survives_json_and_says_how_to_repeat_it(record, tmp_path):
