@@ -58,9 +58,9 @@ __device__ inline int padded(int keys) { return (keys + SIDE - 1) / SIDE * SIDE;
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_forward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
                const real *__restrict__ theta, const real *__restrict__ h, const real *__restrict__ g,
-               const real *__restrict__ W, const real *__restrict__ S, const real *__restrict__ M,
+               const real *__restrict__ W, const real *__restrict__ M, const real *__restrict__ S,
                const int *__restrict__ cuts, const int *__restrict__ begun, real *__restrict__ y, real *__restrict__ e,
-               real *__restrict__ last_W, real *__restrict__ last_S, real *__restrict__ last_M, real *__restrict__ kept,
+               real *__restrict__ last_W, real *__restrict__ last_M, real *__restrict__ last_S, real *__restrict__ kept,
                int length, int keys, int values, int chunks) {
     __shared__ Square tiles[4];
     __shared__ Rates rates;
@@ -142,9 +142,9 @@ titans_forward(const real *__restrict__ q, const real *__restrict__ k, const rea
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ theta,
                 const real *__restrict__ h, const real *__restrict__ g, const real *__restrict__ gy,
-                const real *__restrict__ glast_W, const real *__restrict__ glast_S, const real *__restrict__ glast_M,
+                const real *__restrict__ glast_W, const real *__restrict__ glast_M, const real *__restrict__ glast_S,
                 const int *__restrict__ cuts, const int *__restrict__ begun, real *__restrict__ gu, real *__restrict__ gW,
-                real *__restrict__ gS, real *__restrict__ gM, real *__restrict__ toward, int length, int keys, int values,
+                real *__restrict__ gM, real *__restrict__ gS, real *__restrict__ toward, int length, int keys, int values,
                 int chunks) {
     __shared__ Square tiles[4];
     __shared__ Rates rates;

@@ -1,6 +1,7 @@
 """Titans with a matrix as memory, and its adjoint, by the kernels of `titans.cu` and `titans_keys.cu`."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,6 @@ from gpu.launch import alike, check, copied, empty, launch, zeros
 
 THREADS, SIDE = 256, 32  # columns or keys of a block, tokens of a chunk at most
 CHUNK = 8 * SIDE * (SIDE + 1) + 17 * SIDE  # numbers that a block of titans_keys shares
-
-Memory = tuple[Any, Any, Any]  # W, S and M, each (*batch, K, V)
 
 
 class Saved(NamedTuple):
@@ -27,37 +26,47 @@ class Saved(NamedTuple):
     cuts: Any  # (chunks + 1,)
     begun: Any  # (chunks,): with which chunk its batch of tokens began
     over: bool  # the last token ends its batch: the W after it is M
+    features: int  # of a key as it came, without the 1 that reads a bias
+
+
+def takes(*inputs: Any) -> bool:
+    """Whether the kernels are for such a memory: one layer."""
+    return len(inputs) == 9
 
 
 def forward(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, S: Any, M: Any, *, left: int,
-    batch_size: int,
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, M: Any, S: Any, *, batch_size: int,
+    left: int, look: Callable[[Any], None],
 ) -> tuple[tuple[Any, Any, Any, Any], Saved]:  # fmt: skip
-    """Return ((y, W, S, M), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
+    """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
-    W is the memory before the batch under way, of which `left` tokens are to come. Logarithms are at
-    most 0 and may be −∞. Raises TypeError and ValueError, as `gpu.launch.check` does.
+    W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
+    is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Raises TypeError
+    and ValueError, as `gpu.launch.check` does.
     """
-    check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, S=S, M=M)
+    check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, M=M, S=S)
     alike("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
-    *batch, length, _ = q.shape
+    *batch, length, features = q.shape
+    if W.shape[-2] > features:
+        q, k = _with_one(q), _with_one(k)
     cuts, begun = (copied(q, x) for x in _chunks(length, left, batch_size))
     y, e, kept = empty(v, v.shape), empty(v, v.shape), empty(S, (*batch, begun.size, 2, *S.shape[-2:]))
-    last = [empty(x, x.shape) for x in (W, S, M)]
+    W_last, M_last, S_last = (empty(x, x.shape) for x in (W, M, S))
     _by_values("titans_forward", q, v, begun.size,
-               q, k, v, theta, log_eta, log_decay, W, S, M, cuts, begun, y, e, *last, kept)  # fmt: skip
+               q, k, v, theta, log_eta, log_decay, W, M, S, cuts, begun,
+               y, e, W_last, M_last, S_last, kept)  # fmt: skip
+    look((e * e).sum(axis=-1))
     over = length >= left and (length - left) % batch_size == 0
-    W_last, S_last, M_last = last
-    made = y, M_last.copy() if over else W_last, S_last, M_last
-    return made, Saved(q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over)
+    made = y, M_last.copy() if over else W_last, M_last, S_last
+    return made, Saved(q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any, Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, theta, log_eta, log_decay, W, S and M from those of what came out."""
-    q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over = saved
-    gy, gW, gS, gM = cotangents
-    check("titans", q=q, gy=gy, gW=gW, gS=gS, gM=gM)
-    glast = (zeros(gW, gW.shape), gS, gM + gW) if over else (gW, gS, gM)
+    q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features = saved
+    gy, gW, gM, gS = cotangents
+    check("titans", q=q, gy=gy, gW=gW, gM=gM, gS=gS)
+    glast = (zeros(gW, gW.shape), gM + gW, gS) if over else (gW, gM, gS)
     gu, toward, gmemory = empty(e, e.shape), empty(kept, kept.shape), [empty(x, x.shape) for x in glast]
     _by_values("titans_backward", q, e, begun.size,
                q, k, theta, log_eta, log_decay, gy, *glast, cuts, begun, gu, *gmemory, toward)  # fmt: skip
@@ -67,7 +76,14 @@ def backward(saved: Saved, cotangents: tuple[Any, Any, Any, Any]) -> tuple[Any, 
     launch("titans_keys", "titans_keys", q, (math.prod(batch) * begun.size * slices,), THREADS,
            q, k, u, log_eta, log_decay, W, kept, toward, gy, -gv, cuts, begun, gq, gk, gh, gg,
            length, keys, e.shape[-1], begun.size, shared=CHUNK * q.dtype.itemsize)  # fmt: skip
+    gq, gk = gq[..., :features], gk[..., :features]
     return gq, gk, gv, -(gu * e).sum(axis=-1), gh.sum(axis=0), gg.sum(axis=0), *gmemory
+
+
+def _with_one(x: Any) -> Any:
+    made = empty(x, (*x.shape[:-1], x.shape[-1] + 1))
+    made[..., :-1], made[..., -1] = x, 1
+    return made
 
 
 def _chunks(length: int, left: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

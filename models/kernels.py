@@ -15,8 +15,8 @@ from minigrad.engine import unwrap
 def compiled(name: str, reference: Callable) -> Callable:
     """The kernel `name` as a function of arrays and Tensors, whose gradients of gradients are those of `reference`.
 
-    On CuPy arrays `reference` serves for all where `gpu` has no such kernel, or there is a mask. Raises TypeError for
-    arrays that are neither NumPy's nor CuPy's, not float32 or float64, or not all alike.
+    On CuPy arrays `reference` serves for all where `gpu` has no kernel that takes them, or there is a mask. Raises
+    TypeError for arrays that are neither NumPy's nor CuPy's, not float32 or float64, or not all alike.
     """
     on_host = kernels.compiled(name, reference)
 
@@ -28,6 +28,8 @@ def compiled(name: str, reference: Callable) -> Callable:
         if masked or importlib.util.find_spec(f"gpu.{name}") is None:
             return plain(*inputs)
         kernel = importlib.import_module(f"gpu.{name}")
+        if hasattr(kernel, "takes") and not kernel.takes(*inputs):
+            return plain(*inputs)
 
         def forward(*arrays: Any) -> Any:
             return kernel.forward(*map(_contiguous, arrays), **options)

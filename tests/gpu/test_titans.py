@@ -11,20 +11,20 @@ from models.memory import titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
 
-def draw(batch, T, K, V, dtype, seed):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, S and M."""
+def draw(batch, T, K, V, dtype, seed, *, bias=False):
+    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, M and S."""
     rng = np.random.default_rng(seed)
     q, k, v, gy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
-    memories = rng.standard_normal((6, batch, K, V))
+    memories = rng.standard_normal((6, batch, K + bias, V))
     drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, gy)]
     return drawn[:9], (drawn[12], *drawn[9:12])
 
 
 def both_ways(inputs, cotangents, left, batch_size):
-    made, saved = kernel.forward(*inputs, left=left, batch_size=batch_size)
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=lambda losses: None)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -32,18 +32,19 @@ def both_ways(inputs, cotangents, left, batch_size):
 @settings(max_examples=8, deadline=None)
 @given(
     batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
-    left=st.integers(1, 40), batch_size=st.integers(1, 40), seed=st.integers(0, 99), schedules=SCHEDULES,
+    left=st.integers(1, 40), batch_size=st.integers(1, 40), bias=st.booleans(), seed=st.integers(0, 99),
+    schedules=SCHEDULES,
 )  # fmt: skip
-def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, seed, schedules):
-    inputs, cotangents = draw(batch, T, K, V, dtype, seed)
+def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, bias, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, dtype, seed, bias=bias)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
 
-    def form(q, k, v, theta, log_eta, log_decay, W, S, M):
-        state = titans.State(((W,),), ((M,),), ((S,),), left)
-        y, (start, M, S, _) = titans.chunkwise(
-            q, k, v, theta, log_eta, log_decay, state.memory, state=state, batch_size=batch_size
+    def form(q, k, v, theta, log_eta, log_decay, *memories):
+        W, M, S = (((x[..., :K, :], x[..., K:, :])[: 1 + bias],) for x in memories)
+        y, (*after, _) = titans.chunkwise(
+            q, k, v, theta, log_eta, log_decay, W, state=titans.State(W, M, S, left), batch_size=batch_size
         )
-        return y, start[0][0], S[0][0], M[0][0]
+        return y, *(mg.concat(list(layers[0]), axis=-2) for layers in after)
 
     wide = [x.astype("d") for x in inputs]
     right, pull = mg.vjp(form, *wide)
