@@ -47,7 +47,6 @@ class TitansBlock(LearnerBlock):
     """S = η S − θ ∇, M = (1 − α) M + S, y = M(q)."""
 
     mechanism = titans
-    default_form = "chunkwise"
     hidden = (2,)
     biased = False
 

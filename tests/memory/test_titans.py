@@ -10,7 +10,7 @@ from minigrad.containers import arrays_of
 from models.memory import titans
 from models.memory.titans import State
 
-FORMS = [titans.recurrent, titans.chunkwise]
+FORMS = [titans.recurrent, titans.chunkwise, titans.fused]
 T, K, V = 11, 4, 3
 HALF, GONE = math.log(0.5), -math.inf
 NOTHING = ((np.zeros((1, 1)),),)

@@ -1,0 +1,264 @@
+"""Titans in mini-batches, for a memory of any number of layers, and its adjoint: no graph, no weights of each token.
+
+Forward, in a batch of C tokens that begins with the layers W (where gradients are taken), M and S:
+
+    zₗ = xₗ Wₗ,  xₗ₊₁ = gelu zₗ          δ_L = z_L − v,  δₗ = uₗ ⊙ gelu′ zₗ,  uₗ = δₗ₊₁ Wₗ₊₁ᵀ          from x₁ = k
+    yₗ = γ rₗ Mₗ + p rₗ Sₗ − (mix ⊙ rₗ xₗᵀ) δₗ,  rₗ₊₁ = gelu yₗ                                   from r₁ = q
+    M′ = γ_C M + p_C S − xᵀ diag(mix_C) δ          S′ = h_C S − xᵀ diag(G_C) δ
+
+with γ, p, h, mix and G of `minigrad.kernels.titans_gates`. Backward goes through the same lines from the last to the
+first; what passes the slopes δ needs gelu″.
+
+Work    a thread takes some of the sequences through all their batches; BLAS, in the thread that calls it, multiplies.
+Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
+Cost    backward two products for each of the forward's, and those of the forward again.
+
+A layer with a bias is a matrix of one row more than its input has features: that input gets a feature 1.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.kernels import titans_gates
+from minigrad.kernels.gelu import gelu
+from minigrad.kernels.layout import flat_count, laid_out
+from minigrad.threads import one_blas_thread, share
+
+SEGMENT = 8  # batches between two memories that are kept
+
+Arrays = list[np.ndarray]
+Bend = tuple[np.ndarray, np.ndarray, np.ndarray]  # gelu and its derivatives
+
+
+class Tokens(NamedTuple):
+    """Sequences with one batch axis, or a batch of their tokens."""
+
+    q: np.ndarray  # (B, T, K)
+    k: np.ndarray
+    v: np.ndarray
+    mix: np.ndarray  # (B, T, C)
+    last: np.ndarray  # (B, T), the last row of G
+    fades: np.ndarray  # (B, T, 3): γ, p, h
+
+    def batch(self, rows: slice, begin: int, stop: int) -> "Tokens":
+        """The tokens from `begin` up to, without, `stop` of some sequences."""
+        made = Tokens(*(x[rows, begin:stop] for x in self))
+        return made._replace(mix=made.mix[..., : stop - begin])
+
+
+class Learned(NamedTuple):
+    """What a batch learned, layer by layer: the factors of its writes, and what they are made of."""
+
+    x: Arrays
+    bends: list[Bend]  # at z, but for the last layer
+    u: Arrays
+    delta: Arrays
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs, gates, and the memory every 8 batches."""
+
+    tokens: Tokens
+    gates: tuple[np.ndarray, ...]  # θ, η, a
+    cuts: np.ndarray  # where batches begin, and T
+    whole: bool  # whether the last batch is complete
+    start: Arrays
+    kept: Arrays  # M, then S, of each layer: (⌈batches / 8⌉, B, I, O)
+    shapes: list[tuple[int, ...]]  # of the inputs
+
+
+def forward(
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
+    batch_size: int, left: int, look: Callable[[np.ndarray], None],
+) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+    """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
+    the layers of start, memory and surprise, (*batch, I, O) each.
+
+    Batches have `batch_size` tokens, the first `left`; `look` is shown the inner losses (*batch, T).
+    """
+    shapes = [x.shape for x in (q, k, v, theta, log_eta, log_decay, *layers)]
+    count, length, depth = flat_count(q.shape), q.shape[-2], len(layers) // 3
+    cuts = np.array([0, *range(left, length, batch_size), length])
+    theta, eta, a = (laid_out(x, count, length, to=(1,)) for x in (theta, np.exp(log_eta), np.exp(log_decay)))
+    q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *layers))
+    tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
+    start, whole = flat[:depth], (length - left) % batch_size == 0 and length >= left
+    kept = [np.empty((-(-(len(cuts) - 1) // SEGMENT), *x.shape), x.dtype) for x in flat[depth:]]
+    y, ends, losses = np.empty(v.shape, v.dtype), [np.empty(x.shape, x.dtype) for x in flat], np.empty((count, length))
+
+    def work(part: int, first: int, last: int) -> None:
+        rows = slice(first, last)
+        W, M, S = ([x[rows] for x in flat[i : i + depth]] for i in (0, depth, 2 * depth))
+        for i, (begin, stop) in enumerate(pairwise(cuts)):
+            if i % SEGMENT == 0:
+                for room, x in zip(kept, [*M, *S], strict=True):
+                    room[i // SEGMENT, rows] = x
+            batch = tokens.batch(rows, begin, stop)
+            W = M if i else W
+            learned = _learn(W, batch)
+            losses[rows, begin:stop] = np.sum(learned.delta[-1] ** 2, axis=-1)
+            y[rows, begin:stop] = _read(M, S, learned, batch)[0]
+            M, S = _written(M, S, learned, batch)
+        for room, x in zip(ends, [*(M if whole else W), *M, *S], strict=True):
+            room[rows] = x
+
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        share(work, count)
+    look(losses.reshape(shapes[3]))
+    made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6:], strict=True))
+    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, kept, shapes)
+
+
+def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the cotangents of everything that went into `forward` from those of what came out."""
+    tokens, (theta, eta, a), cuts, whole, start, kept, shapes = saved
+    depth = len(start)
+    gy, *gends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
+    made = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens))
+    gstart, gM, gS = ([g.copy() for g in gends[i : i + depth]] for i in (0, depth, 2 * depth))
+
+    def work(part: int, first: int, last: int) -> None:
+        rows, batches = slice(first, last), list(pairwise(cuts))
+        toward_W, toward_M, toward_S = ([g[rows] for g in each] for each in (gstart, gM, gS))
+        if whole:  # the last M is the next start
+            toward_M, toward_W = [m + w for m, w in zip(toward_M, toward_W, strict=True)], [0 * w for w in toward_W]
+        for segment in range(len(kept[0]) - 1, -1, -1):
+            memories = [x[segment, rows] for x in kept]
+            M, S, past = memories[:depth], memories[depth:], []
+            for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
+                batch = tokens.batch(rows, *batches[i])
+                W = M if i else [x[rows] for x in start]
+                past.append((i, batch, W, M, S, _learn(W, batch)))
+                M, S = _written(M, S, past[-1][-1], batch)
+            for i, batch, W, M, S, learned in reversed(past):
+                found, toward = _adjoint(batch, W, M, S, learned, gy[rows, slice(*batches[i])], toward_M, toward_S)
+                for room, g in zip(made.batch(rows, *batches[i]), found, strict=True):
+                    room[...] = g
+                toward_W = [g + w for g, w in zip(toward[0], toward_W, strict=True)]
+                toward_M, toward_S = toward[1:]
+                if i:  # it began with its own M
+                    toward_M = [m + w for m, w in zip(toward_M, toward_W, strict=True)]
+                    toward_W = [0 * w for w in toward_W]
+        for room, g in zip([*gstart, *gM, *gS], [*toward_W, *toward_M, *toward_S], strict=True):
+            room[rows] = g
+
+    with one_blas_thread():
+        share(work, len(theta))
+    gq, gk, gv, *found = made
+    gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *found)
+    everything = (gq, gk, gv, gtheta, geta * eta, ga * a, *gstart, *gM, *gS)
+    return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
+
+
+def _entering(x: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """x, with a feature 1 where W has a row for it."""
+    if x.shape[-1] == W.shape[-2]:
+        return x
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+
+def _learn(W: Arrays, batch: Tokens) -> Learned:
+    x, z = [_entering(batch.k, W[0])], batch.k
+    bends: list[Bend] = []
+    u: Arrays = []
+    for i, layer in enumerate(W):
+        z = x[i] @ layer
+        if i + 1 < len(W):
+            bends.append(gelu(z))
+            x.append(_entering(bends[i][0], W[i + 1]))
+    delta = [z - batch.v]
+    for layer, (_, slope, _) in zip(W[:0:-1], bends[::-1], strict=True):
+        u.insert(0, delta[0] @ layer[:, : slope.shape[-1]].mT)
+        delta.insert(0, u[0] * slope)
+    return Learned(x, bends, u, delta)
+
+
+def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Bend]]:
+    """Return y, what enters each layer on the way there, and gelu with its derivatives between them."""
+    gamma, p, _ = np.split(batch.fades, 3, axis=-1)
+    r, y = [_entering(batch.q, M[0])], batch.q
+    bends: list[Bend] = []
+    for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
+        y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
+        if i + 1 < len(M):
+            bends.append(gelu(y))
+            r.append(_entering(bends[i][0], M[i + 1]))
+    return y, r, bends
+
+
+def _written(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
+    """Return M′ and S′."""
+    gamma, p, h = _ends(batch)
+    shares = batch.mix[:, -1, :, None], batch.last[..., None]
+    into_M, into_S = ([(x * w).mT @ delta for x, delta in zip(learned.x, learned.delta, strict=True)] for w in shares)
+    return (
+        [gamma * m + p * s - w for m, s, w in zip(M, S, into_M, strict=True)],
+        [h * s - w for s, w in zip(S, into_S, strict=True)],
+    )
+
+
+def _ends(batch: Tokens) -> tuple[np.ndarray, ...]:
+    """γ, p and h at the last token, (B, 1, 1)."""
+    return tuple(np.split(batch.fades[:, -1:], 3, axis=-1))
+
+
+def _adjoint(
+    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, learned: Learned, gy: np.ndarray, gM: Arrays, gS: Arrays
+) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays]]:
+    """Return the cotangents of a batch and those of W, M and S from those of y, M′ and S′."""
+    x, bends, u, delta = learned
+    depth, (_, r, turns) = len(W), _read(M, S, learned, batch)
+    gfades, glast, gmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
+    gx, gdelta = [], []
+
+    # what was written
+    column, last, (gamma, p, h) = batch.mix[:, -1, :, None], batch.last[..., None], _ends(batch)
+    for i in range(depth):
+        to_M, to_S = x[i] @ gM[i], x[i] @ gS[i]
+        gdelta.append(-column * to_M - last * to_S)
+        gx.append(-column * (delta[i] @ gM[i].mT) - last * (delta[i] @ gS[i].mT))
+        gmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
+        glast -= np.sum(to_S * delta[i], axis=-1)
+        for place, (g, layer) in enumerate([(gM[i], M[i]), (gM[i], S[i]), (gS[i], S[i])]):
+            gfades[:, -1, place] += np.sum(g * layer, axis=(-2, -1))
+    gM, gS = [gamma * g for g in gM], [p * m + h * s for m, s in zip(gM, gS, strict=True)]
+
+    # what was read
+    gamma, p, _ = np.split(batch.fades, 3, axis=-1)
+    g = gr = gy
+    for i in range(depth - 1, -1, -1):
+        scores, faded, passed = r[i] @ x[i].mT, gamma * g, p * g
+        gfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
+        gfades[..., 1] += np.sum(g * (r[i] @ S[i]), axis=-1)
+        gM[i] += r[i].mT @ faded
+        gS[i] += r[i].mT @ passed
+        gweights = -(g @ delta[i].mT)
+        gmix += gweights * scores
+        gdelta[i] -= (batch.mix * scores).mT @ g
+        gscores = gweights * batch.mix
+        gx[i] += gscores.mT @ r[i]
+        gr = faded @ M[i].mT + passed @ S[i].mT + gscores @ x[i]
+        if i:
+            slope = turns[i - 1][1]
+            g = gr[..., : slope.shape[-1]] * slope
+
+    # the slopes, from the first layer to the last, and what made them, from the last to the first
+    gW, gz = [np.zeros_like(layer) for layer in W], []
+    for i in range(1, depth):
+        _, slope, curve = bends[i - 1]
+        features, gu = slope.shape[-1], gdelta[i - 1] * slope
+        gz.append(gdelta[i - 1] * u[i - 1] * curve)
+        gdelta[i] += gu @ W[i][:, :features]
+        gW[i][:, :features] += gu.mT @ delta[i]
+    gz.append(gdelta[-1])
+    for i in range(depth - 1, -1, -1):
+        gW[i] += x[i].mT @ gz[i]
+        gx[i] += gz[i] @ W[i].mT
+        if i:
+            slope = bends[i - 1][1]
+            gz[i - 1] += gx[i][..., : slope.shape[-1]] * slope
+    keys = batch.k.shape[-1]
+    return Tokens(gr[..., :keys], gx[0][..., :keys], -gdelta[-1], gmix, glast, gfades), (gW, gM, gS)

@@ -1,0 +1,95 @@
+"""Titans with its adjoint by hand where proofs do not draw: many batches, deep memories, threads, strange arrays."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.containers import arrays_of, map_arrays
+from minigrad.kernels.gelu import gelu
+from models.memory import inner, titans
+from models.memory.titans import State
+
+K, V = 5, 3
+WIDTHS = {"a matrix": [K, V], "two layers": [K, 18, V], "three layers": [K, 7, 4, V]}
+CASES = [("a matrix", (2,), 150, 7, 16), ("two layers", (3, 1), 150, 16, 16), ("three layers", (), 37, 40, 3)]
+
+
+def draw(name, batch, length, left, dtype=np.float64):
+    """Tokens, and a state in the middle of a batch; every other layer has a bias."""
+    rng = np.random.default_rng(length)
+    q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (K, K, V))
+    gates = rng.uniform(0, 0.01, (*batch, length)), *(-rng.exponential(x, (*batch, length)) for x in (0.5, 0.02))
+
+    def model():
+        sizes = list(zip(WIDTHS[name], WIDTHS[name][1:], strict=False))
+        shapes = [((I, O),) if i % 2 else ((I, O), (1, O)) for i, (I, O) in enumerate(sizes)]
+        return tuple(tuple((rng.standard_normal((*batch, *s)) / s[0] ** 0.5).astype(dtype) for s in x) for x in shapes)
+
+    tokens = [x.astype(dtype) for x in (q, k, v, *gates)]
+    return [*tokens, model()], [model() for _ in range(3)], left
+
+
+def results(form, given, models, left, batch_size):
+    """Output, state and the gradients of a sum that weighs all of both."""
+
+    def loss(given, models):
+        y, state = form(*given, state=State(*models, left), batch_size=batch_size)
+        made = [y, *arrays_of(state)]
+        return sum(mg.sum(mg.sin(x)) for x in made), (*made, state.left)
+
+    (_, made), gradients = mg.value_and_grad(loss, argnums=(0, 1), has_aux=True)(given, models)
+    return [np.asarray(x) for x in made], arrays_of(gradients)
+
+
+def compiled(case, dtype=np.float64, threads=2):
+    name, batch, length, left, batch_size = case
+    before = mg.get_num_threads()
+    mg.set_num_threads(threads)
+    try:
+        return results(titans.fused, *draw(name, batch, length, left, dtype), batch_size)
+    finally:
+        mg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_is_the_closed_form(case, threads, dtype):
+    made, gradients = compiled(case, dtype, threads)
+    given, models, left = draw(*case[:4], dtype)
+    # the same numbers in float64: both round, float32 more; what reaches η is a difference of larger sums
+    exact = [map_arrays(lambda x: x.astype(np.float64), x) for x in (given, models)]
+    expected, slopes = results(titans.chunkwise, *exact, left, case[4])
+    assert made.pop() == expected.pop()
+    for a, b in zip([*made, *gradients], [*expected, *slopes], strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=8192 * np.finfo(dtype).eps * np.abs(b).max())
+
+
+def test_arrays_that_are_not_contiguous():
+    given, models, left = draw(*CASES[1][:4])
+    strided = map_arrays(np.asfortranarray, given)
+    strided[0] = np.repeat(given[0], 2, axis=-1)[..., ::2]
+    for one, other in zip(*(results(titans.fused, x, models, left, 16) for x in (strided, given)), strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, np.abs(b).max()))
+
+
+def test_inputs_stay_as_they_were():
+    given, models, left = draw(*CASES[1][:4])
+    before = [x.copy() for x in arrays_of([given, models])]
+    results(titans.fused, given, models, left, 16)
+    for a, b in zip(arrays_of([given, models]), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_gelu_and_its_derivatives(dtype):
+    x = np.linspace(-9, 9, 1001).astype(dtype)
+    exact = x.astype(np.float64)
+    curve = mg.grad(lambda x: mg.sum(inner.gelu_slope(x)))(exact)
+    for found, expected in zip(gelu(x), (inner.gelu(exact), inner.gelu_slope(exact), curve), strict=True):
+        # 1 − tanh² loses what x⁵ multiplies
+        np.testing.assert_allclose(found, expected, rtol=0, atol=16 * np.finfo(dtype).eps + 1e-13)
+    far = np.array(gelu(np.array([-1e4, 1e4, np.nan], dtype)))
+    np.testing.assert_allclose(far, [[0, 1e4, np.nan], [0, 1, np.nan], [0, 0, np.nan]], rtol=0, atol=1e-16)
