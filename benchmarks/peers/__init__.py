@@ -1,1 +1,1 @@
-"""Whole models written in another framework; a workload imports them inside `setup`."""
+"""Mechanisms and models written in other frameworks; a process imports the one it sets up."""
