@@ -83,6 +83,30 @@ def store(typing, x, i, vector):
     return types.none(x, i, vector), generate
 
 
+@njit
+def fetch(x, first, count):
+    """Ask for x[first : first + count], of an array read as one row, before it is needed; outside of x nothing happens.
+
+    Processors do this by themselves where memory is read upwards.
+    """
+    for i in range(first, first + count, lanes(x)):
+        _fetch_line(x, i)
+
+
+@intrinsic
+def _fetch_line(typing, x, i):
+    def generate(context, builder, signature, args):
+        pointer, _ = _pointer(context, builder, signature, args)
+        number, kind = ir.IntType(32), ir.IntType(8).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [kind, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [kind], function)
+        read, soon, data = number(0), number(3), number(1)
+        builder.call(prefetch, (builder.bitcast(pointer, kind), read, soon, data))
+        return context.get_dummy_value()
+
+    return types.none(x, i), generate
+
+
 def _pointer(context, builder, signature, args):
     """Where the vector lies, and the width of an element: all the alignment there is."""
     array, index = signature.args[:2]

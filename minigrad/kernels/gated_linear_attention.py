@@ -23,7 +23,7 @@ import numpy as np
 
 from minigrad.kernels.layout import cut_out, flat_count
 from minigrad.kernels.matrix_memory import STEPS, attend, memory, sequence, share_columns
-from minigrad.simd import fma, kernel, lanes, load, splat, store
+from minigrad.simd import fma, kernel, lanes, load, room, splat, store
 
 
 class Saved(NamedTuple):
@@ -88,7 +88,7 @@ def _adjoint(q, k, u, a, w, gy, kept, steps, gS, gq, gk, ga, first, last):
     _, length, rows = u.shape
     step, width = lanes(q), 2 * lanes(q)
     slabs = q.shape[2] // width
-    S, R = np.empty((steps + 1, rows, width), q.dtype), np.empty((rows, width), q.dtype)
+    S, R = room(q, steps + 1, rows, width), room(q, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         R[:] = gS[b, :, start : start + width]

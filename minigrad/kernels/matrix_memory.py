@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import fma, kernel, lanes, load, splat, store
+from minigrad.simd import fetch, fma, kernel, lanes, load, room, splat, store
 from minigrad.threads import share
 
 STEPS = 32  # tokens between two states that are kept, an even number; kernels on disk get it as an argument
+AHEAD = 8  # tokens from the one that is read to the one that is fetched, where memory is read downwards
 
 
 def sequence(x: Any, *shape: int) -> np.ndarray:
@@ -54,7 +55,7 @@ def walk(q, k, v, a, S, y, kept, steps, backwards, first, last):
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
     slabs = v.shape[2] // width
-    X = np.empty((rows, width), v.dtype)
+    X = room(v, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         X[:] = S[b, :, start : start + width]
@@ -65,6 +66,11 @@ def walk(q, k, v, a, S, y, kept, steps, backwards, first, last):
             t, u = (length - 1 - i, length - 2 - i) if backwards else (i, i + 1)
             at, after = (b * length + t) * v.shape[2] + start, (b * length + u) * v.shape[2] + start
             v00, v01, v10, v11 = load(v, at), load(v, at + step), load(v, after), load(v, after + step)
+            if backwards:
+                fetch(q, (b * length + u - AHEAD) * rows, 2 * rows)
+                fetch(k, (b * length + u - AHEAD) * rows, 2 * rows)
+                fetch(v, at - AHEAD * v.shape[2], width)
+                fetch(v, after - AHEAD * v.shape[2], width)
             y00 = y01 = y10 = y11 = splat(v, 0)
             for r in range(rows):
                 s0, s1 = load(X, r * width), load(X, r * width + step)

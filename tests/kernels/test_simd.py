@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 from minigrad import simd
-from minigrad.simd import BITS, exp2, exp2_of_product, fma, lanes, largest, load, room, splat, store, total
+from minigrad.simd import BITS, exp2, exp2_of_product, fetch, fma, lanes, largest, load, room, splat, store, total
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -22,6 +22,11 @@ def powers_of_two(x, y):
 def powers_of_products(x, y, out):
     for i in range(0, x.size, lanes(x)):
         store(out, i, exp2_of_product(load(x, i), load(y, i)))
+
+
+@njit
+def fetched(x, first):
+    fetch(x, first, 64)
 
 
 @njit
@@ -124,6 +129,14 @@ def test_room_begins_where_a_vector_lies_in_one_line(dtype):
         x = room(np.empty(0, dtype), rows, 3)
         assert x.shape == (rows, 3) and x.dtype == dtype and x.flags.c_contiguous
         assert x.ctypes.data % (BITS // 8) == 0
+
+
+@BOTH
+def test_what_is_fetched_may_lie_outside(dtype):
+    x = np.arange(64, dtype=dtype)
+    for first in (-(2**40), -1, 0, 32, 63, 2**40):
+        fetched(x, first)
+    np.testing.assert_array_equal(x, np.arange(64))
 
 
 def test_compiled_code_on_disk_serves_until_vectors_change(tmp_path, monkeypatch):
