@@ -9,7 +9,8 @@ Forward, in a batch of C tokens that begins with the layers W (where gradients a
 with γ, p, h, mix and G of `minigrad.kernels.titans_gates`. Backward goes through the same lines from the last to the
 first; what passes the slopes δ needs gelu″.
 
-Work    a thread takes some of the sequences through all their batches; BLAS, in the thread that calls it, multiplies.
+Work    one thread takes all sequences through a batch at once, and BLAS multiplies in it. Its steps are too short to be
+        shared out: threads that meet at Python's lock every few microseconds took twice as long.
 Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
 Cost    backward two products for each of the forward's, and those of the forward again.
 
@@ -25,7 +26,8 @@ import numpy as np
 from minigrad.kernels import titans_gates
 from minigrad.kernels.gelu import gelu
 from minigrad.kernels.layout import flat_count, laid_out
-from minigrad.threads import one_blas_thread, share
+from minigrad.simd import kernel
+from minigrad.threads import one_blas_thread
 
 SEGMENT = 8  # batches between two memories that are kept
 
@@ -43,9 +45,9 @@ class Tokens(NamedTuple):
     last: np.ndarray  # (B, T), the last row of G
     fades: np.ndarray  # (B, T, 3): γ, p, h
 
-    def batch(self, rows: slice, begin: int, stop: int) -> "Tokens":
-        """The tokens from `begin` up to, without, `stop` of some sequences."""
-        made = Tokens(*(x[rows, begin:stop] for x in self))
+    def batch(self, begin: int, stop: int) -> "Tokens":
+        """The tokens from `begin` up to, without, `stop`."""
+        made = Tokens(*(x[:, begin:stop] for x in self))
         return made._replace(mix=made.mix[..., : stop - begin])
 
 
@@ -66,7 +68,7 @@ class Saved(NamedTuple):
     cuts: np.ndarray  # where batches begin, and T
     whole: bool  # whether the last batch is complete
     start: Arrays
-    kept: Arrays  # M, then S, of each layer: (⌈batches / 8⌉, B, I, O)
+    kept: list[tuple[Arrays, Arrays]]  # M and S
     shapes: list[tuple[int, ...]]  # of the inputs
 
 
@@ -86,28 +88,19 @@ def forward(
     q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *layers))
     tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
     start, whole = flat[:depth], (length - left) % batch_size == 0 and length >= left
-    kept = [np.empty((-(-(len(cuts) - 1) // SEGMENT), *x.shape), x.dtype) for x in flat[depth:]]
-    y, ends, losses = np.empty(v.shape, v.dtype), [np.empty(x.shape, x.dtype) for x in flat], np.empty((count, length))
-
-    def work(part: int, first: int, last: int) -> None:
-        rows = slice(first, last)
-        W, M, S = ([x[rows] for x in flat[i : i + depth]] for i in (0, depth, 2 * depth))
+    W, M, S = (flat[i : i + depth] for i in (0, depth, 2 * depth))
+    kept, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         for i, (begin, stop) in enumerate(pairwise(cuts)):
             if i % SEGMENT == 0:
-                for room, x in zip(kept, [*M, *S], strict=True):
-                    room[i // SEGMENT, rows] = x
-            batch = tokens.batch(rows, begin, stop)
-            W = M if i else W
+                kept.append((M, S))
+            W, batch = M if i else W, tokens.batch(begin, stop)
             learned = _learn(W, batch)
-            losses[rows, begin:stop] = np.sum(learned.delta[-1] ** 2, axis=-1)
-            y[rows, begin:stop] = _read(M, S, learned, batch)[0]
+            losses[:, begin:stop] = np.sum(learned.delta[-1] ** 2, axis=-1)
+            y[:, begin:stop] = _read(M, S, learned, batch)[0]
             M, S = _written(M, S, learned, batch)
-        for room, x in zip(ends, [*(M if whole else W), *M, *S], strict=True):
-            room[rows] = x
-
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        share(work, count)
     look(losses.reshape(shapes[3]))
+    ends = [*(M if whole else W), *M, *S]
     made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6:], strict=True))
     return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, kept, shapes)
 
@@ -117,40 +110,36 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     tokens, (theta, eta, a), cuts, whole, start, kept, shapes = saved
     depth = len(start)
     gy, *gends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
-    made = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens))
-    gstart, gM, gS = ([g.copy() for g in gends[i : i + depth]] for i in (0, depth, 2 * depth))
-
-    def work(part: int, first: int, last: int) -> None:
-        rows, batches = slice(first, last), list(pairwise(cuts))
-        toward_W, toward_M, toward_S = ([g[rows] for g in each] for each in (gstart, gM, gS))
-        if whole:  # the last M is the next start
-            toward_M, toward_W = [m + w for m, w in zip(toward_M, toward_W, strict=True)], [0 * w for w in toward_W]
-        for segment in range(len(kept[0]) - 1, -1, -1):
-            memories = [x[segment, rows] for x in kept]
-            M, S, past = memories[:depth], memories[depth:], []
-            for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
-                batch = tokens.batch(rows, *batches[i])
-                W = M if i else [x[rows] for x in start]
-                past.append((i, batch, W, M, S, _learn(W, batch)))
-                M, S = _written(M, S, past[-1][-1], batch)
-            for i, batch, W, M, S, learned in reversed(past):
-                found, toward = _adjoint(batch, W, M, S, learned, gy[rows, slice(*batches[i])], toward_M, toward_S)
-                for room, g in zip(made.batch(rows, *batches[i]), found, strict=True):
-                    room[...] = g
-                toward_W = [g + w for g, w in zip(toward[0], toward_W, strict=True)]
-                toward_M, toward_S = toward[1:]
-                if i:  # it began with its own M
-                    toward_M = [m + w for m, w in zip(toward_M, toward_W, strict=True)]
-                    toward_W = [0 * w for w in toward_W]
-        for room, g in zip([*gstart, *gM, *gS], [*toward_W, *toward_M, *toward_S], strict=True):
-            room[rows] = g
-
+    made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
+    gstart, gM, gS = (gends[i : i + depth] for i in (0, depth, 2 * depth))
+    if whole:  # the last M is the next start
+        gM, gstart = _sums(gM, gstart), [np.zeros_like(g) for g in gstart]
     with one_blas_thread():
-        share(work, len(theta))
-    gq, gk, gv, *found = made
-    gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *found)
-    everything = (gq, gk, gv, gtheta, geta * eta, ga * a, *gstart, *gM, *gS)
+        for segment in range(len(kept) - 1, -1, -1):
+            (M, S), past = kept[segment], []
+            for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
+                W, batch = M if i else start, tokens.batch(*batches[i])
+                learned = _learn(W, batch)
+                past.append((i, batch, W, M, S, learned))
+                M, S = _written(M, S, learned, batch)
+            for i, batch, W, M, S, learned in reversed(past):
+                of_batch, (gW, gM, gS) = _adjoint(batch, W, M, S, learned, gy[:, slice(*batches[i])], gM, gS)
+                for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
+                    room[...] = g
+                if batches[i][1] == cuts[-1]:
+                    gW = _sums(gW, gstart)
+                if i:  # the batch began with its own M
+                    gM = _sums(gM, gW)
+                else:
+                    gstart = gW
+    gates = made.mix, made.last, made.fades
+    gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
+    everything = (made.q, made.k, made.v, gtheta, geta * eta, ga * a, *gstart, *gM, *gS)
     return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
+
+
+def _sums(x: Arrays, y: Arrays) -> Arrays:
+    return [a + b for a, b in zip(x, y, strict=True)]
 
 
 def _entering(x: np.ndarray, W: np.ndarray) -> np.ndarray:
@@ -191,31 +180,47 @@ def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.nda
 
 def _written(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
     """Return M′ and S′."""
-    gamma, p, h = _ends(batch)
-    shares = batch.mix[:, -1, :, None], batch.last[..., None]
-    into_M, into_S = ([(x * w).mT @ delta for x, delta in zip(learned.x, learned.delta, strict=True)] for w in shares)
-    return (
-        [gamma * m + p * s - w for m, s, w in zip(M, S, into_M, strict=True)],
-        [h * s - w for s, w in zip(S, into_S, strict=True)],
-    )
+    into_M, into_S = [], []
+    for m, s, x, delta in zip(M, S, learned.x, learned.delta, strict=True):
+        into_M.append((x * batch.mix[:, -1, :, None]).mT @ delta)
+        into_S.append((x * batch.last[..., None]).mT @ delta)
+        _write(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
+    return into_M, into_S
 
 
-def _ends(batch: Tokens) -> tuple[np.ndarray, ...]:
-    """γ, p and h at the last token, (B, 1, 1)."""
-    return tuple(np.split(batch.fades[:, -1:], 3, axis=-1))
+@kernel
+def _write(m, s, ends, into_m, into_s):
+    """γ m + p s − x into what held x, and h s − y into what held y."""
+    for b in range(len(m)):
+        gamma, p, h = ends[b]
+        for i in range(m.shape[1]):
+            for j in range(m.shape[2]):
+                into_m[b, i, j] = gamma * m[b, i, j] + p * s[b, i, j] - into_m[b, i, j]
+                into_s[b, i, j] = h * s[b, i, j] - into_s[b, i, j]
+
+
+@kernel
+def _unwrite(ends, gm, gs, to_m, to_s):
+    """γ gm and p gm + h gs: the adjoint of `_write` toward m and s."""
+    for b in range(len(gm)):
+        gamma, p, h = ends[b]
+        for i in range(gm.shape[1]):
+            for j in range(gm.shape[2]):
+                to_m[b, i, j] = gamma * gm[b, i, j]
+                to_s[b, i, j] = p * gm[b, i, j] + h * gs[b, i, j]
 
 
 def _adjoint(
     batch: Tokens, W: Arrays, M: Arrays, S: Arrays, learned: Learned, gy: np.ndarray, gM: Arrays, gS: Arrays
 ) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays]]:
-    """Return the cotangents of a batch and those of W, M and S from those of y, M′ and S′."""
+    """Return the cotangents of a batch and those of W, M and S, all new, from those of y, M′ and S′."""
     x, bends, u, delta = learned
     depth, (_, r, turns) = len(W), _read(M, S, learned, batch)
     gfades, glast, gmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
     gx, gdelta = [], []
 
     # what was written
-    column, last, (gamma, p, h) = batch.mix[:, -1, :, None], batch.last[..., None], _ends(batch)
+    column, last = batch.mix[:, -1, :, None], batch.last[..., None]
     for i in range(depth):
         to_M, to_S = x[i] @ gM[i], x[i] @ gS[i]
         gdelta.append(-column * to_M - last * to_S)
@@ -223,8 +228,10 @@ def _adjoint(
         gmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
         glast -= np.sum(to_S * delta[i], axis=-1)
         for place, (g, layer) in enumerate([(gM[i], M[i]), (gM[i], S[i]), (gS[i], S[i])]):
-            gfades[:, -1, place] += np.sum(g * layer, axis=(-2, -1))
-    gM, gS = [gamma * g for g in gM], [p * m + h * s for m, s in zip(gM, gS, strict=True)]
+            gfades[:, -1, place] += np.vecdot(g.reshape(len(g), -1), layer.reshape(len(g), -1))
+    later, gM, gS = (gM, gS), [np.empty_like(g) for g in gM], [np.empty_like(g) for g in gS]
+    for i in range(depth):
+        _unwrite(batch.fades[:, -1], later[0][i], later[1][i], gM[i], gS[i])
 
     # what was read
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
