@@ -14,16 +14,16 @@ from models.ssm import s4d as mechanism
 
 
 def s4d_kernel(log_rate: Any, frequency: Any, C: Any, log_delta: Any, *, length: int) -> Any:
-    """Return K̅, (D, L), with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds real and imaginary parts."""
+    """Return K̅, (D, L), as the fused form has it, with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds two parts."""
     Lambda = 1j * frequency - mg.exp(log_rate)
-    delta = mg.exp(log_delta)
-    return mechanism.kernel_vandermonde(Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], delta, length=length)
+    A, B = mechanism.discrete(Lambda, mg.ones_like(Lambda), mg.exp(log_delta), "zoh")
+    return mechanism._responses((C[0] + 1j * C[1]) * B, A, length)
 
 
 def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -> Any:
-    """Return y, (B, L, D), of the fastest form."""
+    """Return y, (B, L, D), of the whole mechanism, with B = 1."""
     Lambda = 1j * frequency - mg.exp(log_rate)
-    return mechanism.convolution(u, Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], D, mg.exp(log_delta))[0]
+    return mechanism.fused(u, Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], D, mg.exp(log_delta))[0]
 
 
 def convolution(u: Any, K: Any) -> Any:
@@ -47,7 +47,7 @@ def titans_mlp(
     q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
 ) -> Any:
     """Return y, (H, L, d), of Titans with an MLP of two layers, a batch at a time."""
-    return titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
+    return titans.fused(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
 
 
 def titans_mlp_recurrent(

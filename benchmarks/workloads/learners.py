@@ -68,7 +68,7 @@ LINEAR = (
     Side("JAX, the same dual form", jax, "benchmarks.peers.jax_mechanisms:ttt_linear"),
 )
 TITANS = (
-    Side("minigrad chunkwise", minigrad, f"{OURS}:titans_mlp"),
+    Side("minigrad fused", minigrad, f"{OURS}:titans_mlp"),
     Side("PyTorch, the same closed form", pytorch, "benchmarks.peers.torch_learners:titans_mlp"),
 )
 PRIMAL = ours("minigrad primal", f"{OURS}:ttt_linear_primal")
