@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
+from hypothesis import strategies as st
+
 import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
@@ -13,6 +15,9 @@ from models.memory.online_learner import POINTS, run
 from proofs.forms import WITHOUT_JAX
 from proofs.statements import identity
 from proofs.strategies import (
+    LARGE,
+    MILD,
+    POSITIVE,
     SMALL,
     Beta,
     Betas,
@@ -28,18 +33,27 @@ from proofs.strategies import (
     Value,
     Values,
 )
+from proofs.ttt import Bias, Gamma, Shift, Square, Tokens
+from proofs.ttt import Down as Inward
+from proofs.ttt import DownBias as InwardBias
+from proofs.ttt import Up as Outward
 
+MIRAS = "Behrouz et al. 2025 (MIRAS)"
 CLOSING = "talk 48:58 and 59:16"
+FewQueries = Annotated[Any, Drawn("*batch T K", LARGE, sizes={"T": st.integers(1, 3)})]
+MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
+Positive = Annotated[Any, Drawn("*batch K V", POSITIVE)]
+ORDERED = tuple(system for system in WITHOUT_JAX if system not in ("modular", "exact second gradient"))
 Rates = Annotated[Any, Drawn("*batch T K", SMALL)]
 Down = Annotated[Any, Drawn("K D", SMALL)]
 Up = Annotated[Any, Drawn("D V", SMALL)]
 
 
-def point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, **gates: Any) -> Any:
+def point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: Any = None, **gates: Any) -> Any:
     """What the learner makes of a sequence with a mechanism's choices: (y, the matrix after it) or (y, layers)."""
     chosen = POINTS[name]
     layers = memory if isinstance(memory, tuple) else ((memory,),)
-    y, after = run(q, k, v, gates, layers, loss=chosen.loss, optimiser=chosen.optimiser, batch=batch)
+    y, after = run(q, k, v, gates, layers, loss=chosen.loss, optimiser=chosen.optimiser, batch=batch, norm=norm)
     return (y, after) if isinstance(memory, tuple) else (y, after[0][0])
 
 
@@ -115,6 +129,25 @@ def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
     return point("TTT-MLP", q, k, v, layers, 4, rate=eta / 8), (y, now)
 
 
+@identity("… and with layer norm and residual inside, as published: TTT-Linear",
+          source="Sun et al. 2024 (TTT), section 2.7", only=WITHOUT_JAX)  # fmt: skip
+def is_ttt_linear_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
+    return with_norm("TTT-Linear", q, k, v, eta / 8, ((W / 8, b),), (gamma / 8, beta))
+
+
+@identity("… and TTT-MLP", source="Sun et al. 2024 (TTT), section 2.7", only=WITHOUT_JAX)
+def is_ttt_mlp_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Inward, b1: InwardBias, W2: Outward, b2: Bias,
+                         gamma: Gamma, beta: Shift):  # fmt: skip
+    return with_norm("TTT-MLP", q, k, v, eta / 8, ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
+
+
+def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: Any) -> Any:
+    """(y, weights) of the learner, and of the mechanism in batches of 2."""
+    y, after = ttt.primal(q, k, v, eta, ttt.Weights(layers, norm), batch_size=2)
+    now = inner.each(lambda W, G: W - G, after.start, after.total)
+    return point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
+
+
 @identity("Matrix or MLP, ½ L2, momentum and decay in batches: Titans",
           source="Behrouz et al. 2025 (Titans), section 3.1", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State,
@@ -122,6 +155,54 @@ def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, l
     y, after = titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((state,),), batch_size=chunk_size)
     gates = {"rate": theta, "log_momentum": log_eta, "log_keep": log_decay}
     return point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
+
+
+@identity("Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
+          source=f"{MIRAS}, eq. 10 and 24–25, p = 3, q = 4", only=WITHOUT_JAX)  # fmt: skip
+def is_moneta(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDecay, state: Positive):
+    def read(A: Any) -> Any:
+        return A / namespace(A).sqrt(namespace(A).sum(A**4, axis=(-2, -1), keepdims=True))
+
+    def write(A: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
+        error = k_t @ read(A) - v_t
+        return kept_t * A - 3 * theta_t * k_t.mT @ (error * abs(error))
+
+    learned = point("Moneta (MIRAS)", q, k, v, state, rate=theta / 8, log_keep=log_decay)
+    return learned, closed(read, write, q, k, v, theta / 8, log_decay, state)
+
+
+@identity("Matrix, Huber, decay: Yaad's W ← αW − θ kᵀ(e where |e| ≤ 1, else its sign)",
+          source=f"{MIRAS}, eq. 14 and 26, δ = 1", exact=True, only=ORDERED)  # fmt: skip
+def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay, state: State):
+    def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
+        error = k_t @ W - v_t
+        limited = mg.where(abs(error) < 1, error, mg.where(error < 0, 0 * error - 1, 0 * error + 1))
+        return kept_t * W - theta_t * k_t.mT @ limited
+
+    learned = point("Yaad (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    return learned, closed(lambda W: W, write, q, k, v, theta, log_decay, state)
+
+
+@identity("Matrix, ½ L2, decay, read through a softmax: Memora's W ← softmax(α log W − θ ∇ℓ)",
+          source=f"{MIRAS}, eq. 21 and 27", only=WITHOUT_JAX)  # fmt: skip
+def is_memora(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDecay, state: State):
+    def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
+        return mg.softmax(kept_t * namespace(W).log(W) - theta_t * k_t.mT @ (k_t @ W - v_t), axis=-2)
+
+    y, kept = point("Memora (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    first = mg.softmax(state, axis=-2)
+    return (y, mg.softmax(kept, axis=-2)), closed(lambda W: W, write, q, k, v, theta, log_decay, first)
+
+
+def closed(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay: Any, memory: Any) -> Any:
+    """What a write without `grad` makes of a sequence: (y, the matrix after it)."""
+    xp, y, kept = namespace(q, memory), [], namespace(log_decay).exp(log_decay)
+    for t in range(q.shape[-2]):
+        now = slice(t, t + 1)
+        gates = (x[..., t, None, None] for x in (theta, kept))
+        memory = write(memory, k[..., now, :], v[..., now, :], *gates)
+        y.append(q[..., now, :] @ read(memory))
+    return xp.concat(y, axis=-2), memory
 
 
 @identity("All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",

@@ -1,11 +1,13 @@
 """One online learner that contains the others: a memory, a loss, an optimiser, and when the gradient is taken.
 
-    ∇ₜ      = ∂/∂M ℓ(M(kₜ), vₜ) at M′                  the gradient, by `grad`, at what the optimiser looks at
+    ∇ₜ      = ∂/∂W ℓ(W(kₜ), vₜ) at W = link(M′)        the gradient, by `grad`, at what the optimiser looks at
     Mₜ, Sₜ  = optimiser(Mₜ₋₁, Sₜ₋₁, ∇ₜ, gatesₜ)        the write
-    oₜ      = Mₜ(qₜ)                                   the read
+    oₜ      = link(Mₜ)(qₜ)                             the read
 
 Sun et al. 2024 (section 2.6) name memory, loss and mini-batch, Titans adds momentum and decay, and MIRAS (Behrouz et
 al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of the optimiser.
+A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent does; where nothing
+is said of a link, W is M.
 `POINTS` has the mechanisms that are points of this space; `proofs.online_learner` shows each equal to its own file, and
 `python -m models map` prints them.
 
@@ -13,6 +15,7 @@ al. 2025b) makes the choices a table: its attentional bias is the loss here, its
     gates      by name, (*batch, T) or, for a matrix, (*batch, T, K): `rate` θ, and `log_keep` and `log_momentum` where
                the optimiser has them.
     batch      gradients of that many tokens are taken at the memory before the first of them.
+    norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
 Token by token and with no gradient by hand: this file is to be understood, the mechanisms' own files to be used. State
 and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name.
@@ -28,6 +31,7 @@ from models.forms import Array
 from models.memory import inner
 from models.memory.chunks import tokens
 from models.memory.inner import Layers, each
+from models.memory.ttt import Norm, model
 
 Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
@@ -48,8 +52,32 @@ def square(answer: Array, v: Array) -> Array:
 
 def huber(answer: Array, v: Array) -> Array:
     """½ e² for an error |e| ≤ 1 and |e| − ½ beyond: an outlier teaches no more than an error of 1."""
-    size = mg.abs(answer - v)
-    return mg.sum(mg.where(size < 1, size * size / 2, size - 1 / 2))
+    error = answer - v
+    size = mg.abs(error)  # error² and not size², whose second derivative at 0 is lost
+    return mg.sum(mg.where(size < 1, error * error, 2 * size - 1)) / 2
+
+
+def cube(answer: Array, v: Array) -> Array:
+    """Σ |M(k) − v|³, ℓₚ with the p = 3 of Moneta's experiments: large errors teach more."""
+    return mg.sum(mg.abs(answer - v) ** 3)
+
+
+# Links: the weights that are read, out of an array of what is kept
+
+
+def itself(M: Array) -> Array:
+    """M."""
+    return M
+
+
+def normalised(M: Array) -> Array:
+    """M / ‖M‖_q^(q − 2) with the q = 4 of Moneta's experiments: a larger M is read as a smaller one. M is not 0."""
+    return M / namespace(M).sqrt(mg.sum(M**4, axis=(-2, -1), keepdims=True))
+
+
+def shares(M: Array) -> Array:
+    """softmax of every column: what leads to a feature is positive and sums to one, and M is its logarithm."""
+    return mg.softmax(M, axis=-2)
 
 
 # Optimisers
@@ -57,11 +85,12 @@ def huber(answer: Array, v: Array) -> Array:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How a memory takes a step, and at what it takes the gradient: at itself, or at what is kept of it."""
+    """How a memory takes a step, at what it takes the gradient, itself or what is kept of it, and how it is read."""
 
     step: Step
     looks_at_kept: bool = False
     implicit: bool = False
+    link: Callable[[Array], Array] = itself
 
 
 def descent(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
@@ -86,8 +115,10 @@ OPTIMISERS = {
     "descent + decay": Optimiser(decay),
     "decay, then descent": Optimiser(decay, looks_at_kept=True),
     "momentum + decay": Optimiser(momentum),
+    "descent + decay, ℓ₄": Optimiser(decay, link=normalised),
+    "descent + decay, KL": Optimiser(decay, link=shares),
 }
-LOSSES = {"dot product": dot, "½ L2": square, "Huber": huber}
+LOSSES = {"dot product": dot, "½ L2": square, "Huber": huber, "ℓ₃": cube}
 
 
 def run(
@@ -100,23 +131,20 @@ def run(
     loss: str,
     optimiser: str,
     batch: int = 1,
+    norm: Norm | None = None,
 ) -> tuple[Array, Layers]:
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
     chosen, objective = OPTIMISERS[optimiser], LOSSES[loss]
     M = inner.placed("online_learner: memory", memory, k, v)
-    S, start, y = inner.nothing(M), M, []
+    S, start, link, y = inner.nothing(M), M, chosen.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
         now = _gates_at(gates, t, k_t, chosen.implicit)
         start = M if t % batch == 0 else start
         seen = each(lambda W, now=now: now["keep"] * W, start) if chosen.looks_at_kept else start
-        gradient = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(_read(W, k_t), v_t))(seen)
+        gradient = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(model(W, norm, k_t), v_t))(each(link, seen))
         M, S = chosen.step(M, S, gradient, now)
-        y.append(_read(M, q_t))
+        y.append(model(each(link, M), norm, q_t))
     return namespace(*y).concat(y, axis=-2), M
-
-
-def _read(M: Layers, x: Array) -> Array:
-    return inner.forward(M, x)[1][-1]
 
 
 def _gates_at(gates: Mapping[str, Array], t: int, k_t: Array, implicit: bool) -> dict[str, Array]:
@@ -159,7 +187,9 @@ POINTS = {
     "TTT-Linear": Point("matrix, norm", "½ L2", "descent", "b", "Sun et al. 2024"),
     "TTT-MLP": Point("MLP, norm", "½ L2", "descent", "b", "Sun et al. 2024"),
     "Titans": Point("matrix or MLP", "½ L2", "momentum + decay", "b", "Behrouz et al. 2025a"),
-    "Yaad (MIRAS)": Point("MLP", "Huber", "descent + decay", "b", "Behrouz et al. 2025b"),
+    "Moneta (MIRAS)": Point("MLP, norm", "ℓ₃", "descent + decay, ℓ₄", "1", "Behrouz et al. 2025b"),
+    "Yaad (MIRAS)": Point("MLP, norm", "Huber", "descent + decay", "1", "Behrouz et al. 2025b"),
+    "Memora (MIRAS)": Point("MLP, norm", "½ L2", "descent + decay, KL", "1", "Behrouz et al. 2025b"),
     "softmax attention": Point(
         "all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "Nadaraya–Watson", "none"
     ),

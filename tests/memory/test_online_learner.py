@@ -10,7 +10,9 @@ import pytest
 
 from models.memory.online_learner import LOSSES, OPTIMISERS, POINTS, huber, run
 from proofs import STATEMENTS
-from proofs.checker import check_system
+from proofs.checker import check_system, systems_of
+from proofs.systems import SYSTEMS
+from tests.copies import copy_of
 
 
 def test_every_point_is_made_of_choices_that_there_are():
@@ -28,12 +30,40 @@ def test_every_point_is_made_of_choices_that_there_are():
         ("gated delta rule", {"optimiser": "descent + decay"}, "is_gated_delta_rule"),
         ("RWKV-7", {"optimiser": "decay, then descent"}, "is_rwkv7"),
         ("Titans", {"optimiser": "descent + decay"}, "is_titans"),
+        ("TTT-Linear", {"loss": "dot product"}, "is_ttt_linear_with_norm"),
+        ("Moneta (MIRAS)", {"loss": "½ L2"}, "is_moneta"),
+        ("Moneta (MIRAS)", {"optimiser": "descent + decay"}, "is_moneta"),
+        ("Yaad (MIRAS)", {"loss": "½ L2"}, "is_yaad"),
+        ("Memora (MIRAS)", {"optimiser": "descent + decay"}, "is_memora"),
     ],
 )
 def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatch):
     stated = STATEMENTS[f"online_learner.{statement}"]
     monkeypatch.setitem(POINTS, name, dataclasses.replace(POINTS[name], **choice))
-    assert check_system(stated, "fractions").status == "failed"
+    assert check_system(stated, systems_of(stated)[0]).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "instead", "statement"),
+    [
+        ("each(link, seen)", "seen", "is_moneta"),  # the gradient at what is kept, not at what is read
+        ("model(each(link, M), norm, q_t)", "model(M, norm, q_t)", "is_memora"),
+        ("model(each(link, M), norm, q_t)", "model(each(link, M), None, q_t)", "is_ttt_linear_with_norm"),
+        ("mg.abs(answer - v) ** 3", "mg.abs(answer - v) ** 2", "is_moneta"),
+        ("M**4", "M**2", "is_moneta"),
+        ("mg.softmax(M, axis=-2)", "mg.softmax(M, axis=-1)", "is_memora"),
+        ("size < 1", "size < 2", "is_yaad"),
+        ("error * error", "size * size", "is_yaad"),  # the same loss, but its second derivative at 0
+        ("start = M if t % batch == 0", "start = M if t == 0", "is_ttt_linear"),
+        ("gates[\"keep\"] * M, M), S, gradient", "M, M), S, gradient", "is_gla"),
+    ],
+)
+def test_a_broken_copy_is_caught(text, instead, statement, monkeypatch):
+    copy = copy_of("memory.online_learner", text, instead)
+    monkeypatch.setattr("proofs.online_learner.run", copy.run)
+    stated = STATEMENTS[f"online_learner.{statement}"]
+    systems = [name for name in systems_of(stated) if not SYSTEMS[name].library]
+    assert "failed" in (check_system(stated, name).status for name in systems)
 
 
 def test_an_outlier_teaches_no_more_than_an_error_of_one():
