@@ -107,7 +107,7 @@ def measure(
         for name, worker in workers.items():  # one at a time: memory and compilation are each its own
             progress(f"{workload.name}: {name}: first steps")
             worker.ask("setup")
-            memory[name] = worker.ask("memory", count=max(3, workload.steps), patience=patience)
+            memory[name] = worker.ask("memory", count=max(2, workload.steps), patience=patience)
         progress(f"{workload.name}: comparing results")
         check(workload, workers)
         times: dict[str, list[float]] = {name: [] for name in names}

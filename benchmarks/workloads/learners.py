@@ -18,7 +18,7 @@ HIDDEN = 2  # times as wide inside as outside, as `models.blocks.titans` has it
 
 
 def linear(batch_size: int, **sizes: int) -> Drawn:
-    """Draw q, k, v, η = σ(x)/d, and as the block begins W, b, γ and β."""
+    """Draw q, k, v, η below 1/d, and as the block of TTT-Linear begins W, b, γ and β."""
     inputs, weights = correcting(**sizes)
     heads, width = sizes["heads"], sizes["width"]
     norm = np.ones((heads, 1, width))
@@ -28,7 +28,7 @@ def linear(batch_size: int, **sizes: int) -> Drawn:
 
 
 def mlp(batch_size: int, **sizes: int) -> Drawn:
-    """Draw q, k, v, θ, log η, log(1 − α), and the two layers of a memory."""
+    """Draw q, k, v, θ below 1/b, log η, log(1 − α), and the two layers of a memory."""
     inputs, weights = fading_correcting(**sizes)
     heads, width, rng = sizes["heads"], sizes["width"], np.random.default_rng(4)
     theta, log_decay = inputs.pop("beta") / batch_size, inputs.pop("log_decay")
@@ -73,8 +73,8 @@ TITANS = (
 )
 PRIMAL = ours("minigrad primal", f"{OURS}:ttt_linear_primal")
 RECURRENT = ours("minigrad recurrent", f"{OURS}:titans_mlp_recurrent")
-TTT_TITLE = "Test-time training, TTT-Linear: 8 heads of 64, length 2048"
-TITANS_TITLE = "Titans, a memory of two layers: 8 heads of 64, length 2048"
+TTT_TITLE = "TTT-Linear, mini-batches of 16: 8 heads of 64, length 2048"
+TITANS_TITLE = "Titans, a memory of two layers, batches of 16: 8 heads of 64, length 2048"
 OPTIONS = ("batch_size",)
 WORKLOADS = (
     workload("ttt_linear", TTT_TITLE, linear, (*LINEAR, PRIMAL), dual, SIZES, backward=False, options=OPTIONS),
