@@ -15,7 +15,7 @@ from models.study.reading import words
 
 INK = "#123456"  # a colour that nothing else has, to be replaced by the page's own
 PLAIN, DASHED, DOTTED = "-", "--", ":"
-WIDE = 90  # letters of a legend in one line
+WIDE, HANDLE = 110, 5  # letters of a legend in one line, and what a curve's sign takes of them
 STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and markers for print in black
     "softmax": ("#999999", "s", PLAIN),
     "linear_attention": ("#e69f00", "^", PLAIN),
@@ -25,6 +25,10 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "ttt_linear": ("#cc5fa0", "P", PLAIN),
     "ttt_mlp": ("#cc5fa0", "X", DASHED),
     "titans": ("#7b61c9", "*", PLAIN),
+    "TTT (paper)": ("#cc5fa0", "P", DASHED),
+    "Mamba2 (paper)": ("#d55e00", "v", DASHED),
+    "DeltaNet (paper)": ("#2b8cd6", "o", DASHED),
+    "Titans (LMM) (paper)": ("#7b61c9", "*", DASHED),
     "S4": ("#2b8cd6", "o", PLAIN),
     "S4D": ("#e69f00", "^", PLAIN),
     "LSSL": ("#009e73", "D", PLAIN),
@@ -61,6 +65,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     y_limits: tuple[float, float] | None = None
+    marks: Sequence[float] = ()  # places on the x axis to point at
 
 
 def draw(panels: Sequence[Panel], description: str) -> str:
@@ -74,6 +79,8 @@ def draw(panels: Sequence[Panel], description: str) -> str:
                 every = 1 if len(x) <= 20 else 0.1
                 (line,) = axes.plot(x, y, markersize=4, markevery=every, linewidth=1.6, **styles[name])
                 handles.setdefault(words(name), line)
+            for place in panel.marks:
+                axes.axvline(place, color=INK, linewidth=0.8, linestyle=DOTTED, zorder=0)
             axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
             if panel.log_x:
                 axes.set_xscale("log", base=2)
@@ -85,10 +92,43 @@ def draw(panels: Sequence[Panel], description: str) -> str:
                 axes.yaxis.set(minor_locator=NullLocator())
             if panel.y_limits:
                 axes.set_ylim(*panel.y_limits)
-        columns = len(handles) if sum(map(len, handles)) < WIDE else -(-len(handles) // 2)
+        letters = sum(len(name) + HANDLE for name in handles)
+        columns = len(handles) if letters < WIDE else -(-len(handles) // 2)
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True)
+        return _svg(figure, description)
+
+
+def draw_choices(rows: Mapping[str, Mapping[str, str]], notes: Mapping[str, str], description: str) -> str:
+    """Return rows that each choose one of several things in every group of columns: a dot a choice, a note behind it.
+
+    A group's columns are what any row chooses there, in the order in which they first come.
+    """
+    groups = {group: list(dict.fromkeys(row[group] for row in rows.values())) for group in next(iter(rows.values()))}
+    columns = [(group, choice) for group, choices in groups.items() for choice in choices]
+    place = {column: i + list(groups).index(column[0]) for i, column in enumerate(columns)}  # a gap between groups
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, 0.3 * len(rows) + 2.6), layout="constrained")
+        axes = figure.subplots()
+        for y, row in enumerate(rows.values()):
+            x = [place[column] for column in row.items()]
+            axes.plot(x, [y] * len(x), color=INK, linewidth=0.8, alpha=0.3)
+            for at, colour in zip(x, itertools.cycle(SPARE), strict=False):
+                axes.plot(at, y, "o", color=colour, markersize=6)
+            axes.text(max(place.values()) + 1, y, notes[list(rows)[y]], va="center", fontsize=8, alpha=0.8)
+        for group, choices in groups.items():
+            middle = sum(place[group, choice] for choice in choices) / len(choices)
+            axes.text(middle, len(rows) - 0.2, group, ha="center", va="top", weight="bold")
+        axes.set_xticks(list(place.values()), [choice for _, choice in columns], rotation=55, ha="left", fontsize=9)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        axes.set_ylim(len(rows) + 0.4, -0.7)
+        return _svg(figure, description)
+
+
+def _svg(figure: Figure, description: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
     return _for_a_page(buffer.getvalue(), description)
 
 

@@ -92,7 +92,7 @@ def _sample(training: Training) -> dict[str, Any]:
 
 
 def _inner_losses(training: Training) -> dict[str, Any]:
-    """Return what a memory that learns makes of held-out text, of every fourth window of `LONGER` × the usual length."""
+    """Return what a memory that learns makes of held-out text, in every fourth window of `LONGER` lengths."""
     if not isinstance(training.model.layers[0].block, LearnerBlock):
         return {}
     windows = text.load(training.run.text, length=LONGER * training.run.length).examination(np.random.default_rng(0))

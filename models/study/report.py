@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.study import state_spaces
+from models.study import memory, state_spaces
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
@@ -35,6 +35,11 @@ def render(results: Results) -> str:
         copying=state_spaces.copying(results),
         induction=state_spaces.induction(results),
         digits=state_spaces.digits(results),
+        needles=memory.needles(results),
+        inner=memory.inner_loss(results),
+        surprise=memory.surprise(results),
+        rotation=memory.rotation(results),
+        learners=memory.learners(),
     )
 
 
