@@ -113,7 +113,8 @@ WORKLOADS = (
         plain,
         (
             Side("minigrad fused", minigrad, "models.memory.linear_attention:fused"),
-            Side("fla-core's chunks, PyTorch", pytorch, f"{TORCH}:linear_attention", FLA),
+            Side("PyTorch, chunks", pytorch, f"{TORCH}:linear_attention"),
+            Side("fla-core's chunks, PyTorch", pytorch, f"{TORCH}:linear_attention_fla", FLA),
             Side("JAX, chunks", jax, f"{JAX}:linear_attention"),
             ours("minigrad chunkwise, NumPy", "models.memory.linear_attention:chunkwise"),
         ),

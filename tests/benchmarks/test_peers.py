@@ -29,6 +29,7 @@ LEARNERS, LM, PRIMITIVES = (
 )
 BROKEN = {  # where, what stands there, and what stands there instead
     ("linear_attention", "fla-core's chunks, PyTorch"): (TORCH, "scale=1.0)[0].transpose", "scale=0.9)[0].transpose"),
+    ("linear_attention", "PyTorch, chunks"): (TORCH, "own.cumsum(1) - own", "own.cumsum(1)"),
     ("linear_attention", "JAX, chunks"): (JAX, "jnp.tril(q @ k.mT) @ v)", "jnp.tril(q @ k.mT, -1) @ v)"),
     ("gated_linear_attention", "PyTorch, chunks"): (TORCH, "left * S + new", "S + new"),
     ("gated_linear_attention_forward", "fla-core's recurrence, PyTorch"): (TORCH, "0.5, k, v, log", "0.4, k, v, log"),
