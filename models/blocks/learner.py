@@ -6,6 +6,7 @@ import numpy as np
 
 from minigrad.nn import Linear
 from models.blocks.block import BlockConfig, MemoryBlock
+from models.errors import UserError
 from models.memory.inner import Layers
 
 
@@ -13,6 +14,8 @@ class LearnerBlock(MemoryBlock):
     """A memory block whose memory is a model: `chunk_size` is its mini-batch, `hidden` the widths between its layers.
 
     Widths are in heads' widths K: () is a matrix, (4,) an MLP of two layers with 4 K between them.
+
+    Raises: UserError for a mini-batch below 1.
     """
 
     default_chunk_size = 16
@@ -22,6 +25,8 @@ class LearnerBlock(MemoryBlock):
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
+        if config.chunk_size < 1:
+            raise UserError(f"chunk_size: expected at least 1, the memory's batch, got {config.chunk_size}")
         K = config.width // config.heads
         widths = [K, *(n * K for n in self.hidden), K]
         self.inner = []

@@ -180,10 +180,10 @@ def _with_batch(label: str, x: Array, batch: Sequence[int]) -> Array:
         raise ValueError(f"{label} {message}") from None
 
 
-def counted(label: str, left: object) -> None:
-    """Raise ValueError where the number of tokens left of a batch is none."""
-    if not isinstance(left, Integral) or left < 1:
-        raise ValueError(f"{label} is {left!r}, expected an integer of at least 1")
+def counted(label: str, count: object) -> None:
+    """Raise ValueError for a number of tokens, of a batch or left of one, that is none."""
+    if not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{label} is {count!r}, expected an integer of at least 1")
 
 
 def known(x: Array) -> np.ndarray | None:

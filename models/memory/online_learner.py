@@ -18,7 +18,8 @@ is said of a link, W is M.
     norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
 Token by token and with no gradient by hand: this file is to be understood, the mechanisms' own files to be used. State
-and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name.
+and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name, and ValueError
+for a loss or an optimiser that there is not, a batch below 1, or widths that do not fit.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from typing import TypeAlias
 
 import minigrad as mg
 from minigrad import namespace
+from models.errors import known_name
 from models.forms import Array
 from models.memory import inner
 from models.memory.chunks import tokens
@@ -134,7 +136,9 @@ def run(
     norm: Norm | None = None,
 ) -> tuple[Array, Layers]:
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
-    chosen, objective = OPTIMISERS[optimiser], LOSSES[loss]
+    chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
+    objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
+    inner.counted("online_learner.run: batch", batch)
     M = inner.placed("online_learner: memory", memory, k, v)
     S, start, link, y = inner.nothing(M), M, chosen.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):

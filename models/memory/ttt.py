@@ -12,18 +12,19 @@ with x what enters the layer and δ the slope of what it gives, and with R[t, s]
     Z′ = X W₀ − (R ∘ X Xₖᵀ) Δ                                the dual form of a layer, eq. 7; talk 1:17:08–1:20:37
 
     q, k, v     query, key and value of a token, as rows: views of one token, or made of it by three matrices.
-    eta         η, the inner rate of a token, (*batch, T). The papers learn it: η = η_base σ(θ x).
+    eta         η ≥ 0, the inner rate of a token, (*batch, T). The papers learn it: η = η_base σ(θ x).
     weights     W₀ of a sequence, and the layer norm's γ and β, which are not trained inside. Learned outside, all of
                 them. Without a norm f = g: the plain model of sections 2.1 to 2.3.
-    tau         τ, (*batch, T): what of the batch's sum a token sees. The paper has none (1); its code has 1/i + learned
-                for the token at place i of a mini-batch.
+    tau         τ ≥ 0, (*batch, T): what of the batch's sum a token sees. The paper has none (1); its code has, for the
+                token at place i of a mini-batch, 1/i + learned.
     state       W₀ of the batch under way, Σ η ∇ℓ so far, and how many of its tokens are left.
 
 `batch_size` is a part of the mechanism and not of a form: another one learns something else. For real numbers. What
-does not fit raises TypeError or ValueError, as `models.forms` says; an inner loss that is not finite raises
-FloatingPointError and names the token (in NumPy arrays, where values can be looked at as they come).
+does not fit raises TypeError or ValueError, as `models.forms` says; a rate below 0 ValueError, and an inner loss that
+is not finite FloatingPointError, both with the token (in NumPy arrays: their values can be seen).
 """
 
+import math
 from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Float
@@ -62,7 +63,7 @@ def primal(
 ) -> tuple[TV, State]:  # fmt: skip
     """Every token's gradient from `grad`, and every token's weights: O(T·K·V), and b copies of the weights at once."""
     xp = inner.library(q, k, v, eta, weights, tau, state)
-    (start, total, left), tau = _begun("ttt.primal", q, k, v, weights, tau, state, batch_size)
+    (start, total, left), tau = _begun("ttt.primal", q, k, v, eta, weights, tau, state, batch_size)
     norm = None if weights.norm is None else tuple(x[..., None, :, :] for x in weights.norm)
     y, first = [], 0
     for batch in inner.batches(left, batch_size, q, k, v, eta[..., None], tau):
@@ -86,7 +87,7 @@ def dual(
 ) -> tuple[TV, State]:  # fmt: skip
     """Gradients by hand, and no token's own weights: O(T·(b·(K + V) + K·V)), a mini-batch at a time."""
     xp = inner.library(q, k, v, eta, weights, tau, state)
-    (start, total, left), tau = _begun("ttt.dual", q, k, v, weights, tau, state, batch_size)
+    (start, total, left), tau = _begun("ttt.dual", q, k, v, eta, weights, tau, state, batch_size)
     norm, y, first = weights.norm, [], 0
     for Q, K, V, E, share in inner.batches(left, batch_size, q, k, v, eta[..., None], tau):
         inputs, outputs = inner.forward(start, K)
@@ -131,12 +132,16 @@ def _next(start: Layers, total: Layers, share: Array) -> Layers:
 
 
 def _begun(
-    form: str, q: Array, k: Array, v: Array, weights: Weights, tau: Array | None, state: State | None, batch_size: int
-) -> tuple[State, Array]:
-    """The state to begin with, and τ as a column, once weights and state are seen to fit.
+    form: str, q: Array, k: Array, v: Array, eta: Array, weights: Weights, tau: Array | None, state: State | None,
+    batch_size: int,
+) -> tuple[State, Array]:  # fmt: skip
+    """The state to begin with, and τ as a column, once rates are seen to be in their range, weights and state to fit.
 
     A step of a batch under way is read through the weights of its start, so both have the shapes of the weights.
     """
+    for name, rate in (("eta", eta), ("tau", tau)):
+        if rate is not None:
+            inner.within(f"{form}: {name}", rate, 0, math.inf, "")
     if not isinstance(weights, Weights):
         raise TypeError(f"{form}: weights is of type {type(weights).__name__}, expected Weights(layers, norm)")
     if weights.norm is not None and k.shape[-1] != v.shape[-1]:

@@ -81,6 +81,23 @@ def test_a_missing_gate_is_named():
         run(one, one, one, {"rate": np.ones(1)}, ((one,),), loss="½ L2", optimiser="descent + decay")
 
 
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"batch": 0}, "online_learner.run: batch is 0, expected an integer of at least 1"),
+        ({"loss": "L3"}, "online_learner.run: loss: expected one of dot product, ½ L2, Huber, ℓ₃, got 'L3' (nearest: "),
+        ({"optimiser": "descend"}, "online_learner.run: optimiser: expected one of descent, "),
+        ({"memory": ((np.ones((2, 1)),),)}, "online_learner: memory[0][0] has 2 rows, expected 1, as many as k has"),
+    ],
+)
+def test_a_mistake_is_one_line(choice, message):
+    one = np.ones((1, 1))
+    given = {"memory": ((one,),), "loss": "½ L2", "optimiser": "descent"} | choice
+    with pytest.raises(ValueError) as caught:
+        run(one, one, one, {"rate": np.ones(1)}, **given)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
 def test_the_map_is_printed():
     wide = {**os.environ, "COLUMNS": "160"}
     command = [sys.executable, "-m", "models", "map"]

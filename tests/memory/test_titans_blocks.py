@@ -6,6 +6,7 @@ import pytest
 from minigrad.containers import rebuilt
 from models.blocks import MIXERS, BlockConfig
 from models.blocks import titans as blocks
+from models.errors import UserError
 from proofs import STATEMENTS
 from proofs.checker import check_system
 from tests.copies import copy_of
@@ -50,6 +51,12 @@ def test_what_lies_beyond_the_window_is_known_from_the_memory(kind):
     changed[0] += 1
     difference = np.abs(block(x)[0] - block(changed)[0])
     assert difference[-1].max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["titans", "ttt_mlp", *KINDS])
+def test_a_batch_below_one_is_a_mistake_in_one_line(kind):
+    with pytest.raises(UserError, match="^chunk_size: expected at least 1, the memory's batch, got 0$"):
+        MIXERS[kind](BlockConfig(width=8, heads=2, chunk_size=0), np.random.default_rng(0))
 
 
 BROKEN = [

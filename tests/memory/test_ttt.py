@@ -181,6 +181,16 @@ MISTAKES = [
         "ttt.dual: v has 3 features, expected 4 as k has (with a norm the model is k + LN(…), shape (2, 6, 3))",
     ),
     (
+        lambda: ttt.primal(q, k, v, eta - 3 * (np.arange(6) > 3), Weights(((W,),))),
+        ValueError,
+        "ttt.primal: eta is -2 at token 4, expected at least 0",
+    ),
+    (
+        lambda: ttt.dual(q, k, v, eta, Weights(((W,),)), tau=eta * np.nan),
+        ValueError,
+        "ttt.dual: tau is nan at token 0, expected at least 0",
+    ),
+    (
         lambda: ttt.primal(q, k, v, eta, Weights(((W,),)), batch_size=0),
         ValueError,
         "ttt.primal: batch_size is 0, expected an integer of at least 1",
