@@ -1,23 +1,24 @@
 """python -m gpu info | check | bench | report: the raw CUDA kernels, with a GPU and without."""
 
-import functools
+import datetime
 import shutil
-import statistics
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from gpu import build, device, host
-from gpu.cases import CASES
+from gpu import bench, build, device, host
+from gpu import check as checks
 
 HELP = "The raw CUDA kernels: what works here, whether they are right, and how fast they are."
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 console = Console()
+TOOLKIT = "it comes with the CUDA toolkit"
+RESULTS = Path(__file__).parent / "results"
 
 
 @app.command()
@@ -27,45 +28,53 @@ def info() -> None:
         ("device", lambda: ", ".join(device.names())),
         ("CuPy", lambda: device.cupy().__version__),
         ("NVRTC", lambda: build.nvrtc()._name),
-        ("nvcc", lambda: _on_path("nvcc", "it comes with the CUDA toolkit")),
+        ("nvcc", lambda: _on_path("nvcc", TOOLKIT)),
         ("g++", lambda: _on_path("g++", "apt install g++; it runs kernels on the host, for the tests")),
-        ("compute-sanitizer", lambda: _on_path("compute-sanitizer", "it comes with the CUDA toolkit")),
+        ("compute-sanitizer", lambda: _on_path("compute-sanitizer", TOOLKIT)),
     ):
         print(f"{what}: {_said(found)}")
 
 
 @app.command()
-def check() -> None:
-    """Run every kernel on the device, and compare with the same source on the host in float64."""
+def check(
+    alone: Annotated[bool, typer.Option("--alone", hidden=True, help="The kernels, and nothing else.")] = False,
+) -> None:
+    """Run every kernel and every fused form on the device, and see that they are right and do nothing forbidden."""
     xp = _cupy("check")
-    table, wrong = Table("kernel", "dtype", "largest error", "allowed"), False
-    for name, case in CASES.items():
-        right = case.run(*case.draw("float64", small=True))
-        for dtype in ("float32", "float64"):
-            made = case.run(*map(xp.asarray, case.draw(dtype, small=True)))
-            errors = [
-                np.abs(xp.asnumpy(a) - b).max() / max(1, np.abs(b).max()) for a, b in zip(made, right, strict=True)
-            ]
-            allowed = 256 * np.finfo(dtype).eps
-            wrong |= not max(errors) <= allowed
-            table.add_row(name, dtype, f"{max(errors):.1e}", f"{allowed:.1e}")
+    table, right = Table("kernel", "dtype", "largest error", "allowed"), True
+    for found in checks.kernels(xp):
+        right &= found.right
+        table.add_row(found.kernel, found.dtype, f"{found.error:.1e}", f"{found.allowed:.1e}")
     console.print(table)
-    raise typer.Exit(int(wrong))
+    if not alone:
+        for tool, clean in checks.sanitized():
+            print(f"{tool}: {'clean' if clean else 'wrong'}")
+            right &= clean
+        print(f"compute-sanitizer: {_said(lambda: _on_path('compute-sanitizer', TOOLKIT))}")
+        right &= checks.forms()
+    raise typer.Exit(int(not right))
 
 
-@app.command()
-def bench(repeats: Annotated[int, typer.Option(min=1, help="The median of so many runs.")] = 20) -> None:
-    """Time every kernel, forward and backward, beside a copy of as many bytes on the same device."""
+@app.command("bench")
+def bench_(
+    repeats: Annotated[int, typer.Option(min=1, help="The median of so many runs.")] = 20,
+    record: Annotated[bool, typer.Option("--record", help="Keep the table in gpu/results.")] = False,
+) -> None:
+    """Time every kernel, forward and backward, beside its peers and its floor on this device."""
     xp = _cupy("bench")
-    table = Table("kernel, float32", "ms", "ms to copy as many bytes", title=", ".join(device.names()))
-    for name, case in CASES.items():
-        inputs = tuple(map(xp.asarray, case.draw("float32", small=False)))
-        outputs = case.run(*inputs)
-        half = xp.zeros(case.moved(inputs, outputs) // 2, "uint8")  # read once and written once
-        del outputs
-        took = _median(xp, functools.partial(case.run, *inputs), repeats)
-        table.add_row(name, f"{took:.3f}", f"{_median(xp, half.copy, repeats):.3f}")
+    title = f"{', '.join(device.names())}, {datetime.date.today():%Y-%m-%d}"
+    rates = bench.rates(xp, repeats)
+    caption = f"{rates.bytes / 1e9:.2f} TB/s to copy, {rates.operations / 1e9:.1f} TFLOP/s in a product of float32"
+    table, found = Table(*bench.HEADER, title=title, caption=caption), []
+    for row in bench.rows(xp, rates, repeats):
+        found.append(row)
+        table.add_row(*bench.cells(row))
     console.print(table)
+    if record:
+        RESULTS.mkdir(exist_ok=True)
+        place = RESULTS / f"{title.lower().replace(', ', '-').replace(' ', '-')}.md"
+        place.write_text(bench.markdown(f"{title}: {caption}", found), encoding="utf-8")
+        print(place)
 
 
 @app.command()
@@ -85,20 +94,6 @@ def report(record: Annotated[bool, typer.Option("--record", help="Keep it in gpu
             )
             table.add_row(name, *cells)
     console.print(table)
-
-
-def _median(xp: Any, call: Callable[[], object], repeats: int) -> float:
-    """Milliseconds between two events around the call, the first run left out."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start, end = xp.cuda.Event(), xp.cuda.Event()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(xp.cuda.get_elapsed_time(start, end))
-    return statistics.median(times)
 
 
 def _cupy(command: str) -> Any:

@@ -1,6 +1,8 @@
 """A call of every kernel, forward and backward, on drawn arrays: what `check` checks and `bench` times."""
 
+import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,17 +22,30 @@ from gpu import (
 
 Arrays = tuple[Any, ...]
 
+EXPONENTIAL = 16  # operations that a multiprocessor does while it makes an exponential
+
 
 class Case(NamedTuple):
     """Draw inputs, NumPy arrays of a dtype; run the kernels on them, wherever they have been brought since."""
 
     draw: Callable[..., Arrays]
     run: Callable[..., Arrays]
-    moved: Callable[[Arrays, Arrays], int]  # bytes that must cross the memory, of inputs and outputs
+    work: Callable[..., float]  # operations both ways, of the inputs, as the headers of the sources count them
 
 
-def _everything(inputs: Arrays, outputs: Arrays) -> int:
-    return sum(x.nbytes for x in (*inputs, *outputs))
+def _both(module: ModuleType, count: int, **options: Any) -> Callable[..., Arrays]:
+    """Forward from the first `count` arrays, and backward from the others."""
+
+    def run(*arrays: Any) -> Arrays:
+        made, saved = module.forward(*arrays[:count], **options)
+        return *made, *module.backward(saved, arrays[count:])
+
+    return run
+
+
+def _tokens(q: Any, v: Any) -> tuple[int, int, int]:
+    """How many tokens there are in all sequences, and the features of keys and values."""
+    return math.prod(q.shape[:-1]), q.shape[-1], v.shape[-1]
 
 
 def _draw_scan(dtype: str, *, small: bool) -> Arrays:
@@ -49,13 +64,13 @@ def _draw_selective_scan(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, D, N) = np.random.default_rng(0), (1, 270, 10, 3) if small else (8, 4096, 1536, 16)
     u, gy = rng.standard_normal((2, batch, T, D), dtype=np.float32)
     delta, A, B = rng.uniform(1e-3, 0.1, (batch, T, D)), -rng.uniform(1, 16, (D, N)), rng.standard_normal((batch, T, N))
-    h = rng.standard_normal((batch, D, N))
-    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1].copy(), np.ones(D), h, gy, h[:, ::-1].copy()))
+    gh = rng.standard_normal((batch, D, N))
+    h = gh[:, ::-1] if small else np.zeros_like(gh)  # from which mamba_ssm starts
+    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1], np.ones(D), h, gy, gh))
 
 
-def _run_selective_scan(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any, gy: Any, gh: Any) -> Arrays:
-    made, saved = selective_scan.forward(u, delta, A, B, C, D, h)
-    return *made, *selective_scan.backward(saved, (gy, gh))
+def _work_of_selective_scan(u: Any, delta: Any, A: Any, *others: Any) -> float:
+    return u.size * A.shape[-1] * (9 + 24 + 2 * EXPONENTIAL)
 
 
 def _draw_linear_attention(dtype: str, *, small: bool) -> Arrays:
@@ -64,9 +79,9 @@ def _draw_linear_attention(dtype: str, *, small: bool) -> Arrays:
     return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(dtype) for shape in shapes)
 
 
-def _run_linear_attention(q: Any, k: Any, v: Any, S: Any, gy: Any, gS: Any) -> Arrays:
-    made, saved = linear_attention.forward(q, k, v, S)
-    return *made, *linear_attention.backward(saved, (gy, gS))
+def _work_of_linear_attention(q: Any, k: Any, v: Any, *others: Any) -> float:
+    tokens, K, V = _tokens(q, v)
+    return tokens * 4 * (4 * K * V + 64 * (K + V))
 
 
 def _draw_gated_linear_attention(dtype: str, *, small: bool) -> Arrays:
@@ -74,9 +89,9 @@ def _draw_gated_linear_attention(dtype: str, *, small: bool) -> Arrays:
     return q, k, v, -np.abs(k[::-1]), S, gy, gS
 
 
-def _run_gated_linear_attention(q: Any, k: Any, v: Any, log_decay: Any, S: Any, gy: Any, gS: Any) -> Arrays:
-    made, saved = gated_linear_attention.forward(q, k, v, log_decay, S)
-    return *made, *gated_linear_attention.backward(saved, (gy, gS))
+def _work_of_gated_linear_attention(q: Any, k: Any, v: Any, *others: Any) -> float:
+    tokens, K, V = _tokens(q, v)
+    return tokens * (19 * K * V + 150 * K)
 
 
 def _draw_gated_delta_rule(dtype: str, *, small: bool) -> Arrays:
@@ -86,19 +101,14 @@ def _draw_gated_delta_rule(dtype: str, *, small: bool) -> Arrays:
     return q, k, v, beta.astype(dtype), log_decay.astype(dtype), *states
 
 
-def _run_gated_delta_rule(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any, gy: Any, gS: Any) -> Arrays:
-    made, saved = gated_delta_rule.forward(q, k, v, beta, log_decay, S)
-    return *made, *gated_delta_rule.backward(saved, (gy, gS))
-
-
 def _draw_delta_rule(dtype: str, *, small: bool) -> Arrays:
     q, k, v, beta, _, *states = _draw_gated_delta_rule(dtype, small=small)
     return q, k, v, beta, *states
 
 
-def _run_delta_rule(q: Any, k: Any, v: Any, beta: Any, S: Any, gy: Any, gS: Any) -> Arrays:
-    made, saved = delta_rule.forward(q, k, v, beta, S)
-    return *made, *delta_rule.backward(saved, (gy, gS))
+def _work_of_delta_rule(q: Any, k: Any, v: Any, *others: Any) -> float:
+    tokens, K, V = _tokens(q, v)
+    return tokens * (37 * K * V + 128 * V + 260 * K)
 
 
 def _draw_titans(dtype: str, *, small: bool) -> Arrays:
@@ -106,9 +116,9 @@ def _draw_titans(dtype: str, *, small: bool) -> Arrays:
     return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, gS, S + gS, gy, gS, S, S - gS
 
 
-def _run_titans(*arrays: Any) -> Arrays:
-    made, saved = titans.forward(*arrays[:9], batch_size=64, left=32, look=lambda losses: None)
-    return *made, *titans.backward(saved, arrays[9:])
+def _work_of_titans(q: Any, k: Any, v: Any, *others: Any) -> float:
+    tokens, K, V = _tokens(q, v)
+    return tokens * (30 * K * V + 230 * K)
 
 
 def _draw_softmax(dtype: str, *, small: bool) -> Arrays:
@@ -120,6 +130,11 @@ def _draw_softmax(dtype: str, *, small: bool) -> Arrays:
 def _run_softmax(q: Any, k: Any, v: Any, gy: Any) -> Arrays:
     y, saved = softmax.forward(q, k, v, causal=True, scale=q.shape[-1] ** -0.5)
     return y, *softmax.backward(saved, gy)
+
+
+def _work_of_softmax(q: Any, k: Any, v: Any, *others: Any) -> float:
+    tokens, K, V = _tokens(q, v)
+    return tokens * q.shape[-2] / 2 * (2 * (K + V) + 2 * (3 * K + 2 * V) + 3 * EXPONENTIAL)
 
 
 def _draw_vandermonde(dtype: str, *, small: bool) -> Arrays:
@@ -149,15 +164,22 @@ def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
     return x.astype(np.result_type(dtype, np.complex64))
 
 
+def _work_of_kernel(operations: int) -> Callable[..., float]:
+    """So many for each node or power and each n; a division is 8 of them."""
+    return lambda w, *others: operations * w.shape[-1] * others[-1].size
+
+
 CASES = {
-    "cauchy": Case(_draw_cauchy, _run_cauchy, _everything),
-    "delta_rule": Case(_draw_delta_rule, _run_delta_rule, _everything),
-    "gated_delta_rule": Case(_draw_gated_delta_rule, _run_gated_delta_rule, _everything),
-    "gated_linear_attention": Case(_draw_gated_linear_attention, _run_gated_linear_attention, _everything),
-    "linear_attention": Case(_draw_linear_attention, _run_linear_attention, _everything),
-    "scan": Case(_draw_scan, _run_scan, _everything),
-    "selective_scan": Case(_draw_selective_scan, _run_selective_scan, _everything),
-    "softmax": Case(_draw_softmax, _run_softmax, _everything),
-    "titans": Case(_draw_titans, _run_titans, _everything),
-    "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _everything),
+    "cauchy": Case(_draw_cauchy, _run_cauchy, _work_of_kernel(16 + 24 + 24 + 3 * 8)),
+    "delta_rule": Case(_draw_delta_rule, _both(delta_rule, 5), _work_of_delta_rule),
+    "gated_delta_rule": Case(_draw_gated_delta_rule, _both(gated_delta_rule, 6), _work_of_delta_rule),
+    "gated_linear_attention": Case(
+        _draw_gated_linear_attention, _both(gated_linear_attention, 5), _work_of_gated_linear_attention
+    ),
+    "linear_attention": Case(_draw_linear_attention, _both(linear_attention, 4), _work_of_linear_attention),
+    "scan": Case(_draw_scan, _run_scan, lambda a, *others: 14 * a.size),
+    "selective_scan": Case(_draw_selective_scan, _both(selective_scan, 7), _work_of_selective_scan),
+    "softmax": Case(_draw_softmax, _run_softmax, _work_of_softmax),
+    "titans": Case(_draw_titans, _both(titans, 9, batch_size=64, left=32, look=lambda losses: None), _work_of_titans),
+    "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _work_of_kernel(8 + 16)),
 }

@@ -224,7 +224,7 @@ def each_pair() -> list[Instance]:
 
 
 def _instance(form: Form, given: Mapping[str, Any], drawn: Mapping[str, Any]) -> Instance:
-    only = FLOATS if form.compiled else () if form.lean else WITHOUT_JAX
+    only = (*FLOATS, "cupy") if form.compiled else () if form.lean else WITHOUT_JAX
     return Instance(form.name, given, drawn, form.exact, only)
 
 

@@ -1,13 +1,19 @@
 """The `fused` forms on a device: they take the raw kernels, which run on the host here."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.containers import arrays_of
 from models import kernels
 from models.attention import softmax
-from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
+from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
 from models.ssm import selective_scan
+from proofs import STATEMENTS, systems
+from proofs.checker import check_system
+from tests.walled import asarray
 
 
 @pytest.fixture
@@ -59,6 +65,31 @@ def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, in
     monkeypatch.setattr("minigrad.kernels._kernel", None)  # nothing else may run
     for a, b in zip(gradients(form, inputs), gradients(reference, inputs), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 2), (2, 3, 2)], ids=["matrix", "bias", "two layers"])
+def test_titans_takes_it_for_one_layer(on_device, monkeypatch, sizes):
+    rng = np.random.default_rng(0)
+    q, k, v = q_k_v()
+    layers = [rng.standard_normal(shape) for shape in zip(sizes, sizes[1:], strict=False)]
+    memory = ((layers[0][:2], layers[0][2:]),) if sizes == (3, 2) else tuple((W,) for W in layers)
+    monkeypatch.setattr("minigrad.kernels._kernel", None)
+
+    def run(form):
+        def loss(q, k, v, theta, memory):
+            y, state = form(q, k, v, theta, -beta(), -beta()[::-1], memory, batch_size=2)
+            return mg.sum(mg.sin(y)) + sum(mg.sum(mg.sin(x)) for x in arrays_of(state[:3]))
+
+        return arrays_of(mg.value_and_grad(loss, argnums=tuple(range(5)))(q, k, v, beta() / 9, memory))
+
+    for a, b in zip(run(titans.fused), run(titans.chunkwise), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+
+
+def test_statements_are_judged_on_arrays_that_numpy_cannot_read(monkeypatch):
+    walled = replace(systems.SYSTEMS["cupy"], library="", enter=lambda x, log: asarray(systems._floats(x, log)))
+    monkeypatch.setitem(systems.SYSTEMS, "cupy", walled)
+    assert check_system(STATEMENTS["every_mechanism.forms_agree[delta_rule.chunkwise]"], "cupy").status == "passed"
 
 
 def test_a_mask_is_left_to_the_reference(on_device):

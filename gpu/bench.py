@@ -1,0 +1,97 @@
+"""How long every kernel takes, beside what people use instead and beside the floor, all measured in one run."""
+
+import functools
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpu import peers
+from gpu.cases import CASES
+from gpu.device import MissingError
+
+CLOSE = 1e-2  # of its largest number: a peer whose first output is farther from ours does something else
+
+
+class Rates(NamedTuple):
+    """What the device does in a millisecond."""
+
+    bytes: float  # read and written
+    operations: float  # of float32
+
+
+class Row(NamedTuple):
+    """One kernel, forward and backward, in milliseconds."""
+
+    kernel: str
+    ours: float
+    floor: float  # what its bytes or its operations take at the device's own rates, whichever is more
+    by: str  # which that is
+    peer: str  # its name, or what is missing
+    theirs: float | None
+
+
+def rates(xp: Any, repeats: int, *, size: int = 4096) -> Rates:
+    """The device's rates: of a copy, and of a product of two square matrices."""
+    x = xp.ones((16 * size, size), "float32")
+    y = xp.ones((size, size), "float32")
+    copy, product = medians(xp, [x.copy, functools.partial(xp.matmul, y, y)], repeats)
+    return Rates(2 * x.nbytes / copy, 2 * size**3 / product)
+
+
+def rows(xp: Any, device: Rates, repeats: int, *, small: bool = False) -> Iterator[Row]:
+    """Every kernel's row, once it is measured; it and its peer take turns."""
+    for name, case in CASES.items():
+        inputs = tuple(map(xp.asarray, case.draw("float32", small=small)))
+        calls: list[Callable[[], object]] = [functools.partial(case.run, *inputs)]
+        outputs, peer = case.run(*inputs), ""
+        if name in peers.PEERS:
+            try:
+                theirs = peers.ready(peers.PEERS[name], inputs)
+                peer = peers.PEERS[name].name
+                if not _alike(xp, outputs[0], theirs()[0]):
+                    peer += ", which does something else"
+                calls.append(theirs)
+            except MissingError as error:
+                peer = str(error)
+        moved = sum(x.nbytes for x in (*inputs, *outputs))
+        del outputs
+        took = medians(xp, calls, repeats)
+        floor, by = max((moved / device.bytes, "bytes"), (case.work(*inputs) / device.operations, "operations"))
+        yield Row(name, took[0], floor, by, peer, took[1] if len(took) > 1 else None)
+
+
+def medians(xp: Any, calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Milliseconds between two events around each call, which take turns; the first round is left out."""
+    times: list[list[float]] = [[] for _ in calls]
+    for i in range(repeats + 1):
+        for call, own in zip(calls, times, strict=True):
+            start, end = xp.cuda.Event(), xp.cuda.Event()
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            if i:
+                own.append(xp.cuda.get_elapsed_time(start, end))
+    return [statistics.median(own) for own in times]
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words."""
+    theirs = "" if row.theirs is None else f"{row.theirs:.3f}"
+    return row.kernel, f"{row.ours:.3f}", f"{row.floor:.3f}", row.by, row.peer, theirs
+
+
+HEADER = ("kernel, float32", "ms", "floor, ms", "set by", "peer", "ms")
+
+
+def markdown(title: str, found: Sequence[Row]) -> str:
+    """The table as it is kept."""
+    lines = [f"# {title}", "", *("| " + " | ".join(x) + " |" for x in (HEADER, ["---"] * len(HEADER)))]
+    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found)]) + "\n"
+
+
+def _alike(xp: Any, ours: Any, theirs: Any) -> bool:
+    a, b = xp.asnumpy(ours), theirs.detach().cpu().numpy()
+    return bool(np.abs(a - b).max() <= CLOSE * np.abs(a).max())

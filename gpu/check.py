@@ -1,0 +1,52 @@
+"""Is every kernel right on this device: against the same source on the host, and under NVIDIA's own checker."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpu.cases import CASES
+
+UNITS = 256  # of the last place of the largest number
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+SANITIZER = ["compute-sanitizer", "--error-exitcode", "1", "--tool"]
+ALONE = [sys.executable, "-m", "gpu", "check", "--alone"]
+
+
+class Found(NamedTuple):
+    """How far a kernel's results are from float64 on the host, and how far they may be."""
+
+    kernel: str
+    dtype: str
+    error: float
+    allowed: float
+
+    @property
+    def right(self) -> bool:
+        return self.error <= self.allowed  # NaN is not
+
+
+def kernels(xp: Any) -> Iterator[Found]:
+    """Every kernel in both widths. The host's results are those of the reference forms: the tests hold that."""
+    for name, case in CASES.items():
+        right = case.run(*case.draw("float64", small=True))
+        for dtype in ("float32", "float64"):
+            made = case.run(*map(xp.asarray, case.draw(dtype, small=True)))
+            errors = [
+                np.abs(xp.asnumpy(a) - b).max() / max(1, np.abs(b).max()) for a, b in zip(made, right, strict=True)
+            ]
+            yield Found(name, dtype, float(np.max(errors)), UNITS * float(np.finfo(dtype).eps))
+
+
+def sanitized() -> Iterator[tuple[str, bool]]:
+    """Whether each tool of compute-sanitizer finds the same run clean; nothing where there is no compute-sanitizer."""
+    for tool in TOOLS if shutil.which(SANITIZER[0]) else ():
+        yield tool, subprocess.run([*SANITIZER, tool, *ALONE], stdout=sys.stderr).returncode == 0
+
+
+def forms() -> bool:
+    """Whether all forms, the `fused` ones among them, agree on this device's arrays: `proofs` draws and judges them."""
+    return subprocess.run([sys.executable, "-m", "proofs", "check", "forms_agree"]).returncode == 0
