@@ -90,12 +90,15 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
         assert recorded.record(job, tmp_path / "there") == records / f"{job.name}.json"
     text = page(tmp_path / "here")
     assert "No finished result" not in text
-    assert (
-        text.count("recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores") == 2 + 1 + 4 + 6
-    )
+    where = "recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores"
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba is 99% right or more at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
+    assert "after training at 96: linear attention none, delta rule none, gated delta rule none, TTT-Linear" in text
+    assert "At 300: linear attention 25%, delta rule 25%, gated delta rule 25%, TTT-Linear 25%, Titans 25%." in text
+    assert "Online, blur gains most: from 88% to 88% after 0 steps an image." in text
+    assert "the held-out bits per byte are, from the lowest: TTT-MLP 0.178, Titans 0.178" in text  # 0.123… nats
     assert "copying-s4d" not in text  # which is no part of this study, so it is not unfinished
 
 

@@ -84,7 +84,7 @@ def test_the_page_names_every_mixer_system_and_setting(whole):
     for words in ("gated delta rule", "softmax", "fractions", "1 of 2 statements hold", "a &lt; b", "Failed: c",
                   "2 of 2", "seed 0", "NumPy", "bits per byte", "numbers in the state"):  # fmt: skip
         assert words in text, words
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 9
     assert "Not finished" not in text
 
 
