@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import declared, disagreement, workloads
+from tests.benchmarks.small import sizes
 
 pytestmark = pytest.mark.parity
 
-SMALL = {"length": 192, "channels": 8, "states": 4, "heads": 2, "width": 16, "batch": 2, "layers": 2, "vocab": 16}
 WORKLOADS = {name: workload for name, workload in workloads().items() if not name.endswith(("_8192", "_8192_forward"))}
 EVERYTHING = [(name, one.name) for name, workload in WORKLOADS.items() for one in workload.implementations[1:]]
 
@@ -66,10 +66,6 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("primitives", "HIPS autograd"): (PRIMITIVES, "(anp, x, a, b, ", "(anp, x, a, b + 1e-9, "),
     ("primitives", "PyTorch eager"): (PRIMITIVES, "(torch, x, a, b, ", "(torch, x, a, b + 1e-9, "),
 }  # fmt: skip
-
-
-def sizes(workload):
-    return {name: SMALL.get(name, size) if type(size) is int else size for name, size in workload.sizes.items()}
 
 
 @functools.cache
