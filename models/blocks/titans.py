@@ -82,7 +82,6 @@ class WithAttention(Block):
     """A memory, and attention to a window as long as its batch."""
 
     mechanism = titans
-    default_form = "chunkwise"
     default_chunk_size = 32
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
