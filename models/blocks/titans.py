@@ -1,6 +1,6 @@
 """Titans (Behrouz et al. 2025): an MLP that learns while it reads, alone or with attention to what is near.
 
-    θ = σ(x w) (1 − η) / b      log η = log σ(x w)      log(1 − α) = log σ(−x w)        one a head and token
+    θ = σ(x w) (1 − η) / 2b     log η = log σ(x w)      log(1 − α) = log σ(−x w)        one a head and token
 
     LMM   o = M(x)                                     the memory alone                section 4.3
     MAC   y = Attn([p ‖ M*(x W_q) ‖ x]), o = y ⊗ M(y)  as context, in segments         section 4.1, eq. 21–25
@@ -14,8 +14,8 @@ The memory is an MLP of two layers, twice as wide inside (the paper tries depths
 
 What the paper leaves open, and what we take:
 - The range of θ: in a batch of b tokens whose keys are all alike, 2/b is where a matrix memory would diverge without
-  momentum, and momentum takes every gradient 1/(1 − η) times. Half of that is left to an MLP, whose slopes grow with
-  its weights; and for these to stay small values have length 1 as keys do, which the paper does not ask for. (With
+  momentum, and momentum takes every gradient 1/(1 − η) times. A quarter of that is left to an MLP, whose slopes grow
+  with its weights; and for these to stay small values have a mean square of 1, which the paper does not ask for. (With
   2 σ(x w) / b, and with values as they come, language models of the study diverged within 40 steps.)
 - A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
   memory alone.
@@ -60,10 +60,10 @@ class TitansBlock(LearnerBlock):
     def mix(self, q: Any, k: Any, v: Any, x: Any, memory: Any) -> tuple[Any, Any]:
         """Return (y, memory)."""
         momentum = self.momentum(x)
-        theta = per_head(mg.sigmoid(self.rate(x)) * mg.sigmoid(-momentum)) / self.chunk_size
+        theta = per_head(mg.sigmoid(self.rate(x)) * mg.sigmoid(-momentum)) / (2 * self.chunk_size)
         log_eta, log_decay = per_head(mg.log_sigmoid(momentum)), per_head(mg.log_sigmoid(-self.forget(x)))
         q, k, v = (unit(mg.silu(row)) for row in (q, k, v))
-        return self.run(q, k, v, theta, log_eta, log_decay, self.layers, state=memory)
+        return self.run(q, k, v * v.shape[-1] ** 0.5, theta, log_eta, log_decay, self.layers, state=memory)
 
     def recall(self, q: Any, memory: titans.State | None) -> Any:
         """Return M*(q) `(*batch, T, width)` of the memory before the batch under way, which stays as it is."""
