@@ -160,6 +160,17 @@ def test_what_is_recorded_in_the_package_is_of_jobs_there_are():
         assert set(recorded.load(job)["machine"]) >= {"processor", "cores", "commit", "date"}
 
 
+def test_a_trained_memory_s_inner_loss_falls_along_held_out_text():
+    texts = [recorded.load(job) for job in plans.long_jobs(plans.DEFAULT) if job.name.startswith("text-")]
+    learners = [kept["result"]["inner_losses"] for kept in texts if kept]
+    assert learners
+    for losses in learners:
+        quarter = len(losses["positions"]) // 4
+        for learned, first in zip(losses["learned"], losses["first"], strict=True):
+            assert sum(learned[-quarter:]) < 0.8 * learned[0] * quarter
+            assert sum(learned[-quarter:]) < 0.8 * sum(first[-quarter:])
+
+
 def test_induction_goes_on_at_the_length_it_was_stopped_at(tmp_path, monkeypatch):
     job = plans.long_jobs(TINY)[2]
     folder = job.folder(tmp_path)
