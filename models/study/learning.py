@@ -28,7 +28,7 @@ def inner_losses(model: LanguageModel, tokens: np.ndarray) -> dict[str, Any]:
     {"positions": (T / b), "learned": (layers, T / b), "first": (layers, T / b)}, "first" without what was learned.
     """
     heard: list[tuple[np.ndarray, np.ndarray]] = []
-    blocks = [layer.block for layer in model.layers]
+    blocks: list[Any] = [layer.block for layer in model.layers]
     for block in blocks:
         block.run = _heard(block, heard)
     try:
@@ -92,12 +92,12 @@ def surprises(
     memory: Layers = tuple(
         (rng.standard_normal(shape) / shape[0] ** 0.5,) for shape in ((WIDTH, HIDDEN), (HIDDEN, WIDTH))
     )
-    gates = [np.full(1, gate) for gate in (rate * (1 - kept), np.log(kept), np.log1p(-forgotten))]
+    theta, log_eta, log_decay = (np.full(1, gate) for gate in (rate * (1 - kept), np.log(kept), np.log1p(-forgotten)))
     momentary, past, state = [], [], None
     for k_t, v_t in one_by_one(k, v):
         M = memory if state is None else state.memory
         momentary.append(_norm(mg.grad(_loss)(M, k_t, v_t)))
-        _, state = titans.recurrent(k_t, k_t, v_t, *gates, memory, state=state, batch_size=1)
+        _, state = titans.recurrent(k_t, k_t, v_t, theta, log_eta, log_decay, memory, state=state, batch_size=1)
         past.append(_norm(state.surprise))
     return {"momentary": momentary, "past": past}
 
