@@ -35,7 +35,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
     found = {group(name) for record in records for name in record["implementations"]}
     for name in (name for name in GROUPS if name in found):
         axes.plot([], [], "o", color=GROUPS[name], label=name)
-    axes.legend(loc="upper right", fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(found), fontsize="small")
     axes.grid(axis="x", alpha=0.3)
     return _saved(figure, path)
 
@@ -47,7 +47,7 @@ def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Pat
     """
     if not curves:
         raise ValueError("plot: there are no curves, expected some in benchmarks/results/scaling (… benchmarks scale)")
-    figure, panels = _pyplot().subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    figure, panels = _pyplot().subplots(1, 2, figsize=(11, 4.5), sharex=True, sharey=True, layout="constrained")
     names = list(dict.fromkeys(curve["title"].partition(",")[0] for curve in curves))
     for curve in curves:
         name, _, passes = curve["title"].partition(", ")
@@ -57,7 +57,8 @@ def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Pat
             fitted = f" ~ T^{course['exponent']:.2f}" if course["exponent"] is not None else ""
             label = f"{name}{fitted} (claimed {curve['growth']})" if one == curve["ours"] else None
             axes.plot(lengths, times, "-o" if label else "--", color=color, markersize=3, linewidth=1.2, label=label)
-        axes.set(xscale="log", yscale="log", title=passes, xlabel="length T; dashed: the peer")
+        axes.set_xscale("log", base=2)
+        axes.set(yscale="log", title=passes, xlabel="length T; dashed: the peer")
     panels[0].set_ylabel("seconds a step")
     for axes in panels:
         axes.grid(alpha=0.3)
