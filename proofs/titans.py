@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
+from hypothesis import strategies as st
+
 import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, titans, ttt
@@ -23,12 +25,12 @@ from proofs.strategies import (
     OpenGates,
     Queries,
     ShutGates,
-    State,
     Values,
     elements,
     gates,
 )
 
+State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(2, 5)})]  # two batches and a rest are in 5
 Halves = Annotated[Any, Drawn("*batch T", elements("1/2"), logarithm=True, differentiable=False)]
 FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
 FixedValues = Annotated[Any, Drawn("S V", LARGE)]

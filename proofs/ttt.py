@@ -28,7 +28,6 @@ from proofs.strategies import (
     Keys,
     Queries,
     Sizes,
-    State,
     Value,
     Values,
 )
@@ -42,6 +41,7 @@ def spread(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
 
 
 FEW = {"K": st.integers(2, 3), "T": st.integers(1, 3), "*batch": st.just(())}
+State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
 Tokens = Annotated[Any, Drawn("*batch T K", SMALL, sizes=FEW)]
 Bias = Annotated[Any, Drawn("1 K", spread)]
 Gamma = Annotated[Any, Drawn("1 K", SMALL)]
