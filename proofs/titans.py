@@ -30,7 +30,7 @@ from proofs.strategies import (
     gates,
 )
 
-State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(2, 5)})]  # two batches and a rest are in 5
+State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
 Halves = Annotated[Any, Drawn("*batch T", elements("1/2"), logarithm=True, differentiable=False)]
 FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
 FixedValues = Annotated[Any, Drawn("S V", LARGE)]
