@@ -5,7 +5,8 @@
 #include <csignal>
 #include <tuple>
 #include <utility>
-#include "fibers.cuh"
+#include "intrinsics.cuh"
+#include "schedule.cuh"
 
 namespace host {
 
