@@ -17,7 +17,7 @@ def s4d_kernel(log_rate: Any, frequency: Any, C: Any, log_delta: Any, *, length:
     """Return K̅, (D, L), as the fused form has it, with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds two parts."""
     Lambda = 1j * frequency - mg.exp(log_rate)
     A, B = mechanism.discrete(Lambda, mg.ones_like(Lambda), mg.exp(log_delta), "zoh")
-    return mechanism._responses((C[0] + 1j * C[1]) * B, A, length)
+    return mechanism.compiled_responses((C[0] + 1j * C[1]) * B, A, length)
 
 
 def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -> Any:

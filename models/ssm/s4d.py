@@ -78,7 +78,7 @@ def fused(
     check("s4d.fused", Lambda, delta)
     alike("s4d.fused", u, Lambda, B, C, D, delta, *([] if state is None else [state]))
     A, B = discrete(Lambda, B, delta, discretisation)
-    return convolved(u, A, B, C, D, state, _responses, _absorbed)
+    return convolved(u, A, B, C, D, state, compiled_responses, compiled_absorbed)
 
 
 def convolved(
@@ -149,18 +149,18 @@ def last_power(A: Array, length: int) -> Array:
     return A * coarse[..., -1] * fine[..., (length - 1) % fine.shape[-1]]
 
 
-def _responses(weights: Array, A: Array, length: int) -> Array:
+def compiled_responses(weights: Array, A: Array, length: int) -> Array:
     """`responses`, compiled."""
     xp = namespace(weights, A)
-    made = _compiled_responses(*map(_rows, (weights, xp.broadcast_to(A, weights.shape))), length=length)
+    made = _kernel_of_responses(*map(_rows, (weights, xp.broadcast_to(A, weights.shape))), length=length)
     return xp.reshape(made, (*weights.shape[:-1], length))
 
 
-def _absorbed(u: Array, A: Array) -> Array:
+def compiled_absorbed(u: Array, A: Array) -> Array:
     """`absorbed`, compiled."""
     xp = namespace(u, A)
     A = xp.broadcast_to(A, (*u.shape[:-2], *A.shape))
-    return xp.reshape(_compiled_absorbed(_rows(u.mT), _rows(A)), A.shape)
+    return xp.reshape(_kernel_of_absorbed(_rows(u.mT), _rows(A)), A.shape)
 
 
 def _rows(x: Array) -> Array:
@@ -168,8 +168,8 @@ def _rows(x: Array) -> Array:
     return namespace(x).reshape(x, (-1, x.shape[-1]))
 
 
-_compiled_responses = compiled("vandermonde", lambda weights, A, length: responses(weights, A, length))
-_compiled_absorbed = compiled("absorbed", lambda u, A: absorbed(u.mT, A))
+_kernel_of_responses = compiled("vandermonde", lambda weights, A, length: responses(weights, A, length))
+_kernel_of_absorbed = compiled("absorbed", lambda u, A: absorbed(u.mT, A))
 
 
 def check(label: str, Lambda: Array, delta: Array, *, fades: bool = False) -> None:

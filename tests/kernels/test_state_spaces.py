@@ -124,7 +124,7 @@ def test_no_array_of_every_power_or_quotient(module):
     """D = 16, N = 32, L = 1024: real numbers for every one of them would be 4 MiB."""
     _, Lambda, B, C, *_ = draw(module, (), 1, 16, 32)
     if module is s4d:
-        work, inputs = s4d._compiled_responses, (C, np.exp(0.05 * Lambda))
+        work, inputs = s4d._kernel_of_responses, (C, np.exp(0.05 * Lambda))
     else:
         work, inputs = s4._cauchy, (np.stack([B, C], axis=1), 0.05 * Lambda)
     work(*inputs, length=1024)
