@@ -164,8 +164,9 @@ class Primitive:
         try:
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
         except TypeError:
-            if (values := beside(values)) is None:
+            if (together := beside(values)) is None:
                 raise
+            values = together
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
         try:
             dtype = made.dtype
