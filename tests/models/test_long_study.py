@@ -160,8 +160,8 @@ def test_what_is_recorded_in_the_package_is_of_jobs_there_are():
         assert set(recorded.load(job)["machine"]) >= {"processor", "cores", "commit", "date"}
 
 
-def test_a_trained_memory_s_inner_loss_falls_along_held_out_text():
-    texts = [recorded.load(job) for job in plans.long_jobs(plans.DEFAULT) if job.name.startswith("text-")]
+def test_the_inner_loss_of_a_trained_ttt_falls_along_held_out_text():
+    texts = [recorded.load(job) for job in plans.long_jobs(plans.DEFAULT) if job.name.startswith("text-ttt")]
     learners = [kept["result"]["inner_losses"] for kept in texts if kept]
     assert learners
     for losses in learners:
