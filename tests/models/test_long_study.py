@@ -8,6 +8,7 @@ import pytest
 from models.errors import UserError
 from models.study import crew, jobs, kinds, plans, recorded, report
 from models.study.jobs import Job
+from models.study.reading import side_by_side
 from models.study.state_spaces import how_far
 from models.tasks import induction
 from models.train import Run
@@ -125,6 +126,20 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
     text = page(tmp_path / "elsewhere", others)
     assert "No finished result with these settings: S4D, Mamba." in text
     assert "recorded 2026" not in text
+
+
+@pytest.mark.parametrize("settings, corpus, left", [
+    ({"mixer": "titans", "steps": 5}, "here", ["softmax", "titans"]),
+    ({"mixer": "titans", "steps": 6}, "here", ["softmax"]),
+    ({"mixer": "titans", "steps": 5}, "another Python's", ["softmax"]),
+])  # fmt: skip
+def test_a_recorded_mixer_stands_beside_those_with_its_settings_and_its_text(settings, corpus, left):
+    results = {"jobs": {
+        "text-softmax": {"settings": {"mixer": "softmax", "steps": 5}, "planned": True, "recorded": False,
+                         "result": {"corpus": "here"}},
+        "text-titans": {"settings": settings, "planned": False, "recorded": True, "result": {"corpus": corpus}},
+    }}  # fmt: skip
+    assert list(side_by_side(results, "text-", ("softmax", "titans"))) == left
 
 
 def test_a_record_outlives_a_setting_that_runs_did_not_have_then(records, tmp_path):
