@@ -126,19 +126,18 @@ def cut(x: Array, size: int, *, axis: int) -> Array:
 
 def check_rates(label: str, delta: Array, A: Array) -> None:
     """Raise ValueError where A > 0, whose states would grow without bound, where Δ < 0, and where either is NaN."""
-    for name, x, wanted in (("delta", -unwrap(delta), "steps of at least 0"), ("A", unwrap(A), "rates of at most 0")):
+    for name, x, worst, wanted in (
+        ("delta", delta, "min", "steps of at least 0"),
+        ("A", A, "max", "rates of at most 0"),
+    ):
+        x = unwrap(x)
         try:
-            fits = bool(namespace(x).all(x <= 0))
+            found = getattr(namespace(x), worst)(x)
+            fits = bool(found >= 0 if worst == "min" else found <= 0)
         except TypeError:  # a compiler traces the function, or the numbers have no order: there is nothing to look at
             continue
         if not fits:
-            xp = namespace(x)
-            raise ValueError(f"{label}: {name} holds {_worst(xp, x, name)}, expected {wanted}")
-
-
-def _worst(xp: Array, x: Array, name: str) -> str:
-    worst = xp.max(x)
-    return str(-worst if name == "delta" else worst)
+            raise ValueError(f"{label}: {name} holds {found}, expected {wanted}")
 
 
 def _in_chunks(u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, h: Array) -> tuple[Array, Array]:
