@@ -37,6 +37,9 @@ parity: $(VENV)/test.installed $(VENV)/parity.installed ## against implementatio
 
 bench: $(VENV)/parity.installed ## timings beside those of other libraries
 	$(RUN) benchmarks run
+	$(RUN) benchmarks scale
+	$(RUN) benchmarks plot
+	$(RUN) benchmarks table
 
 coverage: $(VENV)/test.installed $(VENV)/lint.installed ## which lines the tests never run
 	$(ONE_THREAD) $(RUN) coverage run -m pytest
