@@ -1,12 +1,12 @@
 """`check` and `bench`, run on a device that is none: NumPy's arrays, the host's kernels, and a clock for its events."""
 
+import importlib
 import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from gpu import bench, check, device, peers
@@ -48,6 +48,7 @@ def few(monkeypatch):
     monkeypatch.setattr(bench, "rates", lambda xp, repeats: rates(xp, repeats, size=32))
 
 
+@pytest.mark.parity
 def test_bench_puts_kernels_beside_their_peers_and_their_floor(few):
     rates = bench.rates(FAKE, 3)
     assert min(rates) > 0
@@ -61,10 +62,17 @@ def test_bench_puts_kernels_beside_their_peers_and_their_floor(few):
     assert next(bench.rows(FAKE, slow, 1))[2:4] == (CASES["delta_rule"].work(*drawn("delta_rule")), "operations")
 
 
+@pytest.fixture
+def torch():
+    """PyTorch, which the extra `parity` brings."""
+    return importlib.import_module("torch")
+
+
 def drawn(name):
     return CASES[name].draw("float32", small=True)
 
 
+@pytest.mark.parity
 def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
     monkeypatch.setitem(
         peers.PEERS, "softmax", peers.PEERS["softmax"]._replace(call=lambda _, q, k, v: (2 * q @ k.mT @ v,))
@@ -73,14 +81,16 @@ def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
     assert softmax.peer == "PyTorch SDPA, which does something else"
 
 
+@pytest.mark.parity
 def test_the_gradients_of_a_peer_are_those_of_the_kernel():
     arrays = drawn("softmax")
     for ours, theirs in zip(CASES["softmax"].run(*arrays), peers.ready(peers.PEERS["softmax"], arrays)(), strict=True):
         np.testing.assert_allclose(ours, theirs.detach(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("name", "gates"), [("delta_rule", 1), ("gated_delta_rule", 2), ("gated_linear_attention", 1)])
-def test_peers_are_called_as_they_want(name, gates):
+def test_peers_are_called_as_they_want(torch, name, gates):
     """fla's functions take heads third and gates by name; what stands for them here notes how it is called."""
     asked = {}
 
@@ -101,7 +111,8 @@ def test_peers_are_called_as_they_want(name, gates):
         np.testing.assert_array_equal(asked["g"][:, :, 0], arrays[4 if "beta" in asked else 3])
 
 
-def test_mamba_is_called_with_channels_before_time():
+@pytest.mark.parity
+def test_mamba_is_called_with_channels_before_time(torch):
     def function(u, delta, A, B, C, D, *, return_last_state):
         h, y = torch.zeros(len(u), *A.shape), []
         for t in range(u.shape[-1]):

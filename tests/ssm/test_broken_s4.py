@@ -29,8 +29,8 @@ BROKEN = [
     ("s4", "s4", "low * twice_real(dual, h)[..., None]", "0 * h", "no rank one in the explicit half of the step"),
     ("s4", "s4d", "made = 2 * xp.real(", "made = xp.real(", "once the real part"),
     ("s4", "s4d", "powers(fine[..., -1] * A,", "powers(fine[..., -1],", "blocks that overlap by a token"),
-    ("s4", "s4d", "responses(C * A * state,", "responses(C * state,", "the start state read early"),
-    ("s4", "s4d", "h = B * absorbed(u, A)", "h = absorbed(u, A)", "the input not weighted"),
+    ("s4", "s4d", "responses(C * A * h,", "responses(C * h,", "the start state read early"),
+    ("s4", "s4d", "end = B * absorbed(u, A)", "end = absorbed(u, A)", "the input not weighted"),
     ("s4", "s4d", "(length - 1) % fine.shape[-1]", "length % fine.shape[-1]", "the start state faded a token too much"),
 ]  # fmt: skip
 
