@@ -34,13 +34,13 @@ def compiled(name: str, reference: Callable) -> Callable:
     return call
 
 
-def worthwhile(*inputs: Any) -> bool:
-    """Whether a kernel can take these arrays and Tensors, and the first is large enough to gain by it."""
+def worthwhile(*inputs: Any, size: int = LARGE) -> bool:
+    """Whether a kernel can take these arrays and Tensors, and the first is large enough, of `size`, to gain by it."""
     values = [unwrap(x) for x in inputs]
     return (
         all(isinstance(x, np.ndarray) and x.dtype is values[0].dtype for x in values)
         and values[0].dtype.name in WIDTHS
-        and values[0].size >= LARGE
+        and values[0].size >= size
     )
 
 

@@ -23,6 +23,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from minigrad.exact import has_roots_of_unity
+from minigrad.kernels import LARGE, compiled, worthwhile
 from models.forms import Array, form
 from models.memory.chunks import tokens
 from models.ssm.selective_scan import cut
@@ -135,13 +136,25 @@ def direct_convolution(u: Array, kernel: Array) -> Array:
 
 
 def causal_convolution(u: Array, kernel: Array) -> Array:
-    """`direct_convolution` by the Fourier transform, after zeros enough that no end wraps around onto the beginning.
+    """`direct_convolution` by the Fourier transform, compiled for large NumPy arrays of float32 or float64.
 
     Fractions and residues have no roots of unity: over them it is the direct sum.
     """
     if not (has_roots_of_unity(unwrap(u)) or has_roots_of_unity(unwrap(kernel))):
         return direct_convolution(u, kernel)
+    if not worthwhile(u, kernel, size=LARGE // 4):  # two channels of 512 tokens take half the time
+        return product_of_spectra(u, kernel)
+    if kernel.shape[0] == 1:
+        kernel = namespace(u, kernel).broadcast_to(kernel, (u.shape[-1], kernel.shape[-1]))
+    return _compiled_convolution(u, kernel)
+
+
+def product_of_spectra(u: Array, kernel: Array) -> Array:
+    """The convolution as the product of spectra, after zeros enough that no end wraps around onto the beginning."""
     length = u.shape[-2]
     padded = 1 << (length + kernel.shape[-1] - 2).bit_length()  # a power of two from T + L − 1 on
     spectrum = mg.fft.rfft(u, padded, axis=-2) * mg.fft.rfft(kernel, padded).mT
     return mg.fft.irfft(spectrum, padded, axis=-2)[..., :length, :]
+
+
+_compiled_convolution = compiled("causal_convolution", product_of_spectra)
