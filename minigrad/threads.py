@@ -68,7 +68,7 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Two processes whose BLAS spins on two cores take five times as long as one after the other.
     """
-    multiplications = x.size * y.shape[-1]
+    multiplications = x.shape[-2] * x.shape[-1] * y.shape[-1]  # of each product of a batch, which BLAS meets one by one
     if multiplications <= ALONE or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
         return x @ y
     with one_blas_thread():

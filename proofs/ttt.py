@@ -100,7 +100,8 @@ def gelu_by_hand(x: Row):
 @identity("The layer norm's slope by hand is its gradient", source="Ba et al. 2016, eq. 3")
 def layer_norm_by_hand(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
-    return inner.layer_norm_slope(z, gamma, g), mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
+    by_hand = inner.layer_norm_slope(*inner.standardised(z), gamma, g)
+    return by_hand, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
 
 
 @refuted("The mean of the slope may be left out of it", source="the normaliser's mean depends on z too")
@@ -118,7 +119,7 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
     layers, norm = ((W1, b1), (W2, b2)), (gamma, beta)
     inputs, outputs = inner.forward(layers, k)
     error = k + inner.layer_norm(outputs[-1], *norm) - v
-    slopes = inner.backward(layers, outputs, inner.layer_norm_slope(outputs[-1], gamma, error))
+    slopes = inner.backward(layers, outputs, inner.layer_norm_slope(*inner.standardised(outputs[-1]), gamma, error))
     by_hand = inner.written(layers, inputs, slopes, namespace(k).ones_like(k[:, :1]))
     return by_hand, mg.grad(lambda layers: mg.sum((ttt.model(layers, norm, k) - v) ** 2) / 2)(layers)
 

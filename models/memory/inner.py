@@ -107,17 +107,17 @@ def gelu_slope(x: Array) -> Array:
 
 def layer_norm(z: Array, gamma: Array, beta: Array) -> Array:
     """γ ∘ (z − mean z) / √(var z + ε) + β over the last axis (Ba et al. 2016, eq. 3)."""
-    return gamma * _standardised(z)[0] + beta
+    return gamma * standardised(z)[0] + beta
 
 
-def layer_norm_slope(z: Array, gamma: Array, slope: Array) -> Array:
-    """Jᵀ slope for the layer norm at z: (g − mean g − ẑ mean(g ẑ)) / √(var z + ε) with g = γ ∘ slope."""
-    unit, deviation = _standardised(z)
+def layer_norm_slope(unit: Array, deviation: Array, gamma: Array, slope: Array) -> Array:
+    """Jᵀ slope for the layer norm at a standardised z: (g − mean g − ẑ mean(g ẑ)) / √(var z + ε) with g = γ ∘ slope."""
     g = gamma * slope
     return (g - _mean(g) - unit * _mean(g * unit)) / deviation
 
 
-def _standardised(z: Array) -> tuple[Array, Array]:
+def standardised(z: Array) -> tuple[Array, Array]:
+    """ẑ = (z − mean z) / √(var z + ε), and that root."""
     centred = z - _mean(z)
     deviation = namespace(z).sqrt(_mean(centred * centred) + EPSILON)
     return centred / deviation, deviation

@@ -31,6 +31,7 @@ from jaxtyping import Float
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.memory import inner
 from models.memory.inner import Layers, each
@@ -91,9 +92,8 @@ def dual(
     norm, y, first = weights.norm, [], 0
     for Q, K, V, E, share in inner.batches(left, batch_size, q, k, v, eta[..., None], tau):
         inputs, outputs = inner.forward(start, K)
-        error = _residual(norm, K, outputs[-1]) - V
-        inner.converging("ttt.dual", xp.sum(error * error, axis=-1), first)
-        slope = error if norm is None else inner.layer_norm_slope(outputs[-1], norm[0], error)
+        error, slope = _missed(norm, K, V, outputs[-1])
+        inner.converging("ttt.dual", xp.sum(unwrap(error) ** 2, axis=-1), first)
         slopes = inner.backward(start, outputs, slope)
 
         mix, z = xp.tril(xp.ones_like(E) * E.mT), Q  # mix[t, s] = ηₛ for s ≤ t
@@ -117,6 +117,16 @@ def model(layers: Layers, norm: Norm | None, x: Array) -> Array:
 
 def _residual(norm: Norm | None, x: Array, z: Array) -> Array:
     return z if norm is None else x + inner.layer_norm(z, *norm)
+
+
+def _missed(norm: Norm | None, k: Array, v: Array, z: Array) -> tuple[Array, Array]:
+    """f(k) − v where the last layer gives z, and the slope of ℓ there."""
+    if norm is None:
+        return z - v, z - v
+    gamma, beta = norm
+    unit, deviation = inner.standardised(z)
+    error = k + gamma * unit + beta - v
+    return error, inner.layer_norm_slope(unit, deviation, gamma, error)
 
 
 def _loss(layers: Layers, norm: Norm | None, k: Array, v: Array) -> tuple[Array, Array]:
