@@ -148,7 +148,7 @@ def asked(monkeypatch):
         commands.append(command)
         return SimpleNamespace(returncode=int(bool(failing & set(command))))
 
-    monkeypatch.setattr(check.subprocess, "run", run)
+    monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run))  # its own alone: kernels are being built too
     monkeypatch.setattr(check.shutil, "which", lambda name: f"/bin/{name}")
     return SimpleNamespace(commands=commands, failing=failing)
 
