@@ -13,6 +13,7 @@ import minigrad as mg
 from models.blocks.block import BlockConfig
 from models.blocks.system import SystemBlock, eigenvalues, gaussian, joined, pairs, parts, steps
 from models.ssm import s4d
+from models.ssm import starts as published
 
 
 class S4DBlock(SystemBlock):
@@ -27,8 +28,8 @@ class S4DBlock(SystemBlock):
         if config.start == "random":
             Lambda = eigenvalues(shape, rng)
         else:
-            published = {"hippo": s4d.legs, "lin": s4d.lin, "inv": s4d.inv}[config.start]
-            Lambda = np.broadcast_to(published(config.states), shape)
+            start = {"hippo": published.legs, "lin": published.lin, "inv": published.inv}[config.start]
+            Lambda = np.broadcast_to(start(config.states), shape)
         self.log_rate = np.log(-Lambda.real).astype(np.float32)
         self.frequency = Lambda.imag.astype(np.float32)
         self.C = parts(gaussian(shape, rng))

@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from minigrad import namespace
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
@@ -186,27 +184,34 @@ def counted(label: str, count: object) -> None:
         raise ValueError(f"{label} is {count!r}, expected an integer of at least 1")
 
 
-def known(x: Array) -> np.ndarray | None:
-    """The floats of a NumPy array or of a Tensor around one; None where values cannot be looked at, or not at once."""
-    raw = unwrap(x)
-    return raw if isinstance(raw, np.ndarray) and raw.dtype.kind == "f" else None
-
-
 def within(label: str, x: Array, lowest: float, highest: float, meaning: str) -> None:
     """Raise ValueError, with the first token, where a gate (*batch, T) is outside its range. NaN is."""
-    values = known(x)
-    if values is not None and not (inside := (lowest <= values) & (values <= highest)).all():
-        token = int(np.argwhere(~inside)[:, -1].min())
-        found = values[..., token][~inside[..., token]].flat[0]
+    if found := _first_not(lambda x: (lowest <= x) & (x <= highest), x):
         bound = f"at most {highest:g}" if lowest == -math.inf else f"at least {lowest:g}"
-        raise ValueError(f"{label} is {found:g} at token {token}, expected {bound} {meaning}".rstrip())
+        raise ValueError(f"{label} is {found[1]:g} at token {found[0]}, expected {bound} {meaning}".rstrip())
 
 
 def converging(label: str, losses: Array, first: int) -> None:
     """Raise FloatingPointError where an inner loss (*batch, C), of the tokens from `first` on, is not finite."""
-    values = known(losses)
-    if values is not None and not (finite := np.isfinite(values)).all():
-        token = int(np.argwhere(~finite)[:, -1].min())
-        found = values[..., token][~finite[..., token]].flat[0]
-        why = "a finite one: the inner rate is too large, or an input was not finite"
-        raise FloatingPointError(f"{label}: the inner loss is {found:g} at token {first + token}, expected {why}")
+    if found := _first_not(lambda x: namespace(x).isfinite(x), losses):
+        token, why = first + found[0], "a finite one: the inner rate is too large, or an input was not finite"
+        raise FloatingPointError(f"{label}: the inner loss is {found[1]:g} at token {token}, expected {why}")
+
+
+def _first_not(right: Callable[[Array], Array], x: Array) -> tuple[int, float] | None:
+    """The first token at which x (*batch, T) is not right, and what it is there; None where it is right everywhere.
+
+    Exact numbers are not asked, and neither are those that a compiler traces: they have no values yet.
+    """
+    x = unwrap(x)
+    if x.dtype == object:
+        return None
+    wrong, xp = ~right(x), namespace(x)
+    try:
+        if not bool(xp.any(wrong)):
+            return None
+    except TypeError:
+        return None
+    places = xp.nonzero(wrong)
+    earliest = int(xp.argmin(places[-1]))
+    return int(places[-1][earliest]), float(x[tuple(int(axis[earliest]) for axis in places)])

@@ -25,7 +25,7 @@ comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Betwee
 
 `batch_size` is a part of the mechanism and not of a form: another one learns something else. For real numbers; S starts
 at 0. What does not fit raises TypeError or ValueError, as `models.forms` says; a gate outside its range ValueError, and
-an inner loss that is not finite FloatingPointError, both with the token (in NumPy arrays: their values can be seen).
+an inner loss that is not finite FloatingPointError, both with the token.
 """
 
 import math

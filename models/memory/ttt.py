@@ -21,7 +21,7 @@ with x what enters the layer and δ the slope of what it gives, and with R[t, s]
 
 `batch_size` is a part of the mechanism and not of a form: another one learns something else. For real numbers. What
 does not fit raises TypeError or ValueError, as `models.forms` says; a rate below 0 ValueError, and an inner loss that
-is not finite FloatingPointError, both with the token (in NumPy arrays: their values can be seen).
+is not finite FloatingPointError, both with the token.
 """
 
 import math

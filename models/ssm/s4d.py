@@ -21,7 +21,6 @@ The state starts at 0. What does not fit raises TypeError or ValueError, as `mod
 import math
 from collections.abc import Callable
 
-import numpy as np
 from jaxtyping import Complex, Float
 
 from minigrad import namespace
@@ -29,7 +28,6 @@ from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels import alike, compiled
 from models.memory.chunks import tokens
-from models.ssm import hippo
 from models.ssm.discretize import METHODS
 from models.ssm.lti import causal_convolution
 from models.ssm.selective_scan import cut
@@ -185,30 +183,3 @@ def check(label: str, Lambda: Array, delta: Array, *, fades: bool = False) -> No
         raise ValueError(f"{label}: Lambda holds real part {real.max()}, expected real parts {wanted}")
     if not forward:
         raise ValueError(f"{label}: delta holds {delta.min()}, expected steps above 0")
-
-
-# Where Λ starts, as published (section 4): of N eigenvalues the half that is stored
-
-
-def lin(N: int) -> np.ndarray:
-    """S4D-Lin: Λₙ = −½ + iπn, (N/2,). Raises ValueError for odd N."""
-    n = np.arange(_pairs("lin", N))
-    return -0.5 + 1j * np.pi * n
-
-
-def inv(N: int) -> np.ndarray:
-    """S4D-Inv: Λₙ = −½ + i (N/π) (N/(2n + 1) − 1), (N/2,). Raises ValueError for odd N."""
-    n = np.arange(_pairs("inv", N))
-    return -0.5 + 1j * N / np.pi * (N / (2 * n + 1) - 1)
-
-
-def legs(N: int) -> np.ndarray:
-    """S4D-LegS: the eigenvalues of HiPPO-LegS without its part of rank one, (N/2,). Raises ValueError for odd N."""
-    _pairs("legs", N)
-    return hippo.dplr(N)[0]
-
-
-def _pairs(name: str, N: int) -> int:
-    if N < 2 or N % 2:
-        raise ValueError(f"s4d.{name}: N is {N}, expected an even number: the eigenvalues come in conjugate pairs")
-    return N // 2

@@ -7,6 +7,7 @@ import minigrad as mg
 from minigrad.containers import arrays_of
 from models.memory import inner, ttt
 from models.memory.ttt import State, Weights
+from tests.walled import asarray
 
 FORMS = [ttt.primal, ttt.dual]
 T, K, HIDDEN = 11, 4, 6
@@ -223,6 +224,15 @@ def test_a_rate_that_diverges_is_named_by_its_token(form):
         form(q, k, v, eta, Weights(((np.zeros((K, K)),),)), batch_size=1)
     why = "expected a finite one: the inner rate is too large, or an input was not finite"
     assert str(caught.value) == f"ttt.{form.__name__}: the inner loss is inf at token 5, {why}"
+
+
+def test_a_mistake_is_seen_in_any_librarys_arrays():
+    q, k, v, eta = map(asarray, tokens())
+    weights = Weights(((asarray(np.zeros((K, K))),),))
+    with pytest.raises(ValueError, match=r"^ttt.dual: eta is -2 at token 4, expected at least 0$"):
+        ttt.dual(q, k, v, asarray(np.where(np.arange(T) < 4, 1, -2.0)), weights)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="the inner loss is inf at token 1"):
+        ttt.dual(q, k, v, eta * 1e200, weights, batch_size=1)
 
 
 def test_the_loss_falls_where_a_sequence_repeats_itself():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from models.ssm import hippo, s4, s4d
+from models.ssm import hippo, s4, s4d, starts
 
-S4, S4D = (s4.recurrent, s4.convolution), (s4d.recurrent, s4d.convolution)
+S4, S4D = (s4.recurrent, s4.convolution, s4.fused), (s4d.recurrent, s4d.convolution, s4d.fused)
 
 
 def named(forms):
@@ -42,9 +42,9 @@ def test_one_real_eigenvalue_by_hand(form):
 
 
 def test_starts():
-    np.testing.assert_allclose(s4d.lin(6), [-0.5, -0.5 + np.pi * 1j, -0.5 + 2j * np.pi], rtol=1e-15)
-    np.testing.assert_allclose(s4d.inv(4), [-0.5 + 12j / np.pi, -0.5 + 4j / 3 / np.pi], rtol=1e-15)
-    np.testing.assert_allclose(s4d.legs(2), [-0.5 + 1j * np.sqrt(3) / 2], rtol=1e-14)
+    np.testing.assert_allclose(starts.lin(6), [-0.5, -0.5 + np.pi * 1j, -0.5 + 2j * np.pi], rtol=1e-15)
+    np.testing.assert_allclose(starts.inv(4), [-0.5 + 12j / np.pi, -0.5 + 4j / 3 / np.pi], rtol=1e-15)
+    np.testing.assert_allclose(starts.legs(2), [-0.5 + 1j * np.sqrt(3) / 2], rtol=1e-14)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 64, 65, 1024])
@@ -60,7 +60,7 @@ def test_cauchy_kernel_of_hippo_at_any_length(size, length):
 
 
 @pytest.mark.parametrize("forms", [S4, S4D], ids=["s4", "s4d"])
-def test_gradients_of_both_forms_agree(forms):
+def test_gradients_of_all_forms_agree(forms):
     given = arguments(forms[0], 9, batch=(2,))
     rng = np.random.default_rng(1)
     state = rng.normal(size=(2, 2, 3)) + 1j * rng.normal(size=(2, 2, 3))
@@ -72,8 +72,10 @@ def test_gradients_of_both_forms_agree(forms):
 
         return mg.grad(loss, argnums=tuple(range(1 + len(given))))(state, *given)
 
-    for left, right in zip(gradients(forms[0]), gradients(forms[1]), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-10)
+    expected = gradients(forms[0])
+    for form in forms[1:]:
+        for left, right in zip(expected, gradients(form), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-10)
 
 
 # Long and extreme
@@ -107,14 +109,16 @@ def test_long_sequences_stay_finite(form, dtype):
 
 
 @pytest.mark.parametrize("forms", [S4, S4D], ids=["s4", "s4d"])
-def test_a_hundred_thousand_tokens_by_both_forms(forms):
+def test_a_hundred_thousand_tokens_by_all_forms(forms):
     given = arguments(forms[0], 100_000, D=1, N=1)
     given[1], given[-1] = given[1] * 0 - 1e-7 + 0.3j, np.ones(1)
     if forms is S4:
         given[2] = given[2] * 1e-5
-    (y, h), (z, g) = (form(*given) for form in forms)
-    np.testing.assert_allclose(y, z, atol=1e-8 * np.abs(y).max())
-    np.testing.assert_allclose(h, g, rtol=1e-7)
+    y, h = forms[0](*given)
+    for form in forms[1:]:
+        z, g = form(*given)
+        np.testing.assert_allclose(y, z, atol=1e-8 * np.abs(y).max())
+        np.testing.assert_allclose(h, g, rtol=1e-7)
 
 
 def test_training_sizes_need_no_array_of_every_power():
@@ -161,8 +165,8 @@ def test_discretisations():
 
 
 def test_odd_sizes_have_no_pairs():
-    for name, start in (("lin", s4d.lin), ("inv", s4d.inv), ("legs", s4d.legs)):
-        with pytest.raises(ValueError, match=rf"^s4d.{name}: N is 3, expected an even number"):
+    for name, start in (("lin", starts.lin), ("inv", starts.inv), ("legs", starts.legs)):
+        with pytest.raises(ValueError, match=rf"^starts.{name}: N is 3, expected an even number"):
             start(3)
     with pytest.raises(ValueError, match=r"^hippo.dplr: N is 3, expected an even number"):
         hippo.dplr(3)
