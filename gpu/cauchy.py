@@ -30,4 +30,4 @@ def backward(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Any, Any, Any]:
 def _by_node(kernel: str, w: Any, z: Any, *others: Any) -> None:
     states, (channels, length) = w.shape[1], z.shape
     launch("cauchy", kernel, w, (channels * -(-length // THREADS),), THREADS,
-           w, z, *others, states, length, shared=2 * states * w.dtype.itemsize)  # fmt: skip
+           w, z, *others, states, length, shared=2 * states * w.dtype.itemsize, of=f"N = {states}")  # fmt: skip

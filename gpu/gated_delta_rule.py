@@ -53,4 +53,4 @@ def _launch(source: str, kernel: str, q: Any, v: Any, own: int, other: int, *arr
     """A block for every 32 of K or V, whichever is its `own`, with 32 columns of the memory of the `other`."""
     *batch, length, keys = q.shape
     launch(source, kernel, q, (math.prod(batch) * -(-own // SIDE),), THREADS, *arrays, length, keys, v.shape[-1],
-           shared=-(-other // SIDE) * SIDE * SIDE * q.dtype.itemsize)  # fmt: skip
+           shared=-(-other // SIDE) * SIDE * SIDE * q.dtype.itemsize, of=f"K = {keys}, V = {v.shape[-1]}")  # fmt: skip

@@ -55,4 +55,4 @@ def _launch(kernel: str, q: Any, v: Any, log_decay: Any, own: int, other: int, *
     gates = keys if log_decay.ndim == q.ndim else 1  # one number for each key, or one for all
     launch("gated_linear_attention", kernel, q, (math.prod(batch) * -(-own // SIDE),), THREADS,
            *arrays, length, keys, v.shape[-1], gates, *map(int, flags.values()),
-           shared=-(-other // SIDE) * SIDE * SIDE * q.dtype.itemsize)  # fmt: skip
+           shared=-(-other // SIDE) * SIDE * SIDE * q.dtype.itemsize, of=f"K = {keys}, V = {v.shape[-1]}")  # fmt: skip

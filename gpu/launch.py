@@ -13,11 +13,18 @@ HERE = Path(__file__).parent
 REAL = {"float32": "float", "float64": "double", "complex64": "float", "complex128": "double"}
 
 
+class RoomError(MemoryError):
+    """A device lacks memory, its own or what a block shares; the message is one line: for what, and how much."""
+
+
 def launch(
     source: str, kernel: str, like: Any, grid: Sequence[int], threads: int, *arguments: Any,
-    defines: tuple[str, ...] = (), shared: int = 0,
+    defines: tuple[str, ...] = (), shared: int = 0, of: str = "",
 ) -> None:  # fmt: skip
-    """Run a kernel of `gpu/<source>.cu`, built for the numbers of `like`, where `like` is. Integers go as C's int."""
+    """Run a kernel of `gpu/<source>.cu`, built for the numbers of `like`, where `like` is. Integers go as C's int.
+
+    Raises RoomError where the `shared` bytes, which widths `of` the arrays set, are more than a block can have.
+    """
     given = [np.int32(x) if isinstance(x, int) else x for x in arguments]
     defines = (f"REAL={REAL[like.dtype.name]}", *(("COMPLEX",) if like.dtype.kind == "c" else ()), *defines)
     if isinstance(like, np.ndarray):
@@ -26,6 +33,7 @@ def launch(
     with like.device:
         function = _on_device(source, defines, like.device.id).get_function(kernel)
         if shared:  # with the static part, it may be more than the 48 KB that need no asking
+            _see_room(kernel, like, function.shared_size_bytes + shared, of)
             function.max_dynamic_shared_size_bytes = shared
         function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(given), shared_mem=shared)
 
@@ -65,30 +73,43 @@ def empty(like: Any, shape: Sequence[int], dtype: Any = None) -> Any:
     """An array where `like` is, to be written by a kernel; of its numbers unless told."""
     if isinstance(like, np.ndarray):
         return host.empty(shape, dtype or like.dtype)
-    import cupy
-
-    with like.device:
-        return cupy.empty(shape, dtype or like.dtype)
+    return _made(like, "empty", shape, dtype or like.dtype)
 
 
 def zeros(like: Any, shape: Sequence[int], dtype: Any = None) -> Any:
     """Zeros where `like` is, of its numbers unless told."""
     if isinstance(like, np.ndarray):
         return np.zeros(shape, dtype or like.dtype)
-    import cupy
-
-    with like.device:
-        return cupy.zeros(shape, dtype or like.dtype)
+    return _made(like, "zeros", shape, dtype or like.dtype)
 
 
 def copied(like: Any, array: np.ndarray) -> Any:
     """A NumPy array where `like` is."""
-    if isinstance(like, np.ndarray):
-        return array
+    return array if isinstance(like, np.ndarray) else _made(like, "asarray", array, array.dtype)
+
+
+def _made(like: Any, how: str, what: Any, dtype: Any) -> Any:
+    """By a function of CuPy's, on the device of `like`. Raises RoomError."""
     import cupy
 
     with like.device:
-        return cupy.asarray(array)
+        try:
+            return getattr(cupy, how)(what, dtype)
+        except MemoryError as error:
+            shape = tuple(getattr(what, "shape", what))
+            raise RoomError(f"device {like.device.id} has no room for {np.dtype(dtype)} {shape}: {error}") from None
+
+
+def _see_room(kernel: str, like: Any, needed: int, of: str) -> None:
+    """Raise RoomError where a block cannot share so many bytes."""
+    device, narrow = like.device, REAL[like.dtype.name] == "float"
+    there = device.attributes["MaxSharedMemoryPerBlockOptin"]
+    if needed > there:
+        ways = ["float32"] * (not narrow) + ["smaller widths"] * bool(of) + ["a form that is not fused"]
+        raise RoomError(
+            f"{kernel}: {of and f'{of} in '}{like.dtype} needs {needed:,} bytes of shared memory, "
+            f"device {device.id} has {there:,} for a block: take {' or '.join(ways)}"
+        )
 
 
 @functools.cache

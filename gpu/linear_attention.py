@@ -42,7 +42,8 @@ def _attend(q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any,
     values, y, last = v.shape[-1], empty(v, v.shape), empty(S, S.shape)
     blocks, shared = math.prod(batch) * -(-values // SIDE), -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize
     launch("linear_attention", "linear_attention", q, (blocks,), THREADS,
-           q, k, v, S, y, last, length, keys, values, int(back), shared=shared)  # fmt: skip
+           q, k, v, S, y, last, length, keys, values, int(back),
+           shared=shared, of=f"K = {keys}, V = {values}")  # fmt: skip
     return y, last
 
 

@@ -33,7 +33,8 @@ def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple
     kept = empty(u, (count, tiles, channels, states))
     blocks, shared = count * -(-channels // WARPS), WARPS * states * u.dtype.itemsize
     launch("selective_scan", "selective_scan_forward", u, (blocks,), THREADS,
-           u, delta, A, B, C, D, h, y, last, kept, length, channels, states, shared=shared)  # fmt: skip
+           u, delta, A, B, C, D, h, y, last, kept, length, channels, states,
+           shared=shared, of=f"N = {states}")  # fmt: skip
     return (y, last), Saved(u, delta, A, B, C, D, kept)
 
 
@@ -49,6 +50,6 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     gB, gC = (empty(u, (slabs, count, states, length)) for _ in "BC")
     launch("selective_scan", "selective_scan_backward", u, (count * slabs,), THREADS,
            u, delta, A, B, C, D, kept, gy, glast, gu, gdelta, gA, gB, gC, gD, gh, length, channels, states,
-           shared=2 * WARPS * states * u.dtype.itemsize)  # fmt: skip
+           shared=2 * WARPS * states * u.dtype.itemsize, of=f"N = {states}")  # fmt: skip
     gB, gC = (g.sum(axis=0).swapaxes(-1, -2).reshape(B.shape) for g in (gB, gC))
     return gu, gdelta, gA.sum(axis=0), gB, gC, gD.sum(axis=0), gh

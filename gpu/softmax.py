@@ -53,4 +53,5 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, *widt
     shared = sum(-(-w // SIDE) * SIDE for w in widths) * SIDE * q.dtype.itemsize
     scale, causal = q.dtype.type(saved.scale), int(saved.causal)
     launch("softmax", kernel, q, (math.prod(batch) * -(-rows // SIDE),), THREADS,
-           *arrays, scale, queries, k.shape[-2], width, v.shape[-1], causal, shared=shared)  # fmt: skip
+           *arrays, scale, queries, k.shape[-2], width, v.shape[-1], causal,
+           shared=shared, of=f"K = {width}, V = {v.shape[-1]}")  # fmt: skip

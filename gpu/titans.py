@@ -103,4 +103,5 @@ def _by_values(kernel: str, q: Any, v: Any, chunks: int, *arrays: Any) -> None:
     *batch, length, keys = q.shape
     launch("titans", kernel, q, (math.prod(batch) * -(-v.shape[-1] // SIDE),), THREADS,
            *arrays, length, keys, v.shape[-1], chunks,
-           shared=3 * -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize)  # fmt: skip
+           shared=3 * -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize,
+           of=f"K = {keys}, V = {v.shape[-1]}")  # fmt: skip

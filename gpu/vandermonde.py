@@ -17,7 +17,7 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
     channels, states = w.shape
     K = empty(w, (channels, length), w.real.dtype)
     launch("vandermonde", "vandermonde_forward", w, (channels * -(-length // STRIP),), THREADS,
-           w, A, K, states, length, shared=states * w.dtype.itemsize)  # fmt: skip
+           w, A, K, states, length, shared=states * w.dtype.itemsize, of=f"N = {states}")  # fmt: skip
     return K, (w, A)
 
 

@@ -1,0 +1,130 @@
+"""What a device refuses: one line says what, and the arrays are as good afterwards."""
+
+import numpy as np
+import pytest
+
+from gpu import linear_attention
+from gpu.cases import CASES
+from gpu.launch import RoomError
+from models.memory import linear_attention as form
+from tests.gpu import fake
+from tests.walled import asarray
+
+
+@pytest.fixture
+def device(monkeypatch):
+    return fake.install(monkeypatch)
+
+
+def drawn(name, dtype="float32"):
+    return tuple(map(asarray, CASES[name].draw(dtype, small=True)))
+
+
+def copies(arrays):
+    return [x.inside.copy() for x in arrays]
+
+
+def unharmed(arrays, before, name="linear_attention"):
+    """The arrays are as they were, and the kernel makes of them what it makes on the host."""
+    for x, y in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(x.inside, y)
+    for x, y in zip(CASES[name].run(*arrays), CASES[name].run(*before), strict=True):
+        np.testing.assert_array_equal(x.get(), y)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kernel_runs_where_its_arrays_are(device, name):
+    arrays = drawn(name)
+    unharmed(arrays, copies(arrays), name)
+    assert device.launches
+
+
+@pytest.mark.parametrize(("name", "dtype", "there", "said"), [
+    ("linear_attention", "float32", 20 << 10,
+     "linear_attention: K = 40, V = 33 in float32 needs 25,088 bytes of shared memory, device 0 has 20,480 for a "
+     "block: take smaller widths or a form that is not fused"),
+    ("titans", "float64", 64 << 10,
+     "titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes of shared memory, device 0 has 65,536 for a "
+     "block: take float32 or smaller widths or a form that is not fused"),
+    ("gated_delta_rule", "float32", 24 << 10,
+     "gated_delta_rule: K = 40, V = 33 in float32 needs 25,472 bytes of shared memory, device 0 has 24,576 for a "
+     "block: take smaller widths or a form that is not fused"),
+])  # fmt: skip
+def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, said):
+    arrays = drawn(name, dtype)
+    before, most = copies(arrays), device.attributes["MaxSharedMemoryPerBlockOptin"]
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = there
+    with pytest.raises(RoomError) as raised:
+        CASES[name].run(*arrays)
+    assert (str(raised.value), device.launches) == (said, [])
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = most
+    unharmed(arrays, before, name)
+
+
+def test_what_a_block_has_is_used_to_the_last_byte(device):
+    arrays = drawn("linear_attention")
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_088
+    unharmed(arrays, copies(arrays))
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_087
+    with pytest.raises(RoomError):
+        linear_attention.forward(*arrays[:4])
+
+
+def test_no_memory_for_what_a_pass_makes(device):
+    arrays = drawn("linear_attention")
+    before, room = copies(arrays), device.room
+    device.room = 10_000
+    with pytest.raises(RoomError) as raised:
+        linear_attention.forward(*arrays[:4])
+    full = "Out of memory allocating 18,480 bytes (allocated so far: 0 bytes)."
+    assert str(raised.value) == f"device 0 has no room for float32 (2, 70, 33): {full}"
+    device.room = room
+    _, saved = linear_attention.forward(*arrays[:4])
+    device.room = 10_000
+    with pytest.raises(RoomError, match="no room for float32"):
+        linear_attention.backward(saved, arrays[4:])
+    device.room = room
+    unharmed(arrays, before)
+
+
+def test_arrays_that_a_kernel_does_not_take(device):
+    arrays = drawn("linear_attention")
+    before, (q, k, v, S, *_) = copies(arrays), arrays
+    for bad, error, said in (
+        (asarray(k.inside.astype("float16")), TypeError, "k is float16, expected float32 or float64"),
+        (asarray(k.inside.astype(int)), TypeError, "k is int64, expected float32 or float64"),
+        (asarray(k.inside.astype(float)), TypeError,
+         "k is cupy float64 on device 0, expected cupy float32 on device 0 as q is"),
+        (asarray(np.asfortranarray(k.inside)), ValueError,
+         "k is not contiguous, expected one that ascontiguousarray has made"),
+        (fake.at(k.inside, fake.Device(1)), TypeError,
+         "k is cupy float32 on device 1, expected cupy float32 on device 0 as q is"),
+        (k.inside, TypeError, "k is numpy float32, expected cupy float32 on device 0 as q is"),
+    ):  # fmt: skip
+        with pytest.raises(error) as raised:
+            linear_attention.forward(q, bad, v, S)
+        assert str(raised.value) == f"linear_attention: {said}"
+    assert device.launches == []
+    unharmed(arrays, before)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cotangents_are_looked_at_too(device, name):
+    *arrays, g = drawn(name)
+    before, odd = copies((*arrays, g)), asarray(g.inside.astype("complex64") if g.dtype.kind == "f" else g.inside.real)
+    with pytest.raises(TypeError, match=r": g\w* is "):
+        CASES[name].run(*arrays, odd)
+    unharmed((*arrays, g), before, name)
+
+
+def test_a_form_on_a_device_takes_any_strides_and_says_the_rest(device):
+    q, k, v = (asarray(x) for x in np.random.default_rng(0).standard_normal((3, 3, 40, 2)).swapaxes(1, 2))
+    y, _ = form.fused(q, k, v)
+    np.testing.assert_allclose(y.get(), form.parallel(*(x.inside for x in (q, k, v)))[0], rtol=0, atol=1e-12)
+    assert device.launches == ["linear_attention"]
+    with pytest.raises(TypeError, match=r"^linear_attention: k is float16, expected float32 or float64$"):
+        form.fused(q, asarray(k.inside.astype("float16")), v)
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 0
+    with pytest.raises(RoomError, match=r"a form that is not fused$"):
+        form.fused(q, k, v)
+    np.testing.assert_allclose(form.chunkwise(q, k, v)[0].get(), y.get(), rtol=0, atol=1e-12)
