@@ -53,10 +53,13 @@ def square(answer: Array, v: Array) -> Array:
 
 
 def huber(answer: Array, v: Array) -> Array:
-    """½ e² for an error |e| ≤ 1 and |e| − ½ beyond: an outlier teaches no more than an error of 1."""
+    """½ ‖e‖² for an error e no longer than 1, Σ |e| for a longer one: an outlier teaches no feature more than 1.
+
+    Of the three ways that MIRAS has to take Huber's loss (eq. 14–16) this is the one of Yaad, with its threshold at 1.
+    """
     error = answer - v
-    size = mg.abs(error)  # error² and not size², whose second derivative at 0 is lost
-    return mg.sum(mg.where(size < 1, error * error, 2 * size - 1)) / 2
+    near = namespace(error).sum(error * error, axis=-1, keepdims=True) <= 1
+    return mg.sum(mg.where(near, error * error, 2 * mg.abs(error))) / 2
 
 
 def cube(answer: Array, v: Array) -> Array:
