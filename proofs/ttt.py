@@ -75,7 +75,7 @@ def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, s
 
 
 @identity("Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
-          source=f"{SUN}, section 2.6; talk 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 4.2 on DeltaNet; talk 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def linear_model_in_batches_of_one(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
     forms = [form(q, k, v, beta, matrix(state), batch_size=1) for form in (ttt.primal, ttt.dual)]
     return [(y, after.start[0][0]) for y, after in forms], [delta_rule.recurrent(q, k, v, beta, state=state)] * 2
@@ -128,7 +128,7 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
 
 
 @identity("TTT-Linear, layer norm and residual inside: the dual form is the primal form",
-          source=f"{SUN}, section 2.5, eq. 7; talk 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 2.5, eq. 7–8; talk 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
 def linear_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
     weights = Weights(((W / 8, b),), (gamma / 8, beta))
     return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]

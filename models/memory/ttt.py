@@ -9,7 +9,7 @@ In a mini-batch all gradients are taken at W₀, the weights before it; the next
 one matrix this is TTT-Linear, with g an MLP of two layers and a GELU it is TTT-MLP. So ∇ℓₛ(W₀) = xₛᵀ δₛ for each layer,
 with x what enters the layer and δ the slope of what it gives, and with R[t, s] = τₜ ηₛ for s ≤ t, else 0:
 
-    Z′ = X W₀ − (R ∘ X Xₖᵀ) Δ                                the dual form of a layer, eq. 7; talk 1:17:08–1:20:37
+    Z′ = X W₀ − (R ∘ X Xₖᵀ) Δ                                the dual form of a layer, eq. 7–8; talk 1:17:08–1:20:37
 
     q, k, v     query, key and value of a token, as rows: views of one token, or made of it by three matrices.
     eta         η ≥ 0, the inner rate of a token, (*batch, T). The papers learn it: η = η_base σ(θ x).
