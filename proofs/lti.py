@@ -95,7 +95,7 @@ def circular(u: Any, kernel: Any) -> Any:
     return mg.fft.irfft(spectrum, u.shape[-2], axis=-2)
 
 
-@identity("What comes later comes out later: the system commutes with delays", source=f"{S4}, section 2.3", exact=True)
+@identity("What comes later comes out later: the system commutes with delays", source=f"{S4}, section 2.4", exact=True)
 def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.convolution(delayed(u), A, B, C)[0], delayed(lti.recurrent(u, A, B, C)[0])
 

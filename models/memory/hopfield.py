@@ -45,7 +45,7 @@ def energy(query: Array, patterns: Array, *, beta: float) -> Array:
 
 
 def separation(patterns: Array) -> Array:
-    """Δⱼ = ‖xⱼ‖² − max xⱼxᵢᵀ over the other patterns, (*batch, N): how well each stands apart (definition 2)."""
+    """Δⱼ = ‖xⱼ‖² − max xⱼxᵢᵀ over the other patterns, (*batch, N): how well each stands apart, its separation."""
     xp = namespace(patterns)
     products, N = patterns @ patterns.mT, patterns.shape[-2]
     own = xp.eye(N, dtype=bool)

@@ -3,7 +3,7 @@
     Āₜ = exp(Δₜ A)                                  zero-order hold      Gu and Dao 2023 (Mamba), eq. 4
     B̄ₜ = Δₜ Bₜ                                      Mamba's code; its eq. 4 says (ΔA)⁻¹(exp(ΔA) − 1) ΔB instead
     hₜ = Āₜ ⊙ hₜ₋₁ + B̄ₜ uₜ                          the recurrence       eq. 2a
-    yₜ = Cₜ hₜ + D uₜ                               the read             eq. 2b, with the skip of section 3.4
+    yₜ = Cₜ hₜ + D uₜ                               the read             eq. 2b, and the skip of its code
     (a₂, b₂) ∘ (a₁, b₁) = (a₂ a₁, a₂ b₁ + b₂)       two steps as one     Blelloch 1990, section 1.4
 
     u        the input, (*batch, T, D): D channels, each with a state of its own.
