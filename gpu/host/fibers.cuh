@@ -55,7 +55,7 @@ struct Meeting {  // of all lanes of a warp, in one call
     unsigned arrived = 0;
     const char *call = nullptr;
     int round = 0;
-    unsigned char values[2][32][16];
+    unsigned char values[2][32][24];
 };
 
 struct Block {
@@ -143,7 +143,7 @@ inline void rest() {  // somebody else first: this thread waits for another bloc
 
 // All lanes of a warp meet, each with a value; afterwards each may read those of the others.
 template <class T> const T *meet(const char *call, unsigned mask, T value) {
-    static_assert(sizeof(T) <= 16);
+    static_assert(sizeof(T) <= 24);
     Fiber *self = grid->fiber;
     Block *block = self->block;
     Meeting &meeting = block->warps[self->warp];

@@ -14,7 +14,7 @@
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 // One section holds all of a kernel's static shared memory, so that it can be poisoned when a block starts.
 #define __shared__ static __attribute__((section("shared_memory")))

@@ -7,6 +7,7 @@
 #include <utility>
 #include "intrinsics.cuh"
 #include "schedule.cuh"
+#include "tensor_cores.cuh"
 
 namespace host {
 
