@@ -44,7 +44,7 @@ def check(
     table, right = Table("kernel", "dtype", "largest error", "allowed"), True
     for found in checks.kernels(xp):
         right &= found.right
-        table.add_row(found.kernel, found.dtype, f"{found.error:.1e}", f"{found.allowed:.1e}")
+        table.add_row(found.kernel, found.dtype, found.refused or f"{found.error:.1e}", f"{found.allowed:.1e}")
     console.print(table)
     if not alone:
         for tool, clean in checks.sanitized():

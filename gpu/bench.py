@@ -10,6 +10,7 @@ import numpy as np
 from gpu import peers
 from gpu.cases import CASES
 from gpu.device import MissingError
+from gpu.launch import RoomError
 
 CLOSE = 1e-2  # of its largest number: a peer whose first output is farther from ours does something else
 
@@ -25,10 +26,10 @@ class Row(NamedTuple):
     """One kernel, forward and backward, in milliseconds."""
 
     kernel: str
-    ours: float
-    floor: float  # what its bytes or its operations take at the device's own rates, whichever is more
+    ours: float | None  # where the device can run it
+    floor: float | None  # what its bytes or its operations take at the device's own rates, whichever is more
     by: str  # which that is
-    peer: str  # its name, or what is missing
+    peer: str  # its name, or what is missing here for it or for ours
     theirs: float | None
 
 
@@ -45,7 +46,11 @@ def rows(xp: Any, device: Rates, repeats: int, *, small: bool = False) -> Iterat
     for name, case in CASES.items():
         inputs = tuple(map(xp.asarray, case.draw("float32", small=small)))
         calls: list[Callable[[], object]] = [functools.partial(case.run, *inputs)]
-        outputs, peer = case.run(*inputs), ""
+        try:
+            outputs, peer = case.run(*inputs), ""
+        except RoomError as error:
+            yield Row(name, None, None, "", str(error), None)
+            continue
         if name in peers.PEERS:
             try:
                 theirs = peers.ready(peers.PEERS[name], inputs)
@@ -79,8 +84,8 @@ def medians(xp: Any, calls: Sequence[Callable[[], object]], repeats: int) -> lis
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row in words."""
-    theirs = "" if row.theirs is None else f"{row.theirs:.3f}"
-    return row.kernel, f"{row.ours:.3f}", f"{row.floor:.3f}", row.by, row.peer, theirs
+    ours, floor, theirs = ("" if x is None else f"{x:.3f}" for x in (row.ours, row.floor, row.theirs))
+    return row.kernel, ours, floor, row.by, row.peer, theirs
 
 
 HEADER = ("kernel, float32", "ms", "floor, ms", "set by", "peer", "ms")

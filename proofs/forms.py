@@ -16,7 +16,7 @@ from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import mechanisms
 from proofs.nested import CASES
-from proofs.statements import EXACT, FLOATS, Instance
+from proofs.statements import CUPY, EXACT, FLOATS, Instance
 from proofs.strategies import BETAS, LARGE, POSITIVE, RATES, SMALL, Drawn, Fill, Maybe, gates, pairs, repeating, stable
 
 Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its gates, or u, delta, A, B, C, D
@@ -25,7 +25,7 @@ Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its g
 TRANSCENDENTAL = ("softmax", "rnn", "s4", "s4d", "selective_scan", "ssd")
 
 # JAX compiles every operation of an inner gradient for every shape; these forms meet it in tests/parity instead.
-WITHOUT_JAX = (*EXACT, *FLOATS, "exact gradient", "exact second gradient", "torch", "cupy")
+WITHOUT_JAX = (*EXACT, *FLOATS, "exact gradient", "exact second gradient", "torch", *CUPY)
 
 FILLS: dict[str, Fill] = {
     "k": repeating(SMALL),
@@ -224,7 +224,7 @@ def each_pair() -> list[Instance]:
 
 
 def _instance(form: Form, given: Mapping[str, Any], drawn: Mapping[str, Any]) -> Instance:
-    only = (*FLOATS, "cupy") if form.compiled else () if form.lean else WITHOUT_JAX
+    only = (*FLOATS, *CUPY) if form.compiled else () if form.lean else WITHOUT_JAX
     return Instance(form.name, given, drawn, form.exact, only)
 
 

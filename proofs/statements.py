@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 from proofs.strategies import arguments
 
 EXACT = ("fractions", "modular")
+CUPY = ("cupy", "cupy gradient")
 FLOATS = ("float64", "float32", "gradient", "second gradient")
 
 Claim: TypeAlias = Callable[..., Any]

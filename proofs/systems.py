@@ -4,6 +4,7 @@
     float64, float32                 values, within the bound of `proofs.rounding`
     torch, jax, cupy                 the same lines on these libraries' arrays, float64, within the same bound
     gradient, second gradient        derivatives by minigrad of both sides along one random cotangent, float64
+    cupy gradient                    the same on a GPU, where a compiled form's are those of its raw kernel
     exact gradient, exact second gradient     the same over fractions and modulo a prime, compared with ==
 
 The second order is taken through a recorded pass, whose first gradients must also be those of the ordinary pass.
@@ -25,6 +26,7 @@ import numpy as np
 import minigrad as mg
 from minigrad.engine import unwrap
 from minigrad.exact import Log, Modular
+from models.device import beside
 from proofs import encoding, rounding
 from proofs.statements import Statement
 from proofs.strategies import Drawn, Exact, tree_map, walk
@@ -135,12 +137,12 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
         if _is_rounded(result):  # a sum of integers and roots of unity rounds too
             c = _each(rounding.Rounded.of)(c)
         if isinstance(result, mg.Tensor):
-            terms.append(mg.reshape(result, (1, -1)) @ c.astype(result.dtype))
+            terms.append(mg.reshape(result, (1, -1)) @ beside(result, c.astype(result.dtype)))
     if not terms:  # constants: a plain array for a gradient that is zero
         zeros = [np.zeros_like(leaf.value) for leaf in leaves]
         return [mg.Tensor(zero) for zero in zeros] if record else zeros
     total = mg.sum(mg.concat(terms, axis=0), axis=0)
-    return list(mg.gradients(total, leaves, np.ones(1, dtype=total.dtype), record=record))
+    return list(mg.gradients(total, leaves, beside(total, np.ones(1, dtype=total.dtype)), record=record))
 
 
 def _is_complex(result: Any) -> bool:
@@ -297,6 +299,7 @@ SYSTEMS = {
             sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2, "D": 2, "N": 2, "P": 2},
         ),  # fmt: skip
         System("cupy", _enter_library("cupy"), precision="float64", library="cupy"),
+        System("cupy gradient", _enter_library("cupy"), order=1, precision="float64", library="cupy"),
     )
 }
 

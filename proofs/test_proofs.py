@@ -13,10 +13,11 @@ import pytest
 
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
+from proofs.statements import CUPY
 
 PROFILE = os.environ.get("PROOFS_PROFILE", "quick")
 OUTSIDE = {"torch", "jax"}
-GPU = {"cupy"}  # checked by `python -m proofs check` where there is one
+GPU = set(CUPY)  # checked by `python -m proofs check` where there is one
 
 
 def cases():

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from gpu import bench, check, device, peers
 from gpu.__main__ import app
 from gpu.cases import CASES
+from tests.gpu import fake
+from tests.walled import asarray
 
 RUN = CliRunner()
 
@@ -166,6 +168,22 @@ def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
 def test_check_fails_with_any_of_them(few, asked, failing):
     asked.failing.add(failing)
     assert RUN.invoke(app, ["check"]).exit_code == 1
+
+
+def test_what_a_device_is_too_small_for_is_said_and_is_not_wrong(monkeypatch):
+    there = fake.install(monkeypatch)
+    there.attributes["MaxSharedMemoryPerBlockOptin"] = 64 << 10  # as on sm_75
+    xp = SimpleNamespace(asarray=asarray, asnumpy=lambda x: x.get())
+    for module in (bench, check):
+        monkeypatch.setattr(module, "CASES", {"titans": CASES["titans"]})
+    narrow, wide = check.kernels(xp)
+    assert (narrow.right, narrow.refused) == (True, "")
+    assert wide.right
+    assert wide.refused.startswith("titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes")
+    there.attributes["MaxSharedMemoryPerBlockOptin"] = 32 << 10
+    (row,) = bench.rows(xp, bench.Rates(1, 1), 1, small=True)
+    assert bench.cells(row)[:5] == ("titans", "", "", "", row.peer)
+    assert row.peer.startswith("titans_forward: K = 40, V = 33 in float32 needs 41,856 bytes")
 
 
 def test_check_fails_with_a_kernel_that_is_wrong(few, asked, monkeypatch):

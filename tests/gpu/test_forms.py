@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from gpu import linear_attention as kernel
 from minigrad.containers import arrays_of
 from models import kernels
 from models.attention import softmax
@@ -13,6 +14,8 @@ from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, 
 from models.ssm import selective_scan
 from proofs import STATEMENTS, systems
 from proofs.checker import check_system
+from proofs.statements import CUPY
+from tests.gpu import fake
 from tests.walled import asarray
 
 
@@ -86,10 +89,52 @@ def test_titans_takes_it_for_one_layer(on_device, monkeypatch, sizes):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
 
 
-def test_statements_are_judged_on_arrays_that_numpy_cannot_read(monkeypatch):
-    walled = replace(systems.SYSTEMS["cupy"], library="", enter=lambda x, log: asarray(systems._floats(x, log)))
-    monkeypatch.setitem(systems.SYSTEMS, "cupy", walled)
-    assert check_system(STATEMENTS["every_mechanism.forms_agree[delta_rule.chunkwise]"], "cupy").status == "passed"
+@pytest.fixture
+def proofs_on_a_device(monkeypatch):
+    """The number systems of a GPU, where there is none: arrays that NumPy cannot read, and raw kernels on the host."""
+    for name in CUPY:
+        walled = replace(systems.SYSTEMS[name], library="", enter=lambda x, log: asarray(systems._floats(x, log)))
+        monkeypatch.setitem(systems.SYSTEMS, name, walled)
+    return fake.install(monkeypatch)
+
+
+def judged(form, system="cupy gradient"):
+    return check_system(STATEMENTS[f"every_mechanism.forms_agree[{form}]"], system).status
+
+
+def test_statements_are_judged_on_arrays_that_numpy_cannot_read(proofs_on_a_device):
+    assert [judged("delta_rule.chunkwise", system) for system in CUPY] == ["passed"] * 2
+    assert proofs_on_a_device.launches == []
+
+
+@pytest.mark.parametrize(("form", "kernel"), [
+    ("softmax.fused", "softmax_backward_keys"),
+    ("linear_attention.fused", "linear_attention"),
+    ("delta_rule.fused", "gated_delta_rule_keys"),
+    ("gated_delta_rule.fused", "gated_delta_rule_keys"),
+    ("gated_linear_attention.fused.log_decay T", "gated_linear_attention_backward"),
+    ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
+    ("titans.fused.matrix", "titans_keys"),
+    ("selective_scan.fused", "selective_scan_backward"),
+    ("s4d.fused", "vandermonde_backward"),
+])  # fmt: skip
+def test_gradients_of_fused_forms_are_judged_there(proofs_on_a_device, form, kernel):
+    assert judged(form) == "passed"
+    assert kernel in proofs_on_a_device.launches
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_gradient_that_is_wrong_is_noticed(proofs_on_a_device, monkeypatch, place):
+    right = kernel.backward
+
+    def wrong(saved, cotangents):
+        made = list(right(saved, cotangents))
+        made[place] = made[place] * (1 + 1e-9)
+        return tuple(made)
+
+    monkeypatch.setattr(kernel, "backward", wrong)
+    assert judged("linear_attention.fused", "cupy") == "passed"
+    assert judged("linear_attention.fused") == "failed"
 
 
 def test_a_mask_is_left_to_the_reference(on_device):
