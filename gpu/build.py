@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
+TENSOR_CORES = "_tensor_cores"  # ends the names of sources that are for float32 alone, and not for sm_75
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
@@ -35,12 +36,17 @@ def sources() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.cu"))
 
 
+def architectures(source: str) -> tuple[str, ...]:
+    """What a source compiles for."""
+    return ARCHITECTURES[1:] if source.endswith(TENSOR_CORES) else ARCHITECTURES
+
+
 def report() -> dict[str, dict[str, dict[str, Needs]]]:
-    """What every kernel needs in float32 on every architecture: by source, kernel and architecture."""
+    """What every kernel needs in float32 on every architecture it is for: by source, kernel and architecture."""
     made: dict[str, dict[str, dict[str, Needs]]] = {}
     for source in sources():
         kernels = made.setdefault(source, {})
-        for architecture in ARCHITECTURES:
+        for architecture in architectures(source):
             for kernel, need in needs(source, ("REAL=float",), architecture).items():
                 kernels.setdefault(kernel, {})[architecture] = need
     return made

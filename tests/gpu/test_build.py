@@ -13,14 +13,14 @@ HOW = "if that is meant: python -m gpu report --record"
 @pytest.mark.parametrize("source", build.sources())
 def test_float32_needs_what_is_recorded(source):
     recorded = build.recorded()[source]
-    for architecture in build.ARCHITECTURES:
+    for architecture in build.architectures(source):
         found = build.needs(source, ("REAL=float",), architecture)
         assert found == {kernel: need[architecture] for kernel, need in recorded.items()}, HOW
         assert not any(need["spilled"] for need in found.values())
 
 
 @pytest.mark.parametrize(("source", "defines"), [
-    *((source, ("REAL=double",)) for source in build.sources()),
+    *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
     *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
 ])  # fmt: skip
 def test_the_other_numbers_compile(source, defines):

@@ -1,0 +1,37 @@
+"""How many bits of their operands the matrix products of float32 arrays keep: all, unless fewer are asked for."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+OPERANDS = {"float32": None, "tensorfloat32": "Tf32", "bfloat16": "Bf16"}  # the types of mma.cuh
+SINCE = 80  # the compute capability of the first devices whose tensor cores take them
+
+_chosen: ContextVar[str] = ContextVar("chosen", default="float32")
+
+
+@contextlib.contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Kernels may round what they multiply to 11 bits ("tensorfloat32") or 8 ("bfloat16"), for tensor cores.
+
+    Sums stay float32. A kernel that has no version for tensor cores, a device before sm_80 and float64 arrays keep all
+    bits. Raises ValueError for another name.
+    """
+    if name not in OPERANDS:
+        raise ValueError(f"matmul_precision: name is {name!r}, expected {' or '.join(map(repr, OPERANDS))}")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def operand(like: Any) -> str | None:
+    """What products on this array's device round its numbers to, by the name in `mma.cuh`; None where they do not."""
+    if like.dtype.name != "float32":
+        return None
+    able = isinstance(like, np.ndarray) or int(like.device.compute_capability) >= SINCE
+    return OPERANDS[_chosen.get()] if able else None
