@@ -22,7 +22,7 @@ TILE = 64  # rows of a product that stay together
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
 _lock, _single = Lock(), 0  # how many callers want BLAS in one thread now
-_limit: Any = None
+_before: list[int] = []  # and in how many it was before, library by library
 
 
 def get_num_threads() -> int:
@@ -87,10 +87,12 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS compute in the thread that calls it and in no other, then as before: `share` has shared the work out."""
-    global _single, _limit
+    global _single, _before
     with _lock:
         if not _single:
-            _limit = _pools().limit(limits=1, user_api="blas")
+            _before = [library.get_num_threads() for library in _blas()]
+            for library in _blas():
+                library.set_num_threads(1)
         _single += 1
     try:
         yield
@@ -98,12 +100,14 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _single -= 1
             if not _single:
-                _limit.restore_original_limits()
+                for library, count in zip(_blas(), _before, strict=True):
+                    library.set_num_threads(count)
 
 
 @functools.cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
+def _blas() -> list[Any]:
+    """What is loaded of BLAS. Asked one by one: `ThreadpoolController.limit` takes as long as a small product."""
+    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
 def _forget_pool() -> None:

@@ -92,7 +92,7 @@ def test_second_derivatives():
 
 def test_blas_has_its_threads_again():
     def counts():
-        return [pool["num_threads"] for pool in threads._pools().info() if pool["user_api"] == "blas"]
+        return [library.get_num_threads() for library in threads._blas()]
 
     before = counts()
     with threads.one_blas_thread(), threads.one_blas_thread():

@@ -83,7 +83,7 @@ def test_blas_does_not_wake_its_own_threads(rows, monkeypatch):
     counts, matmul = [], np.matmul
 
     def pools():
-        return [pool["num_threads"] for pool in threads._pools().info() if pool["user_api"] == "blas"]
+        return [library.get_num_threads() for library in threads._blas()]
 
     class Watched(np.ndarray):
         def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
