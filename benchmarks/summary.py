@@ -28,7 +28,10 @@ def speed(records: Sequence[Record]) -> str:
 
 
 def best_peer(record: Record) -> tuple[str, Record]:
-    """Return the peer that ours gains least on: neither a form of ours nor what does less than all of the work."""
+    """Return the peer that ours gains least on: neither a form of ours nor what does less than all of the work.
+
+    Raises ValueError where no peer was measured.
+    """
     peers = [(name, one) for name, one in record["implementations"].items() if one["peer"]]
     if not peers:
         raise ValueError(f"{record['workload']}: no peer was measured, expected one of {', '.join(record['missing'])}")

@@ -296,7 +296,7 @@ def constant(value: Any) -> Tensor:
 
 
 def as_raw(value: Any, who: str) -> Any:
-    """An array of some library; numbers and nested lists of them become NumPy's."""
+    """An array of some library; numbers and nested lists of them become NumPy's. Raises TypeError for anything else."""
     if is_array(value):
         return value
     raw = np.asarray(value)

@@ -62,7 +62,7 @@ class Module(Container):
 
 
 class Linear(Module):
-    """y = x Wᵀ + b; weights are uniform within ±1/√inputs."""
+    """y = x Wᵀ + b, (…, inputs) → (…, outputs); weights are uniform within ±1/√inputs."""
 
     def __init__(
         self, inputs: int, outputs: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
@@ -77,7 +77,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A row of W for each token; weights are normal with deviation 0.02."""
+    """A row of W for each token, (…) → (…, width); weights are normal with deviation 0.02."""
 
     def __init__(self, count: int, width: int, *, rng: np.random.Generator, dtype: Any = np.float32):
         self.weight = (0.02 * rng.standard_normal((count, width))).astype(dtype)
@@ -87,7 +87,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """y = w (x − mean x)/√(var x + ε) + b over the last axis (Ba et al. 2016, eq. 3)."""
+    """y = w (x − mean x)/√(var x + ε) + b over the last axis of x (…, width) (Ba et al. 2016, eq. 3)."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, dtype: Any = np.float32):
         self.weight, self.bias, self.eps = np.ones(width, dtype), np.zeros(width, dtype), eps
@@ -98,7 +98,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """y = w x/√(mean x² + ε) over the last axis (Zhang and Sennrich 2019, eq. 4)."""
+    """y = w x/√(mean x² + ε) over the last axis of x (…, width) (Zhang and Sennrich 2019, eq. 4)."""
 
     def __init__(self, width: int, *, eps: float = 1e-6, dtype: Any = np.float32):
         self.weight, self.eps = np.ones(width, dtype), eps
@@ -108,7 +108,7 @@ class RMSNorm(Module):
 
 
 class Conv1d(Module):
-    """A causal convolution of each channel alone, with the last W − 1 inputs as its state."""
+    """A causal convolution of each channel of x (*batch, T, channels) alone; the last W − 1 inputs are its state."""
 
     def __init__(
         self, channels: int, width: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
@@ -118,6 +118,7 @@ class Conv1d(Module):
         self.bias = rng.uniform(-bound, bound, channels).astype(dtype) if bias else None
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Any, Any]:
+        """Return y, of x's shape, and the state `(*batch, W − 1, channels)`; without one, zeros come before x."""
         xp, before = namespace(x, self.weight), self.weight.shape[-1] - 1
         if state is None:
             state = xp.zeros((*x.shape[:-2], before, x.shape[-1]), dtype=x.dtype)
@@ -128,7 +129,10 @@ class Conv1d(Module):
 
 
 class Dropout(Module):
-    """Zeros with probability p and the rest scaled by 1/(1 − p) (Srivastava et al. 2014); off without a generator."""
+    """Zeros with probability p and the rest scaled by 1/(1 − p) (Srivastava et al. 2014); off without a generator.
+
+    Raises ValueError for a p outside 0 ≤ p < 1.
+    """
 
     def __init__(self, p: float):
         if not 0 <= p < 1:

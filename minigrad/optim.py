@@ -1,4 +1,4 @@
-"""Optimisers: they read a module's gradients and write its arrays in place."""
+"""Optimisers: they read a module's gradients and write its arrays in place. A negative rate raises ValueError."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The names in the file are the names here, but for the prefix "backbone." and for the convolution: PyTorch keeps
 (channels, 1, W) with the present last, `minigrad.nn.Conv1d` (channels, W) with the present first.
+
+What cannot be read raises UserError, with the path.
 """
 
 import json

@@ -263,7 +263,7 @@ def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
 
 
 def described(path: str | Path, about: Mapping[str, Any]) -> Run:
-    """Return the run that a checkpoint says it is of."""
+    """Return the run that a checkpoint says it is of. Raises UserError where it says none."""
     try:
         return Run(**about["run"])
     except (KeyError, TypeError) as error:

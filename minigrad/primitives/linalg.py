@@ -42,7 +42,10 @@ def _matmul(xp, x, y):
 
 
 def matmul(x: Any, y: Any) -> Any:
-    """x @ y over the last two axes, the others broadcast; a vector is a row on the left and a column on the right."""
+    """x @ y over the last two axes, the others broadcast; a vector is a row on the left and a column on the right.
+
+    Raises ValueError for a scalar.
+    """
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError("matmul: got a scalar, expected arrays of at least one axis")
     if x.ndim == 1:

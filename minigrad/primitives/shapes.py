@@ -63,7 +63,7 @@ def expand_dims(x: Any, *, axis: int | Sequence[int] = 0) -> Any:
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
-    """x without the named axes, whose size must be 1."""
+    """x without the named axes, whose size must be 1: another one raises ValueError."""
     axes = {_normalise(a, x.ndim, "squeeze") for a in ((axis,) if isinstance(axis, int) else axis)}
     if any(x.shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: got shape {tuple(x.shape)}, expected size 1 on axes {sorted(axes)}")
@@ -146,7 +146,7 @@ def _pad(xp, x, widths):
 
 
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
-    """x with (before, after) zeros on each axis."""
+    """x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
     widths = tuple((int(a), int(b)) for a, b in widths)
     if len(widths) != x.ndim or any(a < 0 or b < 0 for a, b in widths):
         raise ValueError(f"pad: got widths {widths}, expected {x.ndim} pairs (before, after) of counts ≥ 0")

@@ -44,7 +44,7 @@ class Mamba2State(NamedTuple):
 
 
 class GroupedNorm(RMSNorm):
-    """RMSNorm of each of G groups of channels alone."""
+    """RMSNorm of each of G groups of the channels of x (…, width) alone."""
 
     def __init__(self, width: int, groups: int, *, eps: float, dtype: Any = np.float32) -> None:
         super().__init__(width, eps=eps, dtype=dtype)

@@ -22,6 +22,8 @@ would have to know f at the far end of the window, and take what they themselves
 
 The talk calls the projection a Taylor approximation (talk on Mamba, slide 14). It is not one: a Taylor polynomial fits
 f at a point, these fit it on the whole past. Arrays here are NumPy's, in double precision.
+
+An N below 1, a measure or a method that there is not, and an f that is not finite raise ValueError.
 """
 
 from collections.abc import Callable
