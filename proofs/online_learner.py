@@ -161,13 +161,22 @@ def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: An
     return point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
 
 
-@identity("Matrix or MLP, ½ L2, momentum and decay in batches: Titans",
+@identity("Matrix, ½ L2, momentum and decay in batches: Titans",
           source="Behrouz et al. 2025 (Titans), section 3.1", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State,
               chunk_size: ChunkSize):  # fmt: skip
     y, after = titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((state,),), batch_size=chunk_size)
     gates = {"rate": theta, "log_momentum": log_eta, "log_keep": log_decay}
     return point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
+
+
+@identity("… and with an MLP", source="Behrouz et al. 2025 (Titans), section 3.1", only=WITHOUT_JAX)
+def is_titans_mlp(q: FewQueries, k: Keys, v: Values, theta: Betas, log_eta: MildDecay, log_decay: MildDecay, W1: Down,
+                  W2: Up):  # fmt: skip
+    layers = ((W1,), (W2 / 4,))
+    y, after = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, layers, batch_size=2)
+    gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
+    return point("Titans", q, k, v, layers, 2, **gates), (y, after.memory)
 
 
 @identity("Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
