@@ -10,6 +10,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.memory import gated_linear_attention
 from models.ssm import selective_scan, ssd
+from proofs.lti import delayed
 from proofs.statements import converges, identity, refuted
 from proofs.strategies import (
     LARGE,
@@ -237,11 +238,6 @@ def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Ski
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
     late, _ = selective_scan.recurrent(delayed(u), 1 + delayed(delta - 1), A, delayed(B), delayed(C), D)
     return late, delayed(y)
-
-
-def delayed(x: Any) -> Any:
-    """x one token later, after a 0."""
-    return namespace(x).concat([0 * x[..., :1, :], x[..., :-1, :]], axis=-2)
 
 
 # B̄ = ΔB

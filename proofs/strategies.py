@@ -152,7 +152,6 @@ LogDecay = Annotated[Any, Drawn("*batch T", gates, logarithm=True)]
 ChannelLogDecay = Annotated[Any, Drawn("*batch T K", gates, logarithm=True)]
 State = Annotated[Any, Drawn("*batch K V", LARGE)]
 
-Query = Annotated[Any, Drawn("*batch K", LARGE)]
 Key = Annotated[Any, Drawn("*batch K", SMALL)]
 Value = Annotated[Any, Drawn("*batch V", LARGE)]
 Beta = Annotated[Any, Drawn("*batch", BETAS)]

@@ -6,13 +6,13 @@ mistake is caught by what says that it is one; the copy with nothing replaced pa
 
 import importlib
 import types
-from pathlib import Path
 
 import pytest
 
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
 from proofs.systems import SYSTEMS
+from tests.copies import copy_of
 
 BROKEN = [
     # module, text, what stands there instead, the statement that fails, what is wrong
@@ -44,10 +44,7 @@ BROKEN = [
 def put_in_place(monkeypatch, name, text="", instead=""):
     """Let a copy's functions stand where the module's own stood."""
     original = importlib.import_module(f"models.memory.{name}")
-    source = Path(original.__file__).read_text(encoding="utf-8")
-    assert text in source, f"{name} no longer says {text!r}"
-    copy = types.ModuleType(f"copies.{name}")
-    exec(compile(source.replace(text, instead), original.__file__, "exec"), vars(copy))
+    copy = copy_of(f"memory.{name}", text, instead)
     for attribute, value in list(vars(copy).items()):
         if isinstance(value, type) and value.__module__ == copy.__name__:
             setattr(copy, attribute, getattr(original, attribute))  # one `State`, whoever makes it
