@@ -117,6 +117,7 @@ from minigrad.primitives.elementwise import (
     tanh,
     where,
 )
+from minigrad.primitives.halves import swiglu, turn
 from minigrad.primitives.indexing import (
     argsort,
     assemble,

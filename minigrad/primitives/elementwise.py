@@ -258,7 +258,7 @@ def log_sigmoid(x: Any) -> Any:
     return -softplus(-x)
 
 
-@primitive(x=lambda g, x: _silu_adjoint(g, x))
+@primitive(x=lambda g, x: silu_adjoint(g, x))
 def silu(xp, x):
     """x σ(x) (Elfwing et al. 2018)."""
     if compiled := chain("silu", x):
@@ -266,7 +266,8 @@ def silu(xp, x):
     return x * sigmoid(x)
 
 
-def _silu_adjoint(g, x):
+def silu_adjoint(g: Any, x: Any) -> Any:
+    """g σ(x) (1 + x (1 − σ(x)))."""
     if compiled := chain("silu_adjoint", g, x):
         return compiled(g, x)
     s = sigmoid(x)

@@ -36,9 +36,8 @@ def rotate(x, start: int, rows: int = 1):
 
     A token may have several rows, which stand at its position.
     """
-    xp, half = mg.namespace(x), x.shape[-1] // 2
+    half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
     cos, sin = (beside(x, turned.astype(x.dtype)) for turned in (np.cos(angle), np.sin(angle)))
-    a, b = x[..., :half], x[..., half:]
-    return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    return mg.turn(x, cos, sin)

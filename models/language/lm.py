@@ -75,9 +75,7 @@ class Layer(Module):
         x = x + mixed
         if not self.has_mlp:
             return x, state
-        both = self.mlp_in(self.mlp_norm(x))
-        hidden = both.shape[-1] // 2
-        return x + self.mlp_out(mg.silu(both[..., :hidden]) * both[..., hidden:]), state
+        return x + self.mlp_out(mg.swiglu(self.mlp_in(self.mlp_norm(x)))), state
 
 
 class LanguageModel(Module):

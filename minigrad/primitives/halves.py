@@ -1,0 +1,48 @@
+"""Primitives on the two halves of the last axis, x = [a ‖ b]: the gate of an MLP, and the turn of pairs of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.engine import primitive
+from minigrad.kernels import chain
+from minigrad.primitives.elementwise import silu, silu_adjoint
+from minigrad.primitives.shapes import concat
+
+
+@primitive(x=lambda g, x: _swiglu_adjoint(g, x))
+def swiglu(_, x):
+    """SiLU(a) b (Shazeer 2020, eq. 6, between its matrices)."""
+    if compiled := _chain("swiglu", x):
+        return compiled(x)
+    a, b = _halves(x)
+    return silu(a) * b
+
+
+def _swiglu_adjoint(g, x):
+    if compiled := _chain("swiglu_adjoint", x, g):
+        return compiled(x, g)
+    a, b = _halves(x)
+    return concat([silu_adjoint(g * b, a), g * silu(a)], axis=-1)
+
+
+@primitive(x=lambda g, cos, sin: turn(g, cos, -sin))
+def turn(xp, x, cos, sin):
+    """[a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
+
+    cos and sin, (T, K/2), are constants for x (*batch, T, K).
+    """
+    if compiled := _chain("turn", x, cos, sin):
+        return compiled(x, cos, sin)
+    a, b = _halves(x)
+    return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def _halves(x: Any) -> tuple[Any, Any]:
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def _chain(name: str, x: Any, *others: Any) -> Any:
+    """The compiled chain, for halves of at least one vector of 512 bits."""
+    return chain(name, x, *others) if x.shape[-1] >= 32 else None
