@@ -1,11 +1,17 @@
-"""Softmax attention in tiles, and its adjoint, by the kernels of `softmax.cu`."""
+"""Softmax attention in tiles, and its adjoint, by the kernels of `softmax.cu`.
+
+Where `gpu.precision` says that fewer bits will do, it is by those of `softmax_tensor_cores.cu`.
+"""
 
 import math
 from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
+from gpu.precision import operand
 
 THREADS, SIDE = 256, 32  # rows of a block
+TENSOR_THREADS, OWN, PASSING, COLUMNS = 128, 64, 32, 128  # rows it keeps, rows that pass, columns of its result
+BY_ROWS, BY_COLUMNS = 8, 4  # the gap behind a tile's rows
 
 
 class Saved(NamedTuple):
@@ -18,6 +24,7 @@ class Saved(NamedTuple):
     logs: Any  # (*batch, T)
     causal: bool
     scale: float
+    operand: str | None  # what is multiplied is rounded to this
 
 
 def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any, Saved]:
@@ -31,8 +38,10 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
     y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1])
-    saved = Saved(q, k, v, y, logs, causal, scale)
-    _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], v.shape[-1])
+    saved = Saved(q, k, v, y, logs, causal, scale, operand(q))
+    K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
+    room = OWN * (K + BY_ROWS) + PASSING * (K + BY_ROWS + V + BY_COLUMNS)
+    _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (V,), room)
     return y, saved
 
 
@@ -42,16 +51,27 @@ def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     check("softmax", q=q, gy=gy)
     means = (gy * y).sum(axis=-1)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
-    _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], q.shape[-1])
-    _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], q.shape[-1], v.shape[-1])
+    K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
+    room = (OWN + PASSING) * (K + V + 2 * BY_ROWS)
+    _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (K,), room)
+    _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (K, V), room)
     return gq, gk, gv
 
 
-def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, *widths: int) -> None:
+def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, widths: tuple[int, ...], room: int) -> None:
+    """Blocks for so many rows, whose results have these widths; on tensor cores they need room for so many numbers."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
-    shared = sum(-(-w // SIDE) * SIDE for w in widths) * SIDE * q.dtype.itemsize
-    scale, causal = q.dtype.type(saved.scale), int(saved.causal)
-    launch("softmax", kernel, q, (math.prod(batch) * -(-rows // SIDE),), THREADS,
-           *arrays, scale, queries, k.shape[-2], width, v.shape[-1], causal,
-           shared=shared, of=f"K = {width}, V = {v.shape[-1]}")  # fmt: skip
+    sequences, causal = math.prod(batch), int(saved.causal)
+    numbers = *arrays, q.dtype.type(saved.scale), queries, k.shape[-2], width, v.shape[-1], causal
+    if saved.operand:
+        grid = sequences * -(-rows // OWN), -(-max(widths) // COLUMNS)
+        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *numbers,
+               defines=(f"OPERAND={saved.operand}",), shared=4 * room)  # fmt: skip
+    else:
+        shared = sum(widths) * SIDE * q.dtype.itemsize
+        launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *numbers, shared=shared)
+
+
+def _padded(columns: int) -> int:
+    return -(-columns // 32) * 32

@@ -17,7 +17,7 @@ def shown(monkeypatch, tmp_path):
         broken = tmp_path / f"{source}.cu"
         files = launch.HERE / broken.name, *launch.HERE.glob("*.cuh")
         codes = {file.name: file.read_text(encoding="utf-8") for file in files}
-        holds = [name for name, code in codes.items() if code.count(right) > which]
+        holds = [name for name in included(codes, broken.name) if codes[name].count(right) > which]
         assert holds, f"{source}.cu and what it includes do not hold {right!r} {which + 1} times"
         parts = codes[holds[0]].split(right)
         codes[holds[0]] = right.join(parts[: which + 1]) + wrong + right.join(parts[which + 1 :])
@@ -55,6 +55,12 @@ def every_barrier_is_missed():
                 assert difference(expected, call, without=line), f"{file.name}, line {line}: no schedule misses it"
 
     return check
+
+
+def included(codes, name):
+    """The names of a source and of what it includes."""
+    headers = re.findall(r'^#include "(.*)"', codes[name], re.MULTILINE)
+    return [name, *(other for header in headers for other in included(codes, header))]
 
 
 def difference(expected, call, *, without=0):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from gpu import softmax as kernel
+from gpu.precision import matmul_precision
 from models.attention import softmax
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -45,11 +46,75 @@ def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, ca
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=64 * max(1, size) * K))
 
 
+UNITS = {"tensorfloat32": 2.0**-11, "bfloat16": 2.0**-8}  # of 1: what rounding to nearest may take away
+
+
+def lost(q, k, v, g, causal, unit, exact):
+    """How far y and the cotangents of q, k, v may be off where all that is multiplied is rounded by up to a unit.
+
+    Each error of a factor goes into its products' absolute values; a weight's is exp(2 δ) where no score is off by more
+    than δ. `exact` inputs are not rounded. What float32 loses in sums of so many terms is added to each.
+    """
+    q, k, v, g = (x.astype("d") for x in (q, k, v, g))
+    single = (q.shape[-1] + k.shape[-2] + v.shape[-1] + 32) * np.finfo("f").eps
+    product = (1 + unit * (not exact)) ** 2 * (1 + single) - 1  # of two inputs
+    made = (1 + unit) * (1 + unit * (not exact)) * (1 + single) - 1  # of an input and what a kernel has made
+    hidden = np.triu(np.ones((q.shape[-2], k.shape[-2]), bool), 1 + k.shape[-2] - q.shape[-2]) & causal
+    scores = np.where(hidden, -np.inf, 0.5 * q @ k.mT)
+    delta = product * np.where(hidden, 0, 0.5 * abs(q) @ abs(k).mT).max(axis=-1, keepdims=True)
+    more = np.exp(2 * delta)
+    P = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    P /= P.sum(axis=-1, keepdims=True)
+    off_y = (P * (more * (1 + made) - 1)) @ abs(v)
+    centred = g @ v.mT - (g * (P @ v)).sum(axis=-1, keepdims=True)
+    off = product * abs(g) @ abs(v).mT + (abs(g) * (off_y + single * P @ abs(v))).sum(axis=-1, keepdims=True)
+    S = 0.5 * P * abs(centred)
+    off_S = (0.5 * P * ((more - 1) * abs(centred) + more * off)) * (1 + made) + made * S
+    return off_y, off_S @ abs(k), off_S.mT @ abs(q), (P * (more * (1 + made) - 1)).mT @ abs(g)
+
+
+@pytest.mark.parametrize("precision", UNITS)
+@settings(max_examples=6, deadline=None)
+@given(
+    batch=st.integers(1, 2), T=st.integers(1, 70), before=st.integers(0, 40), K=st.integers(1, 36) | st.just(130),
+    V=st.integers(1, 36) | st.just(130), causal=st.booleans(), exact=st.booleans(), size=st.sampled_from([0, 1]),
+    seed=st.integers(0, 99), schedules=SCHEDULES,
+)  # fmt: skip
+def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V, causal, exact, size, seed, schedules):
+    arrays = draw(batch, T, T + before, K, V, "f", seed, size)
+    if exact:
+        arrays = [(x.view("u4") & 0xFFFF0000).view("f") for x in arrays]
+    with matmul_precision(precision):
+        made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
+    right, allowed = both_ways(*(x.astype("d") for x in arrays), causal), lost(*arrays, causal, UNITS[precision], exact)
+    for found, expected, off in zip(made, right, allowed, strict=True):
+        assert found.dtype == np.float32
+        assert (abs(found - expected) <= off).all()
+
+
+def test_the_way_back_is_rounded_as_the_way_there():
+    with matmul_precision("tensorfloat32"):
+        y, saved = kernel.forward(*drawn[:3], causal=True, scale=0.5)
+        expected = both_ways(*drawn, True)
+    for a, b in zip(expected, (y, *kernel.backward(saved, drawn[3])), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert y.tobytes() != both_ways(*drawn, True)[0].tobytes()
+
+
 drawn = draw(1, 40, 70, 33, 35, "f", 0)
+
+
+def rounded():
+    with matmul_precision("tensorfloat32"):
+        return both_ways(*drawn, True)
 
 
 def test_no_barrier_is_idle(every_barrier_is_missed):
     every_barrier_is_missed("softmax", lambda: both_ways(*drawn, True))
+
+
+def test_no_barrier_is_idle_on_tensor_cores(every_barrier_is_missed):
+    every_barrier_is_missed("softmax_tensor_cores", rounded)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
@@ -61,3 +126,13 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, right, wrong):
     shown("softmax", right, wrong, lambda: both_ways(*drawn, True))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("first + row < x.count", "first + row <= x.count"),
+    ("row < count; row += WARPS", "row < count - 1; row += WARPS"),
+    ("/ OTHER * OTHER : 0;", "/ OTHER * OTHER + OTHER : 0;"),
+    ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
+])  # fmt: skip
+def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
+    shown("softmax_tensor_cores", right, wrong, rounded)
