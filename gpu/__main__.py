@@ -86,13 +86,15 @@ def report(record: Annotated[bool, typer.Option("--record", help="Keep it in gpu
         found = build.recorded() if record else build.report()
     except build.BuildError as error:
         _fail("report", str(error))
-    table = Table("kernel, float32", *build.ARCHITECTURES, title="registers, bytes of shared memory (bytes spilled)")
-    for kernels in found.values():
+    title = "registers, bytes of shared memory (bytes spilled)"
+    table = Table("source", "kernel, float32", *build.ARCHITECTURES, title=title)
+    for version, kernels in found.items():
         for name, needs in kernels.items():
             cells = (
-                f"{n['registers']}, {n['shared']}" + f" ({n['spilled']})" * bool(n["spilled"]) for n in needs.values()
+                f"{n['registers']}, {n['shared']}" + f" ({n['spilled']})" * bool(n["spilled"]) if n else ""
+                for n in map(needs.get, build.ARCHITECTURES)
             )
-            table.add_row(name, *cells)
+            table.add_row(version, name, *cells)
     console.print(table)
 
 

@@ -15,6 +15,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
 TENSOR_CORES = "_tensor_cores"  # ends the names of sources that are for float32 alone, and not for sm_75
+PRODUCTS = ("linear_attention",)  # sources that also come with OPERAND defined, which is the same
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
@@ -36,18 +37,24 @@ def sources() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.cu"))
 
 
-def architectures(source: str) -> tuple[str, ...]:
-    """What a source compiles for."""
-    return ARCHITECTURES[1:] if source.endswith(TENSOR_CORES) else ARCHITECTURES
+def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Every source for float32, and what is defined for it; those of PRODUCTS twice."""
+    plain = {source: (source, ("REAL=float",)) for source in sources()}
+    return plain | {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
+
+
+def architectures(version: str) -> tuple[str, ...]:
+    """What a version compiles for."""
+    return ARCHITECTURES[1:] if version.endswith(TENSOR_CORES) else ARCHITECTURES
 
 
 def report() -> dict[str, dict[str, dict[str, Needs]]]:
-    """What every kernel needs in float32 on every architecture it is for: by source, kernel and architecture."""
+    """What every kernel needs in float32 on every architecture it is for: by version, kernel and architecture."""
     made: dict[str, dict[str, dict[str, Needs]]] = {}
-    for source in sources():
-        kernels = made.setdefault(source, {})
-        for architecture in architectures(source):
-            for kernel, need in needs(source, ("REAL=float",), architecture).items():
+    for version, (source, defines) in sorted(versions().items()):
+        kernels = made.setdefault(version, {})
+        for architecture in architectures(version):
+            for kernel, need in needs(source, defines, architecture).items():
                 kernels.setdefault(kernel, {})[architecture] = need
     return made
 

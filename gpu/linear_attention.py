@@ -4,17 +4,18 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
-
-THREADS, SIDE = 256, 32  # columns of a block, keys of a slice
+from gpu.precision import operand
+from gpu.product import SIDE, THREADS, stack, version
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs."""
+    """What the backward pass needs: the inputs, and how it multiplies."""
 
     q: Any
     k: Any
     v: Any
     S: Any
+    operand: str | None  # what factors are rounded to
 
 
 def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
@@ -23,27 +24,28 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     check("linear_attention", q=q, k=k, v=v, S=S)
-    return _attend(q, k, v, S), Saved(q, k, v, S)
+    saved = Saved(q, k, v, S, operand(q))
+    return _attend(saved, q, k, v, S), saved
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
-    q, k, v, S = saved
+    q, k, v, S, _ = saved
     gy, gS = cotangents
     check("linear_attention", q=q, gy=gy, gS=gS)
-    gq, _ = _attend(gy, v, k, _transposed(S))
-    gk, _ = _attend(v, gy, q, _transposed(gS), back=True)
-    gv, gS = _attend(k, q, gy, gS, back=True)
+    gq, _ = _attend(saved, gy, v, k, _transposed(S))
+    gk, _ = _attend(saved, v, gy, q, _transposed(gS), back=True)
+    gv, gS = _attend(saved, k, q, gy, gS, back=True)
     return gq, gk, gv, gS
 
 
-def _attend(q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:
+def _attend(saved: Saved, q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:
     *batch, length, keys = q.shape
     values, y, last = v.shape[-1], empty(v, v.shape), empty(S, S.shape)
-    blocks, shared = math.prod(batch) * -(-values // SIDE), -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize
-    launch("linear_attention", "linear_attention", q, (blocks,), THREADS,
+    launch("linear_attention", "linear_attention", q, (math.prod(batch) * -(-values // SIDE),), THREADS,
            q, k, v, S, y, last, length, keys, values, int(back),
-           shared=shared, of=f"K = {keys}, V = {values}")  # fmt: skip
+           defines=version(saved.operand), shared=stack(q, keys, saved.operand),
+           of=f"K = {keys}, V = {values}")  # fmt: skip
     return y, last
 
 

@@ -7,7 +7,8 @@ constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;  
 typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
 
 // Rows first, first + 1, … of a matrix, counted from the end where `back`, and 32 of its columns; 0 outside.
-__device__ inline void fill(Square &square, const real *from, int first, int column, int count, int columns,
+template <int PITCH>
+__device__ inline void fill(real (&square)[SIDE][PITCH], const real *from, int first, int column, int count, int columns,
                             bool back = false) {
     for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
         int t = first + row, c = column + threadIdx.x % SIDE;

@@ -25,6 +25,7 @@ class Device(str):
 
     def __init__(self, number: int):
         self.id = number
+        self.compute_capability = "80"
         self.attributes = {"MaxSharedMemoryPerBlockOptin": 99 << 10}
         self.room = 1 << 30  # bytes for arrays
         self.launches: list[str] = []

@@ -1,8 +1,10 @@
 """What the tests of every kernel need: drawn schedules, and how far from float64 a result may be."""
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
+import minigrad as mg
 from gpu import host
 
 SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
@@ -19,6 +21,31 @@ def same_bits_under_every_schedule(seeds, call):
             assert np.isfinite(a).all()  # nothing is left that no thread has written
             assert a.tobytes() == b.tobytes(), f"schedule {seed} gives other bits than {seeds[0]}"
     return first
+
+
+PRECISIONS = pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
+SPACING = {"tensorfloat32": 2.0**-10, "bfloat16": 2.0**-7}  # of numbers from 1 to 2
+
+
+def both_ways(kernel, inputs, cotangents):
+    """The results of a kernel that a state goes through, and the cotangents of its inputs."""
+    made, saved = kernel.forward(*inputs)
+    return *made, *kernel.backward(saved, cotangents)
+
+
+def close(made, form, inputs, cotangents, precision=""):
+    """Fail unless the numbers are those of the form, which has the last input for a state, and its gradients.
+
+    With a precision products may be as far off as a few roundings of their factors bring them.
+    """
+    *inputs, S = (x.astype("d") for x in inputs)
+    right, pull = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
+    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert found.dtype == cotangents[0].dtype
+        allowed = bound(found.dtype, expected)
+        if precision:
+            allowed = 4 * SPACING[precision] * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
 
 
 def bound(dtype, right, factor=64):

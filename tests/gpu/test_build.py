@@ -10,17 +10,18 @@ from gpu import build
 HOW = "if that is meant: python -m gpu report --record"
 
 
-@pytest.mark.parametrize("source", build.sources())
-def test_float32_needs_what_is_recorded(source):
-    recorded = build.recorded()[source]
-    for architecture in build.architectures(source):
-        found = build.needs(source, ("REAL=float",), architecture)
+@pytest.mark.parametrize("version", build.versions())
+def test_float32_needs_what_is_recorded(version):
+    recorded = build.recorded()[version]
+    for architecture in build.architectures(version):
+        found = build.needs(*build.versions()[version], architecture)
         assert found == {kernel: need[architecture] for kernel, need in recorded.items()}, HOW
         assert not any(need["spilled"] for need in found.values())
 
 
 @pytest.mark.parametrize(("source", "defines"), [
     *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
+    *((source, ("OPERAND=Bf16",)) for source in build.PRODUCTS),
     *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
 ])  # fmt: skip
 def test_the_other_numbers_compile(source, defines):
@@ -28,7 +29,7 @@ def test_the_other_numbers_compile(source, defines):
 
 
 def test_the_record_is_of_these_sources():
-    assert sorted(build.recorded()) == build.sources()
+    assert sorted(build.recorded()) == sorted(build.versions())
 
 
 def test_what_does_not_compile_says_why(tmp_path, monkeypatch):

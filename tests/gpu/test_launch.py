@@ -6,6 +6,7 @@ import pytest
 from gpu import linear_attention
 from gpu.cases import CASES
 from gpu.launch import RoomError
+from gpu.precision import matmul_precision
 from models.memory import linear_attention as form
 from tests.gpu import fake
 from tests.walled import asarray
@@ -41,7 +42,7 @@ def test_every_kernel_runs_where_its_arrays_are(device, name):
 
 @pytest.mark.parametrize(("name", "dtype", "there", "said"), [
     ("linear_attention", "float32", 20 << 10,
-     "linear_attention: K = 40, V = 33 in float32 needs 25,088 bytes of shared memory, device 0 has 20,480 for a "
+     "linear_attention: K = 40, V = 33 in float32 needs 25,344 bytes of shared memory, device 0 has 20,480 for a "
      "block: take smaller widths or a form that is not fused"),
     ("titans", "float64", 64 << 10,
      "titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes of shared memory, device 0 has 65,536 for a "
@@ -63,11 +64,22 @@ def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, sa
 
 def test_what_a_block_has_is_used_to_the_last_byte(device):
     arrays = drawn("linear_attention")
-    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_088
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_344
     unharmed(arrays, copies(arrays))
-    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_087
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_343
     with pytest.raises(RoomError):
         linear_attention.forward(*arrays[:4])
+
+
+def test_tensor_cores_where_they_are_asked_for_and_there(device):
+    arrays = drawn("linear_attention")
+    exact = CASES["linear_attention"].run(*arrays)
+    with matmul_precision("tensorfloat32"):
+        rounded = CASES["linear_attention"].run(*arrays)
+        device.compute_capability = "75"
+        old = CASES["linear_attention"].run(*arrays)
+    for x, y, z in zip(exact, rounded, old, strict=True):
+        assert x.get().tobytes() == z.get().tobytes() != y.get().tobytes()
 
 
 def test_no_memory_for_what_a_pass_makes(device):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu import linear_attention as kernel
+from gpu.precision import matmul_precision
 from models.memory import linear_attention
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
 
 
 def draw(batch, T, K, V, dtype, seed):
@@ -19,40 +19,58 @@ def draw(batch, T, K, V, dtype, seed):
     return drawn[:4], tuple(drawn[4:])
 
 
-def both_ways(inputs, cotangents):
-    made, saved = kernel.forward(*inputs)
-    return *made, *kernel.backward(saved, cotangents)
+def call(precision="float32"):
+    with matmul_precision(precision):
+        return both_ways(kernel, *draw(1, 70, 40, 33, "f", 0))
+
+
+SIZES = {
+    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
+    "seed": st.integers(0, 99), "schedules": SCHEDULES,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
-@given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
-    seed=st.integers(0, 99), schedules=SCHEDULES,
-)  # fmt: skip
+@given(**SIZES)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
-    wide = [x.astype("d") for x in inputs]
-    right, pull = mg.vjp(lambda *x: linear_attention.parallel(*x[:3], state=x[3]), *wide)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(made, linear_attention.recurrent, inputs, cotangents)
 
 
-drawn = draw(1, 70, 40, 33, "f", 0)
+@PRECISIONS
+@settings(max_examples=6, deadline=None)
+@given(**SIZES)
+def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, "f", seed)
+    with matmul_precision(precision):
+        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(made, linear_attention.recurrent, inputs, cotangents, precision)
 
 
-def test_no_barrier_is_idle(every_barrier_is_missed):
-    every_barrier_is_missed("linear_attention", lambda: both_ways(*drawn))
+def test_the_way_back_multiplies_as_the_way_there_did():
+    inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
+    with matmul_precision("tensorfloat32"):
+        _, saved = kernel.forward(*inputs)
+    for found, rounded, exact in zip(kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:],
+                                     strict=True):  # fmt: skip
+        assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("t < count && c < columns", "t <= count && c < columns"),
-    ("t < count && c < columns", "t < count && c <= columns"),
-    ("inside && t < length", "inside && t <= length"),
-    ("lane <= mine + r", "lane < mine + r"),
-    ("row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
+def test_no_barrier_is_idle(every_barrier_is_missed, precision):
+    every_barrier_is_missed("linear_attention", lambda: call(precision))
+
+
+@pytest.mark.parametrize(("precision", "right", "wrong"), [
+    ("float32", "t < count && c < columns", "t <= count && c < columns"),
+    ("float32", "t < count && c < columns", "t < count && c <= columns"),
+    ("float32", "Own::column(r) <= Own::row(r)", "Own::column(r) < Own::row(r)"),
+    ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
+    ("tensorfloat32", "if (t < count && c < columns) to", "if (t <= count && c < columns) to"),
+    ("tensorfloat32", "if (slice == 0) fill", "if (slice == 1) fill"),
+    ("tensorfloat32", "return {0, Own::to()}", "return {0, Own::from()}"),
 ])  # fmt: skip
-def test_a_broken_kernel_is_caught(shown, right, wrong):
-    shown("linear_attention", right, wrong, lambda: both_ways(*drawn))
+def test_a_broken_kernel_is_caught(shown, precision, right, wrong):
+    shown("linear_attention", right, wrong, lambda: call(precision))

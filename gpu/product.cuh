@@ -1,0 +1,118 @@
+// Products of tiles of 32 × 32 numbers by a block of 8 warps, where each thread makes 4 of the 1024 sums: one multiply-add
+// at a time, or, with OPERAND defined, on tensor cores, which round what they multiply (mma.cuh). A kernel's text is the
+// same for both, as long as it asks where a thread's numbers are:
+//
+//              one at a time                       on tensor cores
+//     a warp   4 rows, each lane a column          16 rows and 8 columns, as mma.cuh has them
+//     PITCH    33: lanes read down a column        36: lanes read 8 numbers across and 4 down
+#pragma once
+#include "tiles.cuh"
+
+#ifdef OPERAND  // Tf32 or Bf16
+#include "mma.cuh"
+constexpr int PITCH = SIDE + 4;
+
+struct Own : Sums {  // a thread's numbers of a tile
+    static __device__ int from() { return threadIdx.x / 128 * 16; }  // the first row of its warp, and one past the last
+    static __device__ int to() { return from() + 16; }
+    static __device__ int side() { return threadIdx.x / 32 % 4 * 8; }
+    static __device__ int row(int r) { return from() + Sums::row(r); }
+    static __device__ int column(int r) { return side() + Sums::column(r); }
+};
+#else
+constexpr int PITCH = SIDE + 1;
+
+struct Own {
+    real at[ROWS];
+    static __device__ int from() { return threadIdx.x / 32 * ROWS; }
+    static __device__ int to() { return from() + ROWS; }
+    static __device__ int row(int r) { return from() + r; }
+    static __device__ int column(int) { return threadIdx.x % 32; }
+};
+#endif
+
+typedef __align__(16) real Tile[SIDE][PITCH];
+
+// An operand's [i][d], where products are summed over d: the tile's rows, or its columns.
+struct Rows {
+    const Tile &tile;
+    __device__ real at(int i, int d) const { return tile[i][d]; }
+#ifdef OPERAND
+    template <class Fragment> __device__ void load(Fragment &x, int i, int d) const { rows(x, &tile[i][d], PITCH); }
+#endif
+};
+struct Columns {
+    const Tile &tile;
+    __device__ real at(int i, int d) const { return tile[d][i]; }
+#ifdef OPERAND
+    template <class Fragment> __device__ void load(Fragment &x, int i, int d) const { columns(x, &tile[d][i], PITCH); }
+#endif
+};
+
+#ifdef OPERAND
+constexpr int DEPTH = OPERAND::DEPTH;
+struct Factors {  // of a left operand: a warp's rows, the next of the summed axis
+    Left<OPERAND> x;
+    template <class From> __device__ Factors(From left, int d) { left.load(x, Own::from(), d); }
+    template <class From> __device__ void times(From right, int d, Own &sums) const {
+        Right<OPERAND> y;
+        right.load(y, Own::side(), d);
+        multiply(sums, x, y);
+    }
+};
+#else
+constexpr int DEPTH = 1;
+struct Factors {
+    real x[ROWS];
+    template <class From> __device__ Factors(From left, int d) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) x[r] = left.at(Own::row(r), d);
+    }
+    template <class From> __device__ void times(From right, int d, Own &sums) const {
+        real y = right.at(Own::column(0), d);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) sums.at[r] = fma(x[r], y, sums.at[r]);
+    }
+};
+#endif
+
+template <class From> struct Into {
+    Own &sums;
+    From right;
+};
+template <class From> __device__ inline Into<From> into(Own &sums, From right) { return {sums, right}; }
+
+struct Range {  // of d
+    int from, to;
+};
+constexpr Range WHOLE = {0, SIDE};
+__device__ inline Range lower() { return {0, Own::to()}; }  // where rows of a lower triangle are not 0, in this warp
+__device__ inline Range upper() { return {Own::from(), SIDE}; }
+
+// sums[i][j] += Σ_d left[i][d] right[j][d], of one left operand with each of the right ones.
+template <class Left, class... Rights>
+__device__ inline void products(Range over, Left left, Into<Rights>... all) {
+#pragma unroll 8
+    for (int d = over.from; d < over.to; d += DEPTH) {
+        Factors x(left, d);
+        (x.times(all.right, d, all.sums), ...);
+    }
+}
+
+__device__ inline void take(Own &own, const Tile &tile) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) own.at[r] = tile[Own::row(r)][Own::column(r)];
+}
+__device__ inline void put(const Own &own, Tile &tile) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] = own.at[r];
+}
+
+// To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.
+__device__ inline void give(const Own &own, real *to, int first, int column, int count, int columns, bool back = false) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        int t = first + Own::row(r), c = column + Own::column(r);
+        if (t < count && c < columns) to[(long long)(back ? count - 1 - t : t) * columns + c] = own.at[r];
+    }
+}
