@@ -9,7 +9,7 @@ from typing import Any
 
 import minigrad as mg
 from models.memory import titans, ttt
-from models.ssm import lti
+from models.ssm import lti, s4
 from models.ssm import s4d as mechanism
 
 
@@ -24,6 +24,13 @@ def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -
     """Return y, (B, L, D), of the whole mechanism, with B = 1."""
     Lambda = 1j * frequency - mg.exp(log_rate)
     return mechanism.fused(u, Lambda, mg.ones_like(Lambda), C[0] + 1j * C[1], D, mg.exp(log_delta))[0]
+
+
+def s4_kernel(log_rate: Any, frequency: Any, P: Any, B: Any, C: Any, log_delta: Any, *, length: int) -> Any:
+    """Return K̅, (D, L), from C̃ as the paper trains it; P, B and C (2, D, N) hold two parts."""
+    Lambda, (P, B, C) = 1j * frequency - mg.exp(log_rate), (x[0] + 1j * x[1] for x in (P, B, C))
+    spectrum = s4.generating(Lambda, P, B, C, mg.exp(log_delta), length, s4.compiled_cauchy)
+    return mg.fft.irfft(spectrum, length)
 
 
 def convolution(u: Any, K: Any) -> Any:

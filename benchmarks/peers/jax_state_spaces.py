@@ -75,6 +75,20 @@ def s4d_kernel(log_rate: Array, frequency: Array, C: Array, log_delta: Array, *,
     return 2 * jnp.einsum("dn,dnl->dl", weights, powers).real
 
 
+def s4_kernel(
+    log_rate: Array, frequency: Array, P: Array, B: Array, C: Array, log_delta: Array, *, length: int
+) -> Array:
+    """Return K (D, L) from C̃ by Cauchy sums at every root of unity; P, B and C (2, D, N) hold two parts."""
+    Lambda, half = 1j * frequency - jnp.exp(log_rate), jnp.exp(log_delta)[:, None] / 2
+    P, B, C = (x[0] + 1j * x[1] for x in (P, B, C))
+    angles = jnp.pi * jnp.arange(length // 2 + 1) / length
+    s, c, poles = jnp.sin(angles), jnp.cos(angles), (half * Lambda)[..., None]
+    weights = half[..., None] * jnp.stack([C * B, C * P, P.conj() * B, P.conj() * P], 1)
+    sums = weights @ (1 / (1j * s - c * poles)) + weights.conj() @ (1 / (1j * s - c * poles.conj()))
+    cb, cp, pb, pp = jnp.moveaxis(sums, 1, 0)
+    return jnp.fft.irfft((c + 1j * s) * (cb - c * cp * pb / (1 + c * pp)), length)
+
+
 def convolution(u: Array, K: Array) -> Array:
     """Return K ∗ u for u (B, D, L) by Fourier transforms of twice the length."""
     length = u.shape[-1]

@@ -80,6 +80,20 @@ def s4d_kernel(log_rate: Tensor, frequency: Tensor, C: Tensor, log_delta: Tensor
     return 2 * torch.einsum("dn,dnl->dl", weights, powers).real
 
 
+def s4_kernel(
+    log_rate: Tensor, frequency: Tensor, P: Tensor, B: Tensor, C: Tensor, log_delta: Tensor, *, length: int
+) -> Tensor:
+    """Return K (D, L) from C̃ by Cauchy sums at every root of unity; P, B and C (2, D, N) hold two parts."""
+    Lambda, half = torch.complex(-log_rate.exp(), frequency), log_delta.exp()[:, None] / 2
+    P, B, C = (torch.complex(x[0], x[1]) for x in (P, B, C))
+    angles = torch.pi * torch.arange(length // 2 + 1) / length
+    s, c, poles = angles.sin(), angles.cos(), (half * Lambda)[..., None]
+    weights = half[..., None] * torch.stack([C * B, C * P, P.conj() * B, P.conj() * P], 1)
+    sums = weights @ (1 / (1j * s - c * poles)) + weights.conj() @ (1 / (1j * s - c * poles.conj()))
+    cb, cp, pb, pp = sums.unbind(1)
+    return torch.fft.irfft(torch.complex(c, s) * (cb - c * cp * pb / (1 + c * pp)), length)
+
+
 def convolution(u: Tensor, K: Tensor) -> Tensor:
     """Return K ∗ u for u (B, D, L) by Fourier transforms of twice the length."""
     length = u.shape[-1]

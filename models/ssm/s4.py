@@ -74,7 +74,7 @@ def fused(
     """The convolution with compiled Cauchy sums, for NumPy's float32 and float64: no array of D·N·L numbers is made."""
     check("s4.fused", Lambda, delta, fades=True)
     alike("s4.fused", u, Lambda, P, B, C, D, delta, *([] if state is None else [state]))
-    return convolved(u, Lambda, P, B, C, D, delta, state, _cauchy)
+    return convolved(u, Lambda, P, B, C, D, delta, state, compiled_cauchy)
 
 
 def convolved(
@@ -134,7 +134,7 @@ def frequencies(like: Array, length: int) -> tuple[Array, Array]:
     return tuple(xp.asarray([f(angle) for angle in angles], dtype=dtype) for f in (math.sin, math.cos))
 
 
-_cauchy = compiled("cauchy_pairs", cauchy)
+compiled_cauchy = compiled("cauchy_pairs", cauchy)
 
 
 def stepping(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array, Array], Array]:

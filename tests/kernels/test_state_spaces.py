@@ -126,7 +126,7 @@ def test_no_array_of_every_power_or_quotient(module):
     if module is s4d:
         work, inputs = s4d._kernel_of_responses, (C, np.exp(0.05 * Lambda))
     else:
-        work, inputs = s4._cauchy, (np.stack([B, C], axis=1), 0.05 * Lambda)
+        work, inputs = s4.compiled_cauchy, (np.stack([B, C], axis=1), 0.05 * Lambda)
     work(*inputs, length=1024)
     tracemalloc.start()
     work(*inputs, length=1024)
