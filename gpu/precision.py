@@ -17,8 +17,8 @@ _chosen: ContextVar[str] = ContextVar("chosen", default="float32")
 def matmul_precision(name: str) -> Iterator[None]:
     """Kernels may round what they multiply to 11 bits ("tensorfloat32") or 8 ("bfloat16"), for tensor cores.
 
-    Sums stay float32. A kernel that has no version for tensor cores, a device before sm_80 and float64 arrays keep all
-    bits. Raises ValueError for another name.
+    Sums stay float32. All bits are kept in float64, on devices before sm_80, where a block cannot share as much as the
+    version for tensor cores needs, and by a kernel that has none. Raises ValueError for another name.
     """
     if name not in OPERANDS:
         raise ValueError(f"matmul_precision: name is {name!r}, expected {' or '.join(map(repr, OPERANDS))}")
@@ -29,9 +29,16 @@ def matmul_precision(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def operand(like: Any) -> str | None:
-    """What products on this array's device round its numbers to, by the name in `mma.cuh`; None where they do not."""
-    if like.dtype.name != "float32":
+def operand(like: Any, shared: int = 0) -> str | None:
+    """What products on this array's device round its numbers to, by the name in `mma.cuh`; None where they do not.
+
+    They do not either where a block cannot share so many bytes.
+    """
+    rounded = OPERANDS[_chosen.get()]
+    if rounded is None or like.dtype.name != "float32":
         return None
-    able = isinstance(like, np.ndarray) or int(like.device.compute_capability) >= SINCE
-    return OPERANDS[_chosen.get()] if able else None
+    return rounded if isinstance(like, np.ndarray) or _able(like.device, shared) else None
+
+
+def _able(device: Any, shared: int) -> bool:
+    return int(device.compute_capability) >= SINCE and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]

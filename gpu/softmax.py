@@ -38,9 +38,9 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
     y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1])
-    saved = Saved(q, k, v, y, logs, causal, scale, operand(q))
     K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
     room = OWN * (K + BY_ROWS) + PASSING * (K + BY_ROWS + V + BY_COLUMNS)
+    saved = Saved(q, k, v, y, logs, causal, scale, operand(q, 4 * _room_for_backward(K, V)))
     _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (V,), room)
     return y, saved
 
@@ -52,7 +52,7 @@ def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     means = (gy * y).sum(axis=-1)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
     K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
-    room = (OWN + PASSING) * (K + V + 2 * BY_ROWS)
+    room = _room_for_backward(K, V)
     _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (K,), room)
     _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (K, V), room)
     return gq, gk, gv
@@ -62,15 +62,19 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, width
     """Blocks for so many rows, whose results have these widths; on tensor cores they need room for so many numbers."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
-    sequences, causal = math.prod(batch), int(saved.causal)
-    numbers = *arrays, q.dtype.type(saved.scale), queries, k.shape[-2], width, v.shape[-1], causal
+    sequences, values, numbers = math.prod(batch), v.shape[-1], q.dtype.type
+    given = *arrays, numbers(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         grid = sequences * -(-rows // OWN), -(-max(widths) // COLUMNS)
-        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *numbers,
-               defines=(f"OPERAND={saved.operand}",), shared=4 * room)  # fmt: skip
+        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *given,
+               defines=(f"OPERAND={saved.operand}",), shared=4 * room, of=f"K = {width}, V = {values}")  # fmt: skip
     else:
-        shared = sum(widths) * SIDE * q.dtype.itemsize
-        launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *numbers, shared=shared)
+        launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *given,
+               shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
+
+
+def _room_for_backward(K: int, V: int) -> int:
+    return (OWN + PASSING) * (K + V + 2 * BY_ROWS)
 
 
 def _padded(columns: int) -> int:

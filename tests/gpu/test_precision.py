@@ -8,9 +8,10 @@ import pytest
 from gpu.precision import matmul_precision, operand
 
 
-def on_device(dtype, capability):
+def on_device(dtype, capability, shared=99 << 10):
     """As much of a CuPy array as is asked."""
-    return SimpleNamespace(dtype=np.dtype(dtype), device=SimpleNamespace(compute_capability=capability))
+    device = SimpleNamespace(compute_capability=capability, attributes={"MaxSharedMemoryPerBlockOptin": shared})
+    return SimpleNamespace(dtype=np.dtype(dtype), device=device)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("float32", None), ("tensorfloat32", "Tf32"), ("bfloat16", "Bf16")])
@@ -22,6 +23,8 @@ def test_only_what_is_asked_for_and_can_be_done_is_rounded(name, expected):
             assert operand(on_device("f", capability)) == expected
             assert operand(on_device("d", capability)) is None
         assert operand(on_device("f", "75")) is None
+        assert operand(on_device("f", "80", 1000), 1000) == expected
+        assert operand(on_device("f", "80", 1000), 1001) is None
     assert operand(np.zeros(1, "f")) is None
 
 

@@ -9,7 +9,9 @@ import minigrad as mg
 from gpu import softmax as kernel
 from gpu.precision import matmul_precision
 from models.attention import softmax
+from tests.gpu import fake
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.walled import asarray
 
 
 def draw(batch, T, S, K, V, dtype, seed, size=1):
@@ -99,6 +101,18 @@ def test_the_way_back_is_rounded_as_the_way_there():
     for a, b in zip(expected, (y, *kernel.backward(saved, drawn[3])), strict=True):
         assert a.tobytes() == b.tobytes()
     assert y.tobytes() != both_ways(*drawn, True)[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("capability", "kilobytes", "rounds"), [("75", 99, False), ("80", 50, False), ("80", 99, True)]
+)
+def test_a_device_without_the_means_keeps_all_bits(monkeypatch, capability, kilobytes, rounds):
+    device = fake.install(monkeypatch)
+    device.compute_capability, device.attributes["MaxSharedMemoryPerBlockOptin"] = capability, kilobytes << 10
+    with matmul_precision("tensorfloat32"):
+        made = both_ways(*map(asarray, drawn), True)
+    for a, b in zip(made, rounded() if rounds else both_ways(*drawn, True), strict=True):
+        assert a.get().tobytes() == b.tobytes()
 
 
 drawn = draw(1, 40, 70, 33, 35, "f", 0)
