@@ -143,11 +143,13 @@ def mlp_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1
 
 
 @identity("A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
-          source=f"{SUN}, section 2.7 and the code's eta", exact=True)  # fmt: skip
+          source=f"{SUN}, section 2.7 and the code's eta", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State):
-    rates = namespace(q).tril(tau[..., :, None] * eta[..., None, :])
-    y, _ = ttt.primal(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2])
-    return y, q @ state - (rates * (q @ k.mT)) @ (k @ state - v)
+    rates, error, forms = tau[..., :, None] * eta[..., None, :], k @ state - v, (ttt.primal, ttt.dual)
+    found = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
+    y = q @ state - (namespace(q).tril(rates) * (q @ k.mT)) @ error
+    last = state - k.mT @ (rates[..., -1, :, None] * error)  # where the next batch starts
+    return [(y, after.start[0][0]) for y, after in found], [(y, last)] * 2
 
 
 # What the batch changes

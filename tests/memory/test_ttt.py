@@ -57,10 +57,10 @@ def test_in_a_batch_all_gradients_are_taken_at_its_start(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_token_may_see_a_share_of_the_sum(form):
-    # W = −τ Σ: ½·4 = 2 times 1, then (½·4 + ½·8) times ½
-    y, _ = form(column(1, 1), column(1, 1), column(4, 8), np.full(2, 0.5), Weights(((np.zeros((1, 1)),),)),
-                tau=np.array([1, 0.5]))  # fmt: skip
-    np.testing.assert_allclose(y, column(2, 3))
+    # W = −τ Σ: ½·4 = 2 times 1, then (½·4 + ½·8) times ½, and from there 3 + ½(4 − 3)
+    y, _ = form(column(1, 1, 1), column(1, 1, 1), column(4, 8, 4), np.full(3, 0.5), Weights(((np.zeros((1, 1)),),)),
+                tau=np.array([1, 0.5, 1]), batch_size=2)  # fmt: skip
+    np.testing.assert_allclose(y, column(2, 3, 3.5))
 
 
 def everything(form, weights, batch, **options):
