@@ -14,6 +14,9 @@ def test_two_patterns_by_hand():
     # β ξ Xᵀ = (log 3, 0): weights ¾ and ¼
     query = np.array([[1.0, 0.0]])
     np.testing.assert_allclose(hopfield.retrieve(query, PATTERNS, beta=math.log(3)), [[0.75, 0.25]])
+    # and once more: (¾ log 3, ¼ log 3), whose exponentials are √3 to 1
+    again = hopfield.retrieve(query, PATTERNS, beta=math.log(3), steps=2)
+    np.testing.assert_allclose(again, np.array([[math.sqrt(3), 1]]) / (1 + math.sqrt(3)))
     # ½ − log(3 + 1) / log 3 + log 2 / log 3 + ½
     np.testing.assert_allclose(hopfield.energy(query, PATTERNS, beta=math.log(3)), 1 - math.log(2, 3))
 

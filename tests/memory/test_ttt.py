@@ -133,6 +133,13 @@ def test_gelu_is_within_its_approximation():
     np.testing.assert_allclose(inner.gelu(x), mg.gelu(x), atol=5e-4)
 
 
+def test_the_layer_norm_divides_by_the_root_of_the_variance_and_its_epsilon():
+    # the variance is 10⁻⁶, as much as ε
+    unit, deviation = inner.standardised(np.array([[1e-3, -1e-3]]))
+    np.testing.assert_allclose(unit, [[0.5**0.5, -(0.5**0.5)]])
+    np.testing.assert_allclose(deviation, [[1e-3 * 2**0.5]])
+
+
 # What goes wrong
 
 q = k = np.ones((2, 6, 4))
