@@ -64,7 +64,8 @@ def bench_(
     xp = _cupy("bench")
     title = f"{', '.join(device.names())}, {datetime.date.today():%Y-%m-%d}"
     rates = bench.rates(xp, repeats)
-    caption = f"{rates.bytes / 1e9:.2f} TB/s to copy, {rates.operations / 1e9:.1f} TFLOP/s in a product of float32"
+    products = f"{rates.operations / 1e9:.1f} TFLOP/s in a product of float32, {rates.rounded / 1e9:.1f} of float16"
+    caption = f"{rates.bytes / 1e9:.2f} TB/s to copy, {products}"
     table, found = Table(*bench.HEADER, title=title, caption=caption), []
     for row in bench.rows(xp, rates, repeats):
         found.append(row)

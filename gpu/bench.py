@@ -20,6 +20,11 @@ class Rates(NamedTuple):
 
     bytes: float  # read and written
     operations: float  # of float32
+    rounded: float  # of bf16 or float16, on tensor cores
+
+    def at(self, precision: str) -> float:
+        """The operations of products at a precision; tensor cores take twice as long for tf32 as for bf16."""
+        return {"float32": self.operations, "tensorfloat32": self.rounded / 2, "bfloat16": self.rounded}[precision]
 
 
 class Row(NamedTuple):
@@ -34,11 +39,11 @@ class Row(NamedTuple):
 
 
 def rates(xp: Any, repeats: int, *, size: int = 4096) -> Rates:
-    """The device's rates: of a copy, and of a product of two square matrices."""
+    """The device's rates: of a copy, and of products of two square matrices."""
     x = xp.ones((16 * size, size), "float32")
-    y = xp.ones((size, size), "float32")
-    copy, product = medians(xp, [x.copy, functools.partial(xp.matmul, y, y)], repeats)
-    return Rates(2 * x.nbytes / copy, 2 * size**3 / product)
+    products = [functools.partial(xp.matmul, y, y) for y in (xp.ones((size, size), d) for d in ("float32", "float16"))]
+    copy, *took = medians(xp, [x.copy, *products], repeats)
+    return Rates(2 * x.nbytes / copy, *(2 * size**3 / product for product in took))
 
 
 def rows(xp: Any, device: Rates, repeats: int, *, small: bool = False) -> Iterator[Row]:
@@ -63,7 +68,7 @@ def rows(xp: Any, device: Rates, repeats: int, *, small: bool = False) -> Iterat
         moved = sum(x.nbytes for x in (*inputs, *outputs))
         del outputs
         took = medians(xp, calls, repeats)
-        floor, by = max((moved / device.bytes, "bytes"), (case.work(*inputs) / device.operations, "operations"))
+        floor, by = max((moved / device.bytes, "bytes"), (case.work(*inputs) / device.at(case.precision), "operations"))
         yield Row(name, took[0], floor, by, peer, took[1] if len(took) > 1 else None)
 
 

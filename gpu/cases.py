@@ -19,6 +19,7 @@ from gpu import (
     titans,
     vandermonde,
 )  # fmt: skip
+from gpu.precision import matmul_precision
 
 Arrays = tuple[Any, ...]
 
@@ -31,6 +32,7 @@ class Case(NamedTuple):
     draw: Callable[..., Arrays]
     run: Callable[..., Arrays]
     work: Callable[..., float]  # operations both ways, of the inputs, as the headers of the sources count them
+    precision: str = "float32"  # to which float32 arrays are rounded before they are multiplied
 
 
 def _both(module: ModuleType, count: int, **options: Any) -> Callable[..., Arrays]:
@@ -41,6 +43,14 @@ def _both(module: ModuleType, count: int, **options: Any) -> Callable[..., Array
         return *made, *module.backward(saved, arrays[count:])
 
     return run
+
+
+def _rounded(case: Case, precision: str) -> Case:
+    def run(*arrays: Any) -> Arrays:
+        with matmul_precision(precision):
+            return case.run(*arrays)
+
+    return case._replace(run=run, precision=precision)
 
 
 def _tokens(q: Any, v: Any) -> tuple[int, int, int]:
@@ -183,3 +193,5 @@ CASES = {
     "titans": Case(_draw_titans, _both(titans, 9, batch_size=64, left=32, look=lambda losses: None), _work_of_titans),
     "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _work_of_kernel(8 + 16)),
 }
+TENSOR_CORES = ("linear_attention", "softmax")  # of these there is a version for them
+CASES |= {f"{name}, {x}": _rounded(CASES[name], x) for name in TENSOR_CORES for x in ("tensorfloat32", "bfloat16")}

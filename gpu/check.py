@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.cases import CASES
+from gpu.cases import CASES, Case
 from gpu.launch import RoomError
+from gpu.precision import BITS
 
 UNITS = 256  # of the last place of the largest number
+ROUNDED = 4  # of these units, where what is multiplied has fewer bits than what is added
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZER = ["compute-sanitizer", "--error-exitcode", "1", "--tool"]
 ALONE = [sys.executable, "-m", "gpu", "check", "--alone"]
@@ -36,7 +38,7 @@ def kernels(xp: Any) -> Iterator[Found]:
     for name, case in CASES.items():
         right = case.run(*case.draw("float64", small=True))
         for dtype in ("float32", "float64"):
-            allowed = UNITS * float(np.finfo(dtype).eps)
+            allowed = margin(case, dtype)
             try:
                 made = case.run(*map(xp.asarray, case.draw(dtype, small=True)))
             except RoomError as error:
@@ -46,6 +48,13 @@ def kernels(xp: Any) -> Iterator[Found]:
                 np.abs(xp.asnumpy(a) - b).max() / max(1, np.abs(b).max()) for a, b in zip(made, right, strict=True)
             ]
             yield Found(name, dtype, float(np.max(errors)), allowed)
+
+
+def margin(case: Case, dtype: str) -> float:
+    """How far the results of a case may be from float64, of their largest number."""
+    if case.precision == "float32" or dtype == "float64":
+        return UNITS * float(np.finfo(dtype).eps)
+    return ROUNDED * 2.0 ** (1 - BITS[case.precision])
 
 
 def sanitized() -> Iterator[tuple[str, bool]]:

@@ -40,6 +40,11 @@ def _sdpa(functional: Any, q: Any, k: Any, v: Any) -> Arrays:
     return (functional.scaled_dot_product_attention(q, k, v, is_causal=True),)
 
 
+def _sdpa_in_bf16(functional: Any, q: Any, k: Any, v: Any) -> Arrays:
+    (y,) = _sdpa(functional, q.bfloat16(), k.bfloat16(), v.bfloat16())
+    return (y.float(),)
+
+
 def _fla(name: str, order: str = "", **options: Any) -> Callable[..., Arrays]:
     """A chunkwise function of fla's, whose sequences have heads: one here. Gates go by name."""
 
@@ -71,4 +76,5 @@ PEERS = {
     "linear_attention": Peer("fla", "fla.ops.linear_attn", _FLA, _fla("chunk_linear_attn", normalize=False), 4),
     "selective_scan": Peer("mamba_ssm", "mamba_ssm.ops.selective_scan_interface", _MAMBA, _mamba, 7),
     "softmax": Peer("PyTorch SDPA", "torch.nn.functional", "pip install torch", _sdpa, 3),
+    "softmax, bfloat16": Peer("PyTorch SDPA in bf16", "torch.nn.functional", "pip install torch", _sdpa_in_bf16, 3),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 OPERANDS = {"float32": None, "tensorfloat32": "Tf32", "bfloat16": "Bf16"}  # the types of mma.cuh
+BITS = {"float32": 24, "tensorfloat32": 11, "bfloat16": 8}  # of significand
 SINCE = 80  # the compute capability of the first devices whose tensor cores take them
 
 _chosen: ContextVar[str] = ContextVar("chosen", default="float32")

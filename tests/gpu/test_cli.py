@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gpu import device
+from gpu import check, device
 from gpu.__main__ import app
 from gpu.cases import CASES
 
@@ -76,4 +76,4 @@ def test_every_case_runs_in_both_widths(name):
     narrow, wide = (case.run(*case.draw(dtype, small=True)) for dtype in ("float32", "float64"))
     for a, b in zip(narrow, wide, strict=True):
         assert (a.real.dtype, b.real.dtype) == (np.float32, np.float64)
-        np.testing.assert_allclose(a, b, rtol=0, atol=256 * np.finfo("f").eps * max(1, abs(b).max()))
+        np.testing.assert_allclose(a, b, rtol=0, atol=check.margin(case, "float32") * max(1, abs(b).max()))
