@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, titans, ttt
+from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, online_learner, titans, ttt
 from models.memory.chunks import empty
+from models.memory.inner import each
+from models.memory.online_learner import POINTS
 from proofs.forms import WITHOUT_JAX
 from proofs.statements import identity, refuted
 from proofs.strategies import (
     BETAS,
     LARGE,
+    MILD,
     SMALL,
     Betas,
     ChunkSize,
@@ -29,6 +32,7 @@ from proofs.strategies import (
     elements,
     gates,
 )
+from proofs.ttt import Bias, Down, DownBias, Gamma, Shift, Tokens, Up
 
 State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
 Halves = Annotated[Any, Drawn("*batch T", elements("1/2"), logarithm=True, differentiable=False)]
@@ -36,10 +40,12 @@ FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
 FixedValues = Annotated[Any, Drawn("S V", LARGE)]
 FixedBetas = Annotated[Any, Drawn("S", BETAS)]
 FixedDecay = Annotated[Any, Drawn("S", gates, logarithm=True)]
+MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
 Fifths = Annotated[Any, Drawn("*batch T", elements("1/5"), logarithm=True, differentiable=False)]
 
 BEHROUZ = "Behrouz et al. 2025 (Titans)"
 ALONE = "Titans with neither momentum nor forgetting"
+
 
 
 def learned(form: Any, *arguments: Any, **options: Any) -> Any:
@@ -73,6 +79,40 @@ def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_et
                             state: State):  # fmt: skip
     y, M, _ = learned(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     return (y, M), gated_delta_rule.recurrent(q, k, v, theta, log_decay, state=state)
+
+
+# Within a norm
+
+
+@identity("Within a norm, its input added, the closed form is still the recurrence",
+          source=f"{BEHROUZ}, section 3.2; Sun et al. 2024, section 2.7", only=WITHOUT_JAX)  # fmt: skip
+def within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
+                  W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+    memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
+    given = q, k, v, theta / 8, log_eta, log_decay, memory
+    return [form(*given, norm=norm, batch_size=2) for form in (titans.chunkwise, titans.recurrent)]
+
+
+@identity(f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; Sun et al. 2024, section 2.7",
+          only=WITHOUT_JAX)  # fmt: skip
+def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutGates, log_decay: OpenGates, W1: Down,
+                   b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+    memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
+    y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
+    z, after = ttt.primal(q, k, v, theta / 8, ttt.Weights(memory, norm), batch_size=2)
+    return (y, state.memory), (z, each(lambda W, G: W - G, after.start, after.total))
+
+
+@identity("Within a norm: that point of the online learner whose memory has one", source="talk 48:58 and 59:16",
+          only=WITHOUT_JAX)  # fmt: skip
+def point_within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
+                        W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+    memory, norm, chosen = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta), POINTS["Titans"]
+    y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
+    gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
+    return (y, state.memory), online_learner.run(
+        q, k, v, gates, memory, loss=chosen.loss, optimiser=chosen.optimiser, batch=2, norm=norm
+    )
 
 
 # Unrolled

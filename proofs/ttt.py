@@ -121,7 +121,7 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
     error = k + inner.layer_norm(outputs[-1], *norm) - v
     slopes = inner.backward(layers, outputs, inner.layer_norm_slope(*inner.standardised(outputs[-1]), gamma, error))
     by_hand = inner.written(layers, inputs, slopes, namespace(k).ones_like(k[:, :1]))
-    return by_hand, mg.grad(lambda layers: mg.sum((ttt.model(layers, norm, k) - v) ** 2) / 2)(layers)
+    return by_hand, mg.grad(lambda layers: mg.sum((inner.model(layers, norm, k) - v) ** 2) / 2)(layers)
 
 
 # Dual and primal

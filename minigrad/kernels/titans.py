@@ -14,6 +14,7 @@ Work    one thread takes all sequences through a batch at once, and BLAS multipl
 Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
 Cost    backward two products for each of the forward's, and those of the forward again.
 
+With a norm, z_L is what `minigrad.kernels.titans_norm` makes an answer and δ_L of, and y is its answer to y_L.
 A layer with a bias is a matrix of one row more than its input has features: that input gets a feature 1.
 """
 
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import titans_gates
+from minigrad.kernels import titans_gates, titans_norm
 from minigrad.kernels.gelu import gelu
 from minigrad.kernels.layout import flat_count, laid_out
 from minigrad.simd import kernel
@@ -58,6 +59,7 @@ class Learned(NamedTuple):
     bends: list[Bend]  # at z, but for the last layer
     u: Arrays
     delta: Arrays
+    missed: titans_norm.Missed | None  # with a norm
 
 
 class Saved(NamedTuple):
@@ -68,6 +70,7 @@ class Saved(NamedTuple):
     cuts: np.ndarray  # where batches begin, and T
     whole: bool  # whether the last batch is complete
     start: Arrays
+    norm: titans_norm.Norm | None
     kept: list[tuple[Arrays, Arrays]]  # M and S
     shapes: list[tuple[int, ...]]  # of the inputs
 
@@ -77,7 +80,7 @@ def forward(
     batch_size: int, left: int, look: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
-    the layers of start, memory and surprise, (*batch, I, O) each.
+    the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 
     Batches have `batch_size` tokens, the first `left`; `look` is shown the inner losses (*batch, T).
     """
@@ -89,28 +92,32 @@ def forward(
     tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
     start, whole = flat[:depth], (length - left) % batch_size == 0 and length >= left
     W, M, S = (flat[i : i + depth] for i in (0, depth, 2 * depth))
+    norm = (flat[-2], flat[-1]) if len(flat) > 3 * depth else None
     kept, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         for i, (begin, stop) in enumerate(pairwise(cuts)):
             if i % SEGMENT == 0:
                 kept.append((M, S))
             W, batch = M if i else W, tokens.batch(begin, stop)
-            learned = _learn(W, batch)
-            losses[:, begin:stop] = np.sum(learned.delta[-1] ** 2, axis=-1)
-            y[:, begin:stop] = _read(M, S, learned, batch)[0]
+            learned = _learn(W, batch, norm)
+            error = learned.missed.error if learned.missed else learned.delta[-1]
+            losses[:, begin:stop] = np.sum(error * error, axis=-1)
+            z = _read(M, S, learned, batch)[0]
+            y[:, begin:stop] = titans_norm.read(norm, batch.q, z) if norm else z
             M, S = _written(M, S, learned, batch)
     look(losses.reshape(shapes[3]))
     ends = [*(M if whole else W), *M, *S]
-    made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6:], strict=True))
-    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, kept, shapes)
+    made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
+    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
-    tokens, (theta, eta, a), cuts, whole, start, kept, shapes = saved
+    tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes = saved
     depth = len(start)
     gy, *gends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
     made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
+    gnorm = [np.zeros_like(x) for x in norm or ()]
     gstart, gM, gS = (gends[i : i + depth] for i in (0, depth, 2 * depth))
     if whole:  # the last M is the next start
         gM, gstart = _sums(gM, gstart), [np.zeros_like(g) for g in gstart]
@@ -119,11 +126,13 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
             (M, S), past = kept[segment], []
             for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
                 W, batch = M if i else start, tokens.batch(*batches[i])
-                learned = _learn(W, batch)
+                learned = _learn(W, batch, norm)
                 past.append((i, batch, W, M, S, learned))
                 M, S = _written(M, S, learned, batch)
             for i, batch, W, M, S, learned in reversed(past):
-                of_batch, (gW, gM, gS) = _adjoint(batch, W, M, S, learned, gy[:, slice(*batches[i])], gM, gS)
+                given = gy[:, slice(*batches[i])], gM, gS
+                of_batch, (gW, gM, gS), of_norm = _adjoint(batch, W, M, S, norm, learned, *given)
+                gnorm = _sums(gnorm, of_norm)
                 for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
                     room[...] = g
                 if batches[i][1] == cuts[-1]:
@@ -134,7 +143,7 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
                     gstart = gW
     gates = made.mix, made.last, made.fades
     gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
-    everything = (made.q, made.k, made.v, gtheta, geta * eta, ga * a, *gstart, *gM, *gS)
+    everything = (made.q, made.k, made.v, gtheta, geta * eta, ga * a, *gstart, *gM, *gS, *gnorm)
     return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
 
 
@@ -149,7 +158,7 @@ def _entering(x: np.ndarray, W: np.ndarray) -> np.ndarray:
     return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
 
 
-def _learn(W: Arrays, batch: Tokens) -> Learned:
+def _learn(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
     x, z = [_entering(batch.k, W[0])], batch.k
     bends: list[Bend] = []
     u: Arrays = []
@@ -158,15 +167,16 @@ def _learn(W: Arrays, batch: Tokens) -> Learned:
         if i + 1 < len(W):
             bends.append(gelu(z))
             x.append(_entering(bends[i][0], W[i + 1]))
-    delta = [z - batch.v]
+    last, missed = titans_norm.learn(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
+    delta = [last]
     for layer, (_, slope, _) in zip(W[:0:-1], bends[::-1], strict=True):
         u.insert(0, delta[0] @ layer[:, : slope.shape[-1]].mT)
         delta.insert(0, u[0] * slope)
-    return Learned(x, bends, u, delta)
+    return Learned(x, bends, u, delta, missed)
 
 
 def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Bend]]:
-    """Return y, what enters each layer on the way there, and gelu with its derivatives between them."""
+    """Return y_L, what enters each layer on the way there, and gelu with its derivatives between them."""
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
     r, y = [_entering(batch.q, M[0])], batch.q
     bends: list[Bend] = []
@@ -211,11 +221,12 @@ def _unwrite(ends, gm, gs, to_m, to_s):
 
 
 def _adjoint(
-    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, learned: Learned, gy: np.ndarray, gM: Arrays, gS: Arrays
-) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays]]:
-    """Return the cotangents of a batch and those of W, M and S, all new, from those of y, M′ and S′."""
-    x, bends, u, delta = learned
-    depth, (_, r, turns) = len(W), _read(M, S, learned, batch)
+    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, norm: titans_norm.Norm | None, learned: Learned, gy: np.ndarray,
+    gM: Arrays, gS: Arrays,
+) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:  # fmt: skip
+    """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
+    x, bends, u, delta, missed = learned
+    depth, (z, r, turns) = len(W), _read(M, S, learned, batch)
     gfades, glast, gmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
     gx, gdelta = [], []
 
@@ -235,7 +246,8 @@ def _adjoint(
 
     # what was read
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
-    g = gr = gy
+    g, of_norm = titans_norm.read_adjoint(norm, z, gy) if norm else (gy, [])
+    gr = g
     for i in range(depth - 1, -1, -1):
         scores, faded, passed = r[i] @ x[i].mT, gamma * g, p * g
         gfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
@@ -260,7 +272,11 @@ def _adjoint(
         gz.append(gdelta[i - 1] * u[i - 1] * curve)
         gdelta[i] += gu @ W[i][:, :features]
         gW[i][:, :features] += gu.mT @ delta[i]
-    gz.append(gdelta[-1])
+    to_z = to_k = gdelta[-1]
+    if norm and missed:
+        to_z, to_k, of_slope = titans_norm.learn_adjoint(norm, missed, delta[-1], gdelta[-1])
+        of_norm = _sums(of_norm, of_slope)
+    gz.append(to_z)
     for i in range(depth - 1, -1, -1):
         gW[i] += x[i].mT @ gz[i]
         gx[i] += gz[i] @ W[i].mT
@@ -268,4 +284,7 @@ def _adjoint(
             slope = bends[i - 1][1]
             gz[i - 1] += gx[i][..., : slope.shape[-1]] * slope
     keys = batch.k.shape[-1]
-    return Tokens(gr[..., :keys], gx[0][..., :keys], -gdelta[-1], gmix, glast, gfades), (gW, gM, gS)
+    gq, gk = gr[..., :keys], gx[0][..., :keys]
+    if norm:
+        gq, gk = gq + gy, gk + to_k
+    return Tokens(gq, gk, -to_k, gmix, glast, gfades), (gW, gM, gS), of_norm

@@ -1,4 +1,7 @@
-"""What the blocks of test-time training and of Titans share: an inner model for each head, trained in mini-batches."""
+"""What the blocks of test-time training and of Titans share: an inner model for each head, trained in mini-batches.
+
+    f(x) = x + LN(g(x)),  g the model's layers, γ and β the norm's, learned with them by the outer loss
+"""
 
 from typing import Any, ClassVar
 
@@ -7,7 +10,7 @@ import numpy as np
 from minigrad.nn import Linear
 from models.blocks.block import BlockConfig, MemoryBlock
 from models.errors import UserError
-from models.memory.inner import Layers
+from models.memory.inner import Layers, Norm
 
 
 class LearnerBlock(MemoryBlock):
@@ -36,6 +39,7 @@ class LearnerBlock(MemoryBlock):
             if self.biased:
                 self.inner.append(np.zeros((config.heads, 1, leaving), np.float32))
         self.rate = Linear(config.width, config.heads, rng=rng)
+        self.gamma, self.beta = np.ones((config.heads, 1, K), np.float32), np.zeros((config.heads, 1, K), np.float32)
 
     @property
     def layers(self) -> Layers:
@@ -43,10 +47,15 @@ class LearnerBlock(MemoryBlock):
         size = 2 if self.biased else 1
         return tuple(tuple(self.inner[i : i + size]) for i in range(0, len(self.inner), size))
 
-    def run(self, *inputs: Any, state: Any) -> tuple[Any, Any]:
+    @property
+    def around(self) -> Norm:
+        """The norm around the inner model."""
+        return self.gamma, self.beta
+
+    def run(self, *inputs: Any, state: Any, **options: Any) -> tuple[Any, Any]:
         """Run the mechanism in mini-batches, whatever the form: they are a part of it."""
         form = self.single_step if inputs[0].shape[-2] == 1 else self.form
-        return getattr(self.mechanism, form)(*inputs, state=state, batch_size=self.chunk_size)
+        return getattr(self.mechanism, form)(*inputs, state=state, batch_size=self.chunk_size, **options)
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Titans (Behrouz et al. 2025): an MLP that learns while it reads, alone or with attention to what is near.
 
-    θ = σ(x w) (1 − η) / 2b     log η = log σ(x w)      log(1 − α) = log σ(−x w)        one a head and token
+    M(x) = x + LN(g(x))         θ = σ(x w + b) (1 − η) / K, log η = log σ(x w + b), log(1 − α) = log σ(−x w − b),
+                                w and b each its own, one gate a head and token
 
     LMM   o = M(x)                                     the memory alone                section 4.3
     MAC   y = Attn([p ‖ M*(x W_q) ‖ x]), o = y ⊗ M(y)  as context, in segments         section 4.1, eq. 21–25
@@ -9,14 +10,16 @@
 
 M writes and reads, M* reads only; p are the persistent tokens of `models.blocks.window`, ‖ puts side by side. Keys and
 queries of the memory pass SiLU and have length 1, as section 4.4 says; convolution, norm and gate are the paper's too.
-The memory is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width). At first
-α is small, σ(−4), so that the memory keeps some 50 tokens.
+g is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width).
 
 What the paper leaves open, and what we take:
-- The range of θ: in a batch of b tokens whose keys are all alike, 2/b is where a matrix memory would diverge without
-  momentum, and momentum takes every gradient 1/(1 − η) times. A quarter of that is left to an MLP, whose slopes grow
-  with its weights; and for these to stay small values have a mean square of 1, which the paper does not ask for. (With
-  2 σ(x w) / b, and with values as they come, language models of the study diverged within 40 steps.)
+- What keeps the rate in bounds. The slopes of an MLP grow with its weights: with M = g, language models of the study
+  diverged within 40 steps at θ = 2 σ(x w) / b, b the batch, and at a quarter of that learned next to nothing while they
+  read. So g stands within the norm and the residual that TTT has: larger weights answer the same and learn slower.
+- The range of θ: momentum takes every gradient 1/(1 − η) times, and the slope within the norm grows with the head's
+  width K, for which TTT divides by it too. Values have the mean square 1 that LN's answers have at first.
+- How fast to learn and forget at first: θ = σ(−2) (1 − η) / K, and α = σ(−5.5), with which the memory keeps some 250
+  tokens. (With σ(0) and σ(−4) the same models learned recall and text more slowly.)
 - A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
   memory alone.
 - MAC, eq. 21: M* is the memory before the segment, one h a token, RMSNorm on it as on all that the memory gives. A
@@ -55,20 +58,22 @@ class TitansBlock(LearnerBlock):
         super().__init__(config, rng)
         self.momentum = Linear(config.width, config.heads, rng=rng)
         self.forget = Linear(config.width, config.heads, rng=rng)
-        self.forget.bias = np.full(config.heads, -4, np.float32)
+        for gate, first in ((self.rate, -2), (self.forget, -5.5)):
+            gate.bias = np.full(config.heads, first, np.float32)
 
     def mix(self, q: Any, k: Any, v: Any, x: Any, memory: Any) -> tuple[Any, Any]:
         """Return (y, memory)."""
         momentum = self.momentum(x)
-        theta = per_head(mg.sigmoid(self.rate(x)) * mg.sigmoid(-momentum)) / (2 * self.chunk_size)
+        theta = per_head(mg.sigmoid(self.rate(x)) * mg.sigmoid(-momentum)) / k.shape[-1]
         log_eta, log_decay = per_head(mg.log_sigmoid(momentum)), per_head(mg.log_sigmoid(-self.forget(x)))
         q, k, v = (unit(mg.silu(row)) for row in (q, k, v))
-        return self.run(q, k, v * v.shape[-1] ** 0.5, theta, log_eta, log_decay, self.layers, state=memory)
+        v = v * v.shape[-1] ** 0.5
+        return self.run(q, k, v, theta, log_eta, log_decay, self.layers, state=memory, norm=self.around)
 
     def recall(self, q: Any, memory: titans.State | None) -> Any:
         """Return M*(q) `(*batch, T, width)` of the memory before the batch under way, which stays as it is."""
         layers = self.layers if memory is None else memory.start
-        return merge_heads(self.norm(inner.forward(layers, unit(mg.silu(q)))[1][-1]))
+        return merge_heads(self.norm(inner.model(layers, self.around, unit(mg.silu(q)))))
 
 
 class TitansState(NamedTuple):

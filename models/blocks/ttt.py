@@ -9,10 +9,8 @@ mini-batch (the paper has neither); convolution, norm and gate are those of the 
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 import minigrad as mg
-from models.blocks.block import BlockConfig, per_head
+from models.blocks.block import per_head
 from models.blocks.learner import LearnerBlock
 from models.memory import ttt
 
@@ -25,15 +23,10 @@ class TTTLinearBlock(LearnerBlock):
     deviation = 0.02
     base_rate: ClassVar[float] = 1.0
 
-    def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
-        super().__init__(config, rng)
-        shape = config.heads, 1, config.width // config.heads
-        self.gamma, self.beta = np.ones(shape, np.float32), np.zeros(shape, np.float32)
-
     def mix(self, q: Any, k: Any, v: Any, x: Any, memory: Any) -> tuple[Any, Any]:
         """Return (y, memory)."""
         eta = per_head(mg.sigmoid(self.rate(x))) * (self.base_rate / k.shape[-1])
-        return self.run(q, k, v, eta, ttt.Weights(self.layers, (self.gamma, self.beta)), state=memory)
+        return self.run(q, k, v, eta, ttt.Weights(self.layers, self.around), state=memory)
 
 
 class TTTMLPBlock(TTTLinearBlock):

@@ -27,6 +27,7 @@ from models.forms import Array
 
 Layer: TypeAlias = tuple[Array, ...]
 Layers: TypeAlias = tuple[Layer, ...]
+Norm: TypeAlias = tuple[Array, Array]  # γ and β of a layer norm, each (…, 1, V)
 
 ROOT, CUBIC = math.sqrt(2 / math.pi), 0.044715
 EPSILON = 1e-6  # in the layer norm, as in the code of Sun et al.
@@ -64,6 +65,26 @@ def backward(layers: Layers, outputs: list[Array], slope: Array) -> list[Array]:
 def moved(layer: Layer, y: Array, x: Array, slope: Array, mix: Array) -> Array:
     """Σₛ P[t, s] (yₜ xₛᵀ) slopeₛ: what the writes of a batch give to the row that reads the layer at token t."""
     return (mix * (y @ x.mT + (len(layer) - 1))) @ slope
+
+
+def model(layers: Layers, norm: Norm | None, x: Array) -> Array:
+    """f(x), (…, V), for rows x (…, K)."""
+    return answer(norm, x, forward(layers, x)[1][-1])
+
+
+def answer(norm: Norm | None, x: Array, z: Array) -> Array:
+    """f(x) where the last layer gives z: z itself, or with a norm x + LN(z)."""
+    return z if norm is None else x + layer_norm(z, *norm)
+
+
+def missed(norm: Norm | None, k: Array, v: Array, z: Array) -> tuple[Array, Array]:
+    """f(k) − v where the last layer gives z, and the slope of ½ ‖f(k) − v‖² there."""
+    if norm is None:
+        return z - v, z - v
+    gamma, beta = norm
+    unit, deviation = standardised(z)
+    error = k + gamma * unit + beta - v
+    return error, layer_norm_slope(unit, deviation, gamma, error)
 
 
 def nothing(layers: Layers) -> Layers:
@@ -176,6 +197,18 @@ def _with_batch(label: str, x: Array, batch: Sequence[int]) -> Array:
     except (RuntimeError, TypeError, ValueError):
         message = f"has an array of shape {tuple(x.shape)}, expected one that broadcasts to {shape}"
         raise ValueError(f"{label} {message}") from None
+
+
+def normed(form: str, name: str, norm: Norm | None, k: Array, v: Array) -> None:
+    """Raise ValueError for a norm of another width than values, or one around keys and values of different widths."""
+    if norm is None:
+        return
+    if k.shape[-1] != v.shape[-1]:
+        why = f"as k has (with a norm the model is k + LN(…), shape {tuple(v.shape)})"
+        raise ValueError(f"{form}: v has {v.shape[-1]} features, expected {k.shape[-1]} {why}")
+    for i, x in enumerate(norm):
+        _fit(f"{form}: {name}[{i}]", x, "rows", -2, 1, "each of γ and β has")
+        _fit(f"{form}: {name}[{i}]", x, "columns", -1, v.shape[-1], "v has features")
 
 
 def counted(label: str, count: object) -> None:

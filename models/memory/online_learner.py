@@ -32,8 +32,7 @@ from models.errors import known_name
 from models.forms import Array
 from models.memory import inner
 from models.memory.chunks import tokens
-from models.memory.inner import Layers, each
-from models.memory.ttt import Norm, model
+from models.memory.inner import Layers, Norm, each, model
 
 Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]

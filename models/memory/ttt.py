@@ -25,7 +25,7 @@ is not finite FloatingPointError, both with the token.
 """
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from jaxtyping import Float
 
@@ -34,12 +34,11 @@ from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.memory import inner
-from models.memory.inner import Layers, each
+from models.memory.inner import Layers, Norm, each
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
-Norm: TypeAlias = tuple[Array, Array]  # γ and β, each (…, 1, V)
 
 
 class Weights(NamedTuple):
@@ -74,7 +73,7 @@ def primal(
         inner.converging("ttt.primal", losses, first)
         steps = each(lambda g, E=E: xp.cumulative_sum(E * g, axis=-3), gradients)
         totals = each(lambda G, step: G[..., None, :, :] + step, total, steps)
-        y.append(model(each(lambda W, G, share=share: W - share * G, copies, totals), norm, Q))
+        y.append(inner.model(each(lambda W, G, share=share: W - share * G, copies, totals), norm, Q))
         total, left, first = each(lambda G: G[..., -1, :, :], totals), left - Q.shape[-3], first + Q.shape[-3]
         if left == 0:
             start, total, left = _next(start, total, share[..., -1, :, :]), inner.nothing(total), batch_size
@@ -92,7 +91,7 @@ def dual(
     norm, y, first = weights.norm, [], 0
     for Q, K, V, E, share in inner.batches(left, batch_size, q, k, v, eta[..., None], tau):
         inputs, outputs = inner.forward(start, K)
-        error, slope = _missed(norm, K, V, outputs[-1])
+        error, slope = inner.missed(norm, K, V, outputs[-1])
         inner.converging("ttt.dual", xp.sum(unwrap(error) ** 2, axis=-1), first)
         slopes = inner.backward(start, outputs, slope)
 
@@ -101,7 +100,7 @@ def dual(
             x = z if i == 0 else inner.gelu(z)
             step = inner.apply(total[i], x) + inner.moved(layer, x, inputs[i], slopes[i], mix)
             z = inner.apply(layer, x) - share * step
-        y.append(_residual(norm, Q, z))
+        y.append(inner.answer(norm, Q, z))
 
         total = each(lambda G, step: G + step, total, inner.written(start, inputs, slopes, E))
         left, first = left - Q.shape[-2], first + Q.shape[-2]
@@ -110,28 +109,9 @@ def dual(
     return xp.concat(y, axis=-2), State(start, total, left)
 
 
-def model(layers: Layers, norm: Norm | None, x: Array) -> Array:
-    """f(x), (…, V), for rows x (…, K)."""
-    return _residual(norm, x, inner.forward(layers, x)[1][-1])
-
-
-def _residual(norm: Norm | None, x: Array, z: Array) -> Array:
-    return z if norm is None else x + inner.layer_norm(z, *norm)
-
-
-def _missed(norm: Norm | None, k: Array, v: Array, z: Array) -> tuple[Array, Array]:
-    """f(k) − v where the last layer gives z, and the slope of ℓ there."""
-    if norm is None:
-        return z - v, z - v
-    gamma, beta = norm
-    unit, deviation = inner.standardised(z)
-    error = k + gamma * unit + beta - v
-    return error, inner.layer_norm_slope(unit, deviation, gamma, error)
-
-
 def _loss(layers: Layers, norm: Norm | None, k: Array, v: Array) -> tuple[Array, Array]:
     """Σ ℓ, and each ℓ, (*batch, b), for keys and values (*batch, b, 1, ·), each with weights of its own."""
-    error = model(layers, norm, k) - v
+    error = inner.model(layers, norm, k) - v
     losses = mg.sum(error * error, axis=(-2, -1)) / 2
     return mg.sum(losses), losses
 
@@ -154,9 +134,7 @@ def _begun(
             inner.within(f"{form}: {name}", rate, 0, math.inf, "")
     if not isinstance(weights, Weights):
         raise TypeError(f"{form}: weights is of type {type(weights).__name__}, expected Weights(layers, norm)")
-    if weights.norm is not None and k.shape[-1] != v.shape[-1]:
-        why = f"as k has (with a norm the model is k + LN(…), shape {tuple(v.shape)})"
-        raise ValueError(f"{form}: v has {v.shape[-1]} features, expected {k.shape[-1]} {why}")
+    inner.normed(form, "weights.norm", weights.norm, k, v)
     tau = namespace(q).ones_like(q[..., :1]) if tau is None else tau[..., None]
     layers = inner.placed(f"{form}: weights.layers", weights.layers, k, v)
     if state is None:

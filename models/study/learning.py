@@ -53,26 +53,27 @@ def _heard(block: LearnerBlock, heard: list[tuple[np.ndarray, np.ndarray]]) -> C
     """A block's `run` that also keeps the losses of what it is given."""
     run = block.run
 
-    def listened(*inputs: Any, state: Any) -> tuple[Any, Any]:
-        heard.append(losses(block, *inputs))
-        return run(*inputs, state=state)
+    def listened(*inputs: Any, state: Any, **options: Any) -> tuple[Any, Any]:
+        heard.append(losses(block, *inputs, **options))
+        return run(*inputs, state=state, **options)
 
     return listened
 
 
-def losses(block: LearnerBlock, q: Any, k: Any, v: Any, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+def losses(block: LearnerBlock, q: Any, k: Any, v: Any, *rest: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """ℓ at the memory before each token's mini-batch and ℓ at the first memory, (*batch, T) both.
 
-    What comes is what the block's mechanism takes: rows, gates, and last the memory before the first token.
+    What comes is what the block's mechanism takes: rows, gates, and last the memory before the first token; as an
+    option the norm around Titans' memory.
     """
     *gates, weights = rest
-    layers, norm = weights if isinstance(weights, ttt.Weights) else (weights, None)  # Titans' memory has no norm
+    layers, norm = weights if isinstance(weights, ttt.Weights) else (weights, options.get("norm"))
     form, size = getattr(block.mechanism, block.form), block.chunk_size
     found, state = [], None
     for Q, K, V, *now in inner.batches(size, size, q, k, v, *(gate[..., None] for gate in gates)):
         start = layers if state is None else state.start
-        found.append([np.sum((ttt.model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
-        _, state = form(Q, K, V, *(gate[..., 0] for gate in now), weights, state=state, batch_size=size)
+        found.append([np.sum((inner.model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
+        _, state = form(Q, K, V, *(gate[..., 0] for gate in now), weights, state=state, batch_size=size, **options)
     learned, first = (np.concatenate(part, axis=-1) for part in zip(*found, strict=True))
     return learned, first
 

@@ -11,13 +11,15 @@ from models.memory.titans import State
 
 K, V = 5, 3
 WIDTHS = {"a matrix": [K, V], "two layers": [K, 18, V], "three layers": [K, 7, 4, V]}
+WIDTHS |= {"a matrix in a norm": [K, K], "two layers in a norm": [K, 18, K]}
 CASES = [("a matrix", (2,), 150, 7, 16), ("two layers", (3, 1), 150, 16, 16), ("three layers", (), 37, 40, 3)]
+CASES += [("a matrix in a norm", (2,), 37, 7, 16), ("two layers in a norm", (3, 1), 150, 16, 16)]
 
 
 def draw(name, batch, length, left, dtype=np.float64):
-    """Tokens, and a state in the middle of a batch; every other layer has a bias."""
+    """Tokens, and a state in the middle of a batch; every other layer has a bias. γ and β come last."""
     rng = np.random.default_rng(length)
-    q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (K, K, V))
+    q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (K, K, WIDTHS[name][-1]))
     gates = rng.uniform(0, 0.01, (*batch, length)), *(-rng.exponential(x, (*batch, length)) for x in (0.5, 0.02))
 
     def model():
@@ -26,14 +28,17 @@ def draw(name, batch, length, left, dtype=np.float64):
         return tuple(tuple((rng.standard_normal((*batch, *s)) / s[0] ** 0.5).astype(dtype) for s in x) for x in shapes)
 
     tokens = [x.astype(dtype) for x in (q, k, v, *gates)]
-    return [*tokens, model()], [model() for _ in range(3)], left
+    models = [model() for _ in range(4)]
+    norm = [(x + rng.standard_normal((1, K)) / 4).astype(dtype) for x in (1, 0)] if "norm" in name else []
+    return [*tokens, models[0], *norm], models[1:], left
 
 
 def results(form, given, models, left, batch_size):
     """Output, state and the gradients of a sum that weighs all of both."""
 
     def loss(given, models):
-        y, state = form(*given, state=State(*models, left), batch_size=batch_size)
+        norm = tuple(given[7:]) or None
+        y, state = form(*given[:7], state=State(*models, left), batch_size=batch_size, norm=norm)
         made = [y, *arrays_of(state)]
         return sum(mg.sum(mg.sin(x)) for x in made), (*made, state.left)
 

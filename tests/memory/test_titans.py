@@ -31,6 +31,18 @@ MEMORIES = {
 }
 
 
+
+def norm(*heads):
+    """γ and β."""
+    return 1 + draw(*heads, 1, K), draw(*heads, 1, K) / 4
+
+
+WITHIN_A_NORM = {  # where values are as wide as keys
+    "a matrix": (((draw(K, K), draw(1, K)),), norm()),
+    "two layers, one model for each head": (((draw(2, K, 5),), (draw(2, 5, K), draw(2, 1, K))), norm(2)),
+}
+
+
 def tokens(*batch):
     rng = np.random.default_rng(5)
     q, k, v = (rng.standard_normal((*batch, T, n)) for n in (K, K, V))
@@ -78,6 +90,27 @@ def test_the_closed_form_is_the_recurrence(name, shut, batch_size):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11 * np.abs(one).max())
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 12])
+@pytest.mark.parametrize("name", WITHIN_A_NORM)
+def test_within_a_norm_all_forms_are_the_recurrence(name, batch_size):
+    """Values and gradients, those to γ and β too."""
+    q, k, _, *gates = tokens(3, 2)
+
+    def everything(form):
+        def loss(q, k, v, gates, memory, norm):
+            y, state = form(q, k, v, *gates, memory, norm=norm, batch_size=batch_size)
+            return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state)), (y, arrays_of(state))
+
+        given = (q, k, draw(3, 2, T, K), gates, *WITHIN_A_NORM[name])
+        (_, values), gradients = mg.value_and_grad(loss, argnums=tuple(range(6)), has_aux=True)(*given)
+        return arrays_of(list(values)) + arrays_of(list(gradients))
+
+    expected = everything(titans.recurrent)
+    for form in (titans.chunkwise, titans.fused):
+        for one, other in zip(expected, everything(form), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10 * np.abs(one).max())
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("which", range(7))
 def test_gradients_to_one_argument_are_those_to_all(form, which):
@@ -109,6 +142,16 @@ def test_a_sequence_may_be_cut_inside_a_batch(form, name, cut):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_so_it_may_within_a_norm(form):
+    (q, k, _, *gates), (memory, norm) = tokens(3, 2), WITHIN_A_NORM["two layers, one model for each head"]
+    given = [q, k, draw(3, 2, T, K), *gates]
+    y, _ = form(*given, memory, norm=norm, batch_size=4)
+    before, state = form(*[x[:, :, :6] for x in given], memory, norm=norm, batch_size=4)
+    after, _ = form(*[x[:, :, 6:] for x in given], memory, state=state, norm=norm, batch_size=4)
+    np.testing.assert_allclose(np.concatenate([before, after], axis=-2), y, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_second_gradients_agree_with_differences(form):
     q, k, v, theta, log_eta, log_decay = tokens()
     memory = MEMORIES["two layers"]
@@ -117,6 +160,29 @@ def test_second_gradients_agree_with_differences(form):
         return mg.sum(form(q, k, v, theta, log_eta, log_decay, memory, batch_size=4)[0] ** 2)
 
     mg.check_grads(loss, (theta, log_eta, log_decay), order=2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_so_they_do_within_a_norm(form):
+    (q, k, _, *gates), (memory, norm) = tokens(), WITHIN_A_NORM["a matrix"]
+
+    def loss(theta, gamma):
+        return mg.sum(form(q, k, q[::-1], theta, *gates[1:], memory, norm=(gamma, norm[1]), batch_size=4)[0] ** 2)
+
+    mg.check_grads(loss, (gates[0] / 8, norm[0]), order=2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_rate_runs_away_within_a_norm(form):
+    """Larger weights answer the same and learn slower: at a rate at which an MLP alone overflows, losses stay."""
+    rng = np.random.default_rng(0)
+    k, v = (rng.standard_normal((300, K)) for _ in range(2))
+    gates = np.full(300, 10.0), np.full(300, HALF), np.full(300, math.log(0.9))
+    memory = ((rng.standard_normal((K, 5)),), (rng.standard_normal((5, K)),))
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
+        form(k, k, v, *gates, memory)
+    y, _ = form(k, k, v, *gates, memory, norm=norm())
+    assert np.abs(y - k).max() < 2 * K**0.5 + 1  # |γ ẑ + β| with |ẑ| < √K
 
 
 # What goes wrong
@@ -162,6 +228,16 @@ MISTAKES = [
         lambda: titans.chunkwise(q, k, v, gate, gate, gate, ((np.ones((4, 4)),),)),
         ValueError,
         "titans.chunkwise: memory[0][0] has 4 columns, expected 3, as many as v has features (shape (4, 4))",
+    ),
+    (
+        lambda: titans.fused(q, k, v, gate, gate, gate, ((W,),), norm=norm()),
+        ValueError,
+        "titans.fused: v has 3 features, expected 4 as k has (with a norm the model is k + LN(…), shape (2, 6, 3))",
+    ),
+    (
+        lambda: titans.recurrent(q, k, k, gate, gate, gate, ((np.eye(4),),), norm=(np.ones((1, 3)), np.ones((1, 4)))),
+        ValueError,
+        "titans.recurrent: norm[0] has 3 columns, expected 4, as many as v has features (shape (1, 3))",
     ),
     (
         lambda: titans.chunkwise(q, k, v, gate, gate, gate, ((W,),), state=(W, W, W)),

@@ -6,7 +6,7 @@ import pytest
 from models.blocks import MIXERS, BlockConfig
 from models.blocks.titans import TitansBlock
 from models.language.lm import Config, LanguageModel
-from models.memory import ttt
+from models.memory import inner, ttt
 from models.memory.online_learner import POINTS
 from models.study import memory
 from models.study.learning import inner_losses, losses, surprises
@@ -56,17 +56,21 @@ def test_the_inner_loss_is_the_loss_whose_gradient_the_memory_takes(mixer):
     rng = np.random.default_rng(1)
     q, k, v = (rng.standard_normal((1, 5, 8)).astype(np.float32) for _ in range(3))
     gate = np.full((1, 5), 0.1, np.float32)
-    inputs = (gate, -gate, -gate, block.layers) if mixer == "titans" else (gate, ttt.Weights(block.layers))
-    learned, first = losses(block, q, k, v, *inputs)
+    norm = tuple(rng.standard_normal((1, 1, 8)).astype(np.float32) for _ in range(2))
+    if mixer == "titans":
+        inputs, options = (gate, -gate, -gate, block.layers), {"norm": norm}
+    else:
+        inputs, options = (gate, ttt.Weights(block.layers, norm)), {}
+    learned, first = losses(block, q, k, v, *inputs, **options)
     form = getattr(block.mechanism, block.form)
     for t in range(5):
         start = block.layers
         if t >= 2:
             ended = t // 2 * 2
             cut = [x[:, :ended] if x.shape[:2] == (1, 5) else x for x in (q, k, v, *inputs[:-1])]
-            start = form(*cut, inputs[-1], batch_size=2)[1].start
+            start = form(*cut, inputs[-1], batch_size=2, **options)[1].start
         for weights, found in ((start, learned), (block.layers, first)):
-            error = ttt.model(weights, None, k[:, t]) - v[:, t]
+            error = inner.model(weights, norm, k[:, t : t + 1]) - v[:, t : t + 1]
             np.testing.assert_allclose(found[:, t], (error**2).sum(-1).reshape(-1) / 2, rtol=1e-5)
 
 
