@@ -55,7 +55,8 @@ def test_a_missing_compiler_is_named(monkeypatch):
 SANITIZED = """
 from gpu.cases import CASES
 for case in CASES.values():
-    case.run(*case.draw("float32", small=True))
+    if case.precision != "bfloat16":  # whose tiles are those of tensorfloat32
+        case.run(*case.draw("float32", small=True))
 print("clean")
 """
 
