@@ -18,7 +18,7 @@ What the paper leaves open, and what we take:
   read. So g stands within the norm and the residual that TTT has: larger weights answer the same and learn slower.
 - The range of θ: momentum takes every gradient 1/(1 − η) times, and the slope within the norm grows with the head's
   width K, for which TTT divides by it too. Values have the mean square 1 that LN's answers have at first.
-- How fast to learn and forget at first: θ = σ(−2) (1 − η) / K, and α = σ(−5.5), with which the memory keeps some 250
+- How fast to learn and forget at first: θ = σ(−2) (1 − η) / K, and α = σ(−6), with which the memory keeps some 400
   tokens. (With σ(0) and σ(−4) the same models learned recall and text more slowly.)
 - A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
   memory alone.
@@ -58,7 +58,7 @@ class TitansBlock(LearnerBlock):
         super().__init__(config, rng)
         self.momentum = Linear(config.width, config.heads, rng=rng)
         self.forget = Linear(config.width, config.heads, rng=rng)
-        for gate, first in ((self.rate, -2), (self.forget, -5.5)):
+        for gate, first in ((self.rate, -2), (self.forget, -6)):
             gate.bias = np.full(config.heads, first, np.float32)
 
     def mix(self, q: Any, k: Any, v: Any, x: Any, memory: Any) -> tuple[Any, Any]:
