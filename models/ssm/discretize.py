@@ -65,7 +65,7 @@ def euler(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
 
 
 def generalized_bilinear(A: Array, B: Array, delta: Array, *, alpha: Any) -> tuple[Array, Array]:
-    """Return Ā, B̄ with the share α of the step taken implicitly; 0 ≤ α ≤ 1."""
+    """Return Ā, B̄ with the share α of the step taken implicitly. Raises ValueError outside 0 ≤ α ≤ 1."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"discretize.generalized_bilinear: alpha is {alpha}, expected a number from 0 to 1")
     return _implicit("generalized_bilinear", A, B, delta, alpha, 1 - alpha, whole=1)

@@ -114,12 +114,12 @@ def applied(A: Array, x: Array) -> Array:
 
 
 def squared(A: Array) -> Array:
-    """A²."""
+    """A² of matrices (D, N, N), or of diagonals (D, N)."""
     return A @ A if A.ndim == 3 else A * A
 
 
 def power(A: Array, n: int) -> Array:
-    """Aⁿ for n ≥ 1, by squaring."""
+    """Aⁿ for n ≥ 1, by squaring, of matrices (D, N, N) or diagonals (D, N)."""
     if n == 1:
         return A
     even = squared(power(A, n // 2))
@@ -136,7 +136,7 @@ def direct_convolution(u: Array, kernel: Array) -> Array:
 
 
 def causal_convolution(u: Array, kernel: Array) -> Array:
-    """`direct_convolution` by the Fourier transform, compiled for large NumPy arrays of float32 or float64.
+    """`direct_convolution` of the same arrays by the Fourier transform, compiled for large float32 or float64 of NumPy.
 
     Fractions and residues have no roots of unity: over them it is the direct sum.
     """
@@ -150,7 +150,7 @@ def causal_convolution(u: Array, kernel: Array) -> Array:
 
 
 def product_of_spectra(u: Array, kernel: Array) -> Array:
-    """The convolution as the product of spectra, after zeros enough that no end wraps around onto the beginning."""
+    """That convolution, (*batch, T, D), as a product of spectra: zeros keep the end from wrapping to the beginning."""
     length = u.shape[-2]
     padded = 1 << (length + kernel.shape[-1] - 2).bit_length()  # a power of two from T + L − 1 on
     spectrum = mg.fft.rfft(u, padded, axis=-2) * mg.fft.rfft(kernel, padded).mT

@@ -95,7 +95,7 @@ def kernel_power(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, l
 
 
 def kernel_cauchy(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, length: int) -> Array:
-    """The same from K̂ at the L roots of unity, by Woodbury's identity, Cauchy sums, one inverse Fourier transform."""
+    """The same, (D, L), from K̂ at the L roots of unity: Woodbury's identity, Cauchy sums, an inverse transform."""
     check("s4.kernel_cauchy", Lambda, delta, fades=True)
     spectrum = generating(Lambda, P, B, truncated(Lambda, P, B, C, delta, length), delta, length, cauchy)
     return mg.fft.irfft(spectrum, length)
@@ -128,7 +128,7 @@ def cauchy(weights: Array, poles: Array, *, length: int) -> Array:
 
 
 def frequencies(like: Array, length: int) -> tuple[Array, Array]:
-    """sin ω and cos ω for ω = πl/L, l = 0 … ⌊L/2⌋, in real numbers as those of an array."""
+    """sin ω and cos ω for ω = πl/L, l = 0 … ⌊L/2⌋, (⌊L/2⌋ + 1,) each, in real numbers as those of an array."""
     xp, angles = namespace(like), [math.pi * l / length for l in range(length // 2 + 1)]
     dtype = xp.real(like).dtype
     return tuple(xp.asarray([f(angle) for angle in angles], dtype=dtype) for f in (math.sin, math.cos))
@@ -155,7 +155,7 @@ def stepping(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array
 
 
 def twice_real(a: Array, b: Array) -> Array:
-    """Σ ab over all conjugate pairs, of which a and b hold the halves."""
+    """Σ ab over all conjugate pairs, of which a and b (…, N) hold the halves: (…)."""
     xp = namespace(a, b)
     return 2 * xp.real(xp.sum(a * b, axis=-1))
 
@@ -174,12 +174,12 @@ def dense(Lambda: Array, P: Array, B: Array, C: Array, delta: Array) -> tuple[Ar
 
 
 def parts(h: Array) -> Array:
-    """(Re h, Im h)."""
+    """(Re h, Im h) side by side, (…, 2N) of (…, N)."""
     xp = namespace(h)
     return xp.concat([xp.real(h), xp.imag(h)], axis=-1)
 
 
 def joined(x: Array) -> Array:
-    """The complex numbers whose parts are x."""
+    """The complex numbers (…, N) whose parts are x (…, 2N)."""
     n = x.shape[-1] // 2
     return x[..., :n] + 1j * x[..., n:]

@@ -132,7 +132,7 @@ def vandermonde(A: Array, length: int) -> tuple[Array, Array]:
 
 
 def powers(A: Array, count: int) -> Array:
-    """1, A, A², … along a new last axis: the first 2ⁱ of them times A to the 2ⁱ are the next 2ⁱ."""
+    """1, A, A², … of A (…, N), (…, N, count): the first 2ⁱ of them times A to the 2ⁱ are the next 2ⁱ."""
     xp, step = namespace(A), A[..., None]
     made = xp.ones_like(step)
     while (known := made.shape[-1]) < count:
@@ -142,7 +142,7 @@ def powers(A: Array, count: int) -> Array:
 
 
 def last_power(A: Array, length: int) -> Array:
-    """A to the length."""
+    """A to the length, (…, N) as A is."""
     coarse, fine = vandermonde(A, length)
     return A * coarse[..., -1] * fine[..., (length - 1) % fine.shape[-1]]
 

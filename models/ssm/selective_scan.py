@@ -108,14 +108,14 @@ def carried(log_a: Array, b: Array, h: Array) -> Array:
 
 
 def started(log_a: Array, b: Array, h: Array) -> Array:
-    """Return b with what the first step inherits, b₁ + a₁ h: the recurrence from h becomes one from 0."""
+    """Return b (*batch, T, D, N) with what its first step inherits, b₁ + a₁ h: from h on becomes from 0 on."""
     xp = namespace(log_a, b, h)
     first = xp.exp(log_a[..., :1, :, :]) * h[..., None, :, :] + b[..., :1, :, :]
     return xp.concat([first, b[..., 1:, :, :]], axis=-3)
 
 
 def cut(x: Array, size: int, *, axis: int) -> Array:
-    """Return x with its time axis as two, chunks and C. Zeros fill the last: steps with log a = 0, b = 0 do nothing."""
+    """Return x with its time axis T as two, (T/C, C). Zeros fill the last: steps with log a = 0, b = 0 do nothing."""
     xp, axis = namespace(x), axis % x.ndim
     before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     count = -(-length // size)

@@ -83,6 +83,6 @@ def shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the share of queries answered by the most likely token; positions that ask nothing do not count."""
+    """Return the share of right answers: targets (…, T), IGNORE where nothing is asked, logits (…, T, vocab)."""
     asked = targets != IGNORE
     return float(np.mean(np.argmax(logits, axis=-1)[asked] == targets[asked]))

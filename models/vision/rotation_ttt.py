@@ -96,13 +96,13 @@ def _stepped(part: Network, slope: Network, rate: float) -> Network:
 
 
 def accuracy_reset(weights: Weights, images: np.ndarray, labels: np.ndarray, steps: int, rate: float) -> float:
-    """The share of digits found when every image starts from the trained encoder."""
+    """The share of digits found when every image (n, 64) starts from the trained encoder."""
     W, b = adapted(weights, images, steps, rate)
     return float(np.mean(digits(W, b, images[:, None, :])[:, 0] == labels))
 
 
 def accuracy_online(weights: Weights, images: np.ndarray, labels: np.ndarray, steps: int, rate: float) -> float:
-    """The share of digits found when every image starts where the one before it ended."""
+    """The share of digits found when every image (n, 64) starts where the one before it ended."""
     W, b, right = weights.W, weights.b, 0
     for image, label in zip(images, labels, strict=True):
         for _ in range(steps):
@@ -112,7 +112,7 @@ def accuracy_online(weights: Weights, images: np.ndarray, labels: np.ndarray, st
     return right / len(images)
 
 
-# What shifts between training and test
+# What shifts between training and test: images (n, 64), and as many come out
 
 
 def noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
