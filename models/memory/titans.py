@@ -24,7 +24,8 @@ What the paper leaves open, and what we take: ½ of the squared error, so that �
 prints no ½; titans-pytorch takes the mean over V, which is 2/V of ours). Forgetting comes after the gradient, which is
 taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #4 asks). Reading
 comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers stands a GELU, theirs too, and
-around the memory, where one is given, TTT's norm and residual (Sun et al. 2024, section 2.7), which theirs has as well.
+around the memory, where one is given, TTT's norm and residual (Sun et al. 2024, section 2.7): theirs by default, with a
+γ that learns inside and no β.
 
 `batch_size` is a part of the mechanism and not of a form: another one learns something else. For real numbers; S starts
 at 0. What does not fit raises TypeError or ValueError, as `models.forms` says; a gate outside its range ValueError, and
@@ -44,7 +45,7 @@ from models.forms import Array, form
 from models.kernels import compiled
 from models.memory import inner
 from models.memory.chunks import segment_sums, tokens
-from models.memory.inner import Layer, Layers, Norm, each
+from models.memory.inner import Layers, Norm, each
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -127,7 +128,7 @@ def fused(
 ) -> tuple[TV, State]:  # fmt: skip
     """`chunkwise` with its adjoint by hand, for NumPy's float32 and float64: no graph, and one memory in 8 is kept."""
     given = _begun("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
-    matrices = [_one_matrix(layer) for layers in given[:3] for layer in layers]
+    matrices = [inner.one_matrix(layer) for layers in given[:3] for layer in layers]
     of_norm = [] if norm is None else [namespace(v, x).broadcast_to(x, (*v.shape[:-2], 1, v.shape[-1])) for x in norm]
     y, *matrices = _compiled(
         q, k, v, theta, log_eta, log_decay, *matrices, *of_norm, batch_size=batch_size, left=given.left,
@@ -146,15 +147,10 @@ def _in_batches(
     start, M, S = _models(matrices, k.shape[-1])
     state = State(start, M, S, left)
     y, state = chunkwise(q, k, v, theta, log_eta, log_decay, start, state=state, batch_size=batch_size, norm=norm)
-    return (y, *(_one_matrix(layer) for layers in state[:3] for layer in layers))
+    return (y, *(inner.one_matrix(layer) for layers in state[:3] for layer in layers))
 
 
 _compiled = compiled("titans", _in_batches)
-
-
-def _one_matrix(layer: Layer) -> Array:
-    """A layer with its bias as the last row: the weights of a feature that is 1."""
-    return layer[0] if len(layer) == 1 else namespace(*layer).concat(list(layer), axis=-2)
 
 
 def _models(matrices: Sequence[Array], features: int) -> list[Layers]:
@@ -163,7 +159,7 @@ def _models(matrices: Sequence[Array], features: int) -> list[Layers]:
     for i in range(0, len(matrices), depth):
         layers, width = [], features
         for A in matrices[i : i + depth]:
-            layers.append((A,) if A.shape[-2] == width else (A[..., :width, :], A[..., width:, :]))
+            layers.append(inner.one_layer(A, width))
             width = A.shape[-1]
         models.append(tuple(layers))
     return models
