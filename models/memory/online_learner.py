@@ -6,8 +6,8 @@
 
 Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titans adds momentum and decay, and MIRAS
 (Behrouz et al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of
-the optimiser. A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent does;
-where nothing is said of a link, W is M.
+the optimiser. A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent
+does; where nothing is said of a link, W is M.
 `POINTS` has the mechanisms that are points of this space; `proofs.online_learner` shows each equal to its own file, and
 `python -m models map` prints them.
 
