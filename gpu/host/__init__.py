@@ -23,7 +23,7 @@ import numpy as np
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ftrivial-auto-var-init=pattern",
          "-fsignaling-nans", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type")  # fmt: skip
-SANITIZE = ("-fsanitize=address", "-fsanitize-sections=shared_memory")
+SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
 
 _drawn: ContextVar[tuple[int, int]] = ContextVar("drawn", default=(0, 0))  # the seed, and the line of no barrier
 
@@ -101,7 +101,8 @@ def _kept(x: Any) -> np.ndarray:
 def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path:
     """The shared object, from the cache where nothing it is made of has changed.
 
-    GPU_SANITIZE=1 in the environment builds it with AddressSanitizer, whose library the process must have preloaded.
+    GPU_SANITIZE=1 in the environment builds it with AddressSanitizer, whose library the process must have preloaded, and
+    with a check that whatever is read or written lies where its type may.
     """
     sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
     flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]

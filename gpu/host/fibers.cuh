@@ -55,7 +55,7 @@ struct Meeting {  // of all lanes of a warp, in one call
     unsigned arrived = 0;
     const char *call = nullptr;
     int round = 0;
-    unsigned char values[2][32][24];
+    alignas(16) unsigned char values[2][32][24];
 };
 
 struct Block {

@@ -62,7 +62,7 @@ print("clean")
 
 
 def sanitized(code, monkeypatch):
-    """Run Python with AddressSanitizer in the process, and in every kernel."""
+    """Run Python with AddressSanitizer in the process and in every kernel, whose addresses must be aligned too."""
     library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("LD_PRELOAD", library.strip())
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0")
@@ -70,20 +70,24 @@ def sanitized(code, monkeypatch):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=build.HERE.parent)
 
 
-def test_address_sanitizer_finds_nothing(monkeypatch):
+def test_sanitizers_find_nothing(monkeypatch):
     done = sanitized(SANITIZED, monkeypatch)
     assert done.stdout == "clean\n", done.stderr
 
 
-def test_address_sanitizer_finds_what_pages_cannot(monkeypatch, tmp_path):
-    """One number past a static tile lies in the next variable, where no page ends."""
-    body = "__shared__ real a[40], b[40]; a[n] = b[n - 1] = 1; y[0] = a[1] + b[2];"
+@pytest.mark.parametrize(("body", "said"), [
+    # One number past a static tile lies in the next variable, where no page ends.
+    ("__shared__ real a[40], b[40]; a[n] = b[n - 1] = 1; y[0] = a[1] + b[2];", "global-buffer-overflow"),
+    # What a device reads at once must lie where its size divides its address; the host would read it anywhere.
+    ("y[0] = reinterpret_cast<const float2 *>(&y[n - 39])->x;", "misaligned address"),
+])  # fmt: skip
+def test_sanitizers_find_what_pages_cannot(monkeypatch, tmp_path, body, said):
     kernel = f'extern "C" __global__ void odd(real *y, int n) {{ {body} }}'
     (tmp_path / "odd.cu").write_text(f'#include "common.cuh"\n{kernel}\n')
     code = f"""
 import numpy as np, pathlib
 from gpu import host
 kernel = host.Module(pathlib.Path({str(tmp_path)!r}) / "odd.cu").get_function("odd")
-kernel((1,), (32,), [np.zeros(1, np.float32), np.int32(40)])
+kernel((1,), (32,), [np.zeros(4, np.float32), np.int32(40)])
 """
-    assert "global-buffer-overflow" in sanitized(code, monkeypatch).stderr
+    assert said in sanitized(code, monkeypatch).stderr
