@@ -101,8 +101,8 @@ def _kept(x: Any) -> np.ndarray:
 def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path:
     """The shared object, from the cache where nothing it is made of has changed.
 
-    GPU_SANITIZE=1 in the environment builds it with AddressSanitizer, whose library the process must have preloaded, and
-    with a check that whatever is read or written lies where its type may.
+    GPU_SANITIZE=1 in the environment builds it with AddressSanitizer, whose library the process must have preloaded,
+    and with a check that whatever is read or written lies where its type may.
     """
     sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
     flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]
