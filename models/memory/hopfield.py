@@ -10,20 +10,20 @@
 
 A retrieval is one step of descent on E with rate 1, and it is softmax attention: with β = 1/√K, queries ξ, and X as
 keys and as values. The energy falls by at least ½ ‖step‖² (section 2), so that retrievals settle. There is no state and
-no order of time: this is a memory that was filled before. For real numbers. Raises ValueError for patterns of another
-width than the query, for β ≤ 0 and for fewer than one step.
+no order of time: this is a memory that was filled before. For real numbers. Raises TypeError for what is no array, and
+ValueError for fewer than two axes, for patterns of another width than the query, for β ≤ 0 and for fewer than one step.
 """
 
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array
+from models.memory import inner
 
 
 def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> Array:
     """ξ after some retrievals, (*batch, T, K)."""
     _check("retrieve", query, patterns, beta)
-    if steps < 1:
-        raise ValueError(f"hopfield.retrieve: steps is {steps}, expected at least 1")
+    inner.counted("hopfield.retrieve: steps", steps)
     for _ in range(steps):
         query = weights(query, patterns, beta=beta) @ patterns
     return query
@@ -54,6 +54,11 @@ def separation(patterns: Array) -> Array:
 
 
 def _check(function: str, query: Array, patterns: Array, beta: float) -> None:
+    for name, x, axes in (("query", query, "(*batch, T, K)"), ("patterns", patterns, "(*batch, N, K)")):
+        if not hasattr(x, "shape"):
+            raise TypeError(f"hopfield.{function}: {name} is of type {type(x).__name__}, expected an array {axes}")
+        if len(x.shape) < 2:
+            raise ValueError(f"hopfield.{function}: {name} has shape {tuple(x.shape)}, expected {axes}")
     if query.shape[-1] != patterns.shape[-1]:
         came = f"patterns has {patterns.shape[-1]} features, expected {query.shape[-1]} as query has"
         raise ValueError(f"hopfield.{function}: {came} (shape {tuple(patterns.shape)})")

@@ -36,16 +36,24 @@ def test_a_noisy_pattern_is_restored():
             "hopfield.retrieve: patterns has 4 features, expected 2 as query has (shape (3, 4))",
         ),
         (
+            lambda: hopfield.retrieve(PATTERNS, PATTERNS[0], beta=1.0),
+            "hopfield.retrieve: patterns has shape (2,), expected (*batch, N, K)",
+        ),
+        (
+            lambda: hopfield.energy([[1.0, 0.0]], PATTERNS, beta=1.0),
+            "hopfield.energy: query is of type list, expected an array (*batch, T, K)",
+        ),
+        (
             lambda: hopfield.energy(PATTERNS, PATTERNS, beta=0.0),
             "hopfield.energy: beta is 0.0, expected a number above 0",
         ),
         (
             lambda: hopfield.retrieve(PATTERNS, PATTERNS, beta=1.0, steps=0),
-            "hopfield.retrieve: steps is 0, expected at least 1",
+            "hopfield.retrieve: steps is 0, expected an integer of at least 1",
         ),
     ],
 )
 def test_a_mistake_is_one_line(call, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises((TypeError, ValueError)) as caught:
         call()
     assert str(caught.value) == message
