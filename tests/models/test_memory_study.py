@@ -1,5 +1,7 @@
 """Memories that learn, in the study: their block is stable, their losses fall, a surprise is where it was planted."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,9 @@ from models.blocks.titans import TitansBlock
 from models.language.lm import Config, LanguageModel
 from models.memory import inner, ttt
 from models.memory.online_learner import POINTS
-from models.study import memory
+from models.study import memory, recorded
 from models.study.learning import inner_losses, losses, surprises
+from models.study.plans import DEEP
 
 
 def test_titans_stays_finite_when_one_token_comes_again_and_again_with_long_momentum():
@@ -45,6 +48,15 @@ def test_the_inner_loss_falls_along_a_sequence_that_repeats_itself(mixer):
         assert learned[0] == first[0]  # nothing is learned yet
         assert max(learned[1:]) < 0.9 * min(first) and learned[-1] < 0.8 * first[-1]
     np.testing.assert_array_equal(model(tokens)[0], before)  # listening leaves no trace
+
+
+@pytest.mark.parametrize("mixer", DEEP)
+def test_in_the_recorded_text_model_every_layer_learns_while_it_reads(mixer):
+    losses = json.loads((recorded.FOLDER / f"text-{mixer}.json").read_text())["result"]["inner_losses"]
+    quarter = len(losses["positions"]) // 4
+    for learned, first in zip(losses["learned"], losses["first"], strict=True):
+        assert np.mean(learned[-quarter:]) < 0.5 * np.mean(first[-quarter:])
+        assert np.mean(learned[-quarter:]) < 0.7 * learned[0]  # and not because the first memory is a bad one
 
 
 @pytest.mark.parametrize("mixer", ["ttt_mlp", "titans"])
