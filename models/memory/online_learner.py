@@ -19,7 +19,7 @@ does; where nothing is said of a link, W is M.
 
 Token by token and with no gradient by hand: this file is to be understood, the mechanisms' own files to be used. State
 and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name, and ValueError
-for a loss or an optimiser that there is not, a batch below 1, or widths that do not fit.
+for a loss or an optimiser that there is not, a batch below 1, or sizes that do not fit.
 """
 
 from collections.abc import Callable, Mapping
@@ -141,6 +141,10 @@ def run(
     chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
     inner.counted("online_learner.run: batch", batch)
+    for name, x in {"k": k, "v": v, **gates}.items():
+        if x.shape[: q.ndim - 1] != q.shape[:-1]:
+            came = f"online_learner.run: {name} has shape {tuple(x.shape)}"
+            raise ValueError(f"{came}, expected one that begins with {tuple(q.shape[:-1])} as that of q does")
     M = inner.placed("online_learner: memory", memory, k, v)
     S, start, link, y = inner.nothing(M), M, chosen.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):

@@ -92,13 +92,15 @@ def test_a_missing_gate_is_named():
         ({"loss": "L3"}, "online_learner.run: loss: expected one of dot product, ½ L2, Huber, ℓ₃, got 'L3' (nearest: "),
         ({"optimiser": "descend"}, "online_learner.run: optimiser: expected one of descent, "),
         ({"memory": ((np.ones((2, 1)),),)}, "online_learner: memory[0][0] has 2 rows, expected 1, as many as k has"),
+        ({"v": np.ones((2, 1))}, "online_learner.run: v has shape (2, 1), expected one that begins with (1,)"),
+        ({"gates": {"rate": np.ones(3)}}, "online_learner.run: rate has shape (3,), expected one that begins with"),
     ],
 )
 def test_a_mistake_is_one_line(choice, message):
     one = np.ones((1, 1))
-    given = {"memory": ((one,),), "loss": "½ L2", "optimiser": "descent"} | choice
+    given = {"v": one, "gates": {"rate": np.ones(1)}, "memory": ((one,),), "loss": "½ L2", "optimiser": "descent"}
     with pytest.raises(ValueError) as caught:
-        run(one, one, one, {"rate": np.ones(1)}, **given)
+        run(one, one, **(given | choice))
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
