@@ -2,8 +2,8 @@
 
     encoder   h = relu(relu(x W₁ + b₁) W₂ + b₂)            shared                          Sun et al. 2020, section 2
     heads     digit = h W_d + b_d,   turn = h W_t + b_t    ten classes; 0°, 90°, 180°, 270°
-    training  ℓ_digit(x) + ℓ_turn(turned x)                both at once, eq. 1
-    testing   encoder ← encoder − η ∇ Σ ℓ_turn             over the four turns of the one test image, eq. 2–3
+    training  ℓ_digit(x) + ℓ_turn(turned x)                both at once, eq. 2
+    testing   encoder ← encoder − η ∇ Σ ℓ_turn             over the four turns of the one test image, eq. 3
 
 `reset` starts from the trained encoder for every image (the paper's standard version), `online` goes on from the image
 before. No label of a test image is used. The talk tells it at 26:32 to 31:39. Deviations: an MLP on the 8 × 8 digits
