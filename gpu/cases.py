@@ -118,7 +118,7 @@ def _draw_delta_rule(dtype: str, *, small: bool) -> Arrays:
 
 def _work_of_delta_rule(q: Any, k: Any, v: Any, *others: Any) -> float:
     tokens, K, V = _tokens(q, v)
-    return tokens * (37 * K * V + 128 * V + 260 * K)
+    return tokens * (34 * K * V + 128 * V + 260 * K)
 
 
 def _draw_titans(dtype: str, *, small: bool) -> Arrays:
@@ -193,5 +193,5 @@ CASES = {
     "titans": Case(_draw_titans, _both(titans, 9, batch_size=64, left=32, look=lambda losses: None), _work_of_titans),
     "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _work_of_kernel(8 + 16)),
 }
-TENSOR_CORES = ("linear_attention", "softmax")  # of these there is a version for them
+TENSOR_CORES = ("delta_rule", "gated_delta_rule", "linear_attention", "softmax")  # of these there is a version for them
 CASES |= {f"{name}, {x}": _rounded(CASES[name], x) for name in TENSOR_CORES for x in ("tensorfloat32", "bfloat16")}

@@ -16,19 +16,22 @@
 // q, k are (batch, T, K), v, y, e and w (batch, T, V), S (batch, K, V), beta and log α (batch, T).
 //
 // A block owns 32 columns of v of one sequence, and walks along T in chunks of 32 tokens, their part of S in shared memory.
-// A warp owns 4 tokens, and 4 keys of each 32 when S is written. The system is solved by substitution: each warp in turn
-//         finishes its 4 rows, and the later ones take these off theirs.
-// A thread owns one column of its warp's tokens, and of their scores.
+// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
+//         S, where no other thread writes.
+// A warp owns 4 tokens while the system is solved, by substitution: each warp in turn finishes its 4 rows, and the later ones
+//         take these off theirs.
 //
 // Bytes   a token forward reads v, writes y and e and 1/32 of S; q and k, twice for every 32 columns, come from the
 //         second-level cache after the first time: 4 · (2 K + 3 V + K V / 32) at float32. Backward reads ȳ and writes w.
-// Work    a token forward: 7 K V operations to read and write S, 4 K V for the scores (made anew for every 32 columns), and
-//         64 V inside its chunk. Backward: as many.
-// Floor   at K = V = 128, 190,000 operations forward for 4.5 KB: arithmetic.
+// Work    a token forward: 6 K V operations to read and write S, 4 K V for the scores (made anew for every 32 columns), and
+//         64 V inside its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all of them but the solving, 32 V,
+//         are on tensor cores, which round q, k, S and what is multiplied with them where it enters a product; S itself,
+//         e, w and all sums stay float32.
+// Floor   at K = V = 128, 170,000 operations forward for 4.5 KB: arithmetic.
 #include "gates.cuh"
 
-// X of (I + N) X = right, and β X in `scaled`, of which its own warp wrote each row of `overlaps`, N without β.
-__device__ inline void solve(const Square &overlaps, const Gates &gates, real (&right)[ROWS], Square &scaled) {
+// X of (I + N) X = right, 4 rows to a warp, and β X in `scaled`; `overlaps` is N without β.
+__device__ inline void solve(const Tile &overlaps, const Gates &gates, real (&right)[ROWS], Tile &scaled) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = warp * ROWS;
     for (int turn = 0; turn < WARPS; turn++) {
         if (warp == turn) {
@@ -48,163 +51,142 @@ __device__ inline void solve(const Square &overlaps, const Gates &gates, real (&
     }
 }
 
+// What tokens wrote, as it is at the chunk's end.
+__device__ inline void fade_to_end(Tile &tile, const Gates &gates, real sign) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] *= sign * gates.omega[Own::row(r)];
+}
+
 // kept (batch, chunks, K, V): S at the start of every chunk.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
                  const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ S, real *__restrict__ y,
                  real *__restrict__ e, real *__restrict__ last, real *__restrict__ kept, int length, int keys, int values) {
-    __shared__ Square queries, written, scores, overlaps;
+    __shared__ Tile queries, written, scores, overlaps;
     __shared__ Gates gates;
-    DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE)
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 keys
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
-    int column = blockIdx.x % slabs * SIDE, chunks = (length + SIDE - 1) / SIDE;
+    int column = blockIdx.x % slabs * SIDE, slices = (keys + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slabs, entries = (long long)keys * values;
-    bool inside = column + lane < values;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
-    v += sequence * length * values + column, y += sequence * length * values + column;
-    e += sequence * length * values + column;
-    S += sequence * entries + column, last += sequence * entries + column, kept += sequence * chunks * entries + column;
+    v += sequence * length * values, y += sequence * length * values, e += sequence * length * values;
+    S += sequence * entries, last += sequence * entries, kept += sequence * chunks * entries;
 
-    for (int slice = 0; slice < keys; slice += SIDE)
-        for (int row = slice + mine; row < slice + mine + ROWS; row++)
-            state[row * SIDE + lane] = inside && row < keys ? S[(long long)row * values + lane] : 0;
+    for (int slice = 0; slice < slices; slice++) fill(state[slice], S, slice * SIDE, column, keys, values);
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first = chunk * SIDE;
-        real score[ROWS] = {}, overlap[ROWS] = {}, read[ROWS] = {}, held[ROWS] = {}, since[ROWS], gamma[ROWS];
-        for (int slice = 0; slice < keys; slice += SIDE) {
+        Own score = {}, overlap = {}, read = {}, held = {}, sum;
+        for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, q, first, slice, length, keys);
-            fill(written, k, first, slice, length, keys);
+            fill(queries, q, first, slice * SIDE, length, keys);
+            fill(written, k, first, slice * SIDE, length, keys);
             if (slice == 0) fill(gates, g, beta, first, length, false);
             __syncthreads();
-            for (int j = 0; j < SIDE; j++) {
-                real key = written[lane][j], before = state[(slice + j) * SIDE + lane];
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    score[r] = fma(queries[mine + r][j], key, score[r]);
-                    read[r] = fma(queries[mine + r][j], before, read[r]);
-                    overlap[r] = fma(written[mine + r][j], key, overlap[r]);
-                    held[r] = fma(written[mine + r][j], before, held[r]);
-                }
-            }
+            products(Rows{queries}, into(score, Rows{written}), into(read, Columns{state[slice]}));
+            products(Rows{written}, into(overlap, Rows{written}), into(held, Columns{state[slice]}));
         }
-        fade(gates.logs, since, gamma);
+        real since[ROWS], error[ROWS];
+        fade(gates.logs, since);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = mine + r;
-            scores[t][lane] = lane <= t ? since[r] * score[r] : 0;
-            overlaps[t][lane] = since[r] * overlap[r];
-            held[r] = (inside && first + t < length ? v[(first + t) * (long long)values + lane] : 0) - gamma[r] * held[r];
+            int t = first + Own::row(r), c = column + Own::column(r);
+            score.at[r] *= Own::column(r) <= Own::row(r) ? since[r] : 0;
+            overlap.at[r] *= since[r], read.at[r] *= gates.gamma[Own::row(r)];
+            real value = t < length && c < values ? v[t * (long long)values + c] : 0;
+            held.at[r] = value - gates.gamma[Own::row(r)] * held.at[r];
         }
-        __syncwarp();  // a row of any of these squares is its warp's own
-        Square &corrections = queries;  // β E
-        solve(overlaps, gates, held, corrections);
+        put(score, scores), put(overlap, overlaps);
+        __syncwarp();  // either a row is its warp's own, or by_rows waits for all
+        Tile &corrections = queries;  // β E
+        by_rows(held, corrections, error);
+        solve(overlaps, gates, error, corrections);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = mine + r;
-            real out = gamma[r] * read[r];
-            for (int s = 0; s <= t; s++) out = fma(scores[t][s], corrections[s][lane], out);
-            long long at = (first + t) * (long long)values + lane;
-            if (inside && first + t < length) y[at] = out, e[at] = held[r];
+            int t = first + mine + r, c = column + lane;
+            if (t < length && c < values) e[t * (long long)values + c] = error[r];
         }
-        for (int slice = 0; slice < keys; slice += SIDE) {
+        products(lower(), Rows{scores}, into(read, Columns{corrections}));
+        give(read, y, first, column, length, values);
+        for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the keys before are done with
-            fill(written, k, first, slice, length, keys);
+            if (slice == 0) fade_to_end(corrections, gates, 1);
+            fill(written, k, first, slice * SIDE, length, keys);
+            take(sum, state[slice]);
+            give(sum, kept + chunk * entries, slice * SIDE, column, keys, values);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) sum.at[r] *= gates.gamma[SIDE - 1];
             __syncthreads();
-            real *own = &state[(slice + mine) * SIDE + lane], sum[ROWS];
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                sum[r] = own[r * SIDE];
-                if (inside && slice + mine + r < keys)
-                    kept[chunk * entries + (long long)(slice + mine + r) * values + lane] = sum[r];
-            }
-            for (int t = 0; t < SIDE; t++)
-#pragma unroll
-                for (int r = 0; r < ROWS; r++)
-                    sum[r] = fma(written[t][mine + r], corrections[t][lane], gates.alpha[t] * sum[r]);
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) own[r * SIDE] = sum[r];
+            products(Columns{written}, into(sum, Columns{corrections}));
+            put(sum, state[slice]);
         }
     }
-    for (int slice = 0; slice < keys; slice += SIDE)
-        for (int row = slice + mine; row < slice + mine + ROWS; row++)
-            if (inside && row < keys) last[(long long)row * values + lane] = state[row * SIDE + lane];
+    for (int slice = 0; slice < slices; slice++) {
+        Own sum;
+        take(sum, state[slice]);
+        give(sum, last, slice * SIDE, column, keys, values);
+    }
 }
 
 // W, in chunks of tokens counted from the end.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ beta,
-                                 const real *__restrict__ g, const real *__restrict__ gy, const real *__restrict__ glast,
-                                 real *__restrict__ w, int length, int keys, int values) {
-    __shared__ Square queries, written, scores, overlaps, columns;
+                          const real *__restrict__ g, const real *__restrict__ gy, const real *__restrict__ glast,
+                          real *__restrict__ w, int length, int keys, int values) {
+    __shared__ Tile queries, written, scores, overlaps, told;
     __shared__ Gates gates;
-    DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE): S̄
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 keys: S̄
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
-    int column = blockIdx.x % slabs * SIDE, chunks = (length + SIDE - 1) / SIDE;
+    int column = blockIdx.x % slabs * SIDE, slices = (keys + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slabs;
-    bool inside = column + lane < values;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
-    gy += sequence * length * values, w += sequence * length * values + column;
-    glast += sequence * keys * values + column;
+    gy += sequence * length * values, w += sequence * length * values, glast += sequence * keys * values;
 
-    for (int slice = 0; slice < keys; slice += SIDE)
-        for (int row = slice + mine; row < slice + mine + ROWS; row++)
-            state[row * SIDE + lane] = inside && row < keys ? glast[(long long)row * values + lane] : 0;
+    for (int slice = 0; slice < slices; slice++) fill(state[slice], glast, slice * SIDE, column, keys, values);
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first = chunk * SIDE;
-        real score[ROWS] = {}, overlap[ROWS] = {}, held[ROWS] = {}, since[ROWS], gamma[ROWS];
-        for (int slice = 0; slice < keys; slice += SIDE) {
+        Own score = {}, overlap = {}, held = {}, sum;
+        for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, q, first, slice, length, keys, true);
-            fill(written, k, first, slice, length, keys, true);
-            if (slice == 0) fill(gates, g, beta, first, length, true), fill(columns, gy, first, column, length, values, true);
+            fill(queries, q, first, slice * SIDE, length, keys, true);
+            fill(written, k, first, slice * SIDE, length, keys, true);
+            if (slice == 0) fill(gates, g, beta, first, length, true), fill(told, gy, first, column, length, values, true);
             __syncthreads();
-            for (int j = 0; j < SIDE; j++) {
-                real query = queries[lane][j], key = written[lane][j], before = state[(slice + j) * SIDE + lane];
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    score[r] = fma(written[mine + r][j], query, score[r]);
-                    overlap[r] = fma(written[mine + r][j], key, overlap[r]);
-                    held[r] = fma(written[mine + r][j], before, held[r]);
-                }
-            }
+            products(Rows{written}, into(score, Rows{queries}), into(overlap, Rows{written}),
+                     into(held, Columns{state[slice]}));
         }
-        fade(gates.logs, since, gamma);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            scores[mine + r][lane] = since[r] * score[r], overlaps[mine + r][lane] = since[r] * overlap[r];
-        __syncwarp();
+        real since[ROWS], solved[ROWS];
+        fade(gates.logs, since);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            held[r] *= gamma[r];
-            for (int s = 0; s <= mine + r; s++) held[r] = fma(scores[mine + r][s], columns[s][lane], held[r]);
+            score.at[r] *= Own::column(r) <= Own::row(r) ? since[r] : 0;
+            overlap.at[r] *= since[r], held.at[r] *= gates.gamma[Own::row(r)];
         }
-        __syncwarp();  // its lanes have read their scores
-        Square &corrections = scores;  // β W
-        solve(overlaps, gates, held, corrections);
+        put(score, scores), put(overlap, overlaps);
+        __syncthreads();
+        products(lower(), Rows{scores}, into(held, Columns{told}));
+        __syncwarp();  // its lanes have read their scores, where rows are a warp's own
+        Tile &corrections = scores;  // β W
+        by_rows(held, corrections, solved);
+        solve(overlaps, gates, solved, corrections);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = first + mine + r;
-            if (inside && t < length) w[(length - 1 - t) * (long long)values + lane] = held[r];
+            int t = first + mine + r, c = column + lane;
+            if (t < length && c < values) w[(length - 1 - t) * (long long)values + c] = solved[r];
         }
-        for (int slice = 0; slice < keys; slice += SIDE) {
+        fade_to_end(corrections, gates, -1), fade_to_end(told, gates, 1);
+        for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the keys before are done with
-            fill(queries, q, first, slice, length, keys, true);
-            fill(written, k, first, slice, length, keys, true);
+            fill(queries, q, first, slice * SIDE, length, keys, true);
+            fill(written, k, first, slice * SIDE, length, keys, true);
+            take(sum, state[slice]);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) sum.at[r] *= gates.gamma[SIDE - 1];
             __syncthreads();
-            real *own = &state[(slice + mine) * SIDE + lane], sum[ROWS];
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) sum[r] = own[r * SIDE];
-            for (int t = 0; t < SIDE; t++)
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    sum[r] = fma(queries[t][mine + r], columns[t][lane], gates.alpha[t] * sum[r]);
-                    sum[r] = fma(-written[t][mine + r], corrections[t][lane], sum[r]);
-                }
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) own[r * SIDE] = sum[r];
+            products(Columns{queries}, into(sum, Columns{told}));
+            products(Columns{written}, into(sum, Columns{corrections}));
+            put(sum, state[slice]);
         }
     }
 }

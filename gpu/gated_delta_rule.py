@@ -4,12 +4,13 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import alike, check, empty, launch
+from gpu.product import SIDE, THREADS, rounded, stack, version
 
-THREADS, SIDE = 256, 32  # columns or keys of a block, tokens of a chunk
+TILES = 6  # that a block shares, beside those of its state: one of them for the gates
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, e = v − α k S, and the state at the start of every chunk of tokens."""
+    """What the backward pass needs: the inputs, e = v − α k S, the state at the start of every chunk of tokens."""
 
     q: Any
     k: Any
@@ -17,6 +18,7 @@ class Saved(NamedTuple):
     log_decay: Any
     e: Any  # (*batch, T, V)
     kept: Any  # (*batch, chunks, K, V)
+    operand: str | None  # what factors are rounded to
 
 
 def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
@@ -29,28 +31,30 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
     *batch, length, _ = q.shape
     y, e, last = empty(v, v.shape), empty(v, v.shape), empty(S, S.shape)
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
-    _launch("gated_delta_rule", "gated_delta_rule", q, v, v.shape[-1], q.shape[-1],
+    saved = Saved(q, k, beta, log_decay, e, kept, rounded(q, TILES, *S.shape[-2:]))
+    _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
             q, k, v, beta, log_decay, S, y, e, last, kept)  # fmt: skip
-    return (y, last), Saved(q, k, beta, log_decay, e, kept)
+    return (y, last), saved
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
-    q, k, beta, log_decay, e, kept = saved
+    q, k, beta, log_decay, e, kept, _ = saved
     gy, glast = cotangents
     check("gated_delta_rule", q=q, gy=gy, gS=glast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
-    _launch("gated_delta_rule", "gated_delta_rule_backward", q, e, values, keys,
+    _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
             q, k, beta, log_decay, gy, glast, w)  # fmt: skip
     gv, gbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
     gq, gk, gS, gg = (empty(q, shape) for shape in (q.shape, k.shape, glast.shape, (-(-keys // SIDE), *beta.shape)))
-    _launch("gated_delta_rule_keys", "gated_delta_rule_keys", q, e, keys, values,
+    _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
             q, k, u, beta, log_decay, kept, gy, gv, glast, gq, gk, gg, gS)  # fmt: skip
     return gq, gk, gv, gbeta, gg.sum(axis=0), gS
 
 
-def _launch(source: str, kernel: str, q: Any, v: Any, own: int, other: int, *arrays: Any) -> None:
+def _launch(source: str, kernel: str, saved: Saved, own: int, other: int, *arrays: Any) -> None:
     """A block for every 32 of K or V, whichever is its `own`, with 32 columns of the memory of the `other`."""
-    *batch, length, keys = q.shape
-    launch(source, kernel, q, (math.prod(batch) * -(-own // SIDE),), THREADS, *arrays, length, keys, v.shape[-1],
-           shared=-(-other // SIDE) * SIDE * SIDE * q.dtype.itemsize, of=f"K = {keys}, V = {v.shape[-1]}")  # fmt: skip
+    (*batch, length, keys), values = saved.q.shape, saved.e.shape[-1]
+    launch(source, kernel, saved.q, (math.prod(batch) * -(-own // SIDE),), THREADS, *arrays, length, keys, values,
+           defines=version(saved.operand), shared=stack(saved.q, other, saved.operand),
+           of=f"K = {keys}, V = {values}")  # fmt: skip

@@ -17,134 +17,153 @@
 //
 // A block owns 32 keys of one sequence, their part of S̄ᵀ in shared memory, and walks from the last chunk to the first, each
 //         from the S that forward kept at its start.
-// A warp owns 4 tokens, and 4 columns of S̄ of each 32; a thread owns one key of them, and one score of each token.
+// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
+//         S̄, where no other thread writes.
+// A warp owns 4 tokens where sums along a row of a tile are wanted: each lane has one score of the token, or one key.
 //
 // Bytes   a token: ȳ, v̄, u are read for every 32 keys, from the second-level cache after the first time, and ȳ, v̄ twice;
 //         q, k and 1/32 of S are read and q̄, k̄ written: 4 · (4 K + 3 V + K V / 32) at float32.
 // Work    a token: 6 K V operations for products with S and S̄, 4 K V for those of ȳ and v̄ with u (made anew for every 32
-//         keys), 5 K V for S̄, and some 260 K inside its chunk.
-// Floor   at K = V = 128, 280,000 operations for 5.6 KB: arithmetic.
+//         keys), 4 K V for S̄, and some 260 K inside its chunk. With OPERAND defined all these products are on tensor cores,
+//         which round what enters them; S̄ itself and all sums stay float32.
+// Floor   at K = V = 128, 260,000 operations for 5.6 KB: arithmetic.
 #include "gates.cuh"
+
+// Over the lanes of a warp, the sum of what those before this one have.
+__device__ inline real sum_before(real x) {
+    int lane = threadIdx.x % 32;
+    for (int by = 1; by < 32; by *= 2) {
+        real earlier = from_earlier(x, by);
+        if (lane >= by) x += earlier;
+    }
+    x = from_earlier(x, 1);
+    return lane ? x : 0;
+}
+
+// What tokens read or wrote, as it was at the chunk's start.
+__device__ inline void fade_from_start(Tile &tile, const Gates &gates, real sign) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] *= sign * gates.gamma[Own::row(r)];
+}
 
 // gg is (slices, batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_keys(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ u,
-                               const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ kept,
-                               const real *__restrict__ gy, const real *__restrict__ gv, const real *__restrict__ glast,
-                               real *__restrict__ gq, real *__restrict__ gk, real *__restrict__ gg, real *__restrict__ gS,
-                               int length, int keys, int values) {
-    __shared__ Square queries, written, scores, overlaps, through;
+                      const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ kept,
+                      const real *__restrict__ gy, const real *__restrict__ gv, const real *__restrict__ glast,
+                      real *__restrict__ gq, real *__restrict__ gk, real *__restrict__ gg, real *__restrict__ gS, int length,
+                      int keys, int values) {
+    __shared__ Tile queries, written, scores, overlaps, through;
     __shared__ Gates gates;
-    __shared__ real ends[SIDE];
-    DYNAMIC_SHARED(real, state);  // (values, rounded up to whole slabs, SIDE): S̄ᵀ
+    __shared__ real ends[SIDE], both[WARPS];
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: S̄ᵀ
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
-    int column = blockIdx.x % slices * SIDE, chunks = (length + SIDE - 1) / SIDE;
-    long long sequence = blockIdx.x / slices, entries = (long long)keys * values, key = column + lane;
-    bool inside = key < keys;
+    int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
+    long long sequence = blockIdx.x / slices, entries = (long long)keys * values;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
     gq += sequence * length * keys, gk += sequence * length * keys;
     gg += (blockIdx.x % slices * (gridDim.x / slices) + sequence) * length;
     u += sequence * length * values, gy += sequence * length * values, gv += sequence * length * values;
     kept += sequence * chunks * entries, glast += sequence * entries, gS += sequence * entries;
 
-    for (int slab = 0; slab < values; slab += SIDE)
-        for (int row = slab + mine; row < slab + mine + ROWS; row++)
-            state[row * SIDE + lane] = inside && row < values ? glast[key * values + row] : 0;
+    for (int slab = 0; slab < slabs; slab++)
+        for (int r = 0; r < ROWS; r++) {
+            int value = slab * SIDE + mine + r, key = column + lane;
+            state[slab][mine + r][lane] = key < keys && value < values ? glast[(long long)key * values + value] : 0;
+        }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
         int first = chunk * SIDE;
-        real score[ROWS] = {}, overlap[ROWS] = {}, start[ROWS] = {}, taken[ROWS] = {}, end[ROWS] = {}, all = 0;
-        for (int slab = 0; slab < values; slab += SIDE) {
+        Own score = {}, overlap = {}, start = {}, taken = {}, end = {};
+        real all = 0;
+        for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, gy, first, slab, length, values);
-            fill(written, u, first, slab, length, values);
-            fill(scores, gv, first, slab, length, values);
-            fill(overlaps, kept + chunk * entries, column, slab, keys, values);
+            fill(queries, gy, first, slab * SIDE, length, values);
+            fill(written, u, first, slab * SIDE, length, values);
+            fill(scores, gv, first, slab * SIDE, length, values);
+            fill(overlaps, kept + chunk * entries, column, slab * SIDE, keys, values);
             if (slab == 0) fill(gates, g, beta, first, length, false);
             __syncthreads();
-            for (int j = 0; j < SIDE; j++) {
-                real before = overlaps[lane][j], after = state[(slab + j) * SIDE + lane], value = written[lane][j];
-                all = fma(before, after, all);
+            products(Rows{queries}, into(score, Rows{written}), into(start, Rows{overlaps}));
+            products(Rows{scores}, into(overlap, Rows{written}), into(taken, Rows{overlaps}));
+            products(Rows{written}, into(end, Columns{state[slab]}));
 #pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    score[r] = fma(queries[mine + r][j], value, score[r]);
-                    start[r] = fma(queries[mine + r][j], before, start[r]);
-                    overlap[r] = fma(scores[mine + r][j], value, overlap[r]);
-                    taken[r] = fma(scores[mine + r][j], before, taken[r]);
-                    end[r] = fma(written[mine + r][j], after, end[r]);
-                }
-            }
+            for (int r = 0; r < ROWS; r++)
+                all = fma(overlaps[mine + r][lane], state[slab][lane][mine + r], all);
         }
-        real since[ROWS], gamma[ROWS], omega[ROWS];
-        fade(gates.logs, since, gamma);
+        real since[ROWS];
+        fade(gates.logs, since);
+        all = warp_sum(all);
         __syncthreads();  // the last slab is done with
+        if (lane == 0) both[threadIdx.x / 32] = all;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = mine + r;
-            real after = 0;
-            for (int s = SIDE - 1; s > t; s--) after += gates.logs[s];
-            omega[r] = exp(after);
-            scores[t][lane] = lane <= t ? since[r] * score[r] : 0;
-            overlaps[t][lane] = lane < t ? since[r] * overlap[r] : 0;
-            start[r] *= gamma[r], taken[r] *= gamma[r], end[r] *= omega[r];
+            int t = Own::row(r), s = Own::column(r);
+            score.at[r] *= s <= t ? since[r] : 0, overlap.at[r] *= s < t ? since[r] : 0;
+            start.at[r] *= gates.gamma[t], taken.at[r] *= gates.gamma[t], end.at[r] *= gates.omega[t];
         }
+        put(score, scores), put(overlap, overlaps);
         fill(queries, q, first, column, length, keys);
         fill(written, k, first, column, length, keys);
         __syncthreads();
-        real to_q[ROWS] = {}, to_k[ROWS] = {};  // products of keys, as the scores have them
-        for (int j = 0; j < SIDE; j++)
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                to_q[r] = fma(queries[mine + r][j], written[lane][j], to_q[r]);
-                to_k[r] = fma(written[mine + r][j], written[lane][j], to_k[r]);
-            }
+        Own to_q = {}, to_k = {}, from_start, to_end;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = mine + r;
-            real crosses = scores[t][lane] * to_q[r] - overlaps[t][lane] * to_k[r];
-            for (int by = 1; by < 32; by *= 2) {
-                real earlier = from_earlier(crosses, by);
-                if (lane >= by) crosses += earlier;
-            }
-            crosses = from_earlier(crosses, 1);  // of the tokens before
-            real from_start = warp_sum(queries[t][lane] * start[r] - written[t][lane] * taken[r]);
-            real to_end = warp_sum(written[t][lane] * end[r]);
-            through[t][lane] = lane <= t ? from_start + (lane ? crosses : 0) : 0;
-            if (lane == 0) ends[t] = to_end;
-
-            real sum = start[r];
-            for (int s = 0; s <= t; s++) sum = fma(scores[t][s], written[s][lane], sum);
-            if (inside && first + t < length) gq[(first + t) * (long long)keys + key] = sum;
-            sum = end[r] - taken[r];
-            for (int s = 0; s < t; s++) sum = fma(-overlaps[t][s], written[s][lane], sum);
-            for (int s = t; s < SIDE; s++)
-                sum = fma(scores[s][t], queries[s][lane], fma(-overlaps[s][t], written[s][lane], sum));
-            if (inside && first + t < length) gk[(first + t) * (long long)keys + key] = sum;
+            real query = queries[Own::row(r)][Own::column(r)], key = written[Own::row(r)][Own::column(r)];
+            from_start.at[r] = query * start.at[r] - key * taken.at[r], to_end.at[r] = key * end.at[r];
         }
-        for (int slab = 0; slab < values; slab += SIDE) {
+        real begun[ROWS], ended[ROWS], crosses[ROWS];
+        by_rows(from_start, through, begun), by_rows(to_end, through, ended);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            begun[r] = warp_sum(begun[r]), ended[r] = warp_sum(ended[r]);
+            if (lane == 0) ends[mine + r] = ended[r];
+        }
+        products(Rows{queries}, into(to_q, Rows{written}));  // of keys, as the scores have them
+        products(Rows{written}, into(to_k, Rows{written}));
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) to_q.at[r] = score.at[r] * to_q.at[r] - overlap.at[r] * to_k.at[r];
+        by_rows(to_q, through, crosses);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            real before = sum_before(crosses[r]);
+            through[mine + r][lane] = lane <= mine + r ? begun[r] + before : 0;
+        }
+        products(lower(), Rows{scores}, into(start, Columns{written}));
+        give(start, gq, first, column, length, keys);
+        Own minus = taken;
+        products(lower(), Rows{overlaps}, into(minus, Columns{written}));
+        products(upper(), Columns{overlaps}, into(minus, Columns{written}));
+        products(upper(), Columns{scores}, into(end, Columns{queries}));
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) end.at[r] -= minus.at[r];
+        give(end, gk, first, column, length, keys);
+        for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the scores, or the slab before, are done with
-            fill(scores, gy, first, slab, length, values);
-            fill(overlaps, gv, first, slab, length, values);
+            if (slab == 0) fade_from_start(queries, gates, 1), fade_from_start(written, gates, -1);
+            fill(scores, gy, first, slab * SIDE, length, values);
+            fill(overlaps, gv, first, slab * SIDE, length, values);
+            Own sum;
+            take(sum, state[slab]);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) sum.at[r] *= gates.gamma[SIDE - 1];
             __syncthreads();
-            real *own = &state[(slab + mine) * SIDE + lane], sum[ROWS];
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) sum[r] = own[r * SIDE];
-            for (int t = SIDE - 1; t >= 0; t--)
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    sum[r] = fma(scores[t][mine + r], queries[t][lane], sum[r]);
-                    sum[r] = gates.alpha[t] * fma(-overlaps[t][mine + r], written[t][lane], sum[r]);
-                }
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) own[r * SIDE] = sum[r];
+            products(Columns{scores}, into(sum, Columns{queries}));
+            products(Columns{overlaps}, into(sum, Columns{written}));
+            put(sum, state[slab]);
         }
         if (mine == 0) {  // a lane is a token: what crosses its gate
-            real sum = warp_sum(all) * omega[0] * gates.alpha[0];
+            real sum = 0;
+            for (int w = 0; w < WARPS; w++) sum += both[w];
+            sum *= gates.gamma[SIDE - 1];
             for (int s = 0; s < SIDE; s++) sum += (s < lane ? ends[s] : 0) + through[s][lane];
             if (first + lane < length) gg[first + lane] = sum;
         }
     }
-    for (int slab = 0; slab < values; slab += SIDE)
-        for (int row = slab + mine; row < slab + mine + ROWS; row++)
-            if (inside && row < values) gS[key * values + row] = state[row * SIDE + lane];
+    for (int slab = 0; slab < slabs; slab++)
+        for (int r = 0; r < ROWS; r++) {
+            int value = slab * SIDE + Own::row(r), key = column + Own::column(r);
+            if (key < keys && value < values)
+                gS[(long long)key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+        }
 }

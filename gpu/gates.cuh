@@ -1,28 +1,33 @@
 // One gate a token: what decays leave within a chunk of 32 tokens, and since it began.
 #pragma once
-#include "tiles.cuh"
+#include "product.cuh"
 
 struct Gates {  // of a chunk's tokens; outside, logs are 0
-    real logs[SIDE], alpha[SIDE], beta[SIDE];
+    real logs[SIDE], beta[SIDE];
+    real gamma[SIDE], omega[SIDE];  // what is left at a token of what was before all, and at the end of what it wrote
 };
 
 // In the other direction (`back`) a token has the gate of the one after it.
 __device__ inline void fill(Gates &gates, const real *g, const real *beta, int first, int length, bool back) {
     int i = threadIdx.x, t = first + i, before = t - back;
     if (i >= SIDE) return;
-    gates.logs[i] = 0 <= before && t < length ? g[back ? length - 1 - before : t] : 0;
-    gates.alpha[i] = exp(gates.logs[i]);
+    real log = 0 <= before && t < length ? g[back ? length - 1 - before : t] : 0, since = log, after = log;
+    for (int by = 1; by < SIDE; by *= 2) {  // both are sums of logs: a difference of sums would be −∞ − (−∞)
+        real earlier = from_earlier(since, by), later = from_later(after, by);
+        if (i >= by) since += earlier;
+        if (i + by < SIDE) after += later;
+    }
+    after = from_later(after, 1);
+    gates.logs[i] = log, gates.gamma[i] = exp(since), gates.omega[i] = i < SIDE - 1 ? exp(after) : 1;
     gates.beta[i] = t < length ? beta[back ? length - 1 - t : t] : 0;
 }
 
-// Γ: what is left at this warp's tokens of what token `lane` wrote (1 if that comes later), and γ, of what was before all.
-__device__ inline void fade(const real (&logs)[SIDE], real (&since)[ROWS], real (&gamma)[ROWS]) {
-    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS;
-    real after = 0, all = 0;
-    for (int t = 0; t < mine; t++) all += logs[t], after += t > lane ? logs[t] : 0;
+// Γ: what is left at each of this thread's rows, a token, of what its column, another, wrote; 1 if that comes later.
+__device__ inline void fade(const real (&logs)[SIDE], real (&since)[ROWS]) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        all += logs[mine + r], after += mine + r > lane ? logs[mine + r] : 0;
-        since[r] = exp(after), gamma[r] = exp(all);
+        real sum = 0;
+        for (int t = Own::column(r) + 1; t <= Own::row(r); t++) sum += logs[t];
+        since[r] = exp(sum);
     }
 }

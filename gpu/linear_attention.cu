@@ -45,9 +45,9 @@ linear_attention(const real *__restrict__ q, const real *__restrict__ k, const r
             fill(queries, q, first, slice * SIDE, length, keys, back);
             fill(written, k, first, slice * SIDE, length, keys, back);
             __syncthreads();
-            products(WHOLE, Rows{queries}, into(score, Rows{written}), into(out, Columns{state[slice]}));
+            products(Rows{queries}, into(score, Rows{written}), into(out, Columns{state[slice]}));
             take(sum, state[slice]);
-            products(WHOLE, Columns{written}, into(sum, Columns{entries}));
+            products(Columns{written}, into(sum, Columns{entries}));
             __syncthreads();  // all have read the state
             put(sum, state[slice]);
         }

@@ -4,8 +4,9 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
-from gpu.precision import operand
-from gpu.product import SIDE, THREADS, stack, version
+from gpu.product import SIDE, THREADS, rounded, stack, version
+
+TILES = 4  # that a block shares, beside those of its state
 
 
 class Saved(NamedTuple):
@@ -24,7 +25,7 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     check("linear_attention", q=q, k=k, v=v, S=S)
-    saved = Saved(q, k, v, S, operand(q))
+    saved = Saved(q, k, v, S, rounded(q, TILES, *S.shape[-2:]))
     return _attend(saved, q, k, v, S), saved
 
 

@@ -50,7 +50,7 @@ struct Columns {
 };
 
 #ifdef OPERAND
-constexpr int DEPTH = OPERAND::DEPTH;
+constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // steps in flight: with more, registers spill
 struct Factors {  // of a left operand: a warp's rows, the next of the summed axis
     Left<OPERAND> x;
     template <class From> __device__ Factors(From left, int d) { left.load(x, Own::from(), d); }
@@ -61,7 +61,7 @@ struct Factors {  // of a left operand: a warp's rows, the next of the summed ax
     }
 };
 #else
-constexpr int DEPTH = 1;
+constexpr int DEPTH = 1, AHEAD = 8;
 struct Factors {
     real x[ROWS];
     template <class From> __device__ Factors(From left, int d) {
@@ -82,21 +82,24 @@ template <class From> struct Into {
 };
 template <class From> __device__ inline Into<From> into(Own &sums, From right) { return {sums, right}; }
 
-struct Range {  // of d
-    int from, to;
-};
-constexpr Range WHOLE = {0, SIDE};
-__device__ inline Range lower() { return {0, Own::to()}; }  // where rows of a lower triangle are not 0, in this warp
-__device__ inline Range upper() { return {Own::from(), SIDE}; }
-
 // sums[i][j] += Σ_d left[i][d] right[j][d], of one left operand with each of the right ones.
-template <class Left, class... Rights>
-__device__ inline void products(Range over, Left left, Into<Rights>... all) {
-#pragma unroll 8
-    for (int d = over.from; d < over.to; d += DEPTH) {
+template <class Left, class... Rights> __device__ inline void products(Left left, Into<Rights>... all) {
+#pragma unroll AHEAD
+    for (int d = 0; d < SIDE; d += DEPTH) {
         Factors x(left, d);
         (x.times(all.right, d, all.sums), ...);
     }
+}
+
+struct Range {  // of d
+    int from, to;
+};
+__device__ inline Range lower() { return {0, Own::to()}; }  // where rows of a lower triangle are not 0, in this warp
+__device__ inline Range upper() { return {Own::from(), SIDE}; }
+
+template <class Left, class Right> __device__ inline void products(Range over, Left left, Into<Right> one) {
+#pragma unroll 1
+    for (int d = over.from; d < over.to; d += DEPTH) Factors(left, d).times(one.right, d, one.sums);
 }
 
 __device__ inline void take(Own &own, const Tile &tile) {
@@ -106,6 +109,20 @@ __device__ inline void take(Own &own, const Tile &tile) {
 __device__ inline void put(const Own &own, Tile &tile) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] = own.at[r];
+}
+
+// The same numbers dealt out anew: 4 rows to a warp, a column to each lane. They pass through the tile, where they must.
+__device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
+#ifdef OPERAND
+    __syncthreads();  // what the tile held is done with
+    put(own, tile);
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) rows[r] = tile[threadIdx.x / 32 * ROWS + r][threadIdx.x % 32];
+#else
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) rows[r] = own.at[r];
+#endif
 }
 
 // To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.

@@ -2,11 +2,19 @@
 
 from typing import Any
 
+from gpu.precision import operand
+
 THREADS, SIDE = 256, 32  # of a block; rows and columns of a tile
 
 
+def rounded(like: Any, tiles: int, *widths: int) -> str | None:
+    """What factors are rounded to, or None, where a block shares so many tiles and a stack of any of these widths."""
+    wanted = operand(like)
+    return wanted and operand(like, stack(like, SIDE * tiles + max(widths), wanted))
+
+
 def version(operand: str | None) -> tuple[str, ...]:
-    """What is defined for products whose factors are rounded to `operand`, a name of `gpu.precision`'s, or kept."""
+    """What is defined for products whose factors are rounded to `operand`, or kept."""
     return (f"OPERAND={operand}",) if operand else ()
 
 

@@ -24,7 +24,19 @@
 // Work    a token: 10 K V operations with memories, 2 K V for ȳ · u (made anew for every 32 keys), and some 230 K inside
 //         its chunk.
 // Floor   at K = V = 128, 230,000 operations for 14 KB: arithmetic.
-#include "gates.cuh"
+#include "tiles.cuh"
+
+// What is left at this warp's tokens of what token `lane` wrote (1 if that comes later), and of what was before all.
+__device__ inline void fade(const real (&logs)[SIDE], real (&since)[ROWS], real (&gamma)[ROWS]) {
+    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS;
+    real after = 0, all = 0;
+    for (int t = 0; t < mine; t++) all += logs[t], after += t > lane ? logs[t] : 0;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        all += logs[mine + r], after += mine + r > lane ? logs[mine + r] : 0;
+        since[r] = exp(after), gamma[r] = exp(all);
+    }
+}
 
 struct Chunk {
     Square tiles[8];

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from gpu import host
+from gpu.precision import BITS
 
 SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
 
@@ -24,7 +25,6 @@ def same_bits_under_every_schedule(seeds, call):
 
 
 PRECISIONS = pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
-SPACING = {"tensorfloat32": 2.0**-10, "bfloat16": 2.0**-7}  # of numbers from 1 to 2
 
 
 def both_ways(kernel, inputs, cotangents):
@@ -33,18 +33,18 @@ def both_ways(kernel, inputs, cotangents):
     return *made, *kernel.backward(saved, cotangents)
 
 
-def close(made, form, inputs, cotangents, precision=""):
+def close(made, form, inputs, cotangents, precision="float32"):
     """Fail unless the numbers are those of the form, which has the last input for a state, and its gradients.
 
-    With a precision products may be as far off as a few roundings of their factors bring them.
+    At a precision that rounds what is multiplied they may be off by a few units of a factor's last place.
     """
     *inputs, S = (x.astype("d") for x in inputs)
     right, pull = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
     for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
         assert found.dtype == cotangents[0].dtype
         allowed = bound(found.dtype, expected)
-        if precision:
-            allowed = 4 * SPACING[precision] * max(1, np.abs(expected).max())
+        if precision != "float32":
+            allowed = 4 * 2.0 ** (1 - BITS[precision]) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
 
 

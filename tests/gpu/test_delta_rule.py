@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu import delta_rule as plain
 from gpu import gated_delta_rule as kernel
+from gpu.precision import matmul_precision
 from models.memory import delta_rule, gated_delta_rule
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
 
 
 def draw(batch, T, K, V, dtype, seed):
@@ -28,62 +28,83 @@ def draw(batch, T, K, V, dtype, seed):
     return drawn[:6], tuple(drawn[6:])
 
 
-def both_ways(inputs, cotangents):
-    made, saved = kernel.forward(*inputs)
-    return *made, *kernel.backward(saved, cotangents)
+def call(precision="float32"):
+    with matmul_precision(precision):
+        return both_ways(kernel, *draw(1, 70, 40, 33, "f", 0))
 
 
-def close(made, form, inputs, cotangents):
-    """The numbers are those of the form and its gradients in float64."""
-    *inputs, S = (x.astype("d") for x in inputs)
-    right, pull = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == cotangents[0].dtype
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected))
+SIZES = {
+    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
+    "seed": st.integers(0, 99), "schedules": SCHEDULES,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
-@given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
-    seed=st.integers(0, 99), schedules=SCHEDULES,
-)  # fmt: skip
+@given(**SIZES)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
     close(made, gated_delta_rule.recurrent, inputs, cotangents)
 
 
-def test_without_gates():
+@PRECISIONS
+@settings(max_examples=4, deadline=None)
+@given(**SIZES)
+def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, "f", seed)
+    with matmul_precision(precision):
+        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(made, gated_delta_rule.recurrent, inputs, cotangents, precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
+def test_without_gates(precision):
     (*inputs, _, S), cotangents = draw(2, 40, 33, 5, "f", 0)
-    made, saved = plain.forward(*inputs, S)
-    close((*made, *plain.backward(saved, cotangents)), delta_rule.recurrent, [*inputs, S], cotangents)
+    with matmul_precision(precision):
+        made = both_ways(plain, [*inputs, S], cotangents)
+    close(made, delta_rule.recurrent, [*inputs, S], cotangents, precision)
 
 
 def test_a_gate_that_shuts_has_no_gradient():
     inputs, cotangents = draw(1, 40, 3, 5, "f", 0)
-    gates = both_ways(inputs, cotangents)[6]
+    gates = both_ways(kernel, inputs, cotangents)[6]
     shut = inputs[4] == -np.inf
     assert shut.any()
     assert not gates[shut].any()
 
 
-drawn = draw(1, 70, 40, 33, "f", 0)
+def test_the_way_back_multiplies_as_the_way_there_did():
+    inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
+    with matmul_precision("tensorfloat32"):
+        _, saved = kernel.forward(*inputs)
+    for found, rounded, exact in zip(kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:],
+                                     strict=True):  # fmt: skip
+        assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
-@pytest.mark.parametrize("source", ["gated_delta_rule", "gated_delta_rule_keys"])
-def test_no_barrier_is_idle(every_barrier_is_missed, source):
-    every_barrier_is_missed(source, lambda: both_ways(*drawn))
-
-
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("gated_delta_rule", "t < count && c < columns", "t <= count && c < columns"),
-    ("gated_delta_rule", "t < length ? beta", "t <= length ? beta"),
-    ("gated_delta_rule", "0 <= before", "0 < before"),
-    ("gated_delta_rule", "turn < WARPS", "turn < WARPS - 1"),
-    ("gated_delta_rule", "warp > turn", "warp > turn + 1"),
-    ("gated_delta_rule_keys", "lane < t ? since[r] * overlap[r] : 0", "since[r] * overlap[r]"),
-    ("gated_delta_rule_keys", "if (lane == 0) ends", "if (lane == 0 && t) ends"),
+@pytest.mark.parametrize(("source", "precision", "unseen"), [
+    ("gated_delta_rule", "float32", ()),
+    ("gated_delta_rule_keys", "float32", ()),
+    ("gated_delta_rule", "tensorfloat32", ("__syncwarp",)),
+    ("gated_delta_rule_keys", "tensorfloat32", ()),
+    ("product", "tensorfloat32", ()),
 ])  # fmt: skip
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
-    shown(source, right, wrong, lambda: both_ways(*drawn))
+def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
+    every_barrier_is_missed(source, lambda: call(precision), unseen=unseen)
+
+
+@pytest.mark.parametrize(("source", "precision", "right", "wrong"), [
+    ("gated_delta_rule", "float32", "t < count && c < columns", "t <= count && c < columns"),
+    ("gated_delta_rule", "float32", "t < length ? beta", "t <= length ? beta"),
+    ("gated_delta_rule", "float32", "0 <= before", "0 < before"),
+    ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),
+    ("gated_delta_rule", "float32", "warp > turn", "warp > turn + 1"),
+    ("gated_delta_rule", "tensorfloat32", "t <= Own::row(r); t++", "t < Own::row(r); t++"),
+    ("gated_delta_rule", "tensorfloat32", "if (slice == 0) fill(gates", "if (slice == 1) fill(gates"),
+    ("gated_delta_rule_keys", "float32", "s < t ? since[r] : 0", "since[r]"),
+    ("gated_delta_rule_keys", "tensorfloat32", "return {Own::from(), SIDE}", "return {Own::to(), SIDE}"),
+    ("gated_delta_rule_keys", "float32", "if (lane == 0) ends", "if (lane == 0 && r) ends"),
+])  # fmt: skip
+def test_a_broken_kernel_is_caught(shown, source, precision, right, wrong):
+    shown(source, right, wrong, lambda: call(precision))

@@ -48,7 +48,7 @@ def test_every_kernel_runs_where_its_arrays_are(device, name):
      "titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes of shared memory, device 0 has 65,536 for a "
      "block: take float32 or smaller widths or a form that is not fused"),
     ("gated_delta_rule", "float32", 24 << 10,
-     "gated_delta_rule: K = 40, V = 33 in float32 needs 25,472 bytes of shared memory, device 0 has 24,576 for a "
+     "gated_delta_rule: K = 40, V = 33 in float32 needs 25,856 bytes of shared memory, device 0 has 24,576 for a "
      "block: take smaller widths or a form that is not fused"),
 ])  # fmt: skip
 def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, said):

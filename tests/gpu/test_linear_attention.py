@@ -40,7 +40,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 
 
 @PRECISIONS
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(**SIZES)
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed)
