@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from gpu import linear_attention as kernel
+from gpu.precision import matmul_precision
 from minigrad.containers import arrays_of
 from models import kernels
 from models.attention import softmax
@@ -135,6 +136,14 @@ def test_a_gradient_that_is_wrong_is_noticed(proofs_on_a_device, monkeypatch, pl
     monkeypatch.setattr(kernel, "backward", wrong)
     assert judged("linear_attention.fused", "cupy") == "passed"
     assert judged("linear_attention.fused") == "failed"
+
+
+def test_fewer_bits_reach_a_form(on_device):
+    form, inputs = only_y(softmax.fused), [x.astype("f") for x in q_k_v()]
+    with matmul_precision("tensorfloat32"):
+        rounded = gradients(form, inputs)
+    for a, b in zip(rounded, gradients(form, inputs), strict=True):
+        assert 0 < np.abs(a - b).max() < 2.0**-8 * max(1, np.abs(b).max())  # 4 spacings of such numbers
 
 
 def test_a_mask_is_left_to_the_reference(on_device):
