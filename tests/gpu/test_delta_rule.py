@@ -101,7 +101,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
     ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),
     ("gated_delta_rule", "float32", "warp > turn", "warp > turn + 1"),
     ("gated_delta_rule", "tensorfloat32", "t <= Own::row(r); t++", "t < Own::row(r); t++"),
-    ("gated_delta_rule", "tensorfloat32", "if (slice == 0) fill(gates", "if (slice == 1) fill(gates"),
+    ("gated_delta_rule", "tensorfloat32", "fill(queries, q", "if (slice) fill(queries, q"),
     ("gated_delta_rule_keys", "float32", "s < t ? since[r] : 0", "since[r]"),
     ("gated_delta_rule_keys", "tensorfloat32", "return {Own::from(), SIDE}", "return {Own::to(), SIDE}"),
     ("gated_delta_rule_keys", "float32", "if (lane == 0) ends", "if (lane == 0 && r) ends"),
