@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import minigrad as mg
@@ -38,27 +39,23 @@ def convolution(u: Any, K: Any) -> Any:
     return lti.causal_convolution(u.mT, K).mT
 
 
-def ttt_linear(q: Any, k: Any, v: Any, eta: Any, W: Any, b: Any, gamma: Any, beta: Any, *, batch_size: int) -> Any:
-    """Return y, (H, L, d), of TTT-Linear's dual form."""
-    return ttt.dual(q, k, v, eta, ttt.Weights(((W, b),), (gamma, beta)), batch_size=batch_size)[0]
-
-
-def ttt_linear_primal(
-    q: Any, k: Any, v: Any, eta: Any, W: Any, b: Any, gamma: Any, beta: Any, *, batch_size: int
+def _ttt_linear(
+    form: Any, q: Any, k: Any, v: Any, eta: Any, W: Any, b: Any, gamma: Any, beta: Any, *, batch_size: int
 ) -> Any:
-    """Return the same from every token's own gradient and weights."""
-    return ttt.primal(q, k, v, eta, ttt.Weights(((W, b),), (gamma, beta)), batch_size=batch_size)[0]
+    """Return y, (H, L, d), of TTT-Linear."""
+    return form(q, k, v, eta, ttt.Weights(((W, b),), (gamma, beta)), batch_size=batch_size)[0]
 
 
-def titans_mlp(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
+def _titans_mlp(
+    form: Any, q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
 ) -> Any:
-    """Return y, (H, L, d), of Titans with an MLP of two layers, a batch at a time."""
-    return titans.fused(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
+    """Return y, (H, L, d), of Titans with an MLP of two layers."""
+    return form(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
 
 
-def titans_mlp_recurrent(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W1: Any, W2: Any, *, batch_size: int
-) -> Any:
-    """Return the same, a token at a time."""
-    return titans.recurrent(q, k, v, theta, log_eta, log_decay, ((W1,), (W2,)), batch_size=batch_size)[0]
+ttt_linear, ttt_linear_dual, ttt_linear_primal = (
+    partial(_ttt_linear, form) for form in (ttt.fused, ttt.dual, ttt.primal)
+)
+titans_mlp, titans_mlp_chunkwise, titans_mlp_recurrent = (
+    partial(_titans_mlp, form) for form in (titans.fused, titans.chunkwise, titans.recurrent)
+)

@@ -63,7 +63,7 @@ def two_layers(*, backward: bool, heads: int, length: int, width: int, batch_siz
 
 
 LINEAR = (
-    Side("minigrad dual", minigrad, f"{OURS}:ttt_linear"),
+    Side("minigrad fused", minigrad, f"{OURS}:ttt_linear"),
     Side("PyTorch, the same dual form", pytorch, "benchmarks.peers.torch_learners:ttt_linear"),
     Side("JAX, the same dual form", jax, "benchmarks.peers.jax_mechanisms:ttt_linear"),
 )
@@ -71,14 +71,15 @@ TITANS = (
     Side("minigrad fused", minigrad, f"{OURS}:titans_mlp"),
     Side("PyTorch, the same closed form", pytorch, "benchmarks.peers.torch_learners:titans_mlp"),
 )
-PRIMAL = ours("minigrad primal", f"{OURS}:ttt_linear_primal")
-RECURRENT = ours("minigrad recurrent", f"{OURS}:titans_mlp_recurrent")
+DUAL, PRIMAL = (ours(f"minigrad {form}", f"{OURS}:ttt_linear_{form}") for form in ("dual", "primal"))
+CHUNKWISE, RECURRENT = (ours(f"minigrad {form}", f"{OURS}:titans_mlp_{form}") for form in ("chunkwise", "recurrent"))
 TTT_TITLE = "TTT-Linear, mini-batches of 16: 8 heads of 64, length 2048"
 TITANS_TITLE = "Titans, a memory of two layers, batches of 16: 8 heads of 64, length 2048"
 OPTIONS = ("batch_size",)
+TITANS_ALL = (*TITANS, CHUNKWISE, RECURRENT)
 WORKLOADS = (
-    workload("ttt_linear", TTT_TITLE, linear, (*LINEAR, PRIMAL), dual, SIZES, backward=False, options=OPTIONS),
-    workload("ttt_linear", TTT_TITLE, linear, LINEAR, dual, SIZES, backward=True, options=OPTIONS),
-    workload("titans", TITANS_TITLE, mlp, (*TITANS, RECURRENT), two_layers, SIZES, backward=False, options=OPTIONS),
+    workload("ttt_linear", TTT_TITLE, linear, (*LINEAR, DUAL, PRIMAL), dual, SIZES, backward=False, options=OPTIONS),
+    workload("ttt_linear", TTT_TITLE, linear, (*LINEAR, DUAL), dual, SIZES, backward=True, options=OPTIONS),
+    workload("titans", TITANS_TITLE, mlp, TITANS_ALL, two_layers, SIZES, backward=False, options=OPTIONS),
     workload("titans", TITANS_TITLE, mlp, TITANS, two_layers, SIZES, backward=True, options=OPTIONS),
 )

@@ -19,7 +19,7 @@ class TTTLinearBlock(LearnerBlock):
     """f(x) = x + LN(x W + b)."""
 
     mechanism = ttt
-    default_form = single_step = "dual"
+    single_step = "dual"
     deviation = 0.02
     base_rate: ClassVar[float] = 1.0
 
@@ -32,5 +32,6 @@ class TTTLinearBlock(LearnerBlock):
 class TTTMLPBlock(TTTLinearBlock):
     """f(x) = x + LN(gelu(x W₁ + b₁) W₂ + b₂), four times as wide inside."""
 
+    default_form = "dual"
     hidden = (4,)
     base_rate = 0.1

@@ -110,6 +110,16 @@ def written(layers: Layers, inputs: list[Array], slopes: list[Array], share: Arr
     )
 
 
+def one_matrix(layer: Layer) -> Array:
+    """A layer with its bias as the last row: the weights of a feature that is 1."""
+    return layer[0] if len(layer) == 1 else namespace(*layer).concat(list(layer), axis=-2)
+
+
+def one_layer(matrix: Array, features: int) -> Layer:
+    """The layer of a matrix: one row more than there are features is a bias."""
+    return (matrix,) if matrix.shape[-2] == features else (matrix[..., :features, :], matrix[..., features:, :])
+
+
 # Functions with their gradients by hand
 
 

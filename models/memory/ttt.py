@@ -25,14 +25,17 @@ is not finite FloatingPointError, both with the token.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Float
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 from models.forms import Array, form
+from models.kernels import alike, compiled
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 
@@ -86,13 +89,43 @@ def dual(
     batch_size: int = 16,
 ) -> tuple[TV, State]:  # fmt: skip
     """Gradients by hand, and no token's own weights: O(T·(b·(K + V) + K·V)), a mini-batch at a time."""
-    xp = inner.library(q, k, v, eta, weights, tau, state)
-    (start, total, left), tau = _begun("ttt.dual", q, k, v, eta, weights, tau, state, batch_size)
-    norm, y, first = weights.norm, [], 0
-    for Q, K, V, E, share in inner.batches(left, batch_size, q, k, v, eta[..., None], tau):
+    begun, tau = _begun("ttt.dual", q, k, v, eta, weights, tau, state, batch_size)
+    return _dual("ttt.dual", 0, q, k, v, eta[..., None], tau, weights.norm, begun, batch_size)
+
+
+@form
+def fused(
+    q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
+    batch_size: int = 16,
+) -> tuple[TV, State]:  # fmt: skip
+    """`dual` with its adjoint by hand, for NumPy's float32 and float64: of one layer, whole mini-batches are compiled.
+
+    What is left of a mini-batch at either end is `dual`, and so are the first tokens after a state, and a deeper model.
+    """
+    now, tau = _begun("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
+    alike("ttt.fused", q, k, v, eta, tau, *arrays_of(weights), *arrays_of(state))
+    length, y = q.shape[-2], []
+    first = 0 if state is None else min(now.left, length)  # a mini-batch may be under way
+    last = length - (length - first) % batch_size
+    whole = _compiled_batches if len(now.start) == 1 else _dual
+    for run, begin, stop in ((_dual, 0, first), (whole, first, last), (_dual, last, length)):
+        if begin < stop:
+            Q, K, V, E, share = (x[..., begin:stop, :] for x in (q, k, v, eta[..., None], tau))
+            made, now = run("ttt.fused", begin, Q, K, V, E, share, weights.norm, now, batch_size)
+            y.append(made)
+    return namespace(*y).concat(y, axis=-2), now
+
+
+def _dual(
+    label: str, first: int, q: Array, k: Array, v: Array, eta: Array, tau: Array, norm: Norm | None, state: State,
+    batch_size: int,
+) -> tuple[Array, State]:  # fmt: skip
+    """The dual form from a state on, with η and τ as columns; `first` is the number of the first token."""
+    xp, (start, total, left), y = inner.library(q, k, v, eta, tau, norm, state), state, []
+    for Q, K, V, E, share in inner.batches(left, batch_size, q, k, v, eta, tau):
         inputs, outputs = inner.forward(start, K)
         error, slope = inner.missed(norm, K, V, outputs[-1])
-        inner.converging("ttt.dual", xp.sum(unwrap(error) ** 2, axis=-1), first)
+        inner.converging(label, xp.sum(unwrap(error) ** 2, axis=-1), first)
         slopes = inner.backward(start, outputs, slope)
 
         mix, z = xp.tril(xp.ones_like(E) * E.mT), Q  # mix[t, s] = ηₛ for s ≤ t
@@ -107,6 +140,38 @@ def dual(
         if left == 0:
             start, total, left = _next(start, total, share[..., -1:, :]), inner.nothing(total), batch_size
     return xp.concat(y, axis=-2), State(start, total, left)
+
+
+def _compiled_batches(
+    label: str, first: int, q: Array, k: Array, v: Array, eta: Array, tau: Array, norm: Norm | None, state: State,
+    batch_size: int,
+) -> tuple[Array, State]:  # fmt: skip
+    """The same for whole mini-batches of a model of one layer, by the kernel."""
+    shape = (*v.shape[:-2], 1, v.shape[-1])
+    of_norm = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
+    y, W = _compiled(
+        q, k, v, eta[..., 0], tau[..., 0], inner.one_matrix(state.start[0]), *of_norm, batch_size=batch_size,
+        look=lambda losses: inner.converging(label, losses, first),
+    )  # fmt: skip
+    return y, _at_start(W, k, batch_size)
+
+
+def _reference(
+    q: Array, k: Array, v: Array, eta: Array, tau: Array, W: Array, *norm: Array,
+    batch_size: int, look: Callable[[Array], None],
+) -> tuple[Array, Array]:  # fmt: skip
+    state, columns = _at_start(W, k, batch_size), (eta[..., None], tau[..., None])
+    y, state = _dual("ttt.fused", 0, q, k, v, *columns, norm or None, state, batch_size)
+    return y, inner.one_matrix(state.start[0])
+
+
+_compiled = compiled("ttt", _reference)
+
+
+def _at_start(W: Array, k: Array, batch_size: int) -> State:
+    """The state before a mini-batch with a model that is one matrix."""
+    layers = (inner.one_layer(W, k.shape[-1]),)
+    return State(layers, inner.nothing(layers), batch_size)
 
 
 def _loss(layers: Layers, norm: Norm | None, k: Array, v: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from models.memory import inner, ttt
 from models.memory.ttt import State, Weights
 from tests.walled import asarray
 
-FORMS = [ttt.primal, ttt.dual]
+FORMS = [ttt.primal, ttt.dual, ttt.fused]
 T, K, HIDDEN = 11, 4, 6
 
 
@@ -28,7 +28,8 @@ def norm(*heads):
 LINEAR = Weights(((draw(K, K), draw(1, K)),), norm())
 MLP = Weights(((draw(K, HIDDEN), draw(1, HIDDEN)), (draw(HIDDEN, K), draw(1, K))), norm())
 HEADS = Weights(((draw(3, K, HIDDEN), draw(3, 1, HIDDEN)), (draw(3, HIDDEN, K), draw(3, 1, K))), norm(3))
-MODELS = {"linear": LINEAR, "mlp": MLP, "a model for each head": HEADS}
+ALONE = Weights(((draw(3, K, K),),))
+MODELS = {"linear": LINEAR, "mlp": MLP, "a model for each head": HEADS, "a matrix for each head": ALONE}
 
 
 def tokens(*batch):
@@ -76,12 +77,13 @@ def everything(form, weights, batch, **options):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 16])
 @pytest.mark.parametrize("name", MODELS)
-def test_dual_is_primal_with_the_layer_norm_inside(name, batch_size):
+def test_every_form_is_primal_with_the_layer_norm_inside(name, batch_size):
     """Values and first gradients, to q, k, v, the rates and W₀: by hand and through a gradient of a gradient."""
-    batch = (2, 3) if MODELS[name] is HEADS else (2,)
-    primal, dual = (everything(form, MODELS[name], batch, batch_size=batch_size) for form in FORMS)
-    for one, other in zip(primal, dual, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * np.abs(one).max())
+    batch = (2, 3) if "head" in name else (2,)
+    primal, *others = (everything(form, MODELS[name], batch, batch_size=batch_size) for form in FORMS)
+    for found in others:
+        for one, other in zip(primal, found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * np.abs(one).max())
 
 
 @pytest.mark.parametrize("form", FORMS)

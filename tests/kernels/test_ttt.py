@@ -1,0 +1,91 @@
+"""Test-time training of one layer with its adjoint by hand, where proofs do not draw: wide models, threads, float32."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.containers import arrays_of, map_arrays
+from minigrad.kernels import ttt as kernel
+from models.memory import inner, ttt
+from models.memory.ttt import Weights
+
+# batch axes, T, K, V, whether a norm and whether a bias, mini-batch
+CASES = {
+    "a matrix": ((2,), 64, 24, 40, False, False, 16),
+    "a layer": ((), 37, 5, 3, False, True, 7),
+    "in a norm": ((3, 1), 33, 20, 20, True, False, 16),
+    "a layer in a norm": ((2,), 96, 64, 64, True, True, 16),
+    "a token at a time": ((2,), 5, 7, 7, True, True, 1),
+}
+
+
+def draw(batch, length, keys, values, norm, bias, dtype=np.float64):
+    rng = np.random.default_rng(length)
+    q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (keys, keys, values))
+    eta, tau = rng.uniform(0, 0.3, (2, *batch, length))
+    layer = [rng.standard_normal((*batch, rows, values)) / 4 for rows in (keys, 1)[: 1 + bias]]
+    around = tuple(x + rng.standard_normal((1, values)) / 4 for x in (1, 0)) if norm else None
+    return map_arrays(lambda x: x.astype(dtype), [q, k, v, eta, tau, Weights((tuple(layer),), around)])
+
+
+def results(form, given, size):
+    """Output, last weights, and the gradients of a sum that weighs all of both."""
+
+    def loss(given):
+        q, k, v, eta, tau, weights = given
+        y, state = form(q, k, v, eta, weights, tau=tau, batch_size=size)
+        made = [y, *arrays_of(state)]
+        return sum(mg.sum(mg.sin(x)) for x in made), made
+
+    (_, made), gradients = mg.value_and_grad(loss, has_aux=True)(given)
+    return [np.asarray(x) for x in [*made, *arrays_of(gradients)]]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_is_the_dual_form(name, threads, dtype):
+    *drawn, size = CASES[name]
+    given, before = draw(*drawn, dtype), mg.get_num_threads()
+    mg.set_num_threads(threads)
+    try:
+        found = results(ttt.fused, given, size)
+    finally:
+        mg.set_num_threads(before)
+    exact = map_arrays(lambda x: x.astype(np.float64), given)
+    for a, b in zip(found, results(ttt.dual, exact, size), strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=256 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inner_losses(name):
+    """What is looked at is what each key misses its value by, before its mini-batch learns."""
+    batch, length, *_, size = CASES[name]
+    q, k, v, eta, tau, weights = draw(*CASES[name][:-1])
+    seen, whole = [], length // size * size
+    tokens = [x[..., :whole, :] for x in (q, k, v)]
+    around = (np.broadcast_to(x, (*batch, *x.shape)) for x in weights.norm or ())
+    matrix, rates = inner.one_matrix(weights.layers[0]), [x[..., :whole] for x in (eta, tau)]
+    kernel.forward(*tokens, *rates, matrix, *around, batch_size=size, look=seen.append)
+    error = inner.model(weights.layers, weights.norm, k[..., :size, :]) - v[..., :size, :]
+    assert seen[0].shape == (*batch, whole)
+    np.testing.assert_allclose(seen[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
+
+
+def test_arrays_that_are_not_contiguous():
+    *drawn, size = CASES["a layer in a norm"]
+    given = draw(*drawn)
+    strided = map_arrays(np.asfortranarray, given)
+    strided[0] = np.repeat(given[0], 2, axis=-1)[..., ::2]
+    for a, b in zip(*(results(ttt.fused, x, size) for x in (strided, given)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_inputs_stay_as_they_were():
+    *drawn, size = CASES["in a norm"]
+    given = draw(*drawn)
+    before = map_arrays(np.copy, given)
+    results(ttt.fused, given, size)
+    for a, b in zip(arrays_of(given), arrays_of(before), strict=True):
+        np.testing.assert_array_equal(a, b)
