@@ -15,7 +15,8 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
 TENSOR_CORES = "_tensor_cores"  # ends the names of sources that are for float32 alone, and not for sm_75
-PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "linear_attention")  # these also come for tensor cores
+# These also come for tensor cores.
+PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention", "linear_attention")
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled

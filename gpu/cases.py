@@ -101,7 +101,7 @@ def _draw_gated_linear_attention(dtype: str, *, small: bool) -> Arrays:
 
 def _work_of_gated_linear_attention(q: Any, k: Any, v: Any, *others: Any) -> float:
     tokens, K, V = _tokens(q, v)
-    return tokens * (19 * K * V + 150 * K)
+    return tokens * (18 * K * V + 150 * K)
 
 
 def _draw_gated_delta_rule(dtype: str, *, small: bool) -> Arrays:
@@ -193,5 +193,6 @@ CASES = {
     "titans": Case(_draw_titans, _both(titans, 9, batch_size=64, left=32, look=lambda losses: None), _work_of_titans),
     "vandermonde": Case(_draw_vandermonde, _run_vandermonde, _work_of_kernel(8 + 16)),
 }
-TENSOR_CORES = ("delta_rule", "gated_delta_rule", "linear_attention", "softmax")  # of these there is a version for them
+# Of these there is a version for them.
+TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
 CASES |= {f"{name}, {x}": _rounded(CASES[name], x) for name in TENSOR_CORES for x in ("tensorfloat32", "bfloat16")}

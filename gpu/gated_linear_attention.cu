@@ -22,19 +22,23 @@
 //         each 32, a thread their 4 numbers of S in its column: it takes them through the chunk, token by token, and sums
 //         what its keys add to each token's output. The warps' sums are added in one order.
 // Backward a block owns 32 keys of one sequence, and walks from the last chunk to the first, each from the S that forward
-//         kept at its start. A warp owns 4 tokens, a thread one key: once ȳ Vᵀ, ȳ Sᵀ and v S̄ᵀ are there, it follows its key
-//         from each of its tokens to the chunk's end and back.
+//         kept at its start. A thread owns 4 numbers of ȳ Vᵀ, ȳ Sᵀ, v S̄ᵀ and S̄, as product.cuh deals them out. A warp owns
+//         4 tokens once these are there, a lane one key: it follows its key from each of its tokens to the chunk's end and
+//         back.
 //
 // Bytes   a token forward reads q, k, log α once for every 32 columns (from the second-level cache after the first time)
 //         and v, writes y and 1/32 of S: 4 · (3 K + 2 V + K V / 32) at float32. Backward twice as much.
 // Work    a token forward: 5 K V operations. (Scores as in linear attention would be no fewer: with a decay for each channel
-//         every one is a sum with gates of its own.) Backward: 5 K V for v̄, 9 K V for the rest, and 150 K inside its chunk.
+//         every one is a sum with gates of its own.) Backward: 5 K V for v̄, 8 K V for the rest, and 150 K inside its chunk.
+//         These 8 K V are in products of tiles: with OPERAND defined, on tensor cores, which round what enters them; what
+//         goes from token to token, forward and for v̄, and what is inside a chunk stay float32.
 // Floor   at K = V = 128, 82,000 operations for 4.6 KB: arithmetic.
-#include "tiles.cuh"
+#include "product.cuh"
 
 // α; 1 outside. `gates` is K, or 1 where one number stands for all channels.
-__device__ inline void fill_gates(Square &square, const real *from, int first, int column, int length, int keys, int gates,
-                                  bool back) {
+template <int PITCH>
+__device__ inline void fill_gates(real (&square)[SIDE][PITCH], const real *from, int first, int column, int length,
+                                  int keys, int gates, bool back) {
     for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
         int t = first + row, c = column + threadIdx.x % SIDE;
         bool inside = 0 <= t && t < length && c < keys;
@@ -50,7 +54,8 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
                        real *__restrict__ kept, int length, int keys, int values, int gates, int back) {
     __shared__ Square tiles[4];
     Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &columns = tiles[3];
-    DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE)
+    DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE and a gap)
+    constexpr int WIDTH = SIDE + 1;
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
     int column = blockIdx.x % slabs * SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slabs, entries = (long long)keys * values;
@@ -61,7 +66,7 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
 
     for (int slice = 0; slice < keys; slice += SIDE)
         for (int row = slice + mine; row < slice + mine + ROWS; row++)
-            state[row * SIDE + lane] = inside && row < keys ? S[(long long)row * values + lane] : 0;
+            state[row * WIDTH + lane] = inside && row < keys ? S[(long long)row * values + lane] : 0;
 
     for (int first = 0; first < length; first += SIDE) {
         real part[SIDE] = {}, out[ROWS];
@@ -72,10 +77,10 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
             fill(written, k, first, slice, length, keys, back);
             fill_gates(alpha, g, first - back, slice, length, keys, gates, back);
             __syncthreads();
-            real *own = &state[(slice + mine) * SIDE + lane], sum[ROWS];
+            real *own = &state[(slice + mine) * WIDTH + lane], sum[ROWS];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                sum[r] = own[r * SIDE];
+                sum[r] = own[r * WIDTH];
                 if (!back && inside && slice + mine + r < keys)
                     kept[first / SIDE * entries + (long long)(slice + mine + r) * values + lane] = sum[r];
             }
@@ -87,7 +92,7 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
                     part[t] = fma(queries[t][mine + r], sum[r], part[t]);
                 }
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) own[r * SIDE] = sum[r];
+            for (int r = 0; r < ROWS; r++) own[r * WIDTH] = sum[r];
         }
         over_warps(tiles, part, out);
 #pragma unroll
@@ -98,22 +103,32 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
     }
     for (int slice = 0; slice < keys; slice += SIDE)
         for (int row = slice + mine; row < slice + mine + ROWS; row++)
-            if (inside && row < keys) last[(long long)row * values + lane] = state[row * SIDE + lane];
+            if (inside && row < keys) last[(long long)row * values + lane] = state[row * WIDTH + lane];
 }
 
 // Of token s and this thread's key: what the tokens after it say of the key, from `sum` at the chunk's end; and in `part`
 // what passes each gate on the way. pairs[t] is ȳₜ · vₛ.
-__device__ inline real follow(const Square &queries, const Square &alpha, int s, const real *pairs, real sum, real key,
+__device__ inline real follow(const Tile &queries, const Tile &alpha, int s, const real *pairs, real sum, real key,
                               real (&part)[SIDE]) {
     int lane = threadIdx.x % 32;
     real passing[SIDE];
 #pragma unroll
     for (int t = SIDE - 1; t >= 0; t--)
-        if (t > s) passing[t] = sum = alpha[t][lane] * fma(pairs[t * (SIDE + 1)], queries[t][lane], sum);
+        if (t > s) passing[t] = sum = alpha[t][lane] * fma(pairs[t * PITCH], queries[t][lane], sum);
 #pragma unroll
     for (int t = 0; t < SIDE; t++)
         if (t > s) part[t] = fma(key, passing[t], part[t]), key *= alpha[t][lane];
     return sum;
+}
+
+// What tokens read, as it was at the chunk's start; and in gamma what the whole chunk leaves.
+__device__ inline void fade_from_start(Tile &queries, const Tile &alpha, real *gamma) {
+    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS;
+    real since = 1;
+    for (int t = 0; t < mine; t++) since *= alpha[t][lane];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) since *= alpha[mine + r][lane], queries[mine + r][lane] *= since;
+    if (mine == SIDE - ROWS) gamma[lane] = since;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -121,11 +136,12 @@ gated_linear_attention_backward(const real *__restrict__ q, const real *__restri
                                 const real *__restrict__ g, const real *__restrict__ kept, const real *__restrict__ gy,
                                 const real *__restrict__ glast, real *__restrict__ gq, real *__restrict__ gk,
                                 real *__restrict__ gg, real *__restrict__ gS, int length, int keys, int values, int gates) {
-    __shared__ Square tiles[5];
-    Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &starts = tiles[4];
-    DYNAMIC_SHARED(real, state);  // (values, rounded up to whole slabs, SIDE): S̄ᵀ
+    __shared__ Tile tiles[5];
+    __shared__ real gamma[SIDE];  // of each key, what the chunk leaves
+    Tile &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &starts = tiles[4];
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: S̄ᵀ
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
-    int column = blockIdx.x % slices * SIDE, chunks = (length + SIDE - 1) / SIDE;
+    int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slices, entries = (long long)keys * values, key = column + lane;
     bool inside = key < keys;
     q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
@@ -133,33 +149,30 @@ gated_linear_attention_backward(const real *__restrict__ q, const real *__restri
     v += sequence * length * values, gy += sequence * length * values, kept += sequence * chunks * entries;
     glast += sequence * entries, gS += sequence * entries;
 
-    for (int slab = 0; slab < values; slab += SIDE)
-        for (int row = slab + mine; row < slab + mine + ROWS; row++)
-            state[row * SIDE + lane] = inside && row < values ? glast[key * values + row] : 0;
+    for (int slab = 0; slab < slabs; slab++)
+        for (int r = 0; r < ROWS; r++) {
+            int value = slab * SIDE + mine + r;
+            state[slab][mine + r][lane] = inside && value < values ? glast[key * values + value] : 0;
+        }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
         int first = chunk * SIDE;
-        real pair[ROWS] = {}, start[ROWS] = {}, end[ROWS] = {}, own[ROWS], both = 0, part[SIDE] = {};
-        for (int slab = 0; slab < values; slab += SIDE) {
+        Own pair = {}, start = {}, end = {}, sum;
+        real ended[ROWS], own[ROWS], both = 0, part[SIDE] = {};
+        for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, gy, first, slab, length, values);
-            fill(written, v, first, slab, length, values);
-            fill(alpha, kept + chunk * entries, column, slab, keys, values);
+            fill(queries, gy, first, slab * SIDE, length, values);
+            fill(written, v, first, slab * SIDE, length, values);
+            fill(alpha, kept + chunk * entries, column, slab * SIDE, keys, values);
             __syncthreads();
-            for (int j = 0; j < SIDE; j++) {
-                real before = alpha[lane][j], after = state[(slab + j) * SIDE + lane], value = written[lane][j];
-                both = fma(before, after, both);
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    pair[r] = fma(queries[mine + r][j], value, pair[r]);
-                    start[r] = fma(queries[mine + r][j], before, start[r]);
-                    end[r] = fma(written[mine + r][j], after, end[r]);
-                }
-            }
+            products(Rows{queries}, into(pair, Rows{written}), into(start, Rows{alpha}));
+            products(Rows{written}, into(end, Columns{state[slab]}));
+            if (mine == SIDE - ROWS)
+                for (int j = 0; j < SIDE; j++) both = fma(alpha[lane][j], state[slab][j][lane], both);
         }
-        __syncthreads();
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) pairs[mine + r][lane] = pair[r], starts[mine + r][lane] = start[r];
+        by_rows(end, queries, ended);
+        __syncthreads();  // the last slab is done with
+        put(pair, pairs), put(start, starts);
         fill(queries, q, first, column, length, keys);
         fill(written, k, first, column, length, keys);
         fill_gates(alpha, g, first, column, length, keys, gates, false);
@@ -170,30 +183,32 @@ gated_linear_attention_backward(const real *__restrict__ q, const real *__restri
             real sum = starts[t][lane];
             for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], written[s][lane], alpha[s][lane] * sum);
             if (inside && first + t < length) gq[(first + t) * (long long)keys + key] = sum;
-            sum = follow(queries, alpha, t, &pairs[0][t], end[r], written[t][lane], part);
+            sum = follow(queries, alpha, t, &pairs[0][t], ended[r], written[t][lane], part);
             if (inside && first + t < length)
                 gk[(first + t) * (long long)keys + key] = fma(pairs[t][t], queries[t][lane], sum);
         }
         if (mine == SIDE - ROWS) follow(queries, alpha, -1, &starts[0][lane], both, 1, part);
 
-        for (int slab = 0; slab < values; slab += SIDE) {
+        for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the keys, or the slab before, are done with
-            fill(written, gy, first, slab, length, values);
+            if (slab == 0) fade_from_start(queries, alpha, gamma);
+            fill(written, gy, first, slab * SIDE, length, values);
             __syncthreads();
+            take(sum, state[slab]);
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                real sum = state[(slab + mine + r) * SIDE + lane];
-                for (int t = SIDE - 1; t >= 0; t--)
-                    sum = alpha[t][lane] * fma(written[t][mine + r], queries[t][lane], sum);
-                state[(slab + mine + r) * SIDE + lane] = sum;
-            }
+            for (int r = 0; r < ROWS; r++) sum.at[r] *= gamma[Own::column(r)];
+            products(Columns{written}, into(sum, Columns{queries}));
+            put(sum, state[slab]);
         }
         over_warps(tiles, part, own);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (inside && first + mine + r < length) gg[(first + mine + r) * (long long)keys + key] = own[r];
     }
-    for (int slab = 0; slab < values; slab += SIDE)
-        for (int row = slab + mine; row < slab + mine + ROWS; row++)
-            if (inside && row < values) gS[key * values + row] = state[row * SIDE + lane];
+    for (int slab = 0; slab < slabs; slab++)
+        for (int r = 0; r < ROWS; r++) {
+            int value = slab * SIDE + Own::row(r), own_key = column + Own::column(r);
+            if (own_key < keys && value < values)
+                gS[(long long)own_key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+        }
 }

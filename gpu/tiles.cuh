@@ -18,7 +18,8 @@ __device__ inline void fill(real (&square)[SIDE][PITCH], const real *from, int f
 }
 
 // The sum over the warps of what each has for the rows of this one, in 4 tiles.
-__device__ inline void over_warps(Square *tiles, const real (&part)[SIDE], real (&sum)[ROWS]) {
+template <int PITCH>
+__device__ inline void over_warps(real (*tiles)[SIDE][PITCH], const real (&part)[SIDE], real (&sum)[ROWS]) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     __syncthreads();  // the tiles are done with
     if (warp >= WARPS / 2)

@@ -95,7 +95,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
 
 
 @pytest.mark.parametrize(("source", "precision", "right", "wrong"), [
-    ("gated_delta_rule", "float32", "t < count && c < columns", "t <= count && c < columns"),
+    ("gated_delta_rule", "float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
     ("gated_delta_rule", "float32", "t < length ? beta", "t <= length ? beta"),
     ("gated_delta_rule", "float32", "0 <= before", "0 < before"),
     ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),

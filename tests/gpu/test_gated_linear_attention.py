@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu import gated_linear_attention as kernel
+from gpu.precision import matmul_precision
 from models.memory import gated_linear_attention
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
 
 
 def draw(batch, T, K, V, dtype, seed, *, per_channel=True):
@@ -23,51 +23,72 @@ def draw(batch, T, K, V, dtype, seed, *, per_channel=True):
     return drawn[:5], tuple(drawn[5:])
 
 
-def both_ways(inputs, cotangents):
-    made, saved = kernel.forward(*inputs)
-    return *made, *kernel.backward(saved, cotangents)
+def call(precision="float32"):
+    with matmul_precision(precision):
+        return both_ways(kernel, *draw(1, 70, 40, 33, "f", 0))
+
+
+SIZES = {
+    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
+    "per_channel": st.booleans(), "seed": st.integers(0, 99), "schedules": SCHEDULES,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
-@given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
-    per_channel=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
-)  # fmt: skip
+@given(**SIZES)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, per_channel=per_channel)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
-    wide = [x.astype("d") for x in inputs]
-    right, pull = mg.vjp(lambda *x: gated_linear_attention.recurrent(*x[:4], state=x[4]), *wide)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(made, gated_linear_attention.recurrent, inputs, cotangents)
 
 
-def test_a_gate_that_shuts_has_no_gradient():
+@PRECISIONS
+@settings(max_examples=4, deadline=None)
+@given(**SIZES)
+def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, per_channel, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, "f", seed, per_channel=per_channel)
+    with matmul_precision(precision):
+        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(made, gated_linear_attention.recurrent, inputs, cotangents, precision)
+
+
+def test_products_are_those_of_the_way_back():
+    found = [x.tobytes() == y.tobytes() for x, y in zip(call(), call("tensorfloat32"), strict=True)]
+    y, S, gq, gk, gv, gg, gS = found
+    assert (y, S, gv) == (True, True, True)
+    assert (gq, gk, gg, gS) == (False, False, False, False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
+def test_a_gate_that_shuts_has_no_gradient(precision):
     inputs, cotangents = draw(1, 40, 3, 5, "f", 0)
-    gates = both_ways(inputs, cotangents)[5]
+    with matmul_precision(precision):
+        gates = both_ways(kernel, inputs, cotangents)[5]
     shut = inputs[3] == -np.inf
     assert shut.any()
     assert not gates[shut].any()
 
 
-drawn = draw(1, 70, 40, 33, "f", 0)
-
-
-@pytest.mark.parametrize("source", ["gated_linear_attention", "tiles"])
-def test_no_barrier_is_idle(every_barrier_is_missed, source):
-    every_barrier_is_missed(source, lambda: both_ways(*drawn))
-
-
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("t < count && c < columns", "t <= count && c < columns"),
-    ("0 <= t && t < length", "0 < t && t < length"),
-    ("first - back", "first"),
-    ("inside && t < length", "inside && t <= length"),
-    ("if (t > s) passing", "if (t >= s) passing"),
-    ("mine == SIDE - ROWS", "false"),
-    ("state[row * SIDE + lane] = inside && row < values", "if (row) state[row * SIDE + lane] = inside && row < values"),
+@pytest.mark.parametrize(("source", "precision"), [
+    ("gated_linear_attention", "float32"),
+    ("tiles", "float32"),
+    ("gated_linear_attention", "tensorfloat32"),
 ])  # fmt: skip
-def test_a_broken_kernel_is_caught(shown, right, wrong):
-    shown("gated_linear_attention", right, wrong, lambda: both_ways(*drawn))
+def test_no_barrier_is_idle(every_barrier_is_missed, source, precision):
+    every_barrier_is_missed(source, lambda: call(precision))
+
+
+@pytest.mark.parametrize(("precision", "right", "wrong"), [
+    ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
+    ("float32", "0 <= t && t < length", "0 < t && t < length"),
+    ("float32", "first - back", "first"),
+    ("float32", "inside && t < length", "inside && t <= length"),
+    ("float32", "if (t > s) passing", "if (t >= s) passing"),
+    ("float32", "mine == SIDE - ROWS) follow", "false) follow"),
+    ("float32", "state[row * WIDTH + lane] = inside", "if (row) state[row * WIDTH + lane] = inside"),
+    ("tensorfloat32", "for (int t = 0; t < mine; t++) since", "for (int t = 0; t <= mine; t++) since"),
+    ("tensorfloat32", "state[slab][mine + r][lane] = inside", "if (r) state[slab][mine + r][lane] = inside"),
+])  # fmt: skip
+def test_a_broken_kernel_is_caught(shown, precision, right, wrong):
+    shown("gated_linear_attention", right, wrong, lambda: call(precision))

@@ -64,8 +64,8 @@ def test_no_barrier_is_idle(every_barrier_is_missed, precision):
 
 
 @pytest.mark.parametrize(("precision", "right", "wrong"), [
-    ("float32", "t < count && c < columns", "t <= count && c < columns"),
-    ("float32", "t < count && c < columns", "t < count && c <= columns"),
+    ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
+    ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
     ("float32", "Own::column(r) <= Own::row(r)", "Own::column(r) < Own::row(r)"),
     ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
     ("tensorfloat32", "if (t < count && c < columns) to", "if (t <= count && c < columns) to"),
