@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
 
+from models.kernels import check_alike
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -29,6 +31,8 @@ _FORMS: dict[str, dict[str, Callable]] = {}
 
 def form(function: Callable[P, R]) -> Callable[P, R]:
     """Register a function as a form of the mechanism that its module is, and check its arguments on every call.
+
+    One named `fused` is compiled, and takes the arrays that kernels take.
 
     Raises TypeError for what is not an array, or not of the numbers the form needs, and ValueError for a size;
     both in one line that names the argument, what came and what was expected.
@@ -47,6 +51,8 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
             for name, check in checks:
                 if name in given:
                     check(name, given[name], sizes)
+            if function.__name__ == "fused":
+                check_alike(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
         return function(*args, **kwargs)

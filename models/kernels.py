@@ -4,19 +4,19 @@ import functools
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import minigrad as mg
 from minigrad import kernels, namespace
+from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 
 
 def compiled(name: str, reference: Callable) -> Callable:
     """The kernel `name` as a function of arrays and Tensors, whose gradients of gradients are those of `reference`.
 
-    On CuPy arrays `reference` serves for all where `gpu` has no kernel that takes them, or there is a mask. Raises
-    TypeError for arrays that are neither NumPy's nor CuPy's, not float32 or float64, or not all alike.
+    On CuPy arrays `reference` serves for all where `gpu` has no kernel that takes them, or there is a mask.
     """
     on_host = kernels.compiled(name, reference)
 
@@ -54,10 +54,10 @@ def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
 kernels.SCANS["cupy"] = scan
 
 
-def alike(label: str, *inputs: Any) -> None:
-    """Raise TypeError for arrays that a form's kernel cannot take: neither NumPy's nor CuPy's, or not of one width."""
-    if not any(map(on_device, inputs)):
-        kernels.check_alike(label, *inputs)
+def check_alike(given: Mapping[str, Any]) -> None:
+    """Raise TypeError for arguments that no `fused` form takes: arrays neither NumPy's nor CuPy's, or of two widths."""
+    if not any(map(on_device, arrays_of(list(given.values())))):
+        kernels.check_alike(given)
 
 
 def on_device(x: Any) -> bool:

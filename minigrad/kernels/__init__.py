@@ -3,11 +3,12 @@
 import functools
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 from minigrad.fused import fused
 
@@ -21,11 +22,10 @@ def compiled(name: str, reference: Callable) -> Callable:
 
     The gradient is the kernel's own; gradients of it are those of `reference`, which takes the same arguments, arrays
     and options by name, and returns the same. Where Numba cannot be imported or cannot compile, `reference` serves for
-    all, after one warning. Raises TypeError where `check_alike` does.
+    all, after one warning. What it is given has passed `check_alike`.
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
-        check_alike(f"{name}.fused", *inputs)
         kernel, plain = _kernel(name), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)
@@ -76,14 +76,20 @@ def _kernel(name: str) -> Any:
         return None
 
 
-def check_alike(label: str, *inputs: Any) -> None:
-    """Raise TypeError for arrays that are not NumPy's, of numbers in float32 or float64, or not all of one width."""
-    expected = ""
-    for i, x in enumerate(map(unwrap, inputs)):
-        width = _PARTS.get(x.dtype.name, x.dtype.name) if isinstance(x, np.ndarray) else ""
+def check_alike(given: Mapping[str, Any]) -> None:
+    """Raise TypeError for arguments with arrays that are not NumPy's, of float32 or float64, or not all of one width.
+
+    A mask, of booleans, is none of them.
+    """
+    expected = first = ""
+    for name, x in ((name, unwrap(x)) for name, argument in given.items() for x in arrays_of(argument)):
+        ours = isinstance(x, np.ndarray | np.generic)
+        if ours and x.dtype == bool:
+            continue
+        width = _PARTS.get(x.dtype.name, x.dtype.name) if ours else ""
         if width not in WIDTHS:
-            came = x.dtype if isinstance(x, np.ndarray) else f"{type(x).__module__}.{type(x).__name__}"
-            raise TypeError(f"{label}: argument {i} is {came}, expected a NumPy array of float32 or float64")
+            came = x.dtype if ours else f"{type(x).__module__}.{type(x).__name__}"
+            raise TypeError(f"{name} is {came}, expected a NumPy array of float32 or float64")
         if expected and width != expected:
-            raise TypeError(f"{label}: argument {i} is {x.dtype}, expected {expected} as the first is")
-        expected = width
+            raise TypeError(f"{name} is {x.dtype}, expected {expected} as {first} is")
+        expected, first = expected or width, first or name

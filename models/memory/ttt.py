@@ -32,10 +32,9 @@ from jaxtyping import Float
 
 import minigrad as mg
 from minigrad import namespace
-from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import alike, compiled
+from models.kernels import compiled
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 
@@ -103,7 +102,6 @@ def fused(
     What is left of a mini-batch at either end is `dual`, and so are the first tokens after a state, and a deeper model.
     """
     now, tau = _begun("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
-    alike("ttt.fused", q, k, v, eta, tau, *arrays_of(weights), *arrays_of(state))
     length, y = q.shape[-2], []
     first = 0 if state is None else min(now.left, length)  # a mini-batch may be under way
     last = length - (length - first) % batch_size

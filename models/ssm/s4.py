@@ -32,7 +32,7 @@ from jaxtyping import Complex, Float
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import alike, compiled
+from models.kernels import compiled
 from models.memory.chunks import tokens
 from models.ssm import lti
 from models.ssm.s4d import check
@@ -73,7 +73,6 @@ def fused(
 ) -> tuple[TD, H]:
     """The convolution with compiled Cauchy sums, for NumPy's float32 and float64: no array of D·N·L numbers is made."""
     check("s4.fused", Lambda, delta, fades=True)
-    alike("s4.fused", u, Lambda, P, B, C, D, delta, *([] if state is None else [state]))
     return convolved(u, Lambda, P, B, C, D, delta, state, compiled_cauchy)
 
 

@@ -26,7 +26,7 @@ from jaxtyping import Complex, Float
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import alike, compiled
+from models.kernels import compiled
 from models.memory.chunks import tokens
 from models.ssm.discretize import METHODS
 from models.ssm.lti import causal_convolution
@@ -74,7 +74,6 @@ def fused(
 ) -> tuple[TD, H]:  # fmt: skip
     """The convolution with compiled sums of powers, for NumPy's float32 and float64; powers of both are float64."""
     check("s4d.fused", Lambda, delta)
-    alike("s4d.fused", u, Lambda, B, C, D, delta, *([] if state is None else [state]))
     A, B = discrete(Lambda, B, delta, discretisation)
     return convolved(u, A, B, C, D, state, compiled_responses, compiled_absorbed)
 

@@ -73,7 +73,7 @@ def test_inputs_stay_as_they_were():
 def test_numbers_no_kernel_is_for(wrong):
     *arguments, _ = draw((), 3, 2, 2)
     arguments = [x.astype(wrong) for x in arguments]
-    expected = f"argument 0 is {np.dtype(wrong)}, expected a NumPy array of float32 or float64"
+    expected = f"^selective_scan.fused: u is {np.dtype(wrong)}, expected a NumPy array of float32 or float64$"
     with pytest.raises(TypeError, match=expected):
         selective_scan.fused(*arguments)
 
@@ -81,7 +81,7 @@ def test_numbers_no_kernel_is_for(wrong):
 def test_numbers_that_differ():
     *arguments, _ = draw((), 3, 2, 2)
     arguments[3] = arguments[3].astype(np.float32)
-    with pytest.raises(TypeError, match="argument 3 is float32, expected float64 as the first is"):
+    with pytest.raises(TypeError, match="^selective_scan.fused: B is float32, expected float64 as u is$"):
         selective_scan.fused(*arguments)
 
 
