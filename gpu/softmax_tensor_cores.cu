@@ -9,12 +9,12 @@
 //         shared memory for good, the other side's pass through it 32 at a time, all at their full width.
 // A warp owns 16 of its block's 64 rows: a strip of 16 × 32 scores, which become weights where they are made and are the
 //         left operand of the next product without leaving their registers.
-// A thread owns 8 of the strip's scores in 2 rows, and every fourth pair of columns of those rows of the result.
+// A thread owns 16 of the strip's scores, 8 in each of 2 rows, and every fourth pair of columns of those rows of the result.
 //
 // Bytes   q, y once; k and v once for every 64 queries, from the second-level cache after the first time.
 // Work    as softmax.cu, on tensor cores but for the exponential; scores are made again for every 128 columns of the result.
 // Floor   at T = S, arithmetic. A multiplication of 16 × 8 × 8 reads its right operand from shared memory, 64 numbers, and a
-//         quarter (scores) or none (results) of its left one: 3 words a lane for 8 clocks of tensor cores on sm_80.
+//         quarter (scores) or none (results) of its left one: 3 or 2 words a lane for 8 clocks of tensor cores on sm_80.
 #include "mma.cuh"
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS, OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8, COLUMNS = 128;
