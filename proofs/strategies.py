@@ -83,6 +83,16 @@ def elements(*values: Any) -> Fill:
     return fill
 
 
+def constant(*values: Any) -> Fill:
+    """Arrays of one of these values alone."""
+    exact = [Fraction(value) for value in values]
+
+    def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
+        return np.full(shape, draw(st.sampled_from(exact)), dtype=object)
+
+    return fill
+
+
 def pairs(real: Fill, imag: Fill) -> Fill:
     """Complex numbers, as their two parts along a new last axis."""
 

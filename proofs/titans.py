@@ -29,19 +29,19 @@ from proofs.strategies import (
     Queries,
     ShutGates,
     Values,
-    elements,
+    constant,
     gates,
 )
 from proofs.ttt import Bias, Down, DownBias, Gamma, Shift, Tokens, Up
 
 State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
-Halves = Annotated[Any, Drawn("*batch T", elements("1/2"), logarithm=True, differentiable=False)]
+Evenly = Annotated[Any, Drawn("*batch T", constant("1/2", "1/3", "9/10"), logarithm=True, differentiable=False)]
 FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
 FixedValues = Annotated[Any, Drawn("S V", LARGE)]
 FixedBetas = Annotated[Any, Drawn("S", BETAS)]
 FixedDecay = Annotated[Any, Drawn("S", gates, logarithm=True)]
 MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
-Fifths = Annotated[Any, Drawn("*batch T", elements("1/5"), logarithm=True, differentiable=False)]
+Steadily = Annotated[Any, Drawn("*batch T", constant("1/5", "3/4", "1"), logarithm=True, differentiable=False)]
 
 BEHROUZ = "Behrouz et al. 2025 (Titans)"
 ALONE = "Titans with neither momentum nor forgetting"
@@ -166,12 +166,12 @@ def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
 
 
 @identity("Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
-          "fades by a and B by b", source=f"{BEHROUZ}, section 3.3; a geometric sum", exact=True)  # fmt: skip
-def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, halves: Halves, fifths: Fifths):
+          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, at its end; a geometric sum", exact=True)  # fmt: skip
+def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
-    y, _, _ = learned(titans.chunkwise, q, k, v, theta, halves, fifths, empty(k, v), batch_size=q.shape[-2])
-    A, B = (gated_linear_attention.recurrent(q, k, theta[..., None] * v, gates)[0] for gates in (fifths, halves))
-    a, b = (namespace(x).exp(x[..., :1])[..., None] for x in (fifths, halves))
+    y, _, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
+    A, B = (gated_linear_attention.recurrent(q, k, theta[..., None] * v, gates)[0] for gates in (log_decay, log_eta))
+    a, b = (namespace(x).exp(x[..., :1])[..., None] for x in (log_decay, log_eta))
     return y, (a * A - b * B) / (a - b)
 
 

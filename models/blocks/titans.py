@@ -28,11 +28,11 @@ What the paper leaves open, and what we take:
   it. So each token has two keys at its place, its own and that of its h.
 - MAC, eq. 24–25: the memory learns from y, gradients at its state before the segment, and token t reads it after its
   own write and not after the segment's last, whose input it must not know.
-- ⊗: RMSNorm(y) ∘ σ(RMSNorm(m)), after "normalise … using learnable vector-valued weights, followed by a non-linearity
+- ⊗: RMSNorm(y) ∘ σ(RMSNorm(m)), after "normalize … using learnable vector-valued weights, followed by a non-linearity
   σ" (section 4.2), which says neither which σ nor on which side.
 - MAG and MAL, eq. 26 and 29, put p before the memory's input too. Read first, p leaves a memory that depends on nothing
   read; ours starts from a learned one as it is, so it does not read p (`proofs.titans`: persistent_tokens_as_a_start).
-- MAL adds its input to what the memory gives (section 4.4: "residual connections in all blocks").
+- MAL adds its input to what the memory gives (section 4.4: "In all blocks, we use residual connections").
 - When to forget, and whether to read before or after the write: see `models.memory.titans`.
 """
 
