@@ -166,7 +166,7 @@ def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
 
 
 @identity("Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
-          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, at its end; a geometric sum", exact=True)  # fmt: skip
+          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end; a geometric sum", exact=True)  # fmt: skip
 def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
     y, _, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
