@@ -30,22 +30,10 @@
 //         and v, writes y and 1/32 of S: 4 · (3 K + 2 V + K V / 32) at float32. Backward twice as much.
 // Work    a token forward: 5 K V operations. (Scores as in linear attention would be no fewer: with a decay for each channel
 //         every one is a sum with gates of its own.) Backward: 5 K V for v̄, 8 K V for the rest, and 150 K inside its chunk.
-//         These 8 K V are in products of tiles: with OPERAND defined, on tensor cores, which round what enters them; what
-//         goes from token to token, forward and for v̄, and what is inside a chunk stay float32.
+//         These 8 K V are in products of tiles: with OPERAND defined, on tensor cores, which round what enters them. (What
+//         goes forward, and v̄, are then left to gated_linear_attention_forward_tensor_cores.cu.)
 // Floor   at K = V = 128, 82,000 operations for 4.6 KB: arithmetic.
-#include "product.cuh"
-
-// α; 1 outside. `gates` is K, or 1 where one number stands for all channels.
-template <int PITCH>
-__device__ inline void fill_gates(real (&square)[SIDE][PITCH], const real *from, int first, int column, int length,
-                                  int keys, int gates, bool back) {
-    for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
-        int t = first + row, c = column + threadIdx.x % SIDE;
-        bool inside = 0 <= t && t < length && c < keys;
-        long long at = (long long)(back ? length - 1 - t : t) * gates + (gates > 1 ? c : 0);
-        square[row][threadIdx.x % SIDE] = inside ? exp(from[at]) : 1;
-    }
-}
+#include "gates.cuh"
 
 // kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -71,12 +59,12 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
     for (int first = 0; first < length; first += SIDE) {
         real part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the slice before is done with
             if (slice == 0) fill(columns, v, first, column, length, values, back);
             fill(queries, q, first, slice, length, keys, back);
             fill(written, k, first, slice, length, keys, back);
             fill_gates(alpha, g, first - back, slice, length, keys, gates, back);
-            __syncthreads();
+            __syncthreads();  // the slice is there
             real *own = &state[(slice + mine) * WIDTH + lane], sum[ROWS];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {

@@ -1,8 +1,20 @@
-// One gate a token: what decays leave within a chunk of 32 tokens, and since it began.
+// Gates of a chunk of 32 tokens: what decays leave within it, since it began and until it ends.
 #pragma once
 #include "product.cuh"
 
-struct Gates {  // of a chunk's tokens; outside, logs are 0
+// α; 1 outside. `gates` is K, or 1 where one number stands for all channels.
+template <int PITCH>
+__device__ inline void fill_gates(real (&square)[SIDE][PITCH], const real *from, int first, int column, int length,
+                                  int keys, int gates, bool back) {
+    for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
+        int t = first + row, c = column + threadIdx.x % SIDE;
+        bool inside = 0 <= t && t < length && c < keys;
+        long long at = (long long)(back ? length - 1 - t : t) * gates + (gates > 1 ? c : 0);
+        square[row][threadIdx.x % SIDE] = inside ? exp(from[at]) : 1;
+    }
+}
+
+struct Gates {  // one a token; outside, logs are 0
     real logs[SIDE], beta[SIDE];
     real gamma[SIDE], omega[SIDE];  // what is left at a token of what was before all, and at the end of what it wrote
 };
