@@ -54,8 +54,9 @@ def test_a_missing_compiler_is_named(monkeypatch):
 
 SANITIZED = """
 from gpu.cases import CASES
-for case in CASES.values():
-    if case.precision != "bfloat16":  # whose tiles are those of tensorfloat32
+for name, case in CASES.items():
+    # For tensor cores the tiles of bfloat16 are those of tensorfloat32, and the delta rules' text is as it was.
+    if case.precision == "float32" or case.precision == "tensorfloat32" and "delta" not in name:
         case.run(*case.draw("float32", small=True))
 print("clean")
 """
