@@ -118,6 +118,7 @@ def test_statements_are_judged_on_arrays_that_numpy_cannot_read(proofs_on_a_devi
     ("titans.fused.matrix", "titans_keys"),
     ("selective_scan.fused", "selective_scan_backward"),
     ("s4d.fused", "vandermonde_backward"),
+    ("s4.fused", "cauchy_backward_poles"),
 ])  # fmt: skip
 def test_gradients_of_fused_forms_are_judged_there(proofs_on_a_device, form, kernel):
     assert judged(form) == "passed"

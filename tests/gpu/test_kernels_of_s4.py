@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import cauchy, vandermonde
-from models.ssm import s4d
+from gpu import cauchy, cauchy_pairs, vandermonde
+from models.ssm import s4, s4d
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
 
@@ -52,6 +52,25 @@ def test_cauchy(dtype, D, N, L, seed, schedules):
         schedules, lambda: (cauchy.forward(w, z, poles), *cauchy.backward(w, z, poles, g))
     )
     right, pull = mg.vjp(quotients, *(x.astype("D") for x in (w, z, poles)))
+    for found, expected in zip(made, (right, *pull(g.astype("D"))), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
+
+
+@pytest.mark.parametrize("dtype", "FD")
+@settings(max_examples=8, deadline=None)
+@given(D=st.integers(1, 2), N=st.integers(1, 4), L=st.integers(1, 400), seed=st.integers(0, 99), schedules=SCHEDULES)
+def test_cauchy_pairs(dtype, D, N, L, seed, schedules):
+    """At an even length one node is at infinity but for rounding."""
+    *_, poles, _ = draw(D, N, L, seed)
+    v, g = (complex_normal(np.random.default_rng(seed), D, 3, n).astype(dtype) for n in (N, L // 2 + 1))
+    poles = poles.astype(dtype)
+
+    def both_ways():
+        S, saved = cauchy_pairs.forward(v, poles, length=L)
+        return S, *cauchy_pairs.backward(saved, g)
+
+    made = same_bits_under_every_schedule(schedules, both_ways)
+    right, pull = mg.vjp(lambda v, poles: s4.cauchy(v, poles, length=L), v.astype("D"), poles.astype("D"))
     for found, expected in zip(made, (right, *pull(g.astype("D"))), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
 
