@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, pytorch
-from models.ssm import hippo
 
 SIZES = {"length": 4096, "channels": 512, "states": 32}
 
 
 def system(length: int, channels: int, states: int) -> Drawn:
     """Draw what HiPPO-LegS begins with, C̃ and log Δ at random; the weights are those of a kernel."""
+    from models.ssm import hippo
+
     rng = np.random.default_rng(0)
     Lambda, P, B, *_ = hippo.dplr(2 * states)
     shape = channels, states
