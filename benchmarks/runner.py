@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,7 @@ from benchmarks.machine import Others, circumstances
 from benchmarks.workload import Workload, disagreement
 
 PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
+SILENCE = 300.0  # seconds without an answer, after which a process hangs: XLA's threads once waited for each other
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
 KEPT = {  # glibc's: nothing mapped apart, nothing given back, the heap grown in large steps, one heap for all threads
     "MALLOC_MMAP_MAX_": "0",
@@ -54,15 +56,19 @@ class Worker:
         """Send a request and wait for its answer.
 
         Raises:
-            BenchmarkError: the implementation raised, or the process died.
+            BenchmarkError: the implementation raised, the process died, or it gave no answer and was ended.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
+        limit = threading.Timer(SILENCE, self.process.kill)
+        limit.start()
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            limit.cancel()
         answer = json.loads(line) if line else {"error": f"the process ended with status {self.process.wait()}"}
         if "error" in answer:
             raise BenchmarkError(f"{self.name}: {do} failed: {answer['error']}")

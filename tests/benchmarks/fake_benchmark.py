@@ -1,5 +1,7 @@
 """Workloads for the tests of the runner: numbers instead of frameworks."""
 
+import threading
+
 from benchmarks.workload import Implementation, Run, Workload
 
 
@@ -20,6 +22,10 @@ def failing(*, size):
     raise RuntimeError("no such device")
 
 
+def hanging(*, size):
+    threading.Event().wait()
+
+
 OURS = Implementation("doubling", doubling)
 ABSENT = Implementation("absent", adding, needs=("a_framework_nobody_wrote",))
 
@@ -32,6 +38,7 @@ WORKLOADS = (
     workload("agreeing", OURS, Implementation("adding", adding), ABSENT),
     workload("disagreeing", OURS, Implementation("wrong", wrong)),
     workload("failing", OURS, Implementation("failing", failing)),
+    workload("hanging", OURS, Implementation("hanging", hanging)),
     workload("ours_absent", ABSENT, OURS),
     workload("floored", OURS, floor={"exponentials": 1e3, "operations": 2e3, "bytes": 10.0}),
 )

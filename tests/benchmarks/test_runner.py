@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import floors, machine, report
+from benchmarks import floors, machine, report, runner
 from benchmarks.__main__ import main
 from benchmarks.runner import POOLS, BenchmarkError, environment, measure
 from benchmarks.workload import declared, disagreement, find, workloads
@@ -121,10 +121,12 @@ def test_who_is_slow_sits_out_the_later_rounds(fake):
 
 def test_what_fails_does_not_keep_the_others_from_being_measured(fake, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("benchmarks.__main__.workloads", lambda: fake)
+    monkeypatch.setattr(runner, "SILENCE", 8.0)
     assert main(["run", "--rounds", "1", "--threads", "1", "--results", str(tmp_path)]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agreeing.json", "floored.json"]
     said = capsys.readouterr().err
     assert "disagree: value differs by" in said and "no such device" in said and "a_framework_nobody_wrote" in said
+    assert "hanging: setup failed: the process ended with status -9" in said
 
 
 def test_an_unknown_workload_names_the_nearest(capsys):
