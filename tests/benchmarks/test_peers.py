@@ -50,6 +50,8 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("selective_scan_512", "Hugging Face's loop, PyTorch"): (TORCH_SSM, "C.mT, D).mT", "C.mT, 2 * D).mT"),
     ("ssd", "PyTorch, the paper's chunks"): (TORCH_SSM, "since.exp()[..., None] * (C @ before)", "(C @ before)"),
     ("ssd", "JAX, chunks and a scan"): (JAX_SSM, "kept[:, None, None] * S + written", "S + written"),
+    ("s4_kernel", "PyTorch"): (TORCH_SSM, "cp * pb / (1 + c * pp)", "cp * pb"),
+    ("s4_kernel", "JAX"): (JAX_SSM, "cp * pb / (1 + c * pp)", "cp * pb"),
     ("s4d_kernel", "PyTorch"): (TORCH_SSM, "- 1) / Lambda", ") / Lambda"),
     ("s4d_kernel", "JAX"): (JAX_SSM, "- 1) / Lambda", ") / Lambda"),
     ("convolution", "PyTorch"): (TORCH_SSM, "2 * length", "length"),
