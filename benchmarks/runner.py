@@ -28,7 +28,7 @@ from benchmarks.machine import Others, circumstances
 from benchmarks.workload import Workload, disagreement
 
 PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
-SILENCE = 300.0  # seconds without an answer, after which a process hangs: XLA's threads once waited for each other
+SILENCE = 300.0  # seconds without an answer, after which a process is taken to hang: JAX's stood still more than once
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
 KEPT = {  # glibc's: nothing mapped apart, nothing given back, the heap grown in large steps, one heap for all threads
     "MALLOC_MMAP_MAX_": "0",

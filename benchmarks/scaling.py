@@ -39,7 +39,7 @@ CURVES = {
     for name, peer, growth, said, sizes in (
         ("selective_scan", "JAX lax.scan, rematerialised", 1, "T", {}),
         ("linear_attention", "JAX, chunks", 1, "T", {}),
-        ("delta_rule", "PyTorch, WY and triangular solve", 1, "T", {}),  # JAX's threads lock each other up on the way
+        ("delta_rule", "PyTorch, WY and triangular solve", 1, "T", {}),  # JAX's stood still here
         ("softmax", "PyTorch, scaled_dot_product_attention", 2, "T²", {}),
         ("s4d", "JAX", 1, "T log T", {"batch": 1, "channels": 64}),
     )

@@ -20,7 +20,8 @@ What the paper leaves open, and what we take:
 - The range of θ: momentum takes every gradient 1/(1 − η) times, and the slope within the norm grows with the head's
   width K, for which TTT divides by it too. Values have the mean square 1 that LN's answers have at first.
 - How fast to learn and forget at first: θ = σ(−2) (1 − η) / K, and α = σ(−6), with which the memory keeps some 400
-  tokens. (With σ(0) and σ(−4) the same models learned recall and text more slowly.)
+  tokens. (With σ(0) and σ(−4) the same models learned recall and text more slowly. Chosen on few seeds, 0 among them,
+  which the study shows; the other mixers were not tuned so.)
 - A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
   memory alone.
 - MAC, eq. 21: M* is the memory before the segment, one h a token, RMSNorm on it as on all that the memory gives. A
