@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.containers import is_array
-from minigrad.namespace import namespace
+from minigrad.namespace import fetched, namespace
 
 _clock = itertools.count()
 
@@ -275,7 +275,7 @@ class Tensor:
         return self._value.item()
 
     def __repr__(self) -> str:
-        return f"Tensor({np.array2string(np.asarray(self._value), separator=', ', prefix='Tensor(')})"
+        return f"Tensor({np.array2string(fetched(self._value), separator=', ', prefix='Tensor(')})"
 
 
 def wrap(value: Any, node: Node | None) -> Tensor:

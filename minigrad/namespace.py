@@ -50,3 +50,8 @@ def _stronger(one: Any, other: Any) -> Any:
         if strong in (one, other) and (strong is sys.modules["minigrad"] or np in (one, other)):
             return strong
     raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")
+
+
+def fetched(array: Any) -> np.ndarray:
+    """An array at the host, as NumPy's: CuPy brings its arrays there only when it is asked by name."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)

@@ -28,11 +28,6 @@ def beside(x: Any, array: np.ndarray) -> Any:
     return array if isinstance(raw, np.ndarray) else namespace(raw).asarray(array)
 
 
-def fetch(x: Any) -> np.ndarray:
-    """An array at the host again."""
-    return x if isinstance(x, np.ndarray) else x.get()
-
-
 def _cuda() -> Callable[[np.ndarray], Any]:
     try:
         return device.ready().asarray

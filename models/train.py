@@ -19,8 +19,9 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import optim
+from minigrad.namespace import fetched
 from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
-from models.device import beside, fetch, move
+from models.device import beside, move
 from models.errors import UserError, known_name
 from models.language.lm import Config, LanguageModel
 from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
@@ -157,7 +158,7 @@ class Training:
             "step": self.step,
             "generator": self.rng.bit_generator.state,
         }
-        save_checkpoint(self.checkpoint, {name: fetch(array) for name, array in arrays.items()}, about)
+        save_checkpoint(self.checkpoint, {name: fetched(array) for name, array in arrays.items()}, about)
 
     def steps(self, until: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield a record a step, evaluations among them, up to step `until`; each is logged before it is yielded.
@@ -189,7 +190,7 @@ class Training:
         rng = np.random.default_rng([self.run.seed, 2])
         for name, (tokens, targets) in self.task.examination(rng).items():
             parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
-            logits = np.concatenate([fetch(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
+            logits = np.concatenate([fetched(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
             losses[name] = float(mean_loss(logits, targets))
             accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}

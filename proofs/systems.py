@@ -26,6 +26,7 @@ import numpy as np
 import minigrad as mg
 from minigrad.engine import unwrap
 from minigrad.exact import Log, Modular
+from minigrad.namespace import fetched
 from models.device import beside
 from proofs import encoding, rounding
 from proofs.statements import Statement
@@ -193,7 +194,7 @@ def _within(statement: Statement, left: list, right: list, bound: list[np.ndarra
         return Judgement(np.inf, 0.0, bound)
     worst, vacuous = Judgement(), True
     for x, y, limit in zip(left, right, bound, strict=True):
-        difference = np.asarray(_here(x), dtype=complex) - np.asarray(_here(y), dtype=complex)
+        difference = fetched(x).astype(complex) - fetched(y).astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
         for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
             vacuous = vacuous and not np.isfinite(allowed)
@@ -202,11 +203,6 @@ def _within(statement: Statement, left: list, right: list, bound: list[np.ndarra
             if np.isfinite(allowed) and error * worst.bound >= worst.error * allowed:
                 worst = Judgement(float(error), float(allowed))
     return Judgement(worst.error, worst.bound, vacuous=vacuous)
-
-
-def _here(x: Any) -> Any:
-    """An array that NumPy can read: CuPy's are fetched from their device."""
-    return x.get() if hasattr(x, "get") else x
 
 
 @functools.lru_cache(maxsize=512)

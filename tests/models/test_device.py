@@ -109,3 +109,8 @@ def test_without_a_gpu_nothing_is_begun(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match=r"^device: expected one of cpu, cuda, walled, got 'tpu'"):
         Training.start(TINY, tmp_path / "run", "tpu")
+
+
+def test_a_tensor_is_shown_wherever_it_is():
+    x = np.arange(3.0)
+    assert repr(mg.Tensor(asarray(x))) == repr(mg.Tensor(x)) == "Tensor([0., 1., 2.])"
