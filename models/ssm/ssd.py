@@ -87,7 +87,8 @@ def in_chunks(v: Array, log_decay: Array, B: Array, C: Array, S: Array, size: in
     return y[..., :length, :], states[..., -1, :, :]
 
 
-_compiled = compiled("ssd", lambda C, B, v, log_decay, S: in_chunks(v, log_decay, B, C, S, size=64))
+# Gated linear attention with one gate a token: q = C, k = B, v = Δx, log α = ΔA.
+_compiled = compiled("gated_linear_attention", lambda C, B, v, log_decay, S: in_chunks(v, log_decay, B, C, S, size=64))
 
 
 def _log_decay(label: str, delta: Array, A: Array) -> Array:

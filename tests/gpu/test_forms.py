@@ -12,7 +12,7 @@ from minigrad.containers import arrays_of
 from models import kernels
 from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
-from models.ssm import selective_scan
+from models.ssm import selective_scan, ssd
 from proofs import STATEMENTS, systems
 from proofs.checker import check_system
 from proofs.statements import CUPY
@@ -63,6 +63,7 @@ def only_y(form):
     (gated_delta_rule.fused, gated_delta_rule.recurrent, (*q_k_v(), beta(), -beta())),
     (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0] ** 2)),
     (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -beta())),
+    (ssd.fused, ssd.recurrent, (q_k_v()[2], beta(), -beta()[:, 0], *q_k_v()[:2])),
     (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
 ])  # fmt: skip
 def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, inputs):
@@ -115,6 +116,7 @@ def test_statements_are_judged_on_arrays_that_numpy_cannot_read(proofs_on_a_devi
     ("gated_delta_rule.fused", "gated_delta_rule_keys"),
     ("gated_linear_attention.fused.log_decay T", "gated_linear_attention_backward"),
     ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
+    ("ssd.fused", "gated_linear_attention_backward"),
     ("titans.fused.matrix", "titans_keys"),
     ("selective_scan.fused", "selective_scan_backward"),
     ("s4d.fused", "vandermonde_backward"),
