@@ -32,9 +32,10 @@ def backward(a: Any, h: Any, g: Any) -> tuple[Any, Any]:
 def _launch(kernel: str, *arrays: Any, **flags: bool) -> None:
     a = arrays[0]
     *batch, length, channels = a.shape
-    shift = min(5, (channels - 1).bit_length())  # a strip's width is a power of 2, at most 32
-    lines = math.prod(batch) * -(-channels >> shift)
-    tiles = -(-length // (TILE_BYTES // a.dtype.itemsize >> shift))
-    told, known = empty(a, (lines, tiles, 3, 1 << shift)), zeros(a, (lines * tiles + 1,), "int32")
+    width = 1 << min(5, (channels - 1).bit_length())
+    lines = math.prod(batch) * -(-channels // width)
+    tiles = -(-length // (TILE_BYTES // a.dtype.itemsize // width))
+    told, known = empty(a, (lines, tiles, 3, width)), zeros(a, (lines * tiles + 1,), "int32")
     launch("scan", kernel, a, (lines * tiles,), THREADS,
-           *arrays, told, known, length, channels, shift, lines, tiles, *map(int, flags.values()))  # fmt: skip
+           *arrays, told, known, length, channels, lines, tiles, *map(int, flags.values()),
+           defines=(f"WIDTH={width}",))  # fmt: skip

@@ -91,12 +91,12 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
 
 
 @pytest.mark.parametrize(("right", "wrong", "which"), [
-    ("t < of.length", "t <= of.length", 0),
-    ("t < of.length", "t <= of.length", 1),
+    ("i < inside", "i <= inside", 0),
+    ("i < inside", "i <= inside", 1),
     ("channel < of.channels", "channel <= of.channels", 0),
-    ("i < TILE;", "i < TILE - 1;", 0),
-    ("from += 3 * width; from < mine", "from += 6 * width; from < mine", 0),
-    ("back < length - 1 ? lambda", "true ? lambda", 0),
+    ("i < STEPS; i++", "i < STEPS - 1; i++", 1),
+    ("from += 3 * WIDTH; from < mine", "from += 6 * WIDTH; from < mine", 0),
+    ("t < length - 1 ? lambda", "true ? lambda", 0),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, right, wrong, which):
     def call():
