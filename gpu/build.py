@@ -14,9 +14,10 @@ HERE = Path(__file__).parent
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
-TENSOR_CORES = "_tensor_cores"  # ends the names of sources that are for float32 alone, and not for sm_75
+TENSOR_CORES = "_tensor_cores"  # is in the names of sources that are for float32 alone, and not for sm_75
 # These also come for tensor cores.
 PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention", "linear_attention")
+TWO_BYTES = ("softmax_tensor_cores",)  # sources that also come for arrays of bfloat16
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
@@ -39,14 +40,16 @@ def sources() -> list[str]:
 
 
 def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every source for float32, and what is defined for it; those of PRODUCTS twice."""
+    """Every source for float32, and what is defined for it; those of PRODUCTS and of TWO_BYTES twice."""
     plain = {source: (source, ("REAL=float",)) for source in sources()}
-    return plain | {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
+    plain |= {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
+    two_bytes = "REAL=float", "OPERAND=Bf16", "ARRAY=Bfloat16"
+    return plain | {f"{source}_bfloat16": (source, two_bytes) for source in TWO_BYTES}
 
 
 def architectures(version: str) -> tuple[str, ...]:
     """What a version compiles for."""
-    return ARCHITECTURES[1:] if version.endswith(TENSOR_CORES) else ARCHITECTURES
+    return ARCHITECTURES[1:] if TENSOR_CORES in version else ARCHITECTURES
 
 
 def report() -> dict[str, dict[str, dict[str, Needs]]]:

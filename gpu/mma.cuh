@@ -61,7 +61,11 @@ template <class Kind> using Left = Operand<Kind, 2>;
 template <class Kind> using Right = Operand<Kind, 1>;
 
 struct Tf32 {
-    static constexpr int DEPTH = 8;
+    static constexpr int DEPTH = 8, EIGHT = 8;  // words of eight neighbours in a tile of operands.cuh
+    static __device__ void round(unsigned (&words)[EIGHT], const float (&numbers)[8]) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) words[i % 2 * 4 + i / 2] = to_tf32(numbers[i]);
+    }
     template <int HALVES> static __device__ void put(Operand<Tf32, HALVES> &x, int half, int, float2 pair) {
         x.words[half] = to_tf32(pair.x), x.words[half + HALVES] = to_tf32(pair.y);
     }
@@ -70,7 +74,11 @@ struct Tf32 {
     }
 };
 struct Bf16 {
-    static constexpr int DEPTH = 16;
+    static constexpr int DEPTH = 16, EIGHT = 4;
+    static __device__ void round(unsigned (&words)[EIGHT], const float (&numbers)[8]) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) words[i] = to_bf16(numbers[2 * i], numbers[2 * i + 1]);
+    }
     template <int HALVES> static __device__ void put(Operand<Bf16, HALVES> &x, int half, int eight, float2 pair) {
         x.words[half + HALVES * eight] = to_bf16(pair.x, pair.y);
     }

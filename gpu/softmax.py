@@ -10,8 +10,10 @@ from gpu.launch import check, empty, launch
 from gpu.precision import operand
 
 THREADS, SIDE = 256, 32  # rows of a block
-TENSOR_THREADS, OWN, PASSING, COLUMNS = 128, 64, 32, 128  # rows it keeps, rows that pass, columns of its result
-BY_ROWS, BY_COLUMNS = 8, 4  # the gap behind a tile's rows
+TENSOR_THREADS, WARPS = 128, 4
+OWN, PASSING, COLUMNS = 64, 32, 128  # rows that a block keeps there, rows that pass, columns of its result
+GAP = 16  # bytes behind a tile's rows
+BYTES = {"Tf32": 4, "Bf16": 2}  # of a number in a tile
 
 
 class Saved(NamedTuple):
@@ -38,10 +40,9 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
     y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1])
-    K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
-    room = OWN * (K + BY_ROWS) + PASSING * (K + BY_ROWS + V + BY_COLUMNS)
-    saved = Saved(q, k, v, y, logs, causal, scale, operand(q, 4 * _room_for_backward(K, V)))
-    _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (V,), room)
+    wanted = operand(q)
+    saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, _room(wanted, q, v, back=True)))
+    _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (v,), back=False)
     return y, saved
 
 
@@ -49,33 +50,46 @@ def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
     q, k, v, y, logs, *_ = saved
     check("softmax", q=q, gy=gy)
-    means = (gy * y).sum(axis=-1)
+    means = _means(saved, gy)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
-    K, V = _padded(q.shape[-1]), _padded(v.shape[-1])
-    room = _room_for_backward(K, V)
-    _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (K,), room)
-    _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (K, V), room)
+    _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,), back=True)
+    _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (q, v), back=True)
     return gq, gk, gv
 
 
-def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, widths: tuple[int, ...], room: int) -> None:
-    """Blocks for so many rows, whose results have these widths; on tensor cores they need room for so many numbers."""
+def _means(saved: Saved, gy: Any) -> Any:
+    """rowsum(Ȳ ∘ Y), where gy is Ȳ."""
+    y, logs = saved.y, saved.logs
+    if not saved.operand:
+        return (gy * y).sum(axis=-1)
+    means = empty(logs, logs.shape)
+    launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), TENSOR_THREADS, gy, y, means,
+           logs.size, y.shape[-1], defines=(f"OPERAND={saved.operand}",))  # fmt: skip
+    return means
+
+
+def _launch(
+    kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made: tuple[Any, ...], *, back: bool
+) -> None:
+    """Blocks for so many rows, whose results are as wide as these arrays."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
-    sequences, values, numbers = math.prod(batch), v.shape[-1], q.dtype.type
-    given = *arrays, numbers(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
+    sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
+    given = *arrays, q.dtype.type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         grid = sequences * -(-rows // OWN), -(-max(widths) // COLUMNS)
-        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *given,
-               defines=(f"OPERAND={saved.operand}",), shared=4 * room, of=f"K = {width}, V = {values}")  # fmt: skip
+        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *given, defines=(f"OPERAND={saved.operand}",),
+               shared=_room(saved.operand, q, v, back=back), of=f"K = {width}, V = {values}")  # fmt: skip
     else:
         launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *given,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
 
 
-def _room_for_backward(K: int, V: int) -> int:
-    return (OWN + PASSING) * (K + V + 2 * BY_ROWS)
+def _room(kind: str, q: Any, v: Any, *, back: bool) -> int:
+    """Bytes that a block shares on tensor cores: its own rows, and twice those that pass: the next are on the way."""
+    K, V = (BYTES[kind] * _padded(x) + GAP for x in (q, v))
+    return OWN * (K + V * back) + 2 * PASSING * (K + V)
 
 
-def _padded(columns: int) -> int:
-    return -(-columns // 32) * 32
+def _padded(x: Any) -> int:
+    return -(-x.shape[-1] // 32) * 32

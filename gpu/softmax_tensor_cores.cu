@@ -6,87 +6,65 @@
 // where u is 2⁻¹¹ for tf32 and 2⁻⁸ for bf16, and where the rounding of float32 itself comes on top.
 //
 // A block owns 64 queries (for K̄ and V̄: 64 keys) of one sequence and up to 128 columns of the result. Its own rows lie in
-//         shared memory for good, the other side's pass through it 32 at a time, all at their full width.
+//         shared memory for good, the other side's pass through it 32 at a time, all at their full width: while 32 are worked
+//         on, the next are on their way.
 // A warp owns 16 of its block's 64 rows: a strip of 16 × 32 scores, which become weights where they are made and are the
 //         left operand of the next product without leaving their registers.
 // A thread owns 16 of the strip's scores, 8 in each of 2 rows, and every fourth pair of columns of those rows of the result.
 //
 // Bytes   q, y once; k and v once for every 64 queries, from the second-level cache after the first time.
 // Work    as softmax.cu, on tensor cores but for the exponential; scores are made again for every 128 columns of the result.
-// Floor   at T = S, arithmetic. A multiplication of 16 × 8 × 8 reads its right operand from shared memory, 64 numbers, and a
-//         quarter (scores) or none (results) of its left one: 3 or 2 words a lane for 8 clocks of tensor cores on sm_80.
-#include "mma.cuh"
+// Floor   at T = S, what is read from shared memory. For 8192 products in bf16 (4096 in tf32) a warp reads 16 rows of a right
+//         operand, 512 bytes or 4 clocks, and for scores as many of the left one for every 32 keys: 4 or 6 clocks, four warps
+//         one after another, where tensor cores take 8 (sm_80) or 4 (sm_90), the four at once.
+#include "operands.cuh"
 
-constexpr int WARPS = 4, THREADS = 32 * WARPS, OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8, COLUMNS = 128;
-constexpr int BY_ROWS = 8, BY_COLUMNS = 4;  // the gap behind a tile's rows, for how it is read
-constexpr float HIDDEN = -1e30f;            // the score of a key that must not be seen: its exponential is 0
+constexpr int OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8, COLUMNS = 128;
+constexpr float HIDDEN = -1e30f;  // the score of a key that must not be seen: its exponential is 0
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
-struct Rows {  // of a matrix: count of them, of so many columns
-    const float *from;
-    int count, columns;
-};
-
-struct Tile {  // of such rows, in shared memory: 0 outside
-    float *at;
-    int stride, columns;
-};
-
-__device__ inline int padded(int columns) { return (columns + 31) / 32 * 32; }
-
-__device__ inline Tile tile(float *&room, int count, int columns, int gap) {
-    Tile made = {room, padded(columns) + gap, columns};
-    room += count * made.stride;
-    return made;
-}
-
-__device__ inline void fill(Tile tile, int count, Rows x, int first) {
-    for (int row = threadIdx.x / 32; row < count; row += WARPS)
-        for (int c = threadIdx.x % 32; c < padded(x.columns); c += 32) {
-            bool inside = first + row < x.count && c < x.columns;
-            tile.at[row * tile.stride + c] = inside ? x.from[(long long)(first + row) * x.columns + c] : 0;
-        }
-}
-
-// This warp's rows of x times the 32 of y.
-__device__ inline void products(Tile x, Tile y, Sums (&scores)[EIGHTS]) {
+// This warp's rows of x times 32 of y, from a row on.
+__device__ inline void products(Tile x, Tile y, int row, Sums (&scores)[EIGHTS]) {
+    const unsigned *x_from = left_rows(x, threadIdx.x / 32 * 16), *y_from = right_rows(y, row);
     Left<OPERAND> left;
-    Right<OPERAND> right;
+    Rights right;
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++) scores[n] = {};
-    for (int d = 0; d < x.columns; d += OPERAND::DEPTH) {
-        rows(left, &x.at[threadIdx.x / 32 * 16 * x.stride + d], x.stride);
+    for (int d = 0; d < x.columns; d += OPERAND::DEPTH, x_from += 8, y_from += 8) {
+        rows(left, x_from);
 #pragma unroll
-        for (int n = 0; n < EIGHTS; n++) {
-            rows(right, &y.at[8 * n * y.stride + d], y.stride);
-            multiply(scores[n], left, right);
+        for (int n = 0; n < EIGHTS; n += 2) {
+            rows(right, y_from + 8 * n * y.stride);
+            multiply(scores[n], scores[n + 1], left, right);
         }
     }
 }
 
-// sums += weights times the 32 rows of x, from a column on.
-__device__ inline void add(const Sums (&weights)[EIGHTS], Tile x, int column, Sums (&sums)[COLUMNS / 8]) {
+// sums += weights times 32 rows of x, from a row and a column on.
+__device__ inline void add(const Sums (&weights)[EIGHTS], Tile x, int row, int column, Sums (&sums)[COLUMNS / 8]) {
+    const unsigned *from = right_columns(x, row, column);
     Left<OPERAND> left;
-    Right<OPERAND> right;
+    Rights right;
 #pragma unroll
     for (int d = 0; d < OTHER; d += OPERAND::DEPTH) {
         results(left, &weights[d / 8]);
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++)
+        for (int n = 0; n < COLUMNS / 8; n += 2)
             if (column + 8 * n < x.columns) {
-                columns(right, &x.at[d * x.stride + column + 8 * n], x.stride);
-                multiply(sums[n], left, right);
+                columns(right, from + d * x.stride + n * OPERAND::EIGHT, x.stride);
+                multiply(sums[n], sums[n + 1], left, right);
             }
     }
 }
 
-__device__ inline void give(float *to, const Sums (&sums)[COLUMNS / 8], int first, int count, int column, int columns,
+__device__ inline void give(Number *to, const Sums (&sums)[COLUMNS / 8], int first, int count, int column, int columns,
                             const float (&by)[2]) {
 #pragma unroll
     for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int row = first + Sums::row(i), c = column + 8 * n + Sums::column(i);
-            if (row < count && c < columns) to[(long long)row * columns + c] = sums[n].at[i] * by[i / 2];
+            if (row < count && c < columns) narrow(to[(long long)row * columns + c], sums[n].at[i] * by[i / 2]);
         }
 }
 
@@ -94,26 +72,27 @@ __device__ inline void give(float *to, const Sums (&sums)[COLUMNS / 8], int firs
 __device__ inline float four_max(float x) { return x = fmax(x, from_across(x, 1)), fmax(x, from_across(x, 2)); }
 __device__ inline float four_sum(float x) { return x += from_across(x, 1), x + from_across(x, 2); }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-softmax_forward(const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, float *__restrict__ y,
-                float *__restrict__ logs, float scale, int queries, int keys, int width, int values, int causal) {
-    DYNAMIC_SHARED(float, room);
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                Number *__restrict__ y, float *__restrict__ logs, float scale, int queries, int keys, int width, int values,
+                int causal) {
+    DYNAMIC_SHARED(unsigned, room);
     int blocks = (queries + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN, column = blockIdx.y * COLUMNS;
     int mine = first + threadIdx.x / 32 * 16;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
     Rows V = {v + sequence * keys * values, keys, values};
-    Tile q_tile = tile(room, OWN, width, BY_ROWS), k_tile = tile(room, OTHER, width, BY_ROWS);
-    Tile v_tile = tile(room, OTHER, values, BY_COLUMNS);
+    Tile q_tile(room, OWN, width), k_tile(room, 2 * OTHER, width), v_tile(room, 2 * OTHER, values);
     int end = causal ? min(keys, first + OWN + keys - queries) : keys;
     float top[2] = {HIDDEN, HIDDEN}, total[2] = {};
     Sums scores[EIGHTS], sums[COLUMNS / 8] = {};
-    fill(q_tile, OWN, Q, first);
-    for (int key = 0; key < end; key += OTHER) {
-        __syncthreads();  // the tiles before are done with
-        fill(k_tile, OTHER, K, key), fill(v_tile, OTHER, V, key);
-        __syncthreads();
-        products(q_tile, k_tile, scores);
+    fill<OWN>(q_tile, 0, Q, first), fill<OTHER>(k_tile, 0, K, 0), fill<OTHER>(v_tile, 0, V, 0);
+    for (int key = 0, here = 0; key < end; key += OTHER, here = OTHER - here) {
+        copied();
+        __syncthreads();  // these rows are there, and those before are done with
+        if (key + OTHER < end)
+            fill<OTHER>(k_tile, OTHER - here, K, key + OTHER), fill<OTHER>(v_tile, OTHER - here, V, key + OTHER);
+        products(q_tile, k_tile, here, scores);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int last = causal ? min(keys - 1, mine + Sums::row(2 * half) + keys - queries) : keys - 1;
@@ -123,106 +102,123 @@ softmax_forward(const float *__restrict__ q, const float *__restrict__ k, const 
 #pragma unroll
                 for (int i = 2 * half; i < 2 * half + 2; i++) {
                     float *score = &scores[n].at[i];
-                    *score = key + 8 * n + Sums::column(i) <= last ? *score * scale : HIDDEN;
+                    *score = key + 8 * n + Sums::column(i) <= last ? *score * (scale * LOG2_E) : HIDDEN;
                     higher = fmax(higher, *score);
                 }
             higher = four_max(higher);
-            float fade = exp(top[half] - higher);
+            float fade = two_to(top[half] - higher);
             top[half] = higher, total[half] *= fade;
 #pragma unroll
             for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
                 for (int i = 2 * half; i < 2 * half + 2; i++)
-                    total[half] += scores[n].at[i] = exp(scores[n].at[i] - higher);
+                    total[half] += scores[n].at[i] = two_to(scores[n].at[i] - higher);
 #pragma unroll
             for (int n = 0; n < COLUMNS / 8; n++) sums[n].at[2 * half] *= fade, sums[n].at[2 * half + 1] *= fade;
         }
-        add(scores, v_tile, column, sums);
+        add(scores, v_tile, here, column, sums);
     }
     for (int half = 0; half < 2; half++) {
         int t = mine + Sums::row(2 * half);
         total[half] = four_sum(total[half]);
         if (threadIdx.x % 4 == 0 && column == 0 && t < queries)
-            logs[sequence * queries + t] = top[half] + log(total[half]);
+            logs[sequence * queries + t] = top[half] * LN_2 + log(total[half]);
         total[half] = 1 / total[half];
     }
     give(y + sequence * queries * values, sums, mine, queries, column, values, total);
 }
 
-// The block's rows are queries; `means` holds rowsum(Ȳ ∘ Y).
+// rowsum(Ȳ ∘ Y): a warp owns a row.
 extern "C" __global__ void __launch_bounds__(THREADS)
-softmax_backward_queries(const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v,
-                         const float *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
-                         float *__restrict__ gq, float scale, int queries, int keys, int width, int values, int causal) {
-    DYNAMIC_SHARED(float, room);
+softmax_means(const Number *__restrict__ gy, const Number *__restrict__ y, float *__restrict__ means, int rows, int values) {
+    int row = blockIdx.x * WARPS + threadIdx.x / 32;
+    float sum = 0;
+    if (row >= rows) return;
+    for (int c = threadIdx.x % 32; c < values; c += 32)
+        sum += wide(gy[(long long)row * values + c]) * wide(y[(long long)row * values + c]);
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) means[row] = sum;
+}
+
+// The block's rows are queries.
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                         const Number *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
+                         Number *__restrict__ gq, float scale, int queries, int keys, int width, int values, int causal) {
+    DYNAMIC_SHARED(unsigned, room);
     int blocks = (queries + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN, column = blockIdx.y * COLUMNS;
     int mine = first + threadIdx.x / 32 * 16;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
     Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
-    Tile q_tile = tile(room, OWN, width, BY_ROWS), g_tile = tile(room, OWN, values, BY_ROWS);
-    Tile k_tile = tile(room, OTHER, width, BY_ROWS), v_tile = tile(room, OTHER, values, BY_ROWS);
+    Tile q_tile(room, OWN, width), g_tile(room, OWN, values);
+    Tile k_tile(room, 2 * OTHER, width), v_tile(room, 2 * OTHER, values);
     int end = causal ? min(keys, first + OWN + keys - queries) : keys;
-    const float ones[2] = {1, 1};
+    float sum[2], mean[2];
+    for (int half = 0; half < 2; half++) {
+        long long row = sequence * queries + min(mine + Sums::row(2 * half), queries - 1);
+        sum[half] = logs[row] * LOG2_E, mean[half] = means[row];
+    }
     Sums scores[EIGHTS], toward[EIGHTS], sums[COLUMNS / 8] = {};
-    fill(q_tile, OWN, Q, first), fill(g_tile, OWN, G, first);
-    for (int key = 0; key < end; key += OTHER) {
-        __syncthreads();  // the tiles before are done with
-        fill(k_tile, OTHER, K, key), fill(v_tile, OTHER, V, key);
-        __syncthreads();
-        products(q_tile, k_tile, scores), products(g_tile, v_tile, toward);
+    fill<OWN>(q_tile, 0, Q, first), fill<OWN>(g_tile, 0, G, first);
+    fill<OTHER>(k_tile, 0, K, 0), fill<OTHER>(v_tile, 0, V, 0);
+    for (int key = 0, here = 0; key < end; key += OTHER, here = OTHER - here) {
+        copied();
+        __syncthreads();  // these rows are there, and those before are done with
+        if (key + OTHER < end)
+            fill<OTHER>(k_tile, OTHER - here, K, key + OTHER), fill<OTHER>(v_tile, OTHER - here, V, key + OTHER);
+        products(q_tile, k_tile, here, scores), products(g_tile, v_tile, here, toward);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int t = mine + Sums::row(i), last = causal ? min(keys - 1, t + keys - queries) : keys - 1;
-            long long row = sequence * queries + min(t, queries - 1);
-            float sum = logs[row], mean = means[row];
+            int t = mine + Sums::row(i), last = t >= queries ? -1 : causal ? t + keys - queries : keys - 1;
 #pragma unroll
             for (int n = 0; n < EIGHTS; n++) {
-                bool seen = t < queries && key + 8 * n + Sums::column(i) <= last;
-                float weight = seen ? exp(scores[n].at[i] * scale - sum) : 0;
-                scores[n].at[i] = weight * (toward[n].at[i] - mean) * scale;
+                bool seen = key + 8 * n + Sums::column(i) <= last;
+                float weight = seen ? two_to(scores[n].at[i] * (scale * LOG2_E) - sum[i / 2]) : 0;
+                scores[n].at[i] = weight * (toward[n].at[i] - mean[i / 2]);
             }
         }
-        add(scores, k_tile, column, sums);
+        add(scores, k_tile, here, column, sums);
     }
-    give(gq + sequence * queries * width, sums, mine, queries, column, width, ones);
+    give(gq + sequence * queries * width, sums, mine, queries, column, width, {scale, scale});
 }
 
 // The block's rows are keys.
-extern "C" __global__ void __launch_bounds__(THREADS)
-softmax_backward_keys(const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v,
-                      const float *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
-                      float *__restrict__ gk, float *__restrict__ gv, float scale, int queries, int keys, int width,
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                      const Number *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
+                      Number *__restrict__ gk, Number *__restrict__ gv, float scale, int queries, int keys, int width,
                       int values, int causal) {
-    DYNAMIC_SHARED(float, room);
+    DYNAMIC_SHARED(unsigned, room);
     int blocks = (keys + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN, column = blockIdx.y * COLUMNS;
     int mine = first + threadIdx.x / 32 * 16;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
     Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
-    Tile k_tile = tile(room, OWN, width, BY_ROWS), v_tile = tile(room, OWN, values, BY_ROWS);
-    Tile q_tile = tile(room, OTHER, width, BY_ROWS), g_tile = tile(room, OTHER, values, BY_ROWS);
+    Tile k_tile(room, OWN, width), v_tile(room, OWN, values);
+    Tile q_tile(room, 2 * OTHER, width), g_tile(room, 2 * OTHER, values);
     int start = causal ? max(0, first - (keys - queries)) / OTHER * OTHER : 0;
-    const float ones[2] = {1, 1};
     Sums scores[EIGHTS], toward[EIGHTS], sums[COLUMNS / 8] = {}, to_v[COLUMNS / 8] = {};
-    fill(k_tile, OWN, K, first), fill(v_tile, OWN, V, first);
-    for (int query = start; query < queries; query += OTHER) {
-        __syncthreads();  // the tiles before are done with
-        fill(q_tile, OTHER, Q, query), fill(g_tile, OTHER, G, query);
-        __syncthreads();
-        products(k_tile, q_tile, scores), products(v_tile, g_tile, toward);
+    fill<OWN>(k_tile, 0, K, first), fill<OWN>(v_tile, 0, V, first);
+    fill<OTHER>(q_tile, 0, Q, start), fill<OTHER>(g_tile, 0, G, start);
+    for (int query = start, here = 0; query < queries; query += OTHER, here = OTHER - here) {
+        copied();
+        __syncthreads();  // these rows are there, and those before are done with
+        if (query + OTHER < queries)
+            fill<OTHER>(q_tile, OTHER - here, Q, query + OTHER), fill<OTHER>(g_tile, OTHER - here, G, query + OTHER);
+        products(k_tile, q_tile, here, scores), products(v_tile, g_tile, here, toward);
 #pragma unroll
         for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                int t = query + 8 * n + Sums::column(i), last = causal ? min(keys - 1, t + keys - queries) : keys - 1;
+                int t = query + 8 * n + Sums::column(i), last = causal ? t + keys - queries : keys - 1;
                 long long row = sequence * queries + min(t, queries - 1);
                 bool seen = t < queries && mine + Sums::row(i) <= last;
-                scores[n].at[i] = seen ? exp(scores[n].at[i] * scale - logs[row]) : 0;
-                toward[n].at[i] = scores[n].at[i] * (toward[n].at[i] - means[row]) * scale;
+                scores[n].at[i] = seen ? two_to(scores[n].at[i] * (scale * LOG2_E) - logs[row] * LOG2_E) : 0;
+                toward[n].at[i] = scores[n].at[i] * (toward[n].at[i] - means[row]);
             }
-        add(scores, g_tile, column, to_v), add(toward, q_tile, column, sums);
+        add(scores, g_tile, here, column, to_v), add(toward, q_tile, here, column, sums);
     }
-    give(gk + sequence * keys * width, sums, mine, keys, column, width, ones);
-    give(gv + sequence * keys * values, to_v, mine, keys, column, values, ones);
+    give(gk + sequence * keys * width, sums, mine, keys, column, width, {scale, scale});
+    give(gv + sequence * keys * values, to_v, mine, keys, column, values, {1, 1});
 }

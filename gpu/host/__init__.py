@@ -25,6 +25,9 @@ FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", 
          "-fsignaling-nans", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type")  # fmt: skip
 SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
 
+_two, _four, _eight = np.uint16(0x7FA0), np.uint32(0x7FA0DEAD), np.uint32(0x7FF4DEAD)  # bytes; of a signalling NaN
+POISON = {"bfloat16": _two, "float32": _four, "complex64": _four, "float64": _eight, "complex128": _eight}
+
 _drawn: ContextVar[tuple[int, int]] = ContextVar("drawn", default=(0, 0))  # the seed, and the line of no barrier
 
 
@@ -81,11 +84,11 @@ class Module:
 
 
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """An array in which nobody has written yet, and which shows it: signalling NaNs, or 0x55555555."""
+    """An array in which nobody has written yet, and which shows it: signalling NaNs, or bytes of 0x55."""
     dtype = np.dtype(dtype)
-    words = {"f4": 0x7FA0DEAD, "c8": 0x7FA0DEAD, "f8": 0x7FF4DEAD, "c16": 0x7FF4DEAD}.get(dtype.str[1:], 0x55555555)
-    count = int(np.prod(shape, dtype=int)) * dtype.itemsize // 4
-    return np.full(count, words, np.uint32).view(dtype).reshape(shape)
+    word = POISON.get(dtype.name, np.uint8(0x55))
+    count = int(np.prod(shape, dtype=int)) * dtype.itemsize // word.itemsize
+    return np.full(count, word).view(dtype).reshape(shape)
 
 
 def _kept(x: Any) -> np.ndarray:

@@ -35,6 +35,7 @@ struct Fiber {
     int warp, lane;
     long rank;
     bool done;
+    std::vector<std::pair<uint4 *, const uint4 *>> copies;  // to shared memory, which it has yet to wait for
 };
 
 // The draws of a schedule: alike on every machine, whatever its library. Steele et al. 2014 (SplitMix64).
@@ -186,6 +187,7 @@ inline void enter() {
 #endif
     grid->body(grid->arguments);
     Fiber *self = grid->fiber;
+    if (self->copies.size()) fail("a thread ends that has not waited for what it copies");
     self->done = true;
     self->block->running--;
     if (self->block->waiting.size()) fail("line %d: a thread has ended, others wait for it", self->block->line);

@@ -1,5 +1,6 @@
 // CUDA's words as g++ reads them: qualifiers, vector types, and the numbers a thread is known by.
 #pragma once
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +31,7 @@ struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) double2 { double x, y; };
 struct alignas(16) double4 { double x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline double2 make_double2(double x, double y) { return {x, y}; }
@@ -37,6 +39,8 @@ inline double4 make_double4(double x, double y, double z, double w) { return {x,
 
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
+inline float two_to(float x) { return exp2f(x); }
+inline float __uint_as_float(unsigned word) { return std::bit_cast<float>(word); }
 template <class T> T __ldg(const T *place) { return *place; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -36,6 +36,7 @@ inline Block *start(uint3 index) {
         f->index = {i % x, i / x % y, i / x / y};
         f->block = block, f->warp = int(i / 32), f->lane = int(i % 32), f->done = false, f->sanitizer = nullptr;
         f->rank = grid->kind == 3 ? long(grid->draw() >> 2) : warps[f->warp] * 32 + lanes[f->lane];
+        f->copies.clear();
         prepare(f);
         block->threads.push_back(f);
     }

@@ -146,8 +146,8 @@ def test_a_broken_kernel_is_caught(shown, right, wrong):
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("first + row < x.count", "first + row <= x.count"),
-    ("row < count; row += WARPS", "row < count - 1; row += WARPS"),
+    ("first + r < x.count", "first + r <= x.count"),
+    ("r < COUNT; r +=", "r < COUNT - 1; r +="),
     ("/ OTHER * OTHER : 0;", "/ OTHER * OTHER + OTHER : 0;"),
     ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
 ])  # fmt: skip
