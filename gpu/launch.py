@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from gpu import host
+from gpu.precision import SINCE
 
 HERE = Path(__file__).parent
-REAL = {"float32": "float", "float64": "double", "complex64": "float", "complex128": "double"}
+NUMBERS = {"f": "float32", "d": "float64", "F": "complex64", "D": "complex128", "b": "bfloat16"}
+REAL = {"bfloat16": "float", "float32": "float", "float64": "double", "complex64": "float", "complex128": "double"}
 
 
 class RoomError(MemoryError):
@@ -26,7 +28,9 @@ def launch(
     Raises RoomError where the `shared` bytes, which widths `of` the arrays set, are more than a block can have.
     """
     given = [np.int32(x) if isinstance(x, int) else x for x in arguments]
-    defines = (f"REAL={REAL[like.dtype.name]}", *(("COMPLEX",) if like.dtype.kind == "c" else ()), *defines)
+    name = like.dtype.name
+    own = ("COMPLEX",) if like.dtype.kind == "c" else ("ARRAY=Bfloat16",) if name == "bfloat16" else ()
+    defines = (f"REAL={REAL[name]}", *own, *defines)
     if isinstance(like, np.ndarray):
         _on_host(source, defines).get_function(kernel)(grid, (threads,), given, shared_mem=shared)
         return
@@ -41,9 +45,9 @@ def launch(
 def check(label: str, *, numbers: str = "fd", **arrays: Any) -> None:
     """Raise TypeError or ValueError where arrays are not all alike, contiguous, on one device, and of such numbers.
 
-    `numbers` are NumPy's characters of the types that will do: f and d, complex F and D.
+    `numbers` are the characters of the types that will do: NumPy's f, d, F and D, and b for bfloat16.
     """
-    first, names = "", [np.dtype(c).name for c in numbers]
+    first, names = "", [NUMBERS[c] for c in numbers]
     for name, x in arrays.items():
         kind = type(x).__module__.partition(".")[0]
         if kind not in ("numpy", "cupy") or not hasattr(x, "dtype"):
@@ -51,6 +55,11 @@ def check(label: str, *, numbers: str = "fd", **arrays: Any) -> None:
             raise TypeError(f"{label}: {name} is {came}, expected a CuPy or NumPy array")
         if x.dtype.name not in names:
             raise TypeError(f"{label}: {name} is {x.dtype}, expected {' or '.join(names)}")
+        if x.dtype.name == "bfloat16" and kind == "cupy" and int(x.device.compute_capability) < SINCE:
+            raise TypeError(
+                f"{label}: {name} is bfloat16, which needs compute capability {SINCE}, device {x.device.id} has "
+                f"{x.device.compute_capability}: take float32"
+            )
         if not x.flags.c_contiguous:
             raise ValueError(f"{label}: {name} is not contiguous, expected one that ascontiguousarray has made")
         if not x.size:
@@ -102,10 +111,10 @@ def _made(like: Any, how: str, what: Any, dtype: Any) -> Any:
 
 def _see_room(kernel: str, like: Any, needed: int, of: str) -> None:
     """Raise RoomError where a block cannot share so many bytes."""
-    device, narrow = like.device, REAL[like.dtype.name] == "float"
+    device, float32_shares_less = like.device, like.dtype.name in ("bfloat16", "float64", "complex128")
     there = device.attributes["MaxSharedMemoryPerBlockOptin"]
     if needed > there:
-        ways = ["float32"] * (not narrow) + ["smaller widths"] * bool(of) + ["a form that is not fused"]
+        ways = ["float32"] * float32_shares_less + ["smaller widths"] * bool(of) + ["a form that is not fused"]
         raise RoomError(
             f"{kernel}: {of and f'{of} in '}{like.dtype} needs {needed:,} bytes of shared memory, "
             f"device {device.id} has {there:,} for a block: take {' or '.join(ways)}"

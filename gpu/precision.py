@@ -1,4 +1,8 @@
-"""How many bits of their operands the matrix products of float32 arrays keep: all, unless fewer are asked for."""
+"""How many bits of their operands matrix products keep: all, unless fewer are asked for.
+
+Arrays of float32 are rounded before they are multiplied where `matmul_precision` says so. Those of bfloat16, which
+some kernels take, are multiplied as they are, and what is made between two products is rounded to it. Sums are float32.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,8 +37,10 @@ def matmul_precision(name: str) -> Iterator[None]:
 def operand(like: Any, shared: int = 0) -> str | None:
     """What products on this array's device round its numbers to, by the name in `mma.cuh`; None where they do not.
 
-    They do not either where a block cannot share so many bytes.
+    They do not either where a block cannot share so many bytes, unless all the array's numbers are rounded already.
     """
+    if like.dtype.name == "bfloat16":
+        return "Bf16"
     rounded = OPERANDS[_chosen.get()]
     if rounded is None or like.dtype.name != "float32":
         return None

@@ -1,10 +1,13 @@
 """Softmax attention in tiles, and its adjoint, by the kernels of `softmax.cu`.
 
-Where `gpu.precision` says that fewer bits will do, it is by those of `softmax_tensor_cores.cu`.
+Arrays of bfloat16 go to those of `softmax_tensor_cores.cu`, and float32 does where `gpu.precision` says that fewer bits
+will do.
 """
 
 import math
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from gpu.launch import check, empty, launch
 from gpu.precision import operand
@@ -23,7 +26,7 @@ class Saved(NamedTuple):
     k: Any
     v: Any
     y: Any
-    logs: Any  # (*batch, T)
+    logs: Any  # (*batch, T), float32 where the others are bfloat16
     causal: bool
     scale: float
     operand: str | None  # what is multiplied is rounded to this
@@ -34,12 +37,12 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("softmax", q=q, k=k, v=v)
+    check("softmax", numbers="fdb", q=q, k=k, v=v)
     if causal and q.shape[-2] > k.shape[-2]:
         raise ValueError(
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
-    y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1])
+    y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], _sums(q))
     wanted = operand(q)
     saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, _room(wanted, q, v, back=True)))
     _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (v,), back=False)
@@ -49,7 +52,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
 def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
     q, k, v, y, logs, *_ = saved
-    check("softmax", q=q, gy=gy)
+    check("softmax", numbers="fdb", q=q, gy=gy)
     means = _means(saved, gy)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
     _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,), back=True)
@@ -62,7 +65,7 @@ def _means(saved: Saved, gy: Any) -> Any:
     y, logs = saved.y, saved.logs
     if not saved.operand:
         return (gy * y).sum(axis=-1)
-    means = empty(logs, logs.shape)
+    means = empty(y, logs.shape, logs.dtype)
     launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), TENSOR_THREADS, gy, y, means,
            logs.size, y.shape[-1], defines=(f"OPERAND={saved.operand}",))  # fmt: skip
     return means
@@ -75,7 +78,7 @@ def _launch(
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
     sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
-    given = *arrays, q.dtype.type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
+    given = *arrays, _sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         grid = sequences * -(-rows // OWN), -(-max(widths) // COLUMNS)
         launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *given, defines=(f"OPERAND={saved.operand}",),
@@ -83,6 +86,11 @@ def _launch(
     else:
         launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *given,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
+
+
+def _sums(x: Any) -> np.dtype:
+    """The type in which numbers like these are added."""
+    return np.dtype(np.float32) if x.dtype.name == "bfloat16" else x.dtype
 
 
 def _room(kind: str, q: Any, v: Any, *, back: bool) -> int:

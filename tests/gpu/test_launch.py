@@ -1,9 +1,10 @@
 """What a device refuses: one line says what, and the arrays are as good afterwards."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from gpu import linear_attention
+from gpu import linear_attention, softmax
 from gpu.cases import CASES
 from gpu.launch import RoomError
 from gpu.precision import matmul_precision
@@ -75,13 +76,18 @@ def test_what_a_block_has_is_used_to_the_last_byte(device):
 
 def test_tensor_cores_where_they_are_asked_for_and_there(device):
     arrays = drawn("linear_attention")
-    exact = CASES["linear_attention"].run(*arrays)
+
+    def run():
+        (y, S), saved = linear_attention.forward(*arrays[:4])
+        return y, S, *linear_attention.backward(saved, arrays[4:])
+
+    exact = run()
     with matmul_precision("tensorfloat32"):
-        rounded = CASES["linear_attention"].run(*arrays)
+        rounded = run()
         device.attributes["MaxSharedMemoryPerBlockOptin"] = 27_647  # a byte less than these tiles need
-        small = CASES["linear_attention"].run(*arrays)
+        small = run()
         device.compute_capability = "75"
-        old = CASES["linear_attention"].run(*arrays)
+        old = run()
     for x, y, *others in zip(exact, rounded, small, old, strict=True):
         assert x.get().tobytes() != y.get().tobytes()
         assert all(x.get().tobytes() == other.get().tobytes() for other in others)
@@ -123,6 +129,36 @@ def test_arrays_that_a_kernel_does_not_take(device):
         assert str(raised.value) == f"linear_attention: {said}"
     assert device.launches == []
     unharmed(arrays, before)
+
+
+def test_arrays_of_two_bytes_a_number(device):
+    q, k, v, gy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
+    y, saved = softmax.forward(q, k, v, causal=True, scale=0.5)
+    made = y, *softmax.backward(saved, gy)
+    expected, saved = softmax.forward(*(x.inside for x in (q, k, v)), causal=True, scale=0.5)
+    for x, right in zip(made, (expected, *softmax.backward(saved, gy.inside)), strict=True):
+        assert x.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(x.get(), right)
+    device.launches.clear()
+    with pytest.raises(TypeError, match=r"^softmax: gy is cupy float32 on device 0, expected cupy bfloat16 on"):
+        softmax.backward(saved._replace(q=q), asarray(gy.inside.astype("f")))
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 20_000
+    with pytest.raises(RoomError) as raised:
+        softmax.forward(q, k, v, causal=True, scale=0.5)
+    assert str(raised.value) == (
+        "softmax_forward: K = 40, V = 33 in bfloat16 needs 27,648 bytes of shared memory, device 0 has 20,000 for a "
+        "block: take float32 or smaller widths or a form that is not fused"
+    )
+    with pytest.raises(TypeError, match="^titans: q is bfloat16, expected float32 or float64$"):
+        CASES["titans"].run(q, *drawn("titans")[1:])
+    with pytest.raises(TypeError, match="^softmax: k is float16, expected float32 or float64 or bfloat16$"):
+        softmax.forward(q, asarray(k.inside.astype("float16")), v, causal=True, scale=0.5)
+    device.compute_capability = "75"
+    with pytest.raises(TypeError) as raised:
+        softmax.forward(q, k, v, causal=True, scale=0.5)
+    said = "softmax: q is bfloat16, which needs compute capability 80, device 0 has 75: take float32"
+    assert str(raised.value) == said
+    assert device.launches == []
 
 
 @pytest.mark.parametrize("name", EXACT)
