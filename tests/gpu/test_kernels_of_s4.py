@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -31,7 +31,9 @@ def draw(D, N, L, seed):
 
 @pytest.mark.parametrize("dtype", "FD")
 @settings(max_examples=8, deadline=None)
-@given(D=st.integers(1, 2), N=st.integers(1, 5), L=st.integers(1, 5000), seed=st.integers(0, 99), schedules=SCHEDULES)
+@given(D=st.integers(1, 3), N=st.integers(1, 5), L=st.integers(1, 5000), seed=st.integers(0, 99), schedules=SCHEDULES)
+@example(D=2, N=3, L=4096, seed=0, schedules=[0, 1])  # whole strips
+@example(D=2, N=260, L=9, seed=0, schedules=[0, 1])  # more powers than a block has threads
 def test_vandermonde(dtype, D, N, L, seed, schedules):
     w, A, *_, g = draw(D, N, L, seed)
     w, A, g = w.astype(dtype), A.astype(dtype), g.real.astype(dtype.lower())
@@ -46,6 +48,8 @@ def test_vandermonde(dtype, D, N, L, seed, schedules):
 @pytest.mark.parametrize("dtype", "FD")
 @settings(max_examples=8, deadline=None)
 @given(D=st.integers(1, 3), N=st.integers(1, 5), L=st.integers(1, 600), seed=st.integers(0, 99), schedules=SCHEDULES)
+@example(D=2, N=3, L=512, seed=0, schedules=[0, 1])  # whole strips
+@example(D=2, N=260, L=9, seed=0, schedules=[0, 1])  # more poles than a block has threads
 def test_cauchy(dtype, D, N, L, seed, schedules):
     w, _, z, poles, g = (x.astype(dtype) for x in draw(D, N, L, seed))
     made = same_bits_under_every_schedule(
@@ -73,6 +77,22 @@ def test_cauchy_pairs(dtype, D, N, L, seed, schedules):
     right, pull = mg.vjp(lambda v, poles: s4.cauchy(v, poles, length=L), v.astype("D"), poles.astype("D"))
     for found, expected in zip(made, (right, *pull(g.astype("D"))), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
+
+
+def test_arrays_that_do_not_fit_are_named():
+    w, A, z, poles, g = draw(2, 3, 5, 0)
+    with pytest.raises(ValueError, match=r"^vandermonde: A has shape \(2, 2\), expected \(2, 3\) as w has$"):
+        vandermonde.forward(w, A[:, :2].copy(), length=5)
+    with pytest.raises(ValueError, match=r"^cauchy: poles has shape \(2, 2\), expected \(2, 3\) as w has$"):
+        cauchy.forward(w, z, poles[:, :2].copy())
+    with pytest.raises(ValueError, match=r"^cauchy: gK has shape \(2, 4\), expected \(2, 5\) as z has$"):
+        cauchy.backward(w, z, poles, g[:, :4].copy())
+    for bad in (w.real.copy(), w.astype("F")):
+        with pytest.raises(TypeError, match="^cauchy_pairs: poles is "):
+            cauchy_pairs.forward(w[:, None].copy(), bad, length=4)
+    _, saved = cauchy_pairs.forward(w[:, None].copy(), poles, length=4)
+    with pytest.raises(TypeError, match="^cauchy_pairs: gS is float64, expected complex64 or complex128$"):
+        cauchy_pairs.backward(saved, g[:, None, :3].real.copy())
 
 
 def both_ways():
