@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from gpu import device
 from minigrad.engine import unwrap
 from minigrad.exact import Log, Modular
 from minigrad.namespace import fetched
@@ -59,6 +60,9 @@ class System:
 
     @property
     def installed(self) -> bool:
+        """Whether its library is here, and with CuPy a device to run on."""
+        if self.library == "cupy":
+            return _has_device()
         return not self.library or importlib.util.find_spec(self.library) is not None
 
     def holds(self, statement: Statement) -> bool:
@@ -88,6 +92,14 @@ class System:
         """The arrays of the two results, or of their derivatives, in this number system."""
         with _context(self.library), np.errstate(over="raise", divide="raise", invalid="raise"):
             return sides(statement, example, self.enter, self.order)
+
+
+def _has_device() -> bool:
+    try:
+        device.ready()
+    except device.MissingError:
+        return False
+    return True
 
 
 def arrays(statement: Statement) -> Iterator[Drawn]:

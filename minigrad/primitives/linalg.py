@@ -156,12 +156,18 @@ def _solve(xp, a, b):
     return xp.linalg.solve(a, b)
 
 
+def _in_step(a, b):
+    """Both with the batch axes that they have together: CuPy's solver does not broadcast."""
+    batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
+    return broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
+
+
 def solve(a: Any, b: Any) -> Any:
     """x with a x = b, for square a; b is a matrix, or a vector when it has one axis.
 
-    Raises LinAlgError when a is singular.
+    Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead.
     """
-    return _solve(a, b[:, None])[:, 0] if b.ndim == 1 else _solve(a, b)
+    return solve(a, b[:, None])[..., 0] if b.ndim == 1 else _solve(*_in_step(a, b))
 
 
 def inv(a: Any) -> Any:
@@ -189,10 +195,7 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
     if xp is np:
         from scipy.linalg import solve_triangular as scipy_solve
 
-        a, b = np.broadcast_to(a, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *a.shape[-2:])), b
-        return scipy_solve(
-            a, np.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:])), lower=lower, unit_diagonal=unit_diagonal
-        )
+        return scipy_solve(a, b, lower=lower, unit_diagonal=unit_diagonal)
     a = xp.tril(a) if lower else xp.triu(a)
     if unit_diagonal:
         one = xp.eye(a.shape[-1], dtype=a.dtype)
@@ -203,7 +206,9 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
 def solve_triangular(a: Any, b: Any, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
     """x with a x = b, reading one triangle of a only (and ones on its diagonal if unit_diagonal)."""
     options = {"lower": lower, "unit_diagonal": unit_diagonal}
-    return _solve_triangular(a, b[:, None], **options)[:, 0] if b.ndim == 1 else _solve_triangular(a, b, **options)
+    if b.ndim == 1:
+        return solve_triangular(a, b[:, None], **options)[..., 0]
+    return _solve_triangular(*_in_step(a, b), **options)
 
 
 def diagonal(x: Any, *, offset: int = 0) -> Any:

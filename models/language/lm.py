@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from minigrad.namespace import fetched
 from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks import MIXERS, BlockConfig, BlockState
 from models.device import beside
@@ -120,7 +121,7 @@ def generate(
     feed, state = prompt, None
     for _ in range(tokens):
         logits, state = model(feed, state)
-        token = _draw(logits[-1], temperature, rng)
+        token = _draw(fetched(logits[-1]), temperature, rng)
         yield token
         feed = np.array([token])
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from gpu import device
 from gpu import linear_attention as kernel
 from gpu.precision import matmul_precision
 from minigrad.containers import arrays_of
@@ -14,7 +15,7 @@ from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
 from models.ssm import selective_scan, ssd
 from proofs import STATEMENTS, systems
-from proofs.checker import check_system
+from proofs.checker import check_system, systems_of
 from proofs.statements import CUPY
 from tests.gpu import fake
 from tests.walled import asarray
@@ -93,20 +94,41 @@ def test_titans_takes_it_for_one_layer(on_device, monkeypatch, sizes):
 
 @pytest.fixture
 def proofs_on_a_device(monkeypatch):
-    """The number systems of a GPU, where there is none: arrays that NumPy cannot read, and raw kernels on the host."""
+    """The number systems of a GPU, where there is none: arrays that can do what CuPy's can, raw kernels on the host."""
     for name in CUPY:
-        walled = replace(systems.SYSTEMS[name], library="", enter=lambda x, log: asarray(systems._floats(x, log)))
+        walled = replace(systems.SYSTEMS[name], enter=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
+    monkeypatch.setattr(systems, "_has_device", lambda: True)
     return fake.install(monkeypatch)
 
 
 def judged(form, system="cupy gradient"):
-    return check_system(STATEMENTS[f"every_mechanism.forms_agree[{form}]"], system).status
+    return check_system(STATEMENTS[f"every_mechanism.forms_agree[{form}]"], system, "deep").status
 
 
-def test_statements_are_judged_on_arrays_that_numpy_cannot_read(proofs_on_a_device):
+@pytest.mark.parametrize(
+    ("statement", "system"),
+    [pytest.param(s, system, id=f"{s.name}-{system}") for s in STATEMENTS.values() for system in systems_of(s)
+     if system in CUPY])  # fmt: skip
+def test_statements_hold_there(proofs_on_a_device, statement, system):
+    """With them every form is run, for values and for gradients."""
+    found = check_system(statement, system, "quick")
+    assert found.status == "passed", found.objection
+
+
+def test_what_is_not_fused_needs_no_raw_kernel(proofs_on_a_device):
     assert [judged("delta_rule.chunkwise", system) for system in CUPY] == ["passed"] * 2
     assert proofs_on_a_device.launches == []
+
+
+def test_without_a_device_nothing_is_judged(monkeypatch):
+    """CuPy may be here for all that."""
+
+    def missing():
+        raise device.MissingError(device.DRIVER)
+
+    monkeypatch.setattr(device, "ready", missing)
+    assert [judged("delta_rule.chunkwise", system) for system in CUPY] == ["not installed"] * 2
 
 
 @pytest.mark.parametrize(("form", "kernel"), [

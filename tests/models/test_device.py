@@ -2,22 +2,24 @@
 
 import importlib.util
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.special
 
 import minigrad as mg
 from gpu import device as gpu_device
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
-from minigrad.primitives import elementwise
 from models import device, kernels
 from models.blocks import MIXERS
+from models.blocks.mamba import MambaConfig
+from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError
+from models.language.lm import Config, LanguageModel, generate
+from models.language.mamba import MambaModel
 from models.train import Run, Training, load_model, read_log
-from tests.walled import LIBRARY, Walled, asarray, through
+from models.vision import rotation_ttt
+from tests.walled import Walled, asarray
 
 TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_every=3, warmup=2, seed=5)
 
@@ -25,12 +27,13 @@ TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_ev
 @pytest.fixture(autouse=True)
 def walled(monkeypatch):
     """A device of that name; no raw kernels for it, so that `fused` is its reference."""
-    find, special = importlib.util.find_spec, elementwise._special
-    own = SimpleNamespace(erf=lambda x: through(scipy.special.erf, (x,), {}))
+    find = importlib.util.find_spec
     monkeypatch.setitem(device.PLACES, "walled", lambda: asarray)
     monkeypatch.setattr(kernels, "on_device", lambda x: isinstance(unwrap(x), Walled))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("gpu.") else find(name))
-    monkeypatch.setattr(elementwise, "_special", lambda xp: own if xp is LIBRARY else special(xp))
+
+
+fresh = np.random.default_rng
 
 
 def finish(training):
@@ -50,6 +53,36 @@ def test_every_model_trains_where_its_arrays_are(tmp_path, run):
             assert found[name] == pytest.approx(expected[name], rel=1e-3)
     model, _ = load_model(there.checkpoint)
     assert all(type(x) is np.ndarray for x in arrays_of(model))
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_every_model_generates_there(mixer, temperature):
+    model, prompt = LanguageModel(Config(vocab=11, width=16, layers=1, heads=2, mixer=mixer), fresh(0)), np.arange(7)
+    there, here = (
+        list(generate(device.move(model, place), prompt, tokens=5, temperature=temperature, rng=fresh(1)))
+        for place in ("walled", "cpu")
+    )
+    assert there == here
+
+
+@pytest.mark.parametrize("model", [
+    MambaModel(MambaConfig(width=8, inner=16, states=3), fresh(0), vocab=11, layers=2),
+    MambaModel(Mamba2Config(width=8, inner=16, heads=4, states=3), fresh(0), vocab=11, layers=2, tied=False),
+], ids=["mamba", "mamba2"])  # fmt: skip
+def test_published_models_run_there(model):
+    tokens = fresh(1).integers(0, 11, (2, 9))
+    for found, expected in zip(arrays_of(device.move(model, "walled")(tokens)), arrays_of(model(tokens)), strict=True):
+        np.testing.assert_allclose(found.get(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_learnt_at_test_time_there():
+    weights, images = rotation_ttt.Weights(fresh(0)), fresh(1).uniform(0, 1, (3, 64)).astype(np.float32)
+    there = rotation_ttt.adapted(device.move(weights, "walled"), asarray(images), 2, 0.01)
+    for found, expected in zip(
+        arrays_of(there), arrays_of(rotation_ttt.adapted(weights, images, 2, 0.01)), strict=True
+    ):
+        np.testing.assert_allclose(found.get(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_goes_on_on_another_device(tmp_path):

@@ -1,0 +1,63 @@
+"""The engine on a GPU's arrays: a stand-in for them, which can do no more than CuPy can."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.containers import arrays_of
+from minigrad.namespace import fetched, namespace
+from tests.engine.test_primitives import CASES
+from tests.walled import Walled, asarray
+
+
+def derivatives(f, args):
+    """What comes out, the gradients of the sum of its squares, and these gradients' own along the arguments."""
+
+    def squares(*xs):
+        return sum(mg.sum(mg.real(y * mg.conj(y))) for y in arrays_of(f(*xs)))
+
+    out, _ = mg.vjp(f, *args)
+    return arrays_of((out, mg.grad(squares, tuple(range(len(args))))(*args), mg.hvp(squares, args, args)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_primitive_and_its_derivatives(name):
+    f, args = CASES[name]
+    for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
+        assert isinstance(found, Walled)
+        np.testing.assert_allclose(fetched(found), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("solve", [mg.linalg.solve, mg.solve_triangular])
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (3, 4, 2), (2, 1, 4, 2)])
+def test_solvers_broadcast(solve, shape):
+    """CuPy's does not; and a vector stands for one column whatever the batch."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 4, 4)) + 4 * np.eye(4), rng.standard_normal(shape)
+    lhs = np.triu(a) if solve is mg.solve_triangular else a
+    expected = np.linalg.solve(lhs, b if b.ndim > 1 else b[:, None])
+    for found in (solve(a, b), solve(asarray(a), asarray(b))):
+        np.testing.assert_allclose(fetched(found), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
+
+
+def test_an_index_out_of_range_is_refused():
+    """CuPy would wrap it around."""
+    with pytest.raises(IndexError, match=r"^take: indices span 0 to 3, expected −3 to 2$"):
+        mg.take(asarray(np.ones((3, 2))), asarray(np.array([0, 3])), axis=0)
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda x: np.spacing(x), TypeError, "returned NotImplemented"),  # CuPy has none
+    (lambda x: np.insert(x, 0, 1), TypeError, "no implementation found"),
+    (lambda x: namespace(x).insert(x, 0, 1), AttributeError, "'insert'"),
+    (lambda x: np.sum(x, where=x > 0), TypeError, "sum of CuPy: got an unexpected keyword argument 'where'"),
+    (lambda x: np.exp(x, where=x > 0), TypeError, "cupy_exp of CuPy: got an unexpected keyword argument 'where'"),
+    (lambda x: x.sum(initial=1), TypeError, "sum of CuPy: got an unexpected keyword argument 'initial'"),
+    (lambda x: x.itemset(1), AttributeError, "'itemset'"),
+    (lambda x: np.left_shift(x, x), TypeError, "cupy_left_shift of CuPy: got .*float64"),
+    (lambda x: x.flags.writeable, AttributeError, "'writeable'"),
+])  # fmt: skip
+def test_what_cupy_lacks_is_refused(call, error, message):
+    """What these tests rest on: CuPy is asked whether there is a function, its keyword, and its kind of number."""
+    with pytest.raises(error, match=message):
+        call(asarray(np.ones(3)))
