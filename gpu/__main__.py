@@ -1,9 +1,11 @@
 """python -m gpu info | check | bench | report: the raw CUDA kernels, with a GPU and without."""
 
 import datetime
+import functools
+import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,64 +19,91 @@ from gpu import check as checks
 HELP = "The raw CUDA kernels: what works here, whether they are right, and how fast they are."
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 console = Console()
+PEERS = {
+    "torch": "torch",
+    "fla-core": "flash-linear-attention",
+    "mamba-ssm": "mamba-ssm",
+}  # package, and what brings it
 TOOLKIT = "it comes with the CUDA toolkit"
-RESULTS = Path(__file__).parent / "results"
+COMPILER = "apt install g++; it runs kernels on the host, to compare with"
 
 
 @app.command()
 def info() -> None:
-    """Say what is here and what is missing: driver, device, CuPy, compilers."""
-    for what, found in (
+    """Say what is here and what is missing: driver, device, CuPy, compilers, and whom to compare with."""
+    rows: list[tuple[str, Callable[[], str]]] = [
+        ("driver", device.driver),
         ("device", lambda: ", ".join(device.names())),
         ("CuPy", lambda: device.cupy().__version__),
         ("NVRTC", lambda: build.nvrtc()._name),
         ("nvcc", lambda: _on_path("nvcc", TOOLKIT)),
-        ("g++", lambda: _on_path("g++", "apt install g++; it runs kernels on the host, for the tests")),
+        ("g++", lambda: _on_path("g++", COMPILER)),
         ("compute-sanitizer", lambda: _on_path("compute-sanitizer", TOOLKIT)),
-    ):
+        *((name, functools.partial(_version, name, how)) for name, how in PEERS.items()),
+    ]
+    for what, found in rows:
         print(f"{what}: {_said(found)}")
 
 
 @app.command()
 def check(
-    alone: Annotated[bool, typer.Option("--alone", hidden=True, help="The kernels, and nothing else.")] = False,
+    parts: Annotated[list[str] | None, typer.Argument(help="kernels, sanitizer or forms; all by default.")] = None,
+    apart: Annotated[bool, typer.Option("--apart", hidden=True, help="Arrays in memory of their own.")] = False,
 ) -> None:
-    """Run every kernel and every fused form on the device, and see that they are right and do nothing forbidden."""
-    xp = _cupy("check")
-    table, right = Table("kernel", "dtype", "largest error", "allowed"), True
-    for found in checks.kernels(xp):
+    """Run every kernel and every fused form on the device, and see that they are right and do nothing forbidden.
+
+    By estimate, when nothing is compiled yet, the kernels take 2 minutes, compute-sanitizer 4, and the forms 3.
+    """
+    parts = _known("check", parts, checks.PARTS)
+    xp, right = _cupy("check"), True
+    try:
+        _on_path("g++", COMPILER)
+    except build.BuildError as error:
+        _fail("check", str(error))
+    if apart:
+        xp.cuda.set_allocator(None)  # without a pool, a tool sees where each array begins and ends
+    for found in checks.kernels(xp) if "kernels" in parts else ():
         right &= found.right
-        table.add_row(found.kernel, found.dtype, found.refused or f"{found.error:.1e}", f"{found.allowed:.1e}")
-    console.print(table)
-    if not alone:
+        said = found.refused or f"{found.error:.1e} of {found.allowed:.1e}"
+        width = f"d = {found.width}" * bool(found.width)
+        print(f"{found.kernel:40} {width:8} {found.dtype}  {said}{'' if found.right else '  WRONG'}", flush=True)
+    if "sanitizer" in parts:
         for tool, clean in checks.sanitized():
-            print(f"{tool}: {'clean' if clean else 'wrong'}")
+            print(f"{tool}: {'clean' if clean else 'WRONG'}", flush=True)
             right &= clean
-        print(f"compute-sanitizer: {_said(lambda: _on_path('compute-sanitizer', TOOLKIT))}")
+        print(f"compute-sanitizer: {_said(lambda: _on_path('compute-sanitizer', TOOLKIT))}", flush=True)
+    if "forms" in parts:
         right &= checks.forms()
     raise typer.Exit(int(not right))
 
 
 @app.command("bench")
 def bench_(
+    kernels: Annotated[list[str] | None, typer.Argument(help="scan, softmax and so on; all by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="The median of so many runs.")] = 20,
-    record: Annotated[bool, typer.Option("--record", help="Keep the table in gpu/results.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep the table in gpu/results, row by row.")] = False,
 ) -> None:
-    """Time every kernel, forward and backward, beside its peers and its floor on this device."""
+    """Time every kernel, forward and both ways, beside its peers and its floor on this device, and against its goal.
+
+    A goal that is missed is said to be, and is no failure. Where fla is installed, Triton tries out several versions of
+    its kernels, which takes minutes for each: one kernel at a time then, and a table that is kept takes all of them.
+    """
+    kernels = _known("bench", kernels, [name for name in bench.CASES if "," not in name])
     xp = _cupy("bench")
-    title = f"{', '.join(device.names())}, {datetime.date.today():%Y-%m-%d}"
     rates = bench.rates(xp, repeats)
+    title = f"{device.names()[0]}, {datetime.date.today():%Y-%m-%d}"
     products = f"{rates.operations / 1e9:.1f} TFLOP/s in a product of float32, {rates.rounded / 1e9:.1f} of float16"
-    caption = f"{rates.bytes / 1e9:.2f} TB/s to copy, {products}"
-    table, found = Table(*bench.HEADER, title=title, caption=caption), []
-    for row in bench.rows(xp, rates, repeats):
+    heading = f"{title}: {rates.bytes / 1e9:.2f} TB/s to copy, {products}; medians of {repeats} (quartiles)"
+    place = _results() / f"{title.lower().replace(', ', '-').replace(' ', '-')}.md"
+    before, found = place.read_text(encoding="utf-8") if record and place.exists() else "", []
+    print(heading, bench.line(bench.HEADER), bench.line(["---"] * len(bench.HEADER)), sep="\n", flush=True)
+    for row in bench.rows(xp, rates, repeats, kernels=kernels):
+        print(bench.line(row.cells()), flush=True)
         found.append(row)
-        table.add_row(*bench.cells(row))
-    console.print(table)
+        if record:
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(bench.markdown(heading, found, before), encoding="utf-8")
     if record:
-        RESULTS.mkdir(exist_ok=True)
-        place = RESULTS / f"{title.lower().replace(', ', '-').replace(' ', '-')}.md"
-        place.write_text(bench.markdown(f"{title}: {caption}", found), encoding="utf-8")
         print(place)
 
 
@@ -99,6 +128,20 @@ def report(record: Annotated[bool, typer.Option("--record", help="Keep it in gpu
     console.print(table)
 
 
+def _known(command: str, given: list[str] | None, names: Iterable[str]) -> list[str]:
+    """What was asked for, or all there is."""
+    for name in given or ():
+        if name not in names:
+            _fail(command, f"expected {', '.join(names)} or none of them, got {name!r}")
+    return list(given or names)
+
+
+def _results() -> Path:
+    """In the repository; where it is not, because it was installed from there, in the folder where one stands."""
+    home = Path(__file__).parent
+    return (home if (home.parent / "pyproject.toml").exists() else Path()) / "results"
+
+
 def _cupy(command: str) -> Any:
     try:
         return device.ready()
@@ -111,6 +154,13 @@ def _said(found: Callable[[], str]) -> str:
         return found()
     except (device.MissingError, build.BuildError) as error:
         return f"missing: {error}"
+
+
+def _version(name: str, how: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise device.MissingError(f"no package {name} (pip install {how})") from None
 
 
 def _on_path(program: str, how: str) -> str:

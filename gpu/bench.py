@@ -1,18 +1,30 @@
 """How long every kernel takes, beside what people use instead and beside the floor, all measured in one run."""
 
 import functools
-import statistics
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpu import peers
-from gpu.cases import CASES
+from gpu.cases import CASES, Case
 from gpu.device import MissingError
-from gpu.launch import RoomError
 
-CLOSE = 1e-2  # of its largest number: a peer whose first output is farther from ours does something else
+CLOSE = 3e-2  # of its largest number: a peer whose first output is farther from ours does something else
+SHORT = 0.05  # milliseconds, below which events are put around several calls
+
+Call = Callable[[], object]
+
+# At least so many times as fast as the peer, or such a share of the floor.
+GOALS = {
+    "delta_rule, bfloat16": ("peer", 1.0),
+    "linear_attention, bfloat16": ("peer", 1.0),
+    "linear_attention, tensorfloat32": ("peer", 1.0),
+    "scan": ("floor", 0.8),
+    "selective_scan": ("peer", 1.0),
+    "softmax, bfloat16": ("peer", 0.5),
+}
 
 
 class Rates(NamedTuple):
@@ -27,81 +39,151 @@ class Rates(NamedTuple):
         return {"float32": self.operations, "tensorfloat32": self.rounded / 2, "bfloat16": self.rounded}[precision]
 
 
+class Times(NamedTuple):
+    """Milliseconds that a call takes: the median, and the quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+
 class Row(NamedTuple):
-    """One kernel, forward and backward, in milliseconds."""
+    """One kernel, forward or both ways, in milliseconds."""
 
     kernel: str
-    ours: float | None  # where the device can run it
-    floor: float | None  # what its bytes or its operations take at the device's own rates, whichever is more
-    by: str  # which that is
-    peer: str  # its name, or what is missing here for it or for ours
-    theirs: float | None
+    width: int  # of keys and values, or 0
+    way: str
+    ours: Times | None = None  # where the device can run it
+    floor: float | None = None  # what its bytes or its operations take at the device's own rates, whichever is more
+    by: str = ""  # which that is
+    peer: str = ""  # its name, or what is missing here for it or for ours
+    theirs: Times | None = None
+
+    def goal(self) -> str:
+        """What is wanted of the kernel, and whether it was seen."""
+        if self.kernel not in GOALS:
+            return ""
+        against, wanted = GOALS[self.kernel]
+        ratio = _ratio(self.floor if against == "floor" else self.theirs, self.ours)
+        seen = "not seen" if ratio is None else "met" if ratio >= wanted else "missed"
+        return f"{against} / ours ≥ {wanted:g}: {seen}"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row in words."""
+        by, gain = (f"{x:.2f}" if (x := _ratio(y, self.ours)) else "" for y in (self.floor, self.theirs))
+        ours, theirs = (str(x or "") for x in (self.ours, self.theirs))
+        return self.kernel, str(self.width or ""), self.way, ours, by, self.by, self.peer, theirs, gain, self.goal()
 
 
-def rates(xp: Any, repeats: int, *, size: int = 4096) -> Rates:
-    """The device's rates: of a copy, and of products of two square matrices."""
-    x = xp.ones((16 * size, size), "float32")
-    products = [functools.partial(xp.matmul, y, y) for y in (xp.ones((size, size), d) for d in ("float32", "float16"))]
-    copy, *took = medians(xp, [x.copy, *products], repeats)
-    return Rates(2 * x.nbytes / copy, *(2 * size**3 / product for product in took))
+HEADER = "kernel", "d", "way", "ms", "floor / ours", "set by", "peer", "ms", "peer / ours", "goal"
 
 
-def rows(xp: Any, device: Rates, repeats: int, *, small: bool = False) -> Iterator[Row]:
-    """Every kernel's row, once it is measured; it and its peer take turns."""
+def _ratio(other: Times | float | None, ours: Times | None) -> float | None:
+    """How many times as long as ours another time is."""
+    return (
+        None if other is None or ours is None else (other.median if isinstance(other, Times) else other) / ours.median
+    )
+
+
+def rates(xp: Any, repeats: int, *, size: int = 8192) -> Rates:
+    """The device's rates: of a copy, and of products of two square matrices of random numbers."""
+    x = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    narrow, half = xp.asarray(x), xp.asarray(x.astype("float16"))
+    calls = [functools.partial(xp.matmul, y, y) for y in (narrow, half)]
+    copy, *took = (times.median for times in timed(xp, [narrow.copy, *calls], repeats))
+    return Rates(2 * narrow.nbytes / copy, *(2 * size**3 / product for product in took))
+
+
+def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), small: bool = False) -> Iterator[Row]:
+    """The rows of these kernels, or of all, in all their versions, once they are measured."""
     for name, case in CASES.items():
-        inputs = tuple(map(xp.asarray, case.draw("float32", small=small)))
-        calls: list[Callable[[], object]] = [functools.partial(case.run, *inputs)]
-        try:
-            outputs, peer = case.run(*inputs), ""
-        except RoomError as error:
-            yield Row(name, None, None, "", str(error), None)
-            continue
-        if name in peers.PEERS:
-            try:
-                theirs = peers.ready(peers.PEERS[name], inputs)
-                peer = peers.PEERS[name].name
-                if not _alike(xp, outputs[0], theirs()[0]):
-                    peer += ", which does something else"
-                calls.append(theirs)
-            except MissingError as error:
-                peer = str(error)
-        moved = sum(x.nbytes for x in (*inputs, *outputs))
-        del outputs
-        took = medians(xp, calls, repeats)
-        floor, by = max((moved / device.bytes, "bytes"), (case.work(*inputs) / device.at(case.precision), "operations"))
-        yield Row(name, took[0], floor, by, peer, took[1] if len(took) > 1 else None)
+        if not kernels or name.partition(",")[0] in kernels:
+            for width in case.widths or (0,):
+                xp.get_default_memory_pool().free_all_blocks()  # what the last arrays leave, PyTorch may need
+                yield from _pair(xp, name, case, width, device, repeats, small)
 
 
-def medians(xp: Any, calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Milliseconds between two events around each call, which take turns; the first round is left out."""
-    times: list[list[float]] = [[] for _ in calls]
-    for i in range(repeats + 1):
-        for call, own in zip(calls, times, strict=True):
-            start, end = xp.cuda.Event(), xp.cuda.Event()
-            start.record()
-            call()
-            end.record()
-            end.synchronize()
-            if i:
-                own.append(xp.cuda.get_elapsed_time(start, end))
-    return [statistics.median(own) for own in times]
+def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
+    """A kernel's row for the way there, and that for both ways; it and its peer take turns."""
+    options = {"width": width} if width else {}
+    arrays = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
+    try:
+        made = case.run(*arrays)
+    except MemoryError as error:
+        yield from (Row(name, width, way, peer=str(error)) for way in ("forward", "both ways"))
+        return
+    there, back = made[: -case.inputs], made[-case.inputs :]
+    moved = (sum(x.nbytes for x in (*arrays[: case.inputs], *there)), sum(x.nbytes for x in (*arrays, *back)))
+    work = case.work(*arrays)
+    floors = [max((b / device.bytes, "bytes"), (w / device.at(case.precision), "operations"))
+              for b, w in zip(moved, work, strict=True)]  # fmt: skip
+    peer, theirs = _peer(xp, name, arrays, there[0])
+    del made, there, back
+    for way, ours, other, parts in (
+        ("forward", lambda: case.forward(*arrays), theirs and theirs.forward, floors[:1]),
+        ("both ways", lambda: case.run(*arrays), theirs and theirs.both, floors),
+    ):
+        took: list[Times | None] = [*timed(xp, [ours, other] if other else [ours], repeats), None]
+        yield Row(name, width, way, took[0], sum(x for x, _ in parts), max(parts)[1], peer, took[1])
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row in words."""
-    ours, floor, theirs = ("" if x is None else f"{x:.3f}" for x in (row.ours, row.floor, row.theirs))
-    return row.kernel, ours, floor, row.by, row.peer, theirs
+def _peer(xp: Any, name: str, arrays: tuple[Any, ...], y: Any) -> tuple[str, peers.Ready | None]:
+    """What the peer is called, and it; or why there is none here."""
+    if name not in peers.PEERS:
+        return "", None
+    peer = peers.PEERS[name]
+    try:
+        theirs = peers.ready(peer, arrays)
+        ours, first = xp.asnumpy(y), theirs.first().cpu().numpy()
+        theirs.both()
+    except MissingError as error:
+        return str(error), None
+    except Exception as error:  # it is no fault of ours: the other rows go on
+        return f"{peer.name} fails ({type(error).__name__}: {error})".splitlines()[0], None
+    alike = np.abs(ours - first).max() <= CLOSE * np.abs(ours).max()
+    return peer.name + ", which does something else" * (not alike), theirs
 
 
-HEADER = ("kernel, float32", "ms", "floor, ms", "set by", "peer", "ms")
+def timed(xp: Any, calls: Sequence[Call], repeats: int) -> list[Times]:
+    """Milliseconds on the device between two events around each call; the calls take turns.
+
+    The host asks for all of it without waiting, so that its own work for a call is done while the device does the last
+    one's. First comes a round in which kernels are compiled and tuned, and one that says how long a call takes.
+    """
+    for call in calls:
+        call()
+    alone = [_between(xp, call, 1) for call in calls]
+    alone[-1][1].synchronize()
+    counts = [max(1, math.ceil(SHORT / xp.cuda.get_elapsed_time(*events))) for events in alone]
+    marks = [[_between(xp, call, count) for call, count in zip(calls, counts, strict=True)] for _ in range(repeats)]
+    marks[-1][-1][1].synchronize()
+    return [
+        Times(*np.quantile([xp.cuda.get_elapsed_time(*events) / count for events in own], (0.25, 0.5, 0.75)).tolist())
+        for own, count in zip(zip(*marks, strict=True), counts, strict=True)
+    ]
 
 
-def markdown(title: str, found: Sequence[Row]) -> str:
-    """The table as it is kept."""
-    lines = [f"# {title}", "", *("| " + " | ".join(x) + " |" for x in (HEADER, ["---"] * len(HEADER)))]
-    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found)]) + "\n"
+def _between(xp: Any, call: Call, count: int) -> tuple[Any, Any]:
+    """The events before and after so many calls."""
+    start, end = xp.cuda.Event(), xp.cuda.Event()
+    start.record()
+    for _ in range(count):
+        call()
+    end.record()
+    return start, end
 
 
-def _alike(xp: Any, ours: Any, theirs: Any) -> bool:
-    a, b = xp.asnumpy(ours), theirs.detach().cpu().numpy()
-    return bool(np.abs(a - b).max() <= CLOSE * np.abs(a).max())
+def markdown(title: str, found: Sequence[Row], before: str = "") -> str:
+    """The table as it is kept. The rows of an earlier one stay, unless they were measured again."""
+    kept = {}
+    for text in [*before.splitlines()[4:], *map(line, (row.cells() for row in found))]:
+        kept[text.split(" | ")[0], *text.split(" | ")[1:3]] = text
+    return "\n".join([f"# {title}", "", line(HEADER), line(["---"] * len(HEADER)), *kept.values()]) + "\n"
+
+
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(cells) + " |"

@@ -1,12 +1,20 @@
-"""What people use instead, on the same arrays: PyTorch's attention, fla's Triton kernels, mamba_ssm's CUDA ones."""
+"""What people use instead, on the same numbers in the layout and the width that they would give it.
 
+PyTorch's attention, flash-linear-attention's Triton kernels and mamba_ssm's CUDA ones. Arrays are laid out and
+rounded once, before any clock starts.
+"""
+
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gpu.device import MissingError
 
-Arrays = tuple[Any, ...]
+Tensors = tuple[Any, ...]
+
+HEADS = 8  # of as many sequences of one case, where there are so many
+WIDTHS = {"float": "float32", "bfloat16": "bf16"}  # by PyTorch's method
 
 
 class Peer(NamedTuple):
@@ -15,66 +23,101 @@ class Peer(NamedTuple):
     name: str
     module: str
     how: str  # to install it
-    call: Callable[..., Arrays]  # of the module and the case's inputs, of which there are
-    inputs: int  # and whose others are cotangents
+    arrange: Callable[..., tuple[Tensors, Tensors]]  # a case's arrays: its inputs, and cotangents of what it returns
+    call: Callable[..., Tensors]  # of the module and its inputs
+    back: Callable[[Any], Any]  # its first result in the layout of ours
 
 
-def ready(peer: Peer, arrays: Arrays) -> Callable[[], Arrays]:
-    """The peer, forward and backward, as a call without arguments. Raises MissingError where it cannot be imported."""
+class Ready(NamedTuple):
+    """A peer with its tensors, as calls without arguments."""
+
+    forward: Callable[[], Tensors]  # and what its way back needs is kept, as ours keeps it
+    both: Callable[[], Tensors]  # what comes out, and gradients of all inputs
+    first: Callable[[], Any]  # its first result, float32, in the layout of ours
+
+
+def ready(peer: Peer, arrays: Tensors) -> Ready:
+    """The peer on these arrays, which it shares or has copied. Raises MissingError where it cannot be imported."""
     try:
         torch, module = importlib.import_module("torch"), importlib.import_module(peer.module)
     except Exception as error:  # whatever keeps a package of compiled code from loading
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise MissingError(f"{peer.name} cannot be imported ({reason}): {peer.how}") from None
-    inputs = [torch.from_dlpack(x).requires_grad_() for x in arrays[: peer.inputs]]
-    cotangents = [torch.from_dlpack(x) for x in arrays[peer.inputs :]]
+    arranged, cotangents = peer.arrange(*map(torch.from_dlpack, arrays))
+    inputs = [x.detach().requires_grad_() for x in arranged]
 
-    def run() -> Arrays:
-        made = peer.call(module, *inputs)
-        return *made, *torch.autograd.grad(made, inputs, cotangents, allow_unused=True)
+    def forward() -> Tensors:
+        return peer.call(module, *inputs)
 
-    return run
+    def both() -> Tensors:
+        made = forward()
+        return *made, *torch.autograd.grad(made, inputs, cotangents)
 
-
-def _sdpa(functional: Any, q: Any, k: Any, v: Any) -> Arrays:
-    return (functional.scaled_dot_product_attention(q, k, v, is_causal=True),)
-
-
-def _sdpa_in_bf16(functional: Any, q: Any, k: Any, v: Any) -> Arrays:
-    (y,) = _sdpa(functional, q.bfloat16(), k.bfloat16(), v.bfloat16())
-    return (y.float(),)
+    return Ready(forward, both, lambda: peer.back(forward()[0]).detach().float())
 
 
-def _fla(name: str, order: str = "", **options: Any) -> Callable[..., Arrays]:
-    """A chunkwise function of fla's, whose sequences have heads: one here. Gates go by name."""
-
-    def call(module: Any, q: Any, k: Any, v: Any, *others: Any) -> Arrays:
-        *gates, S = others
-        named = {key: gate[:, :, None] for key, gate in zip(order.split(), gates, strict=True)}
-        q, k, v = (x[:, :, None] for x in (q, k, v))
-        y, last = getattr(module, name)(
-            q, k, v, **named, scale=1.0, initial_state=S[:, None], output_final_state=True, **options
-        )
-        return y[:, :, 0], last[:, 0]
-
-    return call
+def _heads(x: Any) -> Any:
+    """(sequences, …) → (batch, heads, …)."""
+    return x.unflatten(0, (-1, min(HEADS, len(x))))
 
 
-def _mamba(module: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> Arrays:
-    """With channels before time, and from h = 0."""
-    u, delta, B, C = (x.mT.contiguous() for x in (u, delta, B, C))
-    y, last = module.selective_scan_fn(u, delta, A, B, C, D, return_last_state=True)
-    return y.mT, last
+def _sdpa(width: str) -> Peer:
+    """PyTorch's attention, whose kernels want (batch, heads, T, K)."""
+
+    def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
+        *inputs, gy = (getattr(_heads(x), width)() for x in arrays)
+        return tuple(inputs), (gy,)
+
+    def call(functional: Any, q: Any, k: Any, v: Any) -> Tensors:
+        return (functional.scaled_dot_product_attention(q, k, v, is_causal=True),)
+
+    name, how = f"PyTorch SDPA, {WIDTHS[width]}", "pip install torch"
+    return Peer(name, "torch.nn.functional", how, arrange, call, lambda y: y.flatten(0, 1))
 
 
-_FLA, _MAMBA = "pip install flash-linear-attention", "pip install mamba-ssm"
+def _fla(path: str, gates: str, width: str, **options: Any) -> Peer:
+    """A chunkwise function of fla's, which wants (batch, T, heads, K); decays `g` and states stay float32."""
+    package, function = path.split(".")
+    names = ["q", "k", "v", *gates.split()]
 
-PEERS = {
-    "delta_rule": Peer("fla", "fla.ops.delta_rule", _FLA, _fla("chunk_delta_rule", "beta"), 5),
-    "gated_delta_rule": Peer("fla", "fla.ops.gated_delta_rule", _FLA, _fla("chunk_gated_delta_rule", "beta g"), 6),
-    "gated_linear_attention": Peer("fla", "fla.ops.gla", _FLA, _fla("chunk_gla", "g"), 5),
-    "linear_attention": Peer("fla", "fla.ops.linear_attn", _FLA, _fla("chunk_linear_attn", normalize=False), 4),
-    "selective_scan": Peer("mamba_ssm", "mamba_ssm.ops.selective_scan_interface", _MAMBA, _mamba, 7),
-    "softmax": Peer("PyTorch SDPA", "torch.nn.functional", "pip install torch", _sdpa, 3),
-    "softmax, bfloat16": Peer("PyTorch SDPA in bf16", "torch.nn.functional", "pip install torch", _sdpa_in_bf16, 3),
-}
+    def tokens(x: Any, name: str = "") -> Any:
+        laid = _heads(x).transpose(1, 2).contiguous()
+        return laid if name == "g" else getattr(laid, width)()
+
+    def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
+        *sequences, S, gy, gS = arrays
+        return (*map(tokens, sequences, names), _heads(S)), (tokens(gy), _heads(gS))
+
+    def call(module: Any, *inputs: Any) -> Tensors:
+        *sequences, S = inputs
+        named = dict(zip(names, sequences, strict=True))
+        return getattr(module, function)(**named, scale=1.0, initial_state=S, output_final_state=True, **options)
+
+    name = f"fla, {WIDTHS[width]}" + ", which Triton multiplies as tf32" * (width == "float")
+    how = "pip install flash-linear-attention"
+    return Peer(name, f"fla.ops.{package}", how, arrange, call, lambda y: y.transpose(1, 2).flatten(0, 1))
+
+
+def _mamba() -> Peer:
+    """mamba_ssm's scan: channels before time, from h = 0, and without a cotangent of the last state."""
+
+    def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
+        u, delta, A, B, C, D, _, gy, _ = arrays
+        u, delta, B, C, gy = (x.mT.contiguous() for x in (u, delta, B, C, gy))
+        return (u, delta, A, B, C, D), (gy,)
+
+    def call(module: Any, *inputs: Any) -> Tensors:
+        return (module.selective_scan_fn(*inputs),)
+
+    module = "mamba_ssm.ops.selective_scan_interface"
+    return Peer("mamba_ssm", module, "pip install mamba-ssm", arrange, call, lambda y: y.mT)
+
+
+PEERS = {"selective_scan": _mamba(), "softmax": _sdpa("float"), "softmax, bfloat16": _sdpa("bfloat16")}
+for kernel, widest, peer in (
+    ("delta_rule", "bfloat16", functools.partial(_fla, "delta_rule.chunk_delta_rule", "beta")),  # it refuses float32
+    ("gated_delta_rule", "bfloat16", functools.partial(_fla, "gated_delta_rule.chunk_gated_delta_rule", "beta g")),
+    ("gated_linear_attention", "float", functools.partial(_fla, "gla.chunk_gla", "g")),
+    ("linear_attention", "float", functools.partial(_fla, "linear_attn.chunk_linear_attn", "", normalize=False)),
+):
+    PEERS |= {kernel: peer(widest), f"{kernel}, tensorfloat32": peer(widest), f"{kernel}, bfloat16": peer("bfloat16")}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gpu import __main__ as main
 from gpu import check, device
 from gpu.__main__ import app
 from gpu.cases import CASES
@@ -20,6 +21,10 @@ class Driver:
 
     def __init__(self, code):
         self.code = code
+
+    def cuDriverGetVersion(self, version):
+        version.value = 13020
+        return 0
 
     def cuInit(self, flags):
         return self.code
@@ -61,7 +66,32 @@ def test_info_says_what_is_missing_in_one_line_each(missing):
     done = RUN.invoke(app, ["info"])
     assert done.exit_code == 0
     assert f": missing: {missing}\n" in done.stdout
-    assert len(done.stdout.splitlines()) == 6
+    assert len(done.stdout.splitlines()) == 10
+    assert ("driver: CUDA 13.2\n" in done.stdout) == (missing != device.DRIVER)
+
+
+def test_what_is_not_installed_is_said_with_what_brings_it(monkeypatch):
+    monkeypatch.setattr(main, "PEERS", {"no-such-package": "its-name"})
+    assert (
+        "no-such-package: missing: no package no-such-package (pip install its-name)\n"
+        in RUN.invoke(app, ["info"]).stdout
+    )
+
+
+def test_a_driver_that_cupy_is_too_new_for_is_said_in_one_line(monkeypatch):
+    def count():
+        raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    monkeypatch.setattr(device, "names", lambda: ["a device"])
+    monkeypatch.setattr(device, "cupy", lambda: cupy)
+    done = RUN.invoke(app, ["check"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(
+        "python -m gpu check: CuPy cannot use the NVIDIA driver (cudaErrorInsufficientDriver: "
+    )
+    assert done.stderr.endswith(f"): {device.OLDER}\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_device_is_named(monkeypatch):

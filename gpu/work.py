@@ -1,0 +1,70 @@
+"""How many operations the kernels do, there and back, as the headers of their sources count them: part of the floor."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Work = Callable[..., tuple[float, float]]  # of a kernel's inputs: operations forward, and backward
+
+EXPONENTIAL, DIVISION = 16, 8  # operations that a multiprocessor does while it makes one
+
+
+def scan(a: Any, *others: Any) -> tuple[float, float]:
+    """A step: 3 fused multiply-adds, and 4."""
+    return 6 * a.size, 8 * a.size
+
+
+def selective_scan(u: Any, delta: Any, A: Any, *others: Any) -> tuple[float, float]:
+    """A token, channel and state: an exponential and 9, and another and 24."""
+    steps = u.size * A.shape[-1]
+    return steps * (9 + EXPONENTIAL), steps * (24 + EXPONENTIAL)
+
+
+def linear_attention(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """A token: read, write and scores; back it is three of the same."""
+    tokens, K, V = _tokens(q, v)
+    once = tokens * (4 * K * V + 64 * (K + V))
+    return once, 3 * once
+
+
+def gated_linear_attention(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """A token: read and write, with a decay for each channel."""
+    tokens, K, V = _tokens(q, v)
+    return tokens * 5 * K * V, tokens * (13 * K * V + 150 * K)
+
+
+def delta_rule(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """Gates or not."""
+    tokens, K, V = _tokens(q, v)
+    once = 10 * K * V + 64 * V
+    return tokens * once, tokens * (once + 14 * K * V + 260 * K)
+
+
+def titans(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """A token: what S, M and their read take, and the errors."""
+    tokens, K, V = _tokens(q, v)
+    return tokens * 9 * K * V, tokens * (21 * K * V + 230 * K)
+
+
+def softmax(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """Causal: half of all pairs."""
+    tokens, K, V = _tokens(q, v)
+    pairs = tokens * q.shape[-2] / 2
+    return pairs * (2 * (K + V) + EXPONENTIAL), pairs * (2 * (3 * K + 2 * V) + 2 * EXPONENTIAL)
+
+
+def cauchy(w: Any, z: Any, *others: Any) -> tuple[float, float]:
+    """A node and pole: a division and 16, and twice a division and 24."""
+    pairs = w.shape[-1] * z.size
+    return pairs * (16 + DIVISION), pairs * 2 * (24 + DIVISION)
+
+
+def vandermonde(w: Any, A: Any, gK: Any) -> tuple[float, float]:
+    """A number of K and n: a product of complex numbers and a sum, and two."""
+    pairs = w.shape[-1] * gK.size
+    return pairs * 8, pairs * 16
+
+
+def _tokens(q: Any, v: Any) -> tuple[int, int, int]:
+    """How many tokens there are in all sequences, and the features of keys and values."""
+    return math.prod(q.shape[:-1]), q.shape[-1], v.shape[-1]
