@@ -54,7 +54,7 @@ struct Shared {
 struct Lines {
     int length, channels;
     int lines, tiles;
-    bool back;     // from the last token to the first
+    int back;      // from the last token to the first
     Number *told;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
     int *known;    // (lines, tiles), and behind them the ticket
 };
