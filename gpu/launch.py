@@ -1,6 +1,7 @@
 """From arrays to a launch: which kernels run on them, what they may be, and what is said where they may not."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,5 +132,7 @@ def _on_device(source: str, defines: tuple[str, ...], device: int) -> Any:
     import cupy
 
     code = (HERE / f"{source}.cu").read_text(encoding="utf-8")
-    options = ("-std=c++17", f"-I{HERE}", *(f"-D{d}" for d in defines))
+    # CuPy finds what it has compiled before by source and options, and does not look into what the source includes.
+    included = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.cuh")))).hexdigest()
+    options = ("-std=c++17", f"-I{HERE}", *(f"-D{d}" for d in defines), f"-UINCLUDED_{included[:16]}")
     return cupy.RawModule(code=code, options=options)

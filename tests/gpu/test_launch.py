@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gpu import linear_attention, softmax
+from gpu import launch, linear_attention, softmax
 from gpu.cases import CASES
 from gpu.launch import RoomError
 from gpu.precision import matmul_precision
@@ -181,3 +181,18 @@ def test_a_form_on_a_device_takes_any_strides_and_says_the_rest(device):
     with pytest.raises(RoomError, match=r"a form that is not fused$"):
         form.fused(q, k, v)
     np.testing.assert_allclose(form.chunkwise(q, k, v)[0].get(), y.get(), rtol=0, atol=1e-12)
+
+
+def test_a_header_that_changes_is_compiled_again(device, monkeypatch, tmp_path):
+    """CuPy keeps what it has compiled on disk, by source and options, and does not look into headers."""
+    asked = []
+    monkeypatch.setattr("cupy.RawModule", lambda *, code, options: asked.append((code, options)))
+    for file in launch.HERE.glob("*.cu*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(launch, "HERE", tmp_path)
+    for header in ("", "", "// another"):
+        (tmp_path / "another.cuh").write_text(header, encoding="utf-8")
+        launch._on_device.__wrapped__("softmax", ("REAL=float",), 0)
+    first, same, other = asked
+    assert first == same != other
+    assert first[0] == other[0]
