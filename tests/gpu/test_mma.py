@@ -131,6 +131,22 @@ def test_operands_come_from_tiles_and_from_sums(kernel, kind, by_rows):
     np.testing.assert_array_equal(y, (A @ B.T @ C.T)[:, :8])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize("which", ["A", "B", "C", "sums"])
+def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, which):
+    """Where the other factors are 1, what comes out is the rounded one."""
+    rng, factors = np.random.default_rng(0), {name: np.eye(16, dtype="f") for name in "ABC"}
+    if which == "sums":  # of whole numbers, all exact
+        factors["A"], factors["B"] = rng.integers(1, 99, (2, 16, 16)).astype("f")
+    else:
+        factors[which] = rng.standard_normal((16, 16)).astype("f")
+    A, B, C = factors.values()
+    y = host.empty((16, 8), np.float32)
+    kernel("chain", kind)((1,), (32,), [*(x if by_rows else x.T.copy() for x in (A, B, C)), y, np.int32(by_rows)])
+    np.testing.assert_array_equal(y, nearest((A @ B.T @ C.T)[:, :8], KINDS[kind][2], away=kind == "tf32"))
+
+
 @pytest.mark.parametrize(("right", "wrong", "said"), [
     ("B[i / 16][i % 16] = b[i], ", "", "never written"),
     ("multiply(first", "if (threadIdx.x != 3) multiply(first", "mma_tf32: lanes fffffff7 of a warp wait"),
