@@ -14,7 +14,8 @@ from gpu.precision import operand
 
 THREADS, SIDE = 256, 32  # rows of a block
 TENSOR_THREADS, WARPS = 128, 4
-OWN, PASSING, COLUMNS = 64, 32, 128  # rows that a block keeps there, rows that pass, columns of its result
+OWN = {"forward": 128, "backward": 64}  # rows that a block keeps there
+PASSING, COLUMNS = 32, 128  # rows that pass, columns of its result
 GAP = 16  # bytes behind a tile's rows
 BYTES = {"Tf32": 4, "Bf16": 2}  # of a number in a tile
 
@@ -44,8 +45,8 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
         )
     y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], _sums(q))
     wanted = operand(q)
-    saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, _room(wanted, q, v, back=True)))
-    _launch("softmax_forward", saved, (q, k, v, y, logs), q.shape[-2], (v,), back=False)
+    saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, max(_room(wanted, q, v).values())))
+    _launch("forward", saved, (q, k, v, y, logs), q.shape[-2], (v,))
     return y, saved
 
 
@@ -55,8 +56,8 @@ def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     check("softmax", numbers="fdb", q=q, gy=gy)
     means = _means(saved, gy)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
-    _launch("softmax_backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,), back=True)
-    _launch("softmax_backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (q, v), back=True)
+    _launch("backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,))
+    _launch("backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (q, v))
     return gq, gk, gv
 
 
@@ -71,20 +72,20 @@ def _means(saved: Saved, gy: Any) -> Any:
     return means
 
 
-def _launch(
-    kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made: tuple[Any, ...], *, back: bool
-) -> None:
+def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made: tuple[Any, ...]) -> None:
     """Blocks for so many rows, whose results are as wide as these arrays."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
     sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
     given = *arrays, _sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
-        grid = sequences * -(-rows // OWN), -(-max(widths) // COLUMNS)
-        launch("softmax_tensor_cores", kernel, q, grid, TENSOR_THREADS, *given, defines=(f"OPERAND={saved.operand}",),
-               shared=_room(saved.operand, q, v, back=back), of=f"K = {width}, V = {values}")  # fmt: skip
+        way = kernel.partition("_")[0]
+        grid = sequences * -(-rows // OWN[way]), -(-max(widths) // COLUMNS)
+        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, TENSOR_THREADS, *given,
+               defines=(f"OPERAND={saved.operand}",), shared=_room(saved.operand, q, v)[way],
+               of=f"K = {width}, V = {values}")  # fmt: skip
     else:
-        launch("softmax", kernel, q, (sequences * -(-rows // SIDE),), THREADS, *given,
+        launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *given,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
 
 
@@ -93,10 +94,11 @@ def _sums(x: Any) -> np.dtype:
     return np.dtype(np.float32) if x.dtype.name == "bfloat16" else x.dtype
 
 
-def _room(kind: str, q: Any, v: Any, *, back: bool) -> int:
+def _room(kind: str, q: Any, v: Any) -> dict[str, int]:
     """Bytes that a block shares on tensor cores: its own rows, and twice those that pass: the next are on the way."""
     K, V = (BYTES[kind] * _padded(x) + GAP for x in (q, v))
-    return OWN * (K + V * back) + 2 * PASSING * (K + V)
+    own = {"forward": K, "backward": K + V}
+    return {way: OWN[way] * bytes + 2 * PASSING * (K + V) for way, bytes in own.items()}
 
 
 def _padded(x: Any) -> int:

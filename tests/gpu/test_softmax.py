@@ -49,6 +49,15 @@ def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, ca
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=64 * max(1, size) * K))
 
 
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])
+def test_a_score_so_low_that_float32_has_no_exponential_of_its_opposite(precision):
+    q, k, v, g = (np.full((1, 1, 1), x, "f") for x in (-30, 30, 2, 3))
+    with matmul_precision(precision):
+        made = both_ways(q, k, v, g, False)
+    for found, expected in zip(made, (v, 0 * q, 0 * k, g), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 UNITS = {"tensorfloat32": 2.0**-11, "bfloat16": 2.0**-8}  # of 1: what rounding to nearest may take away
 
 
@@ -87,6 +96,9 @@ def lost(q, k, v, g, causal, unit, exact, kept=0):
 )  # fmt: skip
 @example(  # where the last query of a whole block sees one key of a tile
     batch=1, T=64, before=33, K=3, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1],
+)  # fmt: skip
+@example(  # and with a second block of queries
+    batch=1, T=130, before=31, K=8, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1],
 )  # fmt: skip
 def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V, causal, exact, size, seed, schedules):
     arrays, (name, *two_bytes) = draw(batch, T, T + before, K, V, "f", seed, size), precision.split()
@@ -162,6 +174,8 @@ def test_a_broken_kernel_is_caught(shown, right, wrong):
     ("r < COUNT; r +=", "r < COUNT - 1; r +="),
     ("/ OTHER * OTHER : 0;", "/ OTHER * OTHER + OTHER : 0;"),
     ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
+    ("key >= mine + 16 * STRIPS + later", "key >= mine + later"),
+    ("mine + later + 1) : keys", "mine + 16 * STRIPS + later) : keys"),
 ])  # fmt: skip
 def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
     shown("softmax_tensor_cores", right, wrong, rounded)
