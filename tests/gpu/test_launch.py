@@ -1,10 +1,13 @@
 """What a device refuses: one line says what, and the arrays are as good afterwards."""
 
+import contextlib
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from gpu import launch, linear_attention, softmax
+from gpu import host, launch, linear_attention, softmax
 from gpu.cases import CASES
 from gpu.launch import RoomError
 from gpu.precision import matmul_precision
@@ -72,6 +75,32 @@ def test_what_a_block_has_is_used_to_the_last_byte(device):
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_343
     with pytest.raises(RoomError):
         linear_attention.forward(*arrays[:4])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, name):
+    """With a little less, and no more less than a row's gap, it touches what it does not have."""
+    on_host, loose = launch._on_host, []
+
+    def with_less(source, defines):
+        def get_function(kernel):
+            run = on_host(source, defines).get_function(kernel)
+
+            def call(grid, block, given, *, shared_mem):
+                if shared_mem:
+                    copies = [x.copy() for x in given]
+                    with contextlib.suppress(host.KernelError):
+                        run(grid, block, copies, shared_mem=shared_mem - min(80, shared_mem // 2))
+                        loose.append(kernel)
+                run(grid, block, given, shared_mem=shared_mem)
+
+            return call
+
+        return SimpleNamespace(get_function=get_function)
+
+    monkeypatch.setattr(launch, "_on_host", with_less)
+    CASES[name].run(*CASES[name].draw("float32", small=True))
+    assert loose == []
 
 
 def test_tensor_cores_where_they_are_asked_for_and_there(device):
