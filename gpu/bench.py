@@ -109,7 +109,7 @@ def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), s
 def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
     """A kernel's row for the way there, and that for both ways; it and its peer take turns."""
     options = {"width": width} if width else {}
-    arrays = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
+    arrays = tuple(map(xp.asarray, case.draw(case.numbers, small=small, **options)))
     try:
         made = case.run(*arrays)
     except MemoryError as error:
@@ -120,7 +120,8 @@ def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: in
     work = case.work(*arrays)
     floors = [max((b / device.bytes, "bytes"), (w / device.at(case.precision), "operations"))
               for b, w in zip(moved, work, strict=True)]  # fmt: skip
-    peer, theirs = _peer(xp, name, arrays, there[0])
+    wide = case.draw("float32", small=small, **options)  # which the peer rounds as it would have them
+    peer, theirs = _peer(xp, name, tuple(map(xp.asarray, wide)), there[0])
     del made, there, back
     for way, ours, other, parts in (
         ("forward", lambda: case.forward(*arrays), theirs and theirs.forward, floors[:1]),

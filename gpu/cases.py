@@ -1,5 +1,6 @@
 """Every kernel, forward and backward, on drawn arrays: what `check` checks and `bench` times."""
 
+import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ class Case(NamedTuple):
     work: work.Work
     widths: tuple[int, ...] = ()  # of keys and values, where `draw` takes any: those that people use
     precision: str = "float32"  # to which float32 arrays are rounded before they are multiplied
+    numbers: str = "float32"  # of the arrays that people would give it
 
     def forward(self, *arrays: Any) -> tuple[Arrays, Any]:
         """What comes out of the inputs, and what the way back needs."""
@@ -105,7 +107,7 @@ def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
 def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), _sizes(4096, small, width)
     shapes = (T, K), (T, K), (T, V), (T, V)
-    return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(dtype) for shape in shapes)
+    return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(_type(dtype)) for shape in shapes)
 
 
 def _softmax(q: Any, k: Any, v: Any, gy: Any) -> tuple[Arrays, Any]:
@@ -138,6 +140,11 @@ def _cauchy(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Arrays, Arrays]:
 
 def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
     return x.astype(np.result_type(dtype, np.complex64))
+
+
+def _type(name: str) -> np.dtype:
+    """NumPy's, or that which ml_dtypes adds."""
+    return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
 
 def _of(
@@ -175,3 +182,4 @@ CASES = {
 # Of these there is a version for them.
 TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
 CASES |= {f"{x}, {y}": CASES[x]._replace(precision=y) for x in TENSOR_CORES for y in ("tensorfloat32", "bfloat16")}
+CASES["softmax, bfloat16"] = CASES["softmax, bfloat16"]._replace(numbers="bfloat16")

@@ -45,7 +45,7 @@ def kernels(xp: Any) -> Iterator[Found]:
         for width in (0, *case.widths):
             options = {"width": width} if width else {}
             right = case.run(*case.draw("float64", small=True, **options))
-            for dtype in ("float32", "float64") if case.precision == "float32" else ("float32",):
+            for dtype in sorted({"float32", "float64" if case.precision == "float32" else case.numbers}):
                 error, refused = _error(xp, case, case.draw(dtype, small=True, **options), right)
                 yield Found(name, width, dtype, error, margin(case, dtype), refused)
 
