@@ -127,9 +127,9 @@ class _Function:
         return through(self.ours, self.theirs, args, options)
 
     def at(self, x: Walled, index: Any, *others: Any) -> None:
-        """Of a ufunc, for those that CuPy has a kernel for."""
-        if self.theirs._scatter_op is None:
-            raise NotImplementedError(f"`{self.theirs.name}.at` is not supported yet")
+        """Of addition, whose kernel in CuPy is for real numbers."""
+        if self.theirs is not cupy.add or x.dtype.kind == "c":
+            raise TypeError(f"{self.theirs.name}.at of CuPy: got {x.dtype}, expected a sum of real numbers")
         self.ours.at(x.inside, _place(index), *_inwards(others))
 
 

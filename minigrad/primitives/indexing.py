@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from minigrad.engine import Piece, Tensor, primitive
+from minigrad.engine import Piece, Tensor, is_complex, primitive
 from minigrad.namespace import namespace
 
 
@@ -61,6 +61,9 @@ def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> None:
     name = xp.__name__
     if "torch" in name:
         whole.index_put_(index if isinstance(index, tuple) else (index,), piece, accumulate=True)
+    elif "cupy" in name and is_complex(whole.dtype):  # whose kernel adds real numbers
+        _add_at(xp, whole.real, index, piece.real)
+        _add_at(xp, whole.imag, index, piece.imag)
     elif "cupy" in name:
         xp.add.at(whole, index, piece)
     elif "jax" in name:

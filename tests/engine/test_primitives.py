@@ -127,6 +127,7 @@ CASES |= {
     "slices": (lambda x: x[..., 1:, None] * x[0, :2][:, None], [real(2, 3)]),
     "repeated slices": (lambda x: mg.stack([x[t] * x[2 - t] for t in range(3)]), [cplx(3, 2)]),
     "fancy indexing": (lambda x: x[INDEX, :, INDEX], [real(3, 2, 3)]),
+    "fancy indexing complex": (lambda x: x[:, INDEX], [cplx(2, 3)]),
     "boolean indexing": (lambda x: x[np.array([True, False, True])], [real(3, 2)]),
     "take": (lambda x: mg.take(x, np.array([[0, 2], [2, 2]]), axis=1), [real(2, 3, 2)]),
     "take_along_axis": (lambda x: mg.take_along_axis(x, ALONG, axis=0), [real(4, 2)]),
