@@ -20,13 +20,17 @@ class RoomError(MemoryError):
     """A device lacks memory, its own or what a block shares; the message is one line: for what, and how much."""
 
 
+class BlockError(RoomError):
+    """A block cannot share as much as a kernel needs; the message says what to take instead."""
+
+
 def launch(
     source: str, kernel: str, like: Any, grid: Sequence[int], threads: int, *arguments: Any,
     defines: tuple[str, ...] = (), shared: int = 0, of: str = "",
 ) -> None:  # fmt: skip
     """Run a kernel of `gpu/<source>.cu`, built for the numbers of `like`, where `like` is. Integers go as C's int.
 
-    Raises RoomError where the `shared` bytes, which widths `of` the arrays set, are more than a block can have.
+    Raises BlockError where the `shared` bytes, which widths `of` the arrays set, are more than a block can have.
     """
     given = [np.int32(x) if isinstance(x, int) else x for x in arguments]
     name = like.dtype.name
@@ -43,10 +47,11 @@ def launch(
         function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(given), shared_mem=shared)
 
 
-def check(label: str, *, numbers: str = "fd", **arrays: Any) -> None:
+def check(label: str, *, numbers: str = "fd", sums: Sequence[str] = (), **arrays: Any) -> None:
     """Raise TypeError or ValueError where arrays are not all alike, contiguous, on one device, and of such numbers.
 
-    `numbers` are the characters of the types that will do: NumPy's f, d, F and D, and b for bfloat16.
+    `numbers` are the characters of the types that will do: NumPy's f, d, F and D, and b for bfloat16, beside which the
+    arrays that are named as `sums` are float32.
     """
     first, names = "", [NUMBERS[c] for c in numbers]
     for name, x in arrays.items():
@@ -67,8 +72,10 @@ def check(label: str, *, numbers: str = "fd", **arrays: Any) -> None:
             raise ValueError(f"{label}: {name} has shape {x.shape}, expected at least one element along every axis")
         place = f"{kind} {x.dtype}" + (f" on device {x.device.id}" if kind == "cupy" else "")
         first = first or place
-        if place != first:
-            raise TypeError(f"{label}: {name} is {place}, expected {first} as {next(iter(arrays))} is")
+        expected = first.replace("bfloat16", "float32") if name in sums else first
+        if place != expected:
+            as_is = f"as {next(iter(arrays))} is" + " bfloat16" * (expected != first)
+            raise TypeError(f"{label}: {name} is {place}, expected {expected} {as_is}")
 
 
 def alike(label: str, **arrays: Any) -> None:
@@ -111,12 +118,12 @@ def _made(like: Any, how: str, what: Any, dtype: Any) -> Any:
 
 
 def _see_room(kernel: str, like: Any, needed: int, of: str) -> None:
-    """Raise RoomError where a block cannot share so many bytes."""
+    """Raise BlockError where a block cannot share so many bytes."""
     device, float32_shares_less = like.device, like.dtype.name in ("bfloat16", "float64", "complex128")
     there = device.attributes["MaxSharedMemoryPerBlockOptin"]
     if needed > there:
         ways = ["float32"] * float32_shares_less + ["smaller widths"] * bool(of) + ["a form that is not fused"]
-        raise RoomError(
+        raise BlockError(
             f"{kernel}: {of and f'{of} in '}{like.dtype} needs {needed:,} bytes of shared memory, "
             f"device {device.id} has {there:,} for a block: take {' or '.join(ways)}"
         )

@@ -10,7 +10,7 @@ Runs are bit-identical for the same seed, sizes, machine and number of BLAS thre
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from gpu.launch import BlockError
 from minigrad import optim
 from minigrad.namespace import fetched
 from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
@@ -168,10 +169,10 @@ class Training:
         last = self.run.steps if until is None else min(until, self.run.steps)
         while self.step < last:
             if self.step == 0:
-                yield self._logged(self.evaluate())
-            record = self._train_step()
+                yield self._logged(self._where_there_is_room(self.evaluate))
+            record = self._where_there_is_room(self._train_step)
             if self.step % self.run.evaluate_every == 0 or self.step == self.run.steps:
-                record |= self.evaluate()
+                record |= self._where_there_is_room(self.evaluate)
             yield self._logged(record)
 
     def go(self, stop: threading.Event, save_every: int = 100) -> Iterator[dict[str, Any]]:
@@ -210,10 +211,7 @@ class Training:
         begin = time.perf_counter()
         run = self.run
         tokens, targets = self.task.batch(self.rng, run.batch)
-        try:
-            loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
-        except MemoryError as error:  # CuPy's is one too
-            raise UserError(f"step {self.step + 1}: {error} (try a smaller --batch or --length)") from None
+        loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
         try:
             grads, norm = optim.clip_by_global_norm(grads, run.clip)
         except ValueError as error:  # not finite: the weights are still those of the last good step
@@ -223,6 +221,14 @@ class Training:
         self.step += 1
         seconds = time.perf_counter() - begin
         return {"step": self.step, "loss": float(loss), "norm": float(norm), "rate": rate, "seconds": seconds}
+
+    def _where_there_is_room(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return work()
+        except BlockError as error:  # whatever the batch: it says what to take instead
+            raise UserError(f"step {self.step + 1}: {error}") from None
+        except MemoryError as error:  # CuPy's is one too
+            raise UserError(f"step {self.step + 1}: {error} (try a smaller --batch or --length)") from None
 
     def _logged(self, record: dict[str, Any]) -> dict[str, Any]:
         with self.log.open("a") as file:

@@ -8,9 +8,10 @@ import pytest
 
 import minigrad as mg
 from gpu import device as gpu_device
+from gpu.launch import BlockError, RoomError
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
-from models import device, kernels
+from models import device, kernels, train
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
@@ -114,18 +115,25 @@ def test_the_wall_stands():
     assert isinstance(mg.zeros(3) + mg.Tensor(x), mg.Tensor)  # what a function makes of nothing is brought along
 
 
-def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch):
+OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 needs 1,024 bytes: take smaller widths"
+
+
+@pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
+@pytest.mark.parametrize(("error", "said"), [
+    (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
+    (RoomError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
+    (BlockError(SHARED), f"step 1: {SHARED}"),
+])  # fmt: skip
+def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
     def full(*_, **__):
-        raise MemoryError("Out of memory allocating 1,024 bytes")
+        raise error
 
     training = Training.start(TINY, tmp_path)
     before = [x.copy() for x in arrays_of(training.model)]
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(UserError, match=r"^step 1: Out of memory allocating 1,024 bytes"),
-    ):
-        patch.setattr(mg, "value_and_grad", full)
+    with monkeypatch.context() as patch, pytest.raises(UserError) as raised:
+        patch.setattr(mg if work == "value_and_grad" else train, work, full)
         finish(training)
+    assert str(raised.value) == said
     for left, right in zip(arrays_of(training.model), before, strict=True):
         np.testing.assert_array_equal(left, right)
     assert finish(training).step == TINY.steps
