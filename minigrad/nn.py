@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.containers import Container, is_array
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import unwrap
-from minigrad.namespace import namespace
+from minigrad.namespace import fetched, namespace
 from minigrad.primitives.elementwise import sqrt, where
 from minigrad.primitives.indexing import take
 from minigrad.primitives.linalg import matmul
@@ -42,7 +42,7 @@ class Module(Container):
         return {name: array for name, array, _, _ in _walk("", self)}
 
     def load_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Take every array from a mapping by name, cast to the module's dtypes; all of them or none.
+        """Take every array from a mapping by name, with the module's dtypes and where its arrays are; all or none.
 
         Raises ValueError when a name is missing or unknown, a shape differs, or a value is NaN or infinite.
         """
@@ -58,7 +58,7 @@ class Module(Container):
             if not bool(namespace(new).all(namespace(new).isfinite(new))):
                 raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
         for name, (array, holder, key) in places.items():
-            holder[key] = np.array(parameters[name], dtype=array.dtype)
+            holder[key] = namespace(array).asarray(fetched(parameters[name]), dtype=array.dtype, copy=True)
 
 
 class Linear(Module):

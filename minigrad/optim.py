@@ -49,7 +49,7 @@ class _Optimiser:
         if "step" not in state:
             raise ValueError(f"{type(self).__name__}: the state holds {sorted(state)[:3]}…, expected a member 'step'")
         self.count = int(state["step"])
-        self.state = {name: np.array(a) for name, a in state.items() if name != "step"}
+        self.state = {name: a.copy() for name, a in state.items() if name != "step"}
 
 
 class SGD(_Optimiser):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad import nn, optim
+from minigrad.containers import arrays_of, map_arrays
 from minigrad.namespace import fetched, namespace
 from tests.engine.test_primitives import CASES
 from tests.walled import Walled, asarray
@@ -38,6 +39,19 @@ def test_solvers_broadcast(solve, shape):
     expected = np.linalg.solve(lhs, b if b.ndim > 1 else b[:, None])
     for found in (solve(a, b), solve(asarray(a), asarray(b))):
         np.testing.assert_allclose(fetched(found), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("enter", [asarray, np.asarray], ids=["there", "host"])
+def test_parameters_and_moments_are_loaded_where_the_module_is(enter):
+    module = map_arrays(asarray, nn.Linear(3, 2, rng=np.random.default_rng(0)))
+    optimiser = optim.AdamW(0.1)
+    optimiser.step(module, module)
+    module.load_parameters({name: enter(np.ones(x.shape)) for name, x in module.named_parameters().items()})
+    for x in arrays_of(module):
+        assert isinstance(x, Walled) and x.dtype == np.float32 and (x.get() == 1).all()
+    again = optim.AdamW(0.1)
+    again.load_state_dict(optimiser.state_dict())
+    assert all(isinstance(x, Walled) for x in again.state.values()) and len(again.state) == 4
 
 
 def test_an_index_out_of_range_is_refused():
