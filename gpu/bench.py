@@ -120,9 +120,11 @@ def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: in
     work = case.work(*arrays)
     floors = [max((b / device.bytes, "bytes"), (w / device.at(case.precision), "operations"))
               for b, w in zip(moved, work, strict=True)]  # fmt: skip
-    wide = case.draw("float32", small=small, **options)  # which the peer rounds as it would have them
-    peer, theirs = _peer(xp, name, tuple(map(xp.asarray, wide)), there[0])
-    del made, there, back
+    wide = arrays
+    if case.numbers != "float32":  # which the peer rounds as it would have them
+        wide = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
+    peer, theirs = _peer(xp, name, wide, there[0])
+    del made, there, back, wide
     for way, ours, other, parts in (
         ("forward", lambda: case.forward(*arrays), theirs and theirs.forward, floors[:1]),
         ("both ways", lambda: case.run(*arrays), theirs and theirs.both, floors),
