@@ -81,7 +81,7 @@ def check(label: str, *, numbers: str = "fd", sums: Sequence[str] = (), **arrays
 
 @functools.cache
 def named(dtype: np.dtype) -> str:
-    """What a type is called, which NumPy spells out anew whenever it is asked: most of what a launch took of the host."""
+    """What a type is called, which NumPy spells out anew whenever it is asked: most of what a launch took of a host."""
     return dtype.name
 
 
