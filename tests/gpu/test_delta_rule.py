@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu import delta_rule as plain
@@ -12,16 +12,19 @@ from models.memory import delta_rule, gated_delta_rule
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
 
 
-def draw(batch, T, K, V, dtype, seed):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last state."""
+def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
+    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last state.
+
+    At a low rate they seldom are, and something of one chunk of tokens is left in the next.
+    """
     rng = np.random.default_rng(seed)
     q, k, v, S, gy, gS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (K, V), (T, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)  # as the block around it has it: else the memory grows without end
-    beta, log_decay = rng.uniform(0, 1, (batch, T)), -rng.exponential(0.2, (batch, T))
+    beta, log_decay = rng.uniform(0, 1, (batch, T)), -rng.exponential(rate, (batch, T))
     beta, log_decay = (
-        np.where(rng.random(x.shape) < 0.1, rng.choice(ends, x.shape), x)
+        np.where(rng.random(x.shape) < rate / 2, rng.choice(ends, x.shape), x)
         for x, ends in ((beta, (0, 1)), (log_decay, (0, -np.inf)))
     )
     drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, gy, gS)]
@@ -35,15 +38,17 @@ def call(precision="float32"):
 
 SIZES = {
     "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
-    "seed": st.integers(0, 99), "schedules": SCHEDULES,
+    "rate": st.sampled_from([0.01, 0.2]), "seed": st.integers(0, 99), "schedules": SCHEDULES,
 }  # fmt: skip
+ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "rate": 0.01, "seed": 0, "schedules": [0, 1]}
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(**SIZES)
-def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
-    inputs, cotangents = draw(batch, T, K, V, dtype, seed)
+@example(**ALL)
+def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
     close(made, gated_delta_rule.recurrent, inputs, cotangents)
 
@@ -51,8 +56,9 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 @PRECISIONS
 @settings(max_examples=4, deadline=None)
 @given(**SIZES)
-def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
-    inputs, cotangents = draw(batch, T, K, V, "f", seed)
+@example(**ALL)
+def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, rate, seed, schedules):
+    inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate)
     with matmul_precision(precision):
         made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
     close(made, gated_delta_rule.recurrent, inputs, cotangents, precision)

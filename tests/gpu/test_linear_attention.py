@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu import linear_attention as kernel
@@ -28,11 +28,13 @@ SIZES = {
     "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
     "seed": st.integers(0, 99), "schedules": SCHEDULES,
 }  # fmt: skip
+ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "seed": 0, "schedules": [0, 1]}  # of each more than one
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(**SIZES)
+@example(**ALL)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
@@ -42,6 +44,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 @PRECISIONS
 @settings(max_examples=4, deadline=None)
 @given(**SIZES)
+@example(**ALL)
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed)
     with matmul_precision(precision):
