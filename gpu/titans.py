@@ -1,4 +1,7 @@
-"""Titans with a matrix as memory, and its adjoint, by the kernels of `titans.cu` and `titans_keys.cu`."""
+"""Titans with a matrix as memory, and its adjoint, by the kernels of `titans.cu` and `titans_keys.cu`.
+
+A memory of more layers, or in a norm, is handed on to `gpu.titans_layers`.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpu import titans_layers
 from gpu.launch import alike, check, copied, empty, launch, zeros
 
 THREADS, SIDE = 256, 32  # columns or keys of a block, tokens of a chunk at most
@@ -29,21 +33,27 @@ class Saved(NamedTuple):
     features: int  # of a key as it came, without the 1 that reads a bias
 
 
-def takes(*inputs: Any) -> bool:
-    """Whether the kernels are for such a memory: one layer."""
-    return len(inputs) == 9
+def takes(*inputs: Any, batch_size: int, left: int, look: Callable[[Any], None]) -> bool:
+    """Whether there are kernels for such a memory and such batches."""
+    return len(inputs) == 9 or titans_layers.takes(inputs[0].shape[-2], batch_size, left)
 
 
 def forward(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, M: Any, S: Any, *, batch_size: int,
-    left: int, look: Callable[[Any], None],
-) -> tuple[tuple[Any, Any, Any, Any], Saved]:  # fmt: skip
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any, batch_size: int, left: int,
+    look: Callable[[Any], None],
+) -> tuple[tuple[Any, ...], Saved | titans_layers.Saved]:  # fmt: skip
     """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
     W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
-    is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Raises TypeError
-    and ValueError, as `gpu.launch.check` does.
+    is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Where `layers`
+    are more than W, M and S, see `gpu.titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check`
+    does.
     """
+    if len(layers) > 3:
+        return titans_layers.forward(
+            q, k, v, theta, log_eta, log_decay, *layers, batch_size=batch_size, left=left, look=look
+        )
+    W, M, S = layers
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, M=M, S=S)
     alike("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     *batch, length, features = q.shape
@@ -61,8 +71,10 @@ def forward(
     return made, Saved(q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features)
 
 
-def backward(saved: Saved, cotangents: tuple[Any, Any, Any, Any]) -> tuple[Any, ...]:
-    """Return the cotangents of q, k, v, theta, log_eta, log_decay, W, S and M from those of what came out."""
+def backward(saved: Saved | titans_layers.Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the cotangents of q, k, v, theta, log_eta, log_decay, W, M and S from those of what came out."""
+    if isinstance(saved, titans_layers.Saved):
+        return titans_layers.backward(saved, cotangents)
     q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features = saved
     gy, gW, gM, gS = cotangents
     check("titans", q=q, gy=gy, gW=gW, gM=gM, gS=gS)

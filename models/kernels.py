@@ -28,7 +28,7 @@ def compiled(name: str, reference: Callable) -> Callable:
         if masked or importlib.util.find_spec(f"gpu.{name}") is None:
             return plain(*inputs)
         kernel = importlib.import_module(f"gpu.{name}")
-        if hasattr(kernel, "takes") and not kernel.takes(*inputs):
+        if hasattr(kernel, "takes") and not kernel.takes(*inputs, **options):
             return plain(*inputs)
 
         def forward(*arrays: Any) -> Any:

@@ -74,7 +74,7 @@ def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, in
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 2), (2, 3, 2)], ids=["matrix", "bias", "two layers"])
-def test_titans_takes_it_for_one_layer(on_device, monkeypatch, sizes):
+def test_titans_takes_it_for_any_number_of_layers(on_device, monkeypatch, sizes):
     rng = np.random.default_rng(0)
     q, k, v = q_k_v()
     layers = [rng.standard_normal(shape) for shape in zip(sizes, sizes[1:], strict=False)]
@@ -140,6 +140,7 @@ def test_without_a_device_nothing_is_judged(monkeypatch):
     ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
     ("ssd.fused", "gated_linear_attention_backward"),
     ("titans.fused.matrix", "titans_keys"),
+    ("titans.fused.mlp", "titans_layers_backward"),
     ("selective_scan.fused", "selective_scan_backward"),
     ("s4d.fused", "vandermonde_backward"),
     ("s4.fused", "cauchy_backward_poles"),

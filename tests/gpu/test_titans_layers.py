@@ -1,0 +1,127 @@
+"""The kernels of Titans' memories of several layers or in a norm against the reference and its gradients."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from gpu import titans as kernel
+from minigrad.kernels import titans as on_host
+from models.memory import inner, titans
+from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+
+LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=3)  # what each gives, its bias
+
+
+def draw(batch, T, K, layers, dtype, seed, *, norm):
+    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last models."""
+    rng, widths = np.random.default_rng(seed), [K, *(width for width, _ in layers)]
+    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    gates = -rng.exponential(0.3, (2, batch, T))
+    gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
+    sizes = zip(pairwise(widths), layers, strict=True)
+    shapes = [(batch, rows + bias, columns) for (rows, columns), (_, bias) in sizes]
+    start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
+    around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
+    inputs = q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *start, *M, *S, *around
+    cotangents = gy, *(x for model in others for x in model)
+    return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
+
+
+def both_ways(inputs, cotangents, left, batch_size, look=lambda losses: None):
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=look)
+    return *made, *kernel.backward(saved, cotangents)
+
+
+def reference(K, left, batch_size, *, norm):
+    """`chunkwise` as a function of the same arrays."""
+
+    def form(q, k, v, theta, log_eta, log_decay, *matrices):
+        matrices, around = (matrices[:-2], matrices[-2:]) if norm else (matrices, None)
+        depth, models = len(matrices) // 3, []
+        for i in range(0, len(matrices), depth):
+            entering = [K, *(x.shape[-1] for x in matrices[i : i + depth])]
+            models.append(tuple(map(inner.one_layer, matrices[i : i + depth], entering[:-1])))
+        state = titans.State(*models, left)
+        y, (*after, _) = titans.chunkwise(
+            q, k, v, theta, log_eta, log_decay, models[0], state=state, batch_size=batch_size, norm=around
+        )
+        return y, *(inner.one_matrix(layer) for model in after for layer in model)
+
+    return form
+
+
+def close(made, inputs, cotangents, K, left, batch_size, *, norm, factor):
+    right, pull = mg.vjp(reference(K, left, batch_size, norm=norm), *(x.astype("d") for x in inputs))
+    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert found.dtype == inputs[0].dtype
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected, factor))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 2), T=st.integers(1, 40), K=st.integers(1, 40), layers=LAYERS, left=st.integers(1, 32),
+    batch_size=st.integers(1, 32), norm=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
+)  # fmt: skip
+def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size, norm, seed, schedules):
+    if norm:
+        layers = [*layers[:-1], (K, layers[-1][1])]  # the residual asks for as many features as it is given
+    elif len(layers) == 1:
+        layers = [*layers, layers[0]]  # a matrix without a norm is for the other kernels
+    inputs, cotangents = draw(batch, T, K, layers, "d", seed, norm=norm)
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
+    # A norm around numbers that are nearly alike makes much of what they are rounded to.
+    close(made, inputs, cotangents, K, left, batch_size, norm=norm, factor=2**24)
+
+
+@pytest.mark.parametrize(("layers", "norm"), [
+    ([(40, True), (33, False)], False), ([(33, True)], True), ([(40, False), (33, True)], True),
+])  # fmt: skip
+def test_float32(layers, norm):
+    inputs, cotangents = draw(1, 33, 33, layers, "f", 0, norm=norm)
+    made = both_ways(inputs, cotangents, 3, 2)  # 16 batches, before every 8th of which a memory is kept
+    close(made, inputs, cotangents, 33, 3, 2, norm=norm, factor=512)
+
+
+def test_squared_errors_are_shown():
+    inputs, _ = draw(1, 20, 5, [(7, True), (5, False)], "d", 0, norm=True)
+    shown = []
+    for module in (kernel, on_host):
+        module.forward(*inputs, batch_size=4, left=3, look=shown.append)
+    np.testing.assert_allclose(*shown, rtol=1e-12)
+
+
+def test_longer_batches_are_left_to_the_reference():
+    inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
+    options = {"look": lambda losses: None}
+    assert kernel.takes(*inputs, batch_size=32, left=32, **options)
+    assert kernel.takes(*inputs, batch_size=90, left=90, **options) is False
+    assert kernel.takes(*inputs, batch_size=32, left=33, **options) is False
+    assert kernel.takes(*(x[..., :20, :] for x in inputs[:3]), batch_size=90, left=90, **options)
+
+
+def call():
+    """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
+    inputs, cotangents = draw(1, 19, 37, [(38, True), (37, False)], "f", 0, norm=True)
+    return both_ways(inputs, cotangents, 1, 2, look=lambda losses: None)
+
+
+@pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])
+def test_no_barrier_is_idle(every_barrier_is_missed, source):
+    every_barrier_is_missed(source, call)
+
+
+@pytest.mark.parametrize(("source", "right", "wrong"), [
+    ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
+    ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
+    ("titans_layers", "pair.left.load(tiles[0], row, slice), ", "if (row == 0) pair.left.load(tiles[0], row, slice), "),
+    ("titans_layers", "if (i) W = now;", ""),
+    ("titans_layers_backward", "passing + (i - begin - 1)", "passing + (i - begin)"),
+    ("titans_layers_backward", "to.M[j] += to.W[j], to.W[j] = 0", "to.M[j] += to.W[j]"),
+])  # fmt: skip
+def test_a_broken_kernel_is_caught(shown, source, right, wrong):
+    shown(source, right, wrong, call)
