@@ -93,7 +93,7 @@ def _fla(path: str, gates: str, width: str, **options: Any) -> Peer:
         named = dict(zip(names, sequences, strict=True))
         return getattr(module, function)(**named, scale=1.0, initial_state=S, output_final_state=True, **options)
 
-    name = f"fla, {WIDTHS[width]}" + ", which Triton multiplies as tf32" * (width == "float")
+    name = f"fla, {WIDTHS[width]}" + " (tf32 in Triton)" * (width == "float")
     how = "pip install flash-linear-attention"
     return Peer(name, f"fla.ops.{package}", how, arrange, call, lambda y: y.transpose(1, 2).flatten(0, 1))
 

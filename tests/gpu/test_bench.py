@@ -181,7 +181,7 @@ def test_a_peer_that_is_missing_or_fails_is_said_to_be(few, monkeypatch):
     monkeypatch.setattr(bench, "CASES", {x: few_tokens(CASES[x]) for x in ("linear_attention", "softmax")})
     monkeypatch.setitem(peers.PEERS, "softmax", peers.PEERS["softmax"]._replace(call=lambda *_: 1 / 0))
     missing, *_, fails = bench.rows(FAKE, RATES, 1)
-    assert missing.peer.startswith("fla, float32, which Triton multiplies as tf32 cannot be imported (")
+    assert missing.peer.startswith("fla, float32 (tf32 in Triton) cannot be imported (")
     assert missing.peer.endswith(": pip install flash-linear-attention")  # for want of Triton, or of a device
     assert fails.peer == "PyTorch SDPA, float32 fails (ZeroDivisionError: division by zero)"
     assert (fails.theirs, fails.ours.median > 0) == (None, True)
