@@ -17,7 +17,6 @@ COMPLEX = ("scan",)  # sources that also come for complex numbers
 TENSOR_CORES = "_tensor_cores"  # is in the names of sources that are for float32 alone, and not for sm_75
 # These also come for tensor cores.
 PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention", "linear_attention")
-TWO_BYTES = ("softmax_tensor_cores",)  # sources that also come for arrays of bfloat16
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
@@ -40,11 +39,11 @@ def sources() -> list[str]:
 
 
 def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every source for float32, and what is defined for it; those of PRODUCTS and of TWO_BYTES twice."""
-    plain = {source: (source, ("REAL=float",)) for source in sources()}
-    plain |= {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
+    """Every source for float32, and what is defined for it; PRODUCTS twice, and for bfloat16 all for tensor cores."""
+    wide = {source: (source, ("REAL=float",)) for source in sources()}
+    wide |= {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
     two_bytes = "REAL=float", "OPERAND=Bf16", "ARRAY=Bfloat16"
-    return plain | {f"{source}_bfloat16": (source, two_bytes) for source in TWO_BYTES}
+    return wide | {f"{x}_bfloat16": (source, two_bytes) for x, (source, _) in wide.items() if TENSOR_CORES in x}
 
 
 def architectures(version: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class Case(NamedTuple):
     work: work.Work
     widths: tuple[int, ...] = ()  # of keys and values, where `draw` takes any: those that people use
     precision: str = "float32"  # to which float32 arrays are rounded before they are multiplied
-    numbers: str = "float32"  # of the arrays that people would give it
+    numbers: str = "float32"  # of the arrays that people would give it, of which gates and states are never bfloat16
 
     def forward(self, *arrays: Any) -> tuple[Arrays, Any]:
         """What comes out of the inputs, and what the way back needs."""
@@ -107,7 +107,7 @@ def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
 def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), _sizes(4096, small, width)
     shapes = (T, K), (T, K), (T, V), (T, V)
-    return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(_type(dtype)) for shape in shapes)
+    return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(dtype) for shape in shapes)
 
 
 def _softmax(q: Any, k: Any, v: Any, gy: Any) -> tuple[Arrays, Any]:
@@ -142,11 +142,6 @@ def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
     return x.astype(np.result_type(dtype, np.complex64))
 
 
-def _type(name: str) -> np.dtype:
-    """NumPy's, or that which ml_dtypes adds."""
-    return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
-
-
 def _of(
     module: ModuleType, draw: Callable[..., Arrays], inputs: int, count: work.Work, *widths: int, **options: Any
 ) -> Case:
@@ -156,6 +151,19 @@ def _of(
         return module.forward(*arrays[:inputs], **options)
 
     return Case(draw, inputs, ahead, module.backward, count, widths)
+
+
+def _in_two_bytes(case: Case) -> Case:
+    """The case of q, k, v and the cotangent of y in bfloat16, where that is asked for."""
+
+    def draw(dtype: str, **options: Any) -> Arrays:
+        drawn = case.draw("float32" if dtype == "bfloat16" else dtype, **options)
+        if dtype != "bfloat16":
+            return drawn
+        numbers = importlib.import_module("ml_dtypes").bfloat16
+        return tuple(x.astype(numbers) if i in (0, 1, 2, case.inputs) else x for i, x in enumerate(drawn))
+
+    return case._replace(draw=draw, precision="bfloat16", numbers="bfloat16")
 
 
 WIDTHS = 64, 128
@@ -181,5 +189,5 @@ CASES = {
 }  # fmt: skip
 # Of these there is a version for them.
 TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
-CASES |= {f"{x}, {y}": CASES[x]._replace(precision=y) for x in TENSOR_CORES for y in ("tensorfloat32", "bfloat16")}
-CASES["softmax, bfloat16"] = CASES["softmax, bfloat16"]._replace(numbers="bfloat16")
+CASES |= {f"{x}, tensorfloat32": CASES[x]._replace(precision="tensorfloat32") for x in TENSOR_CORES}
+CASES |= {f"{x}, bfloat16": _in_two_bytes(CASES[x]) for x in TENSOR_CORES}

@@ -13,9 +13,10 @@ from gpu.launch import check, zeros
 def forward(q: Any, k: Any, v: Any, beta: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), beta (*batch, T), S (*batch, K, V).
 
-    Raises TypeError and ValueError, as `gpu.launch.check` does.
+    Where q, k, v and so y are bfloat16, beta and S are float32. Raises TypeError and ValueError, as `gpu.launch.check`
+    does.
     """
-    check("delta_rule", q=q, k=k, v=v, beta=beta, S=S)
+    check("delta_rule", numbers="fdb", sums=["beta", "S"], q=q, k=k, v=v, beta=beta, S=S)
     return gated_delta_rule.forward(q, k, v, beta, zeros(beta, beta.shape), S)
 
 

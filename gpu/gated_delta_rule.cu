@@ -59,9 +59,10 @@ __device__ inline void fade_to_end(Tile &tile, const Gates &gates, real sign) {
 
 // kept (batch, chunks, K, V): S at the start of every chunk.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gated_delta_rule(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                 const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ S, real *__restrict__ y,
-                 real *__restrict__ e, real *__restrict__ last, real *__restrict__ kept, int length, int keys, int values) {
+gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                 const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ S,
+                 Number *__restrict__ y, real *__restrict__ e, real *__restrict__ last, real *__restrict__ kept, int length,
+                 int keys, int values) {
     __shared__ Tile queries, written, scores, overlaps;
     __shared__ Gates gates;
     DYNAMIC_SHARED(Tile, state);  // one for every 32 keys
@@ -93,7 +94,7 @@ gated_delta_rule(const real *__restrict__ q, const real *__restrict__ k, const r
             int t = first + Own::row(r), c = column + Own::column(r);
             score.at[r] *= Own::column(r) <= Own::row(r) ? since[r] : 0;
             overlap.at[r] *= since[r], read.at[r] *= gates.gamma[Own::row(r)];
-            real value = t < length && c < values ? v[t * (long long)values + c] : 0;
+            real value = t < length && c < values ? wide(v[t * (long long)values + c]) : 0;
             held.at[r] = value - gates.gamma[Own::row(r)] * held.at[r];
         }
         put(score, scores), put(overlap, overlaps);
@@ -130,8 +131,8 @@ gated_delta_rule(const real *__restrict__ q, const real *__restrict__ k, const r
 
 // W, in chunks of tokens counted from the end.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gated_delta_rule_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ beta,
-                          const real *__restrict__ g, const real *__restrict__ gy, const real *__restrict__ glast,
+gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ beta,
+                          const real *__restrict__ g, const Number *__restrict__ gy, const real *__restrict__ glast,
                           real *__restrict__ w, int length, int keys, int values) {
     __shared__ Tile queries, written, scores, overlaps, told;
     __shared__ Gates gates;

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import alike, check, empty, launch
+from gpu.precision import sums
 from gpu.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state: one of them for the gates
@@ -24,12 +25,14 @@ class Saved(NamedTuple):
 def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), beta, log_decay (*batch, T), S (*batch, K, V).
 
-    `log_decay` is at most 0 and may be −∞. Raises TypeError and ValueError, as `gpu.launch.check` does.
+    `log_decay` is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, beta, log_decay and S are float32.
+    Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("gated_delta_rule", q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)
+    check("gated_delta_rule", numbers="fdb", sums=["beta", "log_decay", "S"],
+          q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)  # fmt: skip
     alike("gated_delta_rule", beta=beta, log_decay=log_decay)
     *batch, length, _ = q.shape
-    y, e, last = empty(v, v.shape), empty(v, v.shape), empty(S, S.shape)
+    y, e, last = empty(v, v.shape), empty(v, v.shape, sums(v)), empty(S, S.shape)
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
     saved = Saved(q, k, beta, log_decay, e, kept, rounded(q, TILES, *S.shape[-2:]))
     _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
@@ -41,15 +44,16 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
     q, k, beta, log_decay, e, kept, _ = saved
     gy, glast = cotangents
-    check("gated_delta_rule", q=q, gy=gy, gS=glast)
+    check("gated_delta_rule", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=glast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
     _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
             q, k, beta, log_decay, gy, glast, w)  # fmt: skip
     gv, gbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
-    gq, gk, gS, gg = (empty(q, shape) for shape in (q.shape, k.shape, glast.shape, (-(-keys // SIDE), *beta.shape)))
+    gq, gk, gS = (empty(x, x.shape) for x in (q, k, glast))
+    gg = empty(beta, (-(-keys // SIDE), *beta.shape))
     _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
             q, k, u, beta, log_decay, kept, gy, gv, glast, gq, gk, gg, gS)  # fmt: skip
-    return gq, gk, gv, gbeta, gg.sum(axis=0), gS
+    return gq, gk, gv.astype(gy.dtype, copy=False), gbeta, gg.sum(axis=0), gS
 
 
 def _launch(source: str, kernel: str, saved: Saved, own: int, other: int, *arrays: Any) -> None:

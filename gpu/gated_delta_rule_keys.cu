@@ -48,11 +48,11 @@ __device__ inline void fade_from_start(Tile &tile, const Gates &gates, real sign
 
 // gg is (slices, batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gated_delta_rule_keys(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ u,
+gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ u,
                       const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ kept,
-                      const real *__restrict__ gy, const real *__restrict__ gv, const real *__restrict__ glast,
-                      real *__restrict__ gq, real *__restrict__ gk, real *__restrict__ gg, real *__restrict__ gS, int length,
-                      int keys, int values) {
+                      const Number *__restrict__ gy, const real *__restrict__ gv, const real *__restrict__ glast,
+                      Number *__restrict__ gq, Number *__restrict__ gk, real *__restrict__ gg, real *__restrict__ gS,
+                      int length, int keys, int values) {
     __shared__ Tile queries, written, scores, overlaps, through;
     __shared__ Gates gates;
     __shared__ real ends[SIDE], both[WARPS];

@@ -37,9 +37,10 @@
 
 // kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
 extern "C" __global__ void __launch_bounds__(THREADS)
-gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                       const real *__restrict__ g, const real *__restrict__ S, real *__restrict__ y, real *__restrict__ last,
-                       real *__restrict__ kept, int length, int keys, int values, int gates, int back) {
+gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                       const real *__restrict__ g, const real *__restrict__ S, Number *__restrict__ y,
+                       real *__restrict__ last, real *__restrict__ kept, int length, int keys, int values, int gates,
+                       int back) {
     __shared__ Square tiles[4];
     Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &columns = tiles[3];
     DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE and a gap)
@@ -86,7 +87,7 @@ gated_linear_attention(const real *__restrict__ q, const real *__restrict__ k, c
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             int t = first + mine + r;
-            if (inside && t < length) y[(long long)(back ? length - 1 - t : t) * values + lane] = out[r];
+            if (inside && t < length) narrow(y[(long long)(back ? length - 1 - t : t) * values + lane], out[r]);
         }
     }
     for (int slice = 0; slice < keys; slice += SIDE)
@@ -120,9 +121,9 @@ __device__ inline void fade_from_start(Tile &queries, const Tile &alpha, real *g
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gated_linear_attention_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                                const real *__restrict__ g, const real *__restrict__ kept, const real *__restrict__ gy,
-                                const real *__restrict__ glast, real *__restrict__ gq, real *__restrict__ gk,
+gated_linear_attention_backward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                                const real *__restrict__ g, const real *__restrict__ kept, const Number *__restrict__ gy,
+                                const real *__restrict__ glast, Number *__restrict__ gq, Number *__restrict__ gk,
                                 real *__restrict__ gg, real *__restrict__ gS, int length, int keys, int values, int gates) {
     __shared__ Tile tiles[5];
     __shared__ real gamma[SIDE];  // of each key, what the chunk leaves
@@ -170,10 +171,10 @@ gated_linear_attention_backward(const real *__restrict__ q, const real *__restri
             int t = mine + r;
             real sum = starts[t][lane];
             for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], written[s][lane], alpha[s][lane] * sum);
-            if (inside && first + t < length) gq[(first + t) * (long long)keys + key] = sum;
+            if (inside && first + t < length) narrow(gq[(first + t) * (long long)keys + key], sum);
             sum = follow(queries, alpha, t, &pairs[0][t], ended[r], written[t][lane], part);
             if (inside && first + t < length)
-                gk[(first + t) * (long long)keys + key] = fma(pairs[t][t], queries[t][lane], sum);
+                narrow(gk[(first + t) * (long long)keys + key], fma(pairs[t][t], queries[t][lane], sum));
         }
         if (mine == SIDE - ROWS) follow(queries, alpha, -1, &starts[0][lane], both, 1, part);
 

@@ -65,8 +65,8 @@ __device__ inline void walk(const Tile &queries, const Tile &written, const Tile
 
 // kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gated_linear_attention_forward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                               const real *__restrict__ g, const real *__restrict__ S, real *__restrict__ y,
+gated_linear_attention_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                               const real *__restrict__ g, const real *__restrict__ S, Number *__restrict__ y,
                                real *__restrict__ last, real *__restrict__ kept, int length, int keys, int values, int gates,
                                int back) {
     __shared__ Tile tiles[4], entries;

@@ -24,9 +24,9 @@
 #include "product.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-linear_attention(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                 const real *__restrict__ S, real *__restrict__ y, real *__restrict__ last, int length, int keys, int values,
-                 int back) {
+linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                 const real *__restrict__ S, Number *__restrict__ y, real *__restrict__ last, int length, int keys,
+                 int values, int back) {
     __shared__ Tile queries, written, entries, scores;
     DYNAMIC_SHARED(Tile, state);  // one for every 32 keys
     int slabs = (values + SIDE - 1) / SIDE, slices = (keys + SIDE - 1) / SIDE;

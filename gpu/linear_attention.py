@@ -22,9 +22,9 @@ class Saved(NamedTuple):
 def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V) and S (*batch, K, V).
 
-    Raises TypeError and ValueError, as `gpu.launch.check` does.
+    Where q, k, v and so y are bfloat16, S is float32. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("linear_attention", q=q, k=k, v=v, S=S)
+    check("linear_attention", numbers="fdb", sums=["S"], q=q, k=k, v=v, S=S)
     saved = Saved(q, k, v, S, rounded(q, TILES, *S.shape[-2:]))
     return _attend(saved, q, k, v, S), saved
 
@@ -33,7 +33,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
     q, k, v, S, _ = saved
     gy, gS = cotangents
-    check("linear_attention", q=q, gy=gy, gS=gS)
+    check("linear_attention", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=gS)
     gq, _ = _attend(saved, gy, v, k, _transposed(S))
     gk, _ = _attend(saved, v, gy, q, _transposed(gS), back=True)
     gv, gS = _attend(saved, k, q, gy, gS, back=True)

@@ -15,7 +15,7 @@
 //
 // Reading a tile, a warp meets no bank twice where its stride is 8 mod 32 (`rows`) or 4 mod 32 (`columns`).
 #pragma once
-#include "common.cuh"
+#include "numbers.cuh"
 
 #ifndef OPERAND
 #define OPERAND Tf32  // or Bf16: -DOPERAND=Bf16
@@ -47,6 +47,8 @@ __device__ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const uns
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
+
+__device__ inline void narrow(Bfloat16 &to, float x) { to.bits = (unsigned short)to_bf16(x, 0); }
 
 struct Sums {
     float at[4];

@@ -16,15 +16,6 @@
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
 
-struct Bfloat16 {  // the upper half of a float
-    unsigned short bits;
-};
-
-#ifndef ARRAY
-#define ARRAY float
-#endif
-typedef ARRAY Number;
-
 #ifdef __CUDACC__  // on the host, host/tensor_cores.cuh does what these do
 __device__ inline unsigned shared_address(const void *place) { return (unsigned)__cvta_generic_to_shared(place); }
 
@@ -51,11 +42,6 @@ __device__ inline float two_to(float x) {  // off by less than 2⁻²² of it
     return y;
 }
 #endif
-
-__device__ inline float wide(float x) { return x; }
-__device__ inline float wide(Bfloat16 x) { return __uint_as_float((unsigned)x.bits << 16); }
-__device__ inline void narrow(float &to, float x) { to = x; }
-__device__ inline void narrow(Bfloat16 &to, float x) { to.bits = (unsigned short)to_bf16(x, 0); }
 
 struct Rows {  // of a matrix: count of them, of so many columns
     const Number *from;

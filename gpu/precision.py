@@ -47,5 +47,10 @@ def operand(like: Any, shared: int = 0) -> str | None:
     return rounded if isinstance(like, np.ndarray) or _able(like.device, shared) else None
 
 
+def sums(like: Any) -> np.dtype:
+    """The type in which numbers like these are added: float32 for bfloat16."""
+    return np.dtype(np.float32) if like.dtype.name == "bfloat16" else like.dtype
+
+
 def _able(device: Any, shared: int) -> bool:
     return int(device.compute_capability) >= SINCE and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]

@@ -5,6 +5,8 @@
 //              one at a time                       on tensor cores
 //     a warp   4 rows, each lane a column          16 rows and 8 columns, as mma.cuh has them
 //     PITCH    33: lanes read down a column        36: lanes read 8 numbers across and 4 down
+//
+// Arrays that numbers.cuh has as Bfloat16 are wide in a tile.
 #pragma once
 #include "tiles.cuh"
 
@@ -126,10 +128,11 @@ __device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
 }
 
 // To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.
-__device__ inline void give(const Own &own, real *to, int first, int column, int count, int columns, bool back = false) {
+template <class To>
+__device__ inline void give(const Own &own, To *to, int first, int column, int count, int columns, bool back = false) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
         int t = first + Own::row(r), c = column + Own::column(r);
-        if (t < count && c < columns) to[(long long)(back ? count - 1 - t : t) * columns + c] = own.at[r];
+        if (t < count && c < columns) narrow(to[(long long)(back ? count - 1 - t : t) * columns + c], own.at[r]);
     }
 }

@@ -7,10 +7,8 @@ will do.
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gpu.launch import check, empty, launch
-from gpu.precision import operand
+from gpu.precision import operand, sums
 
 THREADS, SIDE = 256, 32  # rows of a block
 TENSOR_THREADS, WARPS = 128, 4
@@ -43,7 +41,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
         raise ValueError(
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
-    y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], _sums(q))
+    y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], sums(q))
     wanted = operand(q)
     saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, max(_room(wanted, q, v).values())))
     _launch("forward", saved, (q, k, v, y, logs), q.shape[-2], (v,))
@@ -77,7 +75,7 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made:
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
     sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
-    given = *arrays, _sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
+    given = *arrays, sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         way = kernel.partition("_")[0]
         grid = sequences * -(-rows // OWN[way]), -(-max(widths) // COLUMNS)
@@ -87,11 +85,6 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made:
     else:
         launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *given,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
-
-
-def _sums(x: Any) -> np.dtype:
-    """The type in which numbers like these are added."""
-    return np.dtype(np.float32) if x.dtype.name == "bfloat16" else x.dtype
 
 
 def _room(kind: str, q: Any, v: Any) -> dict[str, int]:

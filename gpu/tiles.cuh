@@ -1,19 +1,19 @@
 // What the kernels over tokens and features share: tiles of 32 × 32 numbers, and how a block of 8 warps splits them.
 #pragma once
-#include "common.cuh"
+#include "numbers.cuh"
 
 constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;  // a warp owns 4 rows, a lane a column
 
 typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
 
 // Rows first, first + 1, … of a matrix, counted from the end where `back`, and 32 of its columns; 0 outside.
-template <int PITCH>
-__device__ inline void fill(real (&square)[SIDE][PITCH], const real *from, int first, int column, int count, int columns,
+template <int PITCH, class From>
+__device__ inline void fill(real (&square)[SIDE][PITCH], const From *from, int first, int column, int count, int columns,
                             bool back = false) {
     for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
         int t = first + row, c = column + threadIdx.x % SIDE;
         bool inside = t < count && c < columns;
-        square[row][threadIdx.x % SIDE] = inside ? from[(long long)(back ? count - 1 - t : t) * columns + c] : 0;
+        square[row][threadIdx.x % SIDE] = inside ? wide(from[(long long)(back ? count - 1 - t : t) * columns + c]) : 0;
     }
 }
 

@@ -28,13 +28,15 @@ SIZES = {
     "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
     "seed": st.integers(0, 99), "schedules": SCHEDULES,
 }  # fmt: skip
-ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "seed": 0, "schedules": [0, 1]}  # of each more than one
+ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "seed": 0, "schedules": [0, 1]}  # more than one of each
+WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
@@ -45,6 +47,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 @settings(max_examples=4, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed)
     with matmul_precision(precision):
@@ -71,7 +74,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed, precision):
     ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
     ("float32", "Own::column(r) <= Own::row(r)", "Own::column(r) < Own::row(r)"),
     ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
-    ("tensorfloat32", "if (t < count && c < columns) to", "if (t <= count && c < columns) to"),
+    ("tensorfloat32", "if (t < count && c < columns) narrow", "if (t <= count && c < columns) narrow"),
     ("tensorfloat32", "if (slice == 0) fill", "if (slice == 1) fill"),
     ("tensorfloat32", "return {0, Own::to()}", "return {0, Own::from()}"),
 ])  # fmt: skip

@@ -1,0 +1,16 @@
+// The numbers of arrays: real, or with -DARRAY=Bfloat16 two bytes each, which are wide where they are worked on.
+#pragma once
+#include "common.cuh"
+
+struct Bfloat16 {  // the upper half of a float
+    unsigned short bits;
+};
+
+#ifndef ARRAY
+#define ARRAY REAL
+#endif
+typedef ARRAY Number;
+
+__device__ inline real wide(real x) { return x; }
+__device__ inline real wide(Bfloat16 x) { return __uint_as_float((unsigned)x.bits << 16); }
+__device__ inline void narrow(real &to, real x) { to = x; }  // to Bfloat16, see mma.cuh
