@@ -5,8 +5,16 @@ from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
 
-THREADS, WARPS, SLAB = 256, 8, 32  # channels of a block: forward one a warp, backward a slab
-TILE_BYTES = 1024  # of one channel: 256 tokens in float32, 128 in float64
+
+class Split(NamedTuple):
+    """How a block of `selective_scan.cu` splits its work."""
+
+    states: int  # of a channel, rounded up as the source expects it
+    threads: int
+    channels: int
+    tile: int  # tokens, at whose start a state is kept
+    forward: int  # bytes of shared memory
+    backward: int
 
 
 class Saved(NamedTuple):
@@ -28,13 +36,13 @@ def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple
     """
     check("selective_scan", u=u, delta=delta, A=A, B=B, C=C, D=D, h=h)
     (*batch, length, channels), states = u.shape, A.shape[-1]
-    count, tiles = math.prod(batch), -(-length // (TILE_BYTES // u.dtype.itemsize))
+    block = _split(states, u.dtype.itemsize)
+    count, tiles = math.prod(batch), -(-length // block.tile)
     y, last = empty(u, u.shape), empty(u, h.shape)
     kept = empty(u, (count, tiles, channels, states))
-    blocks, shared = count * -(-channels // WARPS), WARPS * states * u.dtype.itemsize
-    launch("selective_scan", "selective_scan_forward", u, (blocks,), THREADS,
-           u, delta, A, B, C, D, h, y, last, kept, length, channels, states,
-           shared=shared, of=f"N = {states}")  # fmt: skip
+    launch("selective_scan", "selective_scan_forward", u, (count * -(-channels // block.channels),), block.threads,
+           u, delta, A, B, C, D, h, y, last, kept, length, channels, states, defines=(f"STATES={block.states}",),
+           shared=block.forward, of=f"N = {states}")  # fmt: skip
     return (y, last), Saved(u, delta, A, B, C, D, kept)
 
 
@@ -44,12 +52,22 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     gy, glast = cotangents
     check("selective_scan", u=u, gy=gy, gh=glast)
     (*batch, length, channels), states = u.shape, A.shape[-1]
-    count, slabs = math.prod(batch), -(-channels // SLAB)
+    block = _split(states, u.dtype.itemsize)
+    count, slabs = math.prod(batch), -(-channels // block.channels)
     gu, gdelta, gh = empty(u, u.shape), empty(u, u.shape), empty(u, glast.shape)
     gA, gD = empty(u, (count, channels, states)), empty(u, (count, channels))
-    gB, gC = (empty(u, (slabs, count, states, length)) for _ in "BC")
-    launch("selective_scan", "selective_scan_backward", u, (count * slabs,), THREADS,
+    gB, gC = (empty(u, (slabs, count, length, states)) for _ in "BC")
+    launch("selective_scan", "selective_scan_backward", u, (count * slabs,), block.threads,
            u, delta, A, B, C, D, kept, gy, glast, gu, gdelta, gA, gB, gC, gD, gh, length, channels, states,
-           shared=2 * WARPS * states * u.dtype.itemsize, of=f"N = {states}")  # fmt: skip
-    gB, gC = (g.sum(axis=0).swapaxes(-1, -2).reshape(B.shape) for g in (gB, gC))
+           defines=(f"STATES={block.states}",), shared=block.backward, of=f"N = {states}")  # fmt: skip
+    gB, gC = (g.sum(axis=0).reshape(B.shape) for g in (gB, gC))
     return gu, gdelta, gA.sum(axis=0), gB, gC, gD.sum(axis=0), gh
+
+
+def _split(states: int, itemsize: int) -> Split:
+    """For N states, and numbers of so many bytes."""
+    states = max(4, 1 << (states - 1).bit_length())
+    own, threads, tile, steps = max(4, states // 32), 512 // itemsize, 256 // itemsize, 32 // itemsize
+    channels, rows = threads * own // states, 2 * tile * states
+    marks, sums = tile // steps * threads * own, 2 * steps * (channels + 1) * states
+    return Split(states, threads, channels, tile, rows * itemsize, (rows + marks + sums) * itemsize)
