@@ -28,7 +28,7 @@ class Walled(NDArrayOperatorsMixin):
         self.inside = inside
 
     def get(self) -> np.ndarray:
-        return self.inside
+        return self.inside.copy()
 
     def __array__(self, *_: Any, **__: Any) -> None:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -86,8 +86,10 @@ class Walled(NDArrayOperatorsMixin):
 
 
 def asarray(x: Any, **options: Any) -> Walled:
-    """An array of NumPy, or of ours, as ours."""
-    return Walled(xnp.asarray(x.inside if isinstance(x, Walled) else x, **options))
+    """An array of NumPy, copied, or of ours, as ours."""
+    if isinstance(x, Walled):
+        return Walled(xnp.asarray(x.inside, **options))
+    return Walled(xnp.asarray(x, **options | {"copy": True}))
 
 
 def _inwards(x: Any) -> Any:
