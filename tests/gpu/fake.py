@@ -43,7 +43,9 @@ class Kernel:
     def __init__(self, device: Device, source: Path, name: str, defines: tuple[str, ...]):
         self.device, self.source, self.name, self.defines = device, source, name, defines
         width = 2 if "REAL=double" in defines else 1
-        self.shared_size_bytes = width * build.recorded()[source.stem][name]["sm_80"]["shared"]
+        rounds = any(define.startswith("OPERAND=") for define in defines)
+        version = source.stem + build.TENSOR_CORES * (rounds and source.stem in build.PRODUCTS)
+        self.shared_size_bytes = width * build.recorded()[version][name]["sm_80"]["shared"]
         self.max_dynamic_shared_size_bytes = FREELY - self.shared_size_bytes
 
     def __call__(self, grid: Any, block: Any, given: Any, *, shared_mem: int) -> None:

@@ -40,13 +40,15 @@ SIZES = {
     "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
     "rate": st.sampled_from([0.01, 0.2]), "seed": st.integers(0, 99), "schedules": SCHEDULES,
 }  # fmt: skip
-ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "rate": 0.01, "seed": 0, "schedules": [0, 1]}
+ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "rate": 0.01, "seed": 0, "schedules": [0, 1]}  # more than one of each
+WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
@@ -57,6 +59,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, sc
 @settings(max_examples=4, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate)
     with matmul_precision(precision):

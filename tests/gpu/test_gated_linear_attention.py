@@ -37,12 +37,14 @@ SIZES = {
     "schedules": SCHEDULES,
 }  # fmt: skip
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "per_channel": True, "rate": 0.01, "seed": 0, "schedules": [0, 1]}
+WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate, per_channel=per_channel)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
@@ -53,6 +55,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, r
 @settings(max_examples=4, deadline=None)
 @given(**SIZES)
 @example(**ALL)
+@example(**WHOLE)
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate, per_channel=per_channel)
     with matmul_precision(precision):

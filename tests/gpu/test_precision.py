@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gpu import launch, product
+from gpu.cases import CASES
 from gpu.precision import matmul_precision, operand
+from tests.gpu import fake
+from tests.walled import asarray
 
 
 def on_device(dtype, capability, shared=99 << 10):
@@ -32,3 +36,24 @@ def test_another_name_is_refused():
     said = "^matmul_precision: name is 'tf32', expected 'float32' or 'tensorfloat32' or 'bfloat16'$"
     with pytest.raises(ValueError, match=said), matmul_precision("tf32"):
         pass
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "delta_rule", "gated_linear_attention"])
+def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
+    device, needed = fake.install(monkeypatch), []
+    exact, rounded = CASES[name], CASES[f"{name}, tensorfloat32"]
+    arrays = tuple(map(asarray, exact.draw("float32", small=True)))
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_see_room", lambda kernel, like, bytes, of: needed.append(bytes))
+        at_best = rounded.run(*arrays)
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = max(needed) - 1
+    for x, y, z in zip(rounded.run(*arrays), exact.run(*arrays), at_best, strict=True):
+        assert x.get().tobytes() == y.get().tobytes() != z.get().tobytes()
+
+
+def test_the_wider_of_keys_and_values_decides_whether_tiles_fit():
+    needed = product.stack(np.zeros(1, "f"), 4 * product.SIDE + 70, "Tf32")
+    with matmul_precision("tensorfloat32"):
+        for widths in ((3, 70), (70, 3)):
+            assert product.rounded(on_device("f", "80", needed), 4, *widths) == "Tf32"
+            assert product.rounded(on_device("f", "80", needed - 1), 4, *widths) is None

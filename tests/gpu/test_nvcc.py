@@ -1,0 +1,53 @@
+"""The toolkit's compiler in NVRTC's place: it is asked for the same, and what it says is read."""
+
+import pytest
+
+from gpu import build
+
+NVCC = """#!/bin/sh
+printf '%s\\n' "$@" > "{folder}/asked"
+echo "{said}" >&2
+exit {status}
+"""
+LOG = """ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'second' for 'sm_90'
+ptxas info    : Function properties for second
+    24 bytes stack frame, 20 bytes spill stores, 32 bytes spill loads
+ptxas info    : Used 80 registers, used 1 barriers, 24 bytes cumulative stack size, 18432 bytes smem
+ptxas info    : Compiling entry function 'first' for 'sm_90'
+ptxas info    : Function properties for first
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 16 registers, used 0 barriers"""
+
+
+@pytest.fixture
+def nvcc(monkeypatch, tmp_path):
+    """A function that puts a compiler on PATH which says this, and ends so."""
+
+    def put(said, status):
+        (tmp_path / "nvcc").write_text(NVCC.format(folder=tmp_path, said=said, status=status))
+        (tmp_path / "nvcc").chmod(0o700)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        return tmp_path / "asked"
+
+    return put
+
+
+def test_it_is_asked_for_a_cubin_and_its_figures_are_read(nvcc):
+    asked = nvcc(LOG, 0)
+    found = build.needs("scan", ("REAL=float", "WIDTH=4"), "sm_90", tool="nvcc")
+    assert list(found.items()) == [
+        ("first", {"registers": 16, "shared": 0, "spilled": 0}),
+        ("second", {"registers": 80, "shared": 18432, "spilled": 52}),
+    ]
+    *options, source = asked.read_text().splitlines()
+    assert source == str(build.HERE / "scan.cu")
+    for option in ("-cubin", "-arch=sm_90", "-DREAL=float", "-DWIDTH=4", f"-I{build.HERE}"):
+        assert option in options
+    assert options[options.index("-Xptxas") + 1] == "-v"
+
+
+def test_what_it_refuses_it_says(nvcc):
+    nvcc("scan.cu(7): error: no", 1)
+    with pytest.raises(build.BuildError, match=r"(?s)^scan.cu does not compile for sm_75:\nscan.cu\(7\): error: no$"):
+        build.needs("scan", (), "sm_75", tool="nvcc")
