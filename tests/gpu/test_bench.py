@@ -216,6 +216,12 @@ def test_the_gradients_of_a_peer_are_those_of_the_kernel(name):
 
 
 @pytest.mark.parity
+def test_attention_is_given_heads_without_which_its_kernels_are_not_taken(torch):
+    inputs, cotangents = peers.PEERS["softmax, bfloat16"].arrange(*map(torch.from_dlpack, drawn("softmax")))
+    assert {(x.ndim, x.dtype) for x in (*inputs, *cotangents)} == {(4, torch.bfloat16)}
+
+
+@pytest.mark.parity
 @pytest.mark.parametrize("name", [name for name in peers.PEERS if peers.PEERS[name].name.startswith("fla")])
 def test_fla_is_called_as_it_wants(torch, name):
     """Heads third, gates by name, bf16 where it is to be compared in it; what stands for it notes how it is called."""
@@ -316,6 +322,14 @@ def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
     for dtype in ("float32", "bfloat16"):
         assert f"softmax, bfloat16                        d = 16   {dtype:<9}" in done.stdout
     assert "softmax, bfloat16                        d = 16   float64  " not in done.stdout  # where nothing is rounded
+
+
+def test_what_no_thread_writes_is_not_what_was_right_before(few, monkeypatch):
+    """CuPy gives memory out again as it was left: by the same kernel, it may be."""
+    asked = []
+    monkeypatch.setattr(FAKE, "full", lambda *given: asked.append(given))
+    assert len(list(check.kernels(FAKE))) == len(asked)
+    assert all(size > 1 << 20 and np.isnan(value) for size, value, _ in asked)
 
 
 def test_check_can_be_run_in_parts(few, asked):
