@@ -24,7 +24,7 @@
 //         them B and C are read again, 2 N. Backward reads u, Δ, ȳ, writes ū, Δ̄: 20; for CHANNELS it reads 2 N and
 //         writes 2 N, which the caller reads once more.
 // Work    a token, channel and state: forward an exponential and 6 operations, backward two exponentials and 22. For
-//         N = 16 the compiler makes 11 instructions of them forward and 36 backward (sm_90).
+//         N = 16 the compiler makes 11 instructions of them forward and 34 backward (sm_90).
 // Floor   at N = 16, forward 16 exponentials for 12 bytes: a multiprocessor makes 16 a clock, and in that clock the
 //         memory of a device with 3.3 TB/s, 132 of them at 1.8 GHz brings each 14 bytes: exponentials decide, where
 //         sequences and channels are enough to fill it: 132 · 12 warps of 8 channels each.
