@@ -304,8 +304,9 @@ def asked(monkeypatch):
     """The commands that `check` runs, none of which fails unless it is named here."""
     commands, failing = [], set()
 
-    def run(command, **_):
+    def run(command, env=None, **_):
         commands.append(command)
+        assert ("proofs" in command) == (env is not None and env["JAX_PLATFORMS"] == "cpu" and "PATH" in env)
         return SimpleNamespace(returncode=int(bool(failing & set(command))))
 
     monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run))  # its own alone: kernels are being built too
@@ -316,7 +317,7 @@ def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
     done = RUN.invoke(app, ["check"])
     assert done.exit_code == 0, done.output
     *tools, forms = asked.commands
-    assert [command[4] for command in tools] == list(check.TOOLS)
+    assert [command[:6] for command in tools] == [[*check.SANITIZER, tool] for tool in check.TOOLS]
     assert all(command[-5:] == ["-m", "gpu", "check", "kernels", "--apart"] for command in tools)
     assert forms[:5] == [sys.executable, "-m", "proofs", "check", "forms_agree"]
     for dtype in ("float32", "bfloat16"):
