@@ -109,8 +109,9 @@ def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), s
 def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
     """A kernel's row for the way there, and that for both ways; it and its peer take turns."""
     options = {"width": width} if width else {}
-    arrays = tuple(map(xp.asarray, case.draw(case.numbers, small=small, **options)))
+    drawn = case.draw(case.numbers, small=small, **options)
     try:
+        arrays = tuple(map(xp.asarray, drawn))
         made = case.run(*arrays)
     except MemoryError as error:
         yield from (Row(name, width, way, peer=str(error)) for way in ("forward", "both ways"))

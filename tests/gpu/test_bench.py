@@ -118,6 +118,19 @@ def test_a_goal_is_said_to_be_met_or_missed():
     assert bench.Row("softmax", 64, "forward", ours, theirs=theirs).goal() == ""
 
 
+def test_a_device_that_is_full_is_said_to_be_and_the_others_go_on(few, monkeypatch):
+    def asarray(x):
+        if x.ndim == 3 and x.shape[-1] == 16:
+            raise MemoryError("Out of memory allocating 1,024 bytes")
+        return x
+
+    monkeypatch.setattr(FAKE, "asarray", asarray)
+    found = list(bench.rows(FAKE, RATES, 1, kernels=["softmax"]))
+    assert [(row.width, row.peer.startswith("Out of"), row.ours is None) for row in found[:4]] == [
+        *[(8, False, False)] * 2, *[(16, True, True)] * 2,
+    ]  # fmt: skip
+
+
 def test_goals_are_of_kernels_that_there_are():
     assert bench.GOALS.keys() <= CASES.keys()
     assert {name for name, (against, _) in bench.GOALS.items() if against == "peer"} <= peers.PEERS.keys()
