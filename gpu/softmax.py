@@ -13,7 +13,7 @@ from gpu.precision import operand, sums
 THREADS, SIDE = 256, 32  # rows of a block
 TENSOR_THREADS, WARPS = 128, 4
 OWN = {"forward": 128, "backward": 64}  # rows that a block keeps there
-PASSING, COLUMNS = 32, 128  # rows that pass, columns of its result
+PASSING = 32  # rows that pass
 GAP = 16  # bytes behind a tile's rows
 BYTES = {"Tf32": 4, "Bf16": 2}  # of a number in a tile
 
@@ -66,7 +66,7 @@ def _means(saved: Saved, gy: Any) -> Any:
         return (gy * y).sum(axis=-1)
     means = empty(y, logs.shape, logs.dtype)
     launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), TENSOR_THREADS, gy, y, means,
-           logs.size, y.shape[-1], defines=(f"OPERAND={saved.operand}",))  # fmt: skip
+           logs.size, y.shape[-1], defines=_version(saved)[0])  # fmt: skip
     return means
 
 
@@ -77,14 +77,19 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made:
     sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
     given = *arrays, sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
-        way = kernel.partition("_")[0]
-        grid = sequences * -(-rows // OWN[way]), -(-max(widths) // COLUMNS)
+        way, (defines, columns) = kernel.partition("_")[0], _version(saved)
+        grid = sequences * -(-rows // OWN[way]), -(-max(widths) // columns)
         launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, TENSOR_THREADS, *given,
-               defines=(f"OPERAND={saved.operand}",), shared=_room(saved.operand, q, v)[way],
-               of=f"K = {width}, V = {values}")  # fmt: skip
+               defines=defines, shared=_room(saved.operand, q, v)[way], of=f"K = {width}, V = {values}")  # fmt: skip
     else:
         launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *given,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
+
+
+def _version(saved: Saved) -> tuple[tuple[str, str], int]:
+    """What is defined for tensor cores: how numbers are rounded, and of how many columns a block makes its result."""
+    columns = 64 if max(saved.q.shape[-1], saved.v.shape[-1]) <= 64 else 128
+    return (f"OPERAND={saved.operand}", f"COLUMNS={columns}"), columns
 
 
 def _room(kind: str, q: Any, v: Any) -> dict[str, int]:

@@ -21,7 +21,11 @@
 //         16 clocks or 8, and 4 or 6.
 #include "operands.cuh"
 
-constexpr int STRIPS = 2, OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8, COLUMNS = 128;
+#ifndef COLUMNS
+#define COLUMNS 128  // of a block's result; -DCOLUMNS=64 where there are no more
+#endif
+
+constexpr int STRIPS = 2, OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8;
 constexpr float HIDDEN = -1e30f;  // the score of a key that must not be seen: its exponential is 0
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
@@ -47,10 +51,11 @@ template <int STRIPS> __device__ inline void products(Tile x, Tile y, int row, S
     }
 }
 
-// sums += weights times 32 rows of x, from a row and a column on.
-template <int STRIPS>
-__device__ inline void add(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int row, int column,
-                           Sums (&sums)[STRIPS][COLUMNS / 8]) {
+// sums += weights times 32 rows of x, from a row and a column on. Where all columns are there, no branch keeps the reading of
+// one operand from overlapping with the product before.
+template <bool WHOLE, int STRIPS>
+__device__ inline void add_some(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int row, int column,
+                                Sums (&sums)[STRIPS][COLUMNS / 8]) {
     const unsigned *from = right_columns(x, row, column);
     Left<OPERAND> left[STRIPS];
     Rights right;
@@ -60,13 +65,19 @@ __device__ inline void add(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int ro
         for (int strip = 0; strip < STRIPS; strip++) results(left[strip], &weights[strip][d / 8]);
 #pragma unroll
         for (int n = 0; n < COLUMNS / 8; n += 2)
-            if (column + 8 * n < x.columns) {
+            if (WHOLE || column + 8 * n < x.columns) {
                 columns(right, from + d * x.stride + n * OPERAND::EIGHT, x.stride);
 #pragma unroll
                 for (int strip = 0; strip < STRIPS; strip++)
                     multiply(sums[strip][n], sums[strip][n + 1], left[strip], right);
             }
     }
+}
+template <int STRIPS>
+__device__ inline void add(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int row, int column,
+                           Sums (&sums)[STRIPS][COLUMNS / 8]) {
+    if (column + COLUMNS <= x.columns) add_some<true>(weights, x, row, column, sums);
+    else add_some<false>(weights, x, row, column, sums);
 }
 
 __device__ inline void give(Number *to, const Sums (&sums)[COLUMNS / 8], int first, int count, int column, int columns,
@@ -233,6 +244,7 @@ softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
     Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
+    logs += sequence * queries, means += sequence * queries;
     Tile k_tile(room, OWN, width), v_tile(room, OWN, values);
     Tile q_tile(room, 2 * OTHER, width), g_tile(room, 2 * OTHER, values);
     int start = causal ? max(0, first - (keys - queries)) / OTHER * OTHER : 0;
@@ -248,12 +260,15 @@ softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k
 #pragma unroll
         for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int t = query + 8 * n + Sums::column(i), last = causal ? t + keys - queries : keys - 1;
-                long long row = sequence * queries + min(t, queries - 1);
-                bool seen = t < queries && mine + Sums::row(i) <= last;
-                scores[0][n].at[i] = seen ? two_to(scores[0][n].at[i] * (scale * LOG2_E) - logs[row] * LOG2_E) : 0;
-                toward[0][n].at[i] = scores[0][n].at[i] * (toward[0][n].at[i] - means[row]);
+            for (int j = 0; j < 2; j++) {
+                int t = query + 8 * n + Sums::column(j), last = t >= queries ? -1 : causal ? t + keys - queries : keys - 1;
+                float sum = logs[min(t, queries - 1)] * LOG2_E, mean = means[min(t, queries - 1)];
+#pragma unroll
+                for (int i = j; i < 4; i += 2) {
+                    float *score = &scores[0][n].at[i];
+                    *score = mine + Sums::row(i) <= last ? two_to(*score * (scale * LOG2_E) - sum) : 0;
+                    toward[0][n].at[i] = *score * (toward[0][n].at[i] - mean);
+                }
             }
         add(scores, g_tile, here, column, to_v), add(toward, q_tile, here, column, sums);
     }

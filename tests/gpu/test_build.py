@@ -22,6 +22,7 @@ def test_float32_needs_what_is_recorded(version):
 @pytest.mark.parametrize(("source", "defines"), [
     *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
     *((source, ("OPERAND=Bf16",)) for source in build.PRODUCTS),
+    *(("softmax_tensor_cores", (f"OPERAND={x}", "COLUMNS=64")) for x in ("Tf32", "Bf16")),
     *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
 ])  # fmt: skip
 def test_the_other_numbers_compile(source, defines):
