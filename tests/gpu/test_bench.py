@@ -168,6 +168,14 @@ def test_operations_are_those_that_the_header_counts(source):
     assert COUNTED[source][0](q, q, q)[0] == pytest.approx(said, rel=0.02)
 
 
+def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
+    header = (launch.HERE / "selective_scan.cu").read_text(encoding="utf-8")
+    pattern = r"forward an exponential and (\d+) operations, backward two exponentials and (\d+)"
+    there, back = map(int, re.search(pattern, header).groups())
+    u, A = np.empty((1, 10, 3)), np.empty((3, 4))
+    assert work.selective_scan(u, u, A) == (120 * max(16, there), 120 * max(2 * 16, back))
+
+
 @pytest.mark.parametrize(("count", "form", "gates"), [
     (work.linear_attention, linear_attention.recurrent, ()),
     (work.gated_linear_attention, gated_linear_attention.recurrent, (-1,)),
