@@ -29,12 +29,13 @@ class Device(str):
         self.attributes = {"MaxSharedMemoryPerBlockOptin": 99 << 10}
         self.room = 1 << 30  # bytes for arrays
         self.launches: list[str] = []
+        self.entered = False  # else another device counts as the current one
 
     def __enter__(self) -> None:
-        pass
+        self.entered = True
 
     def __exit__(self, *_: Any) -> None:
-        pass
+        self.entered = False
 
 
 class Kernel:
@@ -51,6 +52,8 @@ class Kernel:
     def __call__(self, grid: Any, block: Any, given: Any, *, shared_mem: int) -> None:
         there = self.device.attributes["MaxSharedMemoryPerBlockOptin"]
         wanted = self.shared_size_bytes + self.max_dynamic_shared_size_bytes
+        if not self.device.entered:
+            raise RuntimeError("CUDA_ERROR_INVALID_HANDLE: invalid resource handle")
         if wanted > there or shared_mem > max(0, self.max_dynamic_shared_size_bytes):
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self.device.launches.append(self.name)
@@ -63,6 +66,7 @@ def install(monkeypatch: Any) -> Device:
     device = Device(0)
 
     def empty(shape: Any, dtype: Any) -> Walled:
+        assert device.entered, "made on another device"
         wanted = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
         if wanted > device.room:
             raise OutOfMemoryError(f"Out of memory allocating {wanted:,} bytes (allocated so far: 0 bytes).")

@@ -149,6 +149,8 @@ def test_arrays_that_a_kernel_does_not_take(device):
          "k is cupy float64 on device 0, expected cupy float32 on device 0 as q is"),
         (asarray(np.asfortranarray(k.inside)), ValueError,
          "k is not contiguous, expected one that ascontiguousarray has made"),
+        (asarray(k.inside[:, :0]), ValueError,
+         "k has shape (2, 0, 40), expected at least one element along every axis"),
         (fake.at(k.inside, fake.Device(1)), TypeError,
          "k is cupy float32 on device 1, expected cupy float32 on device 0 as q is"),
         (k.inside, TypeError, "k is numpy float32, expected cupy float32 on device 0 as q is"),
