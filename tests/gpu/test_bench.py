@@ -183,11 +183,11 @@ def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
     (work.softmax, softmax.quadratic, ()),
 ], ids=lambda x: getattr(x, "__qualname__", ""))  # fmt: skip
 def test_operations_are_as_many_as_the_plainest_form_does(count, form, gates):
-    """No fewer than half, and no more than some times as many, as a chunk does what a token would not."""
+    """Or fewer by what causality hides, which that form computes; or some times as many, as chunks do more than tokens."""
     q = np.random.default_rng(0).standard_normal((64, 32))
     tally = [0]
     form(*(counted(x, tally) for x in (q, q, q, *(gate * np.ones(64) for gate in gates))))
-    assert tally[0] / 2 < count(q, q, q)[0] < 6 * tally[0]
+    assert 0.4 * tally[0] < count(q, q, q)[0] < 6 * tally[0]
 
 
 @pytest.mark.parity
