@@ -183,7 +183,7 @@ def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
     (work.softmax, softmax.quadratic, ()),
 ], ids=lambda x: getattr(x, "__qualname__", ""))  # fmt: skip
 def test_operations_are_as_many_as_the_plainest_form_does(count, form, gates):
-    """Or fewer by what causality hides, which that form computes; or some times as many, as chunks do more than tokens."""
+    """Or half as many, where that form computes what causality hides; or more, as chunks do more than tokens."""
     q = np.random.default_rng(0).standard_normal((64, 32))
     tally = [0]
     form(*(counted(x, tally) for x in (q, q, q, *(gate * np.ones(64) for gate in gates))))
