@@ -40,7 +40,7 @@ def sources() -> list[str]:
 
 def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Every source for float32, and what is defined for it; PRODUCTS twice, and for bfloat16 all for tensor cores."""
-    wide = {source: (source, ("REAL=float",)) for source in sources()}
+    wide: dict[str, tuple[str, tuple[str, ...]]] = {source: (source, ("REAL=float",)) for source in sources()}
     wide |= {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
     two_bytes = "REAL=float", "OPERAND=Bf16", "ARRAY=Bfloat16"
     return wide | {f"{x}_bfloat16": (source, two_bytes) for x, (source, _) in wide.items() if TENSOR_CORES in x}

@@ -26,7 +26,9 @@ FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", 
 SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
 
 _two, _four, _eight = np.uint16(0x7FA0), np.uint32(0x7FA0DEAD), np.uint32(0x7FF4DEAD)  # bytes; of a signalling NaN
-POISON = {"bfloat16": _two, "float32": _four, "complex64": _four, "float64": _eight, "complex128": _eight}
+POISON: dict[str, np.unsignedinteger] = {
+    "bfloat16": _two, "float32": _four, "complex64": _four, "float64": _eight, "complex128": _eight,
+}  # fmt: skip
 
 _drawn: ContextVar[tuple[int, int]] = ContextVar("drawn", default=(0, 0))  # the seed, and the line of no barrier
 
