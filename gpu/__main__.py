@@ -52,7 +52,7 @@ def check(
 ) -> None:
     """Run every kernel and every fused form on the device, and see that they are right and do nothing forbidden.
 
-    By estimate, when nothing is compiled yet, the kernels take 2 minutes, compute-sanitizer 4, and the forms 3.
+    By estimate, when nothing is compiled yet, the kernels and the forms take 3 minutes each, compute-sanitizer 4.
     """
     parts = _known("check", parts, checks.PARTS)
     xp, right = _cupy("check"), True
