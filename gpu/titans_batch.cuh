@@ -8,6 +8,8 @@
 //
 // Within a norm, ẑ = (z − mean z) / √(var z + ε), what is read is q + γ ∘ ẑ + β, and, with e = k + γ ∘ ẑ + β − v,
 // δ_L = (g − mean g − ẑ mean(g ẑ)) / √(var z + ε) for g = γ ∘ e.
+//
+// Test-time training (Sun et al. 2024, eq. 4–8) is the same with no S, nothing forgotten, and mixₜₛ = τₜ ηₛ.
 #pragma once
 #include "matrices.cuh"
 
@@ -39,9 +41,9 @@ struct Batch {
     const Layer *layers;
     int depth, widest, count;  // of tokens
     const real *q, *k, *v;
-    const real *theta, *log_eta, *log_alpha;
+    const real *theta, *log_eta, *log_alpha;  // or, without S, η, nothing and τ
     const real *gamma, *beta;  // of the norm, if there is one
-    const real *W, *M, *S;
+    const real *W, *M, *S;  // no S in test-time training
     real *room;
 
     __device__ real *own(Field field, int layer = 0) const {
@@ -55,6 +57,9 @@ struct Batch {
     __device__ Matrix r(int l) const { return entering(R, q, l); }
     __device__ Matrix given(Field field, int l) const { return {own(field, l), count, layers[l].columns}; }
     __device__ Matrix pairs(Field field, int l) const { return {own(field, l), count, count}; }
+    __device__ Matrix if_S(Matrix left) const {  // without S a factor of no columns, and the product is 0
+        return S ? left : Matrix{left.from, left.height, 0};
+    }
     __device__ Matrix layer(const real *of, int l) const {
         return {of + layers[l].before, layers[l].features + layers[l].bias, layers[l].columns};
     }
@@ -83,7 +88,11 @@ __device__ inline void fill(Gates &gates, const Batch &batch) {
     int lane = threadIdx.x;
     if (lane >= SIDE) return;
     real held = 0, wrote = 0, gamma = 1, p = 0, h = 1;
-    for (int t = 0; t < batch.count; t++) {
+    for (int t = 0; t < batch.count && !batch.S; t++) {
+        gates.mix[t][lane] = held = lane <= t ? batch.log_alpha[t] * batch.theta[lane] : 0;
+        if (lane == 0) gates.gamma[t] = 1, gates.p[t] = 0;  // and G is 0
+    }
+    for (int t = 0; t < batch.count && batch.S; t++) {
         real eta = exp(batch.log_eta[t]), alpha = exp(batch.log_alpha[t]);
         gamma *= alpha, h *= eta, p = fma(alpha, p, h);
         wrote = lane == t ? batch.theta[t] : eta * wrote, held = fma(alpha, held, wrote);
@@ -166,22 +175,23 @@ __device__ inline void read(Tile (&tiles)[2], const Batch &batch, const Gates &g
             r[t * width + j] = bend.value;
             if (inner) turn[t * width + j] = bend.slope;
         }, times(Scaled{gates.gamma, batch.r(l)}, batch.layer(batch.M, l)),
-           times(Scaled{gates.p, batch.r(l)}, batch.layer(batch.S, l)),
+           times(Scaled{gates.p, batch.if_S(batch.r(l))}, batch.layer(batch.S, l)),
            times(batch.pairs(WEIGHTS, l), batch.given(DELTA, l)));
     }
 }
 
 __device__ inline void write(Tile (&tiles)[2], const Batch &batch, const Gates &gates, real *next_M, real *next_S) {
-    real gamma = gates.gamma[batch.count - 1], p = gates.p[batch.count - 1], h = gates.h[batch.count - 1];
+    int end = batch.count - 1;
     for (int l = 0; l < batch.depth; l++) {
         Layer layer = batch.layers[l];
         multiply(tiles, [&](int i, int j, real sum) {
             int at = layer.before + i * layer.columns + j;
-            next_M[at] = gamma * batch.M[at] + p * batch.S[at] - sum;
+            next_M[at] = gates.gamma[end] * batch.M[at] + (batch.S ? gates.p[end] * batch.S[at] : 0) - sum;
         }, times(turned(Scaled{gates.into_M, batch.x(l)}), batch.given(DELTA, l)));
+        if (!batch.S) continue;
         multiply(tiles, [&](int i, int j, real sum) {
             int at = layer.before + i * layer.columns + j;
-            next_S[at] = h * batch.S[at] - sum;
+            next_S[at] = gates.h[end] * batch.S[at] - sum;
         }, times(turned(Scaled{gates.into_S, batch.x(l)}), batch.given(DELTA, l)));
     }
 }

@@ -18,12 +18,12 @@ class Saved(NamedTuple):
 
     tokens: tuple[Any, ...]  # q, k, v and the gates
     start: Any  # (B, entries)
-    norm: Any  # (B, 2, V)
+    norm: Any  # (B, 2 V), or one 0 without a norm
     layers: Any  # (depth, 4), as titans_batch.cuh has them
-    kept: Any  # (B, segments, 2, entries): M and S
+    kept: Any  # (B, segments, parts, entries): M and S, or M
     sizes: tuple[int, ...]  # what the kernels ask, from T on
     over: bool  # the last token ends its batch: the start after it is M
-    shapes: list[tuple[int, ...]]  # of all inputs
+    shapes: list[tuple[int, ...]]  # of the layers of a model, and of γ and β
 
 
 def takes(length: int, batch_size: int, left: int) -> bool:
@@ -42,50 +42,73 @@ def forward(
     features is a bias. `look` is shown the squared errors (*batch, T). Raises TypeError and ValueError, as
     `gpu.launch.check` does.
     """
-    tokens = q, k, v, theta, log_eta, log_decay
-    depth, length, shapes = len(layers) // 3, q.shape[-2], [x.shape for x in (*tokens, *layers)]
+    depth = len(layers) // 3
     names = *(f"{model}[{i}]" for model in ("start", "memory", "surprise") for i in range(depth)), "gamma", "beta"
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay,
           **dict(zip(names, layers, strict=False)))  # fmt: skip
     alike("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
-    start, M, S = (_flat(layers[i : i + depth]) for i in (0, depth, 2 * depth))
-    count, entries = start.shape
-    table = _table(q.shape[-1], shapes[6 : 6 + depth])
-    widest = max(SIDE, *(size for shape in shapes[6 : 6 + depth] for size in shape[-2:]))
-    batches = 1 + max(0, -(-(length - left) // batch_size))
-    kept, passing = empty(q, (count, -(-batches // SEGMENT), 2, entries)), empty(q, (count, 2, 2, entries))
-    kept[:, 0, 0], kept[:, 0, 1] = M, S
-    normed = len(layers) % 3 > 0
-    norm = _flat(layers[-2:]) if normed else zeros(q, (1, 1))
-    sizes = length, left, batch_size, depth, entries, widest, SEGMENT, int(normed)
-    y, losses, table = empty(v, v.shape), empty(q, theta.shape), copied(q, table)
-    launch("titans_layers", "titans_layers", q, (count,), THREADS,
-           *tokens, start, norm, table, kept, passing, y, losses, _room(q, count, depth, widest), *sizes)  # fmt: skip
-    look(losses)
-    before, over = batches - 1, length >= left and (length - left) % batch_size == 0
-    end = passing[:, batches % 2]
-    W = passing[:, before % 2] if before % SEGMENT else kept[:, before // SEGMENT]
-    ends = end[:, 0] if over else W[:, 0] if before else start, end[:, 0], end[:, 1]
-    made = (x for flat in ends for x in _layers(flat, shapes[6 : 6 + depth]))
-    return (y, *made), Saved(tokens, start, norm, table, kept, sizes, over, shapes)
+    models, norm = [layers[i : i + depth] for i in (0, depth, 2 * depth)], layers[3 * depth :]
+    return walk((q, k, v, theta, log_eta, log_decay), models, norm, batch_size, left, look)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
+    depth, (gy, *layers) = len(saved.layers), cotangents
+    check("titans", q=saved.tokens[0], gy=gy, **{f"glayers[{i}]": x for i, x in enumerate(layers)})
+    of_tokens, of_models, of_norm = walk_back(saved, gy, [layers[i : i + depth] for i in (0, depth, 2 * depth)])
+    return *of_tokens, *(x for model in of_models for x in model), *of_norm
+
+
+def walk(
+    tokens: tuple[Any, ...], models: Sequence[Sequence[Any]], norm: Sequence[Any], batch_size: int, left: int,
+    look: Callable[[Any], None],
+) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+    """Return ((y, *layers of each model), saved) for the layers of start, M and, in Titans, S.
+
+    Without S the gates are η, anything and τ of test-time training.
+    """
+    q, _, v, theta, *_ = tokens
+    length, shapes = q.shape[-2], [x.shape for x in (*models[0], *norm)]
+    start, *parts = map(_flat, models)
+    (count, entries), depth = start.shape, len(models[0])
+    table = _table(q.shape[-1], shapes[:depth])
+    widest = max(SIDE, *(size for shape in shapes[:depth] for size in shape[-2:]))
+    batches = 1 + max(0, -(-(length - left) // batch_size))
+    kept = empty(q, (count, -(-batches // SEGMENT), len(parts), entries))
+    passing = empty(q, (count, 2, len(parts), entries))
+    for i, part in enumerate(parts):
+        kept[:, 0, i] = part
+    around, room = _flat(norm) if norm else zeros(q, (1, 1)), (count, depth, FIELDS, SIDE, widest)
+    sizes = length, left, batch_size, depth, entries, widest, SEGMENT, len(parts), len(norm)
+    y, losses, layers = empty(v, v.shape), empty(q, theta.shape), copied(q, table)
+    launch("titans_layers", "titans_layers", q, (count,), THREADS,
+           *tokens, start, around, layers, kept, passing, y, losses, empty(q, room), *sizes)  # fmt: skip
+    look(losses)
+    before, over = batches - 1, length >= left and (length - left) % batch_size == 0
+    ends, W = passing[:, batches % 2], start
+    if over or before:
+        W = ends[:, 0] if over else passing[:, before % 2, 0] if before % SEGMENT else kept[:, before // SEGMENT, 0]
+    made = (x for flat in (W, *(ends[:, i] for i in range(len(parts)))) for x in _layers(flat, shapes[:depth]))
+    return (y, *made), Saved(tokens, start, around, layers, kept, sizes, over, shapes)
+
+
+def walk_back(
+    saved: Saved, gy: Any, models: Sequence[Sequence[Any]]
+) -> tuple[list[Any], list[list[Any]], list[Any]]:  # fmt: skip
+    """Return the cotangents of the tokens, of the models before the first one, and of the norm."""
     tokens, start, norm, layers, kept, sizes, over, shapes = saved
-    depth, entries, widest, _, normed = sizes[3:]
-    gy, *gmemories = cotangents
-    check("titans", q=tokens[0], gy=gy, **{f"glayers[{i}]": x for i, x in enumerate(gmemories)})
-    gW, gM, gS = (_flat(gmemories[i : i + depth]) for i in (0, depth, 2 * depth))
+    depth, entries, widest, _, parts, normed = sizes[3:]
+    gW, *gparts = map(_flat, models)
     if over:  # the last M is the next start
-        gM, gW = gM + gW, zeros(gW, gW.shape)
+        gparts[0], gW = gparts[0] + gW, zeros(gW, gW.shape)
     count, gnorm = len(start), zeros(norm, norm.shape)
-    made, passing = [empty(x, x.shape) for x in tokens], empty(start, (count, SEGMENT - 1, 2, entries))
+    made, passing = [empty(x, x.shape) for x in tokens], empty(start, (count, SEGMENT - 1, parts, entries))
+    gS = gparts[1] if parts > 1 else empty(gy, (1,))
     launch("titans_layers_backward", "titans_layers_backward", gy, (count,), THREADS,
-           *tokens, start, norm, layers, kept, passing, gy, gW, gM, gS, *made, gnorm,
-           _room(gy, count, depth, widest), *sizes)  # fmt: skip
-    of_layers = [x for flat in (gW, gM, gS) for x in _layers(flat, shapes[6 : 6 + depth])]
-    return *made, *of_layers, *(_layers(gnorm, shapes[-2:]) if normed else ())
+           *tokens, start, norm, layers, kept, passing, gy, gW, gparts[0], gS, *made, gnorm,
+           empty(gy, (count, depth, FIELDS, SIDE, widest)), *sizes)  # fmt: skip
+    of_models = [_layers(flat, shapes[:depth]) for flat in (gW, *gparts)]
+    return made, of_models, _layers(gnorm, shapes[depth:]) if normed else []
 
 
 def _table(features: int, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -95,11 +118,6 @@ def _table(features: int, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
         table.append((features, rows - features, columns, before))
         features, before = columns, before + rows * columns
     return np.array(table, np.int32)
-
-
-def _room(like: Any, count: int, depth: int, widest: int) -> Any:
-    """What blocks keep of a batch."""
-    return empty(like, (count, depth, FIELDS, SIDE, widest))
 
 
 def _flat(layers: Sequence[Any]) -> Any:

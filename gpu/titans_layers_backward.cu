@@ -1,5 +1,5 @@
-// The adjoint of titans_layers.cu. For what is told to the start, W̄, and to M and S of the next batch, M̄ and S̄, with g what is
-// told to what layer l gives when it is read (ȳ at the last one, through its norm):
+// The adjoint of titans_layers.cu. With W̄ what is told to the start, M̄ and S̄ what is told to M and S of the next batch, and
+// g to what a layer gives when it is read (ȳ at the last one, through its norm):
 //
 //     δ̄ = −mix_C ∘ (x M̄) − G_C ∘ (x S̄) − (mix ∘ r xᵀ)ᵀ g          x̄ = −mix_C ∘ (δ M̄ᵀ) − G_C ∘ (δ S̄ᵀ) − (mix ∘ g δᵀ)ᵀ r
 //     r̄ = γ g Mᵀ + p g Sᵀ − (mix ∘ g δᵀ) x                        S̄ ← p_C M̄ + h_C S̄ + rᵀ p g,  M̄ ← γ_C M̄ + rᵀ γ g
@@ -9,18 +9,18 @@
 //
 //     ūₗ = δ̄ₗ ∘ gelu′ zₗ          δ̄ₗ₊₁ += ūₗ Wₗ₊₁          W̄ₗ₊₁ += ūₗᵀ δₗ₊₁          z̄ₗ = δ̄ₗ ∘ uₗ ∘ gelu″ zₗ
 //
-// and back: z̄_L = δ̄_L without a norm, W̄ₗ += xₗᵀ z̄ₗ, x̄ₗ += z̄ₗ Wₗᵀ, z̄ₗ₋₁ += x̄ₗ ∘ gelu′ zₗ₋₁. Where a batch begins W is M. Within
-// a norm δ = P(γ ∘ e) / s, s = √(var z + ε), P(g) = g − mean g − ẑ mean(g ẑ), which is its own adjoint: P(δ̄) / s is told to γ ∘ e,
-// −(δ̄ mean(ẑ γ e) + γ e mean(ẑ δ̄)) / s to ẑ, −Σ δ̄ δ / s to s, and from ẑ and s they go on to z.
+// and back: z̄_L = δ̄_L without a norm, W̄ₗ += xₗᵀ z̄ₗ, x̄ₗ += z̄ₗ Wₗᵀ, z̄ₗ₋₁ += x̄ₗ ∘ gelu′ zₗ₋₁. Where a batch begins W is M.
+// Within a norm δ = P(γ ∘ e) / s, s = √(var z + ε), with P(g) = g − mean g − ẑ mean(g ẑ), which is its own adjoint: P(δ̄) / s is
+// told to γ ∘ e, −(δ̄ mean(ẑ γ e) + γ e mean(ẑ δ̄)) / s to ẑ, −Σ δ̄ δ / s to s, and from ẑ and s they go on to z.
 //
-// A block owns one sequence, a thread 4 numbers of each tile, as forward. M and S were kept before every 8th batch: from there
-// a block makes those of the 7 others again, then goes back through them.
+// A block owns one sequence, a thread 4 numbers of each tile, as forward. M and S were kept before every 8th batch: from
+//         there a block makes those of the 7 others again, then goes back through them.
 //
-// Bytes   a batch of C tokens reads W, M, S and their cotangents some 33 N numbers in all, from the second-level cache if 20 N of
-//         every sequence find room there: M and S of 8 batches, cotangents and start.
+// Bytes   a batch of C tokens reads and writes W, M, S and their cotangents: some 34 N numbers in all, from the second-level
+//         cache if 20 N of every sequence find room there, M and S of 8 batches, cotangents and start.
 // Work    a token 40 N operations, of which 16 N make again what forward made, and 6 C for each feature that enters or
 //         leaves a layer.
-// Floor   at K = V = 64 with 128 inside and C = 16: 690,000 operations for 135 KB from the second-level cache, as forward.
+// Floor   at K = V = 64 with 128 inside and C = 16: 690,000 operations for 140 KB from the second-level cache, as forward.
 #include "titans_batch.cuh"
 
 struct Toward {  // cotangents of the start, M and S, entries each, which go back in time with the block
@@ -83,13 +83,15 @@ __device__ inline void unwrite(Tile (&tiles)[2], const Batch &batch, const Gates
         Layer layer = batch.layers[l];
         bool first = l == batch.depth - 1;
         int width = layer.columns, rows = layer.features + layer.bias;
-        Matrix g = batch.given(G, l), delta = batch.given(DELTA, l), M_gets = batch.layer(to.M, l), S_gets = batch.layer(to.S, l);
-        Matrix x = batch.x(l), r = batch.r(l);
+        Matrix g = batch.given(G, l), delta = batch.given(DELTA, l), x = batch.x(l), r = batch.r(l);
+        Matrix M = batch.layer(batch.M, l), S = batch.layer(batch.S, l);
         real *to_M = batch.own(TO_M), *to_S = batch.own(TO_S), *of_M = batch.own(OF_M), *of_S = batch.own(OF_S);
-        multiply(tiles, [&](int t, int j, real sum) { to_M[t * width + j] = sum; }, times(x, M_gets));
-        multiply(tiles, [&](int t, int j, real sum) { to_S[t * width + j] = sum; }, times(x, S_gets));
-        multiply(tiles, [&](int t, int i, real sum) { of_M[t * rows + i] = sum; }, times(g, turned(batch.layer(batch.M, l))));
-        multiply(tiles, [&](int t, int i, real sum) { of_S[t * rows + i] = sum; }, times(g, turned(batch.layer(batch.S, l))));
+        multiply(tiles, [&](int t, int j, real sum) { to_M[t * width + j] = sum; },
+                 times(x, batch.layer(to.M, l)));
+        multiply(tiles, [&](int t, int j, real sum) { to_S[t * width + j] = sum; },
+                 times(batch.if_S(x), batch.layer(to.S, l)));
+        multiply(tiles, [&](int t, int i, real sum) { of_M[t * rows + i] = sum; }, times(g, turned(M)));
+        multiply(tiles, [&](int t, int i, real sum) { of_S[t * rows + i] = sum; }, times(batch.if_S(g), turned(S)));
         real *scores = batch.own(SCORES, l), *gscores = batch.own(G_SCORES);
         multiply(tiles, [&](int t, int s, real sum) {
             crossing.mix[t][s] = (first ? 0 : crossing.mix[t][s]) - sum * scores[t * count + s];
@@ -111,7 +113,7 @@ __device__ inline void unwrite(Tile (&tiles)[2], const Batch &batch, const Gates
         }, times(turned(batch.pairs(WEIGHTS, l)), g));
         multiply(tiles, [&](int t, int i, real sum) { gx[t * layer.features + i] = -sum; },
                  times(Scaled{gates.into_M, delta}, turned(batch.unbiased(to.M, l))),
-                 times(Scaled{gates.into_S, delta}, turned(batch.unbiased(to.S, l))),
+                 times(Scaled{gates.into_S, batch.if_S(delta)}, turned(batch.unbiased(to.S, l))),
                  times(turned(batch.pairs(G_SCORES, 0)), Matrix{r.from, count, layer.features}));
         multiply(tiles, [&](int t, int i, real sum) {
             int at = t * layer.features + i;
@@ -119,12 +121,13 @@ __device__ inline void unwrite(Tile (&tiles)[2], const Batch &batch, const Gates
             if (l) batch.own(G, l - 1)[at] = gr * batch.own(TURN, l)[at];
             else gq[at] = batch.gamma ? gr + gy[at] : gr;
         }, times(batch.pairs(G_SCORES, 0), Matrix{x.from, count, layer.features}));
-        multiply(tiles, [&](int i, int j, real sum) {
-            int at = layer.before + i * width + j;
-            real M = to.M[at], S = to.S[at];
-            S_to_M += M * batch.S[at], S_to_S += S * batch.S[at];
-            to.S[at] = gates.p[end] * M + gates.h[end] * S + sum;
-        }, times(turned(r), Scaled{gates.p, g}));
+        if (batch.S)
+            multiply(tiles, [&](int i, int j, real sum) {
+                int at = layer.before + i * width + j;
+                real M = to.M[at], S = to.S[at];
+                S_to_M += M * batch.S[at], S_to_S += S * batch.S[at];
+                to.S[at] = gates.p[end] * M + gates.h[end] * S + sum;
+            }, times(turned(r), Scaled{gates.p, g}));
         multiply(tiles, [&](int i, int j, real sum) {
             int at = layer.before + i * width + j;
             M_to_M += to.M[at] * batch.M[at], to.M[at] = gates.gamma[end] * to.M[at] + sum;
@@ -176,6 +179,16 @@ __device__ inline void unfill(const Batch &batch, const Gates &gates, const Cros
                               real *gg) {
     int lane = threadIdx.x, end = batch.count - 1;
     if (lane >= SIDE) return;
+    if (!batch.S) {  // τ and η
+        real to_rate = 0, rate = lane <= end ? batch.theta[lane] : 0;
+        for (int t = 0; t <= end; t++) {
+            real g = lane <= t ? crossing.mix[t][lane] : 0, to_tau = warp_sum(rate * g);
+            to_rate = fma(batch.log_alpha[t], g, to_rate);
+            if (lane == 0) gg[t] = to_tau;
+        }
+        if (lane <= end) gtheta[lane] = to_rate;
+        return;
+    }
     real to_gamma = 0, to_p = 0, to_h = 0, to_mix = 0, to_G = lane <= end ? crossing.into_S[lane] : 0;
     for (int warp = 0; warp < WARPS; warp++)
         to_gamma += crossing.M_to_M[warp], to_p += crossing.S_to_M[warp], to_h += crossing.S_to_S[warp];
@@ -195,22 +208,24 @@ __device__ inline void unfill(const Batch &batch, const Gates &gates, const Cros
 }
 
 // gW, gM, gS (batch, entries): at first of what came out, at last of what went in. passing
-// (batch, segment − 1, 2, entries): M and S between two that are kept.
+// (batch, segment − 1, parts, entries): M and S between two that are kept.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_layers_backward(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
                        const real *log_alpha, const real *start, const real *norm, const Layer *layers, const real *kept,
                        real *passing, const real *gy, real *gW, real *gM, real *gS, real *gq, real *gk, real *gv,
                        real *gtheta, real *gh, real *gg, real *gnorm, real *room, int length, int left, int size,
-                       int depth, int entries, int widest, int segment, int normed) {
+                       int depth, int entries, int widest, int segment, int parts,
+                       int normed) {
     __shared__ Tile tiles[2];
     __shared__ Gates gates;
     __shared__ Crossing crossing;
     __shared__ Batch batch;
     int batches = 1 + (length > left ? (length - left + size - 1) / size : 0);
     int keys = layers[0].features, values = layers[depth - 1].columns;
-    long long sequence = blockIdx.x, from = sequence * length;
-    kept += sequence * ((batches + segment - 1) / segment) * 2 * entries, passing += sequence * (segment - 1) * 2 * entries;
-    start += sequence * entries, gnorm += normed ? sequence * 2 * values : 0, room += sequence * depth * FIELDS * SIDE * widest;
+    long long sequence = blockIdx.x, from = sequence * length, model = (long long)parts * entries;
+    kept += sequence * ((batches + segment - 1) / segment) * model, passing += sequence * (segment - 1) * model;
+    start += sequence * entries, room += sequence * depth * FIELDS * SIDE * widest;
+    gnorm += normed ? sequence * 2 * values : 0;
     Toward to = {gW + sequence * entries, gM + sequence * entries, gS + sequence * entries};
     const real *gamma = normed ? norm + sequence * 2 * values : nullptr, *beta = normed ? gamma + values : nullptr;
 
@@ -221,12 +236,13 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             int i = back ? 2 * end - 2 - step : step;
             int first = i ? left + (i - 1) * size : 0, count = min(left + i * size, length) - first;
             long long at = from + first;
-            const real *now = i == begin ? kept + piece * 2ll * entries : passing + (i - begin - 1) * 2ll * entries;
-            real *next = passing + (i - begin) * 2ll * entries;
+            const real *now = i == begin ? kept + piece * model : passing + (i - begin - 1) * model;
+            real *next = passing + (i - begin) * model;
             __syncthreads();  // the batch before is done with
             if (threadIdx.x == 0)
                 batch = {layers, depth, widest, count, q + at * keys, k + at * keys, v + at * values, theta + at,
-                           log_eta + at, log_alpha + at, gamma, beta, i ? now : start, now, now + entries, room};
+                           log_eta + at, log_alpha + at, gamma, beta, i ? now : start, now,
+                           parts > 1 ? now + entries : nullptr, room};
             __syncthreads();
             fill(gates, batch);
             learn(tiles, batch, gates, [](int, real) {});

@@ -32,6 +32,5 @@ class TTTLinearBlock(LearnerBlock):
 class TTTMLPBlock(TTTLinearBlock):
     """f(x) = x + LN(gelu(x W₁ + b₁) W₂ + b₂), four times as wide inside."""
 
-    default_form = "dual"
     hidden = (4,)
     base_rate = 0.1

@@ -25,7 +25,7 @@ is not finite FloatingPointError, both with the token.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -34,7 +34,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels import compiled, on_device
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 
@@ -99,13 +99,14 @@ def fused(
 ) -> tuple[TV, State]:  # fmt: skip
     """`dual` with its adjoint by hand, for NumPy's float32 and float64: of one layer, whole mini-batches are compiled.
 
-    What is left of a mini-batch at either end is `dual`, and so are the first tokens after a state, and a deeper model.
+    What is left of a mini-batch at either end is `dual`, and so are the first tokens after a state, and, but for the
+    raw kernels on a GPU, a deeper model.
     """
     now, tau = _begun("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
     length, y = q.shape[-2], []
     first = 0 if state is None else min(now.left, length)  # a mini-batch may be under way
     last = length - (length - first) % batch_size
-    whole = _compiled_batches if len(now.start) == 1 else _dual
+    whole = _compiled_batches if len(now.start) == 1 or on_device(k) else _dual
     for run, begin, stop in ((_dual, 0, first), (whole, first, last), (_dual, last, length)):
         if begin < stop:
             Q, K, V, E, share = (x[..., begin:stop, :] for x in (q, k, v, eta[..., None], tau))
@@ -144,31 +145,32 @@ def _compiled_batches(
     label: str, first: int, q: Array, k: Array, v: Array, eta: Array, tau: Array, norm: Norm | None, state: State,
     batch_size: int,
 ) -> tuple[Array, State]:  # fmt: skip
-    """The same for whole mini-batches of a model of one layer, by the kernel."""
-    shape = (*v.shape[:-2], 1, v.shape[-1])
+    """The same for whole mini-batches, by the kernel."""
+    shape, depth = (*v.shape[:-2], 1, v.shape[-1]), len(state.start)
     of_norm = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
-    y, W = _compiled(
-        q, k, v, eta[..., 0], tau[..., 0], inner.one_matrix(state.start[0]), *of_norm, batch_size=batch_size,
-        look=lambda losses: inner.converging(label, losses, first),
+    y, *matrices = _compiled(
+        q, k, v, eta[..., 0], tau[..., 0], *map(inner.one_matrix, state.start), *of_norm, batch_size=batch_size,
+        look=lambda losses: inner.converging(label, losses, first), **({"depth": depth} if depth > 1 else {}),
     )  # fmt: skip
-    return y, _at_start(W, k, batch_size)
+    return y, _at_start(matrices, k, batch_size)
 
 
 def _reference(
-    q: Array, k: Array, v: Array, eta: Array, tau: Array, W: Array, *norm: Array,
-    batch_size: int, look: Callable[[Array], None],
-) -> tuple[Array, Array]:  # fmt: skip
-    state, columns = _at_start(W, k, batch_size), (eta[..., None], tau[..., None])
-    y, state = _dual("ttt.fused", 0, q, k, v, *columns, norm or None, state, batch_size)
-    return y, inner.one_matrix(state.start[0])
+    q: Array, k: Array, v: Array, eta: Array, tau: Array, *matrices: Array,
+    batch_size: int, look: Callable[[Array], None], depth: int = 1,
+) -> tuple[Array, ...]:  # fmt: skip
+    state, columns = _at_start(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
+    y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)
+    return y, *map(inner.one_matrix, state.start)
 
 
 _compiled = compiled("ttt", _reference)
 
 
-def _at_start(W: Array, k: Array, batch_size: int) -> State:
-    """The state before a mini-batch with a model that is one matrix."""
-    layers = (inner.one_layer(W, k.shape[-1]),)
+def _at_start(matrices: Sequence[Array], k: Array, batch_size: int) -> State:
+    """The state before a mini-batch with a model whose layers are one matrix each."""
+    features = k.shape[-1], *(W.shape[-1] for W in matrices[:-1])
+    layers = tuple(map(inner.one_layer, matrices, features))
     return State(layers, inner.nothing(layers), batch_size)
 
 

@@ -141,6 +141,8 @@ def test_without_a_device_nothing_is_judged(monkeypatch):
     ("ssd.fused", "gated_linear_attention_backward"),
     ("titans.fused.matrix", "titans_keys"),
     ("titans.fused.mlp", "titans_layers_backward"),
+    ("ttt.fused.linear", "titans_layers_backward"),
+    ("ttt.fused.mlp", "titans_layers_backward"),
     ("selective_scan.fused", "selective_scan_backward"),
     ("s4d.fused", "vandermonde_backward"),
     ("s4.fused", "cauchy_backward_poles"),

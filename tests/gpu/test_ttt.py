@@ -1,0 +1,89 @@
+"""Test-time training by the kernels of Titans' layers, against `dual` and its gradients, under drawn schedules."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from gpu import ttt as kernel
+from models.memory import inner, ttt
+from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+
+
+def draw(batch, T, widths, dtype, seed, *, bias, norm):
+    """The inputs, and the cotangents of y and of the last model."""
+    rng, K, V = np.random.default_rng(seed), widths[0], widths[-1]
+    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
+    rates = rng.uniform(0, 0.2, (batch, T)) / V, rng.uniform(0.5, 1, (batch, T))
+    shapes = [(batch, rows + bias, columns) for rows, columns in pairwise(widths)]
+    model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
+    around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
+    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (gy, *after)))
+    return next(cast), tuple(next(cast))
+
+
+def both_ways(inputs, cotangents, batch_size, look=lambda losses: None):
+    depth = len(cotangents) - 1
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, look=look, depth=depth)
+    return *made, *kernel.backward(saved, cotangents)
+
+
+def close(made, inputs, cotangents, widths, batch_size, factor):
+    depth = len(widths) - 1
+
+    def form(q, k, v, eta, tau, *matrices):
+        layers = tuple(map(inner.one_layer, matrices[:depth], widths[:-1]))
+        y, state = ttt.dual(q, k, v, eta, ttt.Weights(layers, matrices[depth:] or None), tau=tau, batch_size=batch_size)
+        return y, *map(inner.one_matrix, state.start)
+
+    right, pull = mg.vjp(form, *(x.astype("d") for x in inputs))
+    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert found.dtype == inputs[0].dtype
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected, factor))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    batch=st.integers(1, 2), batches=st.integers(1, 10), widths=st.lists(st.integers(1, 40), min_size=2, max_size=3),
+    batch_size=st.integers(1, 32), bias=st.booleans(), norm=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
+)  # fmt: skip
+def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bias, norm, seed, schedules):
+    if norm:
+        widths = [*widths[:-1], widths[0]]  # the residual asks for as many features as it is given
+    inputs, cotangents = draw(batch, batches * batch_size, widths, "d", seed, bias=bias, norm=norm)
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, batch_size))
+    # A norm around numbers that are nearly alike makes much of what they are rounded to.
+    close(made, inputs, cotangents, widths, batch_size, factor=2**24)
+
+
+@pytest.mark.parametrize("widths", [[33, 33], [33, 40, 33]])
+def test_float32(widths):
+    inputs, cotangents = draw(1, 48, widths, "f", 0, bias=True, norm=True)
+    close(both_ways(inputs, cotangents, 16), inputs, cotangents, widths, 16, factor=512)
+
+
+def test_squared_errors_are_shown():
+    inputs, _ = draw(1, 6, [5, 5], "d", 0, bias=False, norm=False)
+    shown = []
+    kernel.forward(*inputs, batch_size=6, look=shown.append)
+    _, k, v, _, _, W = inputs
+    np.testing.assert_allclose(shown[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
+
+
+def test_longer_batches_are_left_to_the_reference():
+    inputs, _ = draw(1, 66, [2, 2], "d", 0, bias=False, norm=False)
+    assert kernel.takes(*inputs, batch_size=32, look=print)
+    assert not kernel.takes(*inputs, batch_size=33, look=print)
+
+
+@pytest.mark.parametrize(("source", "right", "wrong"), [
+    ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
+    ("titans_layers", "batch.if_S(batch.r(l))", "batch.r(l)"),
+    ("titans_layers_backward", "if (lane <= end) gtheta[lane]", "if (lane < end) gtheta[lane]"),
+])  # fmt: skip
+def test_a_broken_kernel_is_caught(shown, source, right, wrong):
+    inputs, cotangents = draw(1, 6, [3, 4, 3], "f", 0, bias=True, norm=True)
+    shown(source, right, wrong, lambda: both_ways(inputs, cotangents, 3))
