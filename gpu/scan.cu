@@ -15,8 +15,8 @@
 //         Whoever is found, the same products are added in the same order: the result never depends on timing.
 //
 // Bytes   forward reads a, x and writes h: 3 numbers a step. Backward reads a, h, g and writes da, dx: 5.
-// Work    3 fused multiply-adds a step forward (complex: 12), 4 backward. The compiler makes 47 instructions of a float32
-//         step forward, 70 backward (sm_90): addresses are constant distances apart, which is why WIDTH is one.
+// Work    3 fused multiply-adds a step forward (complex: 12), 4 backward. The compiler makes 49 instructions of a
+//         float32 step forward, 70 backward (sm_90), most of them for addresses.
 // Floor   memory: 12 bytes a float32 step, at 3 operations: bandwidth decides on every device there is.
 #include "common.cuh"
 
@@ -33,7 +33,7 @@ typedef real Number;
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int STEPS = 32 / sizeof(Number);  // as many bytes of every number type
 constexpr int APART = THREADS / WIDTH, TOKENS = STEPS * APART;  // of a tile
-constexpr int BLOCKS = sizeof(Number) < 16 ? 6 : 5;  // on a multiprocessor: while one waits, the others load
+constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // on a multiprocessor: while one waits, the others load
 enum Known { NOTHING, MAP, STATE };  // of a tile, to the tiles after it
 
 struct Map {
@@ -59,6 +59,7 @@ struct Lines {
     int *known;    // (lines, tiles), and behind them the ticket
 };
 
+__device__ inline Complex from_lane(Complex x, int lane) { return {from_lane(x.re, lane), from_lane(x.im, lane)}; }
 __device__ inline real step(real a, real h, real x) { return fma(a, h, x); }
 __device__ inline Complex step(Complex a, Complex h, Complex x) {
     return {fma(a.re, h.re, fma(-a.im, h.im, x.re)), fma(a.re, h.im, fma(a.im, h.re, x.im))};
@@ -116,10 +117,22 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
             else __nanosleep(20);
         }
         __threadfence();
-        if (lane < WIDTH) {
-            const Number *from = told + (long long)nearest * 3 * WIDTH;
-            h = fresh(&from[2 * WIDTH]);
-            for (from += 3 * WIDTH; from < mine; from += 3 * WIDTH) h = step(fresh(&from[0]), h, fresh(&from[WIDTH]));
+        const Number *from = told + (long long)nearest * 3 * WIDTH;
+        h = fresh(&from[2 * WIDTH]);
+        constexpr int BESIDE = 32 / WIDTH, AT_ONCE = STEPS / 2;  // maps that a load brings to the lanes, and such loads
+        for (from += 3 * WIDTH; from < mine; from += AT_ONCE * BESIDE * 3 * WIDTH) {
+            Map maps[AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++) {
+                const Number *own = from + (i * BESIDE + lane / WIDTH) * 3 * WIDTH;
+                maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};
+                if (own < mine) maps[i] = {fresh(&own[0]), fresh(&own[WIDTH])};
+            }
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++)
+#pragma unroll 4
+                for (int j = 0; j < BESIDE && from + (i * BESIDE + j) * 3 * WIDTH < mine; j++)
+                    h = step(from_lane(maps[i].a, j * WIDTH + channel), h, from_lane(maps[i].x, j * WIDTH + channel));
         }
     }
     if (lane < WIDTH) mine[2 * WIDTH] = step(total.a, h, total.x);
@@ -129,8 +142,8 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
     return h;
 }
 
-// The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line that
-// is taken, and write(at, by, t, h) takes the state.
+// The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line to
+// be taken, and write(at, by, t, h) takes the state.
 template <class Read, class Write> __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
     if (threadIdx.x == 0) {
         int ticket = atomicAdd(&of.known[(long long)of.lines * of.tiles], 1);
@@ -144,7 +157,8 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
     int column = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH;
     int channel = shared.strip * WIDTH + column, early = shared.tile * TOKENS + group;
     int inside = channel < of.channels ? (of.length - early + APART - 1) / APART : 0;
-    int brought = place(group, column), own = place(group * STEPS, column), ahead = of.back ? -of.channels : of.channels;
+    int brought = place(group, column), own = place(group * STEPS, column);
+    int ahead = of.back ? -of.channels : of.channels;
     long long first = (long long)shared.row * of.length + (of.back ? of.length - 1 : 0);
     long long at = first * of.channels + channel + (long long)early * ahead;
     Map maps[STEPS];
