@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from gpu import (
     selective_scan,
     softmax,
     titans,
+    ttt,
     vandermonde,
     work,
 )  # fmt: skip
@@ -104,6 +106,24 @@ def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, gS, S + gS, gy, gS, S, S - gS
 
 
+def _draw_ttt(dtype: str, *, small: bool, width: int = 0, depth: int = 1) -> Arrays:
+    """A model in a norm, with `depth` layers and a bias at each; it is twice as wide inside."""
+    rng, (batch, T, K, _) = np.random.default_rng(2), _sizes(8192, small, width)
+    widths = [K, *[2 * K] * (depth - 1), K]
+    q, k, v, gy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
+    rates = rng.uniform(0, 0.1, (batch, T)), rng.uniform(0.5, 1, (batch, T))
+    shapes = [(batch, rows + 1, columns) for rows, columns in pairwise(widths)]
+    model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
+    around = rng.uniform(0.5, 1, (batch, 1, K)), rng.standard_normal((batch, 1, K))
+    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, gy, *after))
+
+
+def _draw_titans_layers(dtype: str, *, small: bool, width: int = 0) -> Arrays:
+    q, k, v, theta, left, *model, gamma, beta, gy, g0, g1 = _draw_ttt(dtype, small=small, width=width, depth=2)
+    models = *model, *(x + x for x in model), *(-x for x in model)
+    return q, k, v, theta, -left, left / 8 - 1 / 8, *models, gamma, beta, gy, *[g0, g1] * 3
+
+
 def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     rng, (batch, T, K, V) = np.random.default_rng(0), _sizes(4096, small, width)
     shapes = (T, K), (T, K), (T, V), (T, V)
@@ -183,6 +203,10 @@ CASES = {
     "titans": _of(
         titans, _draw_titans, 9, work.titans, *WIDTHS, batch_size=64, left=32, look=lambda losses: None
     ),
+    "titans_layers": _of(
+        titans, _draw_titans_layers, 14, work.titans_layers, 64, batch_size=16, left=5, look=lambda losses: None
+    ),
+    "ttt": _of(ttt, _draw_ttt, 8, work.ttt, 64, batch_size=8, look=lambda losses: None),
     "vandermonde": Case(
         _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), work.vandermonde
     ),

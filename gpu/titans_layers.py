@@ -54,7 +54,7 @@ def forward(
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
     depth, (gy, *layers) = len(saved.layers), cotangents
-    check("titans", q=saved.tokens[0], gy=gy, **{f"glayers[{i}]": x for i, x in enumerate(layers)})
+    check("titans", q=saved.tokens[0], gy=gy, **{f"glayer{i}": x for i, x in enumerate(layers)})
     of_tokens, of_models, of_norm = walk_back(saved, gy, [layers[i : i + depth] for i in (0, depth, 2 * depth)])
     return *of_tokens, *(x for model in of_models for x in model), *of_norm
 

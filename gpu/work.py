@@ -1,7 +1,7 @@
 """How many operations the kernels do, there and back, as the headers of their sources count them: part of the floor."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Work = Callable[..., tuple[float, float]]  # of a kernel's inputs: operations forward, and backward
@@ -46,6 +46,18 @@ def titans(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
     return tokens * 9 * K * V, tokens * (21 * K * V + 230 * K)
 
 
+def titans_layers(
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, after: Any, *others: Any
+) -> tuple[float, float]:  # fmt: skip
+    """A token: what z, S, M and their read take in two layers, and the pairs of a batch of 16."""
+    return _layers(q, (W, after), 16, 12, 40)
+
+
+def ttt(q: Any, k: Any, v: Any, eta: Any, tau: Any, W: Any, *others: Any) -> tuple[float, float]:
+    """A token: what z, W and its read take in one layer, and the pairs of a batch of 8."""
+    return _layers(q, (W,), 8, 6, 20)
+
+
 def softmax(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
     """Causal: half of all pairs."""
     tokens, K, V = _tokens(q, v)
@@ -73,3 +85,11 @@ def _beside(exponentials: int, operations: int) -> int:
 def _tokens(q: Any, v: Any) -> tuple[int, int, int]:
     """How many tokens there are in all sequences, and the features of keys and values."""
     return math.prod(q.shape[:-1]), q.shape[-1], v.shape[-1]
+
+
+def _layers(q: Any, layers: Sequence[Any], size: int, there: int, back: int) -> tuple[float, float]:
+    """So many operations a number of the layers, and what the tokens of a batch do with each other."""
+    numbers = sum(math.prod(x.shape[-2:]) for x in layers)
+    pairs = size * sum(sum(x.shape[-2:]) for x in layers)
+    tokens = math.prod(q.shape[:-1])
+    return tokens * (there * numbers + 2 * pairs), tokens * (back * numbers + 6 * pairs)

@@ -312,7 +312,8 @@ def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path
 
 @pytest.mark.parametrize(("command", "expected"), [
     (["bench", "mamba"], "bench: expected cauchy, delta_rule, gated_delta_rule, gated_linear_attention, "
-     "linear_attention, scan, selective_scan, softmax, titans, vandermonde or none of them, got 'mamba'"),
+     "linear_attention, scan, selective_scan, softmax, titans, titans_layers, ttt, vandermonde or none of them, "
+     "got 'mamba'"),
     (["check", "form"], "check: expected kernels, sanitizer, forms or none of them, got 'form'"),
 ])  # fmt: skip
 def test_what_there_is_not_is_refused_in_one_line(command, expected):
