@@ -64,9 +64,7 @@ def check(
         xp.cuda.set_allocator(None)  # without a pool, a tool sees where each array begins and ends
     for found in checks.kernels(xp) if "kernels" in parts else ():
         right &= found.right
-        said = found.refused or f"{found.error:.1e} of {found.allowed:.1e}"
-        width = f"d = {found.width}" * bool(found.width)
-        print(f"{found.kernel:40} {width:8} {found.dtype:8}  {said}{'' if found.right else '  WRONG'}", flush=True)
+        print(found, flush=True)
     if "sanitizer" in parts:
         for tool, clean in checks.sanitized():
             print(f"{tool}: {'clean' if clean else 'WRONG'}", flush=True)

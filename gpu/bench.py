@@ -113,8 +113,8 @@ def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: in
     try:
         arrays = tuple(map(xp.asarray, drawn))
         made = case.run(*arrays)
-    except MemoryError as error:
-        yield from (Row(name, width, way, peer=str(error)) for way in ("forward", "both ways"))
+    except Exception as error:  # no room, or what `check` would call wrong: the others go on
+        yield from (Row(name, width, way, peer=_first_line(error)) for way in ("forward", "both ways"))
         return
     there, back = made[: -case.inputs], made[-case.inputs :]
     moved = (sum(x.nbytes for x in (*arrays[: case.inputs], *there)), sum(x.nbytes for x in (*arrays, *back)))
@@ -146,9 +146,13 @@ def _peer(xp: Any, name: str, arrays: tuple[Any, ...], y: Any) -> tuple[str, pee
     except MissingError as error:
         return str(error), None
     except Exception as error:  # it is no fault of ours: the other rows go on
-        return f"{peer.name} fails ({type(error).__name__}: {error})".splitlines()[0], None
+        return f"{peer.name} fails: {_first_line(error)}", None
     alike = np.abs(ours - first).max() <= CLOSE * np.abs(ours).max()
     return peer.name + ", which does something else" * (not alike), theirs
+
+
+def _first_line(error: Exception) -> str:
+    return str(error) if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def timed(xp: Any, calls: Sequence[Call], repeats: int) -> list[Times]:

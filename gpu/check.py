@@ -31,11 +31,17 @@ class Found(NamedTuple):
     dtype: str
     error: float
     allowed: float
-    refused: str = ""  # why it cannot run on this device
+    refused: str = ""  # why this device has no room for it
+    failed: str = ""  # what was raised instead of a result
 
     @property
     def right(self) -> bool:
         return bool(self.refused) or self.error <= self.allowed  # NaN is not
+
+    def __str__(self) -> str:
+        width = f"d = {self.width}" * bool(self.width)
+        said = self.refused or self.failed or f"{self.error:.1e} of {self.allowed:.1e}"
+        return f"{self.kernel:40} {width:8} {self.dtype:8}  {said}{'' if self.right else '  WRONG'}"
 
 
 def kernels(xp: Any) -> Iterator[Found]:
@@ -48,19 +54,23 @@ def kernels(xp: Any) -> Iterator[Found]:
             options = {"width": width} if width else {}
             right = case.run(*case.draw("float64", small=True, **options))
             for dtype in sorted({"float32", "float64" if case.precision == "float32" else case.numbers}):
-                error, refused = _error(xp, case, case.draw(dtype, small=True, **options), right)
-                yield Found(name, width, dtype, error, margin(case, dtype), refused)
+                found = Found(name, width, dtype, np.nan, margin(case, dtype))
+                try:
+                    error = _error(xp, case, case.draw(dtype, small=True, **options), right)
+                except MemoryError as none:
+                    yield found._replace(refused=str(none))
+                except Exception as other:  # whatever it is, it is wrong, and no reason to leave the rest unseen
+                    yield found._replace(failed=f"{type(other).__name__}: {other}".splitlines()[0])
+                else:
+                    yield found._replace(error=error)
 
 
-def _error(xp: Any, case: Case, drawn: tuple[np.ndarray, ...], right: tuple[np.ndarray, ...]) -> tuple[float, str]:
-    """The largest error of a case's results, of the largest number; or why there are none."""
+def _error(xp: Any, case: Case, drawn: tuple[np.ndarray, ...], right: tuple[np.ndarray, ...]) -> float:
+    """The largest error of a case's results, of the largest number."""
     _leave_unwritten(xp)
-    try:
-        made = case.run(*map(xp.asarray, drawn))
-    except MemoryError as error:
-        return np.nan, str(error)
+    made = case.run(*map(xp.asarray, drawn))
     errors = [np.abs(xp.asnumpy(a) - b).max() / max(1, np.abs(b).max()) for a, b in zip(made, right, strict=True)]
-    return float(np.max(errors)), ""
+    return float(np.max(errors))
 
 
 def _leave_unwritten(xp: Any) -> None:

@@ -204,7 +204,7 @@ def test_a_peer_that_is_missing_or_fails_is_said_to_be(few, monkeypatch):
     missing, *_, fails = bench.rows(FAKE, RATES, 1)
     assert missing.peer.startswith("fla, float32 (tf32 in Triton) cannot be imported (")
     assert missing.peer.endswith(": pip install flash-linear-attention")  # for want of Triton, or of a device
-    assert fails.peer == "PyTorch SDPA, float32 fails (ZeroDivisionError: division by zero)"
+    assert fails.peer == "PyTorch SDPA, float32 fails: ZeroDivisionError: division by zero"
     assert (fails.theirs, fails.ours.median > 0) == (None, True)
 
 
@@ -310,15 +310,13 @@ def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path
     assert main._results() == Path("results")
 
 
-@pytest.mark.parametrize(("command", "expected"), [
-    (["bench", "mamba"], "bench: expected cauchy, delta_rule, gated_delta_rule, gated_linear_attention, "
-     "linear_attention, scan, selective_scan, softmax, titans, titans_layers, ttt, vandermonde or none of them, "
-     "got 'mamba'"),
-    (["check", "form"], "check: expected kernels, sanitizer, forms or none of them, got 'form'"),
+@pytest.mark.parametrize(("command", "names"), [
+    (["bench", "mamba"], [name for name in CASES if "," not in name]), (["check", "form"], check.PARTS),
 ])  # fmt: skip
-def test_what_there_is_not_is_refused_in_one_line(command, expected):
+def test_what_there_is_not_is_refused_in_one_line(command, names):
     done = RUN.invoke(app, command)
-    assert (done.exit_code, done.stderr) == (2, f"python -m gpu {expected}\n")
+    said = f"expected {', '.join(names)} or none of them, got {command[1]!r}"
+    assert (done.exit_code, done.stderr) == (2, f"python -m gpu {command[0]}: {said}\n")
 
 
 @pytest.fixture
@@ -353,6 +351,22 @@ def test_what_no_thread_writes_is_not_what_was_right_before(few, monkeypatch):
     monkeypatch.setattr(FAKE, "full", lambda *given: asked.append(given))
     assert len(list(check.kernels(FAKE))) == len(asked)
     assert all(size > 1 << 20 and np.isnan(value) for size, value, _ in asked)
+
+
+def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypatch):
+    def asarray(x):
+        if x.ndim == 3 and x.shape[-1] == 16:
+            raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure\nand more")
+        return x
+
+    monkeypatch.setattr(FAKE, "asarray", asarray)
+    done = RUN.invoke(app, ["check", "kernels"])
+    assert done.exit_code == 1
+    wrong = [line for line in done.stdout.splitlines() if line.endswith("  WRONG")]
+    assert len(wrong) == sum("d = 16" in line for line in done.stdout.splitlines()) == 4
+    assert all("RuntimeError: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure  WRONG" in line for line in wrong)
+    _, _, row, *_ = bench.rows(FAKE, RATES, 1, kernels=["softmax"])
+    assert (row.width, row.peer) == (16, "RuntimeError: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")
 
 
 def test_check_can_be_run_in_parts(few, asked):
