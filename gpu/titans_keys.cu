@@ -21,9 +21,9 @@
 //
 // Bytes   a chunk reads S, M, S̄, M̄ and W: 5 K V numbers; for every 32 keys ȳ, u and ē, from the second-level cache after
 //         the first time; q, k, and writes q̄, k̄. At 32 tokens, 4 · (5 K V / 32 + 4 K + 3 V) a token at float32.
-// Work    a token: 10 K V operations with memories, 2 K V for ȳ · u (made anew for every 32 keys), and some 230 K inside
-//         its chunk.
-// Floor   at K = V = 128, 230,000 operations for 14 KB: arithmetic.
+// Work    a token: 10 K V operations with memories, 2 K V for ȳ · u (made anew for every 32 keys), 1.5 K V for what memories
+//         are to each other (which every warp sums), and some 230 K inside its chunk.
+// Floor   at K = V = 128, 250,000 operations for 14 KB: arithmetic.
 #include "tiles.cuh"
 
 // What is left at this warp's tokens of what token `lane` wrote (1 if that comes later), and of what was before all.
