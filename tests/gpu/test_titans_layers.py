@@ -1,5 +1,6 @@
 """The kernels of Titans' memories of several layers or in a norm against the reference and its gradients."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+from gpu import launch, work
 from gpu import titans as kernel
 from minigrad.kernels import titans as on_host
 from models.memory import inner, titans
@@ -78,12 +80,13 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
     close(made, inputs, cotangents, K, left, batch_size, norm=norm, factor=2**24)
 
 
-@pytest.mark.parametrize(("layers", "norm"), [
-    ([(40, True), (33, False)], False), ([(33, True)], True), ([(40, False), (33, True)], True),
+@pytest.mark.parametrize(("T", "layers", "norm"), [
+    (33, [(40, True), (33, False)], False), (33, [(33, True)], True), (18, [(40, False), (33, True)], True),
 ])  # fmt: skip
-def test_float32(layers, norm):
-    inputs, cotangents = draw(1, 33, 33, layers, "f", 0, norm=norm)
-    made = both_ways(inputs, cotangents, 3, 2)  # 16 batches, before every 8th of which a memory is kept
+def test_float32(T, layers, norm):
+    """Before every 8th batch a memory is kept: 16 batches, and 9, of which the last one is not complete."""
+    inputs, cotangents = draw(1, T, 33, layers, "f", 0, norm=norm)
+    made = both_ways(inputs, cotangents, 3, 2)
     close(made, inputs, cotangents, 33, 3, 2, norm=norm, factor=512)
 
 
@@ -93,6 +96,14 @@ def test_squared_errors_are_shown():
     for module in (kernel, on_host):
         module.forward(*inputs, batch_size=4, left=3, look=shown.append)
     np.testing.assert_allclose(*shown, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
+def test_operations_are_those_that_the_header_counts(source, way):
+    header = (launch.HERE / f"{source}.cu").read_text(encoding="utf-8")
+    said = int(re.search(r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations", header)[1].replace(",", ""))
+    token, gate, *layers = map(np.empty, ((1, 64), 1, (64, 128), (128, 64)))
+    assert work.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
 def test_longer_batches_are_left_to_the_reference():
