@@ -4,7 +4,7 @@
 //
 //     |ỹ − y| ≤ Σ p |v| (e²ᵟ (1 + u)² − 1)          δ = scale · max Σ |q| |k| (2 u + u²), over the keys that are seen
 //
-// where u is 2⁻¹¹ for tf32 and 2⁻⁸ for bf16, and where the rounding of float32 itself comes on top.
+// where u is 2⁻¹¹ for tf32 and 2⁻⁸ for bf16, and where the rounding of float32 itself comes on top, and that of y to bf16.
 //
 // A block owns 128 queries (backward 64, or for K̄ and V̄ 64 keys) of one sequence and up to 128 columns of the result. Its own
 //         rows lie in shared memory for good, the other side's pass through it 32 at a time, all at their full width: while 32
@@ -25,6 +25,7 @@
 #define COLUMNS 128  // of a block's result; -DCOLUMNS=64 where there are no more
 #endif
 
+constexpr int BLOCKS = COLUMNS == 64 ? 3 : 2;  // on a multiprocessor, as far as registers go
 constexpr int STRIPS = 2, OWN = 16 * WARPS, OTHER = 32, EIGHTS = OTHER / 8;
 constexpr float HIDDEN = -1e30f;  // the score of a key that must not be seen: its exponential is 0
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
@@ -122,7 +123,7 @@ __device__ inline void weigh(Sums (&scores)[EIGHTS], Seen &seen, Sums (&sums)[CO
 }
 
 // The block's rows are queries, two strips of each warp's.
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                 Number *__restrict__ y, float *__restrict__ logs, float scale, int queries, int keys, int width, int values,
                 int causal) {
@@ -233,7 +234,7 @@ softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict_
 }
 
 // The block's rows are keys.
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                       const Number *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
                       Number *__restrict__ gk, Number *__restrict__ gv, float scale, int queries, int keys, int width,

@@ -22,11 +22,19 @@ def test_float32_needs_what_is_recorded(version):
 @pytest.mark.parametrize(("source", "defines"), [
     *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
     *((source, ("OPERAND=Bf16",)) for source in build.PRODUCTS),
-    *(("softmax_tensor_cores", (f"OPERAND={x}", "COLUMNS=64")) for x in ("Tf32", "Bf16")),
     *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
 ])  # fmt: skip
 def test_the_other_numbers_compile(source, defines):
     assert build.needs(source, defines, "sm_90")
+
+
+@pytest.mark.parametrize("architecture", build.ARCHITECTURES[1:])
+@pytest.mark.parametrize("numbers", [("OPERAND=Tf32",), ("OPERAND=Bf16", "ARRAY=Bfloat16")])
+def test_three_blocks_of_narrow_results_have_registers_enough(numbers, architecture):
+    found = build.needs("softmax_tensor_cores", (*numbers, "COLUMNS=64"), architecture)
+    assert len(found) == 4
+    for need in found.values():
+        assert (need["spilled"], need["registers"] <= 65536 // (3 * 128)) == (0, True)
 
 
 def test_the_record_is_of_these_sources():
