@@ -369,6 +369,15 @@ def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypat
     assert (row.width, row.peer) == (16, "RuntimeError: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")
 
 
+def test_a_kernel_whose_result_depends_on_timing_is_wrong(few, monkeypatch):
+    rounds = iter(range(10**6))
+    unsteady = FEW["scan"]._replace(back=lambda saved, given: ((1 + next(rounds) * 1e-13) * given[0],) * 2)
+    monkeypatch.setattr(check, "CASES", {"scan": unsteady})
+    narrow, wide = check.kernels(FAKE)
+    assert (narrow.right, wide.right) == (True, False)  # float32 does not show so little
+    assert wide.failed.startswith("RuntimeError: a second run gives other bits")
+
+
 def test_check_can_be_run_in_parts(few, asked):
     done = RUN.invoke(app, ["check", "forms"])
     assert (done.exit_code, done.stdout, len(asked.commands)) == (0, "", 1)
