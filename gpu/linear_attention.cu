@@ -23,7 +23,7 @@
 // Floor   at K = V = 128, 82,000 operations for 2 KB: arithmetic.
 #include "product.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                  const real *__restrict__ S, Number *__restrict__ y, real *__restrict__ last, int length, int keys,
                  int values, int back) {

@@ -1,4 +1,6 @@
-"""The toolkit's compiler in NVRTC's place: it is asked for the same, and what it says is read."""
+"""The toolkit's compiler in NVRTC's place: asked for the same, and what it says is read; and, where it is, itself."""
+
+import shutil
 
 import pytest
 
@@ -51,3 +53,10 @@ def test_what_it_refuses_it_says(nvcc):
     nvcc("scan.cu(7): error: no", 1)
     with pytest.raises(build.BuildError, match=r"(?s)^scan.cu does not compile for sm_75:\nscan.cu\(7\): error: no$"):
         build.needs("scan", (), "sm_75", tool="nvcc")
+
+
+def test_where_it_is_it_spills_nothing_either():
+    """Of one release with NVRTC it still optimises otherwise: figures differ, and are compared for NVRTC alone."""
+    for source, defines in build.versions().values() if shutil.which("nvcc") else ():
+        for kernel, need in build.needs(source, defines, "sm_90", tool="nvcc").items():
+            assert need["spilled"] == 0, f"{kernel} of {source}.cu, {defines}"
