@@ -158,9 +158,9 @@ def _first_line(error: Exception) -> str:
 def timed(xp: Any, calls: Sequence[Call], repeats: int) -> list[Times]:
     """Milliseconds on the device between two events around each call.
 
-    The calls take turns, so that each finds in the caches what another has left there. The host asks for all of it without
-    waiting, so that its own work for a call is done while the device does the last one's. First comes a round in which
-    kernels are compiled and tuned, and one that says how long a call takes.
+    The calls take turns, so that each finds in the caches what another has left there. The host asks for all of it
+    without waiting, so that its own work for a call is done while the device does the last one's. First comes a round
+    in which kernels are compiled and tuned, and one that says how long a call takes.
     """
     for call in calls:
         call()
