@@ -117,8 +117,9 @@ __device__ inline void weigh(Sums (&scores)[EIGHTS], Seen &seen, Sums (&sums)[CO
 #pragma unroll
             for (int i = 2 * half; i < 2 * half + 2; i++)
                 seen.total[half] += scores[n].at[i] = two_to(scores[n].at[i] - higher);
+        if (__any_sync(ALL, fade < 1))  // seldom, once many keys are seen
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++) sums[n].at[2 * half] *= fade, sums[n].at[2 * half + 1] *= fade;
+            for (int n = 0; n < COLUMNS / 8; n++) sums[n].at[2 * half] *= fade, sums[n].at[2 * half + 1] *= fade;
     }
 }
 
