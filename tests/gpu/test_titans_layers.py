@@ -29,7 +29,7 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     shapes = [(batch, rows + bias, columns) for (rows, columns), (_, bias) in sizes]
     start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
-    inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / widths[-1], *gates, *start, *M, *S, *around
+    inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *around
     cotangents = gy, *(x for model in others for x in model)
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
