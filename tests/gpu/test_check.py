@@ -1,0 +1,133 @@
+"""`check`, run on a device that is none: which parts it has, and what it calls wrong."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gpu import __main__ as main
+from gpu import bench, check
+from gpu.__main__ import app
+from gpu.cases import CASES
+from tests.gpu import fake
+from tests.gpu.few import FAKE, FEW, POOL, RATES, install
+from tests.walled import asarray
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A device, for a few of the kernels."""
+    install(monkeypatch)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The commands that `check` runs, none of which fails unless it is named here."""
+    commands, failing = [], set()
+
+    def run(command, env=None, **_):
+        commands.append(command)
+        assert ("proofs" in command) == (env is not None and env["JAX_PLATFORMS"] == "cpu" and "PATH" in env)
+        return SimpleNamespace(returncode=int(bool(failing & set(command))))
+
+    monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run))  # its own alone: kernels are being built too
+    return SimpleNamespace(commands=commands, failing=failing)
+
+
+def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
+    done = RUN.invoke(app, ["check"])
+    assert done.exit_code == 0, done.output
+    *tools, forms = asked.commands
+    assert [command[:6] for command in tools] == [[*check.SANITIZER, tool] for tool in check.TOOLS]
+    assert all(command[-5:] == ["-m", "gpu", "check", "kernels", "--apart"] for command in tools)
+    assert forms[:5] == [sys.executable, "-m", "proofs", "check", "forms_agree"]
+    for dtype in ("float32", "bfloat16"):
+        assert f"softmax, bfloat16                        d = 16   {dtype:<9}" in done.stdout
+    assert "softmax, bfloat16                        d = 16   float64  " not in done.stdout  # where nothing is rounded
+
+
+def test_what_no_thread_writes_is_not_what_was_right_before(few, monkeypatch):
+    """CuPy gives memory out again as it was left: by the same kernel, it may be."""
+    asked = []
+    monkeypatch.setattr(FAKE, "full", lambda *given: asked.append(given))
+    assert len(list(check.kernels(FAKE))) == len(asked)
+    assert all(size > 1 << 20 and np.isnan(value) for size, value, _ in asked)
+
+
+def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypatch):
+    def asarray(x):
+        if x.ndim == 3 and x.shape[-1] == 16:
+            raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure\nand more")
+        return x
+
+    monkeypatch.setattr(FAKE, "asarray", asarray)
+    done = RUN.invoke(app, ["check", "kernels"])
+    assert done.exit_code == 1
+    wrong = [line for line in done.stdout.splitlines() if line.endswith("  WRONG")]
+    assert len(wrong) == sum("d = 16" in line for line in done.stdout.splitlines()) == 4
+    assert all("RuntimeError: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure  WRONG" in line for line in wrong)
+    _, _, row, *_ = bench.rows(FAKE, RATES, 1, kernels=["softmax"])
+    assert (row.width, row.peer) == (16, "RuntimeError: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")
+
+
+def test_a_kernel_whose_result_depends_on_timing_is_wrong(few, monkeypatch):
+    rounds = iter(range(10**6))
+    unsteady = FEW["scan"]._replace(back=lambda saved, given: ((1 + next(rounds) * 1e-13) * given[0],) * 2)
+    monkeypatch.setattr(check, "CASES", {"scan": unsteady})
+    narrow, wide = check.kernels(FAKE)
+    assert (narrow.right, wide.right) == (True, False)  # float32 does not show so little
+    assert wide.failed.startswith("RuntimeError: a second run gives other bits")
+
+
+def test_check_can_be_run_in_parts(few, asked):
+    done = RUN.invoke(app, ["check", "forms"])
+    assert (done.exit_code, done.stdout, len(asked.commands)) == (0, "", 1)
+    done = RUN.invoke(app, ["check", "sanitizer"])
+    assert (done.stdout.count(": clean\n"), len(asked.commands)) == (4, 5)
+
+
+def test_arrays_have_memory_of_their_own_where_a_tool_looks(few, asked, monkeypatch):
+    given = []
+    monkeypatch.setattr(FAKE.cuda, "set_allocator", given.append, raising=False)
+    assert RUN.invoke(app, ["check", "kernels", "--apart"]).exit_code == 0
+    assert given == [None]
+
+
+@pytest.mark.parametrize("failing", ["racecheck", "proofs"])
+def test_check_fails_with_any_of_them(few, asked, failing):
+    asked.failing.add(failing)
+    assert RUN.invoke(app, ["check"]).exit_code == 1
+
+
+def test_what_a_device_is_too_small_for_is_said_and_is_not_wrong(monkeypatch):
+    there = fake.install(monkeypatch)
+    there.attributes["MaxSharedMemoryPerBlockOptin"] = 64 << 10  # as on sm_75
+    xp = SimpleNamespace(asarray=asarray, asnumpy=lambda x: x.get(), **vars(POOL))
+    for module in (bench, check):
+        monkeypatch.setattr(module, "CASES", {"titans": CASES["titans"]._replace(widths=(32,))})
+    narrow, wide, *_ = check.kernels(xp)
+    assert (narrow.right, narrow.refused) == (True, "")
+    assert wide.right
+    assert wide.refused.startswith("titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes")
+    there.attributes["MaxSharedMemoryPerBlockOptin"] = 16 << 10
+    row, _ = bench.rows(xp, RATES, 1, small=True)
+    assert row.cells() == ("titans", "32", "forward", "", "", "", row.peer, "", "", "")
+    assert row.peer.startswith("titans_forward: K = 32, V = 32 in float32 needs ")
+
+
+def test_check_fails_with_a_kernel_that_is_wrong(few, asked, monkeypatch):
+    monkeypatch.setattr(FAKE, "asnumpy", lambda x: x * np.float32(1.01))
+    done = RUN.invoke(app, ["check", "kernels"])
+    assert (done.exit_code, asked.commands) == (1, [])
+    wrong = {line.endswith("  WRONG") for line in done.stdout.splitlines() if "bfloat16" not in line}  # by 1 in 100
+    assert wrong == {True}
+
+
+def test_check_says_which_compiler_it_wants(few, monkeypatch):
+    monkeypatch.setattr(main, "shutil", SimpleNamespace(which=lambda name: None))
+    done = RUN.invoke(app, ["check"])
+    assert (done.exit_code, done.stderr) == (2, f"python -m gpu check: no g++ on PATH ({main.COMPILER})\n")
