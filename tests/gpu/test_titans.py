@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -28,6 +28,11 @@ def both_ways(inputs, cotangents, left, batch_size):
     return *made, *kernel.backward(saved, cotangents)
 
 
+ALL = {
+    "batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias": True, "seed": 0, "schedules": [0, 1],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(
@@ -35,6 +40,9 @@ def both_ways(inputs, cotangents, left, batch_size):
     left=st.integers(1, 40), batch_size=st.integers(1, 40), bias=st.booleans(), seed=st.integers(0, 99),
     schedules=SCHEDULES,
 )  # fmt: skip
+@example(**ALL)
+@example(**ALL | {"T": 64, "K": 32, "V": 64, "bias": False})
+@example(**ALL | {"T": 4, "left": 10, "batch_size": 3})  # no batch ends, though whole ones are left
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, bias, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, bias=bias)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
@@ -51,6 +59,13 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
     for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
         assert found.dtype == np.dtype(dtype)
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+
+
+def test_squared_errors_are_shown():
+    (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
+    seen = []
+    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, look=seen.append)
+    np.testing.assert_allclose(seen, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 
 
 def test_a_gate_that_shuts_has_no_gradient():
