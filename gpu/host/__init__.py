@@ -2,6 +2,10 @@
 
 It computes what the GPU would, thread by thread, and is as slow as that sounds: it is for tests. A missing barrier, a
 read of shared memory that nobody wrote, an access out of bounds and a wait for a block that never comes are found here.
+
+Not found here, as all fibers see each write at once: a missing `__threadfence`, a shuffle that is taken for a barrier
+between the lanes of a warp, what a first-level cache still holds of another block's array. Nor are sums rounded as
+tensor cores round them, and `wgmma` and TMA, which no kernel uses, cannot be run.
 """
 
 import contextlib
