@@ -13,9 +13,9 @@ import minigrad as mg
 from minigrad import namespace
 from proofs.counting import counted
 from proofs.forms import Form, Tokens, each_form, each_pair, one_of, stacked
+from proofs.sides import flat
 from proofs.statements import grows, identity
 from proofs.strategies import ChunkSize, Cut
-from proofs.systems import flat
 
 CONTRACT = "the contract of a form"
 TRIANGLE = "Mamba talk, slide 13"

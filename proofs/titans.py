@@ -47,7 +47,6 @@ BEHROUZ = "Behrouz et al. 2025 (Titans)"
 ALONE = "Titans with neither momentum nor forgetting"
 
 
-
 def learned(form: Any, *arguments: Any, **options: Any) -> Any:
     """(y, M, S) of a form with a matrix memory, the last of the arguments."""
     *tokens, M = arguments
