@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -69,6 +69,9 @@ def close(made, inputs, cotangents, K, left, batch_size, *, norm, factor):
     batch=st.integers(1, 2), T=st.integers(1, 40), K=st.integers(1, 40), layers=LAYERS, left=st.integers(1, 32),
     batch_size=st.integers(1, 32), norm=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
 )  # fmt: skip
+@example(
+    batch=2, T=33, K=40, layers=[(33, True), (40, False)], left=32, batch_size=32, norm=False, seed=0, schedules=[0, 1]
+)  # a whole batch of the widest layer
 def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size, norm, seed, schedules):
     if norm:
         layers = [*layers[:-1], (K, layers[-1][1])]  # the residual asks for as many features as it is given
@@ -88,6 +91,14 @@ def test_float32(T, layers, norm):
     inputs, cotangents = draw(1, T, 33, layers, "f", 0, norm=norm)
     made = both_ways(inputs, cotangents, 3, 2)
     close(made, inputs, cotangents, 33, 3, 2, norm=norm, factor=512)
+
+
+def test_far_below_zero_gelu_is_flat():
+    """Where its exponential would overflow."""
+    (q, k, v, theta, *others), cotangents = draw(1, 8, 5, [(7, False), (5, False)], "d", 0, norm=False)
+    inputs = [q, 1e3 * k, v, 1e-9 * theta, *others]
+    assert (inputs[1] @ inputs[6]).min() < -90
+    close(both_ways(inputs, cotangents, 4, 4), inputs, cotangents, 5, 4, 4, norm=False, factor=2**24)
 
 
 def test_squared_errors_are_shown():
