@@ -16,7 +16,7 @@ REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
 TENSOR_CORES = "_tensor_cores"  # is in the names of sources that are for float32 alone, and not for sm_75
 # These also come for tensor cores.
-PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention", "linear_attention")
+PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention")
 OPTIONS = ("-std=c++17", f"-I{HERE}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled

@@ -213,5 +213,7 @@ CASES = {
 }  # fmt: skip
 # Of these there is a version for them.
 TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
-CASES |= {f"{x}, tensorfloat32": CASES[x]._replace(precision="tensorfloat32") for x in TENSOR_CORES}
-CASES |= {f"{x}, bfloat16": _in_two_bytes(CASES[x]) for x in TENSOR_CORES}
+ROUNDED = {x: CASES[x] for x in TENSOR_CORES}
+ROUNDED["linear_attention"] = CASES["linear_attention"]._replace(work=work.linear_attention_tensor_cores)
+CASES |= {f"{x}, tensorfloat32": case._replace(precision="tensorfloat32") for x, case in ROUNDED.items()}
+CASES |= {f"{x}, bfloat16": _in_two_bytes(case) for x, case in ROUNDED.items()}

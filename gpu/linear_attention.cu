@@ -18,8 +18,7 @@
 // Bytes   v is read and y written once; q and k are read once for every 32 columns, but the first time from the
 //         second-level cache: 4 · (2 K + 2 V) a token at float32.
 // Work    a token: 4 K V operations for read and write, 64 (K + V) for the scores inside its chunk (2 K of these for each
-//         32 columns). All are in products of tiles: with OPERAND defined, on tensor cores, which round q, k, v, the scores
-//         and S to 11 bits (Tf32) or 8 (Bf16) where they enter a product; S itself and all sums stay float32.
+//         32 columns). All are in products of tiles; linear_attention_tensor_cores.cu has them on tensor cores.
 // Floor   at K = V = 128, 82,000 operations for 2 KB: arithmetic.
 #include "product.cuh"
 

@@ -1,12 +1,20 @@
-"""Linear attention in chunks, and its adjoint, by the kernel of `linear_attention.cu`."""
+"""Linear attention in chunks, and its adjoint, by the kernel of `linear_attention.cu`.
+
+Arrays of bfloat16 go to those of `linear_attention_tensor_cores.cu`, and float32 does where `gpu.precision` says that
+fewer bits will do.
+"""
 
 import math
 from typing import Any, NamedTuple
 
+from gpu import operands
 from gpu.launch import check, empty, launch
-from gpu.product import SIDE, THREADS, rounded, stack, version
+from gpu.precision import operand
+from gpu.product import SIDE, THREADS, stack
 
-TILES = 4  # that a block shares, beside those of its state
+TENSOR_CORES = "linear_attention_tensor_cores"
+CHUNK = 64  # tokens between two states that are kept
+KEYS, VALUES = 64, 32  # of a state, in a block
 
 
 class Saved(NamedTuple):
@@ -15,7 +23,7 @@ class Saved(NamedTuple):
     q: Any
     k: Any
     v: Any
-    S: Any
+    S: Any  # on tensor cores that at the start of every chunk, (*batch, chunks, K, V)
     operand: str | None  # what factors are rounded to
 
 
@@ -25,30 +33,80 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     Where q, k, v and so y are bfloat16, S is float32. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     check("linear_attention", numbers="fdb", sums=["S"], q=q, k=k, v=v, S=S)
-    saved = Saved(q, k, v, S, rounded(q, TILES, *S.shape[-2:]))
-    return _attend(saved, q, k, v, S), saved
+    rounded = operand(q)
+    rounded = rounded and operand(q, _most(rounded, *S.shape[-2:]))
+    if not rounded:
+        return _attend(q, k, v, S), Saved(q, k, v, S, None)
+    kept, last = _states(rounded, k, v, S)
+    return (_outputs(rounded, q, k, v, kept), last), Saved(q, k, v, kept, rounded)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
-    q, k, v, S, _ = saved
+    q, k, v, S, rounded = saved
     gy, gS = cotangents
     check("linear_attention", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=gS)
-    gq, _ = _attend(saved, gy, v, k, _transposed(S))
-    gk, _ = _attend(saved, v, gy, q, _transposed(gS), back=True)
-    gv, gS = _attend(saved, k, q, gy, gS, back=True)
+    if rounded:
+        kept, gS = _states(rounded, q, gy, gS, back=True)
+        gq = _outputs(rounded, gy, v, k, S, turned=True)
+        gk = _outputs(rounded, v, gy, q, kept, turned=True, back=True)
+        return gq, gk, _outputs(rounded, k, q, gy, kept, back=True), gS
+    gq, _ = _attend(gy, v, k, _transposed(S))
+    gk, _ = _attend(v, gy, q, _transposed(gS), back=True)
+    gv, gS = _attend(k, q, gy, gS, back=True)
     return gq, gk, gv, gS
 
 
-def _attend(saved: Saved, q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:
+def _attend(q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:
     *batch, length, keys = q.shape
     values, y, last = v.shape[-1], empty(v, v.shape), empty(S, S.shape)
     launch("linear_attention", "linear_attention", q, (math.prod(batch) * -(-values // SIDE),), THREADS,
            q, k, v, S, y, last, length, keys, values, int(back),
-           defines=version(saved.operand), shared=stack(q, keys, saved.operand),
-           of=f"K = {keys}, V = {values}")  # fmt: skip
+           shared=stack(q, keys, None), of=f"K = {keys}, V = {values}")  # fmt: skip
     return y, last
 
 
 def _transposed(S: Any) -> Any:
     return S.swapaxes(-1, -2).copy(order="C")
+
+
+def _states(rounded: str, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:
+    """The state at the start of every chunk, and the last one; where we come `back`, at every end, and the first."""
+    *batch, length, keys = k.shape
+    values, kept, last = v.shape[-1], empty(k, (*batch, -(-length // CHUNK), *S.shape[-2:])), empty(S, S.shape)
+    grid = math.prod(batch), -(-keys // KEYS), -(-values // VALUES)
+    launch(TENSOR_CORES, "linear_attention_states", k, grid, operands.THREADS,
+           k, v, S, kept, last, length, keys, values, int(back), defines=(f"OPERAND={rounded}",),
+           shared=_of_states(rounded))  # fmt: skip
+    return kept, last
+
+
+def _outputs(rounded: str, q: Any, k: Any, v: Any, kept: Any, *, turned: bool = False, back: bool = False) -> Any:
+    """The results of all chunks, which read a state by its columns where it is `turned`."""
+    *batch, length, keys = q.shape
+    values, y = v.shape[-1], empty(v, v.shape)
+    columns = 64 if values <= 64 else 128
+    grid = math.prod(batch) * -(-length // CHUNK), -(-values // columns)
+    launch(TENSOR_CORES, "linear_attention_outputs", q, grid, operands.THREADS,
+           q, k, v, kept, y, length, keys, values, int(turned), int(back),
+           defines=(f"OPERAND={rounded}", f"COLUMNS={columns}"),
+           shared=_of_outputs(rounded, keys, values, turned=turned), of=f"K = {keys}, V = {values}")  # fmt: skip
+    return y
+
+
+def _of_states(rounded: str) -> int:
+    """Bytes that a block shares: a chunk's keys and values, and the next one's."""
+    return 2 * sum(operands.tile(rounded, CHUNK, columns) for columns in (KEYS, VALUES))
+
+
+def _of_outputs(rounded: str, keys: int, values: int, *, turned: bool) -> int:
+    """Bytes that a block shares: queries, and a state or what replaces it, keys and values."""
+    q, v = (operands.tile(rounded, CHUNK, columns) for columns in (keys, values))
+    rows, columns = (values, keys) if turned else (keys, values)
+    return q + max(q + v, operands.tile(rounded, operands.padded(rows), columns))
+
+
+def _most(rounded: str, keys: int, values: int) -> int:
+    """The bytes of the launch that takes most, there or back."""
+    widths = (keys, values, False), (keys, values, True), (values, keys, False), (values, keys, True)
+    return max(_of_states(rounded), *(_of_outputs(rounded, k, v, turned=turned) for k, v, turned in widths))

@@ -27,6 +27,13 @@ def linear_attention(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float
     return once, 3 * once
 
 
+def linear_attention_tensor_cores(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
+    """A token: a state and a result; back it is a state and three results."""
+    tokens, K, V = _tokens(q, v)
+    state, result = 2 * K * V, 2 * K * V + 96 * (K + V)
+    return tokens * (state + result), tokens * (state + 3 * result)
+
+
 def gated_linear_attention(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
     """A token: read and write, with a decay for each channel."""
     tokens, K, V = _tokens(q, v)

@@ -30,11 +30,15 @@ def test_the_other_numbers_compile(source, defines):
 
 @pytest.mark.parametrize("architecture", build.ARCHITECTURES[1:])
 @pytest.mark.parametrize("numbers", [("OPERAND=Tf32",), ("OPERAND=Bf16", "ARRAY=Bfloat16")])
-def test_three_blocks_of_narrow_results_have_registers_enough(numbers, architecture):
-    found = build.needs("softmax_tensor_cores", (*numbers, "COLUMNS=64"), architecture)
-    assert len(found) == 4
-    for need in found.values():
-        assert (need["spilled"], need["registers"] <= 65536 // (3 * 128)) == (0, True)
+@pytest.mark.parametrize(("source", "kernels", "blocks"), [
+    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "means"), 3),
+    ("linear_attention_tensor_cores", ("outputs",), 5),
+])  # fmt: skip
+def test_so_many_blocks_of_narrow_results_have_registers_enough(source, kernels, blocks, numbers, architecture):
+    found = build.needs(source, (*numbers, "COLUMNS=64"), architecture)
+    for kernel in kernels:
+        need = found[f"{source.removesuffix(build.TENSOR_CORES)}_{kernel}"]
+        assert (need["spilled"], need["registers"] <= 65536 // (blocks * 128)) == (0, True)
 
 
 def test_the_record_is_of_these_sources():
@@ -64,8 +68,8 @@ def test_a_missing_compiler_is_named(monkeypatch):
 SANITIZED = """
 from gpu.cases import CASES
 for name, case in CASES.items():
-    # For tensor cores softmax alone has other tiles for bfloat16, and the delta rules' text is as it was.
-    other_tiles = name.startswith("softmax") or case.precision == "tensorfloat32"
+    # For tensor cores these alone have other tiles for bfloat16, and the delta rules' text is as it was.
+    other_tiles = name.startswith(("softmax", "linear_attention")) or case.precision == "tensorfloat32"
     if case.precision == "float32" or other_tiles and "delta" not in name:
         case.run(*case.draw(case.numbers, small=True))
 print("clean")

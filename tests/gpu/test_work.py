@@ -12,7 +12,8 @@ from proofs.counting import counted
 
 COUNTED = {
     "gated_delta_rule": (work.delta_rule, 0), "gated_linear_attention": (work.gated_linear_attention, 0),
-    "linear_attention": (work.linear_attention, 0), "titans": (work.titans, 0),
+    "linear_attention": (work.linear_attention, 0),
+    "linear_attention_tensor_cores": (work.linear_attention_tensor_cores, 0), "titans": (work.titans, 0),
 }  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
 
 @pytest.mark.parametrize(("count", "form", "gates"), [
     (work.linear_attention, linear_attention.recurrent, ()),
+    (work.linear_attention_tensor_cores, linear_attention.recurrent, ()),
     (work.gated_linear_attention, gated_linear_attention.recurrent, (-1,)),
     (work.delta_rule, delta_rule.recurrent, (1,)),
     (work.softmax, softmax.quadratic, ()),
