@@ -7,15 +7,14 @@ will do.
 import math
 from typing import Any, NamedTuple
 
+from gpu import operands
 from gpu.launch import check, empty, launch
 from gpu.precision import operand, sums
 
 THREADS, SIDE = 256, 32  # rows of a block
-TENSOR_THREADS, WARPS = 128, 4
+WARPS = 4  # on tensor cores
 OWN = {"forward": 128, "backward": 64}  # rows that a block keeps there
 PASSING = 32  # rows that pass
-GAP = 16  # bytes behind a tile's rows
-BYTES = {"Tf32": 4, "Bf16": 2}  # of a number in a tile
 
 
 class Saved(NamedTuple):
@@ -65,7 +64,7 @@ def _means(saved: Saved, gy: Any) -> Any:
     if not saved.operand:
         return (gy * y).sum(axis=-1)
     means = empty(y, logs.shape, logs.dtype)
-    launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), TENSOR_THREADS, gy, y, means,
+    launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), operands.THREADS, gy, y, means,
            logs.size, y.shape[-1], defines=_version(saved)[0])  # fmt: skip
     return means
 
@@ -74,12 +73,12 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made:
     """Blocks for so many rows, whose results are as wide as these arrays."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
-    sequences, values, widths = math.prod(batch), v.shape[-1], [_padded(x) for x in made]
+    sequences, values, widths = math.prod(batch), v.shape[-1], [operands.padded(x.shape[-1]) for x in made]
     given = *arrays, sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         way, (defines, columns) = kernel.partition("_")[0], _version(saved)
         grid = sequences * -(-rows // OWN[way]), -(-max(widths) // columns)
-        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, TENSOR_THREADS, *given,
+        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, operands.THREADS, *given,
                defines=defines, shared=_room(saved.operand, q, v)[way], of=f"K = {width}, V = {values}")  # fmt: skip
     else:
         launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *given,
@@ -94,10 +93,6 @@ def _version(saved: Saved) -> tuple[tuple[str, str], int]:
 
 def _room(kind: str, q: Any, v: Any) -> dict[str, int]:
     """Bytes that a block shares on tensor cores: its own rows, and twice those that pass: the next are on the way."""
-    K, V = (BYTES[kind] * _padded(x) + GAP for x in (q, v))
+    K, V = (operands.tile(kind, 1, x.shape[-1]) for x in (q, v))
     own = {"forward": K, "backward": K + V}
     return {way: OWN[way] * bytes + 2 * PASSING * (K + V) for way, bytes in own.items()}
-
-
-def _padded(x: Any) -> int:
-    return -(-x.shape[-1] // 32) * 32

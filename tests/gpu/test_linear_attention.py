@@ -78,12 +78,27 @@ def test_the_way_back_multiplies_as_the_way_there_did():
         assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
+def in_two_bytes():
+    (*sequences, S), (gy, gS) = draw(1, 130, 40, 24, "f", 0)
+    *sequences, gy = (x.astype(ml_dtypes.bfloat16) for x in (*sequences, gy))
+    return both_ways(kernel, (*sequences, S), (gy, gS))
+
+
 SOURCES = {"float32": "linear_attention", "tensorfloat32": "linear_attention_tensor_cores"}
 
 
 @pytest.mark.parametrize("precision", SOURCES)
 def test_no_barrier_is_idle(every_barrier_is_missed, precision):
     every_barrier_is_missed(SOURCES[precision], lambda: call(precision))
+
+
+def test_no_barrier_is_idle_where_words_go_past_the_registers(every_barrier_is_missed):
+    every_barrier_is_missed("linear_attention_tensor_cores", in_two_bytes)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
+    shown("linear_attention_tensor_cores", "copied();\n", "\n", in_two_bytes, which=which)
 
 
 @pytest.mark.parametrize(("precision", "right", "wrong"), [
