@@ -14,7 +14,8 @@ from gpu.product import SIDE, THREADS, stack
 
 TENSOR_CORES = "linear_attention_tensor_cores"
 CHUNK = 64  # tokens between two states that are kept
-KEYS, VALUES = 64, 32  # of a state, in a block
+KEYS, VALUES = 64, 32  # of a state, where a block makes it
+MOST = 128  # of its rows or columns, where a block reads it
 
 
 class Saved(NamedTuple):
@@ -85,7 +86,7 @@ def _outputs(rounded: str, q: Any, k: Any, v: Any, kept: Any, *, turned: bool = 
     """The results of all chunks, which read a state by its columns where it is `turned`."""
     *batch, length, keys = q.shape
     values, y = v.shape[-1], empty(v, v.shape)
-    columns = 64 if values <= 64 else 128
+    columns = 64 if values <= 64 else MOST
     grid = math.prod(batch) * -(-length // CHUNK), -(-values // columns)
     launch(TENSOR_CORES, "linear_attention_outputs", q, grid, operands.THREADS,
            q, k, v, kept, y, length, keys, values, int(turned), int(back),
@@ -100,10 +101,10 @@ def _of_states(rounded: str) -> int:
 
 
 def _of_outputs(rounded: str, keys: int, values: int, *, turned: bool) -> int:
-    """Bytes that a block shares: queries, and a state or what replaces it, keys and values."""
-    q, v = (operands.tile(rounded, CHUNK, columns) for columns in (keys, values))
-    rows, columns = (values, keys) if turned else (keys, values)
-    return q + max(q + v, operands.tile(rounded, operands.padded(rows), columns))
+    """Bytes that a block shares: queries, and a part of a state or what replaces it, keys and values."""
+    deep, wide = (min(MOST, operands.padded(columns)) for columns in (keys, values))
+    q, v = (operands.tile(rounded, CHUNK, columns) for columns in (keys, wide))
+    return q + max(q + v, operands.tile(rounded, wide, deep) if turned else operands.tile(rounded, deep, wide))
 
 
 def _most(rounded: str, keys: int, values: int) -> int:

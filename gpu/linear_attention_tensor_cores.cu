@@ -13,8 +13,8 @@
 // are bf16: those states are for products alone.
 //
 // A block owns, where states are made, 64 × 32 numbers of one sequence's S, and walks along T: while a chunk is worked on, the
-//         next one is on its way. Where results are, it owns a chunk and up to 128 columns: q and S lie in shared memory
-//         first, then k and v in the place of S.
+//         next one is on its way. Where results are, it owns a chunk and up to 128 columns: q lies in shared memory, with it
+//         S, 128 keys at a time, and then k and v in the place of S.
 // A warp owns 16 rows: of S, or of a chunk, whose scores it makes for 32 keys at a time, where M is not 0 for all of them.
 //         They are the left operand of the next product without leaving their registers.
 // A thread owns 2 numbers of every 8 × 8, as mma.cuh has them.
@@ -32,7 +32,7 @@
 #endif
 
 constexpr int BLOCKS = COLUMNS == 64 ? 5 : 3;  // on a multiprocessor, as far as registers go
-constexpr int CHUNK = 16 * WARPS, KEYS = 16 * WARPS, VALUES = 32, PIECE = 32;
+constexpr int CHUNK = 16 * WARPS, KEYS = 16 * WARPS, VALUES = 32, PIECE = 32, DEEP = 128;
 
 // A left operand whose rows are columns of a tile, as operands.cuh has right ones.
 __device__ inline const unsigned *left_columns(Tile tile, int row, int column) {
@@ -66,10 +66,10 @@ __device__ inline void step(Sums (&sums)[EIGHTS], const Left<OPERAND> &left, con
     else step_of<BY_ROWS, false>(sums, left, from, stride, count);
 }
 
-// sums += 16 rows of x times y: its rows from one on, along which the sum runs, or its columns.
+// sums += 16 rows of x times y: its rows, along which the sum runs, or its columns.
 template <bool BY_ROWS, int EIGHTS>
-__device__ inline void add(Sums (&sums)[EIGHTS], Tile x, int row, Tile y, int first, int count) {
-    const unsigned *from = left_rows(x, row), *right = BY_ROWS ? right_rows(y, first) : right_columns(y, 0, first);
+__device__ inline void add(Sums (&sums)[EIGHTS], Tile x, int row, Tile y, int count) {
+    const unsigned *from = left_rows(x, row), *right = BY_ROWS ? right_rows(y, 0) : right_columns(y, 0, 0);
     Left<OPERAND> left;
     for (int d = 0; d < x.columns; d += OPERAND::DEPTH) {
         rows(left, from), step<BY_ROWS>(sums, left, right, y.stride, count);
@@ -99,7 +99,7 @@ __device__ inline void give(To *to, const Sums (&sums)[EIGHTS], int first, int c
 }
 
 // kept (batch, chunks, K, V): S at the start of every chunk, or where we come `back` at its end.
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
 linear_attention_states(const Number *__restrict__ k, const Number *__restrict__ v, const float *__restrict__ S,
                         Number *__restrict__ kept, float *__restrict__ last, int length, int keys, int values, int back) {
     DYNAMIC_SHARED(unsigned, room);
@@ -118,21 +118,19 @@ linear_attention_states(const Number *__restrict__ k, const Number *__restrict__
             int row = key + mine + Sums::row(i), c = column + 8 * n + Sums::column(i);
             sums[n].at[i] = row < keys && c < values ? S[(long long)row * values + c] : 0;
         }
-    int chunk = back ? chunks - 1 : 0, next = back ? -1 : 1;
+    int start = back ? chunks - 1 : 0, on = back ? -1 : 1;
     Part<CHUNK, KEYS> k_part;
     Part<CHUNK, VALUES> v_part;
-    k_part.begin(k_tile, K, chunk * CHUNK, key), v_part.begin(v_tile, V, chunk * CHUNK, column);
+    k_part.begin(k_tile, K, start * CHUNK, key), v_part.begin(v_tile, V, start * CHUNK, column);
     k_part.end(k_tile), v_part.end(v_tile);
-    for (int left_over = chunks - 1, here = 0; left_over >= 0; left_over--, here = CHUNK - here) {
+    for (int i = 0, here = 0; i < chunks; i++, here = CHUNK - here) {
+        int chunk = start + i * on, next = (chunk + on) * CHUNK;
+        bool more = i + 1 < chunks;
+        Tile k_next = cut(k_tile, CHUNK - here, 0), v_next = cut(v_tile, CHUNK - here, 0);
         copied();
         __syncthreads();  // this chunk is there, and that before is done with
-        Tile k_next = cut(k_tile, CHUNK - here, 0), v_next = cut(v_tile, CHUNK - here, 0);
-        if (left_over) {
-            k_part.begin(k_next, K, (chunk + next) * CHUNK, key);
-            v_part.begin(v_next, V, (chunk + next) * CHUNK, column);
-        }
+        if (more) k_part.begin(k_next, K, next, key), v_part.begin(v_next, V, next, column);
         give(kept + chunk * size, sums, key + mine, keys, column, values);
-        chunk += next;
         const unsigned *k_from = left_columns(k_tile, here, mine), *v_from = right_columns(v_tile, here, 0);
         Left<OPERAND> left;
 #pragma unroll
@@ -140,17 +138,17 @@ linear_attention_states(const Number *__restrict__ k, const Number *__restrict__
             columns(left, k_from + d * k_tile.stride, k_tile.stride);
             step<false>(sums, left, v_from + d * v_tile.stride, v_tile.stride, VALUES);
         }
-        if (left_over) k_part.end(k_next), v_part.end(v_next);
+        if (more) k_part.end(k_next), v_part.end(v_next);
     }
     give(last, sums, key + mine, keys, column, values);
 }
 
 // sums += what a warp's tokens see of their chunk.
-__device__ inline void attend(Sums (&sums)[COLUMNS / 8], Tile q, Tile k, Tile v, int mine, int column, int count, int back) {
+__device__ inline void attend(Sums (&sums)[COLUMNS / 8], Tile q, Tile k, Tile v, int mine, int count, int back) {
     for (int piece = 0; piece < CHUNK; piece += PIECE) {
         if (back ? piece + PIECE <= mine : piece > mine) continue;  // this warp's tokens see none of them
         Sums scores[PIECE / 8] = {};
-        add<true>(scores, q, mine, k, piece, PIECE);
+        add<true>(scores, q, mine, cut(k, piece, 0), PIECE);
 #pragma unroll
         for (int n = 0; n < PIECE / 8; n++)
 #pragma unroll
@@ -158,7 +156,7 @@ __device__ inline void attend(Sums (&sums)[COLUMNS / 8], Tile q, Tile k, Tile v,
                 int since = mine + Sums::row(i) - piece - 8 * n - Sums::column(i);
                 if (back ? since > 0 : since < 0) scores[n].at[i] = 0;
             }
-        const unsigned *from = right_columns(v, piece, column);
+        const unsigned *from = right_columns(v, piece, 0);
         Left<OPERAND> left;
 #pragma unroll
         for (int d = 0; d < PIECE; d += OPERAND::DEPTH)
@@ -173,24 +171,31 @@ linear_attention_outputs(const Number *__restrict__ q, const Number *__restrict_
                          int turned, int back) {
     DYNAMIC_SHARED(unsigned, room);
     int chunks = (length + CHUNK - 1) / CHUNK, first = blockIdx.x % chunks * CHUNK, column = blockIdx.y * COLUMNS;
-    int mine = threadIdx.x / 32 * 16, there = values - column;
+    int mine = threadIdx.x / 32 * 16, there = min(COLUMNS, values - column), deep = min(DEEP, keys);
     long long sequence = blockIdx.x / chunks;
     Rows Q = {q + sequence * length * keys, length, keys}, K = {k + sequence * length * keys, length, keys};
     Rows V = {v + sequence * length * values, length, values};
     Rows S = {kept + (long long)blockIdx.x * keys * values, turned ? values : keys, turned ? keys : values};
     Tile q_tile(room, CHUNK, keys);
     unsigned *same = room;
-    Tile s_tile(same, padded(S.count), S.columns), k_tile(room, CHUNK, keys), v_tile(room, CHUNK, values);
+    Tile s_tile(same, padded(turned ? there : deep), turned ? deep : there);
+    Tile k_tile(room, CHUNK, keys), v_tile(room, CHUNK, there);
     Sums sums[COLUMNS / 8] = {};
-    fill<COLUMNS>(q_tile, Q, first, CHUNK), fill<COLUMNS>(s_tile, S, 0, S.count);
+    fill<COLUMNS>(q_tile, CHUNK, Q, first, 0);
+    for (int key = 0; key < keys; key += deep) {
+        if (turned) fill<COLUMNS>(s_tile, there, S, column, key);
+        else fill<COLUMNS>(s_tile, deep, S, key, column);
+        copied();
+        __syncthreads();
+        Tile part = cut(q_tile, 0, key);
+        part.columns = min(deep, keys - key);
+        if (turned) add<true>(sums, part, mine, s_tile, there);
+        else add<false>(sums, part, mine, s_tile, there);
+        __syncthreads();  // this part of the state is done with
+    }
+    fill<COLUMNS>(k_tile, CHUNK, K, first, 0), fill<COLUMNS>(v_tile, CHUNK, V, first, column);
     copied();
     __syncthreads();
-    if (turned) add<true>(sums, q_tile, mine, s_tile, column, there);
-    else add<false>(sums, q_tile, mine, s_tile, column, there);
-    __syncthreads();  // the state is done with
-    fill<COLUMNS>(k_tile, K, first, CHUNK), fill<COLUMNS>(v_tile, V, first, CHUNK);
-    copied();
-    __syncthreads();
-    attend(sums, q_tile, k_tile, v_tile, mine, column, there, back);
+    attend(sums, q_tile, k_tile, v_tile, mine, there, back);
     give(y + sequence * length * values, sums, first + mine, length, column, values);
 }

@@ -53,10 +53,12 @@ template <int COUNT, int WIDTH> struct Part {
     }
 };
 
-// All columns of so many rows of x, WIDTH at a time.
-template <int WIDTH> __device__ inline void fill(Tile tile, Rows x, int first, int count) {
+// So many rows of a tile and all its columns, from x as `begin` takes it.
+template <int WIDTH> __device__ inline void fill(Tile tile, int count, Rows x, int first, int at) {
     Part<32, WIDTH> part;
     for (int row = 0; row < count; row += 32)
-        for (int column = 0; column + part.column() < padded(x.columns); column += WIDTH)
-            part.begin(cut(tile, row, column), x, first + row, column), part.end(cut(tile, row, column));
+        for (int column = 0; column + part.column() < padded(tile.columns); column += WIDTH) {
+            Tile to = cut(tile, row, column);
+            part.begin(to, x, first + row, at + column), part.end(to);
+        }
 }
