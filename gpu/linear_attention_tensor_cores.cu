@@ -20,8 +20,9 @@
 // A thread owns 2 numbers of every 8 × 8, as mma.cuh has them.
 //
 // Bytes   a token, in numbers of its arrays: q, k, v and y, k and v once more for the states, and K V / 64 for a state that is
-//         written and read: 3 K + 3 V + K V / 32; backward 7 K + 7 V + K V / 16. In the states' kernel blocks share what they
-//         read: k is read for every 32 columns of v, v for every 64 of k, but the first time from the second-level cache.
+//         written and read: 3 K + 3 V + K V / 32; backward 7 K + 7 V + K V / 16. After the first time they come from the
+//         second-level cache: for states k for every 32 columns of v, and v for every 64 of k; for results q and k for every
+//         128 columns.
 // Work    a token: 2 K V operations for the state, 2 K V + 96 (K + V) for the result: 48 keys are scored, for 32.5 that are
 //         seen; backward a state and three results. All are in products.
 // Floor   at K = V = 128, 90,000 operations for 5 KB, or 2.5 KB: bytes.
