@@ -42,7 +42,6 @@ template <class View> struct Turned {  // rows for columns; its tiles stay as th
 };
 template <class View> __device__ inline Turned<View> turned(View of) { return {of}; }
 
-
 template <class First, class Second> struct Times {
     First left;
     Second right;
