@@ -63,7 +63,7 @@ struct Factors {  // of a left operand: a warp's rows, the next of the summed ax
     }
 };
 #else
-constexpr int DEPTH = 1, AHEAD = 8;
+constexpr int DEPTH = 1, AHEAD = 4;  // with 8, nvcc spills for sm_100
 struct Factors {
     real x[ROWS];
     template <class From> __device__ Factors(From left, int d) {
