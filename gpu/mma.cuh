@@ -127,9 +127,3 @@ template <class Kind> __device__ inline void results(Left<Kind> &x, const Sums *
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++)
             Kind::put(x, half, eight, {sums[eight].at[2 * half], sums[eight].at[2 * half + 1]});
 }
-
-// Sums to a tile: [i][j] at to[i · stride + j].
-__device__ inline void store(const Sums &sums, float *to, int stride) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) to[Sums::row(i) * stride + Sums::column(i)] = sums.at[i];
-}

@@ -43,7 +43,7 @@ extern "C" __global__ void chain(const real *a, const real *b, const real *c, re
         else columns(right, &C[d][0], 24);
         multiply(second, left, right);
     }
-    store(second, y, 8);
+    for (int i = 0; i < 4; i++) y[Sums::row(i) * 8 + Sums::column(i)] = second.at[i];
 }
 """
 
