@@ -125,7 +125,7 @@ class Primitive:
         self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
         self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[int, tuple[bool, list[int]]] = {}  # what to save, by the set of tracked arguments
+        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by the arguments tracked and given
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
 
@@ -177,9 +177,10 @@ class Primitive:
         return constant(made) if Tensor in map(type, args) else made
 
     def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
-        if tracked not in self.kept:
-            self.kept[tracked] = self._needs(parents)
-        uses_out, places = self.kept[tracked]
+        key = tracked, len(args)
+        if key not in self.kept:
+            self.kept[key] = self._needs(parents)
+        uses_out, places = self.kept[key]
         saved: list = [None] * len(args)
         for j in places:  # what the graph did not make is copied: its owner may change it
             saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
