@@ -18,12 +18,17 @@ from numpy import (
     float32,
     float64,
     inf,
+    int8,
+    int16,
     int32,
     int64,
     nan,
     newaxis,
     pi,
     uint8,
+    uint16,
+    uint32,
+    uint64,
 )
 
 from minigrad import exact, operators
@@ -37,43 +42,69 @@ from minigrad.primitives import fft, linalg
 from minigrad.primitives.constants import (
     all,
     any,
-    arange,
     argmax,
     argmin,
-    asarray,
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
     ceil,
     count_nonzero,
     equal,
-    eye,
     floor,
     floor_divide,
-    full,
     greater,
     greater_equal,
     isfinite,
+    isin,
     isinf,
     isnan,
     less,
     less_equal,
-    linspace,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
+    nextafter,
     nonzero,
     not_equal,
-    ones,
-    ones_like,
     remainder,
     round,
     searchsorted,
     sign,
     signbit,
     trunc,
+    unique_all,
+    unique_counts,
+    unique_inverse,
     unique_values,
+)
+from minigrad.primitives.creation import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
     zeros,
     zeros_like,
 )
+from minigrad.primitives.dtypes import (
+    __array_namespace_info__,
+    can_cast,
+    finfo,
+    iinfo,
+    isdtype,
+    result_type,
+)
+from minigrad.primitives.einsum import einsum
 from minigrad.primitives.elementwise import (
     abs,
     acos,
@@ -126,19 +157,8 @@ from minigrad.primitives.indexing import (
     take,
     take_along_axis,
 )
-from minigrad.primitives.linalg import (
-    diagonal,
-    diagonal_matrix,
-    einsum,
-    matmul,
-    outer,
-    solve,
-    solve_triangular,
-    tensordot,
-    trace,
-    vecdot,
-)
 from minigrad.primitives.normalisers import cross_entropy, log_softmax, logsumexp, rms_norm, softmax
+from minigrad.primitives.products import diagonal, diagonal_matrix, matmul, outer, tensordot, trace, vecdot
 from minigrad.primitives.reductions import (
     cumulative_max,
     cumulative_prod,
@@ -154,11 +174,14 @@ from minigrad.primitives.reductions import (
 )
 from minigrad.primitives.shapes import (
     broadcast_arrays,
+    broadcast_shapes,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flip,
     matrix_transpose,
+    meshgrid,
     moveaxis,
     pad,
     permute_dims,
@@ -173,5 +196,8 @@ from minigrad.primitives.shapes import (
     triu,
     unstack,
 )
+from minigrad.primitives.solves import solve, solve_triangular
 from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
+
+__array_api_version__ = "2024.12"

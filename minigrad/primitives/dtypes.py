@@ -1,0 +1,90 @@
+"""Number types: what they hold, and which of them results have."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.containers import is_array
+from minigrad.engine import unwrap
+from minigrad.namespace import namespace
+
+
+class FloatInfo(NamedTuple):
+    """The limits of a floating type, as Python numbers."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: Any
+
+
+class IntegerInfo(NamedTuple):
+    """The limits of an integer type, as Python numbers."""
+
+    bits: int
+    max: int
+    min: int
+    dtype: Any
+
+
+def library_of(dtype: Any) -> Any:
+    """The library that a dtype belongs to; NumPy when it does not say."""
+    if dtype is None or dtype in (bool, int, float, complex):
+        return np
+    if dtype in (object, np.dtype(object)):
+        return sys.modules["minigrad.exact"]
+    if "torch" in type(dtype).__module__:
+        import array_api_compat.torch as torch
+
+        return torch
+    return np
+
+
+def _dtype_of(x: Any) -> Any:
+    return x.dtype if is_array(x) else x
+
+
+def finfo(type: Any) -> FloatInfo:
+    """The limits of a floating dtype, of a complex one's parts, or of an array's."""
+    dtype = _dtype_of(type)
+    info = library_of(dtype).finfo(dtype)
+    part = np.dtype(info.dtype) if isinstance(info, np.finfo) else dtype
+    return FloatInfo(*(int(info.bits), float(info.eps), float(info.max), float(info.min)), float(info.tiny), part)
+
+
+def iinfo(type: Any) -> IntegerInfo:
+    """The limits of an integer dtype, or of an array's."""
+    dtype = _dtype_of(type)
+    info = library_of(dtype).iinfo(dtype)
+    part = np.dtype(info.dtype) if isinstance(info, np.iinfo) else dtype
+    return IntegerInfo(int(info.bits), int(info.max), int(info.min), part)
+
+
+def isdtype(dtype: Any, kind: Any) -> bool:
+    """Whether a dtype is another one, of a kind such as "integral" or "real floating", or any of a tuple of these."""
+    return library_of(dtype).isdtype(dtype, kind)
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether every number of one dtype, or of an array's, has a place in another."""
+    dtype = _dtype_of(from_)
+    return library_of(dtype).can_cast(dtype, to)
+
+
+def result_type(*arrays_and_dtypes: Any) -> Any:
+    """The dtype that these arrays, dtypes and Python numbers have together."""
+    raw = [unwrap(x) for x in arrays_and_dtypes]
+    arrays = [x for x in raw if is_array(x)]
+    dtypes = [x for x in raw if not is_array(x) and not isinstance(x, (int, float, complex))]
+    xp = namespace(*arrays) if arrays else library_of(dtypes[0] if dtypes else None)
+    return (np if xp is sys.modules["minigrad.exact"] else xp).result_type(*raw)
+
+
+def __array_namespace_info__() -> Any:
+    """What this namespace offers: capabilities, devices and dtypes, those of NumPy, whose arrays it makes."""
+    return np.__array_namespace_info__()
