@@ -227,8 +227,18 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
 
 
 @primitive(x=lambda g: g)  # the engine casts the cotangent back
-def astype(xp, x, dtype):
+def _astype(xp, x, dtype):
     return xp.astype(x, dtype)
+
+
+def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
+    """x in another dtype, on the device it is on; with copy=False an array that has the dtype is returned itself.
+
+    Raises ValueError for a device other than the array's.
+    """
+    if device is not None and device != x.device:
+        raise ValueError(f"astype: got device {device!r}, expected the array's own, {x.device!r}")
+    return x if not copy and x.dtype == dtype else _astype(x, dtype)
 
 
 def stop_gradient(x: Any) -> Any:
