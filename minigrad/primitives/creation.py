@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.containers import is_array
-from minigrad.engine import Tensor, differentiable, primitive, unwrap
+from minigrad.engine import Tensor, constant, differentiable, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, integer, sizes
 from minigrad.primitives.dtypes import library_of
@@ -37,7 +37,8 @@ def _new_like(name: str, what: str) -> Any:
 
     def make(x: Any, *, dtype: Any = None, device: Any = None) -> Any:
         raw = unwrap(array(x, name))
-        return getattr(namespace(raw), name)(raw, **({} if dtype is None else {"dtype": dtype}), **_place(device))
+        made = getattr(namespace(raw), name)(raw, **({} if dtype is None else {"dtype": dtype}), **_place(device))
+        return constant(made) if isinstance(x, Tensor) else made
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"{what} in the shape and, unless a dtype is given, the number system of x."
@@ -66,7 +67,8 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None)
         return full(tuple(x.shape), fill_value, dtype=x.dtype if dtype is None else dtype)
     raw = unwrap(x)
     options = {} if dtype is None else {"dtype": dtype}
-    return namespace(raw).full_like(raw, fill_value, **options, **_place(device))
+    made = namespace(raw).full_like(raw, fill_value, **options, **_place(device))
+    return constant(made) if isinstance(x, Tensor) else made
 
 
 def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:

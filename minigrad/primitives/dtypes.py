@@ -45,8 +45,13 @@ def library_of(dtype: Any) -> Any:
     return np
 
 
+def _holds_numbers(x: Any) -> bool:
+    """Whether x is an array; NumPy's scalar types, which name dtypes, have the attributes of arrays too."""
+    return is_array(x) and not isinstance(x, type)
+
+
 def _dtype_of(x: Any) -> Any:
-    return x.dtype if is_array(x) else x
+    return x.dtype if _holds_numbers(x) else x
 
 
 def finfo(type: Any) -> FloatInfo:
@@ -79,8 +84,8 @@ def can_cast(from_: Any, to: Any) -> bool:
 def result_type(*arrays_and_dtypes: Any) -> Any:
     """The dtype that these arrays, dtypes and Python numbers have together."""
     raw = [unwrap(x) for x in arrays_and_dtypes]
-    arrays = [x for x in raw if is_array(x)]
-    dtypes = [x for x in raw if not is_array(x) and not isinstance(x, (int, float, complex))]
+    arrays = [x for x in raw if _holds_numbers(x)]
+    dtypes = [x for x in raw if not _holds_numbers(x) and not isinstance(x, (int, float, complex))]
     xp = namespace(*arrays) if arrays else library_of(dtypes[0] if dtypes else None)
     return (np if xp is sys.modules["minigrad.exact"] else xp).result_type(*raw)
 

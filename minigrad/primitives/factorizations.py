@@ -182,6 +182,15 @@ def _qr(xp, a):
     return xp.concat([q, xp.matrix_transpose(r)], axis=-2)
 
 
+def _no_rule(shape):
+    raise ValueError(f"qr: the complete Q of {shape[-2]} × {shape[-1]} has no gradient, use mode='reduced'")
+
+
+@primitive(a=_no_rule)
+def _complete_qr(xp, a):
+    return xp.concat(list(xp.linalg.qr(a, mode="complete")), axis=-1)
+
+
 @in_single
 def qr(a: Any, *, mode: str = "reduced") -> QRResult:
     """Q with orthonormal columns and R, upper triangular, with a = Q R.
@@ -193,9 +202,8 @@ def qr(a: Any, *, mode: str = "reduced") -> QRResult:
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: got mode {mode!r}, expected 'reduced' or 'complete'")
     if mode == "complete" and m > n:
-        if getattr(a, "_node", None) is not None:
-            raise ValueError(f"qr: the complete Q of {m} × {n} has no gradient, use mode='reduced'")
-        return QRResult(*namespace(unwrap(a)).linalg.qr(unwrap(a), mode="complete"))
+        packed = _complete_qr(a)
+        return QRResult(packed[..., :m], packed[..., m:])
     packed = _qr(a[..., :, :m] if m < n else a)
     q, r = packed[..., :m, :], matrix_transpose(packed[..., m:, :])
     return QRResult(q, concat([r, adjoint(q) @ a[..., :, m:]], axis=-1) if m < n else r)

@@ -86,7 +86,7 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
     if xp is np and a.size and b.size:
         from scipy.linalg import solve_triangular as scipy_solve
 
-        return scipy_solve(a, b, lower=lower, unit_diagonal=unit_diagonal)
+        return scipy_solve(a, b, lower=lower, unit_diagonal=unit_diagonal, check_finite=False)
     a = xp.tril(a) if lower else xp.triu(a)
     if unit_diagonal:
         one = xp.eye(a.shape[-1], dtype=a.dtype)
