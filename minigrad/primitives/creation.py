@@ -94,15 +94,14 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, de
 # ---- linspace
 
 
-def _weights(g, num, endpoint):
-    """The place of each number between start and stop, 0 to 1, shaped to go with the cotangent g."""
-    raw = unwrap(g)
+def _weights(like, ndim, num, endpoint):
+    """The place of each number between start and stop, 0 to 1, along the first axis; in the library of `like`."""
     t = np.arange(num) / max(num - 1 if endpoint else num, 1)
-    return namespace(raw).asarray(t.reshape((-1,) + (1,) * (raw.ndim - 1)).astype(np.float64))
+    return namespace(unwrap(like)).asarray(t.reshape((-1,) + (1,) * (ndim - 1)))
 
 
 def _toward(g, num, endpoint, stop):
-    t = _weights(g, num, endpoint)
+    t = _weights(g, g.ndim, num, endpoint)
     return sum_(g * astype(t if stop else 1 - t, g.dtype), axis=0)
 
 
@@ -111,6 +110,10 @@ def _toward(g, num, endpoint, stop):
     stop=lambda g, num, endpoint: _toward(g, num, endpoint, True),
 )
 def _linspace(xp, start, stop, *, num, dtype, endpoint):
+    ndim = max(getattr(start, "ndim", 0), getattr(stop, "ndim", 0))
+    if xp is not np and ndim:  # other libraries join scalars only
+        t = _weights(start if hasattr(start, "ndim") else stop, ndim + 1, num, endpoint)
+        return xp.astype(start * (1 - t) + stop * t, dtype)
     return xp.linspace(start, stop, num, dtype=dtype, endpoint=endpoint)
 
 

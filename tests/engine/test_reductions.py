@@ -209,22 +209,46 @@ def test_numpys_integers_are_integers(name, kind):
         (lambda x: mg.mean(x[0, 0], axis=0), AxisError, "mean: got axis 0, expected one of an array of 0 axes"),
         (lambda x: mg.sum(x, axis=(0, -2)), ValueError, "sum: got axes (0, 0), expected each axis once"),
         (lambda x: mg.sum(x, axis=1.0), TypeError, "sum: axis is float, expected an integer"),
-        (lambda x: mg.cumulative_sum(x), ValueError, "cumulative_sum: axis is None, expected an axis for an array of 2 axes"),
+        (
+            lambda x: mg.cumulative_sum(x),
+            ValueError,
+            "cumulative_sum: axis is None, expected an axis for an array of 2 axes",
+        ),
         (lambda x: mg.max(x * 1j), TypeError, "max: got complex128, expected real numbers"),
         (lambda x: mg.min(x * 1j), TypeError, "min: got complex128, expected real numbers"),
-        (lambda x: mg.cumulative_max(x * 1j, axis=0), TypeError, "cumulative_max: got complex128, expected real numbers"),
-        (lambda x: mg.expand_dims(x, axis=3), IndexError, "expand_dims: got axis 3, expected one of an array of 3 axes"),
+        (
+            lambda x: mg.cumulative_max(x * 1j, axis=0),
+            TypeError,
+            "cumulative_max: got complex128, expected real numbers",
+        ),
+        (
+            lambda x: mg.expand_dims(x, axis=3),
+            IndexError,
+            "expand_dims: got axis 3, expected one of an array of 3 axes",
+        ),
         (lambda x: mg.moveaxis(x, (0, 1), 0), ValueError, "moveaxis: got 2 axes and 1 places, expected as many"),
-        (lambda x: mg.permute_dims(x, (0,)), ValueError, "permute_dims: got axes (0,), expected the 2 axes of the array"),
+        (
+            lambda x: mg.permute_dims(x, (0,)),
+            ValueError,
+            "permute_dims: got axes (0,), expected the 2 axes of the array",
+        ),
         (lambda x: mg.repeat(x, -1, axis=0), ValueError, "repeat: got repeats -1, expected one or 2 counts ≥ 0"),
         (lambda x: mg.concat([]), ValueError, "concat: got no arrays, expected at least one"),
         (lambda x: mg.stack([]), ValueError, "stack: got no arrays, expected at least one"),
         (lambda x: mg.diff(x, n=-1), ValueError, "diff: got n = -1, expected at least 0"),
         (lambda x: mg.meshgrid(x[0], indexing="ji"), ValueError, "meshgrid: got indexing 'ji', expected 'xy' or 'ij'"),
-        (lambda x: mg.roll(x, (1, 2, 3), axis=(0, 1)), ValueError, "roll: got shift (1, 2, 3) and axis (0, 1), expected as many"),
-        (lambda x: mg.matrix_transpose(x[0]), ValueError, "matrix_transpose: got shape (2,), expected at least two axes"),
+        (
+            lambda x: mg.roll(x, (1, 2, 3), axis=(0, 1)),
+            ValueError,
+            "roll: got shift (1, 2, 3) and axis (0, 1), expected as many",
+        ),
+        (
+            lambda x: mg.matrix_transpose(x[0]),
+            ValueError,
+            "matrix_transpose: got shape (2,), expected at least two axes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors(call, error, message):
     for x in (np.ones((2, 2)), mg.Tensor(np.ones((2, 2)))):
         with pytest.raises(error) as raised:
