@@ -24,6 +24,8 @@ def integer(value: Any, who: str, what: str) -> int:
 
 def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
     """Return a tuple of Python ints for one integer or a sequence of integers."""
+    if type(value) is tuple and set(map(type, value)) <= {int}:
+        return value
     if hasattr(value, "__iter__") and getattr(value, "ndim", 1):
         return tuple([integer(v, who, what) for v in value])
     return (integer(value, who, what),)
@@ -31,7 +33,7 @@ def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
 
 def one_axis(axis: Any, ndim: int, who: str) -> int:
     """Return the axis counted from 0. Raise AxisError (an IndexError and a ValueError) for another one."""
-    axis = integer(axis, who, "axis")
+    axis = axis if type(axis) is int else integer(axis, who, "axis")
     if not -ndim <= axis < ndim:
         raise AxisError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
     return axis % ndim
@@ -41,6 +43,8 @@ def many_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
     """Return the axes counted from 0, all of them for None. Raise ValueError when one is named twice."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int:
+        return (one_axis(axis, ndim, who),)
     axes = tuple(one_axis(a, ndim, who) for a in integers(axis, who, "axis"))
     if len(set(axes)) < len(axes):
         raise ValueError(f"{who}: got axes {axes}, expected each axis once")
@@ -93,10 +97,11 @@ def in_single(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def apply(*args: Any, **options: Any) -> Any:
-        if options.get("dtype") is not None or not args:
+        dtype = getattr(args[0], "dtype", None) if args else None
+        if dtype is None or not _is_half(dtype) or options.get("dtype") is not None:  # by far the most frequent case
             return f(*args, **options)
         arrays = [a for a in args if hasattr(a, "dtype")]
-        if not arrays or not all(_is_half(a.dtype) for a in arrays):
+        if not all(_is_half(a.dtype) for a in arrays):
             return f(*args, **options)
         narrow, xp = arrays[0].dtype, namespace(*arrays)
         wide = namespace(*map(unwrap, arrays)).float32

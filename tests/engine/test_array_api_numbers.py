@@ -14,7 +14,10 @@ xps = make_strategies_namespace(mg, api_version=VERSION)
 
 @pytest.mark.parametrize("name", UNARY)
 def test_elementwise_functions_of_one_array(name):
-    refused = [compare(name, lambda xp, A, d=d: find(xp, name)(A(edges(d)))) for d in DTYPES]
+    inputs = [edges(dtype) for dtype in DTYPES]
+    if name == "sign":  # of a complex number that is infinite, which is not defined
+        inputs = [x[np.isfinite(x)] if x.dtype.kind == "c" else x for x in inputs]
+    refused = [compare(name, lambda xp, A, x=x: find(xp, name)(A(x))) for x in inputs]
     assert None in refused
 
 

@@ -269,5 +269,5 @@ def test_big_endian_arrays(name):
 def test_lists_and_numbers_are_converted():
     assert mg.sum([1, 2]) == 3 and mg.max([[1.0, 2.0]]) == 2 and mg.mean(2.0) == 2
     np.testing.assert_array_equal(mg.concat([[1], [2.5]]), [1, 2.5])
-    with pytest.raises(TypeError, match="^sum: got str, expected an array or a number$"):
+    with pytest.raises(TypeError, match="^sum: .*got str, expected an array or a number$"):
         mg.sum("abc")
