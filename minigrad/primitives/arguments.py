@@ -26,7 +26,7 @@ def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
     """Return a tuple of Python ints for one integer or a sequence of integers."""
     if type(value) is tuple and set(map(type, value)) <= {int}:
         return value
-    if hasattr(value, "__iter__") and getattr(value, "ndim", 1):
+    if hasattr(value, "__iter__") and getattr(value, "ndim", None) != 0:
         return tuple([integer(v, who, what) for v in value])
     return (integer(value, who, what),)
 

@@ -19,7 +19,7 @@ def _axes(axis: Any, ndim: int, who: str) -> Any:
 
 
 def _constant(made: Any) -> Any:
-    """A constant Tensor, or a tuple of them."""
+    """Return a constant Tensor, or a tuple of them."""
     if isinstance(made, tuple):
         parts = map(_constant, made)
         return type(made)(*parts) if hasattr(made, "_fields") else tuple(parts)
@@ -27,7 +27,7 @@ def _constant(made: Any) -> Any:
 
 
 def _cut(name: str, parameters: str) -> Callable:
-    """The library's own function of raw arrays; a Tensor among the arguments makes the result a constant Tensor."""
+    """Return the library's own function of raw arrays; with a Tensor among its arguments it gives a constant Tensor."""
 
     def apply(*args: Any, **options: Any) -> Any:
         raw = [unwrap(a) for a in args]
@@ -39,7 +39,7 @@ def _cut(name: str, parameters: str) -> Callable:
         return _constant(made) if Tensor in map(type, args) else made
 
     apply.__name__ = apply.__qualname__ = name
-    apply.__doc__ = f"The array library's own {name}; constant for gradients."
+    apply.__doc__ = f"Return the array library's own {name}; constant for gradients."
     apply.__signature__ = inspect.signature(eval(f"lambda {parameters}: None"))  # type: ignore[attr-defined]
     return apply
 

@@ -17,23 +17,23 @@ from minigrad.primitives.shapes import broadcast_to, stack
 
 
 def _place(device: Any) -> dict:
-    """The option that libraries take only where a device is asked for."""
+    """Return the option that libraries take only where a device is asked for."""
     return {} if device is None else {"device": device}
 
 
 def _new(name: str, what: str) -> Any:
-    """A function that makes an array of a shape."""
+    """Return a function that makes an array of a shape."""
 
     def make(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
         return getattr(library_of(dtype), name)(sizes(shape, name), dtype=dtype, **_place(device))
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"An array of {what}."
+    make.__doc__ = f"Return an array of {what}."
     return make
 
 
 def _new_like(name: str, what: str) -> Any:
-    """A function that makes an array in the shape of another."""
+    """Return a function that makes an array in the shape of another."""
 
     def make(x: Any, *, dtype: Any = None, device: Any = None) -> Any:
         raw = unwrap(array(x, name))
@@ -41,17 +41,17 @@ def _new_like(name: str, what: str) -> Any:
         return constant(made) if isinstance(x, Tensor) else made
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"{what} in the shape and, unless a dtype is given, the number system of x."
+    make.__doc__ = f"Return {what} in the shape and, unless a dtype is given, the number system of x."
     return make
 
 
 zeros, ones, empty = _new("zeros", "zeros"), _new("ones", "ones"), _new("empty", "numbers not set yet")
-zeros_like, ones_like = _new_like("zeros_like", "Zeros"), _new_like("ones_like", "Ones")
-empty_like = _new_like("empty_like", "Numbers not set yet,")
+zeros_like, ones_like = _new_like("zeros_like", "zeros"), _new_like("ones_like", "ones")
+empty_like = _new_like("empty_like", "numbers not set yet,")
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-    """An array of one value; that of a Tensor has its gradient."""
+    """Return an array of one value; that of a Tensor has its gradient."""
     shape = sizes(shape, "full")
     if isinstance(fill_value, Tensor):
         if fill_value.ndim:
@@ -61,7 +61,7 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
 
 
 def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-    """An array of one value in the shape and, unless a dtype is given, the number system of x."""
+    """Return an array of one value in the shape and, unless a dtype is given, the number system of x."""
     x = array(x, "full_like")
     if isinstance(fill_value, Tensor):
         return full(tuple(x.shape), fill_value, dtype=x.dtype if dtype is None else dtype)
@@ -72,14 +72,14 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None)
 
 
 def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
-    """The identity matrix, or a matrix with ones on its k-th diagonal."""
+    """Return the identity matrix, or a matrix with ones on its k-th diagonal."""
     rows = integer(n_rows, "eye", "n_rows")
     columns = rows if n_cols is None else integer(n_cols, "eye", "n_cols")
     return library_of(dtype).eye(rows, columns, k=integer(k, "eye", "k"), dtype=dtype, **_place(device))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
-    """start, start + step, … below stop; with one argument, from 0.
+    """Return start, start + step, … below stop; with one argument, from 0.
 
     Raises TypeError for Tensors that are differentiated: how many numbers there are has no derivative.
     """
@@ -95,7 +95,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, de
 
 
 def _weights(like, ndim, num, endpoint):
-    """The place of each number between start and stop, 0 to 1, along the first axis; in the library of `like`."""
+    """Return each number's place between start and stop, 0 to 1, along the first axis; in the library of `like`."""
     t = np.arange(num) / max(num - 1 if endpoint else num, 1)
     return namespace(unwrap(like)).asarray(t.reshape((-1,) + (1,) * (ndim - 1)))
 
@@ -118,7 +118,7 @@ def _linspace(xp, start, stop, *, num, dtype, endpoint):
 
 
 def linspace(start: Any, stop: Any, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Any:
-    """num equally spaced numbers from start to stop; those between Tensors have gradients."""
+    """Return num equally spaced numbers from start to stop; those between Tensors have gradients."""
     num = integer(num, "linspace", "num")
     if isinstance(start, Tensor) or isinstance(stop, Tensor):
         if dtype is None and not any(isinstance(x, complex) for x in (start, stop)):
@@ -136,7 +136,7 @@ def _holds_tensors(x: Any) -> bool:
 
 
 def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
-    """obj as an array; a Tensor stays one, and a nested list that holds Tensors becomes one."""
+    """Return obj as an array; a Tensor stays one, and a nested list that holds Tensors becomes one."""
     if isinstance(obj, Tensor):
         return obj if dtype is None or obj.dtype == dtype else astype(obj, dtype)
     if _holds_tensors(obj):
@@ -148,5 +148,5 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
 
 
 def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Any:
-    """The array of another library, by DLPack, as a NumPy array; a Tensor is returned as it is."""
+    """Return the array of another library, by DLPack, as a NumPy array; a Tensor is returned as it is."""
     return x if isinstance(x, Tensor) else np.from_dlpack(x, device=device, copy=copy)

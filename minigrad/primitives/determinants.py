@@ -20,12 +20,12 @@ def _det(xp, a):
 
 @in_single
 def det(a: Any) -> Any:
-    """The determinant of a square matrix; its gradient holds at singular matrices too."""
+    """Return the determinant of a square matrix; its gradient holds at singular matrices too."""
     return _det(square(a, "det"))
 
 
 def cofactors(a: Any) -> Any:
-    """∂ det a/∂a, the matrix of the signed minors; of exact numbers by their own definition, else from an SVD."""
+    """Return ∂ det a/∂a, the matrix of the signed minors: of exact numbers by this definition, else from an SVD."""
     return _minors(a) if a.dtype == object else _cofactors(a)
 
 
@@ -37,7 +37,7 @@ def _minors(a):
 
 
 def _products_without(xp, s, count):
-    """Π sₖ over k ≠ i, or over k ≠ i, j with a zero diagonal, without dividing."""
+    """Return Π sₖ over k ≠ i, or over k ≠ i, j with a zero diagonal, without dividing."""
     n = s.shape[-1]
     one = xp.eye(n, dtype=bool)
     left = one if count == 1 else one[:, None, :] | one[None, :, :]
@@ -46,7 +46,7 @@ def _products_without(xp, s, count):
 
 
 def _factors(xp, a):
-    """u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, a number of modulus 1."""
+    """Return u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, a number of modulus 1."""
     u, s, vh = xp.linalg.svd(a, full_matrices=False)
     phase = xp.linalg.det(u) * xp.linalg.det(vh)
     return u, s, xp.conj(xp.matrix_transpose(vh)), phase[..., None, None]
@@ -54,7 +54,7 @@ def _factors(xp, a):
 
 @primitive(a=lambda g, a: conj(_second(a, conj(g))))
 def _cofactors(xp, a):
-    """conj(δ̄ ū …): with a = u s vᴴ, det a = δ Π s and the cofactors are δ ū diag(Πₖ≠ᵢ sₖ) vᵀ."""
+    """Return δ ū diag(Πₖ≠ᵢ sₖ) vᵀ, where a = u s vᴴ and det a = δ Π s."""
     u, s, v, phase = _factors(xp, a)
     others = xp.astype(_products_without(xp, s, 1), a.dtype)
     return phase * ((xp.conj(u) * others[..., None, :]) @ xp.matrix_transpose(v))
@@ -65,7 +65,7 @@ def _cofactors(xp, a):
     x=lambda g, a: conj(_second(a, conj(g))),
 )
 def _second(xp, a, x):
-    """The derivative of the cofactors along x.
+    """Return the derivative of the cofactors along x.
 
     In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weighs bⱼⱼ on the diagonal, −bⱼᵢ beside it.
     """
@@ -78,7 +78,7 @@ def _second(xp, a, x):
 
 
 def _third(g, a, x):
-    """By the inverse: derivatives beyond the second order need a regular matrix."""
+    """Return the third derivative by the inverse: beyond the second order a matrix must be regular."""
 
     def along(a):
         solved = matrix_transpose(inv(a))
@@ -92,7 +92,7 @@ def _third(g, a, x):
 
 
 class SlogdetResult(NamedTuple):
-    """What slogdet returns."""
+    """The result of slogdet."""
 
     sign: Any
     logabsdet: Any
@@ -109,12 +109,12 @@ def _sign(xp, a):
 
 
 def _phase_rule(g, a, out):
-    """The phase of a complex determinant turns by Im tr(a⁻¹ da)."""
+    """Return the cotangent of a matrix whose determinant's phase turns by Im tr(a⁻¹ da)."""
     return adjoint(inv(a)) * (imag(g * conj(out)) * 1j)[..., None, None]
 
 
 @in_single
 def slogdet(a: Any) -> SlogdetResult:
-    """The sign (for complex numbers the phase) of the determinant and the logarithm of its modulus."""
+    """Return the sign (for complex numbers the phase) of the determinant and the logarithm of its modulus."""
     a = square(a, "slogdet")
     return SlogdetResult(_sign(a if is_complex(a.dtype) else stop_gradient(a)), _logabsdet(a))

@@ -33,7 +33,7 @@ class IntegerInfo(NamedTuple):
 
 
 def library_of(dtype: Any) -> Any:
-    """The library that a dtype belongs to; NumPy when it does not say."""
+    """Return the library that a dtype belongs to; NumPy when it does not say."""
     if dtype is None or dtype in (bool, int, float, complex):
         return np
     if dtype in (object, np.dtype(object)):
@@ -46,7 +46,7 @@ def library_of(dtype: Any) -> Any:
 
 
 def _holds_numbers(x: Any) -> bool:
-    """Whether x is an array; NumPy's scalar types, which name dtypes, have the attributes of arrays too."""
+    """Return whether x is an array; NumPy's scalar types, which name dtypes, have the attributes of arrays too."""
     return is_array(x) and not isinstance(x, type)
 
 
@@ -55,7 +55,7 @@ def _dtype_of(x: Any) -> Any:
 
 
 def finfo(type: Any) -> FloatInfo:
-    """The limits of a floating dtype, of a complex one's parts, or of an array's."""
+    """Return the limits of a floating dtype, of a complex one's parts, or of an array's."""
     dtype = _dtype_of(type)
     info = library_of(dtype).finfo(dtype)
     part = np.dtype(info.dtype) if isinstance(info, np.finfo) else dtype
@@ -63,7 +63,7 @@ def finfo(type: Any) -> FloatInfo:
 
 
 def iinfo(type: Any) -> IntegerInfo:
-    """The limits of an integer dtype, or of an array's."""
+    """Return the limits of an integer dtype, or of an array's."""
     dtype = _dtype_of(type)
     info = library_of(dtype).iinfo(dtype)
     part = np.dtype(info.dtype) if isinstance(info, np.iinfo) else dtype
@@ -71,18 +71,18 @@ def iinfo(type: Any) -> IntegerInfo:
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:
-    """Whether a dtype is another one, of a kind such as "integral" or "real floating", or any of a tuple of these."""
+    """Return whether a dtype is another, of a kind such as "integral" or "real floating", or one of a tuple."""
     return library_of(dtype).isdtype(dtype, kind)
 
 
 def can_cast(from_: Any, to: Any) -> bool:
-    """Whether every number of one dtype, or of an array's, has a place in another."""
+    """Return whether every number of one dtype, or of an array's, has a place in another."""
     dtype = _dtype_of(from_)
     return library_of(dtype).can_cast(dtype, to)
 
 
 def result_type(*arrays_and_dtypes: Any) -> Any:
-    """The dtype that these arrays, dtypes and Python numbers have together."""
+    """Return the dtype that these arrays, dtypes and Python numbers have together."""
     raw = [unwrap(x) for x in arrays_and_dtypes]
     arrays = [x for x in raw if _holds_numbers(x)]
     dtypes = [x for x in raw if not _holds_numbers(x) and not isinstance(x, (int, float, complex))]
@@ -91,5 +91,5 @@ def result_type(*arrays_and_dtypes: Any) -> Any:
 
 
 def __array_namespace_info__() -> Any:
-    """What this namespace offers: capabilities, devices and dtypes, those of NumPy, whose arrays it makes."""
+    """Return what this namespace offers: capabilities, devices and dtypes, those of NumPy, whose arrays it makes."""
     return np.__array_namespace_info__()

@@ -15,7 +15,7 @@ from minigrad.primitives.shapes import broadcast_to, moveaxis, reshape, squeeze
 
 
 def _rule(g, i, xs, subscripts):
-    """The cotangent of operand i is an einsum too: the result and the other operands, into operand i's axes."""
+    """Return operand i's cotangent, an einsum of the result's and the other operands into operand i's axes."""
     *terms, result = subscripts.replace("->", ",").split(",")
     others = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
     lost = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]  # summed in operand i alone
@@ -32,7 +32,7 @@ def _einsum(xp, *xs, subscripts):
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
-    """The sum of products that the subscripts name (Einstein's convention, as numpy.einsum).
+    """Return the sum of products that the subscripts name (Einstein's convention, as numpy.einsum).
 
     An axis of size 1 goes with any size under the same letter. Raises ValueError when the subscripts do not fit the
     operands.
@@ -54,7 +54,7 @@ def _contracted(*operands, subscripts):
 
 
 def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
-    """Subscripts with ellipses written as letters and the result always given."""
+    """Return subscripts with ellipses written as letters and the result always given."""
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if not set(left + result) <= set(string.ascii_letters + ",."):
@@ -79,7 +79,7 @@ def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
 
 
 def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
-    """The size of every letter: the one that is not 1 where there are both."""
+    """Return the size of every letter: the one that is not 1 where there are both."""
     sizes: dict[str, int] = {}
     for term, x in zip(terms, operands, strict=True):
         for c, n in zip(term, x.shape, strict=True):
@@ -91,7 +91,7 @@ def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
 
 
 def _reduced(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
-    """A term without axes of size 1 whose letter has another size, and with a diagonal for a letter twice."""
+    """Return a term without axes of size 1 whose letter has another size, and with a diagonal for a letter twice."""
     single = [i for i, c in enumerate(term) if x.shape[i] != sizes[c]]
     term, x = "".join(c for i, c in enumerate(term) if i not in single), squeeze(x, tuple(single))
     for c in sizes:

@@ -19,12 +19,12 @@ from minigrad.primitives.solves import solve_triangular, square
 
 
 def _over(x, d):
-    """x / d, and 0 where d = 0."""
+    """Return x / d, and 0 where d = 0."""
     return where(d == 0, 0, x / where(d == 0, 1, d))
 
 
 def _differences(s):
-    """sⱼ − sᵢ."""
+    """Return sⱼ − sᵢ."""
     return s[..., None, :] - s[..., :, None]
 
 
@@ -44,7 +44,7 @@ def _cholesky(xp, a):
 
 
 def _cholesky_rule(g, out):
-    """L⁻ᴴ Φ(Lᴴ g) L⁻¹, made Hermitian, with Φ the lower triangle and half the diagonal (Murray 2016, eq. 10)."""
+    """Return L⁻ᴴ Φ(Lᴴ g) L⁻¹, made Hermitian, with Φ the lower triangle and half the diagonal (Murray 2016, eq. 10)."""
     p = adjoint(out) @ g
     p = tril(p) - diagonal_matrix(diagonal(p)) / 2
     s = solve_triangular(adjoint(out), p, lower=False)
@@ -54,7 +54,7 @@ def _cholesky_rule(g, out):
 
 @in_single
 def cholesky(a: Any, *, upper: bool = False) -> Any:
-    """L with a = L Lᴴ, or Lᴴ if upper; of a, Hermitian, one triangle is read.
+    """Return L with a = L Lᴴ, or Lᴴ if upper; of a, Hermitian, one triangle is read.
 
     Raises LinAlgError unless a is positive definite.
     """
@@ -66,14 +66,14 @@ def cholesky(a: Any, *, upper: bool = False) -> Any:
 
 
 class EighResult(NamedTuple):
-    """What eigh returns."""
+    """The result of eigh."""
 
     eigenvalues: Any
     eigenvectors: Any
 
 
 def _eigh_rule(g, out):
-    """V (diag(g_λ) + Vᴴ g_V / (λⱼ − λᵢ)) Vᴴ, made Hermitian (Giles 2008, §3.1; Boeddeker et al. 2017, eq. 4.63)."""
+    """Return V (diag(g_λ) + Vᴴ g_V / (λⱼ − λᵢ)) Vᴴ, made Hermitian (Giles 2008, §3.1; Boeddeker et al. 2017)."""
     w, v = real(out[..., 0, :]), out[..., 1:, :]
     inner = diagonal_matrix(real(g[..., 0, :])) + _over(adjoint(v) @ g[..., 1:, :], _differences(w))
     made = v @ inner @ adjoint(v)
@@ -88,13 +88,13 @@ def _eigh(xp, a):
 
 @in_single
 def eigh(a: Any) -> EighResult:
-    """Eigenvalues, ascending, and eigenvectors (as columns) of a Hermitian matrix, of which one triangle is read."""
+    """Return the eigenvalues, ascending, and eigenvectors (columns) of a Hermitian matrix; one triangle is read."""
     packed = _eigh(square(a, "eigh"))
     return EighResult(real(packed[..., 0, :]), packed[..., 1:, :])
 
 
 def eigvalsh(a: Any) -> Any:
-    """The eigenvalues of a Hermitian matrix, ascending."""
+    """Return the eigenvalues of a Hermitian matrix, ascending."""
     return eigh(a).eigenvalues
 
 
@@ -102,7 +102,7 @@ def eigvalsh(a: Any) -> Any:
 
 
 class SVDResult(NamedTuple):
-    """What svd returns."""
+    """The result of svd."""
 
     U: Any
     S: Any
@@ -110,10 +110,10 @@ class SVDResult(NamedTuple):
 
 
 def _svd_rule(g, out, shape):
-    """U ((Uᴴg_U)ₛ/E S + S (Vᴴg_V)ₛ/E + diag(g_S)) Vᴴ, with xₛ = x − xᴴ and Eᵢⱼ = sⱼ² − sᵢ² (Townsend 2016, eq. 2.25).
+    """Return U ((Uᴴg_U)ₛ/E S + S (Vᴴg_V)ₛ/E + diag(g_S)) Vᴴ, with xₛ = x − xᴴ and Eᵢⱼ = sⱼ² − sᵢ² (Townsend 2016).
 
     What g_U and g_V have outside the ranges of U and V is divided by S and added; for complex numbers the diagonal
-    has the phase's term (Wan and Zhang 2019, eq. 13).
+    has the phase's term (Wan and Zhang 2019).
     """
     m = shape[-2]
     (u, s, v), (gu, gs, gv) = ((x[..., :m, :], real(x[..., m, :]), x[..., m + 1 :, :]) for x in (out, g))
@@ -137,7 +137,7 @@ def _svd(xp, a):
 
 @in_single
 def svd(a: Any, *, full_matrices: bool = True) -> SVDResult:
-    """U, S and Vh with a = U diag(S) Vh.
+    """Return U, S and Vh with a = U diag(S) Vh.
 
     The vectors that full_matrices adds to U or Vh are constant for gradients, as in PyTorch.
     """
@@ -153,7 +153,7 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVDResult:
 
 
 def svdvals(a: Any) -> Any:
-    """The singular values of a matrix, descending."""
+    """Return the singular values of a matrix, descending."""
     return svd(a, full_matrices=False).S
 
 
@@ -161,14 +161,14 @@ def svdvals(a: Any) -> Any:
 
 
 class QRResult(NamedTuple):
-    """What qr returns."""
+    """The result of qr."""
 
     Q: Any
     R: Any
 
 
 def _qr_rule(g, out, shape):
-    """(g_Q + Q copyltu(M)) R⁻ᴴ with M = R g_Rᴴ − g_Qᴴ Q (Walter and Lehmann 2012; Liao et al. 2019, eq. 9)."""
+    """Return (g_Q + Q copyltu(M)) R⁻ᴴ with M = R g_Rᴴ − g_Qᴴ Q (Walter and Lehmann 2010; Liao et al. 2019)."""
     m = shape[-2]
     (q, r), (gq, gr) = ((x[..., :m, :], matrix_transpose(x[..., m:, :])) for x in (out, g))
     inner = triu(gr @ adjoint(r) - adjoint(q) @ gq)
@@ -193,7 +193,7 @@ def _complete_qr(xp, a):
 
 @in_single
 def qr(a: Any, *, mode: str = "reduced") -> QRResult:
-    """Q with orthonormal columns and R, upper triangular, with a = Q R.
+    """Return Q with orthonormal columns and R, upper triangular, with a = Q R.
 
     Raises ValueError for the gradient of a complete Q of more rows than columns, which is not determined.
     """
@@ -213,7 +213,7 @@ def qr(a: Any, *, mode: str = "reduced") -> QRResult:
 
 
 def _pinv_rule(g, a, out):
-    """−PᴴgPᴴ + (1 − aP) gᴴ P Pᴴ + Pᴴ P gᴴ (1 − Pa), P the pseudo-inverse (Golub and Pereyra 1973, eq. 4.12)."""
+    """Return −PᴴgPᴴ + (1 − aP) gᴴ P Pᴴ + Pᴴ P gᴴ (1 − Pa), P the pseudo-inverse (Golub and Pereyra 1973, eq. 4.12)."""
     p, ph, gh = out, adjoint(out), adjoint(g)
     right, left = (gh @ p) @ ph, ph @ (p @ gh)
     return right - a @ (p @ right) + left - (left @ p) @ a - ph @ g @ ph
@@ -226,5 +226,5 @@ def _pinv(xp, a, *, rtol):
 
 @in_single
 def pinv(a: Any, *, rtol: Any = None) -> Any:
-    """The Moore–Penrose pseudo-inverse; singular values below rtol times the largest count as 0."""
+    """Return the Moore–Penrose pseudo-inverse; singular values below rtol times the largest count as 0."""
     return _pinv(_matrices(a, "pinv"), rtol=unwrap(rtol))

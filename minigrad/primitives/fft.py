@@ -19,7 +19,7 @@ _DUAL = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
 def _power(norm: str, inverse: bool, who: str) -> float:
-    """The power of 1/n that a transform is scaled with."""
+    """Return the power of 1/n that a transform is scaled with."""
     if norm not in _SCALES:
         raise ValueError(f"{who}: got norm {norm!r}, expected 'backward', 'ortho' or 'forward'")
     return _SCALES[norm][inverse]
@@ -30,7 +30,7 @@ def _scaled(y: Any, n: int, power: float) -> Any:
 
 
 def _resized(x: Any, n: int, axis: int) -> Any:
-    """x cut or filled with zeros to n along an axis."""
+    """Return x cut or filled with zeros to n along an axis."""
     size = x.shape[axis]
     if n <= size:
         return x if n == size else x[(slice(None),) * axis + (slice(0, n),)]
@@ -38,7 +38,7 @@ def _resized(x: Any, n: int, axis: int) -> Any:
 
 
 def _sized(x: Any, n: int | None, axis: int, who: str) -> tuple[Any, int, int]:
-    """The array, the number of points and the axis counted from 0. Raises ValueError for less than one point."""
+    """Return the array, the number of points and the axis counted from 0. Raises ValueError for less than one point."""
     x = array(x, who)
     axis = one_axis(axis, x.ndim, who)
     n = x.shape[axis] if n is None else integer(n, who, "n")
@@ -59,7 +59,7 @@ def _ifft(xp, x, *, axis):
 
 @in_single
 def fft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """Xₖ = Σₜ xₜ e^(−2πi kt/n); its adjoint is n times the inverse transform."""
+    """Return Xₖ = Σₜ xₜ e^(−2πi kt/n); its adjoint is n times the inverse transform."""
     power = _power(norm, False, "fft")
     x, n, axis = _sized(x, n, axis, "fft")
     return _scaled(_fft(_resized(x, n, axis), axis=axis), n, power)
@@ -67,7 +67,7 @@ def fft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") ->
 
 @in_single
 def ifft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """xₜ = (1/n) Σₖ Xₖ e^(2πi kt/n)."""
+    """Return xₜ = (1/n) Σₖ Xₖ e^(2πi kt/n)."""
     power = _power(norm, True, "ifft") - 1
     x, n, axis = _sized(x, n, axis, "ifft")
     return _scaled(_ifft(_resized(x, n, axis), axis=axis), n, power)
@@ -77,7 +77,7 @@ def ifft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -
 
 
 def _weights(g: Any, n: int, axis: int) -> Any:
-    """How often each stored frequency of a real signal of length n stands in the full spectrum: once or twice."""
+    """Return how often each frequency stored of a real signal of length n is in the full spectrum: once or twice."""
     xp = namespace(unwrap(g))  # a constant of the library that holds g
     count = np.full(n // 2 + 1, 2.0)
     count[0] = 1
@@ -101,7 +101,7 @@ def _irfft(xp, x, *, n, axis):
 
 @in_single
 def rfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """The first ⌊n/2⌋ + 1 frequencies of a real signal; the others are their conjugates."""
+    """Return the first ⌊n/2⌋ + 1 frequencies of a real signal; the others are their conjugates."""
     power = _power(norm, False, "rfft")
     x, n, axis = _sized(x, n, axis, "rfft")
     if is_complex(x.dtype):
@@ -111,7 +111,7 @@ def rfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -
 
 @in_single
 def irfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """The real signal of length n (2(m − 1) by default) whose first frequencies are the m given ones."""
+    """Return the real signal of length n (2(m − 1) by default) whose first frequencies are the m given ones."""
     power = _power(norm, True, "irfft") - 1
     x = array(x, "irfft")
     n = 2 * (x.shape[one_axis(axis, x.ndim, "irfft")] - 1) if n is None else n
@@ -120,13 +120,13 @@ def irfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") 
 
 
 def hfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """The real spectrum of a Hermitian signal of which the first m of n = 2(m − 1) values are given."""
+    """Return the real spectrum of a Hermitian signal of which the first m of n = 2(m − 1) values are given."""
     _power(norm, False, "hfft")
     return irfft(conj(array(x, "hfft")), n, axis, _DUAL[norm])
 
 
 def ihfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """The first ⌊n/2⌋ + 1 values of the Hermitian signal of a real spectrum: the inverse of hfft."""
+    """Return the first ⌊n/2⌋ + 1 values of the Hermitian signal of a real spectrum: the inverse of hfft."""
     _power(norm, True, "ihfft")
     return conj(rfft(x, n, axis, _DUAL[norm]))
 
@@ -135,7 +135,7 @@ def ihfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") 
 
 
 def _many(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, who: str) -> tuple[tuple, tuple]:
-    """The numbers of points and the axes of a transform over several: all axes, or as many of the last as s names."""
+    """Return the numbers of points and the axes of a transform: all axes, or as many of the last as s names."""
     counts = None if s is None else integers(s, who, "s")
     if axes is None:
         places = tuple(range(x.ndim))[0 if counts is None else x.ndim - len(counts) :]
@@ -149,7 +149,7 @@ def _many(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, who: str)
 
 
 def fftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """The discrete Fourier transform over several axes."""
+    """Return the discrete Fourier transform over several axes."""
     x = array(x, "fftn")
     for n, axis in zip(*_many(x, s, axes, "fftn"), strict=True):
         x = fft(x, n, axis, norm)
@@ -157,7 +157,7 @@ def fftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = No
 
 
 def ifftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """The inverse of fftn."""
+    """Return the inverse of fftn."""
     x = array(x, "ifftn")
     for n, axis in zip(*_many(x, s, axes, "ifftn"), strict=True):
         x = ifft(x, n, axis, norm)
@@ -165,7 +165,7 @@ def ifftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 
 
 def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """The transform of a real signal over several axes; of the last the frequencies up to the middle."""
+    """Return the transform of a real signal over several axes; of the last the frequencies up to the middle."""
     x = array(x, "rfftn")
     counts, places = _many(x, s, axes, "rfftn")
     x = rfft(x, counts[-1], places[-1], norm)
@@ -173,7 +173,7 @@ def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 
 
 def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """The inverse of rfftn: a real signal, of 2(m − 1) points on the last axis unless s says otherwise."""
+    """Return the inverse of rfftn: a real signal, of 2(m − 1) points on the last axis unless s says otherwise."""
     x = array(x, "irfftn")
     counts, places = _many(x, s, axes, "irfftn")
     last = None if s is None else counts[-1]
@@ -184,27 +184,27 @@ def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = 
 
 
 def fftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
-    """The frequencies of fft in its order, 0 up to the highest and then the negative ones, for samples d apart."""
+    """Return the frequencies of fft for samples d apart, in its order: from 0 up, then the negative ones."""
     n = integer(n, "fftfreq", "n")
     k = arange(-(n // 2), n - n // 2, dtype=np.float64 if dtype is None else dtype, device=device)
     return ifftshift(k / (n * d))
 
 
 def rfftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
-    """The frequencies of rfft, for samples d apart."""
+    """Return the frequencies of rfft, for samples d apart."""
     n = integer(n, "rfftfreq", "n")
     return arange(0, n // 2 + 1, dtype=np.float64 if dtype is None else dtype, device=device) / (n * d)
 
 
 def fftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
-    """x with the zero frequency moved to the middle."""
+    """Return x with the zero frequency moved to the middle."""
     x = array(x, "fftshift")
     places = many_axes(axes, x.ndim, "fftshift")
     return roll(x, tuple(x.shape[a] // 2 for a in places), axis=places)
 
 
 def ifftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
-    """The inverse of fftshift."""
+    """Return the inverse of fftshift."""
     x = array(x, "ifftshift")
     places = many_axes(axes, x.ndim, "ifftshift")
     return roll(x, tuple(-(x.shape[a] // 2) for a in places), axis=places)

@@ -34,7 +34,7 @@ from minigrad.primitives.solves import inv, matrix_power, solve, solve_triangula
 
 
 def _powered(x, out, axis, ord):
-    """(|xᵢ| / ‖x‖)^(p − 1) sign(xᵢ), and 0 where either vanishes."""
+    """Return (|xᵢ| / ‖x‖)^(p − 1) sign(xᵢ), and 0 where either vanishes."""
     size = abs_(x)
     total = spread(out, x.shape, axis)
     usable = (size != 0) & (total != 0) & (total != math.inf)
@@ -49,9 +49,10 @@ def _p_norm(xp, x, *, axis, keepdims, ord):
 
 @in_single
 def vector_norm(x: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
-    """(Σ |xᵢ|ᵖ)^(1/p) over the axes for p = ord; ±∞ give the extremes of |xᵢ|, 0 the count of those that are not 0.
+    """Return (Σ |xᵢ|ᵖ)^(1/p) over the axes for p = ord.
 
-    The gradient where the norm vanishes is taken as 0.
+    ±∞ give the extremes of |xᵢ|, 0 the count of those that are not 0. Where the norm is 0
+    its gradient is taken as 0.
     """
     x = array(x, "vector_norm")
     axis = many_axes(axis, x.ndim, "vector_norm")
@@ -69,7 +70,7 @@ norm = vector_norm
 
 @in_single
 def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """A norm of the matrices in the last two axes.
+    """Return a norm of the matrices in the last two axes.
 
     "fro" is the root of the squares' sum, "nuc" the sum of the singular values, ±2 the largest and the smallest of
     them, ±1 those of the columns' and ±∞ of the rows' absolute sums.
@@ -91,7 +92,7 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:
 
 
 def matrix_rank(x: Any, *, rtol: Any = None) -> Any:
-    """How many singular values exceed rtol times the largest; constant for gradients."""
+    """Return how many singular values exceed rtol times the largest; constant for gradients."""
     x = array(x, "matrix_rank")
     if x.ndim < 2:
         raise ValueError(f"matrix_rank: got shape {tuple(x.shape)}, expected at least two axes")

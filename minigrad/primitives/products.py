@@ -27,7 +27,7 @@ from minigrad.threads import product
 
 
 def adjoint(x):
-    """The conjugate transpose."""
+    """Return the conjugate transpose."""
     return conj(matrix_transpose(x))
 
 
@@ -36,7 +36,7 @@ def _flat(x):
 
 
 def _product(x, y):
-    """x @ y; of NumPy arrays in the package's own threads."""
+    """Return x @ y; of NumPy arrays in the package's own threads."""
     if not (type(x) is np.ndarray and type(y) is np.ndarray):
         return x @ y
     if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one instead of a batch
@@ -54,9 +54,9 @@ def _matmul(xp, x, y):
 
 @in_single
 def matmul(x: Any, y: Any) -> Any:
-    """x @ y over the last two axes, the others broadcast; a vector is a row on the left and a column on the right.
+    """Return x @ y over the last two axes, the others broadcast.
 
-    Raises ValueError for a scalar.
+    A vector is a row on the left and a column on the right. Raises ValueError for a scalar.
     """
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError("matmul: got a scalar, expected arrays of at least one axis")
@@ -69,7 +69,7 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast, in the dtype of the factors."""
+    """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast, in the dtype of the factors."""
     x, y = array(x, "vecdot"), array(y, "vecdot")
     for name, z in (("x", x), ("y", y)):
         if z.ndim == 0:
@@ -82,7 +82,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
 
 
 def outer(x: Any, y: Any) -> Any:
-    """xᵢ yⱼ of two vectors."""
+    """Return xᵢ yⱼ of two vectors."""
     x, y = array(x, "outer"), array(y, "outer")
     if x.ndim != 1 or y.ndim != 1:
         raise ValueError(f"outer: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected two vectors")
@@ -90,7 +90,7 @@ def outer(x: Any, y: Any) -> Any:
 
 
 def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any:
-    """The sum of products over the last `axes` axes of x and the first of y, or over the pairs named."""
+    """Return the sum of products over the last `axes` axes of x and the first of y, or over the pairs named."""
     x, y = array(x, "tensordot"), array(y, "tensordot")
     if hasattr(axes, "__index__"):
         count = integer(axes, "tensordot", "axes")
@@ -98,7 +98,7 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
             raise ValueError(f"tensordot: got axes {axes}, expected 0 to {min(x.ndim, y.ndim)}")
         left, right = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
     else:
-        left, right = (integers(pair, "tensordot", "axes") for pair in axes)  # type: ignore[union-attr]
+        left, right = (integers(pair, "tensordot", "axes") for pair in axes)
         left = tuple(one_axis(a, x.ndim, "tensordot") for a in left)
         right = tuple(one_axis(a, y.ndim, "tensordot") for a in right)
     if [x.shape[a] for a in left] != [y.shape[a] for a in right]:
@@ -113,7 +113,7 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 
 
 def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """The vector product x × y of vectors of three along an axis."""
+    """Return the vector product x × y of vectors of three along an axis."""
     x, y = array(x, "cross"), array(y, "cross")
     places = one_axis(axis, x.ndim, "cross"), one_axis(axis, y.ndim, "cross")
     if x.shape[places[0]] != 3 or y.shape[places[1]] != 3:
@@ -127,7 +127,7 @@ def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
 
 
 def diagonal(x: Any, *, offset: int = 0) -> Any:
-    """The elements x[…, i, i + offset]: every (n + 1)-th of the elements of a matrix of n columns."""
+    """Return the elements x[…, i, i + offset]: every (n + 1)-th of the elements of a matrix of n columns."""
     x, offset = array(x, "diagonal"), integer(offset, "diagonal", "offset")
     if x.ndim < 2:
         raise ValueError(f"diagonal: got shape {tuple(x.shape)}, expected at least two axes")
@@ -139,10 +139,10 @@ def diagonal(x: Any, *, offset: int = 0) -> Any:
 
 
 def trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
-    """Σ x[…, i, i + offset]."""
+    """Return Σ x[…, i, i + offset]."""
     return sum_(diagonal(x, offset=offset), axis=-1, dtype=dtype)
 
 
 def diagonal_matrix(d: Any) -> Any:
-    """The matrix with d on its diagonal and zeros elsewhere."""
+    """Return the matrix with d on its diagonal and zeros elsewhere."""
     return d[..., None] * namespace(d).eye(d.shape[-1], dtype=real(d).dtype)

@@ -19,23 +19,23 @@ Axis = int | tuple[int, ...] | None
 
 
 def _axes(axis: Axis, ndim: int, who: str) -> Axis:
-    """The reduced axes counted from 0, or None for all of them, which libraries do in one pass."""
+    """Return the reduced axes counted from 0, or None for all of them, which libraries do in one pass."""
     return None if axis is None else many_axes(axis, ndim, who)
 
 
 def _count(shape: tuple, axis: Axis) -> int:
-    """How many numbers are reduced to one."""
+    """Return how many numbers are reduced to one."""
     return math.prod(shape[a] for a in many_axes(axis, len(shape), "count"))
 
 
 def kept(shape: tuple, axis: Axis) -> tuple:
-    """A shape after a reduction that keeps the reduced axes with size 1."""
+    """Return a shape after a reduction that keeps the reduced axes with size 1."""
     axes = many_axes(axis, len(shape), "reduction")
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def spread(g, shape, axis):
-    """A reduction's cotangent, repeated over what was reduced."""
+    """Return a reduction's cotangent repeated over what was reduced."""
     return broadcast_to(reshape(g, kept(shape, axis)), shape)
 
 
@@ -46,7 +46,7 @@ def _sum(xp, x, *, axis, keepdims):
 
 @in_single
 def sum(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """Σ xᵢ; integers are added in NumPy's default integer, 16-bit floats in float32."""
+    """Return Σ xᵢ; integers are added in NumPy's default integer, 16-bit floats in float32."""
     x = array(x, "sum")
     x = x if dtype is None else astype(x, dtype)
     made = _sum(x, axis=_axes(axis, x.ndim, "sum"), keepdims=keepdims)
@@ -55,14 +55,14 @@ def sum(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False)
 
 @in_single
 def mean(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Σ xᵢ / n."""
+    """Return Σ xᵢ / n."""
     x = array(x, "mean")
     axis = _axes(axis, x.ndim, "mean")
     return _sum(x, axis=axis, keepdims=keepdims) / _count(x.shape, axis)
 
 
 def real_square(x: Any) -> Any:
-    """|x|² as a real array."""
+    """Return |x|² as a real array."""
     y = x * conj(x)
     return y if y.dtype == x.dtype and conj(x) is x else y.real
 
@@ -79,7 +79,7 @@ def _var(xp, x, *, axis, keepdims, dof):
 
 @in_single
 def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Σ |xᵢ − x̅|² / (n − correction)."""
+    """Return Σ |xᵢ − x̅|² / (n − correction)."""
     x = array(x, "var")
     axis = _axes(axis, x.ndim, "var")
     return _var(x, axis=axis, keepdims=keepdims, dof=np.maximum(_count(x.shape, axis) - correction, 0).item())
@@ -87,13 +87,13 @@ def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = 
 
 @primitive(x=lambda g, out: where(out == 0, 0, g / (2 * where(out == 0, 1, out))))
 def root(xp, x):
-    """The square root whose slope at 0 is taken as 0: the convention for a deviation or a norm that vanishes."""
+    """Return the square root whose slope at 0 is taken as 0: the convention for a deviation or a norm that vanishes."""
     return xp.sqrt(x)
 
 
 @in_single
 def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The square root of var; its gradient where all numbers are equal is 0, as in PyTorch."""
+    """Return the square root of var; its gradient where all numbers are equal is 0, as in PyTorch."""
     return root(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
@@ -101,7 +101,7 @@ def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = 
 
 
 def _to_extreme(g, x, out, axis):
-    """An extreme's cotangent goes to where it was attained, in equal parts; NaNs attain an extreme that is NaN."""
+    """Send the cotangent to where the extreme was attained, in equal parts; NaNs attain one that is NaN."""
     attained = (x == reshape(out, kept(x.shape, axis))) | (x != x)
     xp = namespace(unwrap(attained), unwrap(x))
     ones = xp.where(unwrap(attained), xp.ones_like(unwrap(x)), xp.zeros_like(unwrap(x)))
@@ -120,14 +120,14 @@ def _min(xp, x, *, axis, keepdims):
 
 
 def max(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The largest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
+    """Return the largest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
     x = array(x, "max")
     refuse_complex(x, "max")
     return _max(x, axis=_axes(axis, x.ndim, "max"), keepdims=keepdims)
 
 
 def min(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The smallest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
+    """Return the smallest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
     x = array(x, "min")
     refuse_complex(x, "min")
     return _min(x, axis=_axes(axis, x.ndim, "min"), keepdims=keepdims)
@@ -148,7 +148,7 @@ def _cumulative_sum(xp, x, *, axis):
 
 @primitive(x=lambda g, x, out, axis: scan(*_shifted(x, g, axis), axis=axis, reverse=True) * conj(_before(out, axis)))
 def _cumulative_prod(xp, x, *, axis):
-    """Πₛ≤ₜ xₛ, the recurrence hₜ = xₜ hₜ₋₁ from h₋₁ = 1: its adjoint is the recurrence run backwards."""
+    """Return Πₛ≤ₜ xₛ, the recurrence hₜ = xₜ hₜ₋₁ from h₋₁ = 1: its adjoint is the recurrence run backwards."""
     return xp.cumulative_prod(x, axis=axis)
 
 
@@ -165,18 +165,18 @@ def _cumulative(f, first, x, axis, dtype, include_initial, who):
 
 @in_single
 def cumulative_sum(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
-    """Σₛ≤ₜ xₛ, after a leading 0 if include_initial."""
+    """Return Σₛ≤ₜ xₛ, after a leading 0 if include_initial."""
     return _cumulative(_cumulative_sum, 0, x, axis, dtype, include_initial, "cumulative_sum")
 
 
 @in_single
 def cumulative_prod(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
-    """Πₛ≤ₜ xₛ, after a leading 1 if include_initial."""
+    """Return Πₛ≤ₜ xₛ, after a leading 1 if include_initial."""
     return _cumulative(_cumulative_prod, 1, x, axis, dtype, include_initial, "cumulative_prod")
 
 
 def _prod_rule(g, x, axis):
-    """The product of all the others, of those before and those behind: no division, so it holds at zeros and at ±∞."""
+    """Return g Πⱼ≠ᵢ xⱼ from the products before and behind: there is no division, so it holds at zeros and ±∞."""
     axes = many_axes(axis, x.ndim, "prod")
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
     moved = namespace(x).permute_dims(x, order)
@@ -194,7 +194,7 @@ def _prod(xp, x, *, axis, keepdims):
 
 @in_single
 def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """Π xᵢ, with the right gradient at zeros too."""
+    """Return Π xᵢ, with the right gradient at zeros too."""
     x = array(x, "prod")
     x = x if dtype is None else astype(x, dtype)
     made = _prod(x, axis=_axes(axis, x.ndim, "prod"), keepdims=keepdims)
@@ -202,7 +202,7 @@ def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False
 
 
 def cumulative_max(x: Any, *, axis: int) -> Any:
-    """maxₛ≤ₜ xₛ; the gradient goes to the last place where it was attained, as in PyTorch."""
+    """Return maxₛ≤ₜ xₛ; the gradient goes to the last place where it was attained, as in PyTorch."""
     x = array(x, "cumulative_max")
     refuse_complex(x, "cumulative_max")
     raw, axis = unwrap(x), one_axis(axis, x.ndim, "cumulative_max")
@@ -226,24 +226,24 @@ def _slice(x, axis, start, stop):
 
 
 def _before(h, axis, first=1):
-    """The sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
+    """Return the sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
     return concat([filled(_slice(h, axis, 0, 1).shape, first, h), _slice(h, axis, 0, -1)], axis=axis)
 
 
 def _shifted(a, g, axis):
-    """The coefficients conj(aₜ₊₁) of the adjoint recurrence, and its input g."""
+    """Return the coefficients conj(aₜ₊₁) of the adjoint recurrence, and its input g."""
     return conj(concat([_slice(a, axis, 1, None), filled(_slice(a, axis, 0, 1).shape, 0, a)], axis=axis)), g
 
 
 def _adjoint_scan(g, a, axis, reverse):
-    """λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁: the same recurrence, run the other way."""
+    """Compute λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁: the same recurrence, run the other way."""
     if reverse:
         return flip(_adjoint_scan(flip(g, axis=axis), flip(a, axis=axis), axis, False), axis=axis)
     return scan(*_shifted(a, g, axis), axis=axis, reverse=True)
 
 
 def _scan_a(g, a, out, axis, reverse):
-    """∂/∂aₜ: λₜ conj(hₜ₋₁)."""
+    """Return ∂/∂aₜ: λₜ conj(hₜ₋₁)."""
     earlier = flip(_before(flip(out, axis=axis), axis, 0), axis=axis) if reverse else _before(out, axis, 0)
     return _adjoint_scan(g, a, axis, reverse) * conj(earlier)
 
@@ -264,7 +264,7 @@ def _scan(xp, a, x, *, axis, reverse):
 
 @in_single
 def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
-    """The linear recurrence hₜ = aₜ hₜ₋₁ + xₜ along an axis, from h = 0 (Blelloch 1990, §1.4).
+    """Compute the linear recurrence hₜ = aₜ hₜ₋₁ + xₜ along an axis, from h = 0 (Blelloch 1990, §1.4).
 
     Its adjoint is the same recurrence run backwards, λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁ with dx = λ and
     da = λ conj(hₜ₋₁), so it is closed under differentiation.

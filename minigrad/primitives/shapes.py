@@ -20,7 +20,7 @@ def _reshape(xp, x, to):
 
 
 def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
-    """x with the same elements in another shape; one size may be −1.
+    """Return x with the same elements in another shape; one size may be −1.
 
     With copy=False a raw array that would have to be copied raises ValueError; Tensors never change, so it is all one.
     """
@@ -36,7 +36,7 @@ def _permute_dims(xp, x, axes):
 
 
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
-    """x with its axes in the given order. Raises ValueError unless every axis is named once."""
+    """Return x with its axes in the given order. Raises ValueError unless every axis is named once."""
     x = array(x, "permute_dims")
     order = many_axes(axes, x.ndim, "permute_dims")
     if len(order) != x.ndim:
@@ -45,14 +45,14 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 
 
 def matrix_transpose(x: Any) -> Any:
-    """x with its last two axes exchanged."""
+    """Return x with its last two axes exchanged."""
     if x.ndim < 2:
         raise ValueError(f"matrix_transpose: got shape {tuple(x.shape)}, expected at least two axes")
     return _permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
 def swapaxes(x: Any, a: int, b: int) -> Any:
-    """x with the axes a and b exchanged."""
+    """Return x with the axes a and b exchanged."""
     axes = list(range(x.ndim))
     a, b = one_axis(a, x.ndim, "swapaxes"), one_axis(b, x.ndim, "swapaxes")
     axes[a], axes[b] = b, a
@@ -60,7 +60,7 @@ def swapaxes(x: Any, a: int, b: int) -> Any:
 
 
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
-    """x with axes moved to other places, the rest in order."""
+    """Return x with axes moved to other places, the rest in order."""
     x = array(x, "moveaxis")
     origins, goals = many_axes(source, x.ndim, "moveaxis"), many_axes(destination, x.ndim, "moveaxis")
     if len(origins) != len(goals):
@@ -72,7 +72,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
-    """x with new axes of size 1 at the places that they have in the result."""
+    """Return x with new axes of size 1 at the places that they have in the result."""
     x = array(x, "expand_dims")
     ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
     places, old = many_axes(axis, ndim, "expand_dims"), iter(x.shape)
@@ -80,7 +80,7 @@ def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
-    """x without the named axes, whose size must be 1: another one raises ValueError."""
+    """Return x without the named axes, whose size must be 1: another one raises ValueError."""
     x = array(x, "squeeze")
     axes = many_axes(axis, x.ndim, "squeeze")
     if any(x.shape[a] != 1 for a in axes):
@@ -94,24 +94,24 @@ def _broadcast_to(xp, x, to):
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
-    """x repeated along new axes and along axes of size 1, without a copy."""
+    """Return x repeated along new axes and along axes of size 1, without a copy."""
     x, shape = array(x, "broadcast_to"), sizes(shape, "broadcast_to")
     return x if tuple(x.shape) == shape else _broadcast_to(x, to=shape)
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """The shape that arrays of these shapes have together. Raises ValueError when they do not fit."""
+    """Return the shape that arrays of these shapes have together. Raises ValueError when they do not fit."""
     return np.broadcast_shapes(*shapes)
 
 
 def broadcast_arrays(*arrays: Any) -> tuple:
-    """The arrays, all of their common shape."""
+    """Return the arrays, all of their common shape."""
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in arrays))
     return tuple(broadcast_to(x, shape) for x in arrays)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
-    """Every vector spread over the grid of all; "xy" exchanges the first two axes of the grid, "ij" does not."""
+    """Return every vector spread over the grid of all; "xy" exchanges the first two axes of the grid, "ij" does not."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
     count = len(arrays)
@@ -124,7 +124,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
 
 
 def _part(g, i, axis, ends):
-    """What concatenation put in place i."""
+    """Return what concatenation put in place i."""
     return g[(slice(None),) * axis + (slice(ends[i], ends[i + 1]),)]
 
 
@@ -134,7 +134,7 @@ def _concat(xp, *arrays, axis, ends):
 
 
 def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
-    """The arrays one behind another along an existing axis (all flattened when axis is None)."""
+    """Return the arrays one behind another along an existing axis (all flattened when axis is None)."""
     arrays = [array(x, "concat") for x in arrays]
     if not arrays:
         raise ValueError("concat: got no arrays, expected at least one")
@@ -154,7 +154,7 @@ def _stack(xp, *arrays, axis):
 
 
 def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
-    """The arrays side by side along a new axis."""
+    """Return the arrays side by side along a new axis."""
     arrays = [array(x, "stack") for x in arrays]
     if not arrays:
         raise ValueError("stack: got no arrays, expected at least one")
@@ -162,7 +162,7 @@ def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
 
 
 def unstack(x: Any, *, axis: int = 0) -> tuple:
-    """The slices of x along an axis."""
+    """Return the slices of x along an axis."""
     lead = (slice(None),) * one_axis(axis, x.ndim, "unstack")
     return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
@@ -176,7 +176,7 @@ def _flip(xp, x, *, axis):
 
 
 def flip(x: Any, *, axis: int | Sequence[int] | None = None) -> Any:
-    """x with the order of its elements reversed along the axes."""
+    """Return x with the order of its elements reversed along the axes."""
     x = array(x, "flip")
     return _flip(x, axis=many_axes(axis, x.ndim, "flip"))
 
@@ -187,7 +187,7 @@ def _roll(xp, x, shift, *, axis):
 
 
 def roll(x: Any, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
-    """x with its elements moved on by a shift along each axis, those beyond the end back to the front."""
+    """Return x with its elements moved on by a shift along each axis, those beyond the end back to the front."""
     x, shifts = array(x, "roll"), integers(shift, "roll", "shift")
     if axis is None:
         return reshape(_roll(reshape(x, (-1,)), (sum(shifts),), axis=(0,)), tuple(x.shape))
@@ -209,7 +209,7 @@ def _pad(xp, x, widths):
 
 
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
-    """x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
+    """Return x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
     widths = tuple((int(a), int(b)) for a, b in widths)
     if len(widths) != x.ndim or any(a < 0 or b < 0 for a, b in widths):
         raise ValueError(f"pad: got widths {widths}, expected {x.ndim} pairs (before, after) of counts ≥ 0")
@@ -227,17 +227,17 @@ def _triu(xp, x, *, k):
 
 
 def tril(x: Any, *, k: int = 0) -> Any:
-    """x with zeros above the k-th diagonal of its matrices."""
+    """Return x with zeros above the k-th diagonal of its matrices."""
     return _tril(array(x, "tril"), k=integer(k, "tril", "k"))
 
 
 def triu(x: Any, *, k: int = 0) -> Any:
-    """x with zeros below the k-th diagonal of its matrices."""
+    """Return x with zeros below the k-th diagonal of its matrices."""
     return _triu(array(x, "triu"), k=integer(k, "triu", "k"))
 
 
 def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
-    """x with every slice along the axis (every element when it is None) repeated in place.
+    """Return x with every slice along the axis (every element when it is None) repeated in place.
 
     `repeats` is one count, or one for each slice.
     """
@@ -256,7 +256,7 @@ def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
 
 
 def tile(x: Any, repetitions: Sequence[int]) -> Any:
-    """x laid side by side the given number of times along each axis."""
+    """Return x laid side by side the given number of times along each axis."""
     x, counts = array(x, "tile"), integers(repetitions, "tile", "repetitions")
     x = reshape(x, (1,) * (len(counts) - x.ndim) + tuple(x.shape))
     counts = (1,) * (x.ndim - len(counts)) + counts
@@ -266,7 +266,7 @@ def tile(x: Any, repetitions: Sequence[int]) -> Any:
 
 
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
-    """The n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
+    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
     x, n = array(x, "diff"), integer(n, "diff", "n")
     axis = one_axis(axis, x.ndim, "diff")
     if n < 0:

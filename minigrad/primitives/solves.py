@@ -31,14 +31,14 @@ def _solve(xp, a, b):
 
 
 def _in_step(a, b):
-    """Both with the batch axes that they have together: CuPy's solver does not broadcast."""
+    """Return both with the batch axes that they have together: CuPy's solver does not broadcast."""
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
     return broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
 
 
 @in_single
 def solve(a: Any, b: Any) -> Any:
-    """x with a x = b, for square a; b is a matrix, or a vector when it has one axis.
+    """Return x with a x = b, for square a; b is a matrix, or a vector when it has one axis.
 
     Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead.
     """
@@ -48,13 +48,13 @@ def solve(a: Any, b: Any) -> Any:
 
 @in_single
 def inv(a: Any) -> Any:
-    """a⁻¹. Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead."""
+    """Return a⁻¹. Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead."""
     a = square(a, "inv")
     return _solve(*_in_step(a, namespace(unwrap(a)).eye(a.shape[-1], dtype=a.dtype)))
 
 
 def matrix_power(a: Any, n: int) -> Any:
-    """a @ … @ a with n factors, by repeated squaring; of the inverse for negative n."""
+    """Return a @ … @ a with n factors, by repeated squaring; of the inverse for negative n."""
     a, n = square(a, "matrix_power"), integer(n, "matrix_power", "n")
     if n < 0:
         return matrix_power(inv(a), -n)
@@ -68,7 +68,7 @@ def matrix_power(a: Any, n: int) -> Any:
 
 
 def _half(x, lower, unit):
-    """The triangle that a triangular solve reads."""
+    """Return the triangle that a triangular solve reads."""
     k = 1 if unit else 0
     return tril(x, k=-k) if lower else triu(x, k=k)
 
@@ -96,7 +96,7 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
 
 @in_single
 def solve_triangular(a: Any, b: Any, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """x with a x = b, reading one triangle of a only (and ones on its diagonal if unit_diagonal)."""
+    """Return x with a x = b, reading one triangle of a only (and ones on its diagonal if unit_diagonal)."""
     a, b = square(a, "solve_triangular"), array(b, "solve_triangular")
     options = {"lower": lower, "unit_diagonal": unit_diagonal}
     if b.ndim == 1:
