@@ -27,6 +27,7 @@ from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
     cumulative_sum,
     expand_dims,
     flip,
+    floor_divide,
     matmul,
     matrix_transpose,
     max,
@@ -180,6 +181,12 @@ def _each(name: str) -> Callable[[Any], Any]:
 
 
 exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
+
+
+def sign(x: Any) -> Any:
+    """x/|x| of every number, and 0 of 0."""
+    size = abs(x)
+    return x / where(size == 0, 1, size)
 
 
 def isfinite(x: Any) -> Any:
