@@ -97,7 +97,9 @@ equal, not_equal, less, less_equal, greater, greater_equal = map(
 logical_and, logical_or, logical_not, logical_xor = map(
     _cut, ("logical_and", "logical_or", "logical_not", "logical_xor")
 )
-isfinite, isinf, isnan, floor, ceil, round, trunc, sign, signbit, floor_divide, remainder = map(
-    _cut,
-    "isfinite isinf isnan floor ceil round trunc sign signbit floor_divide remainder".split(),
+isfinite, isinf, isnan, floor, ceil, round, trunc, signbit, floor_divide, nextafter = map(
+    _cut, ("isfinite", "isinf", "isnan", "floor", "ceil", "round", "trunc", "signbit", "floor_divide", "nextafter")
+)
+bitwise_and, bitwise_or, bitwise_xor, bitwise_invert, bitwise_left_shift, bitwise_right_shift = map(
+    _cut, [f"bitwise_{name}" for name in ("and", "or", "xor", "invert", "left_shift", "right_shift")]
 )
