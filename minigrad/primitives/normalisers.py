@@ -17,9 +17,11 @@ from minigrad.engine import primitive, unwrap
 from minigrad.kernels import chain
 from minigrad.namespace import namespace
 from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, mask_beside, sqrt
+from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
-from minigrad.primitives.reductions import mean, spread
+from minigrad.primitives.reductions import kept, mean, spread
 from minigrad.primitives.reductions import sum as sum_
+from minigrad.primitives.shapes import reshape
 
 _LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
 
@@ -122,7 +124,12 @@ def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
     return _logsumexp(x, axis=axis, keepdims=keepdims)
 
 
-@primitive(x=lambda g, x, axis: spread(g, x.shape, axis) * conj(softmax(x, axis=axis)))
+def _shares(x, out, axis):
+    """∂out/∂x = softmax x, and 0 for a number beside +∞, which has no softmax."""
+    return choose(x - reshape(out, kept(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
+
+
+@primitive(x=lambda g, x, out, axis: spread(g, x.shape, axis) * conj(_shares(x, out, axis)))
 def _logsumexp(xp, x, *, axis=-1, keepdims=False):
     top = _largest(xp, x, axis)
     total = xp.sum(xp.exp(x - _finite(xp, top)), axis=axis, keepdims=True)
