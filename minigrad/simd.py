@@ -236,6 +236,25 @@ def where_negative(typing, x, a, b):
     return a(x, a, b), generate
 
 
+def polynomial(coefficients: dict[int, tuple[float, ...]]) -> Any:
+    """Return a function of a vector x: Σ cᵢ xⁱ by Horner's rule, with the coefficients for floats of its width."""
+
+    @intrinsic
+    def compute(typing, x):
+        bits = x.element.bitwidth
+
+        def generate(context, builder, signature, args):
+            constants = [ir.Constant(args[0].type, [_nearest(c, bits)] * x.lanes) for c in coefficients[bits]]
+            value = constants.pop()
+            while constants:
+                value = _fma(builder, value, *args, constants.pop())
+            return value
+
+        return x(x), generate
+
+    return compute
+
+
 # 2ˣ and eˣ
 
 # 2ᶠ ≈ Σ cᵢ fⁱ on [−½, ½] with the least relative error (Remez): 1.9e-9 and 3.1e-18 before the coefficients are rounded.
