@@ -82,20 +82,11 @@ from minigrad.primitives.constants import (
 )
 from minigrad.primitives.elementwise import (
     abs,
-    acos,
-    acosh,
     add,
-    asin,
-    asinh,
     astype,
-    atan,
-    atan2,
-    atanh,
     clip,
     conj,
     copysign,
-    cos,
-    cosh,
     divide,
     exp,
     expm1,
@@ -115,14 +106,10 @@ from minigrad.primitives.elementwise import (
     reciprocal,
     remainder,
     sign,
-    sin,
-    sinh,
     sqrt,
     square,
     stop_gradient,
     subtract,
-    tan,
-    tanh,
     where,
 )
 from minigrad.primitives.halves import swiglu, turn
@@ -180,6 +167,21 @@ from minigrad.primitives.shapes import (
     tril,
     triu,
     unstack,
+)
+from minigrad.primitives.trigonometry import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+    tanh,
 )
 from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp

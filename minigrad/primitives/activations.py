@@ -11,15 +11,8 @@ from typing import Any
 
 from minigrad.engine import primitive
 from minigrad.kernels import chain
-from minigrad.primitives.elementwise import (
-    complex_valued,
-    conj,
-    decaying,
-    refuse_complex,
-    sech_squared,
-    tanh,
-    where,
-)
+from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
+from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
 
 # ---- the logistic function
 
@@ -141,9 +134,11 @@ def _bell_factors(xp, x, rate):
     return xp.exp(-rate / 2 * (a * a)), xp.exp(-rate * ((x - a) * (x + a)))
 
 
-@primitive(x=lambda g, x: g * conj(_gelu_slope(x)))
+@primitive(x=lambda g, x: _gelu_adjoint(g, x))
 def gelu(xp, x):
     """Return x Φ(x) with the normal distribution function Φ (Hendrycks and Gimpel 2016)."""
+    if compiled := chain("gelu", x):
+        return compiled(x)
     if complex_valued(x):
         return x * _special(xp, "erfc", x * -math.sqrt(0.5)) / 2
     half, small = _bell_factors(xp, x, 0.5)
@@ -154,6 +149,12 @@ def gelu(xp, x):
 def _tail(xp, x, small):
     """Φ(−|x|) but for the factor h² of e^−x²/2, which comes last: where it is nearly 0 it holds few digits."""
     return _special(xp, "erfcx", xp.abs(x) * math.sqrt(0.5)) * small / 2
+
+
+def _gelu_adjoint(g, x):
+    if compiled := chain("gelu_adjoint", g, x):
+        return compiled(g, x)
+    return g * conj(_gelu_slope(x))
 
 
 @primitive(x=lambda g, x: g * conj(_bell(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
