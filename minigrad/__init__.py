@@ -39,6 +39,7 @@ from minigrad.fused import checkpoint, fused
 from minigrad.memory import keep_freed_memory
 from minigrad.namespace import namespace
 from minigrad.primitives import fft, linalg
+from minigrad.primitives.activations import erf, gelu, log_sigmoid, logaddexp, relu, sigmoid, silu, softplus
 from minigrad.primitives.constants import (
     all,
     any,
@@ -70,10 +71,8 @@ from minigrad.primitives.constants import (
     nextafter,
     nonzero,
     not_equal,
-    remainder,
     round,
     searchsorted,
-    sign,
     signbit,
     trunc,
     unique_all,
@@ -107,45 +106,34 @@ from minigrad.primitives.dtypes import (
 from minigrad.primitives.einsum import einsum
 from minigrad.primitives.elementwise import (
     abs,
-    acos,
     add,
-    asin,
     astype,
-    atan,
-    atan2,
     clip,
     conj,
-    cos,
-    cosh,
+    copysign,
     divide,
-    erf,
     exp,
     expm1,
-    gelu,
+    hypot,
     imag,
     log,
     log1p,
-    log_sigmoid,
-    logaddexp,
+    log2,
+    log10,
     maximum,
     minimum,
     multiply,
     negative,
+    positive,
     pow,
     real,
     reciprocal,
-    relu,
-    sigmoid,
-    silu,
-    sin,
-    sinh,
-    softplus,
+    remainder,
+    sign,
     sqrt,
     square,
     stop_gradient,
     subtract,
-    tan,
-    tanh,
     where,
 )
 from minigrad.primitives.halves import swiglu, turn
@@ -197,6 +185,21 @@ from minigrad.primitives.shapes import (
     unstack,
 )
 from minigrad.primitives.solves import solve, solve_triangular
+from minigrad.primitives.trigonometry import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+    tanh,
+)
 from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
 

@@ -32,6 +32,7 @@ from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
     equal,
     expand_dims,
     flip,
+    floor_divide,
     greater,
     greater_equal,
     less,
@@ -195,6 +196,12 @@ def _each(name: str) -> Callable[[Any], Any]:
 
 
 exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
+
+
+def sign(x: Any) -> Any:
+    """x/|x| of every number, and 0 of 0."""
+    size = abs(x)
+    return x / where(size == 0, 1, size)
 
 
 def isfinite(x: Any) -> Any:

@@ -19,13 +19,14 @@ for _name, _function in {
     "mul": elementwise.multiply,
     "truediv": elementwise.divide,
     "pow": elementwise.pow,
+    "mod": elementwise.remainder,
     "matmul": linalg.matmul,
 }.items():
     _left, _right = _binary(_function)
     setattr(Tensor, f"__{_name}__", _left)
     setattr(Tensor, f"__r{_name}__", _right)
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "mod", "floordiv"):  # constants for gradients
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "floordiv"):  # constants for gradients
 
     def _compare(x: Any, y: Any, _name: str = f"__{_name}__") -> Any:
         made = getattr(unwrap(x), _name)(unwrap(y))

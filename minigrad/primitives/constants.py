@@ -54,12 +54,12 @@ equal, not_equal, less, less_equal, greater, greater_equal = _cuts(
     "equal not_equal less less_equal greater greater_equal", "x1, x2, /"
 )
 logical_and, logical_or, logical_xor = _cuts("logical_and logical_or logical_xor", "x1, x2, /")
-floor_divide, remainder, nextafter = _cuts("floor_divide remainder nextafter", "x1, x2, /")
+floor_divide, nextafter = _cuts("floor_divide nextafter", "x1, x2, /")
 bitwise_and, bitwise_or, bitwise_xor, bitwise_left_shift, bitwise_right_shift = _cuts(
     "bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift", "x1, x2, /"
 )
 bitwise_invert, logical_not, isfinite, isinf, isnan = _cuts("bitwise_invert logical_not isfinite isinf isnan", "x, /")
-floor, ceil, round, trunc, sign, signbit = _cuts("floor ceil round trunc sign signbit", "x, /")
+floor, ceil, round, trunc, signbit = _cuts("floor ceil round trunc signbit", "x, /")
 nonzero, unique_all, unique_counts, unique_inverse, unique_values = _cuts(
     "nonzero unique_all unique_counts unique_inverse unique_values", "x, /"
 )
