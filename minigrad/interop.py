@@ -90,7 +90,7 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
         return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
     if ours is not None and method == "__call__":
         raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ours)}")
-    raise TypeError(f"{who}: not available for a Tensor{_instead(ours)}, or its `.value` for no gradient")
+    raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
@@ -100,7 +100,7 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
         return _on_values(function, args, options)
     if adapted is None and ours is None:
         if _tracked((args, options)):
-            raise TypeError(f"{who}: not available for a Tensor, use functions of minigrad, or `.value` for no gradient")
+            raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
         return _on_values(function, args, options)
     options = {name: value for name, value in options.items() if value is not None or name == "axis"}
     try:
@@ -157,8 +157,9 @@ _CONSTANT |= {np.positive: lambda x: x, np.divmod: divmod}
 
 
 def _instead(ours: Any) -> str:
-    name = getattr(ours, "__name__", "")
-    return f"; use minigrad.{name}" if name and name != "<lambda>" else ""
+    name = getattr(ours, "__name__", "<lambda>")
+    place = next((p for p in ("linalg", "fft") if getattr(ours, "__module__", "").endswith(p)), "")
+    return "" if name == "<lambda>" else f"; use minigrad.{place + '.' if place else ''}{name}"
 
 
 def _tracked(given: Any) -> bool:
@@ -168,4 +169,4 @@ def _tracked(given: Any) -> bool:
 def _on_values(function: Callable, args: Any, options: dict) -> Any:
     """Return what NumPy makes of the values, as constants."""
     made = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
-    return map_arrays(constant, made) if made is not None else None
+    return made if options.get("out") is not None else map_arrays(constant, made)
