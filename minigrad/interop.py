@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +35,7 @@ _RENAMED = {  # NumPy's name: ours, where they differ
     "around": "round",
     "conjugate": "conj",
     "fabs": "abs",
-    "left_shift": "bitwise_left_shift",
-    "invert": "bitwise_invert",
     "power": "pow",
-    "right_shift": "bitwise_right_shift",
     "rint": "round",
 }
 _REDUCTIONS = {
@@ -53,9 +51,22 @@ _ACCUMULATIONS = {"add": "cumulative_sum", "maximum": "cumulative_max", "multipl
 _OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: ours
 _ABOUT_VALUES = frozenset(  # their results are no function of the numbers, or have no derivative
     "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
-    "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size "
-    "bitwise_and bitwise_or bitwise_xor invert left_shift right_shift gcd lcm".split()
+    "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
 )
+_OPERATORS = {  # of the values alone
+    np.bitwise_and: operator.and_,
+    np.bitwise_or: operator.or_,
+    np.bitwise_xor: operator.xor,
+    np.equal: operator.eq,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+    np.invert: operator.invert,
+    np.left_shift: operator.lshift,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.not_equal: operator.ne,
+    np.right_shift: operator.rshift,
+}
 
 
 class OfTheType:
@@ -100,7 +111,9 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
         return _on_values(function, args, options)
     if adapted is None and ours is None:
         if _tracked((args, options)):
-            raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
+            raise TypeError(
+                f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
+            )
         return _on_values(function, args, options)
     options = {name: value for name, value in options.items() if value is not None or name == "axis"}
     try:
@@ -137,6 +150,10 @@ def _translated(function: Callable, ours: Callable, args: tuple, options: dict) 
 @functools.cache
 def _ours(function: Any) -> Any:
     """Return the function of minigrad with the meaning of NumPy's, or None."""
+    if function in _OPERATORS:
+        return lambda *inputs: _on_values(_OPERATORS[function], inputs, {})
+    if function in (np.positive, np.divmod):
+        return operator.pos if function is np.positive else lambda x, y: (x // y, x % y)
     module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none, or NumPy's
     names, place = module.split("."), sys.modules["minigrad"]
     if names[0] != "numpy" or (isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function):
@@ -145,15 +162,7 @@ def _ours(function: Any) -> Any:
     for name in names[1:]:
         place = getattr(place, name, None)
     found = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
-    return found if callable(found) else _CONSTANT.get(function)
-
-
-def _bitwise(ufunc: np.ufunc) -> Callable:
-    return lambda *inputs: _on_values(ufunc, inputs, {})
-
-
-_CONSTANT = {f: _bitwise(f) for f in vars(np).values() if isinstance(f, np.ufunc) and f.__name__ in _ABOUT_VALUES}
-_CONSTANT |= {np.positive: lambda x: x, np.divmod: divmod}
+    return found if callable(found) else None
 
 
 def _instead(ours: Any) -> str:

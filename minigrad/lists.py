@@ -32,14 +32,14 @@ def _converting(function: Callable, module: str) -> Callable:
         return function
 
     def listed(value: Any, name: str) -> Any:
-        return argument(value, f"{function.__name__}: argument {name}") if isinstance(value, (list, tuple)) else value
+        return argument(value, f"{function.__name__}: argument {name}")
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         if args and names[0] in _ARRAYS and isinstance(args[0], (int, float, complex)):
             args = (np.asarray(args[0]), *args[1:])
         for place, value in enumerate(args):
-            if isinstance(value, (list, tuple)):
+            if isinstance(value, (list, tuple, dict, str)):
                 name = names[min(place, len(names) - 1)]
                 if name in _ARRAYS:
                     args = (*args[:place], listed(value, name), *args[place + 1 :])
