@@ -129,7 +129,7 @@ class Primitive:
         self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
         self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[int, tuple[bool, list[int]]] = {}  # what to save, by the set of tracked arguments
+        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by the arguments tracked and given
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
         del self.__wrapped__  # whose signature has the library
@@ -196,7 +196,7 @@ class Primitive:
         return wrap(made, None) if boxed else made
 
     def _argument(self, value: Any, n: int) -> Any:
-        """Return what was given in place n, which is no Tensor, number or native array, as one of these if it can be."""
+        """Return what was given in place n, no Tensor, number or native array, as one of these if it can be."""
         if n >= self.count and not self.variadic:
             return value
         return argument(value, f"{self.__name__}: argument {self.positional[0 if self.variadic else n]}")
@@ -211,9 +211,10 @@ class Primitive:
         return args, options
 
     def _record(self, values: list, parents: list, tracked: int, boxed: int, made: Any, options: dict) -> Operation:
-        if tracked not in self.kept:
-            self.kept[tracked] = self._needs(parents)
-        uses_out, places = self.kept[tracked]
+        key = tracked, len(values)
+        if key not in self.kept:
+            self.kept[key] = self._needs(parents)
+        uses_out, places = self.kept[key]
         saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
             saved[j] = values[j] if boxed >> j & 1 else snapshot(values[j])

@@ -7,7 +7,7 @@ from typing import Any
 
 from minigrad.containers import arrays_of, map_arrays, rebuilt
 from minigrad.conversion import argument, snapshot
-from minigrad.engine import Node, Tensor, constant, unwrap, wrap
+from minigrad.engine import Node, Tensor, constant, wrap
 from minigrad.namespace import namespace
 from minigrad.transforms import gradients, identity
 

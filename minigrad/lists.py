@@ -1,4 +1,4 @@
-"""Public functions that take lists: primitives convert their arguments themselves, these before they ask for a shape."""
+"""Public functions that take lists: a primitive converts its arguments itself, these before they ask for a shape."""
 
 from __future__ import annotations
 

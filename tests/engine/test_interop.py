@@ -14,9 +14,9 @@ ROWS, FULL = np.ones((2, 3)), np.full((2, 2), 7.0)
 FUNCTIONS = {
     name: getattr(np, name)
     for name in (
-        "abs absolute amax amin arctan conj copy cos cosh cumprod cumsum diag diagonal exp expm1 flip log log1p max mean "
-        "min negative positive prod ravel real reciprocal sin sinh sort sqrt square squeeze std sum tan tanh trace "
-        "transpose tril triu unstack var"
+        "abs absolute amax amin arctan conj copy cos cosh cumprod cumsum diag diagonal exp expm1 flip log log1p max "
+        "mean min negative positive prod ravel real reciprocal sin sinh sort sqrt square squeeze std sum tan tanh "
+        "trace transpose tril triu unstack var"
     ).split()
 } | {
     "add.accumulate": lambda x: np.add.accumulate(x, axis=1),
