@@ -129,7 +129,7 @@ class Primitive:
         self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
         self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by the arguments tracked and given
+        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by arguments tracked and given
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
         del self.__wrapped__  # whose signature has the library

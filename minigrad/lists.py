@@ -12,7 +12,11 @@ import numpy as np
 
 from minigrad.conversion import argument
 
-_ARRAYS = frozenset({"a", "b", "condition", "d", "indices", "logits", "targets", "values", "x", "y"})
+_OWN = ("asarray", "stop_gradient")  # which take anything
+_MEMBER = "x"  # what one of several arrays is called
+_ARRAYS = frozenset({"a", "b", "condition", "d", "indices", "logits", "targets", "values", "x", "x1", "x2", "y"})
+_SEVERAL = frozenset({"arrays", "operands"})
+_UNSUITABLE = (list, tuple, dict, str)
 
 
 def accept_lists() -> None:
@@ -20,18 +24,18 @@ def accept_lists() -> None:
     for module in ("minigrad", "minigrad.primitives.linalg", "minigrad.primitives.fft"):
         for name, function in list(vars(sys.modules[module]).items()):
             theirs = inspect.isfunction(function) and function.__module__.startswith("minigrad.primitives")
-            if theirs and not name.startswith("_") and module in ("minigrad", function.__module__):
+            if theirs and name not in _OWN and not name.startswith("_") and module in ("minigrad", function.__module__):
                 setattr(sys.modules[module], name, _converting(function, module))
 
 
 def _converting(function: Callable, module: str) -> Callable:
     """Return the function with a list converted that stands for an array, and a number that stands for the first."""
     parameters = inspect.signature(function).parameters.values()
-    names = ["x" if p.kind is p.VAR_POSITIONAL else p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    if not names or not (_ARRAYS | {"arrays"}).intersection(names):
+    names = [_MEMBER if p.kind is p.VAR_POSITIONAL and p.name in _SEVERAL else p.name for p in parameters]
+    if not _ARRAYS.union(_SEVERAL).intersection(names):
         return function
 
-    def listed(value: Any, name: str) -> Any:
+    def converted(value: Any, name: str) -> Any:
         return argument(value, f"{function.__name__}: argument {name}")
 
     @functools.wraps(function)
@@ -39,12 +43,13 @@ def _converting(function: Callable, module: str) -> Callable:
         if args and names[0] in _ARRAYS and isinstance(args[0], (int, float, complex)):
             args = (np.asarray(args[0]), *args[1:])
         for place, value in enumerate(args):
-            if isinstance(value, (list, tuple, dict, str)):
+            if isinstance(value, _UNSUITABLE):
                 name = names[min(place, len(names) - 1)]
                 if name in _ARRAYS:
-                    args = (*args[:place], listed(value, name), *args[place + 1 :])
-                elif name == "arrays":  # a sequence of them
-                    args = (*args[:place], [listed(v, name) for v in value], *args[place + 1 :])
+                    args = (*args[:place], converted(value, name), *args[place + 1 :])
+                elif name in _SEVERAL:
+                    members = [converted(v, name) if isinstance(v, _UNSUITABLE) else v for v in value]
+                    args = (*args[:place], members, *args[place + 1 :])
         return function(*args, **options)
 
     call.__module__ = module
