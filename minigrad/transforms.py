@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backward import pull_back
+from minigrad.backward import depends_on_older, pull_back
 from minigrad.containers import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
 from minigrad.conversion import as_raw, differentiable, is_complex, is_differentiable, snapshot
 from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
@@ -70,27 +70,30 @@ def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool
     for t in targets:
         if not isinstance(t, Tensor) or t._node is None:
             raise TypeError(f"gradients: inputs hold {type(t).__name__}, expected Tensors that are differentiated")
-    return _regrouped(inputs, _pulled(outputs, cotangents, targets, record, "gradients"))
+    return _regrouped(inputs, _pulled(outputs, cotangents, targets, record, "gradients")[0])
 
 
-def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> list:
-    """Return what reaches each target; the outputs' graph is freed on the way if the caller has let go of it."""
+def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
+    """Return what reaches each target, and the outputs' nodes if the pass was recorded.
+
+    Otherwise their graph is freed on the way if the caller has let go of it.
+    """
     outs = leaves_of(outputs) if is_container(outputs) else [as_raw(outputs, who)]
     gs = [None] * len(outs) if cotangents is None else _cotangents(outputs, cotangents, who)
     pairs = [(y, _cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
     del outputs, outs
     found: list = [None] * len(targets)
-    if pairs and targets:
-        roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
-        del pairs
+    roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
+    del pairs
+    if roots and targets:
         found = pull_back(roots, gs, [t._node for t in targets], record)
     for n, t in enumerate(targets):
         if found[n] is None:
             found[n] = namespace(t._value).zeros_like(t._value)
         elif not _is_alone(found, n):
             found[n] = snapshot(found[n])
-    return found
+    return found, roots
 
 
 def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
@@ -196,13 +199,15 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
         out, aux = out if has_aux else (out, None)
         if is_container(out):
             raise TypeError(f"grad: the function returned a {type(out).__name__}, expected a real scalar (see has_aux)")
-        value = out if any(t._node.parents for t in targets) else unwrap(out)
-        last = [out]
+        if has_aux and not depends_on_older(leaves_of(aux), targets):
+            aux = map_leaves(unwrap, aux)
+        value, last = unwrap(out), [out]
         del out
-        found = iter(_pulled(last.pop(), None, targets, None, "grad"))  # nothing else holds the graph now
+        pulled, roots = _pulled(last.pop(), None, targets, None, "grad")  # nothing else holds the graph now
+        value, found = wrap(value, roots[0]) if roots else value, iter(pulled)
         grouped = tuple(_regrouped(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
         result = grouped[0] if isinstance(argnums, (int, np.integer)) else grouped
-        return ((value, map_leaves(unwrap, aux)), result) if has_aux else (value, result)
+        return ((value, aux), result) if has_aux else (value, result)
 
     return evaluate
 
@@ -224,14 +229,14 @@ def vjp(f: Callable, *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
     boxed = [_targets(a, f"vjp: argument {n}") for n, a in enumerate(args)]
     out = f(*(b[0] for b in boxed))
     targets = [t for b in boxed for t in b[1]]
-    tracked = any(t._node.parents for t in targets)
+    nested = depends_on_older(leaves_of(out), targets)
 
     def pull(cotangents: Any) -> tuple:
         record = True if any(isinstance(g, Tensor) and g._node for g in leaves_of(cotangents)) else None
-        found = iter(_pulled(out, cotangents, targets, record, "vjp"))
+        found = iter(_pulled(out, cotangents, targets, record, "vjp")[0])
         return tuple(_regrouped(a, [next(found) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
 
-    return (out if tracked else map_leaves(_copied, out)), pull
+    return (out if nested else map_leaves(_copied, out)), pull
 
 
 def _copied(x: Any) -> Any:
@@ -245,13 +250,23 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     g ↦ Jᴴ g is linear, and its adjoint is J: so a gradient of a recorded gradient is the directional derivative.
     Raises ValueError when the tangents are not in the arguments' containers or shapes.
     """
-    out, pull = vjp(f, *(map_leaves(Tensor, a) if is_container(a) else Tensor(as_raw(a, "jvp")) for a in args))
+    fresh: list[Tensor] = []
+
+    def leaf(x: Any) -> Tensor:
+        if isinstance(x, Tensor) and x._node is not None:
+            return x
+        fresh.append(Tensor(as_raw(unwrap(x), "jvp")))
+        return fresh[-1]
+
+    out, pull = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
     dummy = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
-    total = _inner(pull(dummy), _along(args, tangents, "jvp"))
-    raw = map_leaves(unwrap, out)
+    vectors = _along(args, tangents, "jvp")
+    total = _inner(pull(dummy), vectors)
+    nested = depends_on_older([*leaves_of(out), *vectors], [x for x in fresh if x._node is not None])
+    raw = out if nested else map_leaves(unwrap, out)
     if not isinstance(total, Tensor) or total._node is None:
-        return raw, map_leaves(_zeros_like, raw)
-    along = iter(gradients(total, [d for d in leaves_of(dummy) if d._node is not None], record=False))
+        return raw, map_leaves(_zeros_like, out)
+    along = iter(gradients(total, [d for d in leaves_of(dummy) if d._node is not None], record=nested))
     return raw, map_leaves(lambda d: unwrap(d) if d._node is None else next(along), dummy)
 
 
