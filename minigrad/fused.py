@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigrad.containers import arrays_of, map_arrays, rebuilt
-from minigrad.engine import Node, Tensor, constant, snapshot, unwrap, wrap
+from minigrad.conversion import argument, snapshot
+from minigrad.engine import Node, Tensor, constant, wrap
 from minigrad.namespace import namespace
 from minigrad.transforms import gradients, identity
 
@@ -63,15 +64,14 @@ def fused(forward: Callable, backward: Callable, reference: Callable) -> Callabl
     """
 
     def call(*inputs: Any) -> Any:
-        values = [unwrap(x) for x in inputs]
-        made, saved = forward(*values)
+        inputs = tuple(argument(x, f"input {n}") for n, x in enumerate(inputs))
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
-        if not any(isinstance(x, Tensor) for x in inputs):
-            return made
-        if not any(nodes):
-            return map_arrays(constant, made)
-        kept = [v if isinstance(x, Tensor) else snapshot(v) for x, v in zip(inputs, values, strict=True)]
-        kernel = _Kernel(backward, reference, nodes, kept, made, saved)
+        tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
+        values = [x._value if isinstance(x, Tensor) else snapshot(x) if tracked else x for x in inputs]
+        made, saved = forward(*values)
+        if not tracked:
+            return map_arrays(constant, made) if Tensor in map(type, inputs) else made
+        kernel = _Kernel(backward, reference, nodes, values, made, saved)
         if kernel.single:
             return wrap(made, _Output(kernel, 0))
         return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(made))
