@@ -1,4 +1,7 @@
-"""Tokens for every registered form, as `proofs.forms` lists them: a new form is taken up by being registered."""
+"""Tokens for every registered form, as `proofs.forms` lists them, and ways to lay an array out.
+
+A new form is taken up by being registered.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,3 +48,24 @@ def gradients(form: Form, made: dict[str, Any]) -> dict[str, Any]:
         return sum(mg.sum(mg.real(x) ** 2 + mg.imag(x) ** 2) if x.dtype.kind == "c" else mg.sum(x * x) for x in out)
 
     return dict(zip(made, mg.grad(loss, argnums=tuple(range(len(made))))(*made.values()), strict=True))
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    """Return a copy that cannot be written to."""
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def with_gaps(x: np.ndarray) -> np.ndarray:
+    """Return the same numbers, each beside one that does not belong to them."""
+    return np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "Fortran": lambda x: x.copy(order="F"),
+    "backwards": lambda x: np.flip(np.flip(x).copy()),
+    "gaps": with_gaps,
+    "read-only": read_only,
+}

@@ -7,26 +7,7 @@ import pytest
 
 from minigrad.containers import arrays_of, map_arrays
 from models.memory import hopfield, linear_attention
-from tests.forms.drawing import CHUNK, FORMS, changed, gradients, results, tokens
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-def with_gaps(x):
-    return np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x
-
-
-LAYOUTS = {
-    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
-    "Fortran": lambda x: x.copy(order="F"),
-    "backwards": lambda x: np.flip(np.flip(x).copy()),
-    "gaps": with_gaps,
-    "read-only": read_only,
-}
+from tests.forms.drawing import CHUNK, FORMS, LAYOUTS, changed, gradients, results, tokens
 
 
 @pytest.mark.parametrize("name", FORMS)
