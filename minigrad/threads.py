@@ -53,6 +53,8 @@ def set_num_threads(count: int) -> None:
 def share(work: Callable[[int, int, int], object], items: int) -> None:
     """Call work(part, first, last) for consecutive parts of range(items), one a thread; return when all are done."""
     global _pool
+    if not items:
+        return
     parts = min(get_num_threads(), items)
     ends = [items * part // parts for part in range(parts + 1)]
     if parts > 1 and _pool is None:

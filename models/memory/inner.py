@@ -221,10 +221,11 @@ def normed(form: str, name: str, norm: Norm | None, k: Array, v: Array) -> None:
         _fit(f"{form}: {name}[{i}]", x, "columns", -1, v.shape[-1], "v has features")
 
 
-def counted(label: str, count: object) -> None:
-    """Raise ValueError for a number of tokens, of a batch or left of one, that is none."""
+def counted(label: str, count: object) -> int:
+    """Return a number of tokens, of a batch or left of one. Raises ValueError for what is none."""
     if not isinstance(count, Integral) or count < 1:
         raise ValueError(f"{label} is {count!r}, expected an integer of at least 1")
+    return int(count)
 
 
 def within(label: str, x: Array, lowest: float, highest: float, meaning: str) -> None:

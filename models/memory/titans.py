@@ -104,7 +104,7 @@ def chunkwise(
 
         gamma, h = xp.exp(xp.cumulative_sum(log_g, axis=-2)), xp.exp(xp.cumulative_sum(log_h, axis=-2))  # (C, 1)
         Gamma, H = (xp.tril(xp.exp(segment_sums(x))[..., 0]) for x in (log_g, log_h))  # (C, C)
-        mix, past = Gamma @ H * rate.mT, Gamma @ h
+        mix, past = xp.tril(Gamma @ H * rate.mT), Gamma @ h  # an infinite rate times 0 is no 0
         z = Q
         for i, layer in enumerate(start):
             x = z if i == 0 else inner.gelu(z)
@@ -192,6 +192,6 @@ def _begun(
     if not isinstance(state, State):
         came = type(state).__name__
         raise TypeError(f"{form}: state is of type {came}, expected State(start, memory, surprise, left)")
-    inner.counted(f"{form}: state.left", state.left)
+    left = inner.counted(f"{form}: state.left", state.left)
     start, M, S = (inner.placed(f"{form}: state.{x}", getattr(state, x), k, v) for x in State._fields[:3])
-    return State(start, M, S, state.left)
+    return State(start, M, S, left)
