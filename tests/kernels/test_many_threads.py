@@ -83,7 +83,7 @@ def test_every_part_is_worked_on_once_however_the_number_changes():
     def work():
         while time.monotonic() < stop:
             seen = []
-            threads.share(lambda part, first, last: seen.extend(range(first, last)), 11)
+            threads.share(lambda part, first, last, seen=seen: seen.extend(range(first, last)), 11)
             assert sorted(seen) == list(range(11))
 
     def change():
