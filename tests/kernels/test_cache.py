@@ -131,10 +131,10 @@ def test_another_source_is_compiled_again(load):
 
 
 def test_another_source_of_what_is_called_is_compiled_again(load):
-    caller = "from package.inner import inner\nfrom minigrad.simd import kernel\n\n\n@kernel\ndef outer(x):\n    return "
+    caller = "from package.inner import inner\n" + SOURCE.format(name="outer", factor="1 + inner(x) + 0")
     for factor, again in ((2, True), (2, False), (3, True)):
         load("inner", factor)
-        assert compiled_anew(load("outer", text=caller + "1 + inner(x)\n"), 10, 10 * factor + 1) is again
+        assert compiled_anew(load("outer", text=caller), 10, 10 * factor + 1) is again
 
 
 @pytest.mark.parametrize("where", ["tempfile.mkstemp", "os.replace"])
