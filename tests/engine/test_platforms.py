@@ -13,13 +13,20 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = """
 import ctypes, multiprocessing, os, signal, sys
 
-class Missing:
-    def find_spec(name, path=None, target=None):
-        if name in ("fcntl", "resource", "pwd", "grp", "termios", "cupy", "cupyx", "torch", "jax"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+HIDDEN = "fcntl", "resource", "pwd", "grp", "termios", "cupy", "cupyx", "torch", "jax"
 
-sys.meta_path.insert(0, Missing)
-for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name in HIDDEN else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+for name in HIDDEN:
     sys.modules.pop(name, None)
 for name in ("sched_getaffinity", "sched_setaffinity", "fork", "forkpty", "register_at_fork", "getuid", "geteuid",
              "getgid", "sysconf", "getloadavg", "fchmod", "getpgid", "setsid"):
