@@ -1,11 +1,15 @@
 """Nothing needs Linux: what macOS and Windows lack is taken away, and everything runs that a user runs first."""
 
+import configparser
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from tests.conftest import left_out
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,3 +126,40 @@ def test_a_statement_is_checked_by_processes_that_are_spawned(elsewhere):
 def test_what_there_is_can_be_listed(elsewhere):
     for arguments in (["models", "list"], ["models", "map"], ["benchmarks", "list"], ["gpu", "info"]):
         elsewhere("-m", *arguments)
+
+
+SYSTEMS = {
+    "Linux": {"platform_machine": "x86_64"},
+    "Windows": {"platform_machine": "AMD64"},
+    "Darwin": {"platform_machine": "arm64"},
+    "Darwin, Intel": {"platform_machine": "x86_64"},
+}
+
+
+def installed(extra, system):
+    """What pip installs of setup.cfg's lines, on a system."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    environment = {"platform_system": system.partition(",")[0], **SYSTEMS[system]}
+    lines = config["options"]["install_requires"] + config["options.extras_require"][extra]
+    wanted = [Requirement(line) for line in lines.strip().splitlines()]
+    return {x.name for x in wanted if x.marker is None or x.marker.evaluate(environment)}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_extra_test_asks_for_what_there_is(system):
+    """No wheels: of CuPy and NVRTC for macOS, of Numba and llvmlite for Macs with Intel's processors."""
+    gpu, compiler = {"cupy-cuda13x", "nvidia-cuda-nvrtc"}, {"numba", "llvmlite"}
+    found = installed("test", system)
+    assert {"numpy", "scipy", "pytest", "safetensors"} <= found
+    assert found & gpu == (gpu if system == "Linux" else set())
+    assert found & compiler == (set() if system == "Darwin, Intel" else compiler)
+
+
+def test_only_tests_of_gpus_are_left_out_and_on_linux_none():
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert not any(left_out(file, "Linux") for file in files)
+    for system in ("Darwin", "Windows"):
+        found = {file.relative_to(ROOT / "tests").as_posix() for file in files if left_out(file, system)}
+        assert {name for name in found if not name.startswith("gpu/")} == {"engine/test_cupy.py", "models/test_device.py"}
+        assert len(found) > 20
