@@ -13,9 +13,10 @@ a flat index into a C-contiguous array and are not checked.
 Nothing here may be compiled with fastmath: `exp2` rounds by adding a large number, which fastmath simplifies away.
 """
 
+import hashlib
 import operator
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,19 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from minigrad.compilation import announce, share_on_disk
+from minigrad.compilation import announce, keep_on_disk
 
 BITS = 512 if llvm.get_host_cpu_features().get("avx512f") else 256
+SOURCE = hashlib.sha256(Path(__file__).read_bytes()).digest()
 
 
 def kernel(function: Callable) -> Any:
     """Compile a function with Numba, without Python's lock, and keep it on disk until it, or this module, changes.
 
-    Numba looks at the file of a function alone, but what is here, the width of a vector too, becomes part of its code.
+    What is here, the width of a vector too, becomes part of its code.
     """
-    compiled = njit(nogil=True, cache=True)(function)
-    share_on_disk(compiled, os.stat(__file__).st_mtime, BITS)
+    compiled = njit(nogil=True)(function)
+    keep_on_disk(compiled, SOURCE, BITS)
     announce(compiled)
     return compiled
 

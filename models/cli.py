@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from minigrad import get_num_threads
 from models import published
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
@@ -33,6 +34,10 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 
 def main() -> None:
     """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        _fail(str(error))
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except UserError as error:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, NoReturn
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import proofs  # noqa: F401 - states the chapters
-from proofs import report
-from proofs.checker import PROFILES, Result, check_statement, systems_of
-from proofs.statements import STATEMENTS, Statement, select
+from minigrad import get_num_threads
+from proofs import report, workers
+from proofs.checker import PROFILES, Result, systems_of
+from proofs.statements import Statement, select
 
-CORES = os.cpu_count() or 1
+CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console, complaints = Console(), Console(stderr=True)
@@ -93,10 +96,10 @@ def _run(statements: list[Statement], profile: str, processes: int, results: lis
     )
     task = bar.add_task(profile, total=len(statements))
     console.print(report.table([], console.width))
-    pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, initializer=workers.begin, initargs=(os.getpid(),))
     try:
         with Live(bar, console=console, transient=True):
-            for result in pool.map(_checked, [s.name for s in statements], [profile] * len(statements)):
+            for result in pool.map(workers.checked, [s.name for s in statements], [profile] * len(statements)):
                 results.append(result)
                 console.print(report.table([report.row(result)], console.width, header=False))
                 if result.verdict == "failed":
@@ -104,22 +107,6 @@ def _run(statements: list[Statement], profile: str, processes: int, results: lis
                 bar.advance(task)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin(parent: int) -> None:
-    """A worker leaves Ctrl-C to its parent, and ends when that is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _checked(name: str, profile: str) -> Result:
-    return check_statement(STATEMENTS[name], profile)
 
 
 def _selected(names: list[str] | None) -> list[Statement]:
@@ -135,4 +122,10 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _ready)
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        print(f"proofs: {error}", file=sys.stderr)
+        sys.exit(2)
     app()
