@@ -1,4 +1,4 @@
-"""Whether there is memory for what is about to be made: said before it is tried, since the system may kill who tries."""
+"""Whether there is memory for what is about to be made: the system may kill a process that finds out by trying."""
 
 import os
 

@@ -26,9 +26,7 @@ class Layer(Module):
         self, block: MambaConfig | Mamba2Config, norm: Module, rng: np.random.Generator, dtype: Any = np.float32
     ) -> None:
         self.norm = norm
-        self.mixer = (
-            MambaBlock(block, rng, dtype) if isinstance(block, MambaConfig) else Mamba2Block(block, rng, dtype)
-        )
+        self.mixer = MambaBlock(block, rng, dtype) if isinstance(block, MambaConfig) else Mamba2Block(block, rng, dtype)
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         """Return (x, state) for x `(*batch, T, width)`."""

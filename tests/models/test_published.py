@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from models.errors import UserError
 from models.published import build, load_model
-from models.published.config import read_architecture, shapes
+from models.published.config import read_architecture
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
