@@ -71,9 +71,8 @@ def _in_shards(index: Path, read: Callable[[Path], dict[str, Stored]]) -> dict[s
 
 def _in_safetensors(path: Path) -> dict[str, Stored]:
     try:
-        with safe_open(path, framework="numpy"):
-            pass  # the header is whole, its arrays lie side by side and fill the file
-        with path.open("rb") as file:
+        # safetensors checks that the header is whole and that its arrays lie side by side and fill the file
+        with path.open("rb") as file, safe_open(path, framework="numpy"):
             length = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(length))
     except OSError as error:
