@@ -21,6 +21,7 @@ from models.interrupt import stop_on_interrupt
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
 from models.tasks import TASKS
+from models.terminal import escape_unencodable
 from models.train import CHECKPOINT, Run, Training, described
 
 PROGRAM = "python -m models"
@@ -31,6 +32,7 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 
 def main() -> None:
     """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    escape_unencodable()
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except UserError as error:

@@ -1,6 +1,5 @@
 """The command `generate`: continue a prompt with a model trained here or published elsewhere, and print as it goes."""
 
-import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -52,8 +51,6 @@ def generate(
     """
     if not prompt:
         raise UserError("--prompt: expected at least one character, got none")
-    if math.isnan(temperature):
-        raise UserError("--temperature: expected a number of at least 0, got nan")
     begin = _published if (checkpoint / "config.json").exists() else _trained
     model, ids, shown, detokenizer, stop = begin(checkpoint, prompt)
     rng = np.random.default_rng(seed)

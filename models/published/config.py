@@ -22,11 +22,11 @@ SHARED = {
 }  # fmt: skip
 MAMBA = SHARED | {
     "vocab_size": 50280, "hidden_size": 768, "state_size": 16, "num_hidden_layers": 32, "time_step_rank": "auto",
-    "tie_word_embeddings": True, "eos_token_id": 0,
+    "tie_word_embeddings": True,
 }  # fmt: skip
 MAMBA2 = SHARED | {
     "vocab_size": 32768, "hidden_size": 4096, "state_size": 128, "num_hidden_layers": 64, "num_heads": 128,
-    "head_dim": 64, "n_groups": 8, "time_step_limit": (0.0, math.inf), "tie_word_embeddings": False, "eos_token_id": 2,
+    "head_dim": 64, "n_groups": 8, "time_step_limit": (0.0, math.inf), "tie_word_embeddings": False,
 }  # fmt: skip
 DEFAULTS = {"mamba": MAMBA, "mamba2": MAMBA2, "falcon_mamba": MAMBA | {"mixer_rms_eps": 1e-6}}
 """What the classes of transformers fill in where a config of theirs is silent."""
@@ -81,7 +81,7 @@ def read_architecture(path: Path) -> Architecture:
 
 def _hugging_face(kind: str, given: "Fields") -> Architecture:
     given.one_of("hidden_act", "silu", "swish")
-    width, eps = given.size("hidden_size"), given.positive("layer_norm_epsilon")
+    width, eps = given.size("hidden_size"), given.number("layer_norm_epsilon")
     inner = given.size("intermediate_size") if "intermediate_size" in given.values else given.expanded(width)
     shared: dict[str, Any] = {
         "width": width,
@@ -101,9 +101,9 @@ def _hugging_face(kind: str, given: "Fields") -> Architecture:
         groups, limits = given.divisor("n_groups", heads, "heads"), given.interval("time_step_limit")
         block = Mamba2Config(**shared, heads=heads, groups=groups, eps=eps, limits=limits)
     else:
-        norm = given.positive("mixer_rms_eps") if kind == "falcon_mamba" else None
+        norm = given.number("mixer_rms_eps") if kind == "falcon_mamba" else None
         block = MambaConfig(**shared, rank=given.rank("time_step_rank", width), norm_eps=norm)
-    layers, tied = given.size("num_hidden_layers"), given.flag("tie_word_embeddings")
+    layers, tied = given.size("num_hidden_layers", least=0), given.flag("tie_word_embeddings")
     return Architecture(block, given.size("vocab_size"), layers, eps, tied)
 
 
@@ -139,7 +139,7 @@ def _native(path: Path, config: Mapping[str, Any]) -> Architecture:
         block = Mamba2Config(**shared, heads=heads, groups=groups, limits=inside.interval("dt_limit"))
     multiple = given.size("pad_vocab_size_multiple")
     vocab = -(-given.size("vocab_size") // multiple) * multiple
-    layers, tied = given.size("n_layer"), given.flag("tie_embeddings")
+    layers, tied = given.size("n_layer", least=0), given.flag("tie_embeddings")
     return Architecture(block, vocab, layers, tied=tied, layer_norm=not given.flag("rms_norm"))
 
 
@@ -162,18 +162,18 @@ class Fields:
         text = json.dumps(self.values[name])
         return text if len(text) <= 60 else f"{text[:57]}..."
 
-    def size(self, name: str) -> int:
-        """Return a whole number of at least 1."""
+    def size(self, name: str, least: int = 1) -> int:
+        """Return a whole number of at least `least`."""
         value = self.values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.error(name, "a whole number of at least 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self.error(name, f"a whole number of at least {least}")
         return value
 
-    def positive(self, name: str) -> float:
-        """Return a number above 0."""
+    def number(self, name: str) -> float:
+        """Return a finite number of at least 0."""
         value = self.values.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < sys.float_info.max:
-            raise self.error(name, "a number above 0")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
+            raise self.error(name, "a number of at least 0")
         return float(value)
 
     def flag(self, name: str) -> bool:
@@ -199,7 +199,7 @@ class Fields:
 
     def expanded(self, width: int) -> int:
         """Return the inner width, `expand` times the model's, rounded down: `expand` may be a fraction."""
-        inner = self.positive("expand") * min(width, sys.maxsize)
+        inner = self.number("expand") * min(width, sys.maxsize)
         if not 1 <= inner < sys.maxsize:
             raise self.error("expand", f"at least 1 channel of {width} × expand")
         return int(inner)
@@ -209,11 +209,11 @@ class Fields:
         value = self.values.get(name)
         try:
             low, high = (float(end["__float__"] if isinstance(end, dict) else end) for end in value)
-            if 0 <= low <= high:
+            if low <= high and 0 <= high:
                 return low, high
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             pass
-        raise self.error(name, "two numbers, 0 ≤ low ≤ high")
+        raise self.error(name, "two numbers, low ≤ high and 0 ≤ high")
 
     def divisor(self, name: str, of: int, what: str) -> int:
         """Return a size that divides another."""

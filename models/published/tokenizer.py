@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UserError
-from models.published.config import DEFAULTS, Fields, read_json
+from models.published.config import Fields, read_json
 
 CUT = "\ufffd"  # what bytes that are no whole character are decoded to
 
@@ -47,21 +47,19 @@ def encoded(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
 
 
 def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a text, by the first that names any, in the order in which transformers looks:
-    generation_config.json, config.json, tokenizer_config.json, and what transformers fills into a config of this kind.
+    """Return the tokens that end a text, as the first file has them that names any.
+
+    transformers looks into generation_config.json and only where there is none into config.json. Here a file that is
+    silent is passed over, and last comes the tokenizer's own in tokenizer_config.json.
+
+    Raises: UserError where a file names what is no token.
     """
     folder = Path(folder)
     generation, config, about = (
         Fields(path, read_json(path) if path.exists() else {})
         for path in (folder / f"{name}.json" for name in ("generation_config", "config", "tokenizer_config"))
     )
-    kind = config.values.get("model_type")
-    return (
-        _ids(generation)
-        or _ids(config)
-        or _named(about, tokenizer)
-        or frozenset([DEFAULTS[kind]["eos_token_id"]] if kind in DEFAULTS else [])
-    )
+    return _ids(generation) or _ids(config) or _named(about, tokenizer)
 
 
 def _ids(given: Fields) -> frozenset[int]:
