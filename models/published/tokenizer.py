@@ -83,6 +83,7 @@ class Detokenizer:
 
     A token's text depends on those before it (spaces, characters of several tokens), so it is what decoding adds when
     the token is appended to them. Only as many are decoded again as the last text took, so the cost does not grow.
+    What is shown stays, also where a decoder would take it back (ByteFallback, when an invalid byte follows).
     """
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
