@@ -37,6 +37,8 @@ class Config(BlockConfig):
     def __post_init__(self) -> None:
         block = MIXERS[known_name(self.mixer, "mixer", MIXERS)]
         for name in ("vocab", "width", "layers", "heads", "conv"):
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise UserError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.width % (2 * self.heads):

@@ -23,7 +23,11 @@ class Layer(Module):
     """One residual layer: x + mixer(norm(x))."""
 
     def __init__(
-        self, block: MambaConfig | Mamba2Config, norm: Module, rng: np.random.Generator, dtype: Any = np.float32
+        self,
+        block: MambaConfig | Mamba2Config,
+        norm: RMSNorm | LayerNorm,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
     ) -> None:
         self.norm = norm
         self.mixer = MambaBlock(block, rng, dtype) if isinstance(block, MambaConfig) else Mamba2Block(block, rng, dtype)

@@ -9,15 +9,16 @@ What cannot be read raises UserError, with the path.
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from models import room
 from models.errors import UserError
 from models.language.mamba import MambaModel
 from models.published.config import Architecture, read_architecture, shapes
 from models.published.tokenizer import Detokenizer, encoded, end_tokens, load_tokenizer
 from models.published.weights import Stored, compare, stored_arrays
-from models.room import check_room
 
 __all__ = ["Detokenizer", "build", "encoded", "end_tokens", "load_model", "load_tokenizer", "renamed", "turned"]
 
@@ -32,27 +33,39 @@ def load_model(folder: str | Path) -> MambaModel:
     of = read_architecture(folder / "config.json")
     path, found = stored_arrays(folder)
     stored: dict[str, Stored] = {}
-    for name, array in found.items():
+    for name, of_file in found.items():
         if renamed(name) in stored:
             raise UserError(f"checkpoint {path}: {name}: expected one array of that name, got two")
-        stored[renamed(name)] = array
+        stored[renamed(name)] = of_file
     of = _with_head(path, of, stored)
     numbers = compare(path, stored, shapes(of))
-    check_room(f"checkpoint {path}", 2 * 4 * numbers)  # what is read, and the model that takes it over
-    arrays = {name: turned(name, array.read()) for name, array in stored.items()}
+    # what is read, and the model that takes it over
+    room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
+    arrays = {name: turned(name, of_file.read()) for name, of_file in stored.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
-    model = build(of)
+    model = build(of, Unset(np.random.PCG64()))
     model.load_parameters(arrays)
     return model
 
 
-def build(of: Architecture) -> MambaModel:
-    """Return a model of an architecture's sizes, not yet its weights."""
+def build(of: Architecture, rng: np.random.Generator) -> MambaModel:
+    """Return a new model of an architecture."""
     sizes = {"vocab": of.vocab, "layers": of.layers}
-    rng = np.random.default_rng(0)
     return MambaModel(of.block, rng, **sizes, eps=of.eps, tied=of.tied, layer_norm=of.layer_norm)
+
+
+class Unset(np.random.Generator):
+    """A generator for arrays that are replaced at once: it draws one number only, which takes no time and no room."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        """Return an array of the lowest number."""
+        return np.broadcast_to(np.float64(low), size)
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        """Return an array of zeros."""
+        return np.broadcast_to(dtype(0), size)
 
 
 def renamed(name: str) -> str:

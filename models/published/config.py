@@ -206,7 +206,7 @@ class Fields:
 
     def interval(self, name: str) -> tuple[float, float]:
         """Return the lowest and the highest step; infinity, which JSON lacks, is written {"__float__": "Infinity"}."""
-        value = self.values.get(name)
+        value: Any = self.values.get(name)
         try:
             low, high = (float(end["__float__"] if isinstance(end, dict) else end) for end in value)
             if low <= high and 0 <= high:

@@ -6,6 +6,7 @@ of the split would let a model answer from memory). It changes with the Python v
 """
 
 from codecs import getincrementaldecoder
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -91,7 +92,7 @@ class Detokenizer:
     def __init__(self) -> None:
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
 
-    def add(self, tokens: np.ndarray) -> str:
+    def add(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the characters that these tokens `(T,)` complete."""
         return self._decoder.decode(bytes(np.asarray(tokens, dtype=np.uint8)))
 

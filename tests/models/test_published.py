@@ -35,7 +35,7 @@ def written(folder, kind, *, config=None, change=None):
     config = {**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2, **(config or {})}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2}))
-    model = build(read_architecture(folder / "config.json"))
+    model = build(read_architecture(folder / "config.json"), np.random.default_rng(0))
     arrays = {}
     for name, array in model.named_parameters().items():
         array = array[:, None, ::-1] if name.endswith("conv1d.weight") else array

@@ -1,7 +1,6 @@
 """What a config.json may say: every value that does not fit is refused by name, before an array is made."""
 
 import json
-import re
 import tracemalloc
 
 import numpy as np
@@ -134,7 +133,7 @@ def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, change, tm
     of = read_architecture(written(tmp_path, {**config, **change}))
     made = {
         name: (x.shape[0], 1, x.shape[1]) if name.endswith("conv1d.weight") else x.shape
-        for name, x in build(of).named_parameters().items()
+        for name, x in build(of, np.random.default_rng(0)).named_parameters().items()
     }
     assert dict(shapes(of)) == made
 
@@ -167,7 +166,7 @@ def test_infinity_as_it_is_published(text, tmp_path):
 def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(name, tmp_path):
     """The file's header is compared first, whose shapes are others."""
     small = {"model_type": "mamba", **SMALL["mamba"]}
-    model = build(read_architecture(written(tmp_path, small)))
+    model = build(read_architecture(written(tmp_path, small)), np.random.default_rng(0))
     arrays = model.named_parameters()
     save_file({n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()},
               tmp_path / "model.safetensors")  # fmt: skip
@@ -181,15 +180,18 @@ def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(nam
 
 def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     written(tmp_path, {"model_type": "mamba", **SMALL["mamba"]})
-    model = build(read_architecture(tmp_path / "config.json"))
+    model = build(read_architecture(tmp_path / "config.json"), np.random.default_rng(0))
     save_file({n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in model.named_parameters().items()},
               tmp_path / "model.safetensors")  # fmt: skip
     load_model(tmp_path)
-    monkeypatch.setattr("models.room.free_memory", lambda: 1000)
+    monkeypatch.setattr("models.room.available", lambda: 1024)
     numbers = sum(x.size for x in model.named_parameters().values())
-    said = f"expected room for {8 * numbers / 1000:.1f} kB, got 1.0 kB of free memory"
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError) as raised:
         load_model(tmp_path)
+    assert str(raised.value) == (
+        f"memory: expected the weights of {tmp_path}/model.safetensors, twice in float32, to fit into 1 KiB, "
+        f"got {8 * numbers / 1024:.3g} KiB (try a smaller model)"
+    )
 
 
 def test_every_kind_has_its_defaults():

@@ -19,7 +19,7 @@ TOKENS = np.arange(12)[None]
 def weights(folder, config=CONFIG, dtype=np.float32):
     """The arrays of a new model as its file has them; the config is written."""
     (folder / "config.json").write_text(json.dumps(config))
-    arrays = build(read_architecture(folder / "config.json")).named_parameters()
+    arrays = build(read_architecture(folder / "config.json"), np.random.default_rng(0)).named_parameters()
     return {
         name if name == "lm_head.weight" else f"backbone.{name}": np.ascontiguousarray(
             array[:, None, ::-1] if name.endswith("conv1d.weight") else array, dtype=dtype
