@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import proofs  # noqa: F401 - states the chapters
+from models.terminal import escape_unencodable
 from proofs import report
 from proofs.checker import PROFILES, Result, check_statement, systems_of
 from proofs.statements import STATEMENTS, Statement, select
@@ -135,4 +136,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    escape_unencodable()
     app()
