@@ -14,6 +14,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the pro
 from benchmarks import plot, report, scaling
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import find, workloads
+from models.terminal import escape_unencodable
 
 
 def show() -> None:
@@ -59,6 +60,7 @@ def _progress(message: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    escape_unencodable()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the workloads")

@@ -7,24 +7,23 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
 from minigrad import get_num_threads
-from models import published
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
 from models.forms import mechanisms
+from models.generate import generate
 from models.interrupt import stop_on_interrupt
-from models.language.lm import generate as generate_tokens
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
-from models.tasks import TASKS, text
-from models.train import CHECKPOINT, Run, Training, described, load_model
+from models.tasks import TASKS
+from models.terminal import escape_unencodable
+from models.train import CHECKPOINT, Run, Training, described
 
 PROGRAM = "python -m models"
 HELP = "List what there is, train a language model over any mixer, and generate from it."
@@ -34,6 +33,7 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 
 def main() -> None:
     """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    escape_unencodable()
     try:
         get_num_threads()  # which reads the environment
     except ValueError as error:
@@ -137,29 +137,7 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
             progress.update(bar, completed=training.step, said=said)
 
 
-@app.command()
-def generate(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint trained on text, or a folder with a published Mamba.")],
-    prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
-    tokens: Annotated[int, typer.Option(help="Tokens to generate; a token of our own models is a byte.", min=0)] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.", min=0)] = 0.8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer."""
-    if not prompt:
-        raise UserError("--prompt: expected at least one character, got none")
-    rng = np.random.default_rng(seed)
-    if (checkpoint / "config.json").exists():
-        mamba, tokenizer = published.load_model(checkpoint), published.load_tokenizer(checkpoint)
-        given = tokenizer.encode(prompt).ids
-        out = generate_tokens(mamba, np.array(given, dtype=int), tokens=tokens, temperature=temperature, rng=rng)
-        print(tokenizer.decode([*given, *out]))
-        return
-    model, run = load_model(checkpoint)
-    if run.task != "text":
-        raise UserError(f"checkpoint {checkpoint}: expected a model trained on text, got one trained on {run.task}")
-    out = generate_tokens(model, text.encode(prompt), tokens=tokens, temperature=temperature, rng=rng)
-    print(prompt + text.decode(np.array(list(out))))
+app.command()(generate)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from minigrad import get_num_threads
+from models.terminal import escape_unencodable
 from proofs import report, workers
 from proofs.checker import PROFILES, Result, systems_of
 from proofs.statements import Statement, select
@@ -122,6 +123,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    escape_unencodable()
     signal.signal(signal.SIGINT, _ready)
     try:
         get_num_threads()  # which reads the environment

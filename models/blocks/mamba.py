@@ -34,6 +34,7 @@ class MambaConfig:
     conv_bias: bool = True
     form: str = "fused"
     chunk_size: int = 64
+    norm_eps: float | None = None  # of an RMSNorm without weights on δ, B and C, which Falcon-Mamba has
 
 
 class MambaState(NamedTuple):
@@ -55,7 +56,7 @@ class MambaBlock(Block):
     ) -> None:
         if isinstance(config, BlockConfig):
             config = as_published(config)
-        self.form, self.chunk_size = config.form, config.chunk_size
+        self.form, self.chunk_size, self.norm_eps = config.form, config.chunk_size, config.norm_eps
         inner, self.rank, self.states = config.inner, config.rank, config.states
         self.in_proj = Linear(config.width, 2 * inner, bias=config.bias, rng=rng, dtype=dtype)
         self.conv1d = Conv1d(inner, config.conv, bias=config.conv_bias, rng=rng, dtype=dtype)
@@ -74,6 +75,8 @@ class MambaBlock(Block):
         x, conv = self.conv1d(x, conv)
         u = mg.silu(x)
         low, B, C = split(self.x_proj(u), self.rank, self.states, self.states)
+        if self.norm_eps is not None:
+            low, B, C = (mg.rms_norm(part, axis=-1, eps=self.norm_eps) for part in (low, B, C))
         A = -mg.namespace(self.A_log).exp(self.A_log)
         y, h = self.run(u, mg.softplus(self.dt_proj(low)), A, B, C, self.D, state=h)
         return self.out_proj(y * mg.silu(z)), MambaState(conv, h)

@@ -88,7 +88,8 @@ def _state_numbers(training: Training) -> dict[str, int]:
 def _sample(training: Training) -> dict[str, Any]:
     rng = np.random.default_rng([training.run.seed, 3])
     tokens = generate(training.model, text.encode(PROMPT), tokens=SAMPLE_BYTES, temperature=0.8, rng=rng)
-    return {"prompt": PROMPT, "sample": text.decode(np.array(list(tokens))), "corpus": training.task.digest}
+    sample = text.printable(text.decode(np.array(list(tokens))))
+    return {"prompt": PROMPT, "sample": sample, "corpus": training.task.digest}
 
 
 def _inner_losses(training: Training) -> dict[str, Any]:
