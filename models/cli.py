@@ -22,8 +22,9 @@ from models.interrupt import stop_on_interrupt
 from models.language.lm import generate as generate_tokens
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
+from models.run import Run, described
 from models.tasks import TASKS, text
-from models.train import CHECKPOINT, Run, Training, described, load_model
+from models.train import CHECKPOINT, Training, load_model
 
 PROGRAM = "python -m models"
 HELP = "List what there is, train a language model over any mixer, and generate from it."
@@ -97,7 +98,10 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
-    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable."""
+    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable.
+
+    With --resume a larger --steps trains on: from there the learning rate follows the cosine for the new number.
+    """
     given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
         training = _resumed(context, out, given, device)
@@ -118,8 +122,14 @@ def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: s
     for name, value in given.items():
         source = context.get_parameter_source(name)
         value = tuple(value) if isinstance(value, list) else value
-        if source is not None and source.name == "COMMANDLINE" and value != getattr(before, name):
+        if source is None or source.name != "COMMANDLINE" or value == getattr(before, name):
+            continue
+        if name != "steps":
             raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
+        training = Training.resume(out, device, value)
+        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {value}"
+        print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
+        return training
     return Training.resume(out, device)
 
 

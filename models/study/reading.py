@@ -11,8 +11,9 @@ COMMON = ("mixer", "text", "form", "config", "start")  # settings that differ be
 
 
 def evaluations(job: Results) -> list[dict[str, Any]]:
-    """Return the records that say what held-out data say."""
-    return [record for record in job["records"] if "held_out_loss" in record]
+    """Return the records with a held-out loss; one that diverged was written as null."""
+    seen = [record for record in job["records"] if "held_out_loss" in record]
+    return [record for record in seen if None not in record["held_out_loss"].values()]
 
 
 def curve(points: Iterable[tuple[float, float]]) -> Curve:
