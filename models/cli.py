@@ -10,10 +10,9 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.exceptions import TyperException
 
-from models import published
+from models import published, tables
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
@@ -54,22 +53,18 @@ def _fail(message: str) -> NoReturn:
 @app.command("list")
 def list_() -> None:
     """Show the mechanisms and their forms, the mixers of a language model, and the tasks."""
-    table = Table("mechanism", "forms")
-    for name, forms in mechanisms().items():
-        table.add_row(name, ", ".join(forms))
     console = Console()
-    console.print(table)
-    console.print(f"mixers: {', '.join(MIXERS)}")
-    console.print(f"tasks: {', '.join(TASKS)}")
+    tables.show(console, ("mechanism", "forms"), [(name, ", ".join(forms)) for name, forms in mechanisms().items()])
+    tables.write(console, f"mixers: {', '.join(MIXERS)}")
+    tables.write(console, f"tasks: {', '.join(TASKS)}")
 
 
 @app.command("map")
 def map_() -> None:
     """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
-    table = Table("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
-    for name, point in POINTS.items():
-        table.add_row(name, point.memory, point.loss, point.optimiser, point.batch, point.gates, point.source)
-    Console().print(table)
+    headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
+    rows = [(name, *(getattr(point, heading) for heading in headings[1:])) for name, point in POINTS.items()]
+    tables.show(Console(), headings, rows)
 
 
 @app.command()

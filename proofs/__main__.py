@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import proofs  # noqa: F401 - states the chapters
+from models import tables
 from proofs import report
 from proofs.checker import PROFILES, Result, check_statement, systems_of
 from proofs.statements import STATEMENTS, Statement, select
@@ -42,16 +43,9 @@ def list_statements(names: Names = None) -> None:
         if statement.chapter != chapter:
             chapter = statement.chapter
             console.print(f"\n[bold]{chapter}[/]")
-        console.print(
-            f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False
-        )
-        console.print(f"    {statement.sentence}.", markup=False, highlight=False)
-        console.print(
-            f"    {statement.source}. In {', '.join(systems_of(statement))}.",
-            style="dim",
-            markup=False,
-            highlight=False,
-        )
+        tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
+        tables.write(console, f"{statement.sentence}.", indent=4)
+        tables.write(console, f"{statement.source}. In {', '.join(systems_of(statement))}.", indent=4, style="dim")
 
 
 @app.command()
@@ -87,18 +81,17 @@ def check(
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Statements side by side; each row is printed when it and all before it are done, with a bar below."""
+    """Check statements side by side; print each when it and all before it are done, with a bar below."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     task = bar.add_task(profile, total=len(statements))
-    console.print(report.table([], console.width))
     pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
     try:
         with Live(bar, console=console, transient=True):
             for result in pool.map(_checked, [s.name for s in statements], [profile] * len(statements)):
                 results.append(result)
-                console.print(report.table([report.row(result)], console.width, header=False))
+                report.show(console, result)
                 if result.verdict == "failed":
                     console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
                 bar.advance(task)

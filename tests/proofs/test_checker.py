@@ -81,18 +81,27 @@ def test_json_and_junit_are_valid_and_say_the_same(tmp_path):
     assert len(list(suite.iter("testcase"))) == sum(len(r["systems"]) for r in plain)
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_shows_the_whole_name(width):
-    """The instance in brackets too, which is no markup, and whatever the width of the terminal."""
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_what_is_shown_of_a_result_is_whole(width):
+    """The name with the instance in brackets, which is no markup, and every word of the rest, at any width."""
     (statement,) = select(["size_of_state[delta_rule.recurrent]"])
     result = check_statement(statement)
     console = Console(width=width, file=io.StringIO())
-    console.print(report.table([report.row(result)], width, header=False))
+    report.show(console, result)
     lines = console.file.getvalue().splitlines()
-    start = lines[0].index("every_mechanism")
-    name = "".join(line[start:].split(" ")[0] for line in lines)
-    assert lines[0].startswith("∝") and name.startswith(statement.name)
-    assert all(len(line) <= width for line in lines)
+    assert lines[0] == f"∝ {statement.name}"
+    shown = " ".join(line.strip() for line in lines[1:])
+    error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
+    assert shown == f"{statement.source}; count; {error}; 1 example"
+    assert all(len(line) <= width for line in lines[1:])
+
+
+def test_what_is_shown_of_a_failure():
+    result = check_statement(unmasked.statements[0])
+    console = Console(width=200, file=io.StringIO())
+    report.show(console, result)
+    name, rest = console.file.getvalue().splitlines()
+    assert name == "✗ test_checker.unmasked" and "; failed: ℚ; " in rest
 
 
 def test_the_command_line_names_the_nearest(tmp_path):
