@@ -31,13 +31,18 @@ Names = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
+ListFile = Annotated[Path | None, typer.Option("--json", help="Write all statements here as JSON, and print nothing.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
 
 
 @app.command("list")
-def list_statements(names: Names = None) -> None:
+def list_statements(names: Names = None, json: ListFile = None) -> None:
     """What is stated, chapter by chapter."""
+    if json:
+        _require_folder(json)
+        report.write_statements(json)
+        return
     chapter = ""
     for statement in _selected(names):
         if statement.chapter != chapter:
@@ -60,8 +65,8 @@ def check(
     if profile not in PROFILES:
         _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
-        if path and not path.parent.is_dir():
-            _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+        if path:
+            _require_folder(path)
     statements, start = _selected(names), time.perf_counter()
     results: list[Result] = []
     try:
@@ -120,6 +125,11 @@ def _selected(names: list[str] | None) -> list[Statement]:
         return select(names)
     except LookupError as error:
         _refuse(error.args[0])
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        _refuse(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -105,7 +105,7 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
                 print(f"recorded {path}")
     results = {**collect(planned, long_jobs(sizes), out), "quick": sizes is QUICK, "errors": crew.errors}
     write_atomically(out / "results.json", log.dumps(results, indent=1))
-    write_atomically(out / "report.html", report.render(results))
+    write_atomically(out / "report.html", report.render(results, out / "report.html"))
     missing = [job.name for job in planned if job.result(out) is None]
     done, seconds = len(planned) - len(missing), time.perf_counter() - begin
     print(f"{out / 'report.html'}: {done} of {len(planned)} jobs are done; this took {seconds:.0f} s")

@@ -132,7 +132,8 @@ def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
 
 
 def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    report = folder / "proofs.json"
+    report, stated = folder / "proofs.json", folder / "statements.json"
+    subprocess.run([sys.executable, "-m", "proofs", "list", "--json", str(stated)], cwd=ROOT, check=True)
     options = ["--profile", settings["profile"], "--json", str(report)]
     command = [sys.executable, "-m", "proofs", "check", *settings["names"], *options]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -143,7 +144,9 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
             return None
     if not report.exists():
         raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
-    return {"proofs": json.loads(report.read_text()), "exit_code": process.returncode}
+    found = {"proofs": report, "statements": stated}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in found.items()} | {
+        "exit_code": process.returncode}  # fmt: skip
 
 
 KINDS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {
