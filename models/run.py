@@ -1,5 +1,6 @@
 """The description of a run: which model is trained on which task, how long and how fast."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ class Run:
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}: expected a positive number, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}: expected a positive finite number, got {getattr(self, name)}")
         for name in ("seed", "states"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: expected at least 0, got {getattr(self, name)}")

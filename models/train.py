@@ -52,7 +52,7 @@ class Training:
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
         self.task = run.make_task()
         config = run.config(self.task.vocabulary)
-        weights = config.vocab * config.width + 6 * config.layers * config.width**2  # at least
+        weights = config.width * (config.vocab + config.layers * (6 * config.width + config.states))  # at least
         room.require(4 * room.FLOAT * weights, "weights, their gradients and two moments", SMALLER)
         self.model = LanguageModel(config, np.random.default_rng([run.seed, 0]))
         self.optimizer = optim.AdamW(run.rate, betas=(0.9, 0.95), weight_decay=run.decay)

@@ -103,6 +103,8 @@ def _recall(results: Results) -> list[dict[str, Any]]:
     """For each kind of recall: accuracy against steps and against pairs, and what it took to learn it."""
     kinds = []
     for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
+        if f"recall-{kind}-{LEARNER}" not in results["jobs"]:
+            continue  # the quick study leaves it out
         found = side_by_side(results, f"recall-{kind}-", MIXERS)
         seen = {mixer: evaluations(job) for mixer, job in found.items() if evaluations(job)}
         if not seen:

@@ -178,8 +178,10 @@ def test_a_batch_that_memory_cannot_hold_is_refused_before_it_is_drawn(tmp_path)
     assert (code, out) == (2, "") and "got 36.3 TiB (try a smaller --batch, --length, --width or --layers)" in err
     assert err.startswith("python -m models: memory: expected a step of 1,000,000,000 sequences of 12 tokens to fit ")
     assert err.count("\n") == 1 and not (tmp_path / "run").exists()
-    _, _, err = done("train", "--width", "4000000", "--out", tmp_path / "run")
-    assert err.startswith("python -m models: memory: expected weights, their gradients and two moments to fit into ")
+    for words in (["--width", "4000000"], ["--layers", "10000000"], ["--mixer", "mamba", "--states", "1000000000"]):
+        _, _, err = done("train", *words, "--out", tmp_path / "run")
+        assert err.startswith("python -m models: memory: expected weights, their gradients and two moments to fit ")
+        assert err.count("\n") == 1
 
 
 def test_a_step_is_measured_when_memory_is_short(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from models.progress import training_progress
 from models.study import crew, jobs, plans, report
+from models.train import Run, Training
 
 TINY: plans.Sizes = {
     "proofs": {"profile": "quick", "names": []},
@@ -203,6 +204,27 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path):
     assert list(hands.errors) == ["text-a"]
     assert hands.errors["text-a"].startswith("python -m models: mixer: expected one of")
     assert fine.result(tmp_path) is not None
+
+
+def test_a_quick_study_has_no_recall_that_needs_more_steps(tmp_path):
+    sizes = {**TINY, "kinds": plans.QUICK["kinds"]}
+    planned = plans.plan(sizes)
+    assert {job.name.split("-")[1] for job in planned if job.name.startswith("recall")} == {"overwritten"}
+    results = crew.collect(planned, plans.long_jobs(sizes), tmp_path)
+    text = report.render({**results, "quick": True, "errors": {}}, tmp_path / "report.html")
+    assert "This is the quick study" in text and "Recall, every key once" not in text
+
+
+def test_the_recall_of_a_quick_study_has_the_order_of_the_whole_one(tmp_path):
+    """In the whole study, as in the README's picture, the delta rule is far above linear attention."""
+    right = {}
+    for mixer in ("delta_rule", "linear_attention"):
+        job = next(job for job in plans.plan(plans.QUICK) if job.name == f"recall-overwritten-{mixer}")
+        training = Training.start(Run(**job.settings), tmp_path / mixer)
+        for _ in training.steps():
+            pass
+        right[mixer] = training.evaluate()["held_out_accuracy"]["4"]
+    assert right["delta_rule"] > 0.8 and right["linear_attention"] < 0.5
 
 
 def until(holds, otherwise):

@@ -98,7 +98,8 @@ def message(call, *args) -> str:
 def test_runs_that_cannot_be(tmp_path):
     assert message(lambda: Run(task="txt")) == f"task: expected one of {', '.join(TASKS)}, got 'txt' (nearest: text)"
     assert message(lambda: Run(steps=0)) == "steps: expected at least 1, got 0"
-    assert message(lambda: Run(rate=-1.0)) == "rate: expected a positive number, got -1.0"
+    assert message(lambda: Run(rate=-1.0)) == "rate: expected a positive finite number, got -1.0"
+    assert message(lambda: Run(rate=np.inf)) == "rate: expected a positive finite number, got inf"
     assert message(lambda: Run(seed=-1)) == "seed: expected at least 0, got -1"
 
 
