@@ -121,8 +121,8 @@ def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: s
             continue
         if name != "steps":
             raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
-        training = Training.resume(out, device, value)
-        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {value}"
+        training = Training.resume(out, device, given["steps"])
+        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
         print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
         return training
     return Training.resume(out, device)

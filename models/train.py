@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import BaseFileLock
 
 import minigrad as mg
 from gpu.launch import BlockError
@@ -49,6 +50,7 @@ class Training:
         mg.keep_freed_memory()  # a step's arrays are as large as the last step's
         self.run, self.step = run, 0
         self.saved: int | None = None  # the step of the checkpoint
+        self._lock: BaseFileLock | None = None  # on the folder
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
         self.task = run.make_task()
         config = run.config(self.task.vocabulary)

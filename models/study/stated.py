@@ -27,7 +27,7 @@ def statements(results: Results, page: Path) -> dict[str, Any] | None:
     for stated in done["statements"]:
         rows = chapters.setdefault(stated["chapter"], {})
         rows.setdefault(stated["sentence"], []).append({**stated, **checked.get(stated["identity"], {})})
-    tables = [
+    tables: list[dict[str, Any]] = [
         {"name": chapter, "title": chapter.replace("_", " "), "rows": [_row(cases, page) for cases in found.values()]}
         for chapter, found in chapters.items()
     ]  # fmt: skip

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,36 +109,42 @@ def test_a_signal_saves_and_stops(tmp_path, name):
     assert load_checkpoint(tmp_path / "checkpoint.safetensors")[1]["step"] == step
 
 
-FULL = Path("/dev/full")  # a file on a full disk
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that is full, for files that would become larger than this."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
 def test_a_log_on_a_full_disk(tmp_path):
+    """The checkpoint is tried all the same: it may have room where it takes the place of another."""
     training = Training.start(TINY, tmp_path)
     for _ in training.steps(until=4):
         pass
-    training.log.unlink()
-    training.log.symlink_to(FULL)
-    said = message(finish, training)
-    assert said == (
-        f"{training.log}: expected a place to write, got: No space left on device ({training.checkpoint} holds step 5)"
-    )
+    log.append(training.log, {"step": 4, "padding": 1_000_000 * "."})
+    with files_of_at_most(1_000_000):
+        said = message(finish, training)
+    kept = f"{training.checkpoint} holds step 5"
+    assert said == f"{training.log}: expected a place to write, got: File too large ({kept})"
     assert load_checkpoint(training.checkpoint)[1]["step"] == 5
+    del training
+    resumed = finish(Training.resume(tmp_path))
+    assert [record["step"] for record in log.read(resumed.log)] == [0, 1, 2, 3, 4, 4, *range(6, 21)]
 
 
 def test_a_checkpoint_on_a_full_disk(tmp_path):
-    """A limit on the size of files stands for the disk: the log fits, a checkpoint does not, and the old one stays."""
+    """The log fits, a checkpoint does not, and the old one stays."""
     training = Training.start(TINY, tmp_path)
     for _ in training.steps(until=4):
         pass
     training.save()
     before = training.checkpoint.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-    try:
+    with files_of_at_most(8000):
         said = message(finish, training)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert said == f"{training.checkpoint}: expected a place to write, got: File too large"
     assert training.checkpoint.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint.safetensors", "log.jsonl"]
