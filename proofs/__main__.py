@@ -31,7 +31,7 @@ Names = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
-ListFile = Annotated[Path | None, typer.Option("--json", help="Write all statements here as JSON, and print nothing.")]
+ListFile = Annotated[Path | None, typer.Option("--json", help="Write them here as JSON, and print nothing.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
 
@@ -41,7 +41,7 @@ def list_statements(names: Names = None, json: ListFile = None) -> None:
     """What is stated, chapter by chapter."""
     if json:
         _require_folder(json)
-        report.write_statements(json)
+        report.write_statements(json, _selected(names))
         return
     chapter = ""
     for statement in _selected(names):

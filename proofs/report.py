@@ -14,7 +14,7 @@ from rich.console import Console
 from models import tables
 from proofs.checker import Result
 from proofs.papers import cited
-from proofs.statements import STATEMENTS
+from proofs.statements import Statement
 from proofs.systems import SYMBOLS
 
 
@@ -48,12 +48,12 @@ def write_json(path: Path, results: Iterable[Result]) -> None:
     _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def write_statements(path: Path) -> None:
-    """Write all statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
+def write_statements(path: Path, statements: Iterable[Statement]) -> None:
+    """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
     rows = [
         {"identity": s.name, "sentence": s.sentence, "source": s.source, "chapter": s.chapter, "relation": s.relation,
          "file": s.place[0], "line": s.place[1], "papers": cited(s.source)}
-        for s in STATEMENTS.values()
+        for s in statements
     ]  # fmt: skip
     _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
 

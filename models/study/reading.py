@@ -33,8 +33,10 @@ def side_by_side(results: Results, prefix: str, mixers: Iterable[str]) -> dict[s
 
     A recorded job is left out where those of this study have other settings, or read the text of another Python.
     """
-    jobs = {mixer: results["jobs"][f"{prefix}{mixer}"] for mixer in mixers}
+    jobs = {mixer: job for mixer in mixers if (job := results["jobs"].get(f"{prefix}{mixer}"))}
     here = [job for job in jobs.values() if job["planned"]]
+    if not here:  # the quick study leaves it out
+        return {}
     wanted = _common(here[0])
     corpora = {job["result"].get("corpus") for job in here if job["result"] and not job["recorded"]}
 

@@ -91,6 +91,8 @@ def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
         return ["The runs have not all come equally far, so their losses cannot be compared yet."]
     ranked = sorted(rows, key=lambda row: row["bits"])
     listed = ", ".join(f"{words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
+    if len(rows) == 1:
+        return [f"After {rows[0]['step']} steps the held-out bits per byte are: {listed}."]
     first, last = ranked[0], ranked[-1]
     gap = last["bits"] - first["bits"]
     return [
@@ -103,8 +105,6 @@ def _recall(results: Results) -> list[dict[str, Any]]:
     """For each kind of recall: accuracy against steps and against pairs, and what it took to learn it."""
     kinds = []
     for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
-        if f"recall-{kind}-{LEARNER}" not in results["jobs"]:
-            continue  # the quick study leaves it out
         found = side_by_side(results, f"recall-{kind}-", MIXERS)
         seen = {mixer: evaluations(job) for mixer, job in found.items() if evaluations(job)}
         if not seen:

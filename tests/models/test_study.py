@@ -206,10 +206,11 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path):
     assert fine.result(tmp_path) is not None
 
 
-def test_a_quick_study_has_no_recall_that_needs_more_steps(tmp_path):
-    sizes = {**TINY, "kinds": plans.QUICK["kinds"]}
+def test_a_quick_study_compares_by_nothing_that_needs_more_steps(tmp_path):
+    sizes = {**TINY, "mixers": plans.QUICK["mixers"]}
     planned = plans.plan(sizes)
-    assert {job.name.split("-")[1] for job in planned if job.name.startswith("recall")} == {"overwritten"}
+    trained = [job.name for job in planned if job.kind == "train"]
+    assert trained == ["text-ttt_linear", *(f"recall-overwritten-{m}" for m in (*plans.COMPARED, plans.LEARNER))]
     results = crew.collect(planned, plans.long_jobs(sizes), tmp_path)
     text = report.render({**results, "quick": True, "errors": {}}, tmp_path / "report.html")
     assert "This is the quick study" in text and "Recall, every key once" not in text

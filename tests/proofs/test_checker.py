@@ -16,6 +16,7 @@ import proofs
 from models.memory import linear_attention
 from proofs import report
 from proofs.checker import check_statement
+from proofs.papers import PAPERS
 from proofs.statements import converges, grows, identity, select
 from proofs.strategies import Keys, Queries, Values
 
@@ -143,3 +144,23 @@ def test_a_limit_that_is_not_reached_is_caught(errors, bounds, verdict):
         return 0 * k[..., :1, :1] + np.array(errors), 0 * k[..., :1, :1] + np.array(bounds)
 
     assert check_statement(claim.statements[0]).verdict == verdict
+
+
+def test_statements_as_json_name_their_line_and_papers(tmp_path):
+    """The line is where the decorator of the named function begins; every address is of a paper the source names."""
+    path = tmp_path / "s.json"
+    assert run("-m", "proofs", "list", "--json", str(path)).stdout == ""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert [row["identity"] for row in rows] == list(proofs.STATEMENTS)
+    for row in rows:
+        lines = (ROOT / row["file"]).read_text(encoding="utf-8").splitlines()[row["line"] - 1 :]
+        function = row["identity"].partition(".")[2].partition("[")[0]
+        assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")
+        assert row["file"] == f"proofs/{row['chapter']}.py" and lines[0].startswith(("@", "def "))
+        assert all(name in row["source"] for name in row["papers"])
+    linked = {name for row in rows for name in row["papers"]}
+    assert linked == set(PAPERS)
+    addresses = {row["source"]: row["papers"] for row in rows}
+    assert addresses["Katharopoulos et al. 2020, eq. 7"] == {
+        "Katharopoulos et al. 2020": "https://arxiv.org/abs/2006.16236"
+    }
