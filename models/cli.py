@@ -9,10 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.exceptions import TyperException
 
 from minigrad import get_num_threads
+from models import tables
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
@@ -21,9 +21,10 @@ from models.generate import generate
 from models.interrupt import stop_on_interrupt
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
+from models.run import Run, described
 from models.tasks import TASKS
 from models.terminal import escape_unencodable
-from models.train import CHECKPOINT, Run, Training, described
+from models.train import CHECKPOINT, Training
 
 PROGRAM = "python -m models"
 HELP = "List what there is, train a language model over any mixer, and generate from it."
@@ -58,22 +59,18 @@ def _fail(message: str) -> NoReturn:
 @app.command("list")
 def list_() -> None:
     """Show the mechanisms and their forms, the mixers of a language model, and the tasks."""
-    table = Table("mechanism", "forms")
-    for name, forms in mechanisms().items():
-        table.add_row(name, ", ".join(forms))
     console = Console()
-    console.print(table)
-    console.print(f"mixers: {', '.join(MIXERS)}")
-    console.print(f"tasks: {', '.join(TASKS)}")
+    tables.show(console, ("mechanism", "forms"), [(name, ", ".join(forms)) for name, forms in mechanisms().items()])
+    tables.write(console, f"mixers: {', '.join(MIXERS)}")
+    tables.write(console, f"tasks: {', '.join(TASKS)}")
 
 
 @app.command("map")
 def map_() -> None:
     """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
-    table = Table("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
-    for name, point in POINTS.items():
-        table.add_row(name, point.memory, point.loss, point.optimiser, point.batch, point.gates, point.source)
-    Console().print(table)
+    headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
+    rows = [(name, *(getattr(point, heading) for heading in headings[1:])) for name, point in POINTS.items()]
+    tables.show(Console(), headings, rows)
 
 
 @app.command()
@@ -102,7 +99,10 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
-    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable."""
+    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable.
+
+    With --resume a larger --steps trains on: from there the learning rate follows the cosine for the new number.
+    """
     given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
         training = _resumed(context, out, given, device)
@@ -123,8 +123,14 @@ def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: s
     for name, value in given.items():
         source = context.get_parameter_source(name)
         value = tuple(value) if isinstance(value, list) else value
-        if source is not None and source.name == "COMMANDLINE" and value != getattr(before, name):
+        if source is None or source.name != "COMMANDLINE" or value == getattr(before, name):
+            continue
+        if name != "steps":
             raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
+        training = Training.resume(out, device, given["steps"])
+        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
+        print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
+        return training
     return Training.resume(out, device)
 
 

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from minigrad import get_num_threads
+from models import tables
 from models.terminal import escape_unencodable
 from proofs import report, workers
 from proofs.checker import PROFILES, Result, systems_of
@@ -34,28 +35,26 @@ Names = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
+ListFile = Annotated[Path | None, typer.Option("--json", help="Write them here as JSON, and print nothing.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
 
 
 @app.command("list")
-def list_statements(names: Names = None) -> None:
+def list_statements(names: Names = None, json: ListFile = None) -> None:
     """What is stated, chapter by chapter."""
+    if json:
+        _require_folder(json)
+        report.write_statements(json, _selected(names))
+        return
     chapter = ""
     for statement in _selected(names):
         if statement.chapter != chapter:
             chapter = statement.chapter
             console.print(f"\n[bold]{chapter}[/]")
-        console.print(
-            f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False
-        )
-        console.print(f"    {statement.sentence}.", markup=False, highlight=False)
-        console.print(
-            f"    {statement.source}. In {', '.join(systems_of(statement))}.",
-            style="dim",
-            markup=False,
-            highlight=False,
-        )
+        tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
+        tables.write(console, f"{statement.sentence}.", indent=4)
+        tables.write(console, f"{statement.source}. In {', '.join(systems_of(statement))}.", indent=4, style="dim")
 
 
 @app.command()
@@ -70,8 +69,8 @@ def check(
     if profile not in PROFILES:
         _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
-        if path and not path.parent.is_dir():
-            _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+        if path:
+            _require_folder(path)
     statements, start = _selected(names), time.perf_counter()
     results: list[Result] = []
     try:
@@ -91,18 +90,17 @@ def check(
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Statements side by side; each row is printed when it and all before it are done, with a bar below."""
+    """Check statements side by side; print each when it and all before it are done, with a bar below."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     task = bar.add_task(profile, total=len(statements))
-    console.print(report.table([], console.width))
     pool = ProcessPoolExecutor(processes, initializer=workers.begin, initargs=(os.getpid(),))
     try:
         with Live(bar, console=console, transient=True):
             for result in pool.map(workers.checked, [s.name for s in statements], [profile] * len(statements)):
                 results.append(result)
-                console.print(report.table([report.row(result)], console.width, header=False))
+                report.show(console, result)
                 if result.verdict == "failed":
                     console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
                 bar.advance(task)
@@ -115,6 +113,11 @@ def _selected(names: list[str] | None) -> list[Statement]:
         return select(names)
     except LookupError as error:
         _refuse(error.args[0])
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        _refuse(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -20,10 +20,12 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from proofs.strategies import arguments
 
+ROOT = Path(__file__).parent.parent
 EXACT = ("fractions", "modular")
 CUPY = ("cupy", "cupy gradient")
 FLOATS = ("float64", "float32", "gradient", "second gradient")
@@ -60,6 +62,12 @@ class Statement:
     only: tuple[str, ...] = ()  # the number systems that can tell, where not all can
     order: float = 0.0
     lengths: tuple[int, int, int] = (16, 32, 64)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file that states it, relative to the repository, and the line."""
+        code = inspect.unwrap(self.function).__code__
+        return Path(code.co_filename).relative_to(ROOT).as_posix(), code.co_firstlineno
 
     @property
     def names(self) -> tuple[str, ...]:
