@@ -22,6 +22,7 @@ from models.interrupt import stop_on_interrupt
 from models.language.lm import generate as generate_tokens
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
+from models.references import cited
 from models.tasks import TASKS, text
 from models.train import CHECKPOINT, Run, Training, described, load_model
 
@@ -67,7 +68,7 @@ def map_() -> None:
     """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
     table = Table("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
     for name, point in POINTS.items():
-        table.add_row(name, point.memory, point.loss, point.optimiser, point.batch, point.gates, point.source)
+        table.add_row(name, point.memory, point.loss, point.optimiser, point.batch, point.gates, cited(point.source))
     Console().print(table)
 
 

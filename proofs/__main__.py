@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import proofs  # noqa: F401 - states the chapters
+from models.references import cited
 from proofs import report
 from proofs.checker import PROFILES, Result, check_statement, systems_of
 from proofs.statements import STATEMENTS, Statement, select
@@ -47,7 +48,7 @@ def list_statements(names: Names = None) -> None:
         )
         console.print(f"    {statement.sentence}.", markup=False, highlight=False)
         console.print(
-            f"    {statement.source}. In {', '.join(systems_of(statement))}.",
+            f"    {cited(statement.source)}. In {', '.join(systems_of(statement))}.",
             style="dim",
             markup=False,
             highlight=False,

@@ -1,6 +1,6 @@
 """How a claim is stated: decorators on a function that computes the two things the claim compares.
 
-    @identity("(QKᵀ)V = Q(KᵀV)", source="Katharopoulos et al. 2020, eq. 5; talk 10:25", exact=True)
+    @identity("(QKᵀ)V = Q(KᵀV)", source="katharopoulos2020, eq. 6; talk-titans, 10:25", exact=True)
     def order_of_multiplication(q: Queries, k: Keys, v: Values):
         return (q @ k.mT) @ v, q @ (k.mT @ v)
 
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from models.references import Citation, citations
 from proofs.strategies import arguments
 
 EXACT = ("fractions", "modular")
@@ -48,7 +49,7 @@ class Statement:
 
     name: str
     sentence: str
-    source: str
+    source: str  # keys of models/references.bib with places
     kind: str  # identity, bounded, refuted, converges, grows
     relation: str  # = ≤ ≠ → ∝
     exact: bool
@@ -60,6 +61,11 @@ class Statement:
     only: tuple[str, ...] = ()  # the number systems that can tell, where not all can
     order: float = 0.0
     lengths: tuple[int, int, int] = (16, 32, 64)
+
+    @property
+    def citations(self) -> list[Citation]:
+        """The works and places that the source names."""
+        return citations(self.source)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,6 +87,7 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
     def decorate(function: Claim) -> Claim:
         chapter, parameters = function.__module__.rpartition(".")[2], inspect.signature(function).parameters
         function.statements = []  # type: ignore[attr-defined]
+        citations(source)  # raises for an unknown key
         for case in [Instance("", {}, {})] if over is None else over:
             name = f"{chapter}.{function.__name__}" + (f"[{case.label}]" if case.label else "")
             drawn = {key: x for key, x in case.drawn.items() if key in parameters}
