@@ -48,7 +48,7 @@ def test_a_failure_prints_a_snippet_that_runs(tmp_path):
         "from models.memory import linear_attention\n"
         "from proofs.statements import identity\n"
         "from proofs.strategies import Keys, Queries, Values\n"
-        "@identity('Attention without a mask is causal', source='this test', exact=True, register=False)\n"
+        "@identity('Attention without a mask is causal', source='minigrad, this test', exact=True, register=False)\n"
         "def unmasked(q: Queries, k: Keys, v: Values):\n"
         "    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]\n"
     )
