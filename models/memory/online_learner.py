@@ -21,8 +21,8 @@ Token by token and with no gradient by hand: this file is to be understood, the 
 and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name, and ValueError
 for a loss or an optimiser that there is not, a batch below 1, or sizes that do not fit.
 
-Deviations: Longhorn is the closed form of its objective; the released model takes the diagonal approximation 1 − Δk⊙² with
-a Δ for each channel. MIRAS' points have batches of 1 (paper: 16 and 64), and Yaad one threshold for all channels.
+Deviations: Longhorn is the closed form of its objective; the released model takes the diagonal approximation 1 − Δk⊙²
+with a Δ for each channel. MIRAS' points have batches of 1 (paper: 16 and 64), and Yaad one threshold for all channels.
 """
 
 from collections.abc import Callable, Mapping
