@@ -91,7 +91,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """y = w (x − mean x)/√(var x + ε) + b over the last axis of x (…, width) (Ba et al. 2016, eq. 3)."""
+    """y = w (x − mean x)/√(var x + ε) + b over the last axis of x (…, width) (Ba et al. 2016, eq. 3–4; no ε there)."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, dtype: Any = np.float32):
         self.weight, self.bias, self.eps = np.ones(width, dtype), np.zeros(width, dtype), eps

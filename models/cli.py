@@ -21,6 +21,7 @@ from models.generate import generate
 from models.interrupt import stop_on_interrupt
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
+from models.references import cited
 from models.run import Run, described
 from models.tasks import TASKS
 from models.terminal import escape_unencodable
@@ -69,7 +70,10 @@ def list_() -> None:
 def map_() -> None:
     """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
     headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
-    rows = [(name, *(getattr(point, heading) for heading in headings[1:])) for name, point in POINTS.items()]
+    rows = [
+        (name, *(getattr(point, heading) for heading in headings[1:-1]), cited(point.source))
+        for name, point in POINTS.items()
+    ]
     tables.show(Console(), headings, rows)
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from minigrad import get_num_threads
 from models import tables
+from models.references import cited
 from models.terminal import escape_unencodable
 from proofs import report, workers
 from proofs.checker import PROFILES, Result, systems_of
@@ -54,7 +55,8 @@ def list_statements(names: Names = None, json: ListFile = None) -> None:
             console.print(f"\n[bold]{chapter}[/]")
         tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
         tables.write(console, f"{statement.sentence}.", indent=4)
-        tables.write(console, f"{statement.source}. In {', '.join(systems_of(statement))}.", indent=4, style="dim")
+        systems = ', '.join(systems_of(statement))
+        tables.write(console, f"{cited(statement.source)}. In {systems}.", indent=4, style="dim")
 
 
 @app.command()

@@ -83,7 +83,7 @@ class MambaBlock(Block):
 
 
 def as_published(config: BlockConfig) -> MambaConfig:
-    """Return the sizes that the paper gives a block of this width: E = 2 and R = width / 16, sections 3.4 and 3.6."""
+    """Return the sizes of the published models: E = 2 (section 3.4) and R = ⌈width / 16⌉ (the authors' code)."""
     width, states = config.width, config.states
     return MambaConfig(width, 2 * width, states, -(-width // 16), config.conv, form=config.form,
                        chunk_size=config.chunk_size)  # fmt: skip
@@ -96,5 +96,5 @@ def split(x: Any, *sizes: int) -> list[Any]:
 
 
 def step_bias(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return softplus⁻¹ of steps log-uniform in 0.001…0.1, section 3.6."""
+    """Return softplus⁻¹ of steps log-uniform in 0.001…0.1, as the authors' code; section 3.6 has them uniform."""
     return np.log(np.expm1(np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), size=count))))

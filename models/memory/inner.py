@@ -135,7 +135,7 @@ def gelu_slope(x: Array) -> Array:
 
 
 def layer_norm(z: Array, gamma: Array, beta: Array) -> Array:
-    """γ ∘ (z − mean z) / √(var z + ε) + β over the last axis (Ba et al. 2016, eq. 3)."""
+    """γ ∘ (z − mean z) / √(var z + ε) + β over the last axis (Ba et al. 2016, eq. 3–4; no ε there)."""
     return gamma * standardised(z)[0] + beta
 
 

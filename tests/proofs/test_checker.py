@@ -23,7 +23,7 @@ from proofs.strategies import Keys, Queries, Values
 ROOT = Path(__file__).parents[2]
 
 
-@identity("Attention without a mask is causal", source="this test", exact=True, register=False)
+@identity("Attention without a mask is causal", source="minigrad, this test", exact=True, register=False)
 def unmasked(q: Queries, k: Keys, v: Values):
     return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]
 
@@ -49,7 +49,7 @@ def test_a_failure_prints_a_snippet_that_runs(tmp_path):
         "from models.memory import linear_attention\n"
         "from proofs.statements import identity\n"
         "from proofs.strategies import Keys, Queries, Values\n"
-        "@identity('Attention without a mask is causal', source='this test', exact=True, register=False)\n"
+        "@identity('Attention without a mask is causal', source='minigrad, this test', exact=True, register=False)\n"
         "def unmasked(q: Queries, k: Keys, v: Values):\n"
         "    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]\n"
     )
@@ -123,7 +123,7 @@ def test_check_from_a_program():
 
 @pytest.mark.parametrize(("power", "verdict"), [(2, "holds"), (1, "failed")])
 def test_a_cost_of_another_order_is_caught(power, verdict):
-    @grows("T² operations", source="this test", order=2, register=False)
+    @grows("T² operations", source="minigrad, this test", order=2, register=False)
     def claim(length: int):
         return 7 + 3 * length**power
 
@@ -139,7 +139,7 @@ def test_a_cost_of_another_order_is_caught(power, verdict):
     ],
 )
 def test_a_limit_that_is_not_reached_is_caught(errors, bounds, verdict):
-    @converges("Errors below bounds that go to 0", source="this test", register=False)
+    @converges("Errors below bounds that go to 0", source="minigrad, this test", register=False)
     def claim(k: Keys):
         return 0 * k[..., :1, :1] + np.array(errors), 0 * k[..., :1, :1] + np.array(bounds)
 
