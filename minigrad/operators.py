@@ -58,7 +58,7 @@ for _name, _function in {
 
 def _round(x: Any, digits: int = 0) -> Any:
     scale = 10.0**digits
-    return _named("round")(x) if not digits else _named("round")(x * scale) / scale
+    return constants.round(x * scale) / scale if digits else constants.round(x)
 
 
 def _reshape(x: Any, *shape: Any) -> Any:
