@@ -124,4 +124,4 @@ def test_signatures_and_help():
     assert list(inspect.signature(mg.sum).parameters) == ["x", "axis", "dtype", "keepdims"]
     assert mg.exp.__name__ == "exp" and mg.exp.__doc__ and inspect.isroutine(mg.exp)
     assert pydoc.render_doc(mg.exp, renderer=pydoc.plaintext).splitlines()[2] == "exp(x)"
-    assert str(inspect.signature(mg.Tensor(A).sum)) == "(*, axis=None, keepdims=False)"
+    assert list(inspect.signature(mg.Tensor(A).sum).parameters) == ["axis", "dtype", "keepdims"]
