@@ -24,7 +24,7 @@ from minigrad.namespace import fetched
 from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
 from models.device import beside, move
 from models.errors import UserError, known_name
-from models.language.lm import Config, LanguageModel
+from models.language.lm import Config, LanguageModel, check_sizes
 from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
 from models.tasks.recall import IGNORE, accuracy
 
@@ -262,8 +262,9 @@ def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
     run = described(path, about)
     try:
         config = Config(**about["model"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {path}: expected the description of a model, got {error}") from None
+        check_sizes(config, arrays)
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
     model = LanguageModel(config, np.random.default_rng(run.seed))
     _load_weights(model, path, arrays)
     return model, run

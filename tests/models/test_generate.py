@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from models.blocks.mamba import MambaConfig
+from models.checkpoints import load_checkpoint, save_checkpoint
 from models.cli import main
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate
@@ -223,6 +224,29 @@ def test_places_where_nothing_is(cli, tmp_path):
     assert cli("generate", "--checkpoint", tmp_path) == (2, "", f"python -m models: {expected}\n")
     expected = f"checkpoint {tmp_path}/no: expected a readable file, got: No such file or directory"
     assert cli("generate", "--checkpoint", tmp_path / "no") == (2, "", f"python -m models: {expected}\n")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"width": 10**12}, "embedding.weight: expected shape (256, 1000000000000), got (256, 16)"),
+        ({"vocab": 10**12}, "embedding.weight: expected shape (1000000000000, 16), got (256, 16)"),
+        ({"layers": 10**12}, "layers: expected 1, as many as there are arrays of, got 1000000000000"),
+        ({"conv": 10**12}, "conv: expected at most the "),
+        ({"layers": 1.0}, "layers: expected a whole number, got 1.0"),
+        ({"width": "16"}, "width: expected a whole number, got '16'"),
+        ({"chunk_size": None}, "chunk_size: expected a whole number, got None"),
+        ({"states": -1}, "states: expected at least 0, got -1"),
+    ],
+)
+def test_a_checkpoint_that_describes_another_model(change, said, cli, run_folder, tmp_path):
+    """It is refused before a model of its sizes is made."""
+    arrays, about = load_checkpoint(run_folder / CHECKPOINT)
+    about["model"] |= change
+    save_checkpoint(tmp_path / CHECKPOINT, arrays, about)
+    code, out, err = cli("generate", "--checkpoint", tmp_path)
+    begin = f"python -m models: checkpoint {tmp_path / CHECKPOINT}: expected the description of a model, got: {said}"
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith(begin)
 
 
 def test_a_temperature_that_is_no_number(cli, run_folder):
