@@ -110,7 +110,7 @@ class LanguageModel(Module):
 
         Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
-        tokens = checked(tokens, self.embedding.weight.shape[0])
+        tokens = check_tokens(tokens, self.embedding.weight.shape[0])
         x = self.embedding(beside(self.embedding.weight, tokens))
         states = []
         for i, layer in enumerate(self.layers):
@@ -119,7 +119,7 @@ class LanguageModel(Module):
         return self.norm(x) @ self.embedding.weight.T, states
 
 
-def checked(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+def check_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return tokens as an array of integers from 0 to `vocabulary` − 1; raises ValueError where they are not."""
     tokens = np.asarray(tokens)
     if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:

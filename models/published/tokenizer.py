@@ -29,7 +29,7 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise UserError(f"{path}: expected a tokenizer, got: {error}") from None
 
 
-def encoded(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
     """Return the prompt's tokens, with those that the tokenizer puts around a text.
 
     Raises: UserError for half a character, for a prompt that becomes no token, and for tokens the model does not have.

@@ -19,7 +19,7 @@ from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.published import Detokenizer as PublishedDetokenizer
-from models.published import build, encoded, end_tokens
+from models.published import build, encode_prompt, end_tokens
 from models.published.config import read_architecture
 from models.tasks import text
 from models.train import CHECKPOINT, Run, Training
@@ -207,9 +207,9 @@ def test_an_end_that_is_no_token(value, tmp_path):
 )
 def test_prompts_that_are_no_tokens_of_the_model(prompt, said):
     with pytest.raises(UserError) as raised:
-        encoded(Ids(), prompt, 2)
+        encode_prompt(Ids(), prompt, 2)
     assert str(raised.value) == said
-    assert encoded(Ids(), "b a", 2) == [1, 0]
+    assert encode_prompt(Ids(), "b a", 2) == [1, 0]
 
 
 def test_a_run_s_folder_is_its_checkpoint(cli, run_folder):
