@@ -64,6 +64,7 @@ def generate(
 
 
 def _published(folder: Path, prompt: str) -> Start:
+    prompt = text.whole_characters(prompt)
     model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
     ids = published.encode_prompt(tokenizer, prompt, model.embeddings.weight.shape[0])
     stop = published.end_tokens(folder, tokenizer)

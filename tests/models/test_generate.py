@@ -201,8 +201,6 @@ def test_an_end_that_is_no_token(value, tmp_path):
     [
         (" ", "--prompt: expected text that becomes at least one token, got ' ', which becomes none"),
         ("a <end>", "--prompt: expected tokens below vocab_size 2, got 2 ('<end>')"),
-        ("a \udc80", "--prompt: expected UTF-8, got '\\udc80' at 2"),
-        ("\ud800", "--prompt: expected UTF-8, got '\\ud800' at 0"),
     ],
 )
 def test_prompts_that_are_no_tokens_of_the_model(prompt, said):
@@ -262,6 +260,19 @@ def test_a_byte_of_the_command_line_is_a_byte_of_the_prompt(cli, run_folder):
     code, out, err = cli("generate", "--checkpoint", run_folder, "--prompt", "a\ud800", "--tokens", 0)
     assert (code, out) == (2, "")
     assert err == "python -m models: text: expected characters, got half of one, '\\ud800' at 1\n"
+
+
+def test_the_prompt_of_a_published_model_is_utf_8(cli, tmp_path):
+    """Also in a locale without UTF-8, where Python leaves the bytes of a character apart."""
+    assert text.whole_characters("naïve 𝄞") == "naïve 𝄞"
+    assert text.whole_characters("\udcc3\udca9t\udcc3\udca9") == "été"
+    for prompt, said in (("é\udc80", "b'\\x80' at 2"), ("ab\udce9", "b'\\xe9' at 2"), ("a\ud800", "'\\ud800' at 1")):
+        with pytest.raises(UserError) as raised:
+            text.whole_characters(prompt)
+        assert str(raised.value) == f"--prompt: expected UTF-8, got {said}"
+    (tmp_path / "config.json").write_text("{}")
+    expected = "python -m models: --prompt: expected UTF-8, got b'\\x80' at 1\n"
+    assert cli("generate", "--checkpoint", tmp_path, "--prompt", "a\udc80") == (2, "", expected)
 
 
 def test_control_characters_are_shown(cli, run_folder):
