@@ -25,7 +25,7 @@ class Detokenizer(Protocol):
 
 
 class Start(NamedTuple):
-    """What there is before the first token: the model, its prompt as tokens and as shown, and how a text ends."""
+    """What generation begins with: the model, the prompt as tokens and as printed, and the tokens that end a text."""
 
     model: Any
     prompt: np.ndarray
@@ -59,13 +59,14 @@ def generate(
         for token in generate_tokens(model, ids, tokens=tokens, temperature=temperature, rng=rng, stop=stop):
             _write(detokenizer.add([token]))
         _write(detokenizer.rest())
-    finally:  # what Ctrl-C leaves is a line too
+    finally:  # Ctrl-C too leaves a whole line
         _write("\n")
 
 
 def _published(folder: Path, prompt: str) -> Start:
+    prompt = text.whole_characters(prompt)
     model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
-    ids = published.encoded(tokenizer, prompt, model.embeddings.weight.shape[0])
+    ids = published.encode_prompt(tokenizer, prompt, model.embeddings.weight.shape[0])
     stop = published.end_tokens(folder, tokenizer)
     return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
 

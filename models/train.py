@@ -29,7 +29,7 @@ from models import log, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import beside, move
 from models.errors import UserError
-from models.language.lm import Config, LanguageModel
+from models.language.lm import Config, LanguageModel, check_sizes
 from models.lock import claim
 from models.run import Run, described
 from models.tasks.recall import IGNORE, accuracy
@@ -272,8 +272,9 @@ def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
     run = described(path, about)
     try:
         config = Config(**about["model"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {path}: expected the description of a model, got {error}") from None
+        check_sizes(config, arrays)
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
     model = LanguageModel(config, np.random.default_rng(run.seed))
     _load_weights(model, path, arrays)
     return model, run

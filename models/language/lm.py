@@ -9,7 +9,7 @@ memory as mixer the state's size, and so the cost of a token, does not depend on
 grow, since every key and value is kept.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,12 @@ class Config(BlockConfig):
 
     def __post_init__(self) -> None:
         block = MIXERS[known_name(self.mixer, "mixer", MIXERS)]
-        for name in ("vocab", "width", "layers", "heads", "conv"):
+        for name in ("vocab", "width", "layers", "heads", "conv", "states", "chunk_size"):
+            least = 0 if name in ("states", "chunk_size") else 1
             if not isinstance(getattr(self, name), int | np.integer):
                 raise UserError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.width % (2 * self.heads):
             raise UserError(f"heads: expected width {self.width} to be a multiple of 2 × heads, got {self.heads} heads")
         for name, known in (("states", block.default_states), ("start", block.starts[0])):
@@ -53,6 +54,20 @@ class Config(BlockConfig):
         object.__setattr__(self, "start", self.start or block.starts[0])
         known_name(self.form, f"form of {self.mixer}", block.forms())
         known_name(self.start, f"start of {self.mixer}", block.starts)
+
+
+def check_sizes(config: Config, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a UserError where arrays cannot be those of a model of this configuration, before one is made."""
+    shape, width = arrays["embedding.weight"].shape if "embedding.weight" in arrays else (), config.width
+    if shape != (config.vocab, width):
+        raise UserError(f"embedding.weight: expected shape {(config.vocab, width)}, got {shape or 'no such array'}")
+    layers = len({name.split(".")[1] for name in arrays if name.startswith("layers.")})
+    if config.layers != layers:
+        raise UserError(f"layers: expected {layers}, as many as there are arrays of, got {config.layers}")
+    numbers = sum(array.size for array in arrays.values())
+    for name, size in (("conv", config.conv), ("states", config.states)):
+        if size > numbers:
+            raise UserError(f"{name}: expected at most the {numbers} numbers that there are, got {size}")
 
 
 class Layer(Module):
@@ -95,7 +110,7 @@ class LanguageModel(Module):
 
         Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
-        tokens = checked(tokens, self.embedding.weight.shape[0])
+        tokens = check_tokens(tokens, self.embedding.weight.shape[0])
         x = self.embedding(beside(self.embedding.weight, tokens))
         states = []
         for i, layer in enumerate(self.layers):
@@ -104,7 +119,7 @@ class LanguageModel(Module):
         return self.norm(x) @ self.embedding.weight.T, states
 
 
-def checked(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+def check_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return tokens as an array of integers from 0 to `vocabulary` − 1; raises ValueError where they are not."""
     tokens = np.asarray(tokens)
     if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:

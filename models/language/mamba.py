@@ -16,7 +16,7 @@ from minigrad.nn import Embedding, LayerNorm, Linear, Module, RMSNorm
 from models.blocks.mamba import MambaBlock, MambaConfig
 from models.blocks.mamba2 import Mamba2Block, Mamba2Config
 from models.device import beside
-from models.language.lm import checked
+from models.language.lm import check_tokens
 
 
 class Layer(Module):
@@ -64,7 +64,7 @@ class MambaModel(Module):
 
         Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
-        tokens = checked(tokens, self.embeddings.weight.shape[0])
+        tokens = check_tokens(tokens, self.embeddings.weight.shape[0])
         x, states = self.embeddings(beside(self.embeddings.weight, tokens)), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])

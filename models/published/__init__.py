@@ -17,10 +17,10 @@ from models import room
 from models.errors import UserError
 from models.language.mamba import MambaModel
 from models.published.config import Architecture, read_architecture, shapes
-from models.published.tokenizer import Detokenizer, encoded, end_tokens, load_tokenizer
+from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
 from models.published.weights import Stored, compare, stored_arrays
 
-__all__ = ["Detokenizer", "build", "encoded", "end_tokens", "load_model", "load_tokenizer", "renamed", "turned"]
+__all__ = ["Detokenizer", "build", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "renamed", "turned"]
 
 
 def load_model(folder: str | Path) -> MambaModel:

@@ -82,7 +82,8 @@ def read_architecture(path: Path) -> Architecture:
 def _hugging_face(kind: str, given: "Fields") -> Architecture:
     given.one_of("hidden_act", "silu", "swish")
     width, eps = given.size("hidden_size"), given.number("layer_norm_epsilon")
-    inner = given.size("intermediate_size") if "intermediate_size" in given.values else given.expanded(width)
+    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class does not look at it
+    inner = given.size("intermediate_size") if named else given.expanded(width)
     shared: dict[str, Any] = {
         "width": width,
         "inner": inner,
@@ -93,10 +94,9 @@ def _hugging_face(kind: str, given: "Fields") -> Architecture:
     }
     block: MambaConfig | Mamba2Config
     if kind == "mamba2":
-        shared["inner"] = given.expanded(width)  # here transformers does not look at intermediate_size
         heads, per_head = given.size("num_heads"), given.size("head_dim")
-        if heads * per_head != shared["inner"]:
-            wanted = f"num_heads × head_dim = {shared['inner']}"
+        if heads * per_head != inner:
+            wanted = f"num_heads × head_dim = {inner}"
             raise UserError(f"{given.path}: num_heads: expected {wanted}, got {heads} × {per_head}")
         groups, limits = given.divisor("n_groups", heads, "heads"), given.interval("time_step_limit")
         block = Mamba2Config(**shared, heads=heads, groups=groups, eps=eps, limits=limits)

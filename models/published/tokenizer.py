@@ -29,14 +29,11 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise UserError(f"{path}: expected a tokenizer, got: {error}") from None
 
 
-def encoded(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
     """Return the prompt's tokens, with those that the tokenizer puts around a text.
 
-    Raises: UserError for half a character, for a prompt that becomes no token, and for tokens the model does not have.
+    Raises: UserError for a prompt that becomes no token, and for tokens that the model does not have.
     """
-    halves = [character for character in prompt if 0xD800 <= ord(character) < 0xE000]
-    if halves:
-        raise UserError(f"--prompt: expected UTF-8, got {halves[0]!a} at {prompt.index(halves[0])}")
     ids = list(tokenizer.encode(prompt).ids)
     if not ids:
         raise UserError(f"--prompt: expected text that becomes at least one token, got {prompt!r}, which becomes none")

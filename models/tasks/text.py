@@ -76,6 +76,18 @@ def encode(text: str) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8).astype(np.int64)
 
 
+def whole_characters(argument: str) -> str:
+    """Return an argument of the command line with bytes that Python's locale did not decode as the UTF-8 they are.
+
+    Raises: UserError where they are none.
+    """
+    try:
+        return argument.encode(errors="surrogateescape").decode()
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        wrong = error.object[error.start : error.start + 1]
+        raise UserError(f"--prompt: expected UTF-8, got {wrong!a} at {error.start}") from None
+
+
 def decode(tokens: np.ndarray) -> str:
     """Return the text of byte tokens `(T,)`; a byte that starts no character becomes '�'."""
     return bytes(np.asarray(tokens, dtype=np.uint8)).decode(errors="replace")

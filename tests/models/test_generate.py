@@ -13,12 +13,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from models.blocks.mamba import MambaConfig
+from models.checkpoints import load_checkpoint, save_checkpoint
 from models.cli import main
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.published import Detokenizer as PublishedDetokenizer
-from models.published import build, encoded, end_tokens
+from models.published import build, encode_prompt, end_tokens
 from models.published.config import read_architecture
 from models.tasks import text
 from models.train import CHECKPOINT, Run, Training
@@ -200,15 +201,13 @@ def test_an_end_that_is_no_token(value, tmp_path):
     [
         (" ", "--prompt: expected text that becomes at least one token, got ' ', which becomes none"),
         ("a <end>", "--prompt: expected tokens below vocab_size 2, got 2 ('<end>')"),
-        ("a \udc80", "--prompt: expected UTF-8, got '\\udc80' at 2"),
-        ("\ud800", "--prompt: expected UTF-8, got '\\ud800' at 0"),
     ],
 )
 def test_prompts_that_are_no_tokens_of_the_model(prompt, said):
     with pytest.raises(UserError) as raised:
-        encoded(Ids(), prompt, 2)
+        encode_prompt(Ids(), prompt, 2)
     assert str(raised.value) == said
-    assert encoded(Ids(), "b a", 2) == [1, 0]
+    assert encode_prompt(Ids(), "b a", 2) == [1, 0]
 
 
 def test_a_run_s_folder_is_its_checkpoint(cli, run_folder):
@@ -225,6 +224,29 @@ def test_places_where_nothing_is(cli, tmp_path):
     assert cli("generate", "--checkpoint", tmp_path / "no") == (2, "", f"python -m models: {expected}\n")
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"width": 10**12}, "embedding.weight: expected shape (256, 1000000000000), got (256, 16)"),
+        ({"vocab": 10**12}, "embedding.weight: expected shape (1000000000000, 16), got (256, 16)"),
+        ({"layers": 10**12}, "layers: expected 1, as many as there are arrays of, got 1000000000000"),
+        ({"conv": 10**12}, "conv: expected at most the "),
+        ({"layers": 1.0}, "layers: expected a whole number, got 1.0"),
+        ({"width": "16"}, "width: expected a whole number, got '16'"),
+        ({"chunk_size": None}, "chunk_size: expected a whole number, got None"),
+        ({"states": -1}, "states: expected at least 0, got -1"),
+    ],
+)
+def test_a_checkpoint_that_describes_another_model(change, said, cli, run_folder, tmp_path):
+    """It is refused before a model of its sizes is made."""
+    arrays, about = load_checkpoint(run_folder / CHECKPOINT)
+    about["model"] |= change
+    save_checkpoint(tmp_path / CHECKPOINT, arrays, about)
+    code, out, err = cli("generate", "--checkpoint", tmp_path)
+    begin = f"python -m models: checkpoint {tmp_path / CHECKPOINT}: expected the description of a model, got: {said}"
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith(begin)
+
+
 def test_a_temperature_that_is_no_number(cli, run_folder):
     code, out, err = cli("generate", "--checkpoint", run_folder, "--temperature", "nan")
     assert (code, out, err.count("\n")) == (2, "", 1) and "--temperature" in err
@@ -238,6 +260,19 @@ def test_a_byte_of_the_command_line_is_a_byte_of_the_prompt(cli, run_folder):
     code, out, err = cli("generate", "--checkpoint", run_folder, "--prompt", "a\ud800", "--tokens", 0)
     assert (code, out) == (2, "")
     assert err == "python -m models: text: expected characters, got half of one, '\\ud800' at 1\n"
+
+
+def test_the_prompt_of_a_published_model_is_utf_8(cli, tmp_path):
+    """Also in a locale without UTF-8, where Python leaves the bytes of a character apart."""
+    assert text.whole_characters("naïve 𝄞") == "naïve 𝄞"
+    assert text.whole_characters("\udcc3\udca9t\udcc3\udca9") == "été"
+    for prompt, said in (("é\udc80", "b'\\x80' at 2"), ("ab\udce9", "b'\\xe9' at 2"), ("a\ud800", "'\\ud800' at 1")):
+        with pytest.raises(UserError) as raised:
+            text.whole_characters(prompt)
+        assert str(raised.value) == f"--prompt: expected UTF-8, got {said}"
+    (tmp_path / "config.json").write_text("{}")
+    expected = "python -m models: --prompt: expected UTF-8, got b'\\x80' at 1\n"
+    assert cli("generate", "--checkpoint", tmp_path, "--prompt", "a\udc80") == (2, "", expected)
 
 
 def test_control_characters_are_shown(cli, run_folder):

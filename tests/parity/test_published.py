@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import UserError
 from models.language.lm import generate
-from models.published import Detokenizer, encoded, end_tokens, load_model, load_tokenizer
+from models.published import Detokenizer, encode_prompt, end_tokens, load_model, load_tokenizer
 from models.tasks.text import printable
 
 SIZES = {"hidden_size": 16, "state_size": 4, "vocab_size": 24, "num_hidden_layers": 2}
@@ -71,7 +71,7 @@ OPTIONS = {
         "no room between limits": {"time_step_limit": [0.5, 0.5]},
         "chunks of one": {"chunk_size": 1},
         "chunks longer than the text": {"chunk_size": 256},
-        "norm before gate, which it ignores": {"norm_before_gate": True, "rms_norm": False},
+        "what it ignores": {"norm_before_gate": True, "rms_norm": False, "intermediate_size": 5},
     },
 }  # fmt: skip
 CASES = [(kind, name) for kind in KINDS for name in OPTIONS[kind]]
@@ -349,7 +349,7 @@ def test_their_greedy_text(kind, end, torch, tokenizer, tmp_path):
             torch.tensor([ids]), max_new_tokens=20, do_sample=False, use_cache=False, eos_token_id=end, pad_token_id=0
         )[0].tolist()
     ours = load_tokenizer(tmp_path)
-    assert encoded(ours, prompt, 10**9) == ids
+    assert encode_prompt(ours, prompt, 10**9) == ids
     stop = end_tokens(tmp_path, ours)
     found = list(generate(load_model(tmp_path), np.array(ids), tokens=20, temperature=0,
                           rng=np.random.default_rng(0), stop=stop))  # fmt: skip
