@@ -151,6 +151,14 @@ def test_an_extreme_of_nothing_is_numpys_error(f):
         assert f(x, axis=1).shape == (0,)
 
 
+def test_moments_of_nothing_are_nan():
+    for f in (mg.mean, mg.var, mg.std, lambda x: mg.var(x, correction=3)):
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(f(np.zeros(0)))
+    with np.errstate(divide="ignore"):
+        assert mg.var(np.array([1.0, 3.0]), correction=2) == INF
+
+
 INTEGERS = {
     "sum": lambda x, i: mg.sum(x, axis=i),
     "mean": lambda x, i: mg.mean(x, axis=(i, i - 1)),
