@@ -71,7 +71,8 @@ def array(x: Any, who: str) -> Any:
 def filled(shape: Any, value: Any, like: Any) -> Any:
     """Return a constant array of zeros or ones, in the library, dtype and place of another array."""
     raw = unwrap(like)
-    place = {} if isinstance(raw, (np.ndarray, np.generic)) else {"device": raw.device}
+    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # JAX traces without
+    place = {} if device is None else {"device": device}
     xp = namespace(raw)
     return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **place)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from minigrad.engine import is_complex, primitive
@@ -46,9 +47,11 @@ def _products_without(xp, s, count):
 
 
 def _factors(xp, a):
-    """Return u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, a number of modulus 1."""
-    u, s, vh = xp.linalg.svd(a, full_matrices=False)
+    """Return u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, of modulus 1; δ is NaN if a is not finite."""
+    finite = xp.all(xp.isfinite(a), axis=(-2, -1))
+    u, s, vh = xp.linalg.svd(xp.where(finite[..., None, None], a, xp.zeros_like(a)), full_matrices=False)
     phase = xp.linalg.det(u) * xp.linalg.det(vh)
+    phase = xp.where(finite, phase, xp.full_like(phase, math.nan))
     return u, s, xp.conj(xp.matrix_transpose(vh)), phase[..., None, None]
 
 

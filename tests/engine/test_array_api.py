@@ -41,7 +41,7 @@ def test_signatures(name):
             continue
         if p.kind is p.KEYWORD_ONLY:
             mine = by_name[p.name]
-            assert mine.kind is not p.POSITIONAL_ONLY
+            assert mine.kind is not p.POSITIONAL_ONLY and mine is ours[place]
         else:
             mine = ours[place]
             assert mine.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)

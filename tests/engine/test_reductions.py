@@ -106,6 +106,25 @@ def test_the_mean_of_many_halves():
     assert grad_of(lambda x: mg.sum(x, dtype=np.float32), x).dtype == np.float16
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda z: mg.mean(z, axis=0),
+        lambda z: mg.var(z, axis=1, correction=1),
+        lambda z: mg.std(z, keepdims=True),
+        lambda z: mg.prod(z, axis=(0, 1)),
+        lambda z: mg.cumulative_sum(z, axis=0),
+        lambda z: mg.cumulative_prod(z, axis=1),
+        lambda z: mg.scan(z, z[::-1], axis=1, reverse=True),
+        lambda z: mg.linalg.norm(z, axis=1),
+        lambda z: mg.prod(z * np.array([0, 1, 1]), axis=1),
+    ],
+)
+def test_rules_for_complex_numbers(f):
+    rng = np.random.default_rng(0)
+    mg.check_grads(f, [rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))], order=2)
+
+
 EMPTY = {
     "sum": (lambda x, axis: mg.sum(x, axis=axis), lambda x, axis: np.sum(x, axis=axis)),
     "prod": (lambda x, axis: mg.prod(x, axis=axis), lambda x, axis: np.prod(x, axis=axis)),
@@ -149,6 +168,14 @@ def test_an_extreme_of_nothing_is_numpys_error(f):
         with pytest.raises(ValueError, match="^zero-size array to reduction operation .* which has no identity$"):
             f(x, axis=0)
         assert f(x, axis=1).shape == (0,)
+
+
+def test_moments_of_nothing_are_nan():
+    for f in (mg.mean, mg.var, mg.std, lambda x: mg.var(x, correction=3)):
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(f(np.zeros(0)))
+    with np.errstate(divide="ignore"):
+        assert mg.var(np.array([1.0, 3.0]), correction=2) == INF
 
 
 INTEGERS = {
