@@ -16,7 +16,11 @@ def results(kink, arguments, record):
     boxed = [mg.Tensor(a) for a in arguments] if record else list(arguments)
     with np.errstate(all="ignore"):  # infinities are made here on purpose
         value, pull = mg.vjp(lambda *xs: kink.at(NAMES, *xs), *boxed)
-        return np.asarray(value), [np.asarray(d) for d in pull(np.ones_like(np.asarray(value)))]
+        return raw(value), [raw(d) for d in pull(np.ones_like(raw(value)))]
+
+
+def raw(x):
+    return x.value if isinstance(x, mg.Tensor) else x
 
 
 @EVERY
