@@ -37,6 +37,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return _map(_sigmoid, x)
 
 
+def sigmoid_adjoint(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """g σ(x) σ(−x)."""
+    return _map(_sigmoid_adjoint, g, x)
+
+
 def sech_squared(x: np.ndarray) -> np.ndarray:
     """1/cosh² x."""
     return _map(_sech_squared, x)
@@ -156,6 +161,14 @@ def _sigmoid(x, out, first, last):
     for i in range(first, last, lanes(x)):
         t, _, d = _logistic(x, load(x, i))
         store(out, i, t * t / d)
+
+
+@kernel
+def _sigmoid_adjoint(g, x, out, first, last):
+    for i in range(first, last, lanes(x)):
+        k = _decaying(load(x, i) * splat(x, 0.5))
+        root = k / fma(k, k, one(k))
+        store(out, i, load(g, i) * root * root)
 
 
 @kernel

@@ -17,7 +17,13 @@ from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
 # ---- the logistic function
 
 
-@primitive(x=lambda g, x: g * conj(sech_squared(x / 2) / 4))
+def _sigmoid_adjoint(g, x):
+    if compiled := chain("sigmoid_adjoint", g, x):
+        return compiled(g, x)
+    return g * conj(sech_squared(x / 2) / 4)
+
+
+@primitive(x=lambda g, x: _sigmoid_adjoint(g, x))
 def sigmoid(xp, x):
     """Return σ(x) = 1/(1 + e⁻ˣ) = eˣ/(1 + eˣ), each where its exponential does not overflow."""
     if compiled := chain("sigmoid", x):

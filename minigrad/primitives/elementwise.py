@@ -75,7 +75,7 @@ def _power_slope(x, y):
     if isinstance(y, (int, float, complex)):
         return y * x ** (y - 1) if y else zeros(x)
     nothing = y == 0
-    return y * where(nothing, 1, x) ** where(nothing, 1, y - 1)
+    return y * where(nothing, 1, x) ** where(nothing, 1, y + zeros(x) - 1)  # with the digits of both
 
 
 def _log_base(x, y):

@@ -70,8 +70,9 @@ def _softmax(xp, x, *, axis=-1, where=None):
 
 
 def _largest(xp, x, axis):
-    """The largest number of an axis, by its real part."""
-    return xp.max(xp.real(x) if complex_valued(x) else x, axis=axis, keepdims=True)
+    """The largest number of an axis, by its real part; −∞ of none."""
+    x = xp.real(x) if complex_valued(x) else x
+    return xp.max(x, axis=axis, keepdims=True) if 0 not in x.shape else xp.sum(x, axis=axis, keepdims=True) - math.inf
 
 
 def _finite(xp, x):
@@ -145,6 +146,8 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 
 @primitive(x=lambda g, out, axis: g - conj(exp(out)) * sum_(g, axis=axis, keepdims=True))
 def _log_softmax(xp, x, *, axis=-1):
+    if 0 in x.shape:
+        return xp.zeros_like(x)
     below = x - _largest(xp, x, axis)
     return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
 
@@ -173,6 +176,8 @@ def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))
 def _rms_norm(xp, x, *, axis=-1, eps=1e-6):
+    if 0 in x.shape:
+        return xp.zeros_like(x)
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm", x)):
         return compiled(x, eps)
     return x / _root_mean_square(x, axis, eps)
@@ -180,6 +185,8 @@ def _rms_norm(xp, x, *, axis=-1, eps=1e-6):
 
 def _rms_adjoint(g, x, out, axis, eps):
     """(g − out · mean(g · out)) / √(mean x² + ε)."""
+    if 0 in x.shape:
+        return g
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm_adjoint", g, x, out)):
         return compiled(g, x, out, eps)
     out = conj(out)

@@ -82,6 +82,19 @@ def test_softmax_with_infinite_entries():
     assert mg.cross_entropy(x[None], np.array([0])) == INF
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0), (0,)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "rms_norm", "logsumexp", "swiglu", "sigmoid", "gelu"])
+def test_of_nothing(name, shape):
+    x = np.zeros(shape)
+    value, pull = mg.vjp(getattr(mg, name), x)
+    assert value.shape == {"logsumexp": shape[:-1], "swiglu": (*shape[:-1], shape[-1] // 2)}.get(name, shape)
+    assert pull(np.ones_like(value))[0].shape == shape
+
+
+def test_logarithm_of_an_empty_sum():
+    np.testing.assert_array_equal(mg.logsumexp(np.zeros((2, 0))), [-INF, -INF])
+
+
 def test_choices_do_not_touch_what_they_leave():
     x = np.array([INF, -INF, 0.0, NAN])
     chosen = mg.grad(lambda x: mg.sum(mg.where(mg.isfinite(x), x * 2, 0.0)))(x)
@@ -124,6 +137,11 @@ def test_a_gradient_has_the_digits_of_its_own_argument():
         gradient, np.float64(np.float32(0.3)) ** y * np.log(np.float64(np.float32(0.3))), rtol=1e-15
     )
     gradient = mg.grad(lambda y: mg.sum(mg.atan2(y, np.float32([0.3]))))(y)
+    np.testing.assert_allclose(
+        mg.grad(lambda x: mg.sum(mg.pow(x, np.float32([0.7]))))(np.array([0.3])),
+        np.float64(np.float32(0.7)) * 0.3 ** (np.float64(np.float32(0.7)) - 1),
+        rtol=1e-15,
+    )
     x = np.float64(np.float32(0.3))
     np.testing.assert_allclose(gradient, x / (x * x + y * y), rtol=1e-15)
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.engine import unwrap
 from tests.kinks import KINKS
 
 NAMES = {name: getattr(mg, name) for name in dir(mg)}
@@ -17,7 +16,11 @@ def results(kink, arguments, record):
     boxed = [mg.Tensor(a) for a in arguments] if record else list(arguments)
     with np.errstate(all="ignore"):  # infinities are made here on purpose
         value, pull = mg.vjp(lambda *xs: kink.at(NAMES, *xs), *boxed)
-        return unwrap(value), [unwrap(d) for d in pull(np.ones_like(unwrap(value)))]
+        return raw(value), [raw(d) for d in pull(np.ones_like(raw(value)))]
+
+
+def raw(x):
+    return x.value if isinstance(x, mg.Tensor) else x
 
 
 @EVERY
