@@ -163,7 +163,7 @@ def _dtype_name(dtype: Any) -> str:
 
 
 def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _Sizes) -> Any:
-    expected = " or ".join(alternative.text for alternative in alternatives)
+    expected = " or ".join(alternative.text for alternative in alternatives).replace("...", "any")
     try:
         shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
     except AttributeError:
@@ -217,7 +217,7 @@ def _check_tuple(checks: Sequence[_Check | None], name: str, value: Any, sizes: 
 
 
 def _check_number(name: str, value: Any, sizes: _Sizes) -> Any:
-    return number(value)
+    return number(name, value)
 
 
 def _check_count(name: str, value: Any, sizes: _Sizes) -> int:

@@ -106,6 +106,11 @@ def _real(dtype: np.dtype) -> np.dtype:
     return np.zeros(0, dtype.newbyteorder("=")).real.dtype
 
 
-def number(x: Any) -> Any:
-    """Return a scalar of NumPy's as Python's number, which promotes no array; anything else as it is."""
+def number(name: str, x: Any) -> Any:
+    """Return a scalar of NumPy's as Python's number, which promotes no array; other numbers and arrays as they are.
+
+    Raises TypeError for what is none.
+    """
+    if not hasattr(x, "__truediv__"):  # which numbers and arrays of every kind have
+        raise TypeError(f"{name} is {x!r}, expected a number")
     return x.item() if isinstance(x, np.generic) else x

@@ -104,7 +104,8 @@ def chunkwise(
 
         gamma, h = xp.exp(xp.cumulative_sum(log_g, axis=-2)), xp.exp(xp.cumulative_sum(log_h, axis=-2))  # (C, 1)
         Gamma, H = (xp.tril(xp.exp(segment_sums(x))[..., 0]) for x in (log_g, log_h))  # (C, C)
-        mix, past = xp.tril(Gamma @ H * rate.mT), Gamma @ h  # an infinite rate times 0 is no 0
+        mix, past = Gamma @ H * rate.mT, Gamma @ h
+        mix = xp.tril(mix)  # an infinite rate times 0 is NaN
         z = Q
         for i, layer in enumerate(start):
             x = z if i == 0 else inner.gelu(z)
