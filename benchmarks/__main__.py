@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import sys
-from pathlib import Path
 
 if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
     _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import argparse
+import sys
+from pathlib import Path
 
 from benchmarks import plot, report, scaling
 from benchmarks.runner import BenchmarkError, measure
@@ -108,4 +109,7 @@ def _positive(text: str) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _ready)
-    raise SystemExit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,18 +1,19 @@
 """python -m gpu info | check | bench | report: the raw CUDA kernels, with a GPU and without."""
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import datetime
 import functools
 import importlib.metadata
-import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
-
-if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
-    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import typer
 from rich.console import Console

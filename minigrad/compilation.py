@@ -140,25 +140,30 @@ def announce(dispatcher: Any) -> None:
 
 
 class _Lines(Listener):
-    """`compiling selective_scan._backward … 3.1 s`, on stderr: the end of the line follows when it is done."""
+    """`compiling selective_scan._backward … 3.1 s`, on stderr: the end of the line follows when it is done.
+
+    The line is that of the function that is called, not of those that it calls and that are compiled meanwhile.
+    """
 
     def __init__(self) -> None:
         self.names: dict[Any, str] = {}
+        self.waiting: Any = None  # the function that the line is about
         self.began = 0.0
         self.said = False
         self.timer: threading.Timer | None = None
 
     def on_start(self, event: Event) -> None:
-        name = self.names.get(event.data["dispatcher"])
-        if name and sys.stderr.isatty():
-            self.began, self.said = time.perf_counter(), False
-            self.timer = threading.Timer(PATIENCE, self._say, [name])
+        dispatcher = event.data["dispatcher"]
+        if dispatcher in self.names and self.waiting is None and sys.stderr.isatty():
+            self.waiting, self.began, self.said = dispatcher, time.perf_counter(), False
+            self.timer = threading.Timer(PATIENCE, self._say, [self.names[dispatcher]])
             self.timer.daemon = True
             self.timer.start()
 
     def on_end(self, event: Event) -> None:
-        if event.data["dispatcher"] not in self.names or self.timer is None:
+        if self.timer is None or event.data["dispatcher"] is not self.waiting:
             return
+        self.waiting = None
         self.timer.cancel()
         self.timer.join()  # what it began to say it has said
         self.timer = None

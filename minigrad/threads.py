@@ -95,7 +95,8 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
             work(0, 0, items)
         return
     ends = [items * part // parts for part in range(parts + 1)]
-    todo, done = deque(range(parts)), queue.SimpleQueue[tuple[int, BaseException | None]]()
+    todo = deque(range(parts))
+    done: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
 
     def take_parts() -> None:
         while todo:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, NoReturn
-
-if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
-    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import typer
 from rich.console import Console

@@ -257,7 +257,7 @@ def replay(statement: str | Callable[..., Any], system: str, **spelled: Any) -> 
 
     Raises AssertionError, with the error and its bound, where the number system objects.
     """
-    stated: Statement = STATEMENTS[statement] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
+    stated: Statement = select([statement])[0] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
     drawn = encoding.restored(spelled, stated.wanted)
     if stated.kind in measured.KINDS:
         judged = measured.judge(stated, drawn)

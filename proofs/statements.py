@@ -17,6 +17,7 @@ statement is made once and instantiated for many functions: see `proofs.every_me
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -161,6 +162,7 @@ def select(names: Iterable[str] | None = None) -> list[Statement]:
     A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
     the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.
     """
+    importlib.import_module("proofs.chapters")
     if not names:
         return list(STATEMENTS.values())
     chosen: dict[str, Statement] = {}

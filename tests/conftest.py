@@ -6,16 +6,25 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NEEDS = re.compile(r"^(?:from|import) (?:cupy|tests\.(?:walled|surface|gpu))\b", re.MULTILINE)
 REASON = "CuPy, NVRTC and the model of a GPU that g++ compiles are for Linux"
 
 
-@functools.cache
 def left_out(path: Path, system: str = platform.system()) -> bool:
     """Whether a file of tests needs what only Linux has: all of `tests/gpu`, and what imports CuPy."""
     if system == "Linux" or path.suffix != ".py":
         return False
-    return path.is_relative_to(ROOT / "tests" / "gpu") or bool(NEEDS.search(path.read_text(encoding="utf-8")))
+    return path.is_relative_to(ROOT / "tests" / "gpu") or _imports_cupy(path)
+
+
+@functools.cache
+def _imports_cupy(path: Path) -> bool:
+    """Whether a file does so at its top, or through other files of tests."""
+    text = path.read_text(encoding="utf-8")
+    if re.search(r"^(?:from|import) cupyx?\b", text, re.MULTILINE):
+        return True
+    names = re.findall(r"^from (tests\.[\w.]+) import", text, re.MULTILINE)
+    helpers = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
+    return any(_imports_cupy(helper) for helper in helpers if helper.exists())
 
 
 def pytest_ignore_collect(collection_path):

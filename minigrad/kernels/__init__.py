@@ -65,6 +65,7 @@ def scan_kernel(a: Any, x: Any) -> Callable | None:
     return module and module.scan
 
 
+@functools.cache
 def _kernel(name: str) -> Any:
     """The module, imported when it is first needed: Numba takes half a second to import. None where there is no Numba.
 
