@@ -85,8 +85,11 @@ def test_a_folder_is_free_when_its_training_is_gone(tmp_path):
     command = [sys.executable, "-c", code]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.stderr.endswith("expected a folder that no other process writes to, got one in use\n")
+    waiting = subprocess.Popen([sys.executable, "-c", code.replace(")", ", wait=60)")], cwd=ROOT)
+    time.sleep(1)
+    assert waiting.poll() is None
     del training
-    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    assert waiting.wait(60) == 0
     claim(tmp_path)
 
 
