@@ -199,7 +199,7 @@ class Training:
         room.require(one + (self.run.batch - 1) * max(0, two - one), what, SMALLER)
 
     def _require_least(self, length: int) -> tuple[str, int]:
-        """Return the name of a step on sequences of this length and its least size in bytes. Raises UserError if too large.
+        """Return the name of a step on sequences of this length and its least size in bytes; raise if it is too large.
 
         Every layer keeps its input, its output and both normalised; the loss keeps the logits and two arrays like them.
         """
