@@ -153,7 +153,7 @@ app.command()(generate)
 @app.command()
 def study(
     out: Annotated[Path, typer.Option(help="The study's folder: report.html, results.json and jobs/.")] = Path("study"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small models and few steps: under 90 seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few steps: two minutes on two cores.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The long jobs too, which take hours.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Keep what the long jobs found in the package.")] = False,
 ) -> None:

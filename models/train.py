@@ -182,15 +182,12 @@ class Training:
 
     def _require_room(self) -> None:
         """Raise a UserError if a step needs more memory than there is; where that is close, measure it."""
-        run, vocabulary = self.run, self.task.vocabulary
+        self._require_least(getattr(self.task, "length", 1))  # before anything so long is drawn
         rng = np.random.default_rng(0)  # not the run's own, which draws its batches
         tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda drawn: drawn[0].shape[1])
-        length = tokens.shape[1]
-        # every layer keeps at least its input, its output and both normalised; the loss the logits and two like them
-        needed = room.FLOAT * run.batch * length * (4 * run.layers * run.width + 3 * vocabulary)
-        what = f"a step of {run.batch:,} sequences of {length:,} tokens"
-        room.require(needed, what, SMALLER)
-        if (room.available() or 0) > FAR * needed:
+        what, needed = self._require_least(tokens.shape[1])
+        free = room.available()
+        if free is None or free > FAR * needed:
             return
 
         def step(sequences: int) -> int:
@@ -199,7 +196,18 @@ class Training:
 
         step(1)  # compiles
         one, two = step(1), step(2)
-        room.require(one + (run.batch - 1) * max(0, two - one), what, SMALLER)
+        room.require(one + (self.run.batch - 1) * max(0, two - one), what, SMALLER)
+
+    def _require_least(self, length: int) -> tuple[str, int]:
+        """Return the name of a step on sequences of this length and its least size in bytes; raise if it is too large.
+
+        Every layer keeps its input, its output and both normalised; the loss keeps the logits and two arrays like them.
+        """
+        run = self.run
+        numbers = run.batch * length * (4 * run.layers * run.width + 3 * self.task.vocabulary)
+        what = f"a step of {run.batch:,} sequences of {length:,} tokens"
+        room.require(room.FLOAT * numbers, what, SMALLER)
+        return what, room.FLOAT * numbers
 
     def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
         expected = {f"{MOMENTS}step": np.array(0)}

@@ -44,6 +44,7 @@ SOURCES = {  # what a job's result depends on
 }  # fmt: skip
 SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]
 SOURCES["induction"] = SOURCES["needle"] = SOURCES["train"]
+ORPHANED = 60.0  # seconds in which a job whose study was killed has stopped by itself
 STOPPED = 130  # the exit code of a job that was asked to stop and can go on
 
 
@@ -103,7 +104,7 @@ def work(folder: Path) -> bool:
     """
     job = json.loads((folder / "job.json").read_text())
     where, begin = machine(), time.perf_counter()
-    with claim(folder), stop_on_interrupt() as stop:
+    with claim(folder, wait=ORPHANED), stop_on_interrupt() as stop:
         _stop_when_orphaned(stop)
         result = KINDS[job["kind"]](folder, job["settings"], stop)
         if result is not None:

@@ -85,8 +85,11 @@ def test_a_folder_is_free_when_its_training_is_gone(tmp_path):
     command = [sys.executable, "-c", code]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.stderr.endswith("expected a folder that no other process writes to, got one in use\n")
+    waiting = subprocess.Popen([sys.executable, "-c", code.replace(")", ", wait=60)")], cwd=ROOT)
+    time.sleep(1)
+    assert waiting.poll() is None
     del training
-    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    assert waiting.wait(60) == 0
     claim(tmp_path)
 
 
@@ -186,6 +189,8 @@ def test_a_batch_that_memory_cannot_hold_is_refused_before_it_is_drawn(tmp_path)
     assert (code, out) == (2, "") and "got 36.3 TiB (try a smaller --batch, --length, --width or --layers)" in err
     assert err.startswith("python -m models: memory: expected a step of 1,000,000,000 sequences of 12 tokens to fit ")
     assert err.count("\n") == 1 and not (tmp_path / "run").exists()
+    _, _, err = done("train", "--task", "induction", "--length", "10000000000", "--out", tmp_path / "run")
+    assert "expected a step of 8 sequences of 10,000,000,000 tokens to fit into " in err and err.count("\n") == 1
     for words in (["--width", "4000000"], ["--layers", "10000000"], ["--mixer", "mamba", "--states", "1000000000"]):
         _, _, err = done("train", *words, "--out", tmp_path / "run")
         assert err.startswith("python -m models: memory: expected weights, their gradients and two moments to fit ")
@@ -221,6 +226,7 @@ def test_memory_in_words_and_where_none_is_told(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sysconf")
     assert room.available() is None
     room.require(2**80, "anything", "less")
+    Training.start(replace(TINY, steps=1), tmp_path / "run")
 
 
 def test_a_finished_run_is_trained_on(tmp_path):
