@@ -53,9 +53,9 @@ def _mapped(f: Callable, x: Any, other: Callable, is_one: Callable[[Any], bool])
         items = {key: _mapped(f, item, other, is_one) for key, item in x.items()}
         if type(x) is dict:
             return items
-        twin = copy.copy(x)  # a subclass keeps what else it has: its order, its default
-        twin.update(items)
-        return twin
+        same_kind = copy.copy(x)  # a subclass keeps what else it has: its order, its default
+        same_kind.update(items)
+        return same_kind
     if isinstance(x, (list, tuple)):
         members = [_mapped(f, item, other, is_one) for item in x]
         return x._make(members) if hasattr(x, "_make") else type(x)(members)
