@@ -3,11 +3,16 @@
 import datetime
 import functools
 import importlib.metadata
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import typer
 from rich.console import Console
@@ -174,6 +179,7 @@ def _fail(command: str, message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _ready)
     try:
         app(prog_name="python -m gpu")
     except host.KernelError as error:

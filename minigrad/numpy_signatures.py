@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.primitives import elementwise, linalg, reductions, shapes
+from minigrad.primitives import elementwise, linalg, reductions, shapes, trigonometry
 
 
 def _flat(x: Any) -> Any:
@@ -154,12 +154,24 @@ def _diag(v: Any, k: int = 0) -> Any:
     return linalg.diagonal_matrix(v)
 
 
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return NumPy's norm: of a matrix or of two axes it is a matrix norm, unless `ord` is None."""
+    axes = (axis,) if isinstance(axis, int) else axis
+    pair = len(axes) == 2 if axes is not None else x.ndim == 2
+    if ord is None or not pair:
+        return linalg.vector_norm(x, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
+    if axes is not None:
+        raise TypeError("there are no options ord= and axis= of two axes together")
+    return linalg.matrix_norm(x, keepdims=keepdims, ord=ord)
+
+
 def _angle(z: Any) -> Any:
-    return elementwise.atan2(elementwise.imag(z), elementwise.real(z))
+    return trigonometry.atan2(elementwise.imag(z), elementwise.real(z))
 
 
 ADAPTED = {
     np.angle: _angle,
+    np.linalg.norm: _norm,
     np.clip: _clip,
     np.column_stack: _column_stack,
     np.concatenate: _concatenate,

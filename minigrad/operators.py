@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 from minigrad.engine import Tensor, constant, unwrap
 from minigrad.interop import OfTheType, array_function, array_ufunc
-from minigrad.primitives import elementwise, indexing, linalg, reductions, shapes
-
-
-def _named(name: str) -> Callable:
-    """Return the namespace's function of that name, whichever module has it."""
-    return lambda *args: getattr(sys.modules["minigrad"], name)(*args)
+from minigrad.primitives import constants, elementwise, indexing, linalg, reductions, shapes
 
 
 def _binary(f: Any) -> tuple[Any, Any]:
@@ -28,8 +21,8 @@ for _name, _function in {
     "truediv": elementwise.divide,
     "pow": elementwise.pow,
     "matmul": linalg.matmul,
-    "mod": _named("remainder"),
-    "floordiv": _named("floor_divide"),
+    "mod": elementwise.remainder,
+    "floordiv": constants.floor_divide,
     "divmod": lambda x, y: (x // y, x % y),
 }.items():
     _left, _right = _binary(_function)
@@ -65,7 +58,7 @@ for _name, _function in {
 
 def _round(x: Any, digits: int = 0) -> Any:
     scale = 10.0**digits
-    return _named("round")(x) if not digits else _named("round")(x * scale) / scale
+    return constants.round(x * scale) / scale if digits else constants.round(x)
 
 
 def _reshape(x: Any, *shape: Any) -> Any:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
+from models.references import cited
 from proofs import encoding, measured
 from proofs.statements import STATEMENTS, Statement, select
 from proofs.strategies import example
@@ -123,7 +124,12 @@ def check(
 def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
     """Every number system in turn, up to the first that objects."""
     result = Result(
-        statement.name, statement.sentence, statement.source, statement.chapter, statement.kind, statement.relation
+        statement.name,
+        statement.sentence,
+        cited(statement.source),
+        statement.chapter,
+        statement.kind,
+        statement.relation,
     )
     for name in systems_of(statement):
         result.systems[name] = check_system(statement, name, profile)

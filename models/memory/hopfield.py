@@ -18,6 +18,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.forms import Array
 from models.memory import inner
+from models.precision import number
 
 
 def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> Array:
@@ -31,16 +32,16 @@ def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> A
 
 def weights(query: Array, patterns: Array, *, beta: float) -> Array:
     """How much of each pattern a retrieval takes, (*batch, T, N): they are positive and sum to one."""
-    return mg.softmax(beta * (query @ patterns.mT), axis=-1)
+    return mg.softmax(number(beta) * (query @ patterns.mT), axis=-1)
 
 
 def energy(query: Array, patterns: Array, *, beta: float) -> Array:
     """E of every query, (*batch, T)."""
     _check("energy", query, patterns, beta)
-    xp = namespace(query, patterns)
+    xp, beta = namespace(query, patterns), number(beta)
     scores = beta * (query @ patterns.mT)
     largest = xp.max(xp.sum(patterns * patterns, axis=-1), axis=-1, keepdims=True)
-    constant = mg.logsumexp(0 * scores, axis=-1) / beta + largest / 2  # log N, in the arrays' own numbers
+    constant = mg.logsumexp(xp.zeros_like(scores), axis=-1) / beta + largest / 2  # log N, in the arrays' own numbers
     return xp.sum(query * query, axis=-1) / 2 - mg.logsumexp(scores, axis=-1) / beta + constant
 
 

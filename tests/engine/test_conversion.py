@@ -69,7 +69,7 @@ PAIR = "got the tuple (ndarray, ndarray), expected one array, such as the first 
         ),
         (
             lambda: mg.tril(A, k=mg.Tensor(1.0)),
-            "tril: option k is a Tensor that is differentiated, expected a constant: use its `.value`",
+            "tril: k is Tensor, expected an integer",
         ),
     ],
 )
@@ -120,10 +120,8 @@ def test_bfloat16():
 
 
 def test_signatures_and_help():
-    assert (
-        str(inspect.signature(mg.exp)) == "(x)"
-        and str(inspect.signature(mg.sum)) == "(x, *, axis=None, keepdims=False)"
-    )
+    assert str(inspect.signature(mg.exp)) == "(x)"
+    assert list(inspect.signature(mg.sum).parameters) == ["x", "axis", "dtype", "keepdims"]
     assert mg.exp.__name__ == "exp" and mg.exp.__doc__ and inspect.isroutine(mg.exp)
     assert pydoc.render_doc(mg.exp, renderer=pydoc.plaintext).splitlines()[2] == "exp(x)"
-    assert str(inspect.signature(mg.Tensor(A).sum)) == "(*, axis=None, keepdims=False)"
+    assert list(inspect.signature(mg.Tensor(A).sum).parameters) == ["axis", "dtype", "keepdims"]

@@ -26,7 +26,7 @@ FUNCTIONS = {
     "astype": lambda x: np.astype(x, np.float64),
     "broadcast_arrays": lambda x: np.broadcast_arrays(x, np.ones((3, 2, 2)))[0],
     "broadcast_to": lambda x: np.broadcast_to(x, (3, 2, 2)),
-    "clip": lambda x: np.clip(x, 1.5, 4),
+    "clip": lambda x: np.clip(x, 1.5, 4.5),
     "column_stack": lambda x: np.column_stack([x[0], x]),
     "concatenate": lambda x: np.concatenate([x, x * x], axis=1),
     "concatenate by position": lambda x: np.concatenate((x, X), 1),
@@ -42,6 +42,7 @@ FUNCTIONS = {
     "linalg.det": lambda x: np.linalg.det(x),
     "linalg.inv": lambda x: np.linalg.inv(x),
     "linalg.norm": lambda x: np.linalg.norm(x, axis=1),
+    "linalg.norm of a matrix": lambda x: np.linalg.norm(x, 1) + np.linalg.norm(x, "nuc"),
     "linalg.solve": lambda x: np.linalg.solve(x, np.ones(2)),
     "logaddexp": lambda x: np.logaddexp(X, x),
     "matmul": lambda x: np.matmul(x, ROWS),
@@ -110,7 +111,7 @@ ARRAY = "Tensor: NumPy asks for a plain array, to which no gradient would flow: 
     ("call", "message"),
     [
         (lambda t: np.median(t), f"numpy.median: {NOT}"),
-        (lambda t: np.linalg.svd(t), f"numpy.linalg.svd: {NOT}"),
+        (lambda t: np.linalg.eig(t), f"numpy.linalg.eig: {NOT}"),
         (lambda t: np.fmax(t, 1.0), f"numpy.fmax: {NOT}"),
         (lambda t: np.add.at(t, 0, 1.0), f"numpy.add.at: {NOT}"),
         (lambda t: np.add.reduceat(t, [0, 1]), f"numpy.add.reduceat: {NOT}"),
@@ -121,8 +122,9 @@ ARRAY = "Tensor: NumPy asks for a plain array, to which no gradient would flow: 
         (lambda t: np.exp(t, where=X > 1), "numpy.exp: got where, no option for a Tensor; use minigrad.exp"),
         (lambda t: np.sum(t, where=X > 1), "numpy.sum: for a Tensor, there is no option where=; use minigrad.sum"),
         (
-            lambda t: np.linalg.norm(t, 1),
-            "numpy.linalg.norm: for a Tensor, there is no option ord=; use minigrad.linalg.norm",
+            lambda t: np.linalg.norm(t, 1, axis=(0, 1)),
+            "numpy.linalg.norm: for a Tensor, there are no options ord= and axis= of two axes together"
+            "; use minigrad.linalg.vector_norm",
         ),
         (lambda t: np.asarray(t), ARRAY),
         (lambda t: np.array([t, t]), ARRAY),

@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -94,22 +93,6 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
     assert [misses for misses, _ in again] == [0, 0]
     assert {total for _, total in first} == {total for _, total in again}
     np.testing.assert_allclose(again[0][1], again[1][1], rtol=1e-4)
-
-
-def test_one_at_a_time_reads_or_writes_a_folder(compiled, tmp_path):
-    folder, other = tmp_path / "__pycache__", threading.Thread(target=compiled)
-    folder.mkdir()
-    with compilation._alone_in(str(folder)):
-        other.start()
-        other.join(0.5)
-        assert other.is_alive() and not list(folder.glob("*.nb?"))
-    other.join(60)
-    assert len(list(folder.glob("*.nb?"))) == 2
-
-
-def test_where_nothing_can_be_written_nobody_waits(tmp_path):
-    with compilation._alone_in(str(tmp_path / "missing")):
-        assert not (tmp_path / "missing").exists()
 
 
 def test_a_second_process_compiles_nothing_for_a_training_step():
