@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 class Container:
     """Base of objects whose attributes may hold arrays (`nn.Module`): they are walked like dictionaries.
@@ -16,7 +18,7 @@ class Container:
 
 def is_array(x: Any) -> bool:
     """Return whether x is an array of some library, or a Tensor."""
-    return hasattr(x, "shape") and hasattr(x, "dtype")
+    return isinstance(x, np.ndarray) or hasattr(x, "_node") or (hasattr(x, "shape") and hasattr(x, "dtype"))
 
 
 def is_container(x: Any) -> bool:
@@ -51,9 +53,9 @@ def _mapped(f: Callable, x: Any, other: Callable, is_one: Callable[[Any], bool])
         items = {key: _mapped(f, item, other, is_one) for key, item in x.items()}
         if type(x) is dict:
             return items
-        twin = copy.copy(x)  # a subclass keeps what else it has: its order, its default
-        twin.update(items)
-        return twin
+        same_kind = copy.copy(x)  # a subclass keeps what else it has: its order, its default
+        same_kind.update(items)
+        return same_kind
     if isinstance(x, (list, tuple)):
         members = [_mapped(f, item, other, is_one) for item in x]
         return x._make(members) if hasattr(x, "_make") else type(x)(members)
@@ -74,6 +76,8 @@ def arrays_of(x: Any) -> list:
 
 def leaves_of(x: Any) -> list:
     """Return every leaf in the containers, in order."""
+    if is_leaf(x):
+        return [x]
     found: list = []
     map_leaves(found.append, x)
     return found

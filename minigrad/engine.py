@@ -160,78 +160,74 @@ class Primitive:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if options:
-            args, options = self._settled(args, options)
-        values, parents, tracked, boxed, bit = [], [], 0, 0, 1
+            if len(args) < len(self.positional) and not self.variadic:
+                args += tuple([options.pop(name) for name in self.positional[len(args) :] if name in options])
+            for name, value in options.items():
+                if type(value) not in _SETTLED:
+                    options[name] = _option(value, f"{self.__name__}: option {name}")
+        values, parents, tracked, boxed = [], [], 0, False
         for a in args:
             kind = type(a)
-            if kind is not Tensor and (not a.dtype.isnative if kind is np.ndarray else kind not in _NUMBERS):
-                a = self._argument(a, len(values))
-                kind = type(a)
             if kind is Tensor:
-                boxed |= bit
+                boxed = True
                 values.append(a._value)
                 parents.append(a._node)
                 if a._node is not None:
-                    tracked |= bit
-            else:
-                values.append(a)
-                parents.append(None)
-            bit <<= 1
-        if not boxed and type(values[0]) in _NUMBERS and _NUMBERS.issuperset(map(type, values)):
-            values[0] = np.asarray(values[0])  # numbers alone are NumPy's, division by zero included
+                    tracked |= 1 << len(values)
+                continue
+            if not a.dtype.isnative if kind is np.ndarray else kind not in _NUMBERS:
+                n = len(values)
+                if (n < self.count or self.variadic) and (settled := self._argument(a, n)) is not a:
+                    return self(*args[:n], settled, *args[n + 1 :], **options)
+            values.append(a)
+            parents.append(None)
         count = len(values) if self.variadic else self.count
         try:
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
-        except TypeError:
+        except (TypeError, ArithmeticError):
+            if _NUMBERS.issuperset(map(type, values)):
+                return self(np.asarray(values[0]), *values[1:], **options)
             if (together := beside(values)) is None:
                 raise
             values = together
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
         try:
             dtype = made.dtype
-        except AttributeError:  # NumPy hands a single exact number out bare
+        except AttributeError:  # numbers alone are NumPy's; NumPy hands a single exact one out bare
+            if _NUMBERS.issuperset(map(type, values)):
+                return self(np.asarray(values[0]), *values[1:], **options)
             made, dtype = np.array(made, dtype=object), np.dtype(object)
         if tracked and differentiable(dtype):
-            return wrap(made, self._record(values, parents[:count], tracked, boxed, made, options))
+            return wrap(made, self._record(args, values, parents[:count], tracked, made, options))
         return wrap(made, None) if boxed else made
 
     def _argument(self, value: Any, n: int) -> Any:
         """Return what was given in place n, no Tensor, number or native array, as one of these if it can be."""
-        if n >= self.count and not self.variadic:
-            return value
         return argument(value, f"{self.__name__}: argument {self.positional[0 if self.variadic else n]}")
 
-    def _settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
-        """Return the arguments with those given by name among them, and the options as Python's own numbers."""
-        if len(args) < len(self.positional) and not self.variadic:
-            args += tuple(options.pop(name) for name in self.positional[len(args) :] if name in options)
-        for name, value in options.items():
-            if type(value) not in _SETTLED:
-                options[name] = _option(value, f"{self.__name__}: option {name}")
-        return args, options
-
-    def _record(self, values: list, parents: list, tracked: int, boxed: int, made: Any, options: dict) -> Operation:
+    def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
         key = tracked, len(values)
         if key not in self.kept:
             self.kept[key] = self._needs(parents)
         uses_out, places = self.kept[key]
         saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
-            saved[j] = values[j] if boxed >> j & 1 else snapshot(values[j])
+            saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+        for name, value in options.items():
+            if isinstance(value, np.ndarray):
+                options[name] = snapshot(value)
         if self.defaults:
             options = {**self.defaults, **options}
-            for name, value in options.items():
-                if isinstance(value, np.ndarray):
-                    options[name] = snapshot(value)
         return Operation(self, parents, saved, made, made if uses_out else None, options)
 
 
 def _option(value: Any, who: str) -> Any:
     """Return an option without NumPy's integers, lists and Tensors, for which a rule need not be prepared."""
+    if isinstance(value, (list, tuple)):
+        settled = type(value) is tuple and _SETTLED.issuperset(map(type, value))
+        return value if settled else tuple([int(v) if isinstance(v, np.integer) else v for v in value])
     if isinstance(value, np.integer):
         return int(value)
-    if isinstance(value, (list, tuple)):
-        return tuple(int(v) if isinstance(v, np.integer) else v for v in value)
     if type(value) is not Tensor:
         return value
     if value._node is not None:

@@ -16,7 +16,8 @@ _OWN = ("asarray", "stop_gradient")  # which take anything
 _MEMBER = "x"  # what one of several arrays is called
 _ARRAYS = frozenset({"a", "b", "condition", "d", "indices", "logits", "targets", "values", "x", "x1", "x2", "y"})
 _SEVERAL = frozenset({"arrays", "operands"})
-_UNSUITABLE = (list, tuple, dict, str)
+_LISTS = (list, tuple, dict, str)
+_UNSUITABLE = frozenset({*_LISTS, int, float, complex, bool})
 
 
 def accept_lists() -> None:
@@ -30,26 +31,26 @@ def accept_lists() -> None:
 
 def _converting(function: Callable, module: str) -> Callable:
     """Return the function with a list converted that stands for an array, and a number that stands for the first."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     names = [_MEMBER if p.kind is p.VAR_POSITIONAL and p.name in _SEVERAL else p.name for p in parameters]
-    if not _ARRAYS.union(_SEVERAL).intersection(names):
+    places = [place for place, name in enumerate(names) if name in _ARRAYS | _SEVERAL]
+    if not places:
         return function
+    start, stop = places[0], None if parameters[places[-1]].kind is inspect.Parameter.VAR_POSITIONAL else places[-1] + 1
 
-    def converted(value: Any, name: str) -> Any:
-        return argument(value, f"{function.__name__}: argument {name}")
+    def converted(place: int, value: Any) -> Any:
+        name = names[min(place, len(names) - 1)]
+        if name in _SEVERAL and isinstance(value, _LISTS):
+            return [argument(v, f"{function.__name__}: argument {name}") for v in value]
+        if name in _ARRAYS and isinstance(value, _LISTS):
+            return argument(value, f"{function.__name__}: argument {name}")
+        return np.asarray(value) if name in _ARRAYS and place == 0 and type(value) in _UNSUITABLE else value
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        if args and names[0] in _ARRAYS and isinstance(args[0], (int, float, complex)):
-            args = (np.asarray(args[0]), *args[1:])
-        for place, value in enumerate(args):
-            if isinstance(value, _UNSUITABLE):
-                name = names[min(place, len(names) - 1)]
-                if name in _ARRAYS:
-                    args = (*args[:place], converted(value, name), *args[place + 1 :])
-                elif name in _SEVERAL:
-                    members = [converted(v, name) if isinstance(v, _UNSUITABLE) else v for v in value]
-                    args = (*args[:place], members, *args[place + 1 :])
+        for value in args[start:stop]:
+            if type(value) in _UNSUITABLE:
+                return function(*[converted(*given) for given in enumerate(args)], **options)
         return function(*args, **options)
 
     call.__module__ = module

@@ -74,7 +74,8 @@ def assemble(pieces: Sequence[Piece], *, shape: tuple, dtype: Any) -> Any:
 def _repeats(index: Any) -> bool:
     """Return whether an index may name one element twice: only arrays of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(is_array(p) and p.ndim > 0 and "bool" not in str(p.dtype) for p in parts)
+    arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
+    return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
 def _added(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
@@ -110,7 +111,8 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
     indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
     if indices.dtype == np.float64 and not math.prod(indices.shape):
         indices = indices.astype(np.intp)  # an empty list
-    if not any(kind in str(indices.dtype) for kind in ("int", "long", "short")):
+    kind = getattr(indices.dtype, "kind", str(indices.dtype))  # torch's dtypes have a name only
+    if kind not in ("i", "u") and "int" not in kind:
         raise IndexError(f"take: indices are {indices.dtype}, expected integers")
     size, flat = x.shape[axis], indices.reshape(-1)
     if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):

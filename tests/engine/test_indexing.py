@@ -143,6 +143,7 @@ def test_take_of_nothing():
         assert mg.take(x, indices, axis=axis).shape == np.take(x, np.array(indices, int), axis=axis).shape
         g = mg.grad(lambda x, i=indices, a=axis: mg.sum(mg.take(x, i, axis=a)))(x)
         assert g.shape == x.shape and not g.any()
+    assert mg.take(np.arange(6.0), np.array([4, 0], ">i4"), axis=0).tolist() == [4, 0]
     with pytest.raises(IndexError, match="^take: indices are float64, expected integers$"):
         mg.take(np.ones(3), [0.5], axis=0)
     assert mg.take(np.arange(6.0).reshape(2, 3), [4]).tolist() == [4]
