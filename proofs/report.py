@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from rich.console import Console
 
 from models import tables
+from models.references import cited
 from proofs.checker import Result
-from proofs.papers import cited
 from proofs.statements import Statement
 from proofs.systems import SYMBOLS
 
@@ -51,8 +51,9 @@ def write_json(path: Path, results: Iterable[Result]) -> None:
 def write_statements(path: Path, statements: Iterable[Statement]) -> None:
     """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
     rows = [
-        {"identity": s.name, "sentence": s.sentence, "source": s.source, "chapter": s.chapter, "relation": s.relation,
-         "file": s.place[0], "line": s.place[1], "papers": cited(s.source)}
+        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter, "relation": s.relation,
+         "file": s.place[0], "line": s.place[1],
+         "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url}}
         for s in statements
     ]  # fmt: skip
     _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
