@@ -51,8 +51,8 @@ def write_json(path: Path, results: Iterable[Result]) -> None:
 def write_statements(path: Path, statements: Iterable[Statement]) -> None:
     """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
     rows = [
-        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter, "relation": s.relation,
-         "file": s.place[0], "line": s.place[1],
+        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter,
+         "relation": s.relation, "file": s.place[0], "line": s.place[1],
          "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url}}
         for s in statements
     ]  # fmt: skip
