@@ -49,6 +49,7 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
     checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
     label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     prepared = _alike if function.__name__ == "fused" else _promoted
+    body: Callable[..., R] = function
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,7 +62,7 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
             given, short = prepared(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        made = function(**given)
+        made = body(**given)
         return made if short is None else rounded(made, short)
 
     if function.__module__.startswith("models."):
