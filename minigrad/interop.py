@@ -107,7 +107,7 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
     """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
     who, ours = f"{function.__module__}.{function.__name__}", _ours(function)
-    adapted: Callable | None = ADAPTED.get(function)
+    adapted: Any = ADAPTED.get(function)
     if function.__name__ in _ABOUT_VALUES:
         return _on_values(function, args, options)
     if adapted is None and ours is None:
