@@ -88,7 +88,7 @@ def snapshot(raw: Any) -> Any:
         return raw
     if isinstance(raw, (list, np.ndarray)):
         return np.array(raw)
-    if not is_array(raw) or isinstance(raw, np.generic) or array_api_compat.is_jax_array(raw):
+    if not is_array(raw) or hasattr(raw, "_node") or isinstance(raw, np.generic) or array_api_compat.is_jax_array(raw):
         return raw
     return raw.clone() if hasattr(raw, "clone") else raw.copy()
 

@@ -118,6 +118,8 @@ class Primitive:
     The function's first argument is the arrays' namespace; one that has no use for it calls it `_`.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable, rules: dict[str, Callable]):
         signature = inspect.signature(function)
         library, *parameters = signature.parameters.values()
@@ -132,7 +134,7 @@ class Primitive:
         self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by arguments tracked and given
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
-        del self.__wrapped__  # whose signature has the library
+        vars(self).pop("__wrapped__")  # whose signature has the library
         self.__signature__ = signature.replace(parameters=parameters)
         self.__doc__ = function.__doc__ or f"Return the array library's own {function.__name__}; differentiable."
 

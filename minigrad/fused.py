@@ -31,8 +31,9 @@ class _Kernel(Node):
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
     def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        g = g[0] if self.single else tuple(g)
         if not record:
-            pulled = self.backward(self.saved, g[0] if self.single else tuple(g))
+            pulled = self.backward(self.saved, g)
             return [d if want else None for d, want in zip(pulled, wanted, strict=True)]
         # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]

@@ -53,7 +53,7 @@ _ABOUT_VALUES = frozenset(  # their results are no function of the numbers, or h
     "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
     "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
 )
-_OPERATORS = {  # of the values alone
+_OPERATORS: dict[Any, Callable] = {  # of the values alone
     np.bitwise_and: operator.and_,
     np.bitwise_or: operator.or_,
     np.bitwise_xor: operator.xor,
@@ -91,7 +91,7 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
     if not _tracked(inputs):
         return _on_values(getattr(ufunc, method), inputs, options)
     if options.get("out") is not None:
-        raise TypeError(f"{who}: out= would write a Tensor into an array{_instead(ours)}")
+        raise TypeError(f"{who}: out= would write a Tensor into an array{_instead(ufunc, ours)}")
     if method == "outer" and ours is not None and not options:
         x, y = (a if hasattr(a, "shape") else np.asarray(a) for a in inputs)
         return ours(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
@@ -100,13 +100,14 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
     if name is not None and set(options) <= {"axis", "keepdims"}:
         return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
     if ours is not None and method == "__call__":
-        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ours)}")
+        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ufunc, ours)}")
     raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
     """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
-    who, adapted, ours = f"{function.__module__}.{function.__name__}", ADAPTED.get(function), _ours(function)
+    who, ours = f"{function.__module__}.{function.__name__}", _ours(function)
+    adapted: Any = ADAPTED.get(function)
     if function.__name__ in _ABOUT_VALUES:
         return _on_values(function, args, options)
     if adapted is None and ours is None:
@@ -122,7 +123,7 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
         positional, named = _translated(function, ours, args, options)
         inspect.signature(ours).bind(*positional, **named)
     except TypeError as error:
-        raise TypeError(f"{who}: for a Tensor, {error}{_instead(ours)}") from None
+        raise TypeError(f"{who}: for a Tensor, {error}{_instead(function, ours)}") from None
     return ours(*positional, **named)
 
 
@@ -150,12 +151,13 @@ def _translated(function: Callable, ours: Callable, args: tuple, options: dict) 
 @functools.cache
 def _ours(function: Any) -> Any:
     """Return the function of minigrad with the meaning of NumPy's, or None."""
-    if function in _OPERATORS:
-        return lambda *inputs: _on_values(_OPERATORS[function], inputs, {})
+    if (operation := _OPERATORS.get(function)) is not None:
+        return lambda *inputs: _on_values(operation, inputs, {})
     if function in (np.positive, np.divmod):
         return operator.pos if function is np.positive else lambda x, y: (x // y, x % y)
     module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none, or NumPy's
-    names, place = module.split("."), sys.modules["minigrad"]
+    place: Any = sys.modules["minigrad"]
+    names = module.split(".")
     if names[0] != "numpy" or (isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function):
         special = sys.modules.get("scipy.special")
         return place.erf if special and function is special.erf else None
@@ -165,10 +167,10 @@ def _ours(function: Any) -> Any:
     return found if callable(found) else None
 
 
-def _instead(ours: Any) -> str:
+def _instead(function: Any, ours: Any) -> str:
     name = getattr(ours, "__name__", "<lambda>")
-    place = next((p for p in ("linalg", "fft") if getattr(ours, "__module__", "").endswith(p)), "")
-    return "" if name == "<lambda>" else f"; use minigrad.{place + '.' if place else ''}{name}"
+    place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
+    return "" if name == "<lambda>" else f"; use {place}.{name}"
 
 
 def _tracked(given: Any) -> bool:

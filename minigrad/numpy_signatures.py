@@ -93,7 +93,7 @@ def _copy(a: Any) -> Any:
 
 
 def _tile(A: Any, reps: Any) -> Any:
-    return shapes.tile(A, (reps,) if isinstance(reps, (int, np.integer)) else reps)
+    return shapes.tile(A, (int(reps),) if isinstance(reps, (int, np.integer)) else reps)
 
 
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.containers import arrays_of
-from minigrad.engine import unwrap
+from minigrad.conversion import snapshot
+from minigrad.engine import Tensor, unwrap
 from minigrad.fused import fused
 
 WIDTHS = ("float32", "float64")
@@ -26,6 +27,8 @@ def compiled(name: str, reference: Callable) -> Callable:
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in inputs):  # the graph keeps them: their owner may change a mask
+            options = {key: snapshot(value) for key, value in options.items()}
         kernel, plain = _kernel(name), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)

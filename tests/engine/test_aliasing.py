@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from models.attention import softmax
 
 X = np.arange(1.0, 7.0).reshape(2, 3)
 
@@ -109,6 +110,18 @@ def test_what_a_kernel_saves_is_the_graphs_own():
     y = mg.sum(product(x, c))
     c[:] = 100
     np.testing.assert_array_equal(mg.gradients(y, x), [2, 3])
+
+
+def test_a_mask_that_a_kernel_was_given_is_copied():
+    q = mg.Tensor(np.random.default_rng(0).standard_normal((2, 80, 8)))
+    mask = np.ones((80, 80), dtype=bool)
+
+    def loss():
+        return mg.sum(softmax.fused(q, q.value, q.value, mask=mask, causal=False)[0] ** 2)
+
+    expected, y = mg.gradients(loss(), q), loss()
+    mask[:, :40] = False
+    np.testing.assert_array_equal(mg.gradients(y, q), expected)
 
 
 def test_leaves_are_copied_whatever_their_class():
