@@ -131,7 +131,7 @@ class Primitive:
         self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
         self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by arguments tracked and given
+        self.kept: dict[Any, tuple[bool, list[int]]] = {}  # what to save, by the arguments tracked (and their number)
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
         vars(self).pop("__wrapped__")  # whose signature has the library
@@ -208,16 +208,15 @@ class Primitive:
         return argument(value, f"{self.__name__}: argument {self.positional[0 if self.variadic else n]}")
 
     def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
-        key = tracked, len(values)
+        key = (tracked, len(values)) if self.variadic else tracked
         if key not in self.kept:
             self.kept[key] = self._needs(parents)
         uses_out, places = self.kept[key]
         saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
             saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
-        for name, value in options.items():
-            if isinstance(value, np.ndarray):
-                options[name] = snapshot(value)
+        if options:
+            options = {name: snapshot(value) for name, value in options.items()}
         if self.defaults:
             options = {**self.defaults, **options}
         return Operation(self, parents, saved, made, made if uses_out else None, options)
