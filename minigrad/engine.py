@@ -309,13 +309,19 @@ class Tensor:
         return bool(self._value)
 
     def __float__(self) -> float:
-        return float(self._value)
+        return float(self._number("float"))
 
     def __int__(self) -> int:
-        return int(self._value)
+        return int(self._number("int"))
 
     def __complex__(self) -> complex:
-        return complex(self._value)
+        return complex(self._number("complex"))
+
+    def _number(self, kind: str) -> Any:
+        """Return the value where no gradient is lost by it: NumPy asks for a float when an element is assigned."""
+        if self._node is not None:
+            raise TypeError(f"Tensor: a {kind} was asked for, to which no gradient would flow: use `.item()`")
+        return self._value
 
     def __index__(self) -> int:
         return operator.index(self._value)

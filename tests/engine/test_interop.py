@@ -104,6 +104,7 @@ def test_functions_reach_our_rules(name):
 
 
 NOT = "not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
+NUMBER = "Tensor: a {} was asked for, to which no gradient would flow: use `.item()`"
 ARRAY = "Tensor: NumPy asks for a plain array, to which no gradient would flow: use `.value`"
 
 
@@ -131,6 +132,10 @@ ARRAY = "Tensor: NumPy asks for a plain array, to which no gradient would flow: 
         (lambda t: np.array([t[0, 0], t[0, 1]]), ARRAY),
         (lambda t: X.copy().__setitem__(slice(None), t), ARRAY),
         (lambda t: X.copy().__setitem__(0, t[0]), ARRAY),
+        (lambda t: X.copy().__setitem__((0, 0), t[0, 0]), NUMBER.format("float")),
+        (lambda t: X.astype(complex).__setitem__((0, 0), t[0, 0]), NUMBER.format("complex")),
+        (lambda t: math.sqrt(t[0, 0]), NUMBER.format("float")),
+        (lambda t: int(t[0, 0]), NUMBER.format("int")),
         (lambda t: X.copy().__iadd__(t), "numpy.add: out= would write a Tensor into an array; use minigrad.add"),
     ],
 )
@@ -144,7 +149,7 @@ def test_questions_about_values_are_answered():
     t = mg.Tensor(X)
     assert np.shape(t) == (2, 2) and np.ndim(t) == 2 and np.size(t) == 4
     assert np.allclose(t, X) and np.array_equal(t, X) and not np.isnan(t).value.any()
-    assert (np.argmax(t).value, math.sqrt(t[0, 0]), float(t[1, 1])) == (3, 1.0, 5.0)
+    assert (np.argmax(t).value, math.sqrt(t[0, 0].item()), float(mg.stop_gradient(t[1, 1]))) == (3, 1.0, 5.0)
     for compared in (t > X - 1, X < t + 1, np.float64(9) > t, X == t, np.less_equal(X, t)):
         assert isinstance(compared, mg.Tensor) and compared.value.all()
 
