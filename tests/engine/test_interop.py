@@ -143,12 +143,14 @@ def test_what_would_cut_the_graph_is_refused(call, message):
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize(("array", "kind"), [(X, "float"), (X.astype(complex), "complex")])
-def test_an_element_is_not_assigned(array, kind):
-    """NumPy puts words of its own before ours, which are the cause."""
+def test_an_element_is_not_assigned():
+    """NumPy puts words of its own before ours, which are the cause, where the array is real."""
     with pytest.raises(ValueError, match="setting an array element") as raised:
-        array.copy()[0, 0] = mg.Tensor(X)[0, 0]
-    assert str(raised.value.__cause__) == NUMBER.format(kind)
+        X.copy()[0, 0] = mg.Tensor(X)[0, 0]
+    assert str(raised.value.__cause__) == NUMBER.format("float")
+    with pytest.raises(TypeError) as raised:
+        X.astype(complex)[0, 0] = mg.Tensor(X)[0, 0]
+    assert str(raised.value) == NUMBER.format("complex")
 
 
 def test_questions_about_values_are_answered():
