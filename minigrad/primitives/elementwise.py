@@ -285,8 +285,8 @@ def _inside(x, low, high):
 )
 def _clip(xp, x, low, high):
     refuse_complex("clip", x, low, high)
-    x = x if low is None else xp.where(x < low, low, x)
-    return x if high is None else xp.where(x > high, high, x)
+    x = x if low is None else xp.where((x < low) | (low != low), low, x)  # a bound of NaN gives NaN
+    return x if high is None else xp.where((x > high) | (high != high), high, x)
 
 
 # ---- dtypes and constants

@@ -12,7 +12,7 @@ import scipy.sparse
 
 from minigrad.containers import is_array
 from minigrad.conversion import is_complex, snapshot
-from minigrad.engine import Piece, primitive, unwrap
+from minigrad.engine import Piece, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
@@ -161,6 +161,9 @@ def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
     if len(indices.shape) != x.ndim:
         raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
     axis = _axis(axis, x.ndim, who)
+    for i, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True)):
+        if i != axis and n != m and 1 not in (n, m):
+            raise IndexError(f"{who}: indices have size {n} on axis {i}, expected 1 or {m} as x has")
     grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
     return _settled((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
 
@@ -184,8 +187,9 @@ def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = 
 
     NaNs come last, or first when descending.
     """
-    raw = unwrap(x)
-    xp, axis = namespace(raw), _axis(axis, x.ndim, "argsort")
+    if isinstance(x, Tensor):
+        return constant(argsort(x._value, axis=axis, descending=descending))
+    raw, xp, axis = x, namespace(x), _axis(axis, x.ndim, "argsort")
     if not descending:
         return xp.argsort(raw, axis=axis, stable=True)
     backwards = xp.argsort(xp.flip(raw, axis=axis), axis=axis, stable=True)  # so that equal ones keep their order

@@ -158,3 +158,15 @@ def test_sorting():
     np.testing.assert_array_equal(mg.argsort(np.uint8([3, 1, 3]), descending=True, stable=False), [0, 2, 1])
     np.testing.assert_array_equal(mg.grad(lambda x: mg.sort(x, axis=np.int64(0))[2])(x), [0, 0, 0, 1])
     assert mg.sort(np.zeros((2, 0)), axis=1, descending=True).shape == (2, 0)
+
+
+def test_indices_along_an_axis_must_fit_the_others():
+    x, indices = np.ones((10, 5)), np.zeros((5, 5), int)
+    for call in (lambda: mg.take_along_axis(x, indices, axis=1), lambda: mg.scatter_add(x, indices, x[:5], axis=1)):
+        with pytest.raises(IndexError, match=r": indices have size 5 on axis 0, expected 1 or 10 as x has$"):
+            call()
+
+
+def test_the_order_of_a_tensor_is_a_constant_tensor():
+    order = mg.argsort(mg.Tensor([2.0, 1.0, 3.0]), descending=True)
+    assert isinstance(order, mg.Tensor) and order.value.tolist() == [2, 0, 1]

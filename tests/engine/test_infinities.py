@@ -176,3 +176,9 @@ def test_hyperbolic_and_other_functions_of_the_standard():
 def test_abs_of_a_subnormal_number_twice():
     once = mg.grad(lambda x: mg.sum(mg.abs(x)))
     assert mg.grad(lambda x: mg.sum(once(x)))(np.array([5e-324])) == 0
+
+
+def test_a_bound_of_nan_gives_nan():
+    x, bound = np.array([1.0, 2.0, np.nan]), np.array([np.nan, 3.0, 0.0])
+    np.testing.assert_array_equal(mg.clip(x, bound, None), [np.nan, 3, np.nan])
+    np.testing.assert_array_equal(mg.clip(x, None, bound), [np.nan, 2, np.nan])
