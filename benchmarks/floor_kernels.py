@@ -1,4 +1,4 @@
-"""The loops that `benchmarks.floors` times; apart, because importing Numba takes half a second."""
+"""Loops that `benchmarks.floors` times; in a module of their own because importing Numba takes half a second."""
 
 from minigrad.simd import exp2, fma, kernel, lanes, load, splat, store
 
@@ -19,7 +19,7 @@ def exponentials(x, count, part, repeats):
 
 @kernel
 def triad(a, b, c, first, last):
-    """a ← b + 3 c from one number up to another."""
+    """Compute a ← b + 3 c for indices from `first` up to `last`."""
     step = lanes(a)
     for i in range(first - first % step, last - last % step, step):
         store(a, i, fma(splat(a, 3), load(c, i), load(b, i)))

@@ -1,4 +1,4 @@
-"""What no program on this machine can go below: exponentials, memory and multiplications at their full rate.
+"""Lower bounds of run time on this machine: exponentials, memory and multiplications at their full rate.
 
     floor = max(bytes / triad, exponentials / exp2 + operations / GEMM)
 

@@ -21,7 +21,7 @@ Drawn = tuple[dict[str, np.ndarray], np.ndarray]  # the inputs by name, and the 
 
 @dataclass(frozen=True)
 class Work:
-    """What a function is given, the weights of what it returns, and whether to differentiate."""
+    """The inputs of a function, the weights of its outputs in the loss, and whether to differentiate."""
 
     inputs: Mapping[str, np.ndarray]
     weights: np.ndarray

@@ -1,4 +1,4 @@
-"""What a record says of the machine: its processor, and how much of it other programs took meanwhile."""
+"""The machine as a record describes it: its processor, and the load of other programs meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The side of a benchmark that measures: interleaved rounds over long-lived processes.
+"""Measure workloads: interleaved rounds over long-lived worker processes.
 
 Another program on the machine slows every implementation of a round alike, so ratios are taken within a round and
 their median is what counts; milliseconds belong to the machine and the hour.
@@ -55,8 +55,10 @@ class Worker:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a request and wait for its answer.
 
-        Raises:
-            BenchmarkError: the implementation raised, the process died, or it gave no answer and was ended.
+        Raises
+        ------
+        BenchmarkError
+            The implementation raised, the process died, or it gave no answer and was ended.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         limit = threading.Timer(SILENCE, self.process.kill)
@@ -97,8 +99,10 @@ def measure(
 
     An implementation that was timed for more seconds than `patience` sits out the other rounds.
 
-    Raises:
-        BenchmarkError: an implementation failed, ours is missing, or one disagrees with ours.
+    Raises
+    ------
+    BenchmarkError
+        An implementation failed, ours is missing, or one disagrees with ours.
     """
     missing = {one.name: one.missing() for one in workload.implementations if one.missing()}
     ours = workload.implementations[0].name
@@ -137,8 +141,10 @@ def measure(
 def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
     """Compare the results of every implementation with ours.
 
-    Raises:
-        BenchmarkError: one of them differs by more than the workload's tolerance.
+    Raises
+    ------
+    BenchmarkError
+        One of them differs by more than the workload's tolerance.
     """
     ours = workload.implementations[0].name
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How time grows with length: ours beside one peer from 512 tokens on, doubling, and the exponent that fits.
+"""Growth of time with sequence length: ours beside one peer from 512 tokens on, doubling, and the fitted exponent.
 
     t(T) ≈ c Tᵅ        α by least squares through log t against log T, over the upper half of the lengths
 

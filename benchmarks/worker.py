@@ -1,4 +1,4 @@
-"""The side of a benchmark that does the work: one process, one implementation, asked over a pipe.
+"""Run one implementation of a workload in a process of its own, driven over a pipe.
 
 `python -m benchmarks.worker MODULE WORKLOAD IMPLEMENTATION` reads requests, one JSON object a line, and answers each
 with one line. A process lives for the whole run, so that imports, compilation and warm caches are not timed.

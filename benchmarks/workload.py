@@ -1,4 +1,4 @@
-"""What a benchmark is: one piece of work, done by several implementations whose results must agree."""
+"""Workloads: one computation, done by several implementations whose results must agree."""
 
 from __future__ import annotations
 
@@ -80,8 +80,10 @@ def workloads() -> dict[str, Workload]:
 def find(name: str) -> Workload:
     """Return the workload of that name.
 
-    Raises:
-        LookupError: there is none; the message names the nearest.
+    Raises
+    ------
+    LookupError
+        There is none; the message names the nearest.
     """
     known = workloads()
     if name not in known:

@@ -31,7 +31,7 @@ def selective_scan_remat(u: Array, delta: Array, A: Array, B: Array, C: Array, D
 def _walk(
     u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array
 ) -> tuple[Array, tuple[Array, ...], Callable[[Array, Any], tuple[Array, Array]]]:
-    """The first state, the tokens, and the loop over them."""
+    """Return the initial state, the tokens, and the body of the loop over them."""
 
     def step(h: Array, token: Any) -> tuple[Array, Array]:
         u, delta, B, C = token

@@ -65,7 +65,7 @@ def titans_mlp(
 
 
 def _since(log_kept: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left at t of the batch's start, (H, b, 1), and of token s, (H, b, b), 0 where s > t."""
+    """Return the decay at t since the batch's start, (H, b, 1), and since token s, (H, b, b), 0 where s > t."""
     total = log_kept.cumsum(-2)
     return total.exp(), (total - total.mT).tril().exp().tril()
 

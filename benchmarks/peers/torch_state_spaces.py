@@ -65,7 +65,7 @@ def ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, size: int = 6
 
 
 def _decays(log_decay: Tensor) -> Tensor:
-    """What is left at t of s: e to the sum of log_decay over s < r ≤ t, 0 where s > t."""
+    """Return the decay from s to t, exp of the sum of log_decay over s < r ≤ t; 0 where s > t."""
     T = log_decay.shape[-1]
     rows = log_decay[..., None].expand(*log_decay.shape, T)
     sums = rows.masked_fill(~torch.ones(T, T, dtype=torch.bool).tril(-1), 0).cumsum(-2)

@@ -154,7 +154,7 @@ def floor(parameters: dict[str, np.ndarray], tokens: int) -> dict[str, float]:
 
 
 def _floor(vocab: int, width: int, layers: int, heads: int, conv: int, batch: int, length: int) -> dict[str, float]:
-    """The matrices, and attention: half of all scores, an exponential, 2 products of 2 d forward and 4 back."""
+    """Count the matrices, and attention: half of all scores, an exponential, 2 products of 2 d forward, 4 backward."""
     start = weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=-(-8 * width // 3 // 8) * 8)
     work, scores = floor(start, batch * length), layers * batch * heads * length * (length + 1) / 2
     products = 6 * scores * 2 * width / heads

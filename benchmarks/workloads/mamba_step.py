@@ -121,7 +121,7 @@ def jax(*, batch: int, length: int, **sizes: int) -> Run:
 
 
 def _floor(*, batch: int, length: int, **sizes: int) -> dict[str, float]:
-    """The matrices, and the scan: two exponentials and 17 operations a channel, state and token, as in its workload."""
+    """Count the matrices, and the scan: two exponentials, 17 operations a channel, state and token."""
     work = floor(weights(**sizes), batch * length)
     scanned = sizes["layers"] * batch * length * 2 * sizes["width"] * sizes["states"]
     return {**work, "exponentials": 2.0 * scanned, "operations": work["operations"] + 17.0 * scanned}

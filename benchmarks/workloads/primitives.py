@@ -1,4 +1,4 @@
-"""What one recorded operation costs when arrays are too small to matter: forward and backward through a chain.
+"""Overhead of one recorded operation on tiny arrays: forward and backward through a chain.
 
 The chain is x ← exp(x·a + b), `rounds` times over 8×8 float64 arrays, then a sum: three primitives a round, and the
 time is divided by their number. It is differentiated for x, a and b (every rule of mul and add runs, and the gradients

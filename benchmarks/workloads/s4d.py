@@ -63,7 +63,7 @@ def kernel(*, backward: bool, length: int, channels: int, states: int) -> dict:
 def transforms(*, backward: bool, length: int, channels: int, batch: int) -> dict:
     """Return what a convolution by real Fourier transforms of n = 2L points takes: 2.5 n log₂ n operations each.
 
-    Forward those of u, of K and of y; back, of g, ∂u and ∂K. A product of spectra is 6 operations for each of n/2
+    Forward those of u, of K and of y; backward, of dy, du and dK. A product of spectra is 6 operations for each of n/2
     frequencies, and it has two gradients. u, K and y are moved, and back as much again with g.
     """
     points = 2 * length

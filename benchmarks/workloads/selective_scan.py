@@ -40,11 +40,11 @@ def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def scan(*, backward: bool, batch: int, length: int, channels: int, states: int) -> dict:
     """Return what a token, channel and state cannot spare: e^ΔA, then aₜhₜ₋₁ + (Δu)B and Ch, five operations.
 
-    Back, both again and six products more, an operation or two each: ∂h, ∂Δ, ∂A, ∂B, ∂C, ∂u. No state is moved.
+    Backward, both again and six products more, an operation or two each: dh, dΔ, dA, dB, dC, du. No state is moved.
     """
     steps, passes = batch * length * channels * states, 2 if backward else 1
     wide, narrow = batch * length * channels, batch * length * states
-    moved = 4 * (wide * (8 if backward else 3) + narrow * (6 if backward else 2))  # u Δ y; g and ∂u ∂Δ; B C; ∂B ∂C
+    moved = 4 * (wide * (8 if backward else 3) + narrow * (6 if backward else 2))  # u Δ y; dy and du dΔ; B C; dB dC
     return {"exponentials": passes * steps, "operations": (17 if backward else 5) * steps, "bytes": moved}
 
 
