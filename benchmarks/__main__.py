@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (running, growing):
         cores = os.cpu_count() or 1
         command.add_argument("--threads", type=_positive, default=cores, help="threads for each framework")
-    commands.add_parser("table", help="write the summary into README.md and every table into benchmarks/RESULTS.md")
+    commands.add_parser("table", help="write the chosen rows into README.md and all tables into benchmarks/RESULTS.md")
     commands.add_parser("plot", help="draw all records into docs/speed.png and docs/scaling.png")
     options = parser.parse_args(arguments)
     try:

@@ -1,6 +1,7 @@
-"""What is kept of a benchmark: a JSON record a workload, and Markdown tables made from the records.
+"""Records of benchmarks: one JSON file a workload, and Markdown tables made from them.
 
-`benchmarks/RESULTS.md` holds every implementation of every workload, README.md a row a workload (`benchmarks.summary`).
+`benchmarks/RESULTS.md` holds a summary, and every implementation of every workload; README.md a row for each of the
+workloads that `benchmarks.summary` chooses.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 HEAD = """# Every measurement
 
 Written by `python -m benchmarks table` from the records in [`results/`](results). Each framework ran in its own process
-and all of them took turns; ratios are taken within a round, and theirs are the figures to trust.
+and all of them took turns; ratios are taken within a round, and they are more reliable than the times.
+
+## Summary
+
+Each workload beside its best peer. A ratio "peer ÷ ours" above 1 is how many times faster ours is; the floor is the time
+that the measured rates of this machine allow for the same work.
+
+![Each workload a row: the times of other implementations, ours being 1](../docs/speed.png)
+"""
+LENGTHS_HEAD = """## Time against length
+
+![Time against length](../docs/scaling.png)
 """
 
 
@@ -77,23 +89,37 @@ def write(
     readme: Path = README,
     full: Path = FULL,
 ) -> None:
-    """Put the summary of all records between the markers of a README, and every table into a file of their own.
+    """Put the rows chosen for a README between its markers, and all tables into a file of their own.
 
-    Raises:
-        ValueError: the README does not hold both markers, in order.
+    Raises
+    ------
+    ValueError
+        The README does not hold both markers, in order.
     """
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    text = filled(readme.read_text(encoding="utf-8") if readme.exists() else "", records, readme.name)
+    readme.write_text(text, encoding="utf-8")
+    growth = [LENGTHS_HEAD, summary.scaling(curves), *map(lengths, curves)] if curves else []
+    parts = [HEAD, summary.speed(records), "## Every workload\n", *map(table, records), *growth]
+    full.write_text("\n".join(parts), encoding="utf-8")
+
+
+def filled(text: str, records: Sequence[Mapping[str, Any]], name: str = README.name) -> str:
+    """Return the text of a README with the rows chosen for it between the markers.
+
+    Raises
+    ------
+    ValueError
+        The text does not hold both markers, in order.
+    """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{readme.name}: expected a line {BEGIN} and a line {END} after it, found none")
-    body = "\n".join(part for part in (summary.speed(records), summary.scaling(curves)) if part)
-    readme.write_text(f"{before}{BEGIN}\n{body}{END}{after}", encoding="utf-8")
-    full.write_text("\n".join([HEAD, *map(table, records), *map(lengths, curves)]), encoding="utf-8")
+        raise ValueError(f"{name}: expected a line {BEGIN} and a line {END} after it, found none")
+    return f"{before}{BEGIN}\n{summary.speed(summary.chosen(records))}{END}{after}"
 
 
 def _work(floor: Mapping[str, Any]) -> str:
-    """What the work is and at which rates: `17 M exponentials at 9.3 G/s`."""
+    """Format the work of a floor with its rates: `17 M exponentials at 9.3 G/s`."""
     rates = {"exponentials": ("exp2", "/s"), "bytes": ("triad", "B/s"), "operations": ("GEMM", "/s")}
     parts = []
     for kind, count in floor["work"].items():

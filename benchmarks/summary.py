@@ -1,4 +1,4 @@
-"""The short tables of README.md: a row a workload beside its best peer, and a row a curve."""
+"""Short tables: a row a workload beside its best peer, and a row a curve. README.md shows the workloads of `SHOWN`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 
 SCALE = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 Record = Mapping[str, Any]
+
+# The rows of README.md, from the smallest unit of work to the largest: where ours is slower than a peer, where it is
+# level, and where it is faster. benchmarks/RESULTS.md has all rows.
+SHOWN = ("primitives", "softmax", "delta_rule", "selective_scan", "s4d", "titans", "lm_step", "mamba_step")
+
+
+def chosen(records: Sequence[Record], names: Sequence[str] = SHOWN) -> list[Record]:
+    """Return the records of the named workloads, in the order of the names; a name without a record is left out."""
+    by_name = {record["workload"]: record for record in records}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def speed(records: Sequence[Record]) -> str:
@@ -23,8 +33,7 @@ def speed(records: Sequence[Record]) -> str:
         cells = [record["title"], f"{figure(ours['seconds'], SCALE[unit], unit)}", name]
         cells += [f"{number(peer['seconds']['median'] * SCALE[unit])} {unit}", f"**{number(times)}**", floor]
         lines.append(row(*cells, memory if record["shows_memory"] else ""))
-    more = "Every implementation and version: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
-    return "\n".join([*lines, "", f"{_circumstances(records)} {more}", *_absent(records)]) + "\n"
+    return "\n".join([*lines, "", _circumstances(records), *_absent(records)]) + "\n"
 
 
 def best_peer(record: Record) -> tuple[str, Record]:
@@ -47,11 +56,11 @@ def scaling(curves: Sequence[Record]) -> str:
         ours, *peers = record["implementations"]
         cells = [record["title"], record["growth"], _course(record, ours)]
         lines.append(row(*cells, *peers, *(_course(record, name) for name in peers)))
-    return "\n".join(["![Time against length](docs/scaling.png)", "", *lines, "", _circumstances(curves)]) + "\n"
+    return "\n".join([*lines, "", _circumstances(curves)]) + "\n"
 
 
 def _course(record: Record, name: str) -> str:
-    """`T^1.02, 65,536 tokens in 84 ms`, and why it goes no further where it does not."""
+    """Format a course: `T^1.02, 65,536 in 84 ms`, with the reason where lengths are missing."""
     one = record["implementations"][name]
     reason = f"{min(map(int, one['missing'])):,}: {next(iter(one['missing'].values()))}" if one["missing"] else ""
     if not one["seconds"]:
@@ -63,7 +72,7 @@ def _course(record: Record, name: str) -> str:
 
 
 def _circumstances(records: Sequence[Record]) -> str:
-    """Threads, machine, other work and dates of all records in a line."""
+    """Name the threads, machine, other work and dates of all records in a line."""
     threads = sorted({record["threads"] for record in records})
     machines = sorted({f"{record['machine']['cpu']} ({record['machine']['cores']} cores)" for record in records})
     others = max((record["machine"].get("others") or 0 for record in records), default=0)
@@ -75,7 +84,7 @@ def _circumstances(records: Sequence[Record]) -> str:
 
 
 def _absent(records: Sequence[Record]) -> list[str]:
-    """A line that names the peers that were not installed."""
+    """Return a line that names the peers that were not installed."""
     found = {name: modules for record in records for name, modules in record["missing"].items()}
     named = ", ".join(f"{name} ({', '.join(modules)})" for name, modules in found.items())
     return ["", f"Not installed, so not measured: {named}."] if named else []

@@ -16,13 +16,13 @@ CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
 
 
 def words(section: str, option: str) -> set[str]:
-    """The entries of a list in setup.cfg, less versions, extras and the systems that they are for."""
+    """Return the entries of a list in setup.cfg, without versions, extras and system markers."""
     entries = re.split(r"[,\n]", CONFIG[section][option])
     return {re.split(r"[\s<>=!~*[;]", entry.strip())[0] for entry in entries} - {""}
 
 
 def imported(package: str, *, lazily: bool) -> set[str]:
-    """The top-level modules that a package imports: when it is imported itself, or also later, inside functions."""
+    """Return the top-level modules that a package imports; with `lazily`, also those imported inside functions."""
     found = set()
     for path in (path for path in (ROOT / package).rglob("*.py") if not path.name.startswith("test_")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -38,7 +38,7 @@ def imported(package: str, *, lazily: bool) -> set[str]:
 
 
 def modules(distributions: set[str]) -> set[str]:
-    """What a distribution is called when it is imported: here, its own name with underscores, in lower case."""
+    """Return the import names of distributions: their own names with underscores, in lower case."""
     return {name.replace("-", "_").lower() for name in distributions}
 
 

@@ -1,0 +1,86 @@
+"""The documents: generated tables are up to date, commands and examples run, links and citations resolve."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from docs import tables
+from models.references import references
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+README, GLOSSARY = TEXTS[ROOT / "README.md"], TEXTS[ROOT / "docs" / "GLOSSARY.md"]
+COMMAND = re.compile(r"^((?:make|python -m)(?: [^#\s]+)+)", re.MULTILINE)
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+COMMANDS = sorted(
+    {found for text in TEXTS.values() for block in BLOCK.findall(text) for found in COMMAND.findall(block)}
+)
+LINKS = sorted({(path, link) for path, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)})
+
+
+def test_the_table_of_mechanisms_is_the_code_s():
+    assert tables.filled(README) == README, "README.md is stale: run `make readme`"
+
+
+def test_the_rows_of_speed_are_the_records():
+    assert report.filled(README, report.load()) == README, "README.md is stale: run `python -m benchmarks table`"
+
+
+def test_the_readme_fits_three_screens():
+    assert len(README.splitlines()) <= 150
+
+
+def test_a_missing_marker_is_named():
+    with pytest.raises(ValueError, match="README.md has no pair <!-- mechanisms:begin -->"):
+        tables.filled("no table here")
+
+
+def test_the_two_commands_are_in_the_readme():
+    assert {"make study", "make test"} <= set(COMMAND.findall(README))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_exists(command):
+    """Make's targets with `make -n`; a program and its subcommand with `--help`, and each option named there."""
+    first, *rest = command.split()
+    if first == "make":
+        done = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return
+    module, *arguments = rest[1:]
+    if module == "pytest":  # whose --help is long, and known
+        assert all((ROOT / argument).exists() for argument in arguments if "/" in argument)
+        return
+    subcommand = [argument for argument in arguments[:1] if not argument.startswith("-")]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert option in done.stdout, f"{command}: --help does not know {option}"
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_an_example_runs(code):
+    exec(code, {})
+
+
+@pytest.mark.parametrize(("path", "link"), LINKS, ids=[f"{path.name}-{link}" for path, link in LINKS])
+def test_a_link_leads_to_a_file(path, link):
+    assert (path.parent / link).exists()
+
+
+def test_sources_of_the_glossary_are_in_the_bibliography():
+    rows = [line.split("|")[1:-1] for line in GLOSSARY.splitlines() if line.startswith("|")]
+    keys = {key for row in rows if len(row) == 4 for key in re.findall(r"`([^`]+)`", row[3])}
+    assert keys and keys <= set(references())
+
+
+def test_a_bar_is_one_code_point():
+    for path, text in TEXTS.items():
+        assert "\u0305" not in text and "\u0100" not in text, f"{path.name}: a bar is U+0304"
