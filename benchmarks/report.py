@@ -25,8 +25,8 @@ and all of them took turns; ratios are taken within a round, and they are more r
 
 ## Summary
 
-Each workload beside its best peer. A ratio "peer ÷ ours" above 1 is how many times faster ours is; the floor is the time
-that the measured rates of this machine allow for the same work.
+Each workload beside its best peer. A ratio "peer ÷ ours" above 1 is how many times faster ours is; the floor is the
+time that the measured rates of this machine allow for the same work.
 
 ![Each workload a row: the times of other implementations, ours being 1](../docs/speed.png)
 """
