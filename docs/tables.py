@@ -1,7 +1,6 @@
-"""The tables of README.md that come from the code: `python -m docs.tables` rewrites them.
+"""Generate the tables of README.md that come from the code: `python -m docs.tables` rewrites them.
 
-A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`. Edit the code, not what is
-between.
+A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`. Edit the code, not the table.
 """
 
 import inspect
@@ -12,7 +11,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def mechanisms() -> str:
-    """Every mechanism, with the first sentence of its module and the forms it has."""
+    """Return a table of all mechanisms, with the first sentence of each module and its forms."""
     from models.forms import mechanisms as known
 
     rows = [["mechanism", "in a sentence", "forms, the plainest first"], ["---"] * 3]
@@ -24,9 +23,12 @@ def mechanisms() -> str:
 
 
 def filled(text: str) -> str:
-    """The text with a fresh table between the markers.
+    """Return the text with a fresh table between the markers.
 
-    Raises ValueError where a marker is missing.
+    Raises
+    ------
+    ValueError
+        A marker is missing.
     """
     begin, end = "<!-- mechanisms:begin -->", "<!-- mechanisms:end -->"
     before, found_begin, rest = text.partition(begin)

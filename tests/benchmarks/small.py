@@ -4,5 +4,5 @@ SMALL = {"length": 192, "channels": 8, "states": 4, "heads": 2, "width": 16, "ba
 
 
 def sizes(workload):
-    """The workload's own sizes, but for the large ones."""
+    """Return the workload's own sizes, with the large ones reduced."""
     return {name: SMALL.get(name, size) if type(size) is int else size for name, size in workload.sizes.items()}

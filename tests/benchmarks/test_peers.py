@@ -77,7 +77,7 @@ def ours(name):
 
 
 def said(name, implementation):
-    """What the comparison says of an implementation, found anew: it may have been replaced."""
+    """Return what the comparison says of an implementation, looked up again: it may have been replaced."""
     module = importlib.import_module(WORKLOADS[name].module)
     workload = next(workload for workload in declared(module) if workload.name == name)
     theirs = workload.implementation(implementation).setup(**sizes(workload)).results()
