@@ -70,7 +70,44 @@ def test_every_dependency_is_pinned():
     assert modules(words("options", "install_requires") | extras) <= pinned
 
 
+def tracked() -> list[Path]:
+    """Return the files that git tracks, relative to the root."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [Path(name) for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def data(package: str) -> list[str]:
+    """Return the patterns of package data that hold for a package."""
+    listed = CONFIG["options.package_data"]
+    return [entry.strip() for key in ("*", package) if key in listed for entry in re.split(r"[,\n]", listed[key])]
+
+
+def test_every_file_of_a_package_is_installed():
+    for path in (path for path in tracked() if path.parts[0] in PACKAGES and path.suffix != ".md"):
+        folder = next(parent for parent in path.parents if (ROOT / parent / "__init__.py").exists())
+        relative, package = path.relative_to(folder), ".".join(folder.parts)
+        if path.suffix == ".py":
+            assert len(relative.parts) == 1, f"{path} is in a folder without __init__.py"
+        else:
+            matches = [relative.match(entry) for entry in data(package) if entry.count("/") == len(relative.parts) - 1]
+            assert any(matches), f"{path} is no package data in setup.cfg"
+
+
+def test_versions_agree():
+    version = CONFIG["metadata"]["version"]
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for tag, status in ((f"v{version}", 0), ("v0.0.0", 1), (version, 1)):
+        done = subprocess.run([sys.executable, ROOT / ".ci" / "check-tag", tag], capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert bool(done.stderr) == bool(status)
+
+
+def test_pre_commit_runs_the_pinned_ruff():
+    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert pinned and f"rev: v{pinned[1]}\n" in hooks
+
+
 def test_no_file_names_a_place_on_somebody_s_machine():
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    texts = {name: (ROOT / name).read_bytes() for name in files if name and (ROOT / name).is_file()}
-    assert not [name for name, text in texts.items() if re.search(rb"/(?:home|root|Users|work|opt)/\w", text)]
+    texts = {path: (ROOT / path).read_bytes() for path in tracked()}
+    assert not [path for path, text in texts.items() if re.search(rb"/(?:home|root|Users|work|opt)/\w", text)]
