@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,11 @@ def pulled(function: Callable, arrays: list, ws: list[np.ndarray], *, record: bo
     out, pull = mg.vjp(function, *(map(mg.Tensor, arrays) if record else arrays))
     g = type(out)(ws) if isinstance(out, (tuple, list)) else ws[0]
     return out, list(pull(g))
+
+
+def adjoint(function: Callable, count: int) -> Callable:
+    """Return the gradient as a function of the arguments and of the cotangents, which come after them."""
+    return lambda *xs: tuple(pulled(function, list(xs[:count]), list(xs[count:]))[1])
 
 
 def by_differences(function: Callable, arrays: list, ws: list, most: int) -> Iterator[tuple[int, tuple, complex]]:
@@ -162,12 +168,10 @@ def check_gradients(row: Row) -> None:
             for n, place, slope in by_differences(case.function, case.arrays, ws, 24):
                 close(f"gradient {n} at {place} ({kind})", plain[n][place], slope, 1e-8)
 
-            def gradients(*xs: Any, function: Callable = case.function, ws: list = ws) -> Any:
-                return tuple(pulled(function, list(xs), ws)[1])
-
+            gradients = adjoint(case.function, len(case.arrays))
             seconds = weights(plain, 7)
-            _, second = pulled(gradients, case.arrays, seconds)
-            for n, place, slope in by_differences(gradients, case.arrays, seconds, 6):
+            _, second = pulled(gradients, [*case.arrays, *ws], seconds)
+            for n, place, slope in by_differences(gradients, [*case.arrays, *ws], seconds, 8):
                 close(f"second derivative {n} at {place} ({kind})", second[n][place], slope, 1e-7)
 
 
@@ -322,3 +326,15 @@ def check(name: str) -> None:
     with quiet():
         for one in EVERY if name in ROWS else (check_values, check_options, check_special, check_constant):
             one(row)
+
+
+def touch(name: str) -> None:
+    """Run the value, the first and the second derivative of every case of a row, whatever they are."""
+    row = ROWS[name]
+    for kind in set(row.kinds) & set("dD"):
+        for case in cases(row, kind):
+            with contextlib.suppress(Exception):
+                ws = weights(case.function(*case.arrays))
+                gradients = adjoint(case.function, len(case.arrays))
+                first = gradients(*case.arrays, *ws)
+                pulled(gradients, [*case.arrays, *ws], weights(first))

@@ -303,7 +303,7 @@ ROWS: dict[str, dict] = {
         (((2, 3), (3, 2)), {"axes": ([-1], [0])}))),
     "einsum": dict(arguments=None, cases=list(EINSUMS),
                    call=lambda xp, *xs, subscripts: xp.einsum(subscripts, *xs)),
-    "linalg.solve": dict(arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
+    "solve": dict(arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
         [((3, 3), (3, 2))], [((3, 3), (3,))], [((2, 3, 3), (2, 3, 1))], [((2, 3, 3), (3, 2))], [((3, 3), (2, 3, 1))],
         [((0, 3, 3), (0, 3, 2))], [((3, 3), (3, 0))], [((0, 0), (0, 2))])),
     "solve_triangular": dict(arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
