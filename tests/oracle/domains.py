@@ -46,7 +46,7 @@ class Row(NamedTuple):
     batch: bool = False  # axis 0 of the first case's arguments and result is a batch
     spread: float = 0.0  # absolute error allowed in a derivative, in eps; 0 where it keeps relative accuracy
     elementwise: bool = False
-    units: float = 0.0  # in the last place that a value or derivative may be off; 0 for the usual
+    units: tuple = (4, 16, 64)  # in the last place that value, gradient and second derivative may be off
 
 
 def named(name: str) -> Callable:
@@ -84,6 +84,10 @@ def _sigmoid(x: Any) -> Any:
 
 def _gelu(x: Any) -> Any:
     return max(x, 0) if abs(x) > 1e4 else x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x)) if np.iscomplexobj(x) else scipy.special.expit(x).astype(x.dtype)
 
 
 def _softmax(x: np.ndarray, axis: int = -1, where: Any = None) -> np.ndarray:
@@ -133,6 +137,15 @@ def _gaps(x: np.ndarray) -> np.ndarray:
     """Return the differences between all entries: where two tie, the order changes."""
     flat = np.reshape(x, -1)
     return (flat[:, None] - flat)[~np.eye(flat.size, dtype=bool)]
+
+
+def _hermitian(xp: Any, a: Any) -> Any:
+    return (a + xp.conj(xp.matrix_transpose(a))) / 2
+
+
+def _spectral(xp: Any, u: Any, s: Any, *_: Any) -> tuple:
+    """Return the values and what does not depend on the sign or phase of a vector."""
+    return s, (u * xp.expand_dims(s, axis=-2) ** 2) @ xp.conj(xp.matrix_transpose(u))
 
 
 def _triangle(a: np.ndarray, lower: bool, unit: bool) -> np.ndarray:
@@ -208,10 +221,10 @@ ROWS: dict[str, dict] = {
     "conj": _unary(REAL, None, reference=np.conj),
     "cos": _unary(REAL, mpmath.cos),
     "cosh": _unary(REAL, mpmath.cosh),
-    "erf": _unary(REAL, mpmath.erf, "efd", reference=scipy.special.erf),
+    "erf": _unary(REAL, mpmath.erf, "efd", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
     "exp": _unary(REAL, mpmath.exp),
     "expm1": _unary(REAL, mpmath.expm1, spread=2),
-    "gelu": _unary(REAL, _gelu, "efd", reference=lambda x: x * scipy.special.ndtr(x)),
+    "gelu": _unary(REAL, _gelu, "efd", reference=lambda x: x * scipy.special.ndtr(x).astype(x.dtype)),
     "imag": _unary(REAL, None, "FD"),
     "log": _unary(POSITIVE, mpmath.log),
     "log1p": _unary(ABOVE_MINUS_ONE, mpmath.log1p),
@@ -220,8 +233,15 @@ ROWS: dict[str, dict] = {
     "real": _unary(REAL, None, "efdFD"),
     "reciprocal": _unary(NONZERO, lambda x: 1 / x),
     "relu": _unary(REAL, lambda x: max(x, 0), "efdi", kinks=lambda x: x, reference=lambda x: np.maximum(x, 0)),
-    "sigmoid": _unary(REAL, _sigmoid, spread=2, reference=lambda x: 1 / (1 + np.exp(-x))),
-    "silu": _unary(REAL, lambda x: x * _sigmoid(x), spread=2, reference=lambda x: x / (1 + np.exp(-x))),
+    "sigmoid": _unary(REAL, _sigmoid, spread=2, reference=_logistic),
+    "sign": _unary(REAL, None, "efdi", kinks=lambda x: x),
+    "positive": _unary(REAL, lambda x: x, "efdFDi", linear=True),
+    "acosh": _unary(ABOVE_ONE, mpmath.acosh, spread=2),
+    "asinh": _unary(REAL, mpmath.asinh, spread=2, kinks=lambda x: np.real(x) if np.iscomplexobj(x) else 1 + 0 * x),
+    "atanh": _unary(UNIT, mpmath.atanh),
+    "log2": _unary(POSITIVE, lambda x: mpmath.log(x, 2)),
+    "log10": _unary(POSITIVE, mpmath.log10),
+    "silu": _unary(REAL, lambda x: x * _sigmoid(x), spread=2, reference=lambda x: x * _logistic(x)),
     "sin": _unary(REAL, mpmath.sin),
     "sinh": _unary(REAL, mpmath.sinh),
     "softplus": _unary(REAL, lambda x: mpmath.log1p(mpmath.exp(x)), "efd", reference=lambda x: np.logaddexp(x, 0)),
@@ -233,13 +253,16 @@ ROWS: dict[str, dict] = {
     "subtract": _binary(REAL, REAL, lambda x, y: x - y, "efdFDi", linear=True),
     "multiply": _binary(REAL, REAL, lambda x, y: x * y, "efdFDiu"),
     "divide": _binary(REAL, NONZERO, lambda x, y: x / y),
-    "pow": _binary(POSITIVE, REAL, mpmath.power),
+    "pow": _binary(POSITIVE, REAL, mpmath.power, units=(4, 256, 1024)),
     "atan2": _binary(REAL, NONZERO, mpmath.atan2, "efd", kinks=lambda y, x: np.minimum(abs(x), abs(y))),
-    "logaddexp": _binary(REAL, REAL, lambda x, y: max(x, y) + mpmath.log1p(mpmath.exp(-abs(x - y))), "efd"),
+    "logaddexp": _binary(REAL, REAL, lambda x, y: max(x, y) + mpmath.log1p(mpmath.exp(-abs(x - y))), "efd",
+                         units=(32, 1024, 1024)),
     "maximum": _binary(REAL, REAL, max, "efdi", kinks=lambda x, y: x - y),
     "minimum": _binary(REAL, REAL, min, "efdi", kinks=lambda x, y: x - y),
     "remainder": _binary(REAL, NONZERO, lambda x, y: x - y * mpmath.floor(x / y), "efdi",
                          kinks=lambda x, y: x / y - np.round(x / y)),
+    "copysign": _binary(REAL, REAL, None, "efd", kinks=lambda x, y: np.minimum(abs(x), abs(y))),
+    "hypot": _binary(REAL, REAL, lambda x, y: mpmath.sqrt(x * x + y * y), "efd", kinks=lambda x, y: abs(x) + abs(y), spread=2),
     "astype": dict(_one(REAL, *[((3, 2), {"dtype": np.complex128}), ((), {"dtype": np.complex128})], kinds="dD"),
                    reference=lambda x, dtype: x.astype(dtype)),
     "asarray": dict(_one(REAL, ((3, 2),), ((),)), linear=True),
@@ -255,7 +278,7 @@ ROWS: dict[str, dict] = {
         (((), ()), {"num": 5}), (((), ()), {"num": 4, "endpoint": False}), (((), ()), {"num": 1}))),
     # ---- halves
     "swiglu": dict(_one(REAL, ((3, 6),), ((4,),), ((0, 4),), ((2, 0),), ((2, 2, 2),), kinds="efdFD"), batch=True,
-                   reference=lambda x: (a := np.split(x, 2, -1))[0] / (1 + np.exp(-a[0])) * a[1]),
+                   reference=lambda x: (a := np.split(x, 2, -1))[0] * _logistic(a[0]) * a[1]),
     "turn": dict(arguments=(REAL, REAL, REAL), kinds="efd", cases=_cases(
         [((4, 2, 6), (2, 3), (2, 3))], [((2, 2), (2, 1), (2, 1))], [((0, 2, 4), (2, 2), (2, 2))]),
         reference=lambda x, c, s: np.concatenate([np.split(x, 2, -1)[0] * c - np.split(x, 2, -1)[1] * s,
@@ -280,7 +303,7 @@ ROWS: dict[str, dict] = {
     "softmax": dict(_one(REAL, *ALONG, ((3, 3), {"where": MASK}), ((2, 3), {"where": MASK & False}), kinds="efd"),
                     reference=_softmax),
     "log_softmax": dict(_one(REAL, *ALONG[:-1], kinds="efd"), reference=scipy.special.log_softmax),
-    "logsumexp": dict(_one(REAL, *REDUCTIONS, kinds="efd"), reference=_logsumexp),
+    "logsumexp": dict(_one(REAL, *[c for c in REDUCTIONS if "axis" in (c[1:] or ({},))[0]], kinds="efd"), reference=_logsumexp),
     "cross_entropy": dict(_one(REAL, ((2, 3, 4), {"targets": np.array([[0, 2, 1], [3, 3, 0]])}),
                                ((4,), {"targets": np.array(2)}), kinds="efd"),
                           reference=lambda x, targets: -np.mean(np.take_along_axis(
@@ -303,7 +326,7 @@ ROWS: dict[str, dict] = {
         (((2, 3), (3, 2)), {"axes": ([-1], [0])}))),
     "einsum": dict(arguments=None, cases=list(EINSUMS),
                    call=lambda xp, *xs, subscripts: xp.einsum(subscripts, *xs)),
-    "solve": dict(arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
+    "solve": dict(reference=np.linalg.solve, arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
         [((3, 3), (3, 2))], [((3, 3), (3,))], [((2, 3, 3), (2, 3, 1))], [((2, 3, 3), (3, 2))], [((3, 3), (2, 3, 1))],
         [((0, 3, 3), (0, 3, 2))], [((3, 3), (3, 0))], [((0, 0), (0, 2))])),
     "solve_triangular": dict(arguments=(INVERTIBLE, REAL), kinds="fdFD", cases=_cases(
@@ -315,6 +338,22 @@ ROWS: dict[str, dict] = {
     "linalg.det": _one(INVERTIBLE, *MATRICES, kinds="fdFD"),
     "linalg.cholesky": dict(_one(INVERTIBLE, *MATRICES[:3], kinds="fdFD"),
                             call=lambda xp, a: xp.linalg.cholesky(a @ xp.conj(xp.matrix_transpose(a)))),
+    "linalg.slogdet": dict(_one(INVERTIBLE, *MATRICES, kinds="fdFD"), reference=lambda a: tuple(np.linalg.slogdet(a))),
+    "linalg.matrix_power": _one(INVERTIBLE, ((3, 3), {"n": 3}), ((2, 2, 2), {"n": 0}), ((3, 3), {"n": -2}), kinds="fdFD"),
+    "linalg.pinv": _one(REAL, ((3, 2),), ((2, 3),), ((2, 3, 3),), kinds="fdFD"),
+    "linalg.qr": dict(_one(REAL, ((3, 2),), ((3, 3),), ((2, 3, 2),), kinds="fdFD"), call=lambda xp, a: tuple(xp.linalg.qr(a))),
+    "linalg.svd": dict(_one(REAL, ((3, 3),), ((3, 2),), ((2, 2, 3),), kinds="fdFD"),
+                       call=lambda xp, a: _spectral(xp, *xp.linalg.svd(a, full_matrices=False))),
+    "linalg.svdvals": _one(REAL, ((3, 2),), ((2, 3, 3),), kinds="fdFD"),
+    "linalg.eigh": dict(_one(INVERTIBLE, ((3, 3),), ((2, 2, 2),), kinds="fdFD"),
+                        call=lambda xp, a: _spectral(xp, *reversed(xp.linalg.eigh(_hermitian(xp, a))))),
+    "linalg.eigvalsh": dict(_one(INVERTIBLE, ((3, 3),), ((2, 2, 2),), kinds="fdFD"),
+                            call=lambda xp, a: xp.linalg.eigvalsh(_hermitian(xp, a))),
+    "linalg.cross": dict(arguments=(REAL, REAL), cases=_cases([((2, 3), (2, 3))], (((3, 2), (3, 1)), {"axis": 0})), kinds="efdFD"),
+    "linalg.vector_norm": _one(REAL, ((2, 3), {"axis": -1}), ((3,), {"ord": 1}), ((3,), {"ord": 3}), ((2, 3), {"axis": 0, "ord": np.inf}),
+                               kinds="fdFD"),
+    "linalg.matrix_norm": _one(REAL, ((3, 2),), ((2, 3, 3), {"ord": 1}), ((2, 3), {"ord": "nuc"}), ((2, 3), {"ord": 2}),
+                               ((2, 3), {"ord": np.inf, "keepdims": True}), kinds="fdFD"),
     "linalg.norm": dict(_one(REAL, ((2, 3), {"axis": -1}), ((2, 3, 2), {"axis": (0, 2), "keepdims": True}), ((3,),), ((),)),
                         reference=lambda x, axis=None, keepdims=False: np.sqrt(np.sum(abs(x) ** 2, axis, keepdims=keepdims))),
     "trace": dict(_one(REAL, ((2, 3, 4), {"offset": 1}), ((3, 3),), ((2, 3), {"offset": -2}), ((0, 2, 2),), ((2, 2), {"offset": 5})),
@@ -324,6 +363,9 @@ ROWS: dict[str, dict] = {
     "diagonal_matrix": dict(_one(REAL, ((3,),), ((2, 3),), ((0,),), ((0, 2),)), linear=True,
                             reference=lambda d: d[..., None] * np.eye(d.shape[-1], dtype=d.dtype)),
     # ---- shapes
+    "diff": _one(REAL, ((3, 4), {"axis": 0}), ((5,), {"n": 2}), ((2, 3), {"n": 1, "axis": -1}), ((0, 2), {"axis": 1}), linear=True),
+    "meshgrid": dict(arguments=(REAL, REAL), cases=_cases([((2,), (3,))], (((2,), (3,)), {"indexing": "ij"})), linear=True,
+                     call=lambda xp, *xs, **options: tuple(xp.meshgrid(*xs, **options))),
     "reshape": _one(REAL, ((2, 3), {"shape": (3, -1)}), ((), {"shape": (1,)}), ((6,), {"shape": 6}), ((0, 2), {"shape": (2, 0)}),
                     linear=True),
     "permute_dims": _one(REAL, ((2, 3, 4), {"axes": (2, 0, 1)}), ((2, 3), {"axes": (-1, 0)}), ((), {"axes": ()}),
@@ -384,10 +426,18 @@ ROWS: dict[str, dict] = {
     "fft.rfft": _one(REAL, *SPECTRA, kinds="fd", linear=True),
     "fft.irfft": _one(REAL, *SPECTRA[:2], *SPECTRA[5:6], ((2, 3), {"n": 9}), ((4,), {"n": 5}), ((2, 2), {"n": 6, "axis": 0}),
                       ((2, 4), {"n": 3}), kinds="FD", linear=True),
+    "fft.hfft": _one(REAL, ((4,),), ((2, 3), {"n": 5}), ((3, 2), {"axis": 0}), kinds="FD", linear=True),
+    "fft.ihfft": _one(REAL, ((6,),), ((2, 5),), ((3, 2), {"n": 4, "axis": 0}), kinds="fd", linear=True),
+    "fft.fftn": _one(REAL, ((2, 3),), ((2, 3, 2), {"axes": (0, -1)}), kinds="fdFD", linear=True),
+    "fft.ifftn": _one(REAL, ((2, 3),), ((2, 3, 2), {"axes": (0, -1)}), kinds="fdFD", linear=True),
+    "fft.rfftn": _one(REAL, ((2, 3),), ((2, 3, 2), {"axes": (0, -1)}), kinds="fd", linear=True),
+    "fft.irfftn": _one(REAL, ((2, 3),), ((2, 3, 2), {"axes": (0, -1), "s": (2, 3)}), kinds="FD", linear=True),
+    "fft.fftshift": _one(REAL, ((5,),), ((2, 3), {"axes": 1}), linear=True),
+    "fft.ifftshift": _one(REAL, ((5,),), ((2, 3), {"axes": (0, 1)}), linear=True),
     # ---- layers
     "nn.Linear": dict(arguments=(REAL, REAL, REAL), cases=_cases([((2, 3), (4, 3), (4,))], [((0, 3), (2, 3), (2,))]), kinds="efd",
                       call=_layer("Linear"), reference=lambda x, w, b: x @ w.T + b),
-    "nn.Embedding": dict(_one(REAL, ((4, 3), {"tokens": PLACES}), kinds="efd"), linear=True,
+    "nn.Embedding": dict(_one(REAL, ((4, 3), {"tokens": PLACES % 4}), kinds="efd"), linear=True,
                          call=lambda xp, w, tokens: _layer("Embedding")(xp, tokens, w), reference=lambda w, tokens: w[tokens]),
     "nn.LayerNorm": dict(arguments=(REAL, REAL, REAL), cases=_cases([((2, 3), (3,), (3,))], [((0, 3), (3,), (3,))]), kinds="efd",
                          call=_layer("LayerNorm", eps=1e-5), reference=lambda x, w, b: (x - np.mean(x, -1, keepdims=True))
@@ -411,7 +461,7 @@ def _predicate(kinds: str = "efdi", count: int = 1, **more: Any) -> dict:
 
 
 CONSTANT: dict[str, dict] = {
-    **{name: _predicate() for name in "isfinite isinf isnan sign".split()},
+    **{name: _predicate() for name in "isfinite isinf isnan".split()},
     **{name: _predicate("efdi") for name in "floor ceil round trunc logical_not".split()},
     "signbit": _predicate("efd"),
     **{name: _predicate("efdiu", 2) for name in "equal not_equal less less_equal greater greater_equal".split()},
@@ -425,23 +475,37 @@ CONSTANT: dict[str, dict] = {
                     reference=lambda x, axis=-1, descending=False: np.argsort(-x if descending else x, axis, stable=True)),
     "nonzero": _one(REAL, ((3, 4),), ((0,),), kinds="efdi?"),
     "unique_values": _one(REAL, ((3, 4),), ((0,),), kinds="efdi"),
+    **{name: _predicate("iu", 2) for name in "bitwise_and bitwise_or bitwise_xor".split()},
+    **{name: {**_predicate("iu", 2), "call": lambda xp, x, y, name=name: getattr(xp, name)(x, abs(y))}
+       for name in ("bitwise_left_shift", "bitwise_right_shift")},
+    "bitwise_invert": _predicate("iu?"),
+    "nextafter": _predicate("fd", 2),
+    "isin": dict(arguments=(REAL, REAL), cases=_cases([((2, 3), (4,))], (((3,), (2, 2)), {"invert": True})), kinds="efdi"),
+    **{f"unique_{name}": _one(REAL, ((3, 4),), ((0,),), kinds="di") for name in ("counts", "inverse")},
+    "unique_all": _one(REAL, ((3, 4),), kinds="di"),
+    "linalg.matrix_rank": _one(REAL, ((3, 2),), ((2, 3, 3),), kinds="fdFD"),
     "searchsorted": dict(arguments=(REAL, REAL), cases=_cases([((4,), (2, 3))], [((0,), (2,))]), kinds="efdi",
                          call=lambda xp, x, y: xp.searchsorted(xp.sort(x), y)),
     "zeros_like": _one(REAL, ((2, 3),), ((),)),
     "ones_like": _one(REAL, ((2, 3),), ((),)),
+    "empty_like": dict(_one(REAL, ((2, 0),)), reference=np.empty_like),
+    "full_like": _one(REAL, ((2, 3), {"fill_value": 2})),
     "stop_gradient": dict(_one(REAL, ((2, 3),), ((),)), reference=lambda x: x),
     "zeros": _one(None, ((), {"shape": (2, 3)}), ((), {"shape": 3}), ((), {"shape": (2, 0), "dtype": np.float32})),
+    "empty": _one(None, ((), {"shape": (2, 0)})),
+    "fft.fftfreq": _one(None, ((), {"n": 5}), ((), {"n": 4, "d": 0.5})),
+    "fft.rfftfreq": _one(None, ((), {"n": 5}), ((), {"n": 4, "d": 0.5})),
     "ones": _one(None, ((), {"shape": (2, 3)}), ((), {"shape": 3})),
     "full": _one(None, ((), {"shape": (2, 3), "fill_value": 2.5}), ((), {"shape": (), "fill_value": 1})),
-    "eye": dict(_one(None, ((), {"n": 3}), ((), {"n": 2, "m": 3, "k": -1}), ((), {"n": 0})),
-                reference=lambda n, m=None, k=0: np.eye(n, m, k)),
+    "eye": dict(_one(None, ((), {"sizes": (3,)}), ((), {"sizes": (2, 3), "k": -1}), ((), {"sizes": (0,)})),
+                call=lambda xp, sizes, k=0: xp.eye(*sizes, k=k)),
     "arange": dict(_one(None, ((), {"start": 3}), ((), {"start": 1, "stop": 8, "step": 3}), ((), {"start": 5, "stop": 0, "step": -2})),
                    reference=lambda start, stop=None, step=1: np.arange(start) if stop is None else np.arange(start, stop, step)),
 }  # fmt: skip
 
 TOOLS = """
-Tensor check_grads checkpoint fused get_num_threads grad gradients hvp jvp keep_freed_memory namespace primitive
-set_num_threads value_and_grad vjp
+Tensor broadcast_shapes can_cast check_grads checkpoint finfo from_dlpack fused get_num_threads grad gradients hvp iinfo isdtype jvp keep_freed_memory namespace primitive
+result_type set_num_threads value_and_grad vjp
 """.split()
 
 
