@@ -12,8 +12,9 @@ import numpy as np
 
 import minigrad as mg
 import minigrad.nn
-from tests.oracle.domains import BINARY, CONSTANT, ROWS, Row
+from tests.oracle.domains import CONSTANT, ROWS
 from tests.oracle.draws import DTYPES, REAL, drawn, layouts, numpy_integers, special
+from tests.oracle.row import BINARY, Row
 
 WIDER = {"e": "d", "f": "d", "d": "d", "F": "D", "D": "D"}
 STEP = 2.0**-9
@@ -57,7 +58,10 @@ def _regular(row: Row, shapes: tuple, kind: str, seed: int) -> list[np.ndarray]:
     if row.arguments == (None,):
         return []
     for attempt in range(1000):
-        arrays = [drawn(d, s, kind, 1000 * seed + 10 * attempt + i) for i, (d, s) in enumerate(zip(domains, shapes, strict=True))]
+        arrays = [
+            drawn(d, s, kind, 1000 * seed + 10 * attempt + i)
+            for i, (d, s) in enumerate(zip(domains, shapes, strict=True))
+        ]
         if row.kinks is None or kind in "iu?" or np.all(np.abs(row.kinks(*arrays)) > 0.02):
             return arrays
     raise AssertionError(f"{shapes}: no draw away from the kinks")
@@ -122,7 +126,7 @@ def by_differences(function: Callable, arrays: list, ws: list, most: int) -> Ite
 
 
 def close(what: str, got: Any, expected: Any, tolerance: float) -> None:
-    """Hold got to expected, relative to the largest finite entry of the expected; NaN and infinities in their places."""
+    """Hold got to expected, relative to the largest finite entry of that; NaN and infinities in their places."""
     got, expected = np.asarray(raw(got)), np.asarray(raw(expected))
     assert got.shape == expected.shape, f"{what} has shape {got.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
@@ -132,7 +136,9 @@ def close(what: str, got: Any, expected: Any, tolerance: float) -> None:
         scale = max(1.0, float(np.max(np.abs(expected[finite]), initial=0)))
         error = np.abs(got.astype(wide) - expected.astype(wide))
     bad = ~same & ~(finite & (error <= tolerance * scale))
-    assert not np.any(bad), f"{what} is {got[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
+    assert not np.any(bad), (
+        f"{what} is {got[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
+    )
 
 
 def identical(what: str, got: Any, expected: Any) -> None:
@@ -168,7 +174,9 @@ def check_gradients(row: Row) -> None:
             _, plain = pulled(case.function, case.arrays, ws)
             _, recorded = pulled(case.function, case.arrays, ws, record=True)
             for n, (p, r, a) in enumerate(zip(plain, recorded, case.arrays, strict=True)):
-                assert (p.dtype, p.shape) == (a.dtype, a.shape), f"gradient {n} is {p.dtype} {p.shape}, expected {a.dtype} {a.shape}"
+                assert (p.dtype, p.shape) == (a.dtype, a.shape), (
+                    f"gradient {n} is {p.dtype} {p.shape}, expected {a.dtype} {a.shape}"
+                )
                 close(f"gradient {n} of the recorded pass ({kind})", r, p, 1e-13)
             for n, place, slope in by_differences(case.function, case.arrays, ws, 24):
                 close(f"gradient {n} at {place} ({kind})", plain[n][place], slope, 1e-8)
@@ -226,7 +234,9 @@ def check_memory(row: Row) -> None:
         for n, f in enumerate(found):
             assert f.flags.writeable or isinstance(f, np.generic), f"gradient {n} is read-only"
             for m, other in enumerate([*arrays, *given, *found[:n], *parts(out)]):
-                assert not np.shares_memory(f, other), f"gradient {n} shares memory with array {m} of arguments, cotangents, gradients"
+                assert not np.shares_memory(f, other), (
+                    f"gradient {n} shares memory with array {m} of arguments, cotangents, gradients"
+                )
         for a, b in zip([*arrays, *given], [*case.arrays, *ws], strict=True):
             identical("argument after the gradient", a, b)
 
@@ -283,12 +293,19 @@ def check_mixed(row: Row) -> None:
         wide = [a.astype(out.dtype) for a in arrays]
         ws = weights(out)
         for n, (got, e) in enumerate(zip(pulled(function, arrays, ws)[1], pulled(function, wide, ws)[1], strict=True)):
-            assert got.dtype == arrays[n].dtype, f"gradient {n} of {one} and {two} is {got.dtype}, expected {arrays[n].dtype}"
-            close(f"gradient {n} of {one} and {two}", got, e if got.dtype.kind == "c" else e.real, 4 * float(np.finfo(got.dtype).eps))
+            assert got.dtype == arrays[n].dtype, (
+                f"gradient {n} of {one} and {two} is {got.dtype}, expected {arrays[n].dtype}"
+            )
+            close(
+                f"gradient {n} of {one} and {two}",
+                got,
+                e if got.dtype.kind == "c" else e.real,
+                4 * float(np.finfo(got.dtype).eps),
+            )
     for kind in set(row.kinds) & set("efdF"):
-        a, number = x.astype(DTYPES[kind]), 0.75
-        for f, place in ((lambda t: function(t, number), 0), (lambda t: function(number, t), 1)):
-            both = [a, np.full_like(a, number)] if place == 0 else [np.full_like(a, number), a]
+        a = x.astype(DTYPES[kind])
+        for f, place in ((lambda t: function(t, 0.75), 0), (lambda t: function(0.75, t), 1)):
+            both = [a, np.full_like(a, 0.75)] if place == 0 else [np.full_like(a, 0.75), a]
             out = f(a)
             assert out.dtype == a.dtype, f"{kind} and a Python number make {out.dtype}"
             ws = weights(out)
@@ -307,9 +324,15 @@ def check_special(row: Row) -> None:
         arrays = [x] if len(row.arguments) == 1 else [np.repeat(x, x.size), np.tile(x, x.size)]
         got, expected = row.call(mg, *arrays), _expected(row, {})(*[a.astype(np.float64) for a in arrays])
         for g, e in zip(parts(got), parts(expected), strict=True):
-            for what, same in (("NaN", np.isnan), ("infinity", np.isinf), ("sign of zero", lambda v: (v == 0) & np.signbit(v))):
+            for what, same in (
+                ("NaN", np.isnan),
+                ("infinity", np.isinf),
+                ("sign of zero", lambda v: (v == 0) & np.signbit(v)),
+            ):
                 differ = np.nonzero(same(g) != same(e.astype(g.dtype)))[0] if g.dtype.kind == "f" else []
-                assert not len(differ), f"{what} at {[a[differ[0]] for a in arrays]} ({kind}): {g[differ[0]]}, expected {e[differ[0]]}"
+                assert not len(differ), (
+                    f"{what} at {[a[differ[0]] for a in arrays]} ({kind}): {g[differ[0]]}, expected {e[differ[0]]}"
+                )
 
 
 def check_constant(row: Row) -> None:
@@ -322,7 +345,17 @@ def check_constant(row: Row) -> None:
             assert isinstance(m, mg.Tensor) and m._node is None, "the result is no constant Tensor"
 
 
-EVERY = (check_values, check_options, check_gradients, check_low_precision, check_layouts, check_memory, check_linear, check_mixed, check_special)
+EVERY = (
+    check_values,
+    check_options,
+    check_gradients,
+    check_low_precision,
+    check_layouts,
+    check_memory,
+    check_linear,
+    check_mixed,
+    check_special,
+)
 
 
 def check(name: str) -> None:

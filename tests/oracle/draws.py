@@ -9,7 +9,33 @@ import numpy as np
 
 DTYPES = {"e": np.float16, "f": np.float32, "d": np.float64, "F": np.complex64, "D": np.complex128}
 DTYPES |= {"i": np.int64, "u": np.uint8, "?": np.bool_}
-MAGNITUDES = (1e-30, 1e-8, 1e-3, 0.1, 0.4, 0.5, 0.9999, 1, 1.5, 2, 3, 5, 8, 10, 13, 20, 30, 50, 88, 100, 500, 700, 1e4, 1e10, 1e30)
+MAGNITUDES = (
+    1e-30,
+    1e-8,
+    1e-3,
+    0.1,
+    0.4,
+    0.5,
+    0.9999,
+    1,
+    1.5,
+    2,
+    3,
+    5,
+    8,
+    10,
+    13,
+    20,
+    30,
+    50,
+    88,
+    100,
+    500,
+    700,
+    1e4,
+    1e10,
+    1e30,
+)
 
 
 class Domain(NamedTuple):
@@ -50,7 +76,9 @@ def special(kind: str) -> np.ndarray:
     """Return the numbers of a real dtype at which faults are found, NaN and the infinities last."""
     info = np.finfo(DTYPES[kind])
     with np.errstate(over="ignore", under="ignore"):
-        positive = np.array([*MAGNITUDES, 1 - info.epsneg, 1 + info.eps, 0, info.smallest_subnormal, info.tiny, info.max])
+        positive = np.array(
+            [*MAGNITUDES, 1 - info.epsneg, 1 + info.eps, 0, info.smallest_subnormal, info.tiny, info.max]
+        )
         positive = np.unique(positive.astype(DTYPES[kind]))
     positive = positive[np.isfinite(positive)]
     return np.concatenate([positive, -positive, np.array([np.inf, -np.inf, np.nan], positive.dtype)])

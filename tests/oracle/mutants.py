@@ -2,10 +2,10 @@
 
     python -m tests.oracle.mutants [FUNCTION …] [--sample N]
 
-A mutant is one module with one expression changed: a conjugate or a sign dropped, operands swapped, a comparison turned,
-a constant off by one, an option or a factor left out, the argument in place of the result. It is loaded in a process of
-its own, where the checks of those rows run whose derivatives reach the changed lines. `survivors.txt` lists the mutants
-that none notices, each with the reason; expressions that only raise errors are tested elsewhere and stay as they are.
+A mutant is one module with one expression changed: a conjugate or a sign dropped, operands swapped, a comparison
+turned, a constant off by one, an option or a factor left out, the argument in place of the result. It is loaded in a
+process of its own, where the checks of those rows run whose derivatives reach the changed lines. `survivors.txt` lists
+the mutants that none notices, each with the reason; what only raises errors is tested elsewhere and stays as it is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,18 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "minigrad" / "primitives"
 SURVIVORS = Path(__file__).with_name("survivors.txt")
-MODULES = ("elementwise", "fft", "halves", "indexing", "linalg", "normalisers", "reductions", "shapes")
-DROPPED = "conj real flip spread broadcast_to reshape matrix_transpose _adjoint tril triu expand_dims where sqrt exp".split()
-OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.Mod: ast.Add}
+MODULES = sorted(p.stem for p in FOLDER.glob("*.py") if "@primitive" in p.read_text(encoding="utf-8"))
+DROPPED = (
+    "conj real flip spread broadcast_to reshape matrix_transpose _adjoint tril triu expand_dims where sqrt exp".split()
+)
+OPPOSITE = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.Mod: ast.Add,
+}
 OPPOSITE |= {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 OPPOSITE |= {ast.And: ast.Or, ast.Or: ast.And, ast.FloorDiv: ast.Mult, ast.MatMult: ast.Add}
 EXCHANGED = (("x", "out"), ("x", "y"), ("x", "g"), ("a", "out"))
@@ -66,7 +75,9 @@ def variants(node: ast.AST, parameters: set[str]) -> Iterator[ast.AST]:
         yield node.body
         yield node.orelse
     elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
-        yield ast.Constant(not node.value if type(node.value) is bool else 1 - node.value if node.value in (0, 1) else node.value - 1)
+        yield ast.Constant(
+            not node.value if type(node.value) is bool else 1 - node.value if node.value in (0, 1) else node.value - 1
+        )
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         for one, other in EXCHANGED:
             for name, instead in ((one, other), (other, one)):
@@ -119,7 +130,12 @@ def changes(module: str) -> Iterator[tuple[Mutant, ast.Module]]:
         original = holder[key]
         for variant in variants(original, parameters):
             holder[key] = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(variant), original))
-            yield Mutant(module, function, original.lineno, number, f"{ast.unparse(original)}  →  {ast.unparse(variant)}"), tree
+            yield (
+                Mutant(
+                    module, function, original.lineno, number, f"{ast.unparse(original)}  →  {ast.unparse(variant)}"
+                ),
+                tree,
+            )
             number += 1
         holder[key] = original
 
@@ -179,7 +195,9 @@ def _judge(queue: Any, mutant: Mutant, rows: list[str]) -> None:
     with checks.quiet():
         for name in rows:
             row = ROWS[name]
-            ranges = [lambda row, name=name, order=order: check_range(name, "f", order) for order in (0, 1) if row.exact]
+            ranges = [
+                lambda row, name=name, order=order: check_range(name, "f", order) for order in (0, 1) if row.exact
+            ]
             for one in (*checks.EVERY, *ranges, lambda row, name=name: check_batches(row, name)):
                 try:
                     one(row)
@@ -263,7 +281,11 @@ def main() -> int:
     options = parser.parse_args()
     mutants = sampled(options.sample) if options.sample else every_mutant()
     if options.functions:
-        mutants = [m for m in mutants if {m.function, m.function.strip("_"), f"{m.module}.{m.function}", m.module} & set(options.functions)]
+        mutants = [
+            m
+            for m in mutants
+            if {m.function, m.function.strip("_"), f"{m.module}.{m.function}", m.module} & set(options.functions)
+        ]
     known, survivors, unexplained = explained(), 0, 0
     for n, (mutant, noticed) in enumerate(judged(mutants), 1):
         survivors += noticed is None

@@ -10,8 +10,9 @@ import mpmath
 import numpy as np
 
 import minigrad as mg
-from tests.oracle.domains import ROWS, Row
+from tests.oracle.domains import ROWS
 from tests.oracle.draws import DTYPES, special
+from tests.oracle.row import Row
 
 BITS = {"e": 800, "f": 900, "d": 1600}  # 1e300 + 1 is told from 1e300, and a second difference of step 2⁻³⁰⁰ has digits
 STEP = mpmath.mpf(2) ** -300
@@ -51,7 +52,7 @@ def true(name: str, kind: str, order: int, place: int, *numbers: float) -> Any:
 
 
 def wrong(got: Any, expected: Any, units: float, slack: float) -> bool:
-    """Return whether a number lies further from mpmath's than some units in the last place, overflow and underflow apart."""
+    """Return whether a number lies further from mpmath's than some units in the last place, overflow apart."""
     info = np.finfo(got.dtype)
     largest, smallest = mpmath.mpf(float(info.max)), mpmath.mpf(float(info.smallest_subnormal))
     nearly = 1 - min(units * float(info.eps), 0.5)
@@ -66,7 +67,7 @@ def wrong(got: Any, expected: Any, units: float, slack: float) -> bool:
 
 
 def check_range(name: str, kind: str, order: int) -> None:
-    """Raise AssertionError for special points whose value or derivative is off by more than some units in the last place."""
+    """Raise AssertionError for special points whose value or derivative is off by more than some units."""
     row, dtype = ROWS[name], DTYPES[kind]
     xs, found = points(row, kind, order), []
 

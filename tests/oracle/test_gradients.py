@@ -7,7 +7,9 @@ from tests.oracle.batches import check_batches
 from tests.oracle.domains import ROWS
 from tests.oracle.range import check_range
 
-CHECKS = [check for check in checks.EVERY if check not in (checks.check_values, checks.check_options, checks.check_special)]
+CHECKS = [
+    check for check in checks.EVERY if check not in (checks.check_values, checks.check_options, checks.check_special)
+]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -13,7 +13,6 @@ from minigrad.engine import Primitive
 from tests.oracle import checks
 from tests.oracle.domains import CONSTANT, ROWS, TOOLS
 
-
 # what the standard's extension for linear algebra offers, wherever it is defined
 EXTENSION = """
 cholesky cross det diagonal eigh eigvalsh inv matmul matrix_norm matrix_power matrix_rank matrix_transpose outer pinv qr
@@ -28,7 +27,9 @@ def public(module):
             continue
         if module is mg and not (inspect.isclass(value) and value.__module__.startswith("numpy")):
             yield name
-        elif (getattr(value, "__module__", None) == module.__name__ or module is mg.linalg and name in EXTENSION) and (not inspect.isclass(value) or "__call__" in vars(value)):
+        elif (getattr(value, "__module__", None) == module.__name__ or module is mg.linalg and name in EXTENSION) and (
+            not inspect.isclass(value) or "__call__" in vars(value)
+        ):
             yield f"{module.__name__.rpartition('.')[2]}.{name}"
 
 
@@ -59,7 +60,7 @@ def test_every_public_function_has_a_row():
 
 @pytest.fixture(scope="module")
 def pulled():
-    """The rules that the rows' first and second derivatives run, as pairs of a primitive and the place of its argument."""
+    """The rules that the rows' first and second derivatives run: a primitive and the place of its argument."""
     reached = set()
     originals = [(p, list(p.rules)) for _, p in primitives()]
 

@@ -8,7 +8,9 @@ from tests.oracle.range import check_range
 
 
 @pytest.mark.parametrize("name", [*ROWS, *CONSTANT])
-@pytest.mark.parametrize("one", [checks.check_values, checks.check_options, checks.check_special], ids=lambda f: f.__name__[6:])
+@pytest.mark.parametrize(
+    "one", [checks.check_values, checks.check_options, checks.check_special], ids=lambda f: f.__name__[6:]
+)
 def test_value(one, name):
     with checks.quiet():
         one(ROWS.get(name) or CONSTANT[name])

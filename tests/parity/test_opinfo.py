@@ -97,7 +97,11 @@ def cross_entropy(x, target, **options):
 def pad(x, widths, mode="constant", value=None):
     if mode != "constant" or value or min(widths) < 0:
         return LEFT_OUT
-    pairs = list(itertools.batched(widths, 2)) if hasattr(itertools, "batched") else list(zip(widths[::2], widths[1::2], strict=True))
+    pairs = (
+        list(itertools.batched(widths, 2))
+        if hasattr(itertools, "batched")
+        else list(zip(widths[::2], widths[1::2], strict=True))
+    )
     return mg.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1])
 
 
@@ -140,11 +144,17 @@ def index_select(x, dim, index):
 
 
 def along_dim(x, indices, dim=None):
-    return mg.take_along_axis(flat(x), flat(indices), axis=0) if dim is None else mg.take_along_axis(x, indices, axis=dim)
+    return (
+        mg.take_along_axis(flat(x), flat(indices), axis=0) if dim is None else mg.take_along_axis(x, indices, axis=dim)
+    )
 
 
 def gathered(x, dim, index, sparse_grad=False):
-    if not x.ndim or x.ndim != index.ndim or any(n != m for i, (n, m) in enumerate(zip(x.shape, index.shape, strict=True)) if i != dim % x.ndim):
+    if (
+        not x.ndim
+        or x.ndim != index.ndim
+        or any(n != m for i, (n, m) in enumerate(zip(x.shape, index.shape, strict=True)) if i != dim % x.ndim)
+    ):
         return LEFT_OUT
     return mg.take_along_axis(x, index, axis=dim)
 
@@ -193,50 +203,126 @@ OURS = {name: unary(name) for name in SAME.split()}
 OURS |= {name: binary(function(name.removeprefix("linalg."))) for name in TWO.split()}
 OURS["logaddexp"] = lambda x, y: LEFT_OUT if x.dtype.kind == "c" else mg.logaddexp(x, y)
 OURS |= {
-    "neg": mg.negative, "__radd__": lambda x, y: y + x, "__rsub__": lambda x, y: y - x, "__rmul__": lambda x, y: y * x,
-    "__rdiv__": lambda x, y: y / x, "__rpow__": lambda x, y: y**x, "__rmod__": lambda x, y: y % x,
+    "neg": mg.negative,
+    "__radd__": lambda x, y: y + x,
+    "__rsub__": lambda x, y: y - x,
+    "__rmul__": lambda x, y: y * x,
+    "__rdiv__": lambda x, y: y / x,
+    "__rpow__": lambda x, y: y**x,
+    "__rmod__": lambda x, y: y % x,
     "__rmatmul__": lambda x, y: y @ x,
-    "nn.functional.relu": unary("relu"), "nn.functional.silu": unary("silu"), "nn.functional.logsigmoid": unary("log_sigmoid"),
+    "nn.functional.relu": unary("relu"),
+    "nn.functional.silu": unary("silu"),
+    "nn.functional.logsigmoid": unary("log_sigmoid"),
     "nn.functional.gelu": lambda x, approximate="none": mg.gelu(x) if approximate == "none" else LEFT_OUT,
     "sgn": lambda x: LEFT_OUT if x.dtype.kind == "c" else mg.sign(x),
-    "add": scaled(mg.add), "sub": scaled(mg.subtract), "mul": binary(mg.multiply), "true_divide": binary(mg.divide),
+    "add": scaled(mg.add),
+    "sub": scaled(mg.subtract),
+    "mul": binary(mg.multiply),
+    "true_divide": binary(mg.divide),
     "div no_rounding_mode": binary(mg.divide),
     "rsub": lambda x, y, alpha=1: mg.subtract(y, mg.multiply(x, alpha)),
     "floor_divide": binary(mg.floor_divide),
-    "eq": binary(mg.equal), "ne": binary(mg.not_equal), "lt": binary(mg.less), "le": binary(mg.less_equal),
-    "gt": binary(mg.greater), "ge": binary(mg.greater_equal), "where": lambda x, condition, y: mg.where(condition, x, y),
-    "clamp": clamp, "clamp_min": lambda x, y: mg.clip(x, y), "clamp_max": lambda x, y: mg.clip(x, None, y),
-    "sum": reduction(mg.sum), "mean": reduction(mg.mean), "prod": reduction(mg.prod), "amax": reduction(mg.max),
-    "amin": reduction(mg.min), "all": reduction(mg.all), "any": reduction(mg.any), "var": spread(mg.var),
-    "std": spread(mg.std), "count_nonzero": reduction(mg.count_nonzero), "logsumexp": reduction(mg.logsumexp),
-    "max reduction_no_dim": extreme_along(mg.max), "min reduction_no_dim": extreme_along(mg.min),
-    "max reduction_with_dim": extreme_along(mg.max), "min reduction_with_dim": extreme_along(mg.min),
-    "linalg.vector_norm": vector_norm, "cumsum": along(mg.cumulative_sum), "cumprod": along(mg.cumulative_prod),
-    "cummax": lambda x, dim: mg.cumulative_max(x, axis=dim), "softmax": along(mg.softmax), "log_softmax": along(mg.log_softmax),
-    "nn.functional.layer_norm": layer_norm, "nn.functional.rms_norm": rms_norm, "nn.functional.cross_entropy": cross_entropy,
-    "nn.functional.linear": lambda x, w, b=None: (y := mg.matmul(x, mg.matrix_transpose(w)) if w.ndim > 1 else mg.matmul(x, w)) if b is None else mg.matmul(x, mg.matrix_transpose(w)) + b,
+    "eq": binary(mg.equal),
+    "ne": binary(mg.not_equal),
+    "lt": binary(mg.less),
+    "le": binary(mg.less_equal),
+    "gt": binary(mg.greater),
+    "ge": binary(mg.greater_equal),
+    "where": lambda x, condition, y: mg.where(condition, x, y),
+    "clamp": clamp,
+    "clamp_min": lambda x, y: mg.clip(x, y),
+    "clamp_max": lambda x, y: mg.clip(x, None, y),
+    "sum": reduction(mg.sum),
+    "mean": reduction(mg.mean),
+    "prod": reduction(mg.prod),
+    "amax": reduction(mg.max),
+    "amin": reduction(mg.min),
+    "all": reduction(mg.all),
+    "any": reduction(mg.any),
+    "var": spread(mg.var),
+    "std": spread(mg.std),
+    "count_nonzero": reduction(mg.count_nonzero),
+    "logsumexp": reduction(mg.logsumexp),
+    "max reduction_no_dim": extreme_along(mg.max),
+    "min reduction_no_dim": extreme_along(mg.min),
+    "max reduction_with_dim": extreme_along(mg.max),
+    "min reduction_with_dim": extreme_along(mg.min),
+    "linalg.vector_norm": vector_norm,
+    "cumsum": along(mg.cumulative_sum),
+    "cumprod": along(mg.cumulative_prod),
+    "cummax": lambda x, dim: mg.cumulative_max(x, axis=dim),
+    "softmax": along(mg.softmax),
+    "log_softmax": along(mg.log_softmax),
+    "nn.functional.layer_norm": layer_norm,
+    "nn.functional.rms_norm": rms_norm,
+    "nn.functional.cross_entropy": cross_entropy,
+    "nn.functional.linear": lambda x, w, b=None: (
+        (y := mg.matmul(x, mg.matrix_transpose(w)) if w.ndim > 1 else mg.matmul(x, w))
+        if b is None
+        else mg.matmul(x, mg.matrix_transpose(w)) + b
+    ),
     "nn.functional.embedding": lambda w, index, **options: LEFT_OUT if options else mg.take(w, index, axis=0),
-    "matmul": binary(mg.matmul), "mm": binary(mg.matmul), "bmm": binary(mg.matmul), "mv": binary(mg.matmul), "dot": binary(mg.matmul),
-    "vdot": lambda x, y: mg.vecdot(x, y), "linalg.vecdot": lambda x, y, dim=-1: mg.vecdot(x, y, axis=dim),
-    "tensordot": tensordot, "einsum": lambda xs, equation: mg.einsum(equation, *xs),
-    "linalg.solve": solve, "linalg.solve_triangular": solve_triangular, "linalg.cholesky": cholesky, "cholesky": cholesky,
-    "trace": unary("trace"), "diagonal": diagonal,
+    "matmul": binary(mg.matmul),
+    "mm": binary(mg.matmul),
+    "bmm": binary(mg.matmul),
+    "mv": binary(mg.matmul),
+    "dot": binary(mg.matmul),
+    "vdot": lambda x, y: mg.vecdot(x, y),
+    "linalg.vecdot": lambda x, y, dim=-1: mg.vecdot(x, y, axis=dim),
+    "tensordot": tensordot,
+    "einsum": lambda xs, equation: mg.einsum(equation, *xs),
+    "linalg.solve": solve,
+    "linalg.solve_triangular": solve_triangular,
+    "linalg.cholesky": cholesky,
+    "cholesky": cholesky,
+    "trace": unary("trace"),
+    "diagonal": diagonal,
     "linalg.diagonal": lambda x, offset=0, dim1=-2, dim2=-1: diagonal(x, offset, dim1, dim2),
-    "diag_embed": embedded, "reshape": shaped(mg.reshape), "view": shaped(mg.reshape), "flatten": lambda x, *dims, **named: LEFT_OUT if dims or named else flat(x),
-    "ravel": flat, "permute": permuted, "transpose": lambda x, a, b: mg.swapaxes(x, a, b) if x.ndim else LEFT_OUT,
-    "movedim": lambda x, a, b: mg.moveaxis(x, a, b), "unsqueeze": lambda x, dim: mg.expand_dims(x, axis=dim), "squeeze": squeeze,
-    "mT": unary("matrix_transpose"), "broadcast_to": lambda x, shape: mg.broadcast_to(x, tuple(shape)), "expand": expand,
-    "broadcast_tensors": lambda x, *ys: mg.broadcast_arrays(x, *ys), "cat": lambda xs, dim=0: mg.concat(xs, axis=dim),
-    "stack": lambda xs, dim=0: mg.stack(xs, axis=dim), "unbind": lambda x, dim=0: mg.unstack(x, axis=dim),
-    "flip": lambda x, dims: mg.flip(x, axis=tuple(dims)), "roll": lambda x, shifts, dims=None: mg.roll(x, shifts, axis=dims if isinstance(dims, int) else tuple(dims) if dims else None),
-    "nn.functional.pad constant": pad, "constant_pad_nd": pad, "tril": lambda x, k=0: mg.tril(x, k=k), "triu": lambda x, k=0: mg.triu(x, k=k),
-    "tile": lambda x, reps: mg.tile(x, tuple(reps)), "repeat": lambda x, reps: mg.tile(x, tuple(reps)), "repeat_interleave": repeat_interleave,
-    "__getitem__": lambda x, index: x[index], "index_select": index_select, "take_along_dim": along_dim, "gather": gathered,
-    "scatter_add": scattered, "sort": ordered, "msort": lambda x: mg.sort(x, axis=0) if x.ndim else LEFT_OUT,
-    "fft.fft": transform(mg.fft.fft), "fft.ifft": transform(mg.fft.ifft), "fft.rfft": transform(mg.fft.rfft),
-    "fft.irfft": transform(mg.fft.irfft), "zeros_like": lambda x, **options: mg.zeros_like(x), "ones_like": lambda x, **options: mg.ones_like(x),
-    "clone": lambda x, **options: mg.asarray(x), "contiguous": lambda x, **options: mg.asarray(x),
-    }  # fmt: skip
+    "diag_embed": embedded,
+    "reshape": shaped(mg.reshape),
+    "view": shaped(mg.reshape),
+    "flatten": lambda x, *dims, **named: LEFT_OUT if dims or named else flat(x),
+    "ravel": flat,
+    "permute": permuted,
+    "transpose": lambda x, a, b: mg.swapaxes(x, a, b) if x.ndim else LEFT_OUT,
+    "movedim": lambda x, a, b: mg.moveaxis(x, a, b),
+    "unsqueeze": lambda x, dim: mg.expand_dims(x, axis=dim),
+    "squeeze": squeeze,
+    "mT": unary("matrix_transpose"),
+    "broadcast_to": lambda x, shape: mg.broadcast_to(x, tuple(shape)),
+    "expand": expand,
+    "broadcast_tensors": lambda x, *ys: mg.broadcast_arrays(x, *ys),
+    "cat": lambda xs, dim=0: mg.concat(xs, axis=dim),
+    "stack": lambda xs, dim=0: mg.stack(xs, axis=dim),
+    "unbind": lambda x, dim=0: mg.unstack(x, axis=dim),
+    "flip": lambda x, dims: mg.flip(x, axis=tuple(dims)),
+    "roll": lambda x, shifts, dims=None: mg.roll(
+        x, shifts, axis=dims if isinstance(dims, int) else tuple(dims) if dims else None
+    ),
+    "nn.functional.pad constant": pad,
+    "constant_pad_nd": pad,
+    "tril": lambda x, k=0: mg.tril(x, k=k),
+    "triu": lambda x, k=0: mg.triu(x, k=k),
+    "tile": lambda x, reps: mg.tile(x, tuple(reps)),
+    "repeat": lambda x, reps: mg.tile(x, tuple(reps)),
+    "repeat_interleave": repeat_interleave,
+    "__getitem__": lambda x, index: x[index],
+    "index_select": index_select,
+    "take_along_dim": along_dim,
+    "gather": gathered,
+    "scatter_add": scattered,
+    "sort": ordered,
+    "msort": lambda x: mg.sort(x, axis=0) if x.ndim else LEFT_OUT,
+    "fft.fft": transform(mg.fft.fft),
+    "fft.ifft": transform(mg.fft.ifft),
+    "fft.rfft": transform(mg.fft.rfft),
+    "fft.irfft": transform(mg.fft.irfft),
+    "zeros_like": lambda x, **options: mg.zeros_like(x),
+    "ones_like": lambda x, **options: mg.ones_like(x),
+    "clone": lambda x, **options: mg.asarray(x),
+    "contiguous": lambda x, **options: mg.asarray(x),
+}
 
 # PyTorch's operation, made a function of all matrices: its gradient is one of many that agree on Hermitian ones.
 WRAPPED = dict.fromkeys(("cholesky", "linalg.cholesky"), lambda op: lambda a, **options: op((a + a.mH) / 2, **options))
@@ -247,7 +333,10 @@ BY_DESIGN = {
     "sgn": ("value", "the sign of NaN is NaN, as the standard and NumPy have it"),
     "where": ("value", "Python numbers make float64, as in NumPy"),
     "cat": ("shape", "an array of shape (0,) does not go with any other, as in NumPy"),
-    "__rmod__": ("derivative for aten::remainder is not implemented", "PyTorch has no gradient of a number's remainder"),
+    "__rmod__": (
+        "derivative for aten::remainder is not implemented",
+        "PyTorch has no gradient of a number's remainder",
+    ),
     "cumsum": ("axis 0 is out of bounds", "an array of no axes has no axis to run along, as in the standard"),
     "clamp": ("broadcast shape", "PyTorch cannot differentiate bounds that broadcast the input"),
 }
@@ -316,8 +405,16 @@ def agree(what, ours, theirs, dtype):
     assert ours.shape == theirs.shape, f"{what} has shape {ours.shape}, PyTorch's {theirs.shape}"
     single = dtype.itemsize <= 4
     scale = np.max(np.abs(theirs[np.isfinite(theirs)]), initial=0) if theirs.size < 400 else 0
-    close = np.isclose(ours, theirs, rtol=2e-4 if single else 1e-9, atol=(1e-5 if single else 1e-10) * (1 + min(scale, 1e3)), equal_nan=True)
-    assert np.all(close), f"{what} is {ours[~close][:3]}, PyTorch's {theirs[~close][:3]} ({np.sum(~close)} of {close.size})"
+    close = np.isclose(
+        ours,
+        theirs,
+        rtol=2e-4 if single else 1e-9,
+        atol=(1e-5 if single else 1e-10) * (1 + min(scale, 1e3)),
+        equal_nan=True,
+    )
+    assert np.all(close), (
+        f"{what} is {ours[~close][:3]}, PyTorch's {theirs[~close][:3]} ({np.sum(~close)} of {close.size})"
+    )
 
 
 def compare_sample(torch, op, ours, sample, orders=2):
@@ -353,20 +450,26 @@ def compare_sample(torch, op, ours, sample, orders=2):
         return tuple(made[i] for i in kept)
 
     ws = [like(theirs[i]) for i in kept]
-    expected = torch.autograd.grad([theirs[i] for i in kept], tensors, ws, create_graph=orders > 1, allow_unused=True, materialize_grads=True)
+    expected = torch.autograd.grad(
+        [theirs[i] for i in kept], tensors, ws, create_graph=orders > 1, allow_unused=True, materialize_grads=True
+    )
     g = tuple(w.numpy() for w in ws)
     for n, (got, other) in enumerate(zip(mg.vjp(tracked, *arrays)[1](g), expected, strict=True)):
         agree(f"gradient {n}", got, other.numpy(force=True), dtype)
     if orders > 1 and any(e.requires_grad for e in expected):
         places = [i for i, e in enumerate(expected) if e.requires_grad]
         vs = [like(expected[i]) for i in places]
-        second = torch.autograd.grad([expected[i] for i in places], tensors, vs, allow_unused=True, materialize_grads=True)
+        second = torch.autograd.grad(
+            [expected[i] for i in places], tensors, vs, allow_unused=True, materialize_grads=True
+        )
 
         def gradients(*arrays):
             pulled = mg.vjp(tracked, *arrays)[1](g)
             return tuple(pulled[i] for i in places)
 
-        for n, (got, other) in enumerate(zip(mg.vjp(gradients, *arrays)[1](tuple(v.numpy() for v in vs)), second, strict=True)):
+        for n, (got, other) in enumerate(
+            zip(mg.vjp(gradients, *arrays)[1](tuple(v.numpy() for v in vs)), second, strict=True)
+        ):
             agree(f"second gradient {n}", got, other.numpy(force=True), dtype)
     return True
 
