@@ -50,6 +50,7 @@ class Row(NamedTuple):
     linear: bool = False  # in all its arguments together: the gradient does not depend on them
     spread: float = 0.0  # absolute error allowed in a derivative, in eps; 0 where it keeps relative accuracy
     elementwise: bool = False
+    order: int = 2  # up to which derivatives are compared with differences
     units: tuple = (4, 16, 64)  # in the last place that value, gradient and second derivative may be off
 
 

@@ -38,7 +38,7 @@ def names():
     found = {}
     for module in (mg, mg.linalg, mg.fft, mg.nn):
         for name in public(module):
-            found.setdefault(id(getattr(module, name.rpartition(".")[2])), name)
+            found.setdefault(id(inspect.unwrap(getattr(module, name.rpartition(".")[2]))), name)
     return set(found.values())
 
 

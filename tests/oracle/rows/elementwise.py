@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import mpmath
@@ -92,20 +93,27 @@ ROWS: dict[str, dict] = {
         reference=lambda x, dtype: x.astype(dtype),
     ),
     "asarray": dict(one(REAL, ((3, 2),), ((),)), linear=True),
-    "clip": dict(
-        one(
-            REAL,
-            ((3, 4), {"min": -0.5, "max": 0.5}),
-            ((3,), {"min": 0.2}),
-            ((3,), {"max": 0.2}),
-            ((),),
-            ((0,), {"max": 1}),
-            ((2,), {"min": -1, "max": 1}),
-            kinds="efd",
+    "clip": {
+        "arguments": None,
+        "cases": cases(
+            (((3, 4),), {"min": -0.5, "max": 0.5}),
+            (((3,),), {"min": 0.2}),
+            (((3,),), {"max": 0.2}),
+            (((0,),), {"max": 1}),
+            (((2,),), {"min": -1, "max": 1}),
+            [((3, 4), (4,), (3, 1))],
+            [((), (), ())],
+            [((2, 3), ())],
         ),
-        kinks=lambda x: np.minimum(abs(abs(x) - 0.5), np.minimum(abs(abs(x) - 0.2), abs(abs(x) - 1))),
-        reference=lambda x, min=None, max=None: np.clip(x, min, max),
-    ),
+        "kinds": "efd",
+        "call": lambda xp, x, min=None, max=None: xp.clip(x, min, max),
+        "reference": lambda x, min=None, max=None: np.clip(x, min, max),
+        "kinks": lambda *xs: np.stack(
+            np.broadcast_arrays(
+                *(abs(abs(xs[0]) - n) for n in (0.2, 0.5, 1)), *(x - y for x, y in itertools.combinations(xs, 2))
+            )
+        ),
+    },
     "where": {
         "arguments": (REAL, REAL),
         "cases": cases(

@@ -67,6 +67,11 @@ def _spectral(xp: Any, u: Any, s: Any, *_: Any) -> tuple:
     return s, (u * xp.expand_dims(s, axis=-2) ** 2) @ xp.conj(xp.matrix_transpose(u))
 
 
+def _first_columns(q: Any, r: Any) -> tuple:
+    """Return q and r without the columns that complete a basis, which one of many bases gives."""
+    return q[..., : r.shape[-1]], r
+
+
 def _triangle(a: np.ndarray, lower: bool, unit: bool) -> np.ndarray:
     a = np.tril(a) if lower else np.triu(a)
     eye = np.eye(a.shape[-1], dtype=a.dtype)
@@ -130,7 +135,7 @@ ROWS: dict[str, dict] = {
         ),
     },
     "linalg.inv": one(INVERTIBLE, *MATRICES, kinds="fdFD"),
-    "linalg.det": one(INVERTIBLE, *MATRICES, kinds="fdFD"),
+    "linalg.det": one(INVERTIBLE, *MATRICES, kinds="fdFD", order=3),
     "linalg.cholesky": dict(
         one(INVERTIBLE, *MATRICES[:3], kinds="fdFD"),
         call=lambda xp, a: xp.linalg.cholesky(a @ xp.conj(xp.matrix_transpose(a))),
@@ -141,7 +146,8 @@ ROWS: dict[str, dict] = {
     ),
     "linalg.pinv": one(REAL, ((3, 2),), ((2, 3),), ((2, 3, 3),), kinds="fdFD"),
     "linalg.qr": dict(
-        one(REAL, ((3, 2),), ((3, 3),), ((2, 3, 2),), kinds="fdFD"), call=lambda xp, a: tuple(xp.linalg.qr(a))
+        one(REAL, ((3, 2),), ((3, 3),), ((2, 3, 2),), ((3, 2), {"mode": "complete"}), kinds="fdFD"),
+        call=lambda xp, a, mode="reduced": _first_columns(*xp.linalg.qr(a, mode=mode)),
     ),
     "linalg.svd": dict(
         one(REAL, ((3, 3),), ((3, 2),), ((2, 2, 3),), kinds="fdFD"),
