@@ -69,7 +69,7 @@ BATCHES: dict[str, list[tuple]] = {
     "sort": [(((3, 4),), {}, ONE)],
     **{
         name: [(((3, 4, 2),), {"axis": -2}, ONE), (((3, 4),), {"axis": -1}, ONE)]
-        for name in ("sum", "mean", "var", "std", "prod", "max", "min", "linalg.norm")
+        for name in ("sum", "mean", "var", "std", "prod", "max", "min", "linalg.vector_norm")
     },
     "solve": [(((2, 3, 3), (2, 3, 1)), {}, TWO)],
     "linalg.inv": [(((2, 3, 3),), {}, ONE)],

@@ -83,7 +83,10 @@ def pulled():
     return reached
 
 
-@pytest.mark.parametrize(("name", "primitive"), [pytest.param(n, p, id=n) for n, p in primitives()])
+REFUSES = ("factorizations._complete_qr",)  # whose gradient is not determined, and is an error
+
+
+@pytest.mark.parametrize(("name", "primitive"), [pytest.param(n, p, id=n) for n, p in primitives() if n not in REFUSES])
 def test_every_rule_of_every_primitive_is_reached(name, primitive, pulled):
     missing = [i for i in range(primitive.count) if (id(primitive), i) not in pulled]
     assert not missing, f"no row differentiates arguments {missing} of {name}"

@@ -82,7 +82,6 @@ ONLY_OURS = {
     "nn.Dropout": "its numbers are drawn by NumPy's generator",
     "nn.Conv1d": "causal_conv1d with a bias and a state that is copied",
     "nn.Embedding": "take along axis 0",
-    "linalg.norm": "vector_norm of the array API",
     "linalg.slogdet": "det and log, compared in det",
     "linspace": "linear in its ends, compared with NumPy",
     "moveaxis": "permute_dims",
