@@ -39,6 +39,13 @@ OPPOSITE = {
     ast.Mod: ast.Add,
 }
 OPPOSITE |= {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+OPPOSITE |= {
+    ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+    ast.BitXor: ast.BitOr,
+    ast.RShift: ast.LShift,
+    ast.LShift: ast.RShift,
+}
 OPPOSITE |= {ast.And: ast.Or, ast.Or: ast.And, ast.FloorDiv: ast.Mult, ast.MatMult: ast.Add}
 EXCHANGED = (("x", "out"), ("x", "y"), ("x", "g"), ("a", "out"))
 ROWS_EACH, SECONDS = 12, 120  # rows that judge a mutant at most, and how long they may take
