@@ -173,10 +173,10 @@ class Loader(importlib.machinery.SourceFileLoader, importlib.abc.MetaPathFinder)
 def _reached(queue: Any) -> None:
     """Send, for every row, the lines of the chapters whose functions its derivatives run."""
     from tests.oracle import checks
-    from tests.oracle.domains import ROWS
+    from tests.oracle.domains import CONSTANT, ROWS
 
     found: dict[str, set] = {}
-    for name in ROWS:
+    for name in (*ROWS, *CONSTANT):
         codes = set()
         sys.setprofile(lambda frame, event, _, codes=codes: codes.add(frame.f_code) if event == "call" else None)
         try:
@@ -201,13 +201,13 @@ def _judge(queue: Any, mutant: Mutant, rows: list[str]) -> None:
         return queue.put(f"import: {type(error).__name__}")
     with checks.quiet():
         for name in rows:
-            row = ROWS[name]
-            ranges = [
-                lambda row, name=name, order=order: check_range(name, "f", order) for order in (0, 1) if row.exact
-            ]
-            for one in (*checks.EVERY, *ranges, lambda row, name=name: check_batches(row, name)):
+            tests: list = [lambda name=name: checks.check(name)]
+            if name in ROWS:
+                tests += [lambda name=name: check_batches(ROWS[name], name)]
+                tests += [lambda name=name, n=n: check_range(name, "f", n) for n in (0, 1) if ROWS[name].exact]
+            for test in tests:
                 try:
-                    one(row)
+                    test()
                 except Exception as error:
                     return queue.put(f"{name}: {type(error).__name__}: {error}")
     return queue.put(_engine_tests(rows))

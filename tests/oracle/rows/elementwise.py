@@ -27,6 +27,15 @@ def _gelu(x: Any) -> Any:
     return max(x, 0) if abs(x) > 1e4 else x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
 
 
+def _normal(x: np.ndarray) -> np.ndarray:
+    return (1 + scipy.special.erf(x / np.sqrt(2))) / 2 if np.iscomplexobj(x) else scipy.special.ndtr(x)
+
+
+def _logaddexp(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    z = np.result_type(x, y).kind == "c"
+    return np.log(np.exp(x) + np.exp(y)) if z else np.logaddexp(x, y)
+
+
 def logistic(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x)) if np.iscomplexobj(x) else scipy.special.expit(x).astype(x.dtype)
 
@@ -40,10 +49,10 @@ ROWS: dict[str, dict] = {
     "conj": unary(REAL, None, reference=np.conj),
     "cos": unary(REAL, mpmath.cos),
     "cosh": unary(REAL, mpmath.cosh),
-    "erf": unary(REAL, mpmath.erf, "efd", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
+    "erf": unary(REAL, mpmath.erf, "efdFD", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
     "exp": unary(REAL, mpmath.exp),
     "expm1": unary(REAL, mpmath.expm1, spread=2),
-    "gelu": unary(REAL, _gelu, "efd", reference=lambda x: x * scipy.special.ndtr(x).astype(x.dtype)),
+    "gelu": unary(REAL, _gelu, "efdFD", reference=lambda x: x * _normal(x).astype(x.dtype)),
     "imag": unary(REAL, None, "FD"),
     "log": unary(POSITIVE, mpmath.log),
     "log1p": unary(ABOVE_MINUS_ONE, mpmath.log1p),
@@ -77,7 +86,12 @@ ROWS: dict[str, dict] = {
     "pow": binary(POSITIVE, REAL, mpmath.power, units=(4, 256, 1024)),
     "atan2": binary(REAL, NONZERO, mpmath.atan2, "efd", kinks=lambda y, x: np.minimum(abs(x), abs(y))),
     "logaddexp": binary(
-        REAL, REAL, lambda x, y: max(x, y) + mpmath.log1p(mpmath.exp(-abs(x - y))), "efd", units=(32, 1024, 1024)
+        REAL,
+        REAL,
+        lambda x, y: max(x, y) + mpmath.log1p(mpmath.exp(-abs(x - y))),
+        "efdFD",
+        units=(32, 1024, 1024),
+        reference=_logaddexp,
     ),
     "maximum": binary(REAL, REAL, max, "efdi", kinks=lambda x, y: x - y),
     "minimum": binary(REAL, REAL, min, "efdi", kinks=lambda x, y: x - y),

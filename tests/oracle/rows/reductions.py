@@ -24,6 +24,7 @@ def _linear_recurrence(a: np.ndarray, x: np.ndarray, axis: int = -2, reverse: bo
     return np.moveaxis(out, 0, axis)
 
 
+INITIAL = (((2, 3), {"axis": 1, "include_initial": True}), ((3, 2), {"axis": 0, "include_initial": True}))
 ROWS: dict[str, dict] = {
     # ---- reductions
     "sum": dict(one(REAL, *REDUCTIONS, *EMPTY, ((3, 4), {"axis": ()}), kinds="efdFDiu"), linear=True),
@@ -33,8 +34,8 @@ ROWS: dict[str, dict] = {
     "prod": one(REAL, *REDUCTIONS, *EMPTY, kinds="efdFDi"),
     "max": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),
     "min": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),
-    "cumulative_sum": dict(one(REAL, *ALONG, kinds="efdFDi"), linear=True),
-    "cumulative_prod": one(REAL, *ALONG, kinds="efdFDi"),
+    "cumulative_sum": dict(one(REAL, *ALONG, *INITIAL, kinds="efdFDi"), linear=True),
+    "cumulative_prod": one(REAL, *ALONG, *INITIAL, kinds="efdFDi"),
     "cumulative_max": dict(
         one(REAL, *ALONG[:3], kinds="efd"),
         kinks=lambda x: gaps(x),

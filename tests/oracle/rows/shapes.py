@@ -85,6 +85,7 @@ ROWS: dict[str, dict] = {
         ((5,), {"n": 2}),
         ((2, 3), {"n": 1, "axis": -1}),
         ((0, 2), {"axis": 1}),
+        ((3, 2), {"axis": 0, "prepend": np.ones((1, 2), "e"), "append": np.zeros((2, 2), "e")}),
         linear=True,
     ),
     "meshgrid": {
