@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import importlib.abc
 import importlib.machinery
@@ -173,6 +174,7 @@ class Loader(importlib.machinery.SourceFileLoader, importlib.abc.MetaPathFinder)
 def _reached(queue: Any) -> None:
     """Send, for every row, the lines of the chapters whose functions its derivatives run."""
     from tests.oracle import checks
+    from tests.oracle.batches import BATCHES, check_batches
     from tests.oracle.domains import CONSTANT, ROWS
 
     found: dict[str, set] = {}
@@ -182,6 +184,9 @@ def _reached(queue: Any) -> None:
         try:
             with checks.quiet():
                 checks.touch(name)
+                if name in BATCHES:
+                    with contextlib.suppress(Exception):
+                        check_batches(ROWS[name], name)
         finally:
             sys.setprofile(None)
         chapters = [c for c in codes if Path(c.co_filename).parent == FOLDER]

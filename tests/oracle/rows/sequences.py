@@ -25,7 +25,7 @@ def _softmax(x: np.ndarray, axis: int = -1, where: Any = None) -> np.ndarray:
     top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
     y = np.exp(x - np.where(np.isfinite(top), top, 0))
     total = np.sum(y, axis=axis, keepdims=True)
-    return y / np.where(total > 0, total, 1)
+    return y / np.where(total != 0, total, 1)
 
 
 def _log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
