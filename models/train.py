@@ -242,7 +242,7 @@ class Training:
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return work()
-        except SharedMemoryError as error:  # whatever the batch: it says what to take instead
+        except BlockError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
             raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None
