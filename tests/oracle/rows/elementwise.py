@@ -1,0 +1,150 @@
+"""Elementwise functions."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import mpmath
+import numpy as np
+import scipy.special
+
+from tests.oracle.draws import ABOVE_MINUS_ONE, ABOVE_ONE, NONZERO, POSITIVE, REAL, SMALL, UNIT
+from tests.oracle.row import (
+    MASK,
+    binary,
+    cases,
+    one,
+    unary,
+)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def _gelu(x: Any) -> Any:
+    return max(x, 0) if abs(x) > 1e4 else x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+
+
+def _normal(x: np.ndarray) -> np.ndarray:
+    return (1 + scipy.special.erf(x / np.sqrt(2))) / 2 if np.iscomplexobj(x) else scipy.special.ndtr(x)
+
+
+def _logaddexp(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    z = np.result_type(x, y).kind == "c"
+    return np.log(np.exp(x) + np.exp(y)) if z else np.logaddexp(x, y)
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x)) if np.iscomplexobj(x) else scipy.special.expit(x).astype(x.dtype)
+
+
+ROWS: dict[str, dict] = {
+    # ---- elementwise
+    "abs": unary(REAL, abs, "efdFDi", kinks=lambda x: abs(x)),
+    "acos": unary(UNIT, mpmath.acos),
+    "asin": unary(UNIT, mpmath.asin),
+    "atan": unary(REAL, mpmath.atan, kinks=lambda x: np.real(x) if np.iscomplexobj(x) else 1 + 0 * x, spread=2),
+    "conj": unary(REAL, None, reference=np.conj),
+    "cos": unary(REAL, mpmath.cos),
+    "cosh": unary(REAL, mpmath.cosh),
+    "erf": unary(REAL, mpmath.erf, "efdFD", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
+    "exp": unary(REAL, mpmath.exp),
+    "expm1": unary(REAL, mpmath.expm1, spread=2),
+    "gelu": unary(REAL, _gelu, "efdFD", reference=lambda x: x * _normal(x).astype(x.dtype)),
+    "imag": unary(REAL, None, "FD"),
+    "log": unary(POSITIVE, mpmath.log),
+    "log1p": unary(ABOVE_MINUS_ONE, mpmath.log1p),
+    "log_sigmoid": unary(
+        REAL, lambda x: -mpmath.log1p(mpmath.exp(-x)), "efd", reference=lambda x: -np.logaddexp(-x, 0)
+    ),
+    "negative": unary(REAL, lambda x: -x, "efdFDi", linear=True),
+    "real": unary(REAL, None, "efdFD"),
+    "reciprocal": unary(NONZERO, lambda x: 1 / x),
+    "relu": unary(REAL, lambda x: max(x, 0), "efdi", kinks=lambda x: x, reference=lambda x: np.maximum(x, 0)),
+    "sigmoid": unary(REAL, _sigmoid, spread=2, reference=logistic),
+    "sign": unary(REAL, None, "efdi", kinks=lambda x: x),
+    "positive": unary(REAL, lambda x: x, "efdFDi", linear=True),
+    "acosh": unary(ABOVE_ONE, mpmath.acosh, spread=2),
+    "asinh": unary(REAL, mpmath.asinh, spread=2, kinks=lambda x: np.real(x) if np.iscomplexobj(x) else 1 + 0 * x),
+    "atanh": unary(UNIT, mpmath.atanh),
+    "log2": unary(POSITIVE, lambda x: mpmath.log(x, 2)),
+    "log10": unary(POSITIVE, mpmath.log10),
+    "silu": unary(REAL, lambda x: x * _sigmoid(x), spread=2, reference=lambda x: x * logistic(x)),
+    "sin": unary(REAL, mpmath.sin),
+    "sinh": unary(REAL, mpmath.sinh),
+    "softplus": unary(REAL, lambda x: mpmath.log1p(mpmath.exp(x)), "efd", reference=lambda x: np.logaddexp(x, 0)),
+    "sqrt": unary(POSITIVE, mpmath.sqrt),
+    "square": unary(REAL, lambda x: x * x, "efdFDi"),
+    "tan": unary(SMALL, mpmath.tan),
+    "tanh": unary(REAL, mpmath.tanh, spread=2),
+    "add": binary(REAL, REAL, lambda x, y: x + y, "efdFDiu", linear=True),
+    "subtract": binary(REAL, REAL, lambda x, y: x - y, "efdFDi", linear=True),
+    "multiply": binary(REAL, REAL, lambda x, y: x * y, "efdFDiu"),
+    "divide": binary(REAL, NONZERO, lambda x, y: x / y),
+    "pow": binary(POSITIVE, REAL, mpmath.power, units=(4, 256, 1024)),
+    "atan2": binary(REAL, NONZERO, mpmath.atan2, "efd", kinks=lambda y, x: np.minimum(abs(x), abs(y))),
+    "logaddexp": binary(
+        REAL,
+        REAL,
+        lambda x, y: max(x, y) + mpmath.log1p(mpmath.exp(-abs(x - y))),
+        "efdFD",
+        units=(32, 1024, 1024),
+        reference=_logaddexp,
+    ),
+    "maximum": binary(REAL, REAL, max, "efdi", kinks=lambda x, y: x - y),
+    "minimum": binary(REAL, REAL, min, "efdi", kinks=lambda x, y: x - y),
+    "remainder": binary(
+        REAL, NONZERO, lambda x, y: x - y * mpmath.floor(x / y), "efdi", kinks=lambda x, y: x / y - np.round(x / y)
+    ),
+    "copysign": binary(REAL, REAL, None, "efd", kinks=lambda x, y: np.minimum(abs(x), abs(y))),
+    "hypot": binary(
+        REAL, REAL, lambda x, y: mpmath.sqrt(x * x + y * y), "efd", kinks=lambda x, y: abs(x) + abs(y), spread=2
+    ),
+    "astype": dict(
+        one(REAL, *[((3, 2), {"dtype": np.complex128}), ((), {"dtype": np.complex128})], kinds="dD"),
+        reference=lambda x, dtype: x.astype(dtype),
+    ),
+    "asarray": dict(one(REAL, ((3, 2),), ((),)), linear=True),
+    "clip": {
+        "arguments": None,
+        "cases": cases(
+            (((3, 4),), {"min": -0.5, "max": 0.5}),
+            (((3,),), {"min": 0.2}),
+            (((3,),), {"max": 0.2}),
+            (((0,),), {"max": 1}),
+            (((2,),), {"min": -1, "max": 1}),
+            [((3, 4), (4,), (3, 1))],
+            [((), (), ())],
+            [((2, 3), ())],
+        ),
+        "kinds": "efd",
+        "call": lambda xp, x, min=None, max=None: xp.clip(x, min, max),
+        "reference": lambda x, min=None, max=None: np.clip(x, min, max),
+        "kinks": lambda *xs: np.stack(
+            np.broadcast_arrays(
+                *(abs(abs(xs[0]) - n) for n in (0.2, 0.5, 1)), *(x - y for x, y in itertools.combinations(xs, 2))
+            )
+        ),
+    },
+    "where": {
+        "arguments": (REAL, REAL),
+        "cases": cases(
+            (((2, 3), (3,)), {"condition": MASK}),
+            (((), (3,)), {"condition": MASK}),
+            (((3,), (3,)), {"condition": True}),
+            (((3, 1), (1, 2)), {"condition": MASK[:, None]}),
+            (((0,), ()), {"condition": np.zeros((2, 0), bool)}),
+        ),
+        "call": lambda xp, x, y, condition: xp.where(xp.asarray(condition), x, y),
+        "linear": True,
+        "kinds": "efdFDiu",
+    },
+    "linspace": {
+        "arguments": (REAL, REAL),
+        "kinds": "dD",
+        "linear": True,
+        "cases": cases((((), ()), {"num": 5}), (((), ()), {"num": 4, "endpoint": False}), (((), ()), {"num": 1})),
+    },
+}
