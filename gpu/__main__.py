@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gpu import bench, build, device, host
+from gpu import bench, build, device, emulator
 from gpu import check as checks
 
 HELP = "The raw CUDA kernels: what works here, whether they are right, and how fast they are."
@@ -176,5 +176,5 @@ def _fail(command: str, message: str) -> NoReturn:
 if __name__ == "__main__":
     try:
         app(prog_name="python -m gpu")
-    except host.KernelError as error:
+    except emulator.KernelError as error:
         sys.exit(f"python -m gpu: {error}")

@@ -109,7 +109,7 @@ def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), s
 def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
     """A kernel's row for the way there, and that for both ways; it and its peer take turns."""
     options = {"width": width} if width else {}
-    drawn = case.draw(case.numbers, small=small, **options)
+    drawn = case.draw(case.dtype, small=small, **options)
     try:
         arrays = tuple(map(xp.asarray, drawn))
         made = case.run(*arrays)
@@ -118,16 +118,16 @@ def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: in
         return
     there, back = made[: -case.inputs], made[-case.inputs :]
     moved = (sum(x.nbytes for x in (*arrays[: case.inputs], *there)), sum(x.nbytes for x in (*arrays, *back)))
-    work = case.work(*arrays)
+    work = case.flops(*arrays)
     floors = [max((b / device.bytes, "bytes"), (w / device.at(case.precision), "operations"))
               for b, w in zip(moved, work, strict=True)]  # fmt: skip
     wide = arrays
-    if case.numbers != "float32":  # which the peer rounds as it would have them
+    if case.dtype != "float32":  # which the peer rounds as it would have them
         wide = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
     peer, theirs = _peer(xp, name, wide, there[0])
     del made, there, back, wide
     for way, ours, other, parts in (
-        ("forward", lambda: case.forward(*arrays), theirs and theirs.forward, floors[:1]),
+        ("forward", lambda: case.run_forward(*arrays), theirs and theirs.forward, floors[:1]),
         ("both ways", lambda: case.run(*arrays), theirs and theirs.both, floors),
     ):
         took: list[Times | None] = [*timed(xp, [ours, other] if other else [ours], repeats), None]

@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+KERNELS = HERE / "kernels"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
 COMPLEX = ("scan",)  # sources that also come for complex numbers
 TENSOR_CORES = "_tensor_cores"  # is in the names of sources that are for float32 alone, and not for sm_75
 # These also come for tensor cores.
 PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention")
-OPTIONS = ("-std=c++17", f"-I{HERE}")
+OPTIONS = ("-std=c++17", f"-I{KERNELS}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
 
@@ -27,15 +28,15 @@ class BuildError(RuntimeError):
 
 
 def needs(source: str, defines: tuple[str, ...], architecture: str, *, tool: str = "nvrtc") -> dict[str, Needs]:
-    """What each kernel of `gpu/<source>.cu` needs of a multiprocessor. Raises BuildError where it does not compile."""
+    """What each kernel of `gpu/kernels/<source>.cu` needs of a multiprocessor. Raises BuildError where it does not compile."""
     options = (*OPTIONS, *(f"-D{d}" for d in defines))
-    log = {"nvrtc": _nvrtc, "nvcc": _nvcc}[tool](HERE / f"{source}.cu", options, architecture)
+    log = {"nvrtc": _nvrtc, "nvcc": _nvcc}[tool](KERNELS / f"{source}.cu", options, architecture)
     return parsed(log)
 
 
 def sources() -> list[str]:
     """The names of all sources, without their ending."""
-    return sorted(path.stem for path in HERE.glob("*.cu"))
+    return sorted(path.stem for path in KERNELS.glob("*.cu"))
 
 
 def versions() -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -53,7 +53,7 @@ def kernels(xp: Any) -> Iterator[Found]:
         for width in (0, *case.widths):
             options = {"width": width} if width else {}
             right = case.run(*case.draw("float64", small=True, **options))
-            for dtype in sorted({"float32", "float64" if case.precision == "float32" else case.numbers}):
+            for dtype in sorted({"float32", "float64" if case.precision == "float32" else case.dtype}):
                 found = Found(name, width, dtype, np.nan, margin(case, dtype))
                 try:
                     error = _error(xp, case, case.draw(dtype, small=True, **options), right)

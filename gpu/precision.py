@@ -13,7 +13,7 @@ import numpy as np
 
 OPERANDS = {"float32": None, "tensorfloat32": "Tf32", "bfloat16": "Bf16"}  # the types of mma.cuh
 BITS = {"float32": 24, "tensorfloat32": 11, "bfloat16": 8}  # of significand
-SINCE = 80  # the compute capability of the first devices whose tensor cores take them
+TENSOR_CORE_CAPABILITY = 80  # compute capability from which on tensor cores take bf16 and tf32
 
 _chosen: ContextVar[str] = ContextVar("chosen", default="float32")
 
@@ -53,4 +53,4 @@ def sums(like: Any) -> np.dtype:
 
 
 def _able(device: Any, shared: int) -> bool:
-    return int(device.compute_capability) >= SINCE and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]
+    return int(device.compute_capability) >= TENSOR_CORE_CAPABILITY and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from gpu.launch import BlockError
+from gpu.launch import SharedMemoryError
 from minigrad import optim
 from minigrad.namespace import fetched
 from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
@@ -225,7 +225,7 @@ class Training:
     def _where_there_is_room(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             return work()
-        except BlockError as error:  # whatever the batch: it says what to take instead
+        except SharedMemoryError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
             raise UserError(f"step {self.step + 1}: {error} (try a smaller --batch or --length)") from None

@@ -10,7 +10,7 @@ from gpu import __main__ as main
 from gpu import bench, check, launch, peers
 from gpu.__main__ import app
 from gpu.cases import CASES
-from tests.gpu.few import FAKE, FEW, RATES, install
+from tests.gpu.fake_device import FAKE, FEW, RATES, install
 
 RUN = CliRunner()
 
@@ -42,7 +42,7 @@ def test_the_floor_is_what_bytes_or_operations_take(few):
     there, both = bench.rows(FAKE, bench.Rates(1e9, 1e3, 1), 1, kernels=["scan"])
     assert (there.floor, both.floor, there.by) == (6 * a.size / 1e3, 14 * a.size / 1e3, "operations")
     *_, last = bench.rows(FAKE, bench.Rates(1e9, 1, 1e3), 1, kernels=["softmax"])  # on tensor cores
-    operations = CASES["softmax"].work(*FEW["softmax"].draw("float32", small=True, width=16))
+    operations = CASES["softmax"].flops(*FEW["softmax"].draw("float32", small=True, width=16))
     assert last.floor == pytest.approx(sum(operations) / 1e3)
 
 
@@ -119,7 +119,7 @@ def test_bench_keeps_a_dated_table_and_a_later_run_adds_to_it(few, monkeypatch, 
 
 
 def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path):
-    assert main._results() == launch.HERE / "results"
+    assert main._results() == launch.KERNELS / "results"
     monkeypatch.setattr(main, "__file__", str(tmp_path / "gpu" / "__main__.py"))
     assert main._results() == Path("results")
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpu import delta_rule as plain
-from gpu import gated_delta_rule as kernel
+from gpu.kernels import delta_rule as plain
+from gpu.kernels import gated_delta_rule as kernel
 from gpu.precision import matmul_precision
 from models.memory import delta_rule, gated_delta_rule
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpu import gated_linear_attention as kernel
+from gpu.kernels import gated_linear_attention as kernel
 from gpu.precision import matmul_precision
 from models.memory import gated_linear_attention
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule

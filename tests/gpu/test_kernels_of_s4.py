@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import cauchy, cauchy_pairs, vandermonde
+from gpu.kernels import cauchy, cauchy_pairs, vandermonde
 from models.ssm import s4, s4d
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpu import bench, check, peers
 from gpu.cases import CASES
-from tests.gpu.few import FAKE, RATES, few_tokens, install
+from tests.gpu.fake_device import FAKE, RATES, few_tokens, install
 
 
 @pytest.fixture

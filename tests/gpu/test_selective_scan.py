@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import selective_scan as kernel
+from gpu.kernels import selective_scan as kernel
 from models.ssm import selective_scan
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 

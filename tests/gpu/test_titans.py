@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import titans as kernel
+from gpu.kernels import titans as kernel
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 

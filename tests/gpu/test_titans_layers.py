@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import launch, work
-from gpu import titans as kernel
+from gpu import flops, launch
+from gpu.kernels import titans as kernel
 from minigrad.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
@@ -111,10 +111,10 @@ def test_squared_errors_are_shown():
 
 @pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
 def test_operations_are_those_that_the_header_counts(source, way):
-    header = (launch.HERE / f"{source}.cu").read_text(encoding="utf-8")
+    header = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
     said = int(re.search(r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations", header)[1].replace(",", ""))
     token, gate, *layers = map(np.empty, ((1, 64), 1, (64, 128), (128, 64)))
-    assert work.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
+    assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
 def test_longer_batches_are_left_to_the_reference():

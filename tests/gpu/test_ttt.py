@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import ttt as kernel
+from gpu.kernels import ttt as kernel
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 

@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad.containers import arrays_of
 from models.memory import inner, ttt
 from models.memory.ttt import State, Weights
-from tests.walled import asarray
+from tests.fake_cupy import asarray
 
 FORMS = [ttt.primal, ttt.dual, ttt.fused]
 T, K, HIDDEN = 11, 4, 6

@@ -3,9 +3,9 @@
 import math
 from typing import Any, NamedTuple
 
-from gpu.launch import alike, check, empty, launch
+from gpu.launch import check, check_same_shape, empty, launch
 from gpu.precision import sums
-from gpu.product import SIDE, THREADS, rounded, stack, version
+from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state: one of them for the gates
 
@@ -28,9 +28,9 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
     `log_decay` is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, beta, log_decay and S are float32.
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("gated_delta_rule", numbers="fdb", sums=["beta", "log_decay", "S"],
+    check("gated_delta_rule", dtypes="fdb", accumulators=["beta", "log_decay", "S"],
           q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)  # fmt: skip
-    alike("gated_delta_rule", beta=beta, log_decay=log_decay)
+    check_same_shape("gated_delta_rule", beta=beta, log_decay=log_decay)
     *batch, length, _ = q.shape
     y, e, last = empty(v, v.shape), empty(v, v.shape, sums(v)), empty(S, S.shape)
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
@@ -44,7 +44,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
     q, k, beta, log_decay, e, kept, _ = saved
     gy, glast = cotangents
-    check("gated_delta_rule", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=glast)
+    check("gated_delta_rule", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=glast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
     _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
             q, k, beta, log_decay, gy, glast, w)  # fmt: skip

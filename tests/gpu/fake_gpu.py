@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu import build, host, launch
-from tests.walled import Walled, asarray
+from gpu import build, emulator, launch
+from tests.fake_cupy import Walled, asarray
 
 FREELY = 48 << 10  # bytes of shared memory that a block has without asking
 
@@ -58,7 +58,7 @@ class Kernel:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self.device.launches.append(self.name)
         inside = [x.inside if isinstance(x, Walled) else x for x in given]
-        host.Module(self.source, self.defines).get_function(self.name)(grid, block, inside, shared_mem=shared_mem)
+        emulator.Module(self.source, self.defines).get_function(self.name)(grid, block, inside, shared_mem=shared_mem)
 
 
 def install(monkeypatch: Any) -> Device:
@@ -70,7 +70,7 @@ def install(monkeypatch: Any) -> Device:
         wanted = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
         if wanted > device.room:
             raise OutOfMemoryError(f"Out of memory allocating {wanted:,} bytes (allocated so far: 0 bytes).")
-        return asarray(host.empty(shape, dtype))
+        return asarray(emulator.empty(shape, dtype))
 
     def zeros(shape: Any, dtype: Any) -> Walled:
         made = empty(shape, dtype)
@@ -82,7 +82,7 @@ def install(monkeypatch: Any) -> Device:
 
     class RawModule:
         def __init__(self, *, code: str, options: tuple[str, ...]):
-            (self.source,) = (path for path in launch.HERE.glob("*.cu") if path.read_text(encoding="utf-8") == code)
+            (self.source,) = (path for path in launch.KERNELS.glob("*.cu") if path.read_text(encoding="utf-8") == code)
             self.defines = tuple(option[2:] for option in options if option.startswith("-D"))
 
         def get_function(self, name: str) -> Kernel:
@@ -94,7 +94,7 @@ def install(monkeypatch: Any) -> Device:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(Walled, "__module__", "cupy")
     monkeypatch.setattr(Walled, "device", property(lambda x: vars(x).get("at", device)), raising=False)
-    launch._on_device.cache_clear()
+    launch._device_module.cache_clear()
     return device
 
 

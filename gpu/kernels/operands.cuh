@@ -16,7 +16,7 @@
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
 
-#ifdef __CUDACC__  // on the host, host/tensor_cores.cuh does what these do
+#ifdef __CUDACC__  // on the host, emulator/tensor_cores.cuh does what these do
 __device__ inline unsigned shared_address(const void *place) { return (unsigned)__cvta_generic_to_shared(place); }
 
 // Four matrices of 8 rows of 4 words: lane l gives the address of row l % 8 of matrix l / 8, and gets a word of each.

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from gpu.launch import alike, check, empty, launch, zeros
+from gpu.launch import check, check_same_shape, empty, launch, zeros
 
 THREADS, TILE_BYTES = 256, 8192  # of one array's tile in shared memory
 
@@ -13,8 +13,8 @@ def forward(a: Any, x: Any, *, back: bool = False) -> Any:
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("scan", numbers="fdFD", a=a, x=x)
-    alike("scan", a=a, x=x)
+    check("scan", dtypes="fdFD", a=a, x=x)
+    check_same_shape("scan", a=a, x=x)
     h = empty(x, x.shape)
     _launch("scan_forward", a, x, h, back=back)
     return h
@@ -22,8 +22,8 @@ def forward(a: Any, x: Any, *, back: bool = False) -> Any:
 
 def backward(a: Any, h: Any, g: Any) -> tuple[Any, Any]:
     """Return the cotangents of a and x from that of h: Jᴴ g."""
-    check("scan", numbers="fdFD", a=a, h=h, g=g)
-    alike("scan", a=a, h=h, g=g)
+    check("scan", dtypes="fdFD", a=a, h=h, g=g)
+    check_same_shape("scan", a=a, h=h, g=g)
     da, dx = empty(a, a.shape), empty(a, a.shape)
     _launch("scan_backward", a, h, g, da, dx)
     return da, dx

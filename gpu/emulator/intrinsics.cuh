@@ -3,33 +3,33 @@
 #include "fibers.cuh"
 
 inline void __syncthreads(std::source_location here = std::source_location::current()) {
-    host::barrier(int(here.line()));
+    emulator::barrier(int(here.line()));
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, std::source_location here = std::source_location::current()) {
-    if (int(here.line()) != host::grid->without) host::meet("__syncwarp", mask, 0);
+    if (int(here.line()) != emulator::grid->without) emulator::meet("__syncwarp", mask, 0);
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
-inline void __nanosleep(unsigned) { host::rest(); }
+inline void __nanosleep(unsigned) { emulator::rest(); }
 
 template <class T> T __shfl_sync(unsigned mask, T x, int from, int width = 32) {
-    int lane = host::grid->fiber->lane;
-    return host::meet("__shfl_sync", mask, x)[(lane & ~(width - 1)) | (from & (width - 1))];
+    int lane = emulator::grid->fiber->lane;
+    return emulator::meet("__shfl_sync", mask, x)[(lane & ~(width - 1)) | (from & (width - 1))];
 }
 template <class T> T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = 32) {
-    int lane = host::grid->fiber->lane;
-    return host::meet("__shfl_up_sync", mask, x)[(lane & (width - 1)) < int(by) ? lane : lane - int(by)];
+    int lane = emulator::grid->fiber->lane;
+    return emulator::meet("__shfl_up_sync", mask, x)[(lane & (width - 1)) < int(by) ? lane : lane - int(by)];
 }
 template <class T> T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = 32) {
-    int lane = host::grid->fiber->lane;
-    return host::meet("__shfl_down_sync", mask, x)[(lane & (width - 1)) + int(by) >= width ? lane : lane + int(by)];
+    int lane = emulator::grid->fiber->lane;
+    return emulator::meet("__shfl_down_sync", mask, x)[(lane & (width - 1)) + int(by) >= width ? lane : lane + int(by)];
 }
 template <class T> T __shfl_xor_sync(unsigned mask, T x, int with, int = 32) {
-    int lane = host::grid->fiber->lane;
-    return host::meet("__shfl_xor_sync", mask, x)[lane ^ with];
+    int lane = emulator::grid->fiber->lane;
+    return emulator::meet("__shfl_xor_sync", mask, x)[lane ^ with];
 }
 inline unsigned __ballot_sync(unsigned mask, int yes) {
-    const int *votes = host::meet("__ballot_sync", mask, yes);
+    const int *votes = emulator::meet("__ballot_sync", mask, yes);
     unsigned all = 0;
     for (int lane = 0; lane < 32; lane++) all |= unsigned(votes[lane] != 0) << lane;
     return all;

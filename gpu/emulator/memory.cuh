@@ -8,7 +8,7 @@
 extern unsigned char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern unsigned char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
-namespace host {
+namespace emulator {
 
 static char message[512];  // what went wrong in this launch; empty while nothing has
 
@@ -80,4 +80,4 @@ struct Guarded {
     }
 };
 
-}  // namespace host
+}  // namespace emulator

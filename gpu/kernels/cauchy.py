@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from gpu.launch import alike, check, empty, launch
+from gpu.launch import check, check_same_shape, empty, launch
 
 THREADS = 256
 
 
 def forward(w: Any, z: Any, poles: Any) -> Any:
     """Return K (D, L) of complex w, poles (D, N) and z (D, L). Raises TypeError and ValueError, as `check` does."""
-    check("cauchy", numbers="FD", w=w, z=z, poles=poles)
-    alike("cauchy", w=w, poles=poles)
+    check("cauchy", dtypes="FD", w=w, z=z, poles=poles)
+    check_same_shape("cauchy", w=w, poles=poles)
     K = empty(w, z.shape)
     _by_node("cauchy_forward", w, z, poles, K)
     return K
@@ -18,8 +18,8 @@ def forward(w: Any, z: Any, poles: Any) -> Any:
 
 def backward(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of w, z and the poles from that of K: Jᴴ gK."""
-    check("cauchy", numbers="FD", w=w, gK=gK)
-    alike("cauchy", z=z, gK=gK)
+    check("cauchy", dtypes="FD", w=w, gK=gK)
+    check_same_shape("cauchy", z=z, gK=gK)
     gw, gz, gpoles = empty(w, w.shape), empty(w, z.shape), empty(w, w.shape)
     _by_node("cauchy_backward_nodes", w, z, poles, gK, gz)
     launch("cauchy", "cauchy_backward_poles", w, (w.size,), THREADS,

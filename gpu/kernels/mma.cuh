@@ -21,7 +21,7 @@
 #define OPERAND Tf32  // or Bf16: -DOPERAND=Bf16
 #endif
 
-#ifdef __CUDACC__  // on the host, host/tensor_cores.cuh does what these do
+#ifdef __CUDACC__  // on the host, emulator/tensor_cores.cuh does what these do
 __device__ inline unsigned to_tf32(float x) {  // 11 bits of significand, to nearest, ties away from zero
     unsigned word;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(x));

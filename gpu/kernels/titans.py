@@ -1,6 +1,6 @@
 """Titans with a matrix as memory, and its adjoint, by the kernels of `titans.cu` and `titans_keys.cu`.
 
-A memory of more layers, or in a norm, is handed on to `gpu.titans_layers`.
+A memory of more layers, or in a norm, is handed on to `gpu.kernels.titans_layers`.
 """
 
 import math
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu import titans_layers
-from gpu.launch import alike, check, copied, empty, launch, zeros
+from gpu.kernels import titans_layers
+from gpu.launch import check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # columns or keys of a block, tokens of a chunk at most
 CHUNK = 8 * SIDE * (SIDE + 1) + 17 * SIDE  # numbers that a block of titans_keys shares
@@ -46,7 +46,7 @@ def forward(
 
     W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
     is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Where `layers`
-    are more than W, M and S, see `gpu.titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check`
+    are more than W, M and S, see `gpu.kernels.titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check`
     does.
     """
     if len(layers) > 3:
@@ -55,11 +55,11 @@ def forward(
         )
     W, M, S = layers
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, M=M, S=S)
-    alike("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
+    check_same_shape("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     *batch, length, features = q.shape
     if W.shape[-2] > features:
         q, k = _with_one(q), _with_one(k)
-    cuts, begun = (copied(q, x) for x in _chunks(length, left, batch_size))
+    cuts, begun = (to_device_of(q, x) for x in _chunks(length, left, batch_size))
     y, e, kept = empty(v, v.shape), empty(v, v.shape), empty(S, (*batch, begun.size, 2, *S.shape[-2:]))
     W_last, M_last, S_last = (empty(x, x.shape) for x in (W, M, S))
     _by_values("titans_forward", q, v, begun.size,

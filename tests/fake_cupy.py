@@ -2,7 +2,7 @@
 
 An array of NumPy does not mix with one of these, as cupy.ndarray + numpy.ndarray raises TypeError; `np.asarray` of one
 raises; NumPy's own functions and ufuncs are dispatched to it as they are to CuPy. `asarray` leads in and `get` out.
-Whatever is called must be there in CuPy and take those arguments: see `tests.surface`.
+Whatever is called must be there in CuPy and take those arguments: see `tests.cupy_signatures`.
 """
 
 import functools
@@ -18,7 +18,7 @@ import scipy.special
 from cupy._core.flags import Flags
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from tests.surface import allow
+from tests.cupy_signatures import allow
 
 
 class Walled(NDArrayOperatorsMixin):

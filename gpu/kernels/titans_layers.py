@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.launch import alike, check, copied, empty, launch, zeros
+from gpu.launch import check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; tokens of a batch at most
 SEGMENT = 8  # batches between two memories that are kept
@@ -46,7 +46,7 @@ def forward(
     names = *(f"{model}[{i}]" for model in ("start", "memory", "surprise") for i in range(depth)), "gamma", "beta"
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay,
           **dict(zip(names, layers, strict=False)))  # fmt: skip
-    alike("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
+    check_same_shape("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     models, norm = [layers[i : i + depth] for i in (0, depth, 2 * depth)], layers[3 * depth :]
     return walk((q, k, v, theta, log_eta, log_decay), models, norm, batch_size, left, look)
 
@@ -80,7 +80,7 @@ def walk(
         kept[:, 0, i] = part
     around, room = _flat(norm) if norm else zeros(q, (1, 1)), (count, depth, FIELDS, SIDE, widest)
     sizes = length, left, batch_size, depth, entries, widest, SEGMENT, len(parts), len(norm)
-    y, losses, layers = empty(v, v.shape), empty(q, theta.shape), copied(q, table)
+    y, losses, layers = empty(v, v.shape), empty(q, theta.shape), to_device_of(q, table)
     launch("titans_layers", "titans_layers", q, (count,), THREADS,
            *tokens, start, around, layers, kept, passing, y, losses, empty(q, room), *sizes)  # fmt: skip
     look(losses)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpu import host
+from gpu import emulator
 
 SUM = """
 #include "common.cuh"
@@ -25,11 +25,11 @@ def run(tmp_path, code, n=150, seeds=range(6)):
     """The sums of 64 numbers each under every schedule."""
     source = tmp_path / "total.cu"
     source.write_text(code)
-    total = host.Module(source).get_function("total")
+    total = emulator.Module(source).get_function("total")
     made = []
     for seed in seeds:
-        x, y = np.arange(n, dtype=np.float32), host.empty((-(-n // 64),), np.float32)
-        with host.schedule(seed):
+        x, y = np.arange(n, dtype=np.float32), emulator.empty((-(-n // 64),), np.float32)
+        with emulator.schedule(seed):
             total((y.size,), (64,), [x, y, np.int32(n)], shared_mem=8)
         made.append(y)
     return made
@@ -56,7 +56,7 @@ def test_sums(tmp_path):
 def test_what_a_kernel_may_not_do(tmp_path, right, wrong, said):
     right, wrong = right.replace("\\n", "\n"), wrong.replace("\\n", "\n")
     assert right in SUM
-    with pytest.raises(host.KernelError, match=f"total.cu, total, schedule 0: .*({said})"):
+    with pytest.raises(emulator.KernelError, match=f"total.cu, total, schedule 0: .*({said})"):
         run(tmp_path, SUM.replace(right, wrong, 1))
 
 
@@ -64,7 +64,7 @@ def test_what_a_kernel_may_not_do(tmp_path, right, wrong, said):
 def test_a_missing_barrier_shows_under_some_schedule(tmp_path, which):
     parts = SUM.split("__syncthreads();")
     broken = "__syncthreads();".join(parts[: which + 1]) + "__syncthreads();".join(parts[which + 1 :])
-    with pytest.raises((host.KernelError, AssertionError)):
+    with pytest.raises((emulator.KernelError, AssertionError)):
         expected, *others = run(tmp_path, SUM)
         assert all((y == expected).all() for y in run(tmp_path, broken))
 
@@ -76,21 +76,21 @@ def test_a_schedule_is_its_seed(tmp_path):
     def outcome(seed):
         try:
             return run(tmp_path, broken, seeds=[seed])[0].tobytes()
-        except host.KernelError as error:
+        except emulator.KernelError as error:
             return str(error)
 
     assert [outcome(seed) for seed in range(8)] == [outcome(seed) for seed in range(8)]
 
 
 def test_arguments_are_named():
-    module = host.Module(host.HERE.parent / "scan.cu")
+    module = emulator.Module(emulator.KERNELS / "scan.cu")
     kernel = module.get_function("scan_forward")
     x = np.zeros(4, np.float32)
-    with pytest.raises(host.KernelError, match="3 arguments, expected 10"):
+    with pytest.raises(emulator.KernelError, match="3 arguments, expected 10"):
         kernel((1,), (256,), [x, x, x])
-    with pytest.raises(host.KernelError, match="argument 5 has 8 bytes, expected a number of 4"):
+    with pytest.raises(emulator.KernelError, match="argument 5 has 8 bytes, expected a number of 4"):
         kernel((1,), (256,), [x, x, x, x, x, np.int64(1), *[np.int32(1)] * 4])
-    with pytest.raises(host.KernelError, match="argument 1 is a number, expected an array"):
+    with pytest.raises(emulator.KernelError, match="argument 1 is a number, expected an array"):
         kernel((1,), (256,), [x, np.int32(1), x, x, x, *[np.int32(1)] * 5])
     with pytest.raises(TypeError, match="NumPy's numbers, which have a size; got int"):
         kernel((1,), (256,), [1])
@@ -99,4 +99,4 @@ def test_arguments_are_named():
 def test_what_does_not_compile_says_why(tmp_path):
     (tmp_path / "odd.cu").write_text('extern "C" __global__ void odd(int n) { nothing; }')
     with pytest.raises(RuntimeError, match=r"(?s)odd.cu does not compile with .*nothing.* was not declared"):
-        host.Module(tmp_path / "odd.cu")
+        emulator.Module(tmp_path / "odd.cu")

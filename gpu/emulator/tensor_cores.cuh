@@ -19,7 +19,7 @@ inline unsigned to_bf16(float low, float high) {  // 8 bits each, to nearest, ti
     return both;
 }
 
-namespace host {
+namespace emulator {
 
 struct Fragments {
     unsigned a[4], b[2];
@@ -47,34 +47,34 @@ inline const unsigned *const *rows(const char *call, const unsigned *mine) { ret
 
 inline unsigned half(const unsigned *row, int place) { return row[place / 2] >> 16 * (place % 2) & 0xffffu; }
 
-}  // namespace host
+}  // namespace emulator
 
 inline void ldmatrix(unsigned (&words)[4], const unsigned *row) {
-    const unsigned *const *rows = host::rows("ldmatrix", row);
-    int g = host::grid->fiber->lane / 4, t = host::grid->fiber->lane % 4;
+    const unsigned *const *rows = emulator::rows("ldmatrix", row);
+    int g = emulator::grid->fiber->lane / 4, t = emulator::grid->fiber->lane % 4;
     for (int matrix = 0; matrix < 4; matrix++) words[matrix] = rows[8 * matrix + g][t];
 }
 inline void ldmatrix_trans(unsigned (&words)[4], const unsigned *row) {
-    const unsigned *const *rows = host::rows("ldmatrix_trans", row);
-    int g = host::grid->fiber->lane / 4, t = host::grid->fiber->lane % 4;
+    const unsigned *const *rows = emulator::rows("ldmatrix_trans", row);
+    int g = emulator::grid->fiber->lane / 4, t = emulator::grid->fiber->lane % 4;
     for (int matrix = 0; matrix < 4; matrix++) {
         const unsigned *const *pair = &rows[8 * matrix + 2 * t];
-        words[matrix] = host::half(pair[0], g) | host::half(pair[1], g) << 16;
+        words[matrix] = emulator::half(pair[0], g) | emulator::half(pair[1], g) << 16;
     }
 }
 
 // A copy is made when it is waited for, and not before.
 inline void copy_later(uint4 *to, const uint4 *from, bool inside) {
-    host::grid->fiber->copies.push_back({to, inside ? from : nullptr});
+    emulator::grid->fiber->copies.push_back({to, inside ? from : nullptr});
 }
 inline void copied() {
-    for (auto [to, from] : host::grid->fiber->copies) *to = from ? *from : uint4{};
-    host::grid->fiber->copies.clear();
+    for (auto [to, from] : emulator::grid->fiber->copies) *to = from ? *from : uint4{};
+    emulator::grid->fiber->copies.clear();
 }
 
 inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-    host::mma("mma_tf32", d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 1, host::tf32);
+    emulator::mma("mma_tf32", d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 1, emulator::tf32);
 }
 inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-    host::mma("mma_bf16", d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 2, host::bf16);
+    emulator::mma("mma_bf16", d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 2, emulator::bf16);
 }

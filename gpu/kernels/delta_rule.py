@@ -5,8 +5,8 @@ Gates cost 4 exponentials and some 60 additions a thread and chunk, beside 2,000
 
 from typing import Any
 
-from gpu import gated_delta_rule
-from gpu.gated_delta_rule import Saved
+from gpu.kernels import gated_delta_rule
+from gpu.kernels.gated_delta_rule import Saved
 from gpu.launch import check, zeros
 
 
@@ -16,7 +16,7 @@ def forward(q: Any, k: Any, v: Any, beta: Any, S: Any) -> tuple[tuple[Any, Any],
     Where q, k, v and so y are bfloat16, beta and S are float32. Raises TypeError and ValueError, as `gpu.launch.check`
     does.
     """
-    check("delta_rule", numbers="fdb", sums=["beta", "S"], q=q, k=k, v=v, beta=beta, S=S)
+    check("delta_rule", dtypes="fdb", accumulators=["beta", "S"], q=q, k=k, v=v, beta=beta, S=S)
     return gated_delta_rule.forward(q, k, v, beta, zeros(beta, beta.shape), S)
 
 

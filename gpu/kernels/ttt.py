@@ -1,10 +1,10 @@
-"""Test-time training in mini-batches, and its adjoint, by the kernels of `gpu.titans_layers`."""
+"""Test-time training in mini-batches, and its adjoint, by the kernels of `gpu.kernels.titans_layers`."""
 
 from collections.abc import Callable
 from typing import Any
 
-from gpu import titans_layers
-from gpu.launch import alike, check, zeros
+from gpu.kernels import titans_layers
+from gpu.launch import check, check_same_shape, zeros
 
 
 def takes(*inputs: Any, batch_size: int, look: Callable[[Any], None], depth: int = 1) -> bool:
@@ -24,7 +24,7 @@ def forward(
     """
     names = *(f"layers[{i}]" for i in range(depth)), "gamma", "beta"
     check("ttt", q=q, k=k, v=v, eta=eta, tau=tau, **dict(zip(names, layers, strict=False)))
-    alike("ttt", eta=eta, tau=tau)
+    check_same_shape("ttt", eta=eta, tau=tau)
     model, norm = layers[:depth], layers[depth:]
     made, saved = titans_layers.walk((q, k, v, eta, tau, tau), [model, model], norm, batch_size, batch_size, look)
     return (made[0], *made[1 + depth :]), saved

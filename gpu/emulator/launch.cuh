@@ -9,7 +9,7 @@
 #include "schedule.cuh"
 #include "tensor_cores.cuh"
 
-namespace host {
+namespace emulator {
 
 struct Argument {
     void *data;
@@ -117,10 +117,10 @@ const char *launch(void (*kernel)(Types...), const Argument *given, size_t count
     return message[0] ? message : nullptr;
 }
 
-}  // namespace host
+}  // namespace emulator
 
-#define HOST_KERNEL(name)                                                                                         \
-    extern "C" __attribute__((visibility("default"))) const char *host_##name(const host::Argument *given, size_t count, uint64_t seed, int without,     \
+#define EMULATED_KERNEL(name)                                                                                         \
+    extern "C" __attribute__((visibility("default"))) const char *emulated_##name(const emulator::Argument *given, size_t count, uint64_t seed, int without,     \
                                        const unsigned *shape, size_t dynamic) {                                   \
-        return host::launch(name, given, count, seed, without, shape, dynamic);                                            \
+        return emulator::launch(name, given, count, seed, without, shape, dynamic);                                            \
     }

@@ -1,4 +1,4 @@
-"""A `.cu` file on the host: compiled by g++ against `host/*.cuh`, launched on NumPy arrays, under a drawn schedule.
+"""A `.cu` file on the host: compiled by g++ against `emulator/*.cuh`, launched on NumPy arrays, under a drawn schedule.
 
 It computes what the GPU would, thread by thread, and is as slow as that sounds: it is for tests. A missing barrier, a
 read of shared memory that nobody wrote, an access out of bounds and a wait for a block that never comes are found here.
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
+KERNELS = HERE.parent / "kernels"
 FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ftrivial-auto-var-init=pattern",
          "-fsignaling-nans", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type")  # fmt: skip
 SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
@@ -69,7 +70,7 @@ class Module:
 
     def get_function(self, name: str) -> Callable[..., None]:
         """A kernel as `call(grid, block, arguments, shared_mem=0)`. Raises KernelError where it misbehaves."""
-        function = getattr(self._library, f"host_{name}")
+        function = getattr(self._library, f"emulated_{name}")
         function.restype = ctypes.c_char_p
 
         def call(grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], *, shared_mem: int = 0) -> None:
@@ -115,9 +116,9 @@ def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path
     """
     sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
     flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]
-    unit = f'#include "host/launch.cuh"\n#include "{source}"\n' + "".join(f"HOST_KERNEL({name})\n" for name in kernels)
-    headers = [path for folder in (HERE, HERE.parent, source.parent) for path in sorted(folder.glob("*.cuh"))]
-    command = [_compiler(), *flags, f"-I{HERE.parent}"]
+    unit = f'#include "emulator/launch.cuh"\n#include "{source}"\n' + "".join(f"EMULATED_KERNEL({name})\n" for name in kernels)
+    headers = [path for folder in (HERE, KERNELS, source.parent) for path in sorted(folder.glob("*.cuh"))]
+    command = [_compiler(), *flags, f"-I{HERE.parent}", f"-I{KERNELS}"]
     texts = [path.read_text(encoding="utf-8") for path in (*headers, source)]
     made_of = "\0".join([_version(command[0]), *flags, *kernels, *texts])
     target = _cache() / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
@@ -153,7 +154,7 @@ def _version(compiler: str) -> str:
 @functools.cache
 def _cache() -> Path:
     """Beside the compiled Python of this package, or, where that cannot be written, among temporary files."""
-    for folder in (HERE / "__pycache__", Path(tempfile.gettempdir()) / f"gpu-host-{os.getuid()}"):
+    for folder in (HERE / "__pycache__", Path(tempfile.gettempdir()) / f"gpu-emulator-{os.getuid()}"):
         try:
             folder.mkdir(exist_ok=True, mode=0o700)
         except OSError:

@@ -19,7 +19,7 @@
 
 // One section holds all of a kernel's static shared memory, so that it can be poisoned when a block starts.
 #define __shared__ static __attribute__((section("shared_memory")))
-#define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(host::dynamic_shared())
+#define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulator::dynamic_shared())
 
 struct uint3 { unsigned x, y, z; };
 struct dim3 {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
 from gpu.precision import sums
-from gpu.product import SIDE, THREADS, rounded, stack, version
+from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state
 BY_CHUNKS = "gated_linear_attention_forward_tensor_cores", "gated_linear_attention_forward"  # source and kernel
@@ -31,7 +31,7 @@ def forward(q: Any, k: Any, v: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, 
     `log_decay`, (*batch, T, K) or (*batch, T), is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, it and
     S are float32. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("gated_linear_attention", numbers="fdb", sums=["log_decay", "S"], q=q, k=k, v=v, log_decay=log_decay, S=S)
+    check("gated_linear_attention", dtypes="fdb", accumulators=["log_decay", "S"], q=q, k=k, v=v, log_decay=log_decay, S=S)
     *batch, length, _ = q.shape
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
     saved = Saved(q, k, v, log_decay, kept, rounded(q, TILES, *S.shape[-2:]))
@@ -42,7 +42,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, log_decay and S from those of y and of the last S."""
     q, k, v, log_decay, kept, _ = saved
     gy, glast = cotangents
-    check("gated_linear_attention", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=glast)
+    check("gated_linear_attention", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=glast)
     gv, _ = _attend(saved, k, q, gy, glast, back=True)
     gq, gk, gg, gS = empty(q, q.shape), empty(k, k.shape), empty(q, q.shape, sums(q)), empty(glast, glast.shape)
     _launch("gated_linear_attention", "gated_linear_attention_backward", saved, q.shape[-1], v.shape[-1],

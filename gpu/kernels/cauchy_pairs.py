@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu import cauchy
-from gpu.launch import check, copied, empty
+from gpu.kernels import cauchy
+from gpu.launch import check, empty, to_device_of
 
 Saved = tuple[Any, Any, Any, Any, tuple[int, ...]]  # w, z, μ, 1/c, and the shape of v
 
@@ -21,11 +21,11 @@ def forward(v: Any, poles: Any, *, length: int) -> tuple[Any, Saved]:
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("cauchy_pairs", numbers="FD", v=v, poles=poles)
+    check("cauchy_pairs", dtypes="FD", v=v, poles=poles)
     channels, sums, states = v.shape
     angles = np.pi * np.arange(length // 2 + 1) / length
     nodes = np.tile(1j * np.tan(angles), (channels * sums, 1))
-    z, secants = (copied(v, x.astype(v.dtype)) for x in (nodes, 1 / np.cos(angles)))
+    z, secants = (to_device_of(v, x.astype(v.dtype)) for x in (nodes, 1 / np.cos(angles)))
     w, mu = empty(v, (channels, sums, 2 * states)), empty(v, (channels, sums, 2 * states))
     w[..., :states], w[..., states:] = v, v.conj()
     mu[..., :states], mu[..., states:] = poles[:, None], poles.conj()[:, None]
@@ -37,7 +37,7 @@ def forward(v: Any, poles: Any, *, length: int) -> tuple[Any, Saved]:
 def backward(saved: Saved, gS: Any) -> tuple[Any, Any]:
     """Return the cotangents of v and the poles from that of S."""
     w, z, mu, secants, (channels, sums, states) = saved
-    check("cauchy_pairs", numbers="FD", gS=gS)
+    check("cauchy_pairs", dtypes="FD", gS=gS)
     gw, _, gmu = cauchy.backward(w, z, mu, gS.reshape(z.shape) * secants)
     gw, gmu = (g.reshape(channels, sums, 2 * states) for g in (gw, gmu))
     gv, gpoles = (g[..., :states] + g[..., states:].conj() for g in (gw, gmu))

@@ -7,10 +7,10 @@ fewer bits will do.
 import math
 from typing import Any, NamedTuple
 
-from gpu import operands
+from gpu.kernels import operands
 from gpu.launch import check, empty, launch
 from gpu.precision import operand
-from gpu.product import SIDE, THREADS, stack
+from gpu.kernels.product import SIDE, THREADS, stack
 
 TENSOR_CORES = "linear_attention_tensor_cores"
 CHUNK = 64  # tokens between two states that are kept
@@ -33,7 +33,7 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
 
     Where q, k, v and so y are bfloat16, S is float32. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("linear_attention", numbers="fdb", sums=["S"], q=q, k=k, v=v, S=S)
+    check("linear_attention", dtypes="fdb", accumulators=["S"], q=q, k=k, v=v, S=S)
     rounded = operand(q)
     rounded = rounded and operand(q, _most(rounded, *S.shape[-2:]))
     if not rounded:
@@ -46,7 +46,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
     q, k, v, S, rounded = saved
     gy, gS = cotangents
-    check("linear_attention", numbers="fdb", sums=["gS"], q=q, gy=gy, gS=gS)
+    check("linear_attention", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=gS)
     if rounded:
         kept, gS = _states(rounded, q, gy, gS, back=True)
         gq = _outputs(rounded, gy, v, k, S, turned=True)

@@ -15,7 +15,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace host {
+namespace emulator {
 
 constexpr size_t STACK = 1 << 17;
 constexpr int PATIENCE = 1000000;  // rests without a step forward before a grid counts as stuck
@@ -194,4 +194,4 @@ inline void enter() {
     pause();
 }
 
-}  // namespace host
+}  // namespace emulator

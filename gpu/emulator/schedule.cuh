@@ -6,7 +6,7 @@
 #pragma once
 #include "fibers.cuh"
 
-namespace host {
+namespace emulator {
 
 inline std::vector<int> shuffled(int count) {
     std::vector<int> order(count);
@@ -120,4 +120,4 @@ inline void run(uint64_t seed, int without, dim3 blocks, size_t dynamic, void (*
         snprintf(message, sizeof message, "an invalid operation: on what was never written, or ∞ − ∞, 0 · ∞");
 }
 
-}  // namespace host
+}  // namespace emulator

@@ -7,7 +7,7 @@ will do.
 import math
 from typing import Any, NamedTuple
 
-from gpu import operands
+from gpu.kernels import operands
 from gpu.launch import check, empty, launch
 from gpu.precision import operand, sums
 
@@ -35,7 +35,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("softmax", numbers="fdb", q=q, k=k, v=v)
+    check("softmax", dtypes="fdb", q=q, k=k, v=v)
     if causal and q.shape[-2] > k.shape[-2]:
         raise ValueError(
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
@@ -50,7 +50,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
 def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
     q, k, v, y, logs, *_ = saved
-    check("softmax", numbers="fdb", q=q, gy=gy)
+    check("softmax", dtypes="fdb", q=q, gy=gy)
     means = _means(saved, gy)
     gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
     _launch("backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,))

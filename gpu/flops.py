@@ -1,10 +1,10 @@
-"""How many operations the kernels do, there and back, as the headers of their sources count them: part of the floor."""
+"""Count FLOPs of the kernels, forward and backward, as the headers of their sources state them."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Work = Callable[..., tuple[float, float]]  # of a kernel's inputs: operations forward, and backward
+Count = Callable[..., tuple[float, float]]  # a kernel's inputs → (FLOPs forward, FLOPs backward)
 
 EXPONENTIAL, DIVISION = 16, 8  # operations that a multiprocessor does while it makes one
 

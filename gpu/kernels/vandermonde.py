@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gpu.launch import alike, check, empty, launch
+from gpu.launch import check, check_same_shape, empty, launch
 
 THREADS, STRIP = 256, 4096  # a block's numbers of K
 
@@ -12,8 +12,8 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("vandermonde", numbers="FD", w=w, A=A)
-    alike("vandermonde", w=w, A=A)
+    check("vandermonde", dtypes="FD", w=w, A=A)
+    check_same_shape("vandermonde", w=w, A=A)
     channels, states = w.shape
     K = empty(w, (channels, length), w.real.dtype)
     launch("vandermonde", "vandermonde_forward", w, (channels * -(-length // STRIP),), THREADS,
@@ -24,7 +24,7 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
 def backward(saved: tuple[Any, Any], gK: Any) -> tuple[Any, Any]:
     """Return the cotangents of w and A from that of K: Jᴴ gK."""
     w, A = saved
-    check("vandermonde", numbers="fd", gK=gK)
+    check("vandermonde", dtypes="fd", gK=gK)
     gw, gA = empty(w, w.shape), empty(w, w.shape)
     launch("vandermonde", "vandermonde_backward", w, (w.size,), THREADS, w, A, gK, gw, gA, w.shape[1], gK.shape[1])
     return gw, gA
