@@ -64,11 +64,11 @@ def _scan(a: Any, x: Any, g: Any) -> tuple[Arrays, Arrays]:
 
 def _draw_selective_scan(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, D, N) = np.random.default_rng(0), (1, 270, 10, 3) if small else (8, 4096, 1536, 16)
-    u, gy = rng.standard_normal((2, batch, T, D), dtype=np.float32)
+    u, dy = rng.standard_normal((2, batch, T, D), dtype=np.float32)
     delta, A, B = rng.uniform(1e-3, 0.1, (batch, T, D)), -rng.uniform(1, 16, (D, N)), rng.standard_normal((batch, T, N))
-    gh = rng.standard_normal((batch, D, N))
-    h = gh[:, ::-1] if small else np.zeros_like(gh)  # from which mamba_ssm starts
-    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1], np.ones(D), h, gy, gh))
+    dh = rng.standard_normal((batch, D, N))
+    h = dh[:, ::-1] if small else np.zeros_like(dh)  # from which mamba_ssm starts
+    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1], np.ones(D), h, dy, dh))
 
 
 def _sizes(length: int, small: bool, width: int) -> tuple[int, int, int, int]:
@@ -85,8 +85,8 @@ def _draw_linear_attention(dtype: str, *, small: bool, width: int = 0) -> Arrays
 
 
 def _draw_gated_linear_attention(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, S, gy, gS = _draw_linear_attention(dtype, small=small, width=width)
-    return q, k, v, -np.abs(k[::-1]), S, gy, gS
+    q, k, v, S, dy, dS = _draw_linear_attention(dtype, small=small, width=width)
+    return q, k, v, -np.abs(k[::-1]), S, dy, dS
 
 
 def _draw_gated_delta_rule(dtype: str, *, small: bool, width: int = 0) -> Arrays:
@@ -102,26 +102,26 @@ def _draw_delta_rule(dtype: str, *, small: bool, width: int = 0) -> Arrays:
 
 
 def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, beta, log_decay, S, gy, gS = _draw_gated_delta_rule(dtype, small=small, width=width)
-    return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, gS, S + gS, gy, gS, S, S - gS
+    q, k, v, beta, log_decay, S, dy, dS = _draw_gated_delta_rule(dtype, small=small, width=width)
+    return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, dS, S + dS, dy, dS, S, S - dS
 
 
 def _draw_ttt(dtype: str, *, small: bool, width: int = 0, depth: int = 1) -> Arrays:
     """A model in a norm, with `depth` layers and a bias at each; it is twice as wide inside."""
     rng, (batch, T, K, _) = np.random.default_rng(2), _sizes(8192, small, width)
     widths = [K, *[2 * K] * (depth - 1), K]
-    q, k, v, gy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
+    q, k, v, dy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
     rates = rng.uniform(0, 0.1, (batch, T)), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + 1, columns) for rows, columns in pairwise(widths)]
     model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
     around = rng.uniform(0.5, 1, (batch, 1, K)), rng.standard_normal((batch, 1, K))
-    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, gy, *after))
+    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, dy, *after))
 
 
 def _draw_titans_layers(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, theta, left, *model, gamma, beta, gy, g0, g1 = _draw_ttt(dtype, small=small, width=width, depth=2)
+    q, k, v, theta, left, *model, gamma, beta, dy, g0, g1 = _draw_ttt(dtype, small=small, width=width, depth=2)
     models = *model, *(x + x for x in model), *(-x for x in model)
-    return q, k, v, theta, -left, left / 8 - 1 / 8, *models, gamma, beta, gy, *[g0, g1] * 3
+    return q, k, v, theta, -left, left / 8 - 1 / 8, *models, gamma, beta, dy, *[g0, g1] * 3
 
 
 def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
@@ -130,7 +130,7 @@ def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(dtype) for shape in shapes)
 
 
-def _softmax(q: Any, k: Any, v: Any, gy: Any) -> tuple[Arrays, Any]:
+def _softmax(q: Any, k: Any, v: Any, dy: Any) -> tuple[Arrays, Any]:
     y, saved = softmax.forward(q, k, v, causal=True, scale=q.shape[-1] ** -0.5)
     return (y,), saved
 
@@ -142,19 +142,19 @@ def _draw_vandermonde(dtype: str, *, small: bool) -> Arrays:
     return *(_complex(x, dtype) for x in (w[0] + 1j * w[1], A)), rng.standard_normal((D, L)).astype(dtype)
 
 
-def _vandermonde(w: Any, A: Any, gK: Any) -> tuple[Arrays, Any]:
-    K, saved = vandermonde.forward(w, A, length=gK.shape[1])
+def _vandermonde(w: Any, A: Any, dK: Any) -> tuple[Arrays, Any]:
+    K, saved = vandermonde.forward(w, A, length=dK.shape[1])
     return (K,), saved
 
 
 def _draw_cauchy(dtype: str, *, small: bool) -> Arrays:
     rng, (D, N, L) = np.random.default_rng(0), (2, 3, 300) if small else (1024, 32, 16384)
     x, y = rng.standard_normal((2, 2, D, N)), rng.standard_normal((2, 2, D, L))
-    w, poles, z, gK = x[0, 0] + 1j * x[0, 1], 1j * x[1, 0] - 0.5, 1j * y[0, 0], y[1, 0] + 1j * y[1, 1]
-    return tuple(_complex(a, dtype) for a in (w, z, poles, gK))
+    w, poles, z, dK = x[0, 0] + 1j * x[0, 1], 1j * x[1, 0] - 0.5, 1j * y[0, 0], y[1, 0] + 1j * y[1, 1]
+    return tuple(_complex(a, dtype) for a in (w, z, poles, dK))
 
 
-def _cauchy(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Arrays, Arrays]:
+def _cauchy(w: Any, z: Any, poles: Any, dK: Any) -> tuple[Arrays, Arrays]:
     return (cauchy.forward(w, z, poles),), (w, z, poles)
 
 

@@ -1,13 +1,13 @@
 // S4's kernel, a product with a Cauchy matrix that is never made, and its adjoint.
 //
 //     Kₗ = Σₙ wₙ / (zₗ − λₙ)                                                      Gu et al. 2022 (S4), section 3, C.3
-//     w̄ₙ = Σₗ K̄ₗ conj(1 / (zₗ − λₙ))          λ̄ₙ = Σₗ K̄ₗ conj(wₙ / (zₗ − λₙ)²)    adjoint, Jᴴ
-//     z̄ₗ = −K̄ₗ Σₙ conj(wₙ / (zₗ − λₙ)²)
+//     dwₙ = Σₗ dKₗ conj(1 / (zₗ − λₙ))          dλₙ = Σₗ dKₗ conj(wₙ / (zₗ − λₙ)²)    adjoint, Jᴴ
+//     dzₗ = −dKₗ Σₙ conj(wₙ / (zₗ − λₙ)²)
 //
 // w, lambda are (D, N), z and K (D, L), all complex; no node zₗ is a pole λₙ or at infinity.
 //
 // Forward a block owns THREADS neighbouring nodes of one channel, a thread one of them; poles and weights lie in shared
-//         memory. Backward does the same for z̄, and for w̄ and λ̄ a block owns one n of one channel and a thread every
+//         memory. Backward does the same for dz, and for dw and dλ a block owns one n of one channel and a thread every
 //         THREADS-th node. Sums over threads are made in one order: by shuffles, then warp by warp.
 //
 // Bytes   forward reads 8 and writes 8 a node (complex64); backward reads 16 and writes 8, and 16 again for each of N:
@@ -47,7 +47,7 @@ cauchy_forward(const Complex *__restrict__ w, const Complex *__restrict__ z, con
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 cauchy_backward_nodes(const Complex *__restrict__ w, const Complex *__restrict__ z, const Complex *__restrict__ lambda,
-                      const Complex *__restrict__ gK, Complex *__restrict__ gz, int states, int length) {
+                      const Complex *__restrict__ dK, Complex *__restrict__ dz, int states, int length) {
     DYNAMIC_SHARED(Complex, poles);
     int strips = (length + THREADS - 1) / THREADS, d = blockIdx.x / strips;
     int l = blockIdx.x % strips * THREADS + threadIdx.x;
@@ -58,22 +58,22 @@ cauchy_backward_nodes(const Complex *__restrict__ w, const Complex *__restrict__
         Complex one = inverse(node - poles[n]);
         sum = sum + poles[states + n] * (one * one);
     }
-    gz[(long long)d * length + l] = real(-1) * (gK[(long long)d * length + l] * conj(sum));
+    dz[(long long)d * length + l] = real(-1) * (dK[(long long)d * length + l] * conj(sum));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 cauchy_backward_poles(const Complex *__restrict__ w, const Complex *__restrict__ z, const Complex *__restrict__ lambda,
-                      const Complex *__restrict__ gK, Complex *__restrict__ gw, Complex *__restrict__ glambda, int states,
+                      const Complex *__restrict__ dK, Complex *__restrict__ dw, Complex *__restrict__ dlambda, int states,
                       int length) {
     __shared__ Complex first_sums[THREADS / 32], second_sums[THREADS / 32];
     long long row = (long long)(blockIdx.x / states) * length;
     Complex pole = lambda[blockIdx.x], to_w = {0, 0}, to_pole = {0, 0};
     for (int l = threadIdx.x; l < length; l += THREADS) {
-        Complex one = conj(inverse(z[row + l] - pole)), g = gK[row + l];
-        Complex told = g * one;
-        to_w = to_w + told;
-        to_pole = to_pole + told * one;
+        Complex one = conj(inverse(z[row + l] - pole)), g = dK[row + l];
+        Complex dw_term = g * one;
+        to_w = to_w + dw_term;
+        to_pole = to_pole + dw_term * one;
     }
     to_w = block_sum(to_w, first_sums), to_pole = block_sum(to_pole, second_sums);
-    if (threadIdx.x == 0) gw[blockIdx.x] = to_w, glambda[blockIdx.x] = conj(w[blockIdx.x]) * to_pole;
+    if (threadIdx.x == 0) dw[blockIdx.x] = to_w, dlambda[blockIdx.x] = conj(w[blockIdx.x]) * to_pole;
 }

@@ -16,15 +16,15 @@ def forward(w: Any, z: Any, poles: Any) -> Any:
     return K
 
 
-def backward(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Any, Any, Any]:
-    """Return the cotangents of w, z and the poles from that of K: Jᴴ gK."""
-    check("cauchy", dtypes="FD", w=w, gK=gK)
-    check_same_shape("cauchy", z=z, gK=gK)
-    gw, gz, gpoles = empty(w, w.shape), empty(w, z.shape), empty(w, w.shape)
-    _by_node("cauchy_backward_nodes", w, z, poles, gK, gz)
+def backward(w: Any, z: Any, poles: Any, dK: Any) -> tuple[Any, Any, Any]:
+    """Return the cotangents of w, z and the poles from that of K: Jᴴ dK."""
+    check("cauchy", dtypes="FD", w=w, dK=dK)
+    check_same_shape("cauchy", z=z, dK=dK)
+    dw, dz, dpoles = empty(w, w.shape), empty(w, z.shape), empty(w, w.shape)
+    _by_node("cauchy_backward_nodes", w, z, poles, dK, dz)
     launch("cauchy", "cauchy_backward_poles", w, (w.size,), THREADS,
-           w, z, poles, gK, gw, gpoles, w.shape[1], z.shape[1])  # fmt: skip
-    return gw, gz, gpoles
+           w, z, poles, dK, dw, dpoles, w.shape[1], z.shape[1])  # fmt: skip
+    return dw, dz, dpoles
 
 
 def _by_node(kernel: str, w: Any, z: Any, *others: Any) -> None:

@@ -34,11 +34,11 @@ def forward(v: Any, poles: Any, *, length: int) -> tuple[Any, Saved]:
     return S.reshape(channels, sums, len(angles)), (w, z, mu, secants, v.shape)
 
 
-def backward(saved: Saved, gS: Any) -> tuple[Any, Any]:
+def backward(saved: Saved, dS: Any) -> tuple[Any, Any]:
     """Return the cotangents of v and the poles from that of S."""
     w, z, mu, secants, (channels, sums, states) = saved
-    check("cauchy_pairs", dtypes="FD", gS=gS)
-    gw, _, gmu = cauchy.backward(w, z, mu, gS.reshape(z.shape) * secants)
-    gw, gmu = (g.reshape(channels, sums, 2 * states) for g in (gw, gmu))
-    gv, gpoles = (g[..., :states] + g[..., states:].conj() for g in (gw, gmu))
-    return gv, gpoles.sum(axis=1)
+    check("cauchy_pairs", dtypes="FD", dS=dS)
+    dw, _, dmu = cauchy.backward(w, z, mu, dS.reshape(z.shape) * secants)
+    dw, dmu = (g.reshape(channels, sums, 2 * states) for g in (dw, dmu))
+    dv, dpoles = (g[..., :states] + g[..., states:].conj() for g in (dw, dmu))
+    return dv, dpoles.sum(axis=1)

@@ -38,16 +38,16 @@ template <> struct Constants<Complex> {
 };
 
 // What the lane `by` places earlier (later) holds; a lane that has no such neighbour gets its own back.
-__device__ inline real from_earlier(real x, int by) { return __shfl_up_sync(ALL, x, by); }
+__device__ inline real shfl_up(real x, int by) { return __shfl_up_sync(ALL, x, by); }
 __device__ inline real from_later(real x, int by) { return __shfl_down_sync(ALL, x, by); }
-__device__ inline real from_lane(real x, int lane) { return __shfl_sync(ALL, x, lane); }
-__device__ inline real from_across(real x, int bits) { return __shfl_xor_sync(ALL, x, bits); }
-__device__ inline Complex from_earlier(Complex x, int by) { return {from_earlier(x.re, by), from_earlier(x.im, by)}; }
-__device__ inline Complex from_across(Complex x, int bits) { return {from_across(x.re, bits), from_across(x.im, bits)}; }
+__device__ inline real shfl(real x, int lane) { return __shfl_sync(ALL, x, lane); }
+__device__ inline real shfl_xor(real x, int bits) { return __shfl_xor_sync(ALL, x, bits); }
+__device__ inline Complex shfl_up(Complex x, int by) { return {shfl_up(x.re, by), shfl_up(x.im, by)}; }
+__device__ inline Complex shfl_xor(Complex x, int bits) { return {shfl_xor(x.re, bits), shfl_xor(x.im, bits)}; }
 
 // The sum over a warp, in all its lanes.
 template <class Number> __device__ inline Number warp_sum(Number x) {
-    for (int bits = 16; bits; bits /= 2) x = x + from_across(x, bits);
+    for (int bits = 16; bits; bits /= 2) x = x + shfl_xor(x, bits);
     return x;
 }
 

@@ -22,5 +22,5 @@ def forward(q: Any, k: Any, v: Any, beta: Any, S: Any) -> tuple[tuple[Any, Any],
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta and S from those of y and of the last S."""
-    gq, gk, gv, gbeta, _, gS = gated_delta_rule.backward(saved, cotangents)
-    return gq, gk, gv, gbeta, gS
+    dq, dk, dv, dbeta, _, dS = gated_delta_rule.backward(saved, cotangents)
+    return dq, dk, dv, dbeta, dS

@@ -4,11 +4,11 @@
 //     (I + N) E = V − γ K S         N[t, s] = Γ[t, s] (kₜ · kₛ) βₛ for s < t               section 3.3, solved for E
 //     Y = γ Q S + (Q Kᵀ ∘ Γ ∘ M) βE          S′ = γ_C S + (Kᵀ ∘ Γ[C]) βE
 //
-// backward, with S̄ₜ the cotangent of Sₜ, from the last token to the first: what each correction gets. (The second half, once
+// backward, with dSₜ the cotangent of Sₜ, from the last token to the first: what each correction gets. (The second half, once
 // these are known, is in gated_delta_rule_keys.cu.)
 //
-//     S̄ₜ = αₜ₊₁ (S̄ₜ₊₁ − kₜ₊₁ᵀ v̄ₜ₊₁) + qₜᵀ ȳₜ          wₜ = kₜ S̄ₜ          v̄ₜ = βₜ wₜ          β̄ₜ = wₜ eₜᵀ
-//     (I + N′) W = γ′ K S̄ + (K Qᵀ ∘ Γ′ ∘ M) Ȳ           a chunk in the other order of time, with the gates of the tokens after
+//     dSₜ = αₜ₊₁ (dSₜ₊₁ − kₜ₊₁ᵀ dvₜ₊₁) + qₜᵀ dyₜ          wₜ = kₜ dSₜ          dvₜ = βₜ wₜ          dβₜ = wₜ eₜᵀ
+//     (I + N′) W = γ′ K dS + (K Qᵀ ∘ Γ′ ∘ M) dY           a chunk in the other order of time, with the gates of the tokens after
 //
 // Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ what is left since the chunk's start: exponentials of sums of log α that are added up on their
 // own, as a difference of running sums would be −∞ − (−∞) after a gate of 0. With all gates open this is the delta rule.
@@ -22,7 +22,7 @@
 //         take these off theirs.
 //
 // Bytes   a token forward reads v, writes y and e and 1/32 of S; q and k, twice for every 32 columns, come from the
-//         second-level cache after the first time: 4 · (2 K + 3 V + K V / 32) at float32. Backward reads ȳ and writes w.
+//         second-level cache after the first time: 4 · (2 K + 3 V + K V / 32) at float32. Backward reads dy and writes w.
 // Work    a token forward: 6 K V operations to read and write S, 4 K V for the scores (made anew for every 32 columns), and
 //         64 V inside its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all of them but the solving, 32 V,
 //         are on tensor cores, which round q, k, S and what is multiplied with them where it enters a product; S itself,
@@ -132,18 +132,18 @@ gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, con
 // W, in chunks of tokens counted from the end.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ beta,
-                          const real *__restrict__ g, const Number *__restrict__ gy, const real *__restrict__ glast,
+                          const real *__restrict__ g, const Number *__restrict__ dy, const real *__restrict__ dlast,
                           real *__restrict__ w, int length, int keys, int values) {
-    __shared__ Tile queries, written, scores, overlaps, told;
+    __shared__ Tile queries, written, scores, overlaps, dys;
     __shared__ Gates gates;
-    DYNAMIC_SHARED(Tile, state);  // one for every 32 keys: S̄
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 keys: dS
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
     int column = blockIdx.x % slabs * SIDE, slices = (keys + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slabs;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
-    gy += sequence * length * values, w += sequence * length * values, glast += sequence * keys * values;
+    dy += sequence * length * values, w += sequence * length * values, dlast += sequence * keys * values;
 
-    for (int slice = 0; slice < slices; slice++) fill(state[slice], glast, slice * SIDE, column, keys, values);
+    for (int slice = 0; slice < slices; slice++) fill(state[slice], dlast, slice * SIDE, column, keys, values);
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first = chunk * SIDE;
@@ -152,7 +152,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
             __syncthreads();  // the tiles before are done with
             fill(queries, q, first, slice * SIDE, length, keys, true);
             fill(written, k, first, slice * SIDE, length, keys, true);
-            if (slice == 0) fill(gates, g, beta, first, length, true), fill(told, gy, first, column, length, values, true);
+            if (slice == 0) fill(gates, g, beta, first, length, true), fill(dys, dy, first, column, length, values, true);
             __syncthreads();
             products(Rows{written}, into(score, Rows{queries}), into(overlap, Rows{written}),
                      into(held, Columns{state[slice]}));
@@ -166,7 +166,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
         }
         put(score, scores), put(overlap, overlaps);
         __syncthreads();
-        products(lower(), Rows{scores}, into(held, Columns{told}));
+        products(lower(), Rows{scores}, into(held, Columns{dys}));
         __syncwarp();  // its lanes have read their scores, where rows are a warp's own
         Tile &corrections = scores;  // β W
         by_rows(held, corrections, solved);
@@ -176,7 +176,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
             int t = first + mine + r, c = column + lane;
             if (t < length && c < values) w[(length - 1 - t) * (long long)values + c] = solved[r];
         }
-        fade_to_end(corrections, gates, -1), fade_to_end(told, gates, 1);
+        fade_to_end(corrections, gates, -1), fade_to_end(dys, gates, 1);
         for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the keys before are done with
             fill(queries, q, first, slice * SIDE, length, keys, true);
@@ -185,7 +185,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
 #pragma unroll
             for (int r = 0; r < ROWS; r++) sum.at[r] *= gates.gamma[SIDE - 1];
             __syncthreads();
-            products(Columns{queries}, into(sum, Columns{told}));
+            products(Columns{queries}, into(sum, Columns{dys}));
             products(Columns{written}, into(sum, Columns{corrections}));
             put(sum, state[slice]);
         }

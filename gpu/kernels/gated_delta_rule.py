@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import check, check_same_shape, empty, launch
-from gpu.precision import sums
+from gpu.precision import accumulator_dtype
 from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state: one of them for the gates
@@ -32,7 +32,7 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
           q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)  # fmt: skip
     check_same_shape("gated_delta_rule", beta=beta, log_decay=log_decay)
     *batch, length, _ = q.shape
-    y, e, last = empty(v, v.shape), empty(v, v.shape, sums(v)), empty(S, S.shape)
+    y, e, last = empty(v, v.shape), empty(v, v.shape, accumulator_dtype(v)), empty(S, S.shape)
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
     saved = Saved(q, k, beta, log_decay, e, kept, rounded(q, TILES, *S.shape[-2:]))
     _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
@@ -43,17 +43,17 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
     q, k, beta, log_decay, e, kept, _ = saved
-    gy, glast = cotangents
-    check("gated_delta_rule", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=glast)
+    dy, dlast = cotangents
+    check("gated_delta_rule", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
     _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
-            q, k, beta, log_decay, gy, glast, w)  # fmt: skip
-    gv, gbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
-    gq, gk, gS = (empty(x, x.shape) for x in (q, k, glast))
-    gg = empty(beta, (-(-keys // SIDE), *beta.shape))
+            q, k, beta, log_decay, dy, dlast, w)  # fmt: skip
+    dv, dbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
+    dq, dk, dS = (empty(x, x.shape) for x in (q, k, dlast))
+    dlog_decay = empty(beta, (-(-keys // SIDE), *beta.shape))
     _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
-            q, k, u, beta, log_decay, kept, gy, gv, glast, gq, gk, gg, gS)  # fmt: skip
-    return gq, gk, gv.astype(gy.dtype, copy=False), gbeta, gg.sum(axis=0), gS
+            q, k, u, beta, log_decay, kept, dy, dv, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
+    return dq, dk, dv.astype(dy.dtype, copy=False), dbeta, dlog_decay.sum(axis=0), dS
 
 
 def _launch(source: str, kernel: str, saved: Saved, own: int, other: int, *arrays: Any) -> None:

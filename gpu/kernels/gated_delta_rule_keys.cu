@@ -1,31 +1,31 @@
-// The second half of the gated delta rule's adjoint: once its corrections e and their cotangents v̄ are known, S and S̄ are
-// those of a linear attention that wrote βe and was told ȳ and v̄.
+// The second half of the gated delta rule's adjoint: once its corrections e and their cotangents dv are known, S and dS are
+// those of a linear attention that wrote βe and was told dy and dv.
 //
-//     q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = βₜ eₜ S̄ₜᵀ − αₜ v̄ₜ Sₜ₋₁ᵀ          log ᾱₜ = αₜ Σ (S̄ₜ − kₜᵀ v̄ₜ) ⊙ Sₜ₋₁     from eq. 10
+//     dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ          dlog αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁     from eq. 10
 //
-// In a chunk that starts with S and ends with S̄, Γ[t, s] = αₛ₊₁ ⋯ αₜ, γ and ω from its start and to its end, u = βe:
+// In a chunk that starts with S and ends with dS, Γ[t, s] = αₛ₊₁ ⋯ αₜ, γ and ω from its start and to its end, u = βe:
 //
-//     q̄ₜ = γₜ ȳₜ Sᵀ + Σₛ≤ₜ Γ[t, s] (ȳₜ · uₛ) kₛ
-//     k̄ₜ = ωₜ uₜ S̄ᵀ − γₜ v̄ₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (ȳₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (v̄ₛ · uₜ) kₛ − Σₛ<ₜ Γ[t, s] (v̄ₜ · uₛ) kₛ
-//     log ᾱₜ = what crosses its gate: Σ over s < t ≤ r of Γ[r, s] ((ȳᵣ · uₛ) (qᵣ · kₛ) − (v̄ᵣ · uₛ) (kᵣ · kₛ)), and the same
-//              with S in the place of a token before, and with S̄ in that of one after
+//     dqₜ = γₜ dyₜ Sᵀ + Σₛ≤ₜ Γ[t, s] (dyₜ · uₛ) kₛ
+//     dkₜ = ωₜ uₜ dSᵀ − γₜ dvₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (dyₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (dvₛ · uₜ) kₛ − Σₛ<ₜ Γ[t, s] (dvₜ · uₛ) kₛ
+//     dlog αₜ = what crosses its gate: Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), and the same
+//              with S in the place of a token before, and with dS in that of one after
 //
-// Each term of log ᾱₜ holds αₜ, so that a shut gate gets 0; a difference of the sums of q ⊙ q̄ and k ⊙ k̄ over time would be
+// Each term of dlog αₜ holds αₜ, so that a shut gate gets 0; a difference of the sums of q ⊙ dq and k ⊙ dk over time would be
 // shorter, but where gates shut it leaves the rounding errors of others.
 //
-// q, k are (batch, T, K), u, ȳ and v̄ (batch, T, V), S (batch, K, V), log α (batch, T); log ᾱ is left as a sum for every 32 keys.
+// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is left as a sum for every 32 keys.
 //
-// A block owns 32 keys of one sequence, their part of S̄ᵀ in shared memory, and walks from the last chunk to the first, each
+// A block owns 32 keys of one sequence, their part of dSᵀ in shared memory, and walks from the last chunk to the first, each
 //         from the S that forward kept at its start.
 // A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
-//         S̄, where no other thread writes.
+//         dS, where no other thread writes.
 // A warp owns 4 tokens where sums along a row of a tile are wanted: each lane has one score of the token, or one key.
 //
-// Bytes   a token: ȳ, v̄, u are read for every 32 keys, from the second-level cache after the first time, and ȳ, v̄ twice;
-//         q, k and 1/32 of S are read and q̄, k̄ written: 4 · (4 K + 3 V + K V / 32) at float32.
-// Work    a token: 6 K V operations for products with S and S̄, 4 K V for those of ȳ and v̄ with u (made anew for every 32
-//         keys), 4 K V for S̄, and some 260 K inside its chunk. With OPERAND defined all these products are on tensor cores,
-//         which round what enters them; S̄ itself and all sums stay float32.
+// Bytes   a token: dy, dv, u are read for every 32 keys, from the second-level cache after the first time, and dy, dv twice;
+//         q, k and 1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) at float32.
+// Work    a token: 6 K V operations for products with S and dS, 4 K V for those of dy and dv with u (made anew for every 32
+//         keys), 4 K V for dS, and some 260 K inside its chunk. With OPERAND defined all these products are on tensor cores,
+//         which round what enters them; dS itself and all sums stay float32.
 // Floor   at K = V = 128, 260,000 operations for 5.6 KB: arithmetic.
 #include "gates.cuh"
 
@@ -33,10 +33,10 @@
 __device__ inline real sum_before(real x) {
     int lane = threadIdx.x % 32;
     for (int by = 1; by < 32; by *= 2) {
-        real earlier = from_earlier(x, by);
+        real earlier = shfl_up(x, by);
         if (lane >= by) x += earlier;
     }
-    x = from_earlier(x, 1);
+    x = shfl_up(x, 1);
     return lane ? x : 0;
 }
 
@@ -46,30 +46,30 @@ __device__ inline void fade_from_start(Tile &tile, const Gates &gates, real sign
     for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] *= sign * gates.gamma[Own::row(r)];
 }
 
-// gg is (slices, batch, T).
+// dlog_decay is (slices, batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ u,
                       const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ kept,
-                      const Number *__restrict__ gy, const real *__restrict__ gv, const real *__restrict__ glast,
-                      Number *__restrict__ gq, Number *__restrict__ gk, real *__restrict__ gg, real *__restrict__ gS,
+                      const Number *__restrict__ dy, const real *__restrict__ dv, const real *__restrict__ dlast,
+                      Number *__restrict__ dq, Number *__restrict__ dk, real *__restrict__ dlog_decay, real *__restrict__ dS,
                       int length, int keys, int values) {
     __shared__ Tile queries, written, scores, overlaps, through;
     __shared__ Gates gates;
     __shared__ real ends[SIDE], both[WARPS];
-    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: S̄ᵀ
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: dSᵀ
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
     int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slices, entries = (long long)keys * values;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
-    gq += sequence * length * keys, gk += sequence * length * keys;
-    gg += (blockIdx.x % slices * (gridDim.x / slices) + sequence) * length;
-    u += sequence * length * values, gy += sequence * length * values, gv += sequence * length * values;
-    kept += sequence * chunks * entries, glast += sequence * entries, gS += sequence * entries;
+    dq += sequence * length * keys, dk += sequence * length * keys;
+    dlog_decay += (blockIdx.x % slices * (gridDim.x / slices) + sequence) * length;
+    u += sequence * length * values, dy += sequence * length * values, dv += sequence * length * values;
+    kept += sequence * chunks * entries, dlast += sequence * entries, dS += sequence * entries;
 
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
             int value = slab * SIDE + mine + r, key = column + lane;
-            state[slab][mine + r][lane] = key < keys && value < values ? glast[(long long)key * values + value] : 0;
+            state[slab][mine + r][lane] = key < keys && value < values ? dlast[(long long)key * values + value] : 0;
         }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
@@ -78,9 +78,9 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
         real all = 0;
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, gy, first, slab * SIDE, length, values);
+            fill(queries, dy, first, slab * SIDE, length, values);
             fill(written, u, first, slab * SIDE, length, values);
-            fill(scores, gv, first, slab * SIDE, length, values);
+            fill(scores, dv, first, slab * SIDE, length, values);
             fill(overlaps, kept + chunk * entries, column, slab * SIDE, keys, values);
             if (slab == 0) fill(gates, g, beta, first, length, false);
             __syncthreads();
@@ -130,19 +130,19 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
             through[mine + r][lane] = lane <= mine + r ? begun[r] + before : 0;
         }
         products(lower(), Rows{scores}, into(start, Columns{written}));
-        give(start, gq, first, column, length, keys);
+        give(start, dq, first, column, length, keys);
         Own minus = taken;
         products(lower(), Rows{overlaps}, into(minus, Columns{written}));
         products(upper(), Columns{overlaps}, into(minus, Columns{written}));
         products(upper(), Columns{scores}, into(end, Columns{queries}));
 #pragma unroll
         for (int r = 0; r < ROWS; r++) end.at[r] -= minus.at[r];
-        give(end, gk, first, column, length, keys);
+        give(end, dk, first, column, length, keys);
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the scores, or the slab before, are done with
             if (slab == 0) fade_from_start(queries, gates, 1), fade_from_start(written, gates, -1);
-            fill(scores, gy, first, slab * SIDE, length, values);
-            fill(overlaps, gv, first, slab * SIDE, length, values);
+            fill(scores, dy, first, slab * SIDE, length, values);
+            fill(overlaps, dv, first, slab * SIDE, length, values);
             Own sum;
             take(sum, state[slab]);
 #pragma unroll
@@ -157,13 +157,13 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
             for (int w = 0; w < WARPS; w++) sum += both[w];
             sum *= gates.gamma[SIDE - 1];
             for (int s = 0; s < SIDE; s++) sum += (s < lane ? ends[s] : 0) + through[s][lane];
-            if (first + lane < length) gg[first + lane] = sum;
+            if (first + lane < length) dlog_decay[first + lane] = sum;
         }
     }
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
             int value = slab * SIDE + Own::row(r), key = column + Own::column(r);
             if (key < keys && value < values)
-                gS[(long long)key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+                dS[(long long)key * values + value] = state[slab][Own::row(r)][Own::column(r)];
         }
 }

@@ -2,19 +2,19 @@
 //
 //     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                                 Yang et al. 2024 (GLA), section 4.1
 //
-// backward, with S̄ₜ = Diag(αₜ₊₁) S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from the last token to the first:
+// backward, with dSₜ = Diag(αₜ₊₁) dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ, from the last token to the first:
 //
-//     v̄ₜ = kₜ S̄ₜ: the same kernel, in the other direction and with the gate of the token after
-//     q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = vₜ S̄ₜᵀ          log ᾱₜ = αₜ ⊙ Σᵥ (S̄ₜ ⊙ Sₜ₋₁)
+//     dvₜ = kₜ dSₜ: the same kernel, in the other direction and with the gate of the token after
+//     dqₜ = dyₜ Sₜᵀ          dkₜ = vₜ dSₜᵀ          dlog αₜ = αₜ ⊙ Σᵥ (dSₜ ⊙ Sₜ₋₁)
 //
-// In a chunk that starts with S and ends with S̄, Γ[t, s] = αₛ₊₁ ⋯ αₜ in each channel, start γₜ and end ωₜ of it alike:
+// In a chunk that starts with S and ends with dS, Γ[t, s] = αₛ₊₁ ⋯ αₜ in each channel, start γₜ and end ωₜ of it alike:
 //
-//     q̄ₜ = γₜ (ȳₜ Sᵀ) + Σₛ≤ₜ Γ[t, s] (ȳₜ · vₛ) kₛ          k̄ₛ = ωₛ (vₛ S̄ᵀ) + Σₜ≥ₛ Γ[t, s] (ȳₜ · vₛ) qₜ
-//     log ᾱₜ = what k̄ sums from one side of the gate to the other: Σ over s < t ≤ r of kₛ Γ[r, s] (ȳᵣ · vₛ) qᵣ, and the
-//              same with S in the place of a token before, and with S̄ in that of one after
+//     dqₜ = γₜ (dyₜ Sᵀ) + Σₛ≤ₜ Γ[t, s] (dyₜ · vₛ) kₛ          dkₛ = ωₛ (vₛ dSᵀ) + Σₜ≥ₛ Γ[t, s] (dyₜ · vₛ) qₜ
+//     dlog αₜ = what dk sums from one side of the gate to the other: Σ over s < t ≤ r of kₛ Γ[r, s] (dyᵣ · vₛ) qᵣ, and the
+//              same with S in the place of a token before, and with dS in that of one after
 //
 // Every Γ is a product of gates between two tokens, multiplied out on the way from one to the other: nothing is divided by
-// what may be 0, and each term of log ᾱₜ holds αₜ, so that a shut gate gets 0 and not the rounding errors of others.
+// what may be 0, and each term of dlog αₜ holds αₜ, so that a shut gate gets 0 and not the rounding errors of others.
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
 //
@@ -22,16 +22,16 @@
 //         each 32, a thread their 4 numbers of S in its column: it takes them through the chunk, token by token, and sums
 //         what its keys add to each token's output. The warps' sums are added in one order.
 // Backward a block owns 32 keys of one sequence, and walks from the last chunk to the first, each from the S that forward
-//         kept at its start. A thread owns 4 numbers of ȳ Vᵀ, ȳ Sᵀ, v S̄ᵀ and S̄, as product.cuh deals them out. A warp owns
+//         kept at its start. A thread owns 4 numbers of dy Vᵀ, dy Sᵀ, v dSᵀ and dS, as product.cuh deals them out. A warp owns
 //         4 tokens once these are there, a lane one key: it follows its key from each of its tokens to the chunk's end and
 //         back.
 //
 // Bytes   a token forward reads q, k, log α once for every 32 columns (from the second-level cache after the first time)
 //         and v, writes y and 1/32 of S: 4 · (3 K + 2 V + K V / 32) at float32. Backward twice as much.
 // Work    a token forward: 5 K V operations. (Scores as in linear attention would be no fewer: with a decay for each channel
-//         every one is a sum with gates of its own.) Backward: 5 K V for v̄, 8 K V for the rest, and 150 K inside its chunk.
+//         every one is a sum with gates of its own.) Backward: 5 K V for dv, 8 K V for the rest, and 150 K inside its chunk.
 //         These 8 K V are in products of tiles: with OPERAND defined, on tensor cores, which round what enters them. (What
-//         goes forward, and v̄, are then left to gated_linear_attention_forward_tensor_cores.cu.)
+//         goes forward, and dv, are then left to gated_linear_attention_forward_tensor_cores.cu.)
 // Floor   at K = V = 128, 82,000 operations for 4.6 KB: arithmetic.
 #include "gates.cuh"
 
@@ -96,7 +96,7 @@ gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ 
 }
 
 // Of token s and this thread's key: what the tokens after it say of the key, from `sum` at the chunk's end; and in `part`
-// what passes each gate on the way. pairs[t] is ȳₜ · vₛ.
+// what passes each gate on the way. pairs[t] is dyₜ · vₛ.
 __device__ inline real follow(const Tile &queries, const Tile &alpha, int s, const real *pairs, real sum, real key,
                               real (&part)[SIDE]) {
     int lane = threadIdx.x % 32;
@@ -122,26 +122,26 @@ __device__ inline void fade_from_start(Tile &queries, const Tile &alpha, real *g
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gated_linear_attention_backward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
-                                const real *__restrict__ g, const real *__restrict__ kept, const Number *__restrict__ gy,
-                                const real *__restrict__ glast, Number *__restrict__ gq, Number *__restrict__ gk,
-                                real *__restrict__ gg, real *__restrict__ gS, int length, int keys, int values, int gates) {
+                                const real *__restrict__ g, const real *__restrict__ kept, const Number *__restrict__ dy,
+                                const real *__restrict__ dlast, Number *__restrict__ dq, Number *__restrict__ dk,
+                                real *__restrict__ dlog_decay, real *__restrict__ dS, int length, int keys, int values, int gates) {
     __shared__ Tile tiles[5];
     __shared__ real gamma[SIDE];  // of each key, what the chunk leaves
     Tile &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &starts = tiles[4];
-    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: S̄ᵀ
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 values: dSᵀ
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
     int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slices, entries = (long long)keys * values, key = column + lane;
     bool inside = key < keys;
     q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
-    gq += sequence * length * keys, gk += sequence * length * keys, gg += sequence * length * keys;
-    v += sequence * length * values, gy += sequence * length * values, kept += sequence * chunks * entries;
-    glast += sequence * entries, gS += sequence * entries;
+    dq += sequence * length * keys, dk += sequence * length * keys, dlog_decay += sequence * length * keys;
+    v += sequence * length * values, dy += sequence * length * values, kept += sequence * chunks * entries;
+    dlast += sequence * entries, dS += sequence * entries;
 
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
             int value = slab * SIDE + mine + r;
-            state[slab][mine + r][lane] = inside && value < values ? glast[key * values + value] : 0;
+            state[slab][mine + r][lane] = inside && value < values ? dlast[key * values + value] : 0;
         }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
@@ -150,7 +150,7 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
         real ended[ROWS], own[ROWS], both = 0, part[SIDE] = {};
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, gy, first, slab * SIDE, length, values);
+            fill(queries, dy, first, slab * SIDE, length, values);
             fill(written, v, first, slab * SIDE, length, values);
             fill(alpha, kept + chunk * entries, column, slab * SIDE, keys, values);
             __syncthreads();
@@ -171,17 +171,17 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
             int t = mine + r;
             real sum = starts[t][lane];
             for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], written[s][lane], alpha[s][lane] * sum);
-            if (inside && first + t < length) narrow(gq[(first + t) * (long long)keys + key], sum);
+            if (inside && first + t < length) narrow(dq[(first + t) * (long long)keys + key], sum);
             sum = follow(queries, alpha, t, &pairs[0][t], ended[r], written[t][lane], part);
             if (inside && first + t < length)
-                narrow(gk[(first + t) * (long long)keys + key], fma(pairs[t][t], queries[t][lane], sum));
+                narrow(dk[(first + t) * (long long)keys + key], fma(pairs[t][t], queries[t][lane], sum));
         }
         if (mine == SIDE - ROWS) follow(queries, alpha, -1, &starts[0][lane], both, 1, part);
 
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the keys, or the slab before, are done with
             if (slab == 0) fade_from_start(queries, alpha, gamma);
-            fill(written, gy, first, slab * SIDE, length, values);
+            fill(written, dy, first, slab * SIDE, length, values);
             __syncthreads();
             take(sum, state[slab]);
 #pragma unroll
@@ -192,12 +192,12 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
         over_warps(tiles, part, own);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
-            if (inside && first + mine + r < length) gg[(first + mine + r) * (long long)keys + key] = own[r];
+            if (inside && first + mine + r < length) dlog_decay[(first + mine + r) * (long long)keys + key] = own[r];
     }
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
             int value = slab * SIDE + Own::row(r), own_key = column + Own::column(r);
             if (own_key < keys && value < values)
-                gS[(long long)own_key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+                dS[(long long)own_key * values + value] = state[slab][Own::row(r)][Own::column(r)];
         }
 }

@@ -7,7 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.launch import check, empty, launch
-from gpu.precision import sums
+from gpu.precision import accumulator_dtype
 from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state
@@ -41,13 +41,13 @@ def forward(q: Any, k: Any, v: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, log_decay and S from those of y and of the last S."""
     q, k, v, log_decay, kept, _ = saved
-    gy, glast = cotangents
-    check("gated_linear_attention", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=glast)
-    gv, _ = _attend(saved, k, q, gy, glast, back=True)
-    gq, gk, gg, gS = empty(q, q.shape), empty(k, k.shape), empty(q, q.shape, sums(q)), empty(glast, glast.shape)
+    dy, dlast = cotangents
+    check("gated_linear_attention", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
+    dv, _ = _attend(saved, k, q, dy, dlast, back=True)
+    dq, dk, dlog_decay, dS = empty(q, q.shape), empty(k, k.shape), empty(q, q.shape, accumulator_dtype(q)), empty(dlast, dlast.shape)
     _launch("gated_linear_attention", "gated_linear_attention_backward", saved, q.shape[-1], v.shape[-1],
-            q, k, v, log_decay, kept, gy, glast, gq, gk, gg, gS)  # fmt: skip
-    return gq, gk, gv, gg if log_decay.ndim == q.ndim else gg.sum(axis=-1), gS
+            q, k, v, log_decay, kept, dy, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
+    return dq, dk, dv, dlog_decay if log_decay.ndim == q.ndim else dlog_decay.sum(axis=-1), dS
 
 
 def _attend(saved: Saved, q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:

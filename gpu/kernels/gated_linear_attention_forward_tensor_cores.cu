@@ -1,4 +1,4 @@
-// Gated linear attention on tensor cores, forward, or with other arrays v̄ of its adjoint: gated_linear_attention.cu goes from
+// Gated linear attention on tensor cores, forward, or with other arrays dv of its adjoint: gated_linear_attention.cu goes from
 // token to token, here a chunk is products of tiles.
 //
 //     Y = (Q ∘ γ) S + P V          S′ = Diag(γ_C) S + (K ∘ ω)ᵀ V          P[t, s] = Σ_c q[t, c] Γ[t, s, c] k[s, c] for s ≤ t

@@ -25,7 +25,7 @@ __device__ inline void fill(Gates &gates, const real *g, const real *beta, int f
     if (i >= SIDE) return;
     real log = 0 <= before && t < length ? g[back ? length - 1 - before : t] : 0, since = log, after = log;
     for (int by = 1; by < SIDE; by *= 2) {  // both are sums of logs: a difference of sums would be −∞ − (−∞)
-        real earlier = from_earlier(since, by), later = from_later(after, by);
+        real earlier = shfl_up(since, by), later = from_later(after, by);
         if (i >= by) since += earlier;
         if (i + by < SIDE) after += later;
     }

@@ -3,10 +3,10 @@
 //     Sₜ = Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                               Katharopoulos et al. 2020, eq. 16–20
 //     Y = Q S + (Q Kᵀ ∘ M) V      S′ = S + Kᵀ V                            a chunk; M[t, s] = 1 for s ≤ t, else 0
 //
-// backward, with S̄ₜ = S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ: the same kernel with other arrays in the places of (q, k, v, S),
+// backward, with dSₜ = dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ: the same kernel with other arrays in the places of (q, k, v, S),
 //
-//     q̄ₜ = ȳₜ Sₜᵀ: (ȳ, v, k, Sᵀ)          and from the last token to the first          v̄ₜ = kₜ S̄ₜ: (k, q, ȳ, S̄)
-//                                                                                      k̄ₜ = vₜ S̄ₜᵀ: (v, ȳ, q, S̄ᵀ)
+//     dqₜ = dyₜ Sₜᵀ: (dy, v, k, Sᵀ)          and from the last token to the first          dvₜ = kₜ dSₜ: (k, q, dy, dS)
+//                                                                                      dkₜ = vₜ dSₜᵀ: (v, dy, q, dSᵀ)
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V).
 //

@@ -45,17 +45,17 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
     q, k, v, S, rounded = saved
-    gy, gS = cotangents
-    check("linear_attention", dtypes="fdb", accumulators=["gS"], q=q, gy=gy, gS=gS)
+    dy, dS = cotangents
+    check("linear_attention", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dS)
     if rounded:
-        kept, gS = _states(rounded, q, gy, gS, back=True)
-        gq = _outputs(rounded, gy, v, k, S, turned=True)
-        gk = _outputs(rounded, v, gy, q, kept, turned=True, back=True)
-        return gq, gk, _outputs(rounded, k, q, gy, kept, back=True), gS
-    gq, _ = _attend(gy, v, k, _transposed(S))
-    gk, _ = _attend(v, gy, q, _transposed(gS), back=True)
-    gv, gS = _attend(k, q, gy, gS, back=True)
-    return gq, gk, gv, gS
+        kept, dS = _states(rounded, q, dy, dS, back=True)
+        dq = _outputs(rounded, dy, v, k, S, turned=True)
+        dk = _outputs(rounded, v, dy, q, kept, turned=True, back=True)
+        return dq, dk, _outputs(rounded, k, q, dy, kept, back=True), dS
+    dq, _ = _attend(dy, v, k, _transposed(S))
+    dk, _ = _attend(v, dy, q, _transposed(dS), back=True)
+    dv, dS = _attend(k, q, dy, dS, back=True)
+    return dq, dk, dv, dS
 
 
 def _attend(q: Any, k: Any, v: Any, S: Any, *, back: bool = False) -> tuple[Any, Any]:

@@ -3,10 +3,10 @@
 //
 //     S′ = S + Kᵀ V               Y = Q S + (Q Kᵀ ∘ M) V                       a chunk; M[t, s] = 1 for s ≤ t, else 0
 //
-// backward, with S̄ the cotangent of the state that a chunk leaves, by the same kernels: S̄ goes from the last chunk to the
+// backward, with dS the cotangent of the state that a chunk leaves, by the same kernels: dS goes from the last chunk to the
 // first, S is what was kept.
 //
-//     S̄′ = S̄ + Qᵀ Ȳ               Q̄ = Ȳ Sᵀ + (Ȳ Vᵀ ∘ M) K       K̄ = V S̄ᵀ + (V Ȳᵀ ∘ Mᵀ) Q       V̄ = K S̄ + (K Qᵀ ∘ Mᵀ) Ȳ
+//     dS′ = dS + Qᵀ dY               dQ = dY Sᵀ + (dY Vᵀ ∘ M) K       dK = V dSᵀ + (V dYᵀ ∘ Mᵀ) Q       dV = K dS + (K Qᵀ ∘ Mᵀ) dY
 //
 // What is multiplied is rounded to tf32, or to bf16 with -DOPERAND=Bf16; sums are float32, and so is S while it goes from
 // chunk to chunk. So are the arrays, or, with -DARRAY=Bfloat16 too, q, k, v, y, their cotangents and the states that are kept

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gpu.precision import operand, sums
+from gpu.precision import accumulator_dtype, operand
 
 THREADS, SIDE = 256, 32  # of a block; rows and columns of a tile
 
@@ -20,4 +20,4 @@ def version(operand: str | None) -> tuple[str, ...]:
 
 def stack(like: Any, width: int, operand: str | None) -> int:
     """The bytes of the tiles that hold so many rows of 32 numbers, each of which has a gap behind it."""
-    return -(-width // SIDE) * SIDE * (SIDE + (4 if operand else 1)) * sums(like).itemsize
+    return -(-width // SIDE) * SIDE * (SIDE + (4 if operand else 1)) * accumulator_dtype(like).itemsize

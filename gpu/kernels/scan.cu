@@ -10,8 +10,8 @@
 //         lines' first tiles before the second ones, so that every tile it waits for is already somebody's.
 // A thread owns STEPS tokens of one channel: it folds their maps into one, and later walks through them.
 // A warp composes its threads' maps by shuffles; the block composes its warps' in shared memory.
-// Between tiles (decoupled look-back, Merrill and Garland 2016): a block tells its tile's map as soon as it has it, looks
-//         back to the nearest tile whose last state is known, and takes that state through the maps since, in order.
+// Between tiles (decoupled look-back, Merrill and Garland 2016): a block publishes its tile's map as soon as it has it, looks
+//         back to the nearest tile whose last state is published, and takes that state through the maps since, in order.
 //         Whoever is found, the same products are added in the same order: the result never depends on timing.
 //
 // Bytes   forward reads a, x and writes h: 3 numbers a step. Backward reads a, h, g and writes da, dx: 5.
@@ -34,7 +34,7 @@ constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int STEPS = 32 / sizeof(Number);  // as many bytes of every number type
 constexpr int APART = THREADS / WIDTH, TOKENS = STEPS * APART;  // of a tile
 constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // on a multiprocessor: while one waits, the others load
-enum Known { NOTHING, MAP, STATE };  // of a tile, to the tiles after it
+enum TileStatus { INVALID, AGGREGATE, PREFIX };  // what a tile has published: nothing, its map, its last state
 
 struct Map {
     Number a, x;
@@ -55,11 +55,11 @@ struct Lines {
     int length, channels;
     int lines, tiles;
     int back;      // from the last token to the first
-    Number *told;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
-    int *known;    // (lines, tiles), and behind them the ticket
+    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
+    int *status;    // (lines, tiles), and behind them the ticket
 };
 
-__device__ inline Complex from_lane(Complex x, int lane) { return {from_lane(x.re, lane), from_lane(x.im, lane)}; }
+__device__ inline Complex shfl(Complex x, int lane) { return {shfl(x.re, lane), shfl(x.im, lane)}; }
 __device__ inline real step(real a, real h, real x) { return fma(a, h, x); }
 __device__ inline Complex step(Complex a, Complex h, Complex x) {
     return {fma(a.re, h.re, fma(-a.im, h.im, x.re)), fma(a.re, h.im, fma(a.im, h.re, x.im))};
@@ -76,11 +76,11 @@ __device__ inline Complex fresh(const Complex *place) { return {fresh(&place->re
 __device__ inline Map before(Map own, Shared &shared, Map &total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = lane % WIDTH;
     for (int by = WIDTH; by < 32; by *= 2) {
-        Map earlier = {from_earlier(own.a, by), from_earlier(own.x, by)};
+        Map earlier = {shfl_up(own.a, by), shfl_up(own.x, by)};
         if (lane >= by) own = compose(own, earlier);
     }
     if (lane >= 32 - WIDTH) shared.warps[warp][channel] = own;
-    Map inside = {from_earlier(own.a, WIDTH), from_earlier(own.x, WIDTH)};
+    Map inside = {shfl_up(own.a, WIDTH), shfl_up(own.x, WIDTH)};
     __syncthreads();
     Map outside = {Constants<Number>::one(), Constants<Number>::zero()};
     total = outside;
@@ -94,30 +94,30 @@ __device__ inline Map before(Map own, Shared &shared, Map &total) {
 // The state at the start of a tile, by one warp: each lane below WIDTH returns its channel's.
 __device__ inline Number state_before(int line, int tile, Map total, const Lines &of) {
     int lane = threadIdx.x % 32, channel = lane % WIDTH;
-    Number *told = of.told + (long long)line * of.tiles * 3 * WIDTH + channel;
-    int *known = of.known + (long long)line * of.tiles;
-    Number *mine = told + (long long)tile * 3 * WIDTH;
+    Number *partials = of.partials + (long long)line * of.tiles * 3 * WIDTH + channel;
+    int *status = of.status + (long long)line * of.tiles;
+    Number *mine = partials + (long long)tile * 3 * WIDTH;
     if (lane < WIDTH) mine[0] = total.a, mine[WIDTH] = total.x;
     __threadfence();
     __syncwarp();
     Number h = Constants<Number>::zero();
     if (tile) {
-        if (lane == 0) atomicExch(&known[tile], MAP);
+        if (lane == 0) atomicExch(&status[tile], AGGREGATE);
         int nearest = tile - 1;
         for (;;) {
             int at = nearest - lane;
-            int found = at < 0 ? MAP : *static_cast<volatile int *>(&known[at]);
-            unsigned states = __ballot_sync(ALL, found == STATE), nothing = __ballot_sync(ALL, found == NOTHING);
-            int back = __ffs(states) - 1;
-            if (states && !(nothing & ((1u << back) - 1))) {
+            int flag = at < 0 ? AGGREGATE : *static_cast<volatile int *>(&status[at]);
+            unsigned prefixes = __ballot_sync(ALL, flag == PREFIX), invalid = __ballot_sync(ALL, flag == INVALID);
+            int back = __ffs(prefixes) - 1;
+            if (prefixes && !(invalid & ((1u << back) - 1))) {
                 nearest -= back;
                 break;
             }
-            if (!states && !nothing) nearest -= 32;
+            if (!prefixes && !invalid) nearest -= 32;
             else __nanosleep(20);
         }
         __threadfence();
-        const Number *from = told + (long long)nearest * 3 * WIDTH;
+        const Number *from = partials + (long long)nearest * 3 * WIDTH;
         h = fresh(&from[2 * WIDTH]);
         constexpr int BESIDE = 32 / WIDTH, AT_ONCE = STEPS / 2;  // maps that a load brings to the lanes, and such loads
         for (from += 3 * WIDTH; from < mine; from += AT_ONCE * BESIDE * 3 * WIDTH) {
@@ -132,13 +132,13 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
             for (int i = 0; i < AT_ONCE; i++)
 #pragma unroll 4
                 for (int j = 0; j < BESIDE && from + (i * BESIDE + j) * 3 * WIDTH < mine; j++)
-                    h = step(from_lane(maps[i].a, j * WIDTH + channel), h, from_lane(maps[i].x, j * WIDTH + channel));
+                    h = step(shfl(maps[i].a, j * WIDTH + channel), h, shfl(maps[i].x, j * WIDTH + channel));
         }
     }
     if (lane < WIDTH) mine[2 * WIDTH] = step(total.a, h, total.x);
     __threadfence();
     __syncwarp();
-    if (lane == 0) atomicExch(&known[tile], STATE);
+    if (lane == 0) atomicExch(&status[tile], PREFIX);
     return h;
 }
 
@@ -146,7 +146,7 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
 // be taken, and write(at, by, t, h) takes the state.
 template <class Read, class Write> __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
     if (threadIdx.x == 0) {
-        int ticket = atomicAdd(&of.known[(long long)of.lines * of.tiles], 1);
+        int ticket = atomicAdd(&of.status[(long long)of.lines * of.tiles], 1);
         int strips = (of.channels + WIDTH - 1) / WIDTH;
         shared.line = ticket % of.lines, shared.tile = ticket / of.lines;
         shared.row = shared.line / strips, shared.strip = shared.line % strips;
@@ -198,22 +198,22 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *told, int *known,
+scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials, int *status,
              int length, int channels, int lines, int tiles, int back) {
     __shared__ Shared shared;
     scan(
-        shared, {length, channels, lines, tiles, back, told, known},
+        shared, {length, channels, lines, tiles, back, partials, status},
         [=](long long at, long long by, int) -> Map { return {(a + at)[by], (x + at)[by]}; },
         [=](long long at, long long by, int, Number state) { (h + at)[by] = state; });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 scan_backward(const Number *__restrict__ a, const Number *__restrict__ h, const Number *__restrict__ g,
-              Number *__restrict__ da, Number *__restrict__ dx, Number *told, int *known,
+              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status,
               int length, int channels, int lines, int tiles) {
     __shared__ Shared shared;
     scan(
-        shared, {length, channels, lines, tiles, true, told, known},
+        shared, {length, channels, lines, tiles, true, partials, status},
         [=](long long at, long long by, int t) -> Map {
             return {t ? conj((a + at + channels)[by]) : Constants<Number>::zero(), (g + at)[by]};
         },

@@ -35,7 +35,7 @@ def _launch(kernel: str, *arrays: Any, **flags: bool) -> None:
     width = 1 << min(5, (channels - 1).bit_length())
     lines = math.prod(batch) * -(-channels // width)
     tiles = -(-length // (TILE_BYTES // a.dtype.itemsize // width))
-    told, known = empty(a, (lines, tiles, 3, width)), zeros(a, (lines * tiles + 1,), "int32")
+    partials, status = empty(a, (lines, tiles, 3, width)), zeros(a, (lines * tiles + 1,), "int32")
     launch("scan", kernel, a, (lines * tiles,), THREADS,
-           *arrays, told, known, length, channels, lines, tiles, *map(int, flags.values()),
+           *arrays, partials, status, length, channels, lines, tiles, *map(int, flags.values()),
            defines=(f"WIDTH={width}",))  # fmt: skip

@@ -2,26 +2,26 @@
 //
 //     hₜ = exp(Δₜ A) ⊙ hₜ₋₁ + Δₜ uₜ Bₜ          yₜ = Cₜ hₜ + D uₜ          Gu and Dao 2023 (Mamba), eq. 2, 4
 //
-// backward, with h̄ₜ the cotangent of hₜ and cₜ what it passes to the token before:
+// backward, with dhₜ the cotangent of hₜ and cₜ what it passes to the token before:
 //
-//     h̄ₜ = ȳₜ Cₜ + cₜ₊₁          cₜ = exp(Δₜ A) ⊙ h̄ₜ          q = cₜ ⊙ hₜ₋₁          r = Σₙ h̄ₜₙ Bₜₙ
-//     ūₜ = Δₜ r + D ȳₜ           Δ̄ₜ = Σₙ qₙ Aₙ + uₜ r
-//     Ā = Σₜ Δₜ q                B̄ₜ = Σ_d Δₜ uₜ h̄ₜ            C̄ₜ = Σ_d ȳₜ hₜ           D̄ = Σₜ ȳₜ uₜ
+//     dhₜ = dyₜ Cₜ + cₜ₊₁          cₜ = exp(Δₜ A) ⊙ dhₜ          q = cₜ ⊙ hₜ₋₁          r = Σₙ dhₜₙ Bₜₙ
+//     duₜ = Δₜ r + D dyₜ           dΔₜ = Σₙ qₙ Aₙ + uₜ r
+//     dA = Σₜ Δₜ q                dBₜ = Σ_d Δₜ uₜ dhₜ            dCₜ = Σ_d dyₜ hₜ           dD = Σₜ dyₜ uₜ
 //
 // u, delta, y are (batch, T, D), A (D, N), B, C (batch, T, N), the state (batch, D, N).
 //
 // A block owns CHANNELS neighbouring channels of one sequence, and walks along time, token after token.
 // A thread owns OWN states of one channel, in registers. LANES threads next to each other share a channel, and add by
-//         shuffles what its states give to y, ū and Δ̄: for N = 16 they are 4, of 4 states each.
+//         shuffles what its states give to y, du and dΔ: for N = 16 they are 4, of 4 states each.
 // B and C of a tile of tokens lie in shared memory, where all channels read them. Each thread reads u and Δ itself, the
 //         next STEPS tokens' before it works on the present ones.
 // Backward takes the tiles from the last to the first, each from the state that forward kept at its start: it walks
 //         through once and marks the state at every STEPS-th token, and then takes these parts from the last to the
-//         first, with a part's states and decays in registers. What B̄ and C̄ get from its channels a block adds in
+//         first, with a part's states and decays in registers. What dB and dC get from its channels a block adds in
 //         shared memory, in their order, and leaves one sum.
 //
 // Bytes   forward reads u, Δ, writes y: 12 a token and channel (float32), and 1/TILE of the states; for CHANNELS of
-//         them B and C are read again, 2 N. Backward reads u, Δ, ȳ, writes ū, Δ̄: 20; for CHANNELS it reads 2 N and
+//         them B and C are read again, 2 N. Backward reads u, Δ, dy, writes du, dΔ: 20; for CHANNELS it reads 2 N and
 //         writes 2 N, which the caller reads once more.
 // Work    a token, channel and state: forward an exponential and 6 operations, backward two exponentials and 22. For
 //         N = 16 the compiler makes 11 instructions of them forward and 34 backward (sm_90).
@@ -127,7 +127,7 @@ __device__ inline void add_up(real (&own)[STEPS]) {
 #pragma unroll
     for (int by = 1; by < LANES; by *= 2)
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) own[i] += from_across(own[i], by);
+        for (int i = 0; i < STEPS; i++) own[i] += shfl_xor(own[i], by);
 }
 
 // A channel's numbers of STEPS tokens, which all its threads have; each writes every LANES-th.
@@ -192,13 +192,13 @@ struct Shared {  // of a block backward
     Own to_B[STEPS][CHANNELS + 1][LANES], to_C[STEPS][CHANNELS + 1][LANES];  // a gap, for lanes to meet different banks
 };
 
-// gA (batch, D, N), gB and gC (slabs, batch, T, N), gskip (batch, D): sums over batch and slabs are left to the caller.
+// dA (batch, D, N), dB and dC (slabs, batch, T, N), dskip (batch, D): sums over batch and slabs are left to the caller.
 extern "C" __global__ void __launch_bounds__(THREADS, OWN > 4 ? 1 : 3)
 selective_scan_backward(const real *__restrict__ u, const real *__restrict__ delta, const real *__restrict__ A,
                         const real *__restrict__ B, const real *__restrict__ C, const real *__restrict__ skip,
-                        const real *__restrict__ kept, const real *__restrict__ gy, const real *__restrict__ glast,
-                        real *__restrict__ gu, real *__restrict__ gdelta, real *__restrict__ gA, real *__restrict__ gB,
-                        real *__restrict__ gC, real *__restrict__ gskip, real *__restrict__ gh,
+                        const real *__restrict__ kept, const real *__restrict__ dy, const real *__restrict__ dlast,
+                        real *__restrict__ du, real *__restrict__ ddelta, real *__restrict__ dA, real *__restrict__ dB,
+                        real *__restrict__ dC, real *__restrict__ dskip, real *__restrict__ dh,
                         int length, int channels, int states) {
     DYNAMIC_SHARED(Shared, memory);
     Shared &shared = *memory;
@@ -206,7 +206,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
     int first = at.sequence * length, row = at.sequence * channels + at.d;  // there are less than 2³¹ tokens
     int slabs = (channels + CHANNELS - 1) / CHANNELS, slab = blockIdx.x % slabs, tiles = (length + TILE - 1) / TILE;
     int sums = (slab * (gridDim.x / slabs) + at.sequence) * length;
-    Own rates = take_rates(A, at, states), passed = take(glast, row, states, at), to_A = {};
+    Own rates = take_rates(A, at, states), passed = take(dlast, row, states, at), to_A = {};
     real own_skip = at.inside ? skip[at.d] : 0, to_skip = 0, x[STEPS], step[STEPS], g[STEPS];
     int tokens = at.inside ? length : 0;
 
@@ -226,7 +226,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
             for (int i = 0; i < STEPS; i++)
                 advance(state, unused, rates, shared.enters[t - from + i][at.lane], step[i], x[i]);
         }
-        take(g, gy + (long long)(first + t) * channels + at.d, tokens - t, channels);
+        take(g, dy + (long long)(first + t) * channels + at.d, tokens - t, channels);
 
         for (; t >= from; t -= STEPS) {  // through each part and back
             state = shared.marks[(t - from) / STEPS][threadIdx.x];
@@ -248,13 +248,13 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
                 by_entry[i] = by_rate[i] = 0;
 #pragma unroll
                 for (int k = 0; k < OWN; k++) {
-                    real g_state = fma(g[i], c.of[k], passed.of[k]);
-                    passed.of[k] = decays[i].of[k] * g_state;
+                    real dh_state = fma(g[i], c.of[k], passed.of[k]);
+                    passed.of[k] = decays[i].of[k] * dh_state;
                     real q = passed.of[k] * h[i].of[k];
                     to_A.of[k] = fma(q, step[i], to_A.of[k]);
                     by_rate[i] = fma(q, rates.of[k], by_rate[i]);
-                    by_entry[i] = fma(g_state, b.of[k], by_entry[i]);
-                    to_B.of[k] = g_state * (step[i] * x[i]);
+                    by_entry[i] = fma(dh_state, b.of[k], by_entry[i]);
+                    to_B.of[k] = dh_state * (step[i] * x[i]);
                 }
                 shared.to_B[i][threadIdx.x / LANES][at.lane] = to_B;
             }
@@ -266,13 +266,13 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
                 by_entry[i] = fma(step[i], by_entry[i], own_skip * g[i]);
             }
             long long place = (long long)(first + t) * channels + at.d;
-            give(gu + place, tokens - t, channels, at.lane, by_entry);
-            give(gdelta + place, tokens - t, channels, at.lane, by_rate);
+            give(du + place, tokens - t, channels, at.lane, by_entry);
+            give(ddelta + place, tokens - t, channels, at.lane, by_rate);
             __syncthreads();
             if (t > from) {  // the part before is on its way while the sums are made
                 place -= (long long)STEPS * channels;
                 take(x, u + place, tokens, channels), take(step, delta + place, tokens, channels);
-                take(g, gy + place, tokens, channels);
+                take(g, dy + place, tokens, channels);
             }
             for (unsigned i = threadIdx.x; i < STEPS * STATES; i += THREADS) {
                 unsigned n = i % STATES, after = i / STATES;
@@ -282,11 +282,11 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
                     to_C += shared.to_C[after][c][n / OWN].of[n % OWN];
                 }
                 long long to = (long long)(sums + t + after) * states + n;
-                if (t + after < length && n < states) gB[to] = to_B, gC[to] = to_C;
+                if (t + after < length && n < states) dB[to] = to_B, dC[to] = to_C;
             }
             __syncthreads();
         }
     }
-    if (at.inside && at.lane == 0) gskip[row] = to_skip;
-    give(gh, row, states, at, passed), give(gA, row, states, at, to_A);
+    if (at.inside && at.lane == 0) dskip[row] = to_skip;
+    give(dh, row, states, at, passed), give(dA, row, states, at, to_A);
 }

@@ -49,19 +49,19 @@ def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of u, delta, A, B, C, D and h from those of y and of the last h."""
     u, delta, A, B, C, D, kept = saved
-    gy, glast = cotangents
-    check("selective_scan", u=u, gy=gy, gh=glast)
+    dy, dlast = cotangents
+    check("selective_scan", u=u, dy=dy, dh=dlast)
     (*batch, length, channels), states = u.shape, A.shape[-1]
     block = _split(states, u.dtype.itemsize)
     count, slabs = math.prod(batch), -(-channels // block.channels)
-    gu, gdelta, gh = empty(u, u.shape), empty(u, u.shape), empty(u, glast.shape)
-    gA, gD = empty(u, (count, channels, states)), empty(u, (count, channels))
-    gB, gC = (empty(u, (slabs, count, length, states)) for _ in "BC")
+    du, ddelta, dh = empty(u, u.shape), empty(u, u.shape), empty(u, dlast.shape)
+    dA, dD = empty(u, (count, channels, states)), empty(u, (count, channels))
+    dB, dC = (empty(u, (slabs, count, length, states)) for _ in "BC")
     launch("selective_scan", "selective_scan_backward", u, (count * slabs,), block.threads,
-           u, delta, A, B, C, D, kept, gy, glast, gu, gdelta, gA, gB, gC, gD, gh, length, channels, states,
+           u, delta, A, B, C, D, kept, dy, dlast, du, ddelta, dA, dB, dC, dD, dh, length, channels, states,
            defines=(f"STATES={block.states}",), shared=block.backward, of=f"N = {states}")  # fmt: skip
-    gB, gC = (g.sum(axis=0).reshape(B.shape) for g in (gB, gC))
-    return gu, gdelta, gA.sum(axis=0), gB, gC, gD.sum(axis=0), gh
+    dB, dC = (g.sum(axis=0).reshape(B.shape) for g in (dB, dC))
+    return du, ddelta, dA.sum(axis=0), dB, dC, dD.sum(axis=0), dh
 
 
 def _split(states: int, itemsize: int) -> Split:

@@ -3,18 +3,18 @@
 //     Y = softmax(Q Kᵀ · scale) V                                                 Vaswani et al. 2017, eq. 1
 //     m′ = max(m, max s)     l′ = exp(m − m′) l + Σ exp(s − m′)                   a tile more: Milakov and Gimelshein 2018
 //     y′ = exp(m − m′) y + Σ exp(s − m′) v                                        Rabe and Staats 2021, section 2
-//     P = exp(Q Kᵀ · scale − (m + log l))     P̄ = Ȳ Vᵀ     S̄ = P ∘ (P̄ − rowsum(Ȳ ∘ Y)) · scale
-//     Q̄ = S̄ K          K̄ = S̄ᵀ Q          V̄ = Pᵀ Ȳ                                Dao et al. 2022, algorithm 4
+//     P = exp(Q Kᵀ · scale − (m + log l))     dP = dY Vᵀ     dS = P ∘ (dP − rowsum(dY ∘ Y)) · scale
+//     dQ = dS K          dK = dSᵀ Q          dV = Pᵀ dY                                Dao et al. 2022, algorithm 4
 //
 // q, y are (batch, T, K) and (batch, T, V), k (batch, S, K), v (batch, S, V); the T queries are the last of S positions.
 //
-// A block owns 32 queries (for K̄ and V̄: 32 keys) of one sequence, and walks over the other side, 32 at a time.
+// A block owns 32 queries (for dK and dV: 32 keys) of one sequence, and walks over the other side, 32 at a time.
 // A warp owns 4 of its block's 32 rows; a lane is one of the other side while scores are made, and a column after that.
 // A thread owns 4 scores, and every 32nd column of 4 rows of the result, which lie in shared memory.
 //
 // Bytes   q, y once; k and v once for every 32 queries, from the second-level cache after the first time.
-// Work    a query and key: 2 (K + V) operations and an exponential forward, 2 (3 K + 2 V) to Q̄, K̄, V̄, of which the scores
-//         and P̄ are made twice, once for each side. Half of it where causal.
+// Work    a query and key: 2 (K + V) operations and an exponential forward, 2 (3 K + 2 V) to dQ, dK, dV, of which the scores
+//         and dP are made twice, once for each side. Half of it where causal.
 // Floor   at T = S, arithmetic.
 #include "tiles.cuh"
 
@@ -23,7 +23,7 @@ constexpr real HIDDEN = real(-1e30);  // the score of a key that must not be see
 __device__ inline int padded(int columns) { return (columns + SIDE - 1) / SIDE * SIDE; }
 
 __device__ inline real warp_max(real x) {
-    for (int bits = 16; bits; bits /= 2) x = fmax(x, from_across(x, bits));
+    for (int bits = 16; bits; bits /= 2) x = fmax(x, shfl_xor(x, bits));
     return x;
 }
 
@@ -81,7 +81,7 @@ __device__ inline void give(real *to, const real *sums, int first, int count, in
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax_forward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v, real *__restrict__ y,
-                real *__restrict__ logs, real scale, int queries, int keys, int width, int values, int causal) {
+                real *__restrict__ lse, real scale, int queries, int keys, int width, int values, int causal) {
     __shared__ Square tiles[2];
     DYNAMIC_SHARED(real, sums);  // (SIDE, values)
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, blocks = (queries + SIDE - 1) / SIDE;
@@ -107,48 +107,48 @@ softmax_forward(const real *__restrict__ q, const real *__restrict__ k, const re
         add(tiles, score, V, key, fade, sums);
     }
     for (int r = 0; r < ROWS; r++) {
-        if (lane == 0 && first + mine + r < queries) logs[sequence * queries + first + mine + r] = top[r] + log(total[r]);
+        if (lane == 0 && first + mine + r < queries) lse[sequence * queries + first + mine + r] = top[r] + log(total[r]);
         fade[r] = 1 / total[r];
     }
     give(y + sequence * queries * values, sums, first, queries, values, fade);
 }
 
-// The block's rows are queries; `means` holds rowsum(Ȳ ∘ Y).
+// The block's rows are queries; `row_dot` is rowsum(dY ∘ Y).
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 softmax_backward_queries(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                         const real *__restrict__ gy, const real *__restrict__ logs, const real *__restrict__ means,
-                         real *__restrict__ gq, real scale, int queries, int keys, int width, int values, int causal) {
+                         const real *__restrict__ dy, const real *__restrict__ lse, const real *__restrict__ row_dot,
+                         real *__restrict__ dq, real scale, int queries, int keys, int width, int values, int causal) {
     __shared__ Square tiles[2];
     DYNAMIC_SHARED(real, sums);  // (SIDE, width)
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, blocks = (queries + SIDE - 1) / SIDE;
     int first = blockIdx.x % blocks * SIDE;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
-    Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
+    Rows V = {v + sequence * keys * values, keys, values}, G = {dy + sequence * queries * values, queries, values};
     int end = causal ? min(keys, first + SIDE + keys - queries) : keys;
-    real score[ROWS], toward[ROWS], ones[ROWS];
+    real score[ROWS], dP[ROWS], ones[ROWS];
     for (int r = 0; r < ROWS; r++) ones[r] = 1;
     clear(sums, width);
     for (int key = 0; key < end; key += SIDE) {
         products(tiles, Q, first, K, key, score);
-        products(tiles, G, first, V, key, toward);
+        products(tiles, G, first, V, key, dP);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             int t = first + mine + r, last = causal ? t + keys - queries : keys - 1;
             bool seen = t < queries && key + lane <= last && key + lane < keys;
             long long row = sequence * queries + min(t, queries - 1);
-            score[r] = seen ? exp(score[r] * scale - logs[row]) * (toward[r] - means[row]) * scale : 0;
+            score[r] = seen ? exp(score[r] * scale - lse[row]) * (dP[r] - row_dot[row]) * scale : 0;
         }
         add(tiles, score, K, key, ones, sums);
     }
-    give(gq + sequence * queries * width, sums, first, queries, width, ones);
+    give(dq + sequence * queries * width, sums, first, queries, width, ones);
 }
 
 // The block's rows are keys.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 softmax_backward_keys(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
-                      const real *__restrict__ gy, const real *__restrict__ logs, const real *__restrict__ means,
-                      real *__restrict__ gk, real *__restrict__ gv, real scale, int queries, int keys, int width, int values,
+                      const real *__restrict__ dy, const real *__restrict__ lse, const real *__restrict__ row_dot,
+                      real *__restrict__ dk, real *__restrict__ dv, real scale, int queries, int keys, int width, int values,
                       int causal) {
     __shared__ Square tiles[2];
     DYNAMIC_SHARED(real, sums);  // (SIDE, width) and (SIDE, values)
@@ -156,25 +156,25 @@ softmax_backward_keys(const real *__restrict__ q, const real *__restrict__ k, co
     int first = blockIdx.x % blocks * SIDE;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
-    Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
+    Rows V = {v + sequence * keys * values, keys, values}, G = {dy + sequence * queries * values, queries, values};
     int start = causal ? max(0, first - (keys - queries)) / SIDE * SIDE : 0;
-    real *to_v = sums + SIDE * padded(width), score[ROWS], toward[ROWS], ones[ROWS];
+    real *to_v = sums + SIDE * padded(width), score[ROWS], dP[ROWS], ones[ROWS];
     for (int r = 0; r < ROWS; r++) ones[r] = 1;
     clear(sums, width), clear(to_v, values);
     for (int query = start; query < queries; query += SIDE) {
         products(tiles, K, first, Q, query, score);
-        products(tiles, V, first, G, query, toward);
+        products(tiles, V, first, G, query, dP);
         int t = query + lane, last = causal ? t + keys - queries : keys - 1;
         long long row = sequence * queries + min(t, queries - 1);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             bool seen = t < queries && first + mine + r <= last && first + mine + r < keys;
-            score[r] = seen ? exp(score[r] * scale - logs[row]) : 0;
-            toward[r] = score[r] * (toward[r] - means[row]) * scale;
+            score[r] = seen ? exp(score[r] * scale - lse[row]) : 0;
+            dP[r] = score[r] * (dP[r] - row_dot[row]) * scale;
         }
         add(tiles, score, G, query, ones, to_v);
-        add(tiles, toward, Q, query, ones, sums);
+        add(tiles, dP, Q, query, ones, sums);
     }
-    give(gk + sequence * keys * width, sums, first, keys, width, ones);
-    give(gv + sequence * keys * values, to_v, first, keys, values, ones);
+    give(dk + sequence * keys * width, sums, first, keys, width, ones);
+    give(dv + sequence * keys * values, to_v, first, keys, values, ones);
 }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gpu.kernels import operands
 from gpu.launch import check, empty, launch
-from gpu.precision import operand, sums
+from gpu.precision import accumulator_dtype, operand
 
 THREADS, SIDE = 256, 32  # rows of a block
 WARPS = 4  # on tensor cores
@@ -24,7 +24,7 @@ class Saved(NamedTuple):
     k: Any
     v: Any
     y: Any
-    logs: Any  # (*batch, T), float32 where the others are bfloat16
+    lse: Any  # (*batch, T), float32 where the others are bfloat16
     causal: bool
     scale: float
     operand: str | None  # what is multiplied is rounded to this
@@ -40,33 +40,33 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
         raise ValueError(
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
-    y, logs = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], sums(q))
+    y, lse = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], accumulator_dtype(q))
     wanted = operand(q)
-    saved = Saved(q, k, v, y, logs, causal, scale, wanted and operand(q, max(_room(wanted, q, v).values())))
-    _launch("forward", saved, (q, k, v, y, logs), q.shape[-2], (v,))
+    saved = Saved(q, k, v, y, lse, causal, scale, wanted and operand(q, max(_room(wanted, q, v).values())))
+    _launch("forward", saved, (q, k, v, y, lse), q.shape[-2], (v,))
     return y, saved
 
 
-def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
+def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
-    q, k, v, y, logs, *_ = saved
-    check("softmax", dtypes="fdb", q=q, gy=gy)
-    means = _means(saved, gy)
-    gq, gk, gv = (empty(x, x.shape) for x in (q, k, v))
-    _launch("backward_queries", saved, (q, k, v, gy, logs, means, gq), q.shape[-2], (q,))
-    _launch("backward_keys", saved, (q, k, v, gy, logs, means, gk, gv), k.shape[-2], (q, v))
-    return gq, gk, gv
+    q, k, v, y, lse, *_ = saved
+    check("softmax", dtypes="fdb", q=q, dy=dy)
+    row_dot = _row_dot(saved, dy)
+    dq, dk, dv = (empty(x, x.shape) for x in (q, k, v))
+    _launch("backward_queries", saved, (q, k, v, dy, lse, row_dot, dq), q.shape[-2], (q,))
+    _launch("backward_keys", saved, (q, k, v, dy, lse, row_dot, dk, dv), k.shape[-2], (q, v))
+    return dq, dk, dv
 
 
-def _means(saved: Saved, gy: Any) -> Any:
-    """rowsum(Ȳ ∘ Y), where gy is Ȳ."""
-    y, logs = saved.y, saved.logs
+def _row_dot(saved: Saved, dy: Any) -> Any:
+    """rowsum(Ȳ ∘ Y), where dy is Ȳ."""
+    y, lse = saved.y, saved.lse
     if not saved.operand:
-        return (gy * y).sum(axis=-1)
-    means = empty(y, logs.shape, logs.dtype)
-    launch("softmax_tensor_cores", "softmax_means", y, (-(-logs.size // WARPS),), operands.THREADS, gy, y, means,
-           logs.size, y.shape[-1], defines=_version(saved)[0])  # fmt: skip
-    return means
+        return (dy * y).sum(axis=-1)
+    row_dot = empty(y, lse.shape, lse.dtype)
+    launch("softmax_tensor_cores", "softmax_row_dot", y, (-(-lse.size // WARPS),), operands.THREADS, dy, y, row_dot,
+           lse.size, y.shape[-1], defines=_version(saved)[0])  # fmt: skip
+    return row_dot
 
 
 def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made: tuple[Any, ...]) -> None:
@@ -74,7 +74,7 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made:
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
     sequences, values, widths = math.prod(batch), v.shape[-1], [operands.padded(x.shape[-1]) for x in made]
-    given = *arrays, sums(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
+    given = *arrays, accumulator_dtype(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
         way, (defines, columns) = kernel.partition("_")[0], _version(saved)
         grid = sequences * -(-rows // OWN[way]), -(-max(widths) // columns)

@@ -6,7 +6,7 @@
 //
 // where u is 2⁻¹¹ for tf32 and 2⁻⁸ for bf16, and where the rounding of float32 itself comes on top, and that of y to bf16.
 //
-// A block owns 128 queries (backward 64, or for K̄ and V̄ 64 keys) of one sequence and up to 128 columns of the result. Its own
+// A block owns 128 queries (backward 64, or for dK and dV 64 keys) of one sequence and up to 128 columns of the result. Its own
 //         rows lie in shared memory for good, the other side's pass through it 32 at a time, all at their full width: while 32
 //         are worked on, the next are on their way.
 // A warp owns 32 of its block's rows (backward 16), in strips of 16: of 16 × 32 scores, which become weights where they are
@@ -93,8 +93,8 @@ __device__ inline void give(Number *to, const Sums (&sums)[COLUMNS / 8], int fir
 }
 
 // Over the four lanes that hold a row of sums.
-__device__ inline float four_max(float x) { return x = fmax(x, from_across(x, 1)), fmax(x, from_across(x, 2)); }
-__device__ inline float four_sum(float x) { return x += from_across(x, 1), x + from_across(x, 2); }
+__device__ inline float four_max(float x) { return x = fmax(x, shfl_xor(x, 1)), fmax(x, shfl_xor(x, 2)); }
+__device__ inline float four_sum(float x) { return x += shfl_xor(x, 1), x + shfl_xor(x, 2); }
 
 struct Seen {  // of a strip's two rows: the maximum so far and the sum of the exponentials, which are of base 2
     float top[2], total[2];
@@ -126,7 +126,7 @@ __device__ inline void weigh(Sums (&scores)[EIGHTS], Seen &seen, Sums (&sums)[CO
 // The block's rows are queries, two strips of each warp's.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
-                Number *__restrict__ y, float *__restrict__ logs, float scale, int queries, int keys, int width, int values,
+                Number *__restrict__ y, float *__restrict__ lse, float scale, int queries, int keys, int width, int values,
                 int causal) {
     DYNAMIC_SHARED(unsigned, room);
     constexpr int ROWS = STRIPS * OWN;
@@ -172,53 +172,53 @@ softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, cons
             int t = mine + 16 * strip + Sums::row(2 * half);
             float total = four_sum(seen[strip].total[half]);
             if (threadIdx.x % 4 == 0 && column == 0 && t < queries)
-                logs[sequence * queries + t] = seen[strip].top[half] * LN_2 + log(total);
+                lse[sequence * queries + t] = seen[strip].top[half] * LN_2 + log(total);
             by[half] = 1 / total;
         }
         give(y + sequence * queries * values, sums[strip], mine + 16 * strip, queries, column, values, by);
     }
 }
 
-// rowsum(Ȳ ∘ Y): a warp owns a row.
+// rowsum(dY ∘ Y): a warp owns a row.
 extern "C" __global__ void __launch_bounds__(THREADS)
-softmax_means(const Number *__restrict__ gy, const Number *__restrict__ y, float *__restrict__ means, int rows, int values) {
+softmax_row_dot(const Number *__restrict__ dy, const Number *__restrict__ y, float *__restrict__ row_dot, int rows, int values) {
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     float sum = 0;
     if (row >= rows) return;
     for (int c = threadIdx.x % 32; c < values; c += 32)
-        sum += wide(gy[(long long)row * values + c]) * wide(y[(long long)row * values + c]);
+        sum += wide(dy[(long long)row * values + c]) * wide(y[(long long)row * values + c]);
     sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) means[row] = sum;
+    if (threadIdx.x % 32 == 0) row_dot[row] = sum;
 }
 
 // The block's rows are queries.
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
 softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
-                         const Number *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
-                         Number *__restrict__ gq, float scale, int queries, int keys, int width, int values, int causal) {
+                         const Number *__restrict__ dy, const float *__restrict__ lse, const float *__restrict__ row_dot,
+                         Number *__restrict__ dq, float scale, int queries, int keys, int width, int values, int causal) {
     DYNAMIC_SHARED(unsigned, room);
     int blocks = (queries + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN, column = blockIdx.y * COLUMNS;
     int mine = first + threadIdx.x / 32 * 16;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
-    Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
-    Tile q_tile(room, OWN, width), g_tile(room, OWN, values);
+    Rows V = {v + sequence * keys * values, keys, values}, G = {dy + sequence * queries * values, queries, values};
+    Tile q_tile(room, OWN, width), dy_tile(room, OWN, values);
     Tile k_tile(room, 2 * OTHER, width), v_tile(room, 2 * OTHER, values);
     int end = causal ? min(keys, first + OWN + keys - queries) : keys;
     float sum[2], mean[2];
     for (int half = 0; half < 2; half++) {
         long long row = sequence * queries + min(mine + Sums::row(2 * half), queries - 1);
-        sum[half] = logs[row] * LOG2_E, mean[half] = means[row];
+        sum[half] = lse[row] * LOG2_E, mean[half] = row_dot[row];
     }
-    Sums scores[1][EIGHTS], toward[1][EIGHTS], sums[1][COLUMNS / 8] = {};
-    fill<OWN>(q_tile, 0, Q, first), fill<OWN>(g_tile, 0, G, first);
+    Sums scores[1][EIGHTS], dP[1][EIGHTS], sums[1][COLUMNS / 8] = {};
+    fill<OWN>(q_tile, 0, Q, first), fill<OWN>(dy_tile, 0, G, first);
     fill<OTHER>(k_tile, 0, K, 0), fill<OTHER>(v_tile, 0, V, 0);
     for (int key = 0, here = 0; key < end; key += OTHER, here = OTHER - here) {
         copied();
         __syncthreads();  // these rows are there, and those before are done with
         if (key + OTHER < end)
             fill<OTHER>(k_tile, OTHER - here, K, key + OTHER), fill<OTHER>(v_tile, OTHER - here, V, key + OTHER);
-        products(q_tile, k_tile, here, scores), products(g_tile, v_tile, here, toward);
+        products(q_tile, k_tile, here, scores), products(dy_tile, v_tile, here, dP);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int t = mine + Sums::row(i), last = t >= queries ? -1 : causal ? t + keys - queries : keys - 1;
@@ -226,54 +226,54 @@ softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict_
             for (int n = 0; n < EIGHTS; n++) {
                 bool seen = key + 8 * n + Sums::column(i) <= last;
                 float weight = seen ? two_to(scores[0][n].at[i] * (scale * LOG2_E) - sum[i / 2]) : 0;
-                scores[0][n].at[i] = weight * (toward[0][n].at[i] - mean[i / 2]);
+                scores[0][n].at[i] = weight * (dP[0][n].at[i] - mean[i / 2]);
             }
         }
         add(scores, k_tile, here, column, sums);
     }
-    give(gq + sequence * queries * width, sums[0], mine, queries, column, width, {scale, scale});
+    give(dq + sequence * queries * width, sums[0], mine, queries, column, width, {scale, scale});
 }
 
 // The block's rows are keys.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
-                      const Number *__restrict__ gy, const float *__restrict__ logs, const float *__restrict__ means,
-                      Number *__restrict__ gk, Number *__restrict__ gv, float scale, int queries, int keys, int width,
+                      const Number *__restrict__ dy, const float *__restrict__ lse, const float *__restrict__ row_dot,
+                      Number *__restrict__ dk, Number *__restrict__ dv, float scale, int queries, int keys, int width,
                       int values, int causal) {
     DYNAMIC_SHARED(unsigned, room);
     int blocks = (keys + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN, column = blockIdx.y * COLUMNS;
     int mine = first + threadIdx.x / 32 * 16;
     long long sequence = blockIdx.x / blocks;
     Rows Q = {q + sequence * queries * width, queries, width}, K = {k + sequence * keys * width, keys, width};
-    Rows V = {v + sequence * keys * values, keys, values}, G = {gy + sequence * queries * values, queries, values};
-    logs += sequence * queries, means += sequence * queries;
+    Rows V = {v + sequence * keys * values, keys, values}, G = {dy + sequence * queries * values, queries, values};
+    lse += sequence * queries, row_dot += sequence * queries;
     Tile k_tile(room, OWN, width), v_tile(room, OWN, values);
-    Tile q_tile(room, 2 * OTHER, width), g_tile(room, 2 * OTHER, values);
+    Tile q_tile(room, 2 * OTHER, width), dy_tile(room, 2 * OTHER, values);
     int start = causal ? max(0, first - (keys - queries)) / OTHER * OTHER : 0;
-    Sums scores[1][EIGHTS], toward[1][EIGHTS], sums[1][COLUMNS / 8] = {}, to_v[1][COLUMNS / 8] = {};
+    Sums scores[1][EIGHTS], dP[1][EIGHTS], sums[1][COLUMNS / 8] = {}, to_v[1][COLUMNS / 8] = {};
     fill<OWN>(k_tile, 0, K, first), fill<OWN>(v_tile, 0, V, first);
-    fill<OTHER>(q_tile, 0, Q, start), fill<OTHER>(g_tile, 0, G, start);
+    fill<OTHER>(q_tile, 0, Q, start), fill<OTHER>(dy_tile, 0, G, start);
     for (int query = start, here = 0; query < queries; query += OTHER, here = OTHER - here) {
         copied();
         __syncthreads();  // these rows are there, and those before are done with
         if (query + OTHER < queries)
-            fill<OTHER>(q_tile, OTHER - here, Q, query + OTHER), fill<OTHER>(g_tile, OTHER - here, G, query + OTHER);
-        products(k_tile, q_tile, here, scores), products(v_tile, g_tile, here, toward);
+            fill<OTHER>(q_tile, OTHER - here, Q, query + OTHER), fill<OTHER>(dy_tile, OTHER - here, G, query + OTHER);
+        products(k_tile, q_tile, here, scores), products(v_tile, dy_tile, here, dP);
 #pragma unroll
         for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int t = query + 8 * n + Sums::column(j), last = t >= queries ? -1 : causal ? t + keys - queries : keys - 1;
-                float sum = logs[min(t, queries - 1)] * LOG2_E, mean = means[min(t, queries - 1)];
+                float sum = lse[min(t, queries - 1)] * LOG2_E, mean = row_dot[min(t, queries - 1)];
 #pragma unroll
                 for (int i = j; i < 4; i += 2) {
                     float *score = &scores[0][n].at[i];
                     *score = mine + Sums::row(i) <= last ? two_to(*score * (scale * LOG2_E) - sum) : 0;
-                    toward[0][n].at[i] = *score * (toward[0][n].at[i] - mean);
+                    dP[0][n].at[i] = *score * (dP[0][n].at[i] - mean);
                 }
             }
-        add(scores, g_tile, here, column, to_v), add(toward, q_tile, here, column, sums);
+        add(scores, dy_tile, here, column, to_v), add(dP, q_tile, here, column, sums);
     }
-    give(gk + sequence * keys * width, sums[0], mine, keys, column, width, {scale, scale});
-    give(gv + sequence * keys * values, to_v[0], mine, keys, column, values, {1, 1});
+    give(dk + sequence * keys * width, sums[0], mine, keys, column, width, {scale, scale});
+    give(dv + sequence * keys * values, to_v[0], mine, keys, column, values, {1, 1});
 }

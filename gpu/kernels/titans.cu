@@ -5,12 +5,12 @@
 //                                                                Behrouz et al. 2025, eq. 12–15; α here is their 1 − α
 // W is the memory where the batch began, at which all its gradients are taken. Backward, from the last token to the first:
 //
-//     M̄ₜ = αₜ₊₁ M̄ₜ₊₁ + qₜᵀ ȳₜ          S̄ₜ = ηₜ₊₁ S̄ₜ₊₁ + M̄ₜ          ūₜ = kₜ S̄ₜ: what the write uₜ = −θₜ eₜ gets
-//     ēₜ = −θₜ ūₜ          v̄ₜ = −ēₜ          θ̄ₜ = −ūₜ eₜᵀ          W̄ = Σ kₜᵀ ēₜ, into M̄ where the batch began
+//     dMₜ = αₜ₊₁ dMₜ₊₁ + qₜᵀ dyₜ          dSₜ = ηₜ₊₁ dSₜ₊₁ + dMₜ          duₜ = kₜ dSₜ: what the write uₜ = −θₜ eₜ gets
+//     deₜ = −θₜ duₜ          dvₜ = −deₜ          dθₜ = −duₜ eₜᵀ          dW = Σ kₜᵀ deₜ, into dM where the batch began
 //
 // (The second half, once these are known, is in titans_keys.cu.)
 //
-// q, k are (batch, T, K), v, y, e and ū (batch, T, V), W, S and M (batch, K, V), theta, log η and log α (batch, T). Batches of
+// q, k are (batch, T, K), v, y, e and du (batch, T, V), W, S and M (batch, K, V), theta, log η and log α (batch, T). Batches of
 // tokens are cut into chunks of at most 32: chunk c is tokens cuts[c] to cuts[c + 1] − 1, and its batch began with chunk
 // begun[c], or before the first where that is −1.
 //
@@ -22,7 +22,7 @@
 //
 // Bytes   a token forward: q once, k twice for every 32 columns, from the second-level cache after the first time; v is read,
 //         y and e are written, and of every chunk S and M: at 32 tokens, 4 · (3 K + 3 V + K V / 16) at float32. Backward as much.
-// Work    a token forward 9 K V operations, 2 of them for e; backward 9 K V, 2 of them for W̄.
+// Work    a token forward 9 K V operations, 2 of them for e; backward 9 K V, 2 of them for dW.
 // Floor   at K = V = 128, 150,000 operations for 7 KB: arithmetic. Batches of fewer than 32 tokens leave tiles part empty,
 //         which costs the time of whole ones only for e.
 #include "tiles.cuh"
@@ -138,18 +138,18 @@ titans_forward(const real *__restrict__ q, const real *__restrict__ k, const rea
     give(memory, last_M + own, keys, values, inside);
 }
 
-// toward (batch, chunks, 2, K, V): what S and M at the end of every chunk get from the tokens after it.
+// dstates (batch, chunks, 2, K, V): what S and M at the end of every chunk get from the tokens after it.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ theta,
-                const real *__restrict__ h, const real *__restrict__ g, const real *__restrict__ gy,
-                const real *__restrict__ glast_W, const real *__restrict__ glast_M, const real *__restrict__ glast_S,
-                const int *__restrict__ cuts, const int *__restrict__ begun, real *__restrict__ gu, real *__restrict__ gW,
-                real *__restrict__ gM, real *__restrict__ gS, real *__restrict__ toward, int length, int keys, int values,
+                const real *__restrict__ h, const real *__restrict__ g, const real *__restrict__ dy,
+                const real *__restrict__ dlast_W, const real *__restrict__ dlast_M, const real *__restrict__ dlast_S,
+                const int *__restrict__ cuts, const int *__restrict__ begun, real *__restrict__ du, real *__restrict__ dW,
+                real *__restrict__ dM, real *__restrict__ dS, real *__restrict__ dstates, int length, int keys, int values,
                 int chunks) {
     __shared__ Square tiles[4];
     __shared__ Rates rates;
     Square &queries = tiles[0], &written = tiles[1], &columns = tiles[2];
-    DYNAMIC_SHARED(real, start);  // W̄, S̄ and M̄, each (keys, rounded up to whole slices, SIDE)
+    DYNAMIC_SHARED(real, start);  // dW, dS and dM, each (keys, rounded up to whole slices, SIDE)
     real *surprise = start + padded(keys) * SIDE, *memory = surprise + padded(keys) * SIDE;
     int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
     int column = blockIdx.x % slabs * SIDE;
@@ -157,22 +157,22 @@ titans_backward(const real *__restrict__ q, const real *__restrict__ k, const re
     bool inside = column + lane < values;
     q += sequence * length * keys, k += sequence * length * keys;
     theta += sequence * length, h += sequence * length, g += sequence * length;
-    gy += sequence * length * values, gu += sequence * length * values + column;
-    toward += 2 * sequence * chunks * entries + column;
-    bring(start, glast_W + own, keys, values, inside);
-    bring(surprise, glast_S + own, keys, values, inside);
-    bring(memory, glast_M + own, keys, values, inside);
+    dy += sequence * length * values, du += sequence * length * values + column;
+    dstates += 2 * sequence * chunks * entries + column;
+    bring(start, dlast_W + own, keys, values, inside);
+    bring(surprise, dlast_S + own, keys, values, inside);
+    bring(memory, dlast_M + own, keys, values, inside);
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
         int first = cuts[chunk], stop = cuts[chunk + 1];
-        give(surprise, toward + 2 * chunk * entries, keys, values, inside);
-        give(memory, toward + (2 * chunk + 1) * entries, keys, values, inside);
+        give(surprise, dstates + 2 * chunk * entries, keys, values, inside);
+        give(memory, dstates + (2 * chunk + 1) * entries, keys, values, inside);
         real part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
             __syncthreads();  // the tiles before are done with
             fill(queries, q, first, slice, stop, keys);
             fill(written, k, first, slice, stop, keys);
-            if (slice == 0) fill(columns, gy, first, column, stop, values), fill(rates, theta, h, g, first, stop);
+            if (slice == 0) fill(columns, dy, first, column, stop, values), fill(rates, theta, h, g, first, stop);
             __syncthreads();
             real *s = &surprise[(slice + mine) * SIDE + lane], *m = &memory[(slice + mine) * SIDE + lane];
             real past[ROWS], held[ROWS];
@@ -195,7 +195,7 @@ titans_backward(const real *__restrict__ q, const real *__restrict__ k, const re
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             int t = first + mine + r;
-            if (inside && t < stop) gu[t * (long long)values + lane] = out[r];
+            if (inside && t < stop) du[t * (long long)values + lane] = out[r];
             columns[mine + r][lane] = t < stop ? -rates.theta[mine + r] * out[r] : 0;
         }
         for (int slice = 0; slice < keys; slice += SIDE) {
@@ -210,7 +210,7 @@ titans_backward(const real *__restrict__ q, const real *__restrict__ k, const re
             }
         }
     }
-    give(start, gW + own, keys, values, inside);
-    give(surprise, gS + own, keys, values, inside);
-    give(memory, gM + own, keys, values, inside);
+    give(start, dW + own, keys, values, inside);
+    give(surprise, dS + own, keys, values, inside);
+    give(memory, dM + own, keys, values, inside);
 }

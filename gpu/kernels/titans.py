@@ -76,20 +76,20 @@ def backward(saved: Saved | titans_layers.Saved, cotangents: tuple[Any, ...]) ->
     if isinstance(saved, titans_layers.Saved):
         return titans_layers.backward(saved, cotangents)
     q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features = saved
-    gy, gW, gM, gS = cotangents
-    check("titans", q=q, gy=gy, gW=gW, gM=gM, gS=gS)
-    glast = (zeros(gW, gW.shape), gM + gW, gS) if over else (gW, gM, gS)
-    gu, toward, gmemory = empty(e, e.shape), empty(kept, kept.shape), [empty(x, x.shape) for x in glast]
+    dy, dW, dM, dS = cotangents
+    check("titans", q=q, dy=dy, dW=dW, dM=dM, dS=dS)
+    dlast = (zeros(dW, dW.shape), dM + dW, dS) if over else (dW, dM, dS)
+    du, dstates, dmemory = empty(e, e.shape), empty(kept, kept.shape), [empty(x, x.shape) for x in dlast]
     _by_values("titans_backward", q, e, begun.size,
-               q, k, theta, log_eta, log_decay, gy, *glast, cuts, begun, gu, *gmemory, toward)  # fmt: skip
-    gv, u, (*batch, length, keys) = theta[..., None] * gu, -theta[..., None] * e, q.shape
+               q, k, theta, log_eta, log_decay, dy, *dlast, cuts, begun, du, *dmemory, dstates)  # fmt: skip
+    dv, u, (*batch, length, keys) = theta[..., None] * du, -theta[..., None] * e, q.shape
     slices = -(-keys // SIDE)
-    gq, gk, gh, gg = (empty(q, shape) for shape in (q.shape, k.shape, *[(slices, *theta.shape)] * 2))
+    dq, dk, dlog_eta, dlog_decay = (empty(q, shape) for shape in (q.shape, k.shape, *[(slices, *theta.shape)] * 2))
     launch("titans_keys", "titans_keys", q, (math.prod(batch) * begun.size * slices,), THREADS,
-           q, k, u, log_eta, log_decay, W, kept, toward, gy, -gv, cuts, begun, gq, gk, gh, gg,
+           q, k, u, log_eta, log_decay, W, kept, dstates, dy, -dv, cuts, begun, dq, dk, dlog_eta, dlog_decay,
            length, keys, e.shape[-1], begun.size, shared=CHUNK * q.dtype.itemsize)  # fmt: skip
-    gq, gk = gq[..., :features], gk[..., :features]
-    return gq, gk, gv, -(gu * e).sum(axis=-1), gh.sum(axis=0), gg.sum(axis=0), *gmemory
+    dq, dk = dq[..., :features], dk[..., :features]
+    return dq, dk, dv, -(du * e).sum(axis=-1), dlog_eta.sum(axis=0), dlog_decay.sum(axis=0), *dmemory
 
 
 def _with_one(x: Any) -> Any:

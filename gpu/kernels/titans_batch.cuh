@@ -121,7 +121,7 @@ template <class Value> __device__ inline Projected projected(int width, const re
 }
 
 // e and δ of a row, from z; returns Σ e².
-__device__ inline real miss(const Batch &batch, Gates &gates, int t) {
+__device__ inline real inner_loss_grad(const Batch &batch, Gates &gates, int t) {
     int lane = threadIdx.x % 32, width = batch.last().columns, row = t * width;
     const real *z = batch.own(Z) + row, *v = batch.v + row, *k = batch.k + row, *gamma = batch.gamma;
     real *error = batch.own(ERROR) + row, *unit = batch.own(UNIT) + row, *delta = batch.own(DELTA, batch.depth - 1) + row;
@@ -138,8 +138,8 @@ __device__ inline real miss(const Batch &batch, Gates &gates, int t) {
     return row_sum(width, [&](int j) { return error[j] * error[j]; });
 }
 
-// missed(t, Σ e²) is told what was missed.
-template <class Missed> __device__ inline void learn(Tile (&tiles)[2], const Batch &batch, Gates &gates, Missed missed) {
+// Calls on_loss(t, Σ e²) with the inner loss of every token.
+template <class OnLoss> __device__ inline void inner_model(Tile (&tiles)[2], const Batch &batch, Gates &gates, OnLoss on_loss) {
     for (int l = 0; l < batch.depth; l++) {
         int width = batch.layers[l].columns;
         bool inner = l + 1 < batch.depth;
@@ -151,12 +151,12 @@ template <class Missed> __device__ inline void learn(Tile (&tiles)[2], const Bat
             if (inner) slope[t * width + j] = bend.slope, curve[t * width + j] = bend.curve;
         }, times(batch.x(l), batch.layer(batch.W, l)));
     }
-    along_rows(batch.count, [&](int t) { missed(t, miss(batch, gates, t)); });
+    along_rows(batch.count, [&](int t) { on_loss(t, inner_loss_grad(batch, gates, t)); });
     for (int l = batch.depth - 1; l; l--) {
         int width = batch.layers[l].features;
         real *u = batch.own(U, l), *slope = batch.own(SLOPE, l), *delta = batch.own(DELTA, l - 1);
-        multiply(tiles, [&](int t, int j, real told) {
-            u[t * width + j] = told, delta[t * width + j] = told * slope[t * width + j];
+        multiply(tiles, [&](int t, int j, real sum) {
+            u[t * width + j] = sum, delta[t * width + j] = sum * slope[t * width + j];
         }, times(batch.given(DELTA, l), turned(batch.unbiased(batch.W, l))));
     }
 }

@@ -55,7 +55,7 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
                      W, now, parts > 1 ? now + entries : nullptr, room};
         __syncthreads();
         fill(gates, batch);
-        learn(tiles, batch, gates, [&](int t, real loss) {
+        inner_model(tiles, batch, gates, [&](int t, real loss) {
             if (threadIdx.x % 32 == 0) losses[first + t] = loss;
         });
         read(tiles, batch, gates);

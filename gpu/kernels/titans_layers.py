@@ -53,9 +53,9 @@ def forward(
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
-    depth, (gy, *layers) = len(saved.layers), cotangents
-    check("titans", q=saved.tokens[0], gy=gy, **{f"glayer{i}": x for i, x in enumerate(layers)})
-    of_tokens, of_models, of_norm = walk_back(saved, gy, [layers[i : i + depth] for i in (0, depth, 2 * depth)])
+    depth, (dy, *layers) = len(saved.layers), cotangents
+    check("titans", q=saved.tokens[0], dy=dy, **{f"dlayer{i}": x for i, x in enumerate(layers)})
+    of_tokens, of_models, of_norm = walk_back(saved, dy, [layers[i : i + depth] for i in (0, depth, 2 * depth)])
     return *of_tokens, *(x for model in of_models for x in model), *of_norm
 
 
@@ -93,22 +93,22 @@ def walk(
 
 
 def walk_back(
-    saved: Saved, gy: Any, models: Sequence[Sequence[Any]]
+    saved: Saved, dy: Any, models: Sequence[Sequence[Any]]
 ) -> tuple[list[Any], list[list[Any]], list[Any]]:  # fmt: skip
     """Return the cotangents of the tokens, of the models before the first one, and of the norm."""
     tokens, start, norm, layers, kept, sizes, over, shapes = saved
     depth, entries, widest, _, parts, normed = sizes[3:]
-    gW, *gparts = map(_flat, models)
+    dW, *dparts = map(_flat, models)
     if over:  # the last M is the next start
-        gparts[0], gW = gparts[0] + gW, zeros(gW, gW.shape)
-    count, gnorm = len(start), zeros(norm, norm.shape)
+        dparts[0], dW = dparts[0] + dW, zeros(dW, dW.shape)
+    count, dnorm = len(start), zeros(norm, norm.shape)
     made, passing = [empty(x, x.shape) for x in tokens], empty(start, (count, SEGMENT - 1, parts, entries))
-    gS = gparts[1] if parts > 1 else empty(gy, (1,))
-    launch("titans_layers_backward", "titans_layers_backward", gy, (count,), THREADS,
-           *tokens, start, norm, layers, kept, passing, gy, gW, gparts[0], gS, *made, gnorm,
-           empty(gy, (count, depth, FIELDS, SIDE, widest)), *sizes)  # fmt: skip
-    of_models = [_layers(flat, shapes[:depth]) for flat in (gW, *gparts)]
-    return made, of_models, _layers(gnorm, shapes[depth:]) if normed else []
+    dS = dparts[1] if parts > 1 else empty(dy, (1,))
+    launch("titans_layers_backward", "titans_layers_backward", dy, (count,), THREADS,
+           *tokens, start, norm, layers, kept, passing, dy, dW, dparts[0], dS, *made, dnorm,
+           empty(dy, (count, depth, FIELDS, SIDE, widest)), *sizes)  # fmt: skip
+    of_models = [_layers(flat, shapes[:depth]) for flat in (dW, *dparts)]
+    return made, of_models, _layers(dnorm, shapes[depth:]) if normed else []
 
 
 def _table(features: int, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:

@@ -32,8 +32,8 @@ def forward(
 
 def backward(saved: titans_layers.Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
-    gy, *after = cotangents
-    check("ttt", q=saved.tokens[0], gy=gy, **{f"glayer{i}": x for i, x in enumerate(after)})
-    of_tokens, of_models, of_norm = titans_layers.walk_back(saved, gy, [[zeros(g, g.shape) for g in after], after])
-    gq, gk, gv, geta, _, gtau = of_tokens
-    return gq, gk, gv, geta, gtau, *(a + b for a, b in zip(*of_models, strict=True)), *of_norm
+    dy, *after = cotangents
+    check("ttt", q=saved.tokens[0], dy=dy, **{f"dlayer{i}": x for i, x in enumerate(after)})
+    of_tokens, of_models, of_norm = titans_layers.walk_back(saved, dy, [[zeros(g, g.shape) for g in after], after])
+    dq, dk, dv, deta, _, dtau = of_tokens
+    return dq, dk, dv, deta, dtau, *(a + b for a, b in zip(*of_models, strict=True)), *of_norm

@@ -1,7 +1,7 @@
 // S4D's kernel, a product with a Vandermonde matrix that is never made, and its adjoint.
 //
 //     Kₗ = 2 Re Σₙ wₙ Aₙˡ,  l = 0 … L − 1                                         Gu et al. 2022 (S4D), section 3
-//     w̄ₙ = 2 Σₗ K̄ₗ conj(Aₙˡ)          Āₙ = 2 Σₗ K̄ₗ conj(l wₙ Aₙˡ⁻¹)              adjoint, Jᴴ
+//     dwₙ = 2 Σₗ dKₗ conj(Aₙˡ)          dAₙ = 2 Σₗ dKₗ conj(l wₙ Aₙˡ⁻¹)              adjoint, Jᴴ
 //
 // w, A are (D, N), complex; K is (D, L), real.
 //
@@ -50,20 +50,20 @@ vandermonde_forward(const Complex *__restrict__ w, const Complex *__restrict__ A
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-vandermonde_backward(const Complex *__restrict__ w, const Complex *__restrict__ A, const real *__restrict__ gK,
-                     Complex *__restrict__ gw, Complex *__restrict__ gA, int states, int length) {
+vandermonde_backward(const Complex *__restrict__ w, const Complex *__restrict__ A, const real *__restrict__ dK,
+                     Complex *__restrict__ dw, Complex *__restrict__ dA, int states, int length) {
     __shared__ Complex first_sums[THREADS / 32], second_sums[THREADS / 32];
     Complex a = A[blockIdx.x], jump = power(a, THREADS), before = power(a, threadIdx.x);  // Aˡ⁻¹
     Complex to_w = {0, 0}, to_A = {0, 0};
-    gK += (long long)(blockIdx.x / states) * length;
+    dK += (long long)(blockIdx.x / states) * length;
     for (int l = threadIdx.x + 1; l < length; l += THREADS) {
-        to_w = to_w + gK[l] * before;
-        to_A = to_A + (gK[l] * l) * before;
+        to_w = to_w + dK[l] * before;
+        to_A = to_A + (dK[l] * l) * before;
         before = before * jump;
     }
     to_w = block_sum(to_w, first_sums), to_A = block_sum(to_A, second_sums);
     if (threadIdx.x == 0) {
-        gw[blockIdx.x] = real(2) * conj(a * to_w + Complex{gK[0], 0});
-        gA[blockIdx.x] = real(2) * conj(w[blockIdx.x] * to_A);
+        dw[blockIdx.x] = real(2) * conj(a * to_w + Complex{dK[0], 0});
+        dA[blockIdx.x] = real(2) * conj(w[blockIdx.x] * to_A);
     }
 }

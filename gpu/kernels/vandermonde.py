@@ -21,10 +21,10 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
     return K, (w, A)
 
 
-def backward(saved: tuple[Any, Any], gK: Any) -> tuple[Any, Any]:
-    """Return the cotangents of w and A from that of K: Jᴴ gK."""
+def backward(saved: tuple[Any, Any], dK: Any) -> tuple[Any, Any]:
+    """Return the cotangents of w and A from that of K: Jᴴ dK."""
     w, A = saved
-    check("vandermonde", dtypes="fd", gK=gK)
-    gw, gA = empty(w, w.shape), empty(w, w.shape)
-    launch("vandermonde", "vandermonde_backward", w, (w.size,), THREADS, w, A, gK, gw, gA, w.shape[1], gK.shape[1])
-    return gw, gA
+    check("vandermonde", dtypes="fd", dK=dK)
+    dw, dA = empty(w, w.shape), empty(w, w.shape)
+    launch("vandermonde", "vandermonde_backward", w, (w.size,), THREADS, w, A, dK, dw, dA, w.shape[1], dK.shape[1])
+    return dw, dA

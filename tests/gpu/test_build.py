@@ -31,7 +31,7 @@ def test_the_other_numbers_compile(source, defines):
 @pytest.mark.parametrize("architecture", build.ARCHITECTURES[1:])
 @pytest.mark.parametrize("numbers", [("OPERAND=Tf32",), ("OPERAND=Bf16", "ARRAY=Bfloat16")])
 @pytest.mark.parametrize(("source", "kernels", "blocks"), [
-    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "means"), 3),
+    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "row_dot"), 3),
     ("linear_attention_tensor_cores", ("outputs",), 5),
 ])  # fmt: skip
 def test_so_many_blocks_of_narrow_results_have_registers_enough(source, kernels, blocks, numbers, architecture):

@@ -18,7 +18,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
     At a low rate they seldom are, and something of one chunk of tokens is left in the next.
     """
     rng = np.random.default_rng(seed)
-    q, k, v, S, gy, gS = (
+    q, k, v, S, dy, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (K, V), (T, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)  # as the block around it has it: else the memory grows without end
@@ -27,7 +27,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
         np.where(rng.random(x.shape) < rate / 2, rng.choice(ends, x.shape), x)
         for x, ends in ((beta, (0, 1)), (log_decay, (0, -np.inf)))
     )
-    drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, gy, gS)]
+    drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, dy, dS)]
     return drawn[:6], tuple(drawn[6:])
 
 

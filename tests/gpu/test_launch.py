@@ -164,16 +164,16 @@ def test_arrays_that_a_kernel_does_not_take(device):
 
 
 def test_arrays_of_two_bytes_a_number(device):
-    q, k, v, gy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
+    q, k, v, dy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
     y, saved = softmax.forward(q, k, v, causal=True, scale=0.5)
-    made = y, *softmax.backward(saved, gy)
+    made = y, *softmax.backward(saved, dy)
     expected, saved = softmax.forward(*(x.inside for x in (q, k, v)), causal=True, scale=0.5)
-    for x, right in zip(made, (expected, *softmax.backward(saved, gy.inside)), strict=True):
+    for x, right in zip(made, (expected, *softmax.backward(saved, dy.inside)), strict=True):
         assert x.dtype == ml_dtypes.bfloat16
         np.testing.assert_array_equal(x.get(), right)
     device.launches.clear()
-    with pytest.raises(TypeError, match=r"^softmax: gy is cupy float32 on device 0, expected cupy bfloat16 on"):
-        softmax.backward(saved._replace(q=q), asarray(gy.inside.astype("f")))
+    with pytest.raises(TypeError, match=r"^softmax: dy is cupy float32 on device 0, expected cupy bfloat16 on"):
+        softmax.backward(saved._replace(q=q), asarray(dy.inside.astype("f")))
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 20_000
     with pytest.raises(DeviceMemoryError) as raised:
         softmax.forward(q, k, v, causal=True, scale=0.5)

@@ -21,7 +21,7 @@ LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_
 def draw(batch, T, K, layers, dtype, seed, *, norm):
     """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last models."""
     rng, widths = np.random.default_rng(seed), [K, *(width for width, _ in layers)]
-    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
+    q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
@@ -30,7 +30,7 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
     inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *around
-    cotangents = gy, *(x for model in others for x in model)
+    cotangents = dy, *(x for model in others for x in model)
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 

@@ -29,15 +29,15 @@ UNITS = 4
 def draw(gates, batch, T, K, V, seed):
     """The inputs, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
-    q, k, v, gy, S, gS = (
+    q, k, v, dy, S, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V), (K, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     drawn = {"beta": rng.uniform(0, 1, (batch, T)), "log_decay": -rng.exponential(0.2, (batch, T)),
              "log_decays": -rng.exponential(0.2, (batch, T, K))}  # fmt: skip
-    q, k, v, gy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, gy))
-    S, gS, *gates = (x.astype(np.float32) for x in (S, gS, *(drawn[gate] for gate in gates)))
-    return (q, k, v, *gates, S), (gy, gS)
+    q, k, v, dy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, dy))
+    S, dS, *gates = (x.astype(np.float32) for x in (S, dS, *(drawn[gate] for gate in gates)))
+    return (q, k, v, *gates, S), (dy, dS)
 
 
 @pytest.mark.parametrize("name", KERNELS)
