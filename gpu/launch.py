@@ -65,8 +65,8 @@ def check(label: str, *, dtypes: str = "fd", accumulators: Sequence[str] = (), *
             raise TypeError(f"{label}: {name} is {own}, expected {' or '.join(names)}")
         if own == "bfloat16" and kind == "cupy" and int(x.device.compute_capability) < TENSOR_CORE_CAPABILITY:
             raise TypeError(
-                f"{label}: {name} is bfloat16, which needs compute capability {TENSOR_CORE_CAPABILITY}, device {x.device.id} has "
-                f"{x.device.compute_capability}: take float32"
+                f"{label}: {name} is bfloat16, which needs compute capability {TENSOR_CORE_CAPABILITY}, "
+                f"device {x.device.id} has {x.device.compute_capability}: take float32"
             )
         if not x.flags.c_contiguous:
             raise ValueError(f"{label}: {name} is not contiguous, expected one that ascontiguousarray has made")
@@ -122,7 +122,9 @@ def _allocate(like: Any, function: str, what: Any, dtype: Any) -> Any:
             return getattr(cupy, function)(what, dtype)
         except MemoryError as error:
             shape = tuple(getattr(what, "shape", what))
-            raise DeviceMemoryError(f"device {like.device.id} has no room for {np.dtype(dtype)} {shape}: {error}") from None
+            raise DeviceMemoryError(
+                f"device {like.device.id} has no room for {np.dtype(dtype)} {shape}: {error}"
+            ) from None
 
 
 def _check_shared_memory(kernel: str, like: Any, needed: int, of: str) -> None:

@@ -53,4 +53,7 @@ def accumulator_dtype(like: Any) -> np.dtype:
 
 
 def _has_tensor_cores(device: Any, shared: int) -> bool:
-    return int(device.compute_capability) >= TENSOR_CORE_CAPABILITY and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]
+    return (
+        int(device.compute_capability) >= TENSOR_CORE_CAPABILITY
+        and shared <= device.attributes["MaxSharedMemoryPerBlockOptin"]
+    )

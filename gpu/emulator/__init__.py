@@ -116,7 +116,8 @@ def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path
     """
     sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
     flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]
-    unit = f'#include "emulator/launch.cuh"\n#include "{source}"\n' + "".join(f"EMULATED_KERNEL({name})\n" for name in kernels)
+    unit = f'#include "emulator/launch.cuh"\n#include "{source}"\n'
+    unit += "".join(f"EMULATED_KERNEL({name})\n" for name in kernels)
     headers = [path for folder in (HERE, KERNELS, source.parent) for path in sorted(folder.glob("*.cuh"))]
     command = [_compiler(), *flags, f"-I{HERE.parent}", f"-I{KERNELS}"]
     texts = [path.read_text(encoding="utf-8") for path in (*headers, source)]

@@ -3,9 +3,9 @@
 import math
 from typing import Any, NamedTuple
 
+from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 from gpu.launch import check, check_same_shape, empty, launch
 from gpu.precision import accumulator_dtype
-from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state: one of them for the gates
 

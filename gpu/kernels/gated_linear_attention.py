@@ -6,9 +6,9 @@ Where fewer bits will do, the way there is that of `gated_linear_attention_forwa
 import math
 from typing import Any, NamedTuple
 
+from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 from gpu.launch import check, empty, launch
 from gpu.precision import accumulator_dtype
-from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
 
 TILES = 6  # that a block shares, beside those of its state
 BY_CHUNKS = "gated_linear_attention_forward_tensor_cores", "gated_linear_attention_forward"  # source and kernel
@@ -31,7 +31,8 @@ def forward(q: Any, k: Any, v: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, 
     `log_decay`, (*batch, T, K) or (*batch, T), is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, it and
     S are float32. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("gated_linear_attention", dtypes="fdb", accumulators=["log_decay", "S"], q=q, k=k, v=v, log_decay=log_decay, S=S)
+    check("gated_linear_attention", dtypes="fdb", accumulators=["log_decay", "S"],
+          q=q, k=k, v=v, log_decay=log_decay, S=S)  # fmt: skip
     *batch, length, _ = q.shape
     kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
     saved = Saved(q, k, v, log_decay, kept, rounded(q, TILES, *S.shape[-2:]))
@@ -44,7 +45,8 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dy, dlast = cotangents
     check("gated_linear_attention", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
     dv, _ = _attend(saved, k, q, dy, dlast, back=True)
-    dq, dk, dlog_decay, dS = empty(q, q.shape), empty(k, k.shape), empty(q, q.shape, accumulator_dtype(q)), empty(dlast, dlast.shape)
+    dq, dk, dS = (empty(x, x.shape) for x in (q, k, dlast))
+    dlog_decay = empty(q, q.shape, accumulator_dtype(q))
     _launch("gated_linear_attention", "gated_linear_attention_backward", saved, q.shape[-1], v.shape[-1],
             q, k, v, log_decay, kept, dy, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
     return dq, dk, dv, dlog_decay if log_decay.ndim == q.ndim else dlog_decay.sum(axis=-1), dS

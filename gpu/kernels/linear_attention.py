@@ -8,9 +8,9 @@ import math
 from typing import Any, NamedTuple
 
 from gpu.kernels import operands
+from gpu.kernels.product import SIDE, THREADS, stack
 from gpu.launch import check, empty, launch
 from gpu.precision import operand
-from gpu.kernels.product import SIDE, THREADS, stack
 
 TENSOR_CORES = "linear_attention_tensor_cores"
 CHUNK = 64  # tokens between two states that are kept

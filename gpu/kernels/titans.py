@@ -46,8 +46,7 @@ def forward(
 
     W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
     is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Where `layers`
-    are more than W, M and S, see `gpu.kernels.titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check`
-    does.
+    are more than W, M and S, see `titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     if len(layers) > 3:
         return titans_layers.forward(

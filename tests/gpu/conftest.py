@@ -29,7 +29,9 @@ def shown(monkeypatch, tmp_path):
             patch.setattr(
                 launch,
                 "_emulated_module",
-                lambda name, defines: emulator.Module(broken if name == source else launch.KERNELS / f"{name}.cu", defines),
+                lambda name, defines: emulator.Module(
+                    broken if name == source else launch.KERNELS / f"{name}.cu", defines
+                ),
             )
             said = difference(expected, call)
         assert said, f"{source}.cu, {wrong!r} for {right!r} ({which}): no schedule shows it"

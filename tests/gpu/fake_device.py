@@ -41,7 +41,7 @@ def few_tokens(case):
 
 
 FEW = {name: few_tokens(CASES[name]) for name in ("scan", "softmax", "softmax, bfloat16")}
-RATES = bench.Rates(bytes=1e9, operations=1e9, rounded=1e9)
+RATES = bench.Rates(bytes=1e9, flops=1e9, tensor_core_flops=1e9)
 
 
 def install(monkeypatch):

@@ -17,8 +17,8 @@ from models.ssm import selective_scan, ssd
 from proofs import STATEMENTS, systems
 from proofs.checker import check_system, systems_of
 from proofs.statements import CUPY
-from tests.gpu import fake_gpu
 from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from gpu import emulator, launch
-from gpu.kernels import linear_attention, softmax
 from gpu.cases import CASES
+from gpu.kernels import linear_attention, softmax
 from gpu.launch import DeviceMemoryError
 from gpu.precision import matmul_precision
 from models.memory import linear_attention as form
-from tests.gpu import fake_gpu
 from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 EXACT = [name for name, case in CASES.items() if case.precision == "float32"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gpu import launch
-from gpu.kernels import product
 from gpu.cases import CASES
+from gpu.kernels import product
 from gpu.precision import matmul_precision, operand
-from tests.gpu import fake_gpu
 from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 
 def on_device(dtype, capability, shared=99 << 10):

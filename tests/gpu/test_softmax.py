@@ -10,9 +10,9 @@ import minigrad as mg
 from gpu.kernels import softmax as kernel
 from gpu.precision import matmul_precision
 from models.attention import softmax
+from tests.fake_cupy import asarray
 from tests.gpu import fake_gpu
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
-from tests.fake_cupy import asarray
 
 
 def draw(batch, T, S, K, V, dtype, seed, size=1):
