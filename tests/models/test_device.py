@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from gpu import device as gpu_device
-from gpu.launch import SharedMemoryError, DeviceMemoryError
+from gpu.launch import DeviceMemoryError, SharedMemoryError
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 from models import device, kernels, train
