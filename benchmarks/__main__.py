@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import argparse
 import sys
 from pathlib import Path
 
 from benchmarks import plot, report, scaling
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import find, workloads
+from models.terminal import escape_unencodable
 
 
 def show() -> None:
@@ -55,6 +61,7 @@ def _progress(message: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    escape_unencodable()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the workloads")
@@ -101,4 +108,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    signal.signal(signal.SIGINT, _ready)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

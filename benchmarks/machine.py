@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +21,8 @@ class Others:
     cores: float | None = None
 
     def __enter__(self) -> Others:
-        self.start = perf_counter(), busy_seconds(), _own_seconds()
+        busy = busy_seconds()
+        self.start = perf_counter(), busy, 0.0 if busy is None else _own_seconds()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,6 +41,8 @@ def busy_seconds() -> float | None:
 
 
 def _own_seconds() -> float:
+    import resource  # which Windows has not; nobody asks there, since nobody counts busy seconds
+
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 

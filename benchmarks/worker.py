@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -26,11 +25,18 @@ FRAMEWORKS = ("numpy", "scipy", "numba", "torch", "jax", "autograd", "cupy")
 
 
 def peak_bytes() -> int:
-    """Return the largest resident memory since `forget_peak`, or since the start where that does nothing."""
+    """Return the largest resident memory since `forget_peak`, or since the start where that does nothing.
+
+    0 on Windows, whose processes cannot be asked without a package for it.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

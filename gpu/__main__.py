@@ -1,5 +1,11 @@
 """python -m gpu info | check | bench | report: the raw CUDA kernels, with a GPU and without."""
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import datetime
 import functools
 import importlib.metadata
@@ -175,6 +181,7 @@ def _fail(command: str, message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _ready)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack ≥ and –
     try:

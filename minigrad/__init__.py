@@ -18,12 +18,17 @@ from numpy import (
     float32,
     float64,
     inf,
+    int8,
+    int16,
     int32,
     int64,
     nan,
     newaxis,
     pi,
     uint8,
+    uint16,
+    uint32,
+    uint64,
 )
 
 from minigrad import exact, operators
@@ -31,90 +36,105 @@ from minigrad.checks import check_grads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive
 from minigrad.fused import checkpoint, fused
+from minigrad.lists import accept_lists as _accept_lists
 from minigrad.memory import keep_freed_memory
 from minigrad.namespace import namespace
 from minigrad.primitives import fft, linalg
+from minigrad.primitives.activations import erf, gelu, log_sigmoid, logaddexp, relu, sigmoid, silu, softplus
 from minigrad.primitives.constants import (
     all,
     any,
-    arange,
     argmax,
     argmin,
-    asarray,
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
     ceil,
     count_nonzero,
     equal,
-    eye,
     floor,
     floor_divide,
-    full,
     greater,
     greater_equal,
     isfinite,
+    isin,
     isinf,
     isnan,
     less,
     less_equal,
-    linspace,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
+    nextafter,
     nonzero,
     not_equal,
-    ones,
-    ones_like,
-    remainder,
     round,
     searchsorted,
-    sign,
     signbit,
     trunc,
+    unique_all,
+    unique_counts,
+    unique_inverse,
     unique_values,
+)
+from minigrad.primitives.creation import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
     zeros,
     zeros_like,
 )
+from minigrad.primitives.dtypes import (
+    __array_namespace_info__,
+    can_cast,
+    finfo,
+    iinfo,
+    isdtype,
+    result_type,
+)
+from minigrad.primitives.einsum import einsum
 from minigrad.primitives.elementwise import (
     abs,
-    acos,
     add,
-    asin,
     astype,
-    atan,
-    atan2,
     clip,
     conj,
-    cos,
-    cosh,
+    copysign,
     divide,
-    erf,
     exp,
     expm1,
-    gelu,
+    hypot,
     imag,
     log,
     log1p,
-    log_sigmoid,
-    logaddexp,
+    log2,
+    log10,
     maximum,
     minimum,
     multiply,
     negative,
+    positive,
     pow,
     real,
     reciprocal,
-    relu,
-    sigmoid,
-    silu,
-    sin,
-    sinh,
-    softplus,
+    remainder,
+    sign,
     sqrt,
     square,
     stop_gradient,
     subtract,
-    tan,
-    tanh,
     where,
 )
 from minigrad.primitives.halves import swiglu, turn
@@ -126,19 +146,8 @@ from minigrad.primitives.indexing import (
     take,
     take_along_axis,
 )
-from minigrad.primitives.linalg import (
-    diagonal,
-    diagonal_matrix,
-    einsum,
-    matmul,
-    outer,
-    solve,
-    solve_triangular,
-    tensordot,
-    trace,
-    vecdot,
-)
 from minigrad.primitives.normalisers import cross_entropy, log_softmax, logsumexp, rms_norm, softmax
+from minigrad.primitives.products import diagonal, diagonal_matrix, matmul, outer, tensordot, trace, vecdot
 from minigrad.primitives.reductions import (
     cumulative_max,
     cumulative_prod,
@@ -154,11 +163,14 @@ from minigrad.primitives.reductions import (
 )
 from minigrad.primitives.shapes import (
     broadcast_arrays,
+    broadcast_shapes,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flip,
     matrix_transpose,
+    meshgrid,
     moveaxis,
     pad,
     permute_dims,
@@ -173,5 +185,24 @@ from minigrad.primitives.shapes import (
     triu,
     unstack,
 )
+from minigrad.primitives.solves import solve, solve_triangular
+from minigrad.primitives.trigonometry import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+    tanh,
+)
 from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
+
+__array_api_version__ = "2024.12"
+_accept_lists()

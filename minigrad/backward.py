@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from minigrad.engine import Node, Tensor, constant, unwrap
 
 
 def _walk(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
-    """Nodes under the roots, oldest first, down to the oldest target; and whether anything older was met."""
+    """Return the nodes under the roots, oldest first, down to the oldest target; and whether anything older was met."""
     stack, order, older = list({root.number: root for root in roots}.values()), [], False
     seen = {root.number for root in roots}
     while stack:
@@ -26,14 +27,20 @@ def _walk(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
     return order, older
 
 
+def depends_on_older(results: Sequence[Any], targets: Sequence[Tensor]) -> bool:
+    """Return whether results depend on a Tensor older than the targets: one that an outer transform differentiates."""
+    roots = [y._node for y in results if isinstance(y, Tensor) and y._node is not None]
+    return _walk(roots, min((t._node.number for t in targets), default=sys.maxsize))[1]
+
+
 def pull_back(
     roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
 ) -> list:
-    """Cotangents of the targets for those of the roots, None where no root depends on a target.
+    """Return cotangents of the targets for those of the roots, None where no root depends on a target.
 
     With record=None the pass is recorded exactly when the roots also depend on something older than the targets:
-    then an outer gradient is under way and may differentiate this one. The list of roots is emptied, so that
-    values are freed as the walk passes them.
+    then an outer gradient is under way and may differentiate this one. Otherwise the list of roots is emptied, so
+    that values are freed as the walk passes them.
     """
     order, older = _walk(roots, min(t.number for t in targets))
     record = older if record is None else record
@@ -53,7 +60,8 @@ def pull_back(
         g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
         pending.setdefault(root.number, []).append(root.fit(g))
     found: dict[int, Any] = {}
-    roots.clear()
+    if not record:
+        roots.clear()
     order.clear()
     root = node = p = None  # type: ignore[assignment]
     while steps:

@@ -7,28 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, is_array, map_arrays
-from minigrad.engine import as_raw, is_complex, unwrap
+from minigrad.containers import is_container, leaves_of, map_leaves
+from minigrad.conversion import as_raw, is_complex, is_differentiable
+from minigrad.engine import unwrap
 from minigrad.transforms import vjp
 
 
+def _numbers(x: Any) -> list:
+    """Return the differentiable leaves."""
+    return [unwrap(leaf) for leaf in leaves_of(x) if is_differentiable(leaf)]
+
+
 def _dot(x: Any, y: Any) -> float:
-    """Re⟨x, y⟩ over all arrays."""
-    pairs = zip(arrays_of(x), arrays_of(y), strict=True)
-    return float(sum(np.real(np.vdot(unwrap(a), unwrap(b))) for a, b in pairs))
+    """Return Re⟨x, y⟩ over all leaves."""
+    return float(sum(np.real(np.vdot(a, b)) for a, b in zip(_numbers(x), _numbers(y), strict=True)))
 
 
 def _random_like(x: Any, rng: np.random.Generator) -> Any:
     def one(a: Any) -> Any:
-        real = rng.standard_normal(a.shape)
-        return real + 1j * rng.standard_normal(a.shape) if is_complex(a.dtype) else real
+        if not is_differentiable(a):
+            return a
+        real = rng.standard_normal(np.shape(a))
+        return real + 1j * rng.standard_normal(real.shape) if is_complex(as_raw(a, "check_grads").dtype) else real
 
-    return map_arrays(one, x)
+    return map_leaves(one, x)
 
 
 def _moved(x: Any, v: Any, step: float) -> Any:
-    queue = iter(arrays_of(v))
-    return map_arrays(lambda a: a + step * next(queue), x)
+    queue = iter(_numbers(v))
+    return map_leaves(lambda a: a + step * next(queue) if is_differentiable(a) else a, x)
 
 
 def check_grads(f: Callable, args: Sequence[Any], *, order: int = 2, seed: int = 0, tolerance: float = 1e-6) -> None:
@@ -38,7 +45,7 @@ def check_grads(f: Callable, args: Sequence[Any], *, order: int = 2, seed: int =
     or containers of them, and `f` returns an array or containers. Both sides may differ by `tolerance` of their scale.
     """
     rng = np.random.default_rng(seed)
-    args = tuple(a if not is_array(a) and arrays_of(a) else as_raw(a, "check_grads") for a in args)
+    args = tuple(a if is_container(a) else as_raw(a, "check_grads") for a in args)
     out, pull = vjp(f, *args)
     g, v = _random_like(out, rng), _random_like(args, rng)
 

@@ -1,53 +1,137 @@
 """What surrounds Numba's compiler: compiled code that processes share on disk, and a word to who has to wait for it."""
 
 import contextlib
-import fcntl
+import functools
+import hashlib
+import inspect
 import os
+import pickle
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from pathlib import Path
 from typing import Any
 
+import llvmlite
+import numba
+from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.event import Event, Listener, register
+from numba.core.serialize import dumps
 
 PATIENCE = 1.0  # seconds of compiling before it is worth a line
+VERSIONS = sys.version, numba.__version__, llvmlite.__version__
 
 
-def share_on_disk(dispatcher: Any, *stamp: object) -> None:
-    """Let processes read and write a function's code on disk one at a time, and compile it anew for another stamp.
+def keep_on_disk(dispatcher: Any, *stamp: object) -> None:
+    """Keep a function's compiled code on disk, and compile it anew for another stamp, source or version.
 
-    Numba writes an index and then the code that it names. Between the two another process may take the same name for
-    the code of other types, and what is loaded afterwards is not what was asked for.
+    Where Numba finds no folder that can be written (NUMBA_CACHE_DIR, beside the source, the user's cache), every
+    process compiles for itself, after one warning.
     """
-    file = dispatcher._cache._cache_file
-    file._source_stamp = (file._source_stamp, *stamp)
-    save, load = file.save, file.load
-
-    def locked_save(key: Any, data: Any) -> None:
-        with _alone_in(file._cache_path):
-            save(key, data)
-
-    def locked_load(key: Any) -> Any:
-        with _alone_in(file._cache_path):
-            return load(key)
-
-    file.save, file.load = locked_save, locked_load
-
-
-@contextlib.contextmanager
-def _alone_in(folder: str) -> Iterator[None]:
-    """Hold the folder's lock; without one where nothing can be written there, since then nobody writes."""
     try:
-        lock = os.open(os.path.join(folder, "minigrad.lock"), os.O_RDWR | os.O_CREAT)
+        dispatcher._cache = _Cache(dispatcher.py_func, stamp)
+    except RuntimeError as error:
+        _warn_once(f"compiled code is not kept, every process compiles again: {error} (see NUMBA_CACHE_DIR)")
+
+
+class _Cache(NullCache):
+    """One file for the code of each signature, written whole or not at all.
+
+    Numba's own cache is an index and the files that it names: what is cut short, or written by two processes at once,
+    there leads to errors or to the code of other types. Here a file begins with the digest of all that its code
+    depends on and of the code itself. Another version's, a damaged or a foreign file has another digest: the function
+    is compiled again, and the file replaced.
+    """
+
+    def __init__(self, function: Any, stamp: tuple[object, ...]) -> None:
+        self._impl = CompileResultCacheImpl(function)  # raises RuntimeError where no folder can be written
+        self._function, self._stamp = function, stamp
+
+    @property
+    def cache_path(self) -> str:
+        """The folder."""
+        return self._impl.locator.get_cache_path()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled for a signature, or None."""
+        target_context.refresh()
+        key, path = self._key(sig, target_context.codegen())
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, code = content[:32], content[32:]
+        if digest != self._digest(key, code):
+            return None
+        return self._impl.rebuild(target_context, pickle.loads(code))
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Write what was compiled for a signature; where that fails, only this process has it, after one warning."""
+        if not self._impl.check_cachable(data):
+            return
+        key, path = self._key(sig, data.codegen)
+        code = dumps(self._impl.reduce(data))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, self._digest(key, code) + code)
+        except OSError as error:
+            _warn_once(f"compiled code is not kept: {error}")
+
+    def _key(self, sig: Any, codegen: Any) -> tuple[str, Path]:
+        """What the code is for, a signature and a processor, and the file that is for it."""
+        key = repr((sig, codegen.magic_tuple()))
+        name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
+        return key, Path(self.cache_path, name)
+
+    def _digest(self, key: str, code: bytes) -> bytes:
+        return hashlib.sha256(repr((self._made_of, key)).encode() + code).digest()
+
+    @functools.cached_property
+    def _made_of(self) -> tuple[object, ...]:
+        """What the code depends on, whatever the signature. Asked when the function is called: its module is whole."""
+        return VERSIONS, self._stamp, self._impl.locator.get_source_stamp(), _inlined(self._function)
+
+
+def _inlined(function: Any) -> list[bytes]:
+    """Return the digests of the files of all compiled functions that a function calls, which become part of its code.
+
+    Numba's own cache looks at the file of the function alone.
+    """
+    seen, todo = set(), [function]
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            called = (here.__globals__.get(name) for name in here.__code__.co_names)
+            todo += [other.py_func for other in called if hasattr(other, "py_func")]
+    files = sorted({Path(inspect.getfile(each)) for each in seen})
+    return [hashlib.sha256(file.read_bytes()).digest() for file in files if file.exists()]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file beside the path, then rename it: whoever reads meanwhile sees all of the old or of the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
     except OSError:
-        yield
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)  # and so the lock is free again
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if not (os.name == "nt" and path.exists()):  # Windows replaces no file that another process is reading
+            raise
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    """Warn of the first of all functions that cannot be kept: the others cannot for the same reason."""
+    if not _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=3)
 
 
 def announce(dispatcher: Any) -> None:
@@ -56,25 +140,30 @@ def announce(dispatcher: Any) -> None:
 
 
 class _Lines(Listener):
-    """`compiling selective_scan._backward … 3.1 s`, on stderr: the end of the line follows when it is done."""
+    """`compiling selective_scan._backward … 3.1 s`, on stderr: the end of the line follows when it is done.
+
+    The line is that of the function that is called, not of those that it calls and that are compiled meanwhile.
+    """
 
     def __init__(self) -> None:
         self.names: dict[Any, str] = {}
+        self.waiting: Any = None  # the function that the line is about
         self.began = 0.0
         self.said = False
         self.timer: threading.Timer | None = None
 
     def on_start(self, event: Event) -> None:
-        name = self.names.get(event.data["dispatcher"])
-        if name and sys.stderr.isatty():
-            self.began, self.said = time.perf_counter(), False
-            self.timer = threading.Timer(PATIENCE, self._say, [name])
+        dispatcher = event.data["dispatcher"]
+        if dispatcher in self.names and self.waiting is None and sys.stderr.isatty():
+            self.waiting, self.began, self.said = dispatcher, time.perf_counter(), False
+            self.timer = threading.Timer(PATIENCE, self._say, [self.names[dispatcher]])
             self.timer.daemon = True
             self.timer.start()
 
     def on_end(self, event: Event) -> None:
-        if event.data["dispatcher"] not in self.names or self.timer is None:
+        if self.timer is None or event.data["dispatcher"] is not self.waiting:
             return
+        self.waiting = None
         self.timer.cancel()
         self.timer.join()  # what it began to say it has said
         self.timer = None

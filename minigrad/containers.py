@@ -6,41 +6,112 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 class Container:
-    """Base of objects whose attributes may hold arrays (`nn.Module`): they are walked like dictionaries."""
+    """Base of objects whose attributes may hold arrays (`nn.Module`): they are walked like dictionaries.
+
+    A Python number in an attribute (an ε, a probability) is configuration, not a leaf.
+    """
 
 
 def is_array(x: Any) -> bool:
-    """Whether x is an array of some library, or a Tensor."""
-    return hasattr(x, "shape") and hasattr(x, "dtype")
+    """Return whether x is an array of some library, or a Tensor."""
+    return isinstance(x, np.ndarray) or hasattr(x, "_node") or (hasattr(x, "shape") and hasattr(x, "dtype"))
+
+
+def is_container(x: Any) -> bool:
+    """Return whether x is walked, and is no leaf itself."""
+    return isinstance(x, (dict, list, tuple, Container))
+
+
+def is_leaf(x: Any) -> bool:
+    """Return whether x can be differentiated with respect to: an array, a Python float or complex number."""
+    return is_array(x) or isinstance(x, (float, complex))
+
+
+def same(x: Any) -> Any:
+    """Return x."""
+    return x
 
 
 def map_arrays(f: Callable[[Any], Any], x: Any) -> Any:
-    """The same containers with f of every array; anything else in them stays as it is."""
-    if is_array(x):
+    """Return the same containers with f of every array; anything else in them stays as it is."""
+    return _mapped(f, x, same, is_array)
+
+
+def map_leaves(f: Callable[[Any], Any], x: Any, other: Callable[[Any], Any] = same) -> Any:
+    """Return the same containers with f of every leaf, and `other` of anything else but a `Container`'s attributes."""
+    return _mapped(f, x, other, is_leaf)
+
+
+def _mapped(f: Callable, x: Any, other: Callable, is_one: Callable[[Any], bool]) -> Any:
+    if is_one(x):
         return f(x)
     if isinstance(x, dict):
-        return {key: map_arrays(f, item) for key, item in x.items()}
+        items = {key: _mapped(f, item, other, is_one) for key, item in x.items()}
+        if type(x) is dict:
+            return items
+        same_kind = copy.copy(x)  # a subclass keeps what else it has: its order, its default
+        same_kind.update(items)
+        return same_kind
     if isinstance(x, (list, tuple)):
-        items = [map_arrays(f, item) for item in x]
-        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+        members = [_mapped(f, item, other, is_one) for item in x]
+        return x._make(members) if hasattr(x, "_make") else type(x)(members)
     if isinstance(x, Container):
         twin = copy.copy(x)
         for name, item in vars(x).items():
             twin.__dict__[name] = map_arrays(f, item)
         return twin
-    return x
+    return other(x)
 
 
 def arrays_of(x: Any) -> list:
-    """Every array in the containers, in order."""
+    """Return every array in the containers, in order."""
     found: list = []
     map_arrays(found.append, x)
     return found
 
 
+def leaves_of(x: Any) -> list:
+    """Return every leaf in the containers, in order."""
+    if is_leaf(x):
+        return [x]
+    found: list = []
+    map_leaves(found.append, x)
+    return found
+
+
 def rebuilt(x: Any, arrays: list) -> Any:
-    """The containers of x around other arrays, given in the order of `arrays_of`."""
+    """Return the containers of x around other arrays, given in the order of `arrays_of`."""
     queue = iter(arrays)
     return map_arrays(lambda _: next(queue), x)
+
+
+def beside_leaves(x: Any, y: Any, who: str) -> list:
+    """Return what stands in y where x has a leaf, in the order of `leaves_of(x)`.
+
+    Raises ValueError when the containers of y are not those of x.
+    """
+    if is_leaf(x):
+        return [y]
+    if isinstance(x, (list, tuple)):
+        if not isinstance(y, (list, tuple)) or len(y) != len(x):
+            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
+        return [leaf for a, b in zip(x, y, strict=True) for leaf in beside_leaves(a, b, who)]
+    if isinstance(x, dict):
+        if not isinstance(y, dict) or x.keys() != y.keys():
+            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
+        return [leaf for key in x for leaf in beside_leaves(x[key], y[key], who)]
+    if isinstance(x, Container):
+        if type(x) is not type(y):
+            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
+        return [leaf for leaf, _ in zip(arrays_of(y), arrays_of(x), strict=True)]
+    return []
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, dict):
+        return f"a {type(x).__name__} with the keys {list(x)}"
+    return f"a {type(x).__name__}" + (f" of {len(x)}" if isinstance(x, (list, tuple)) else "")

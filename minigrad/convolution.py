@@ -12,13 +12,17 @@ def causal_conv1d(x: Any, w: Any, *, before: Any = None) -> Any:
     """yₜ = Σⱼ wⱼ xₜ₋ⱼ for every channel alone; x (*batch, T, D), w (D, W), y (*batch, T, D).
 
     w[:, 0] weighs the present. `before` (*batch, W − 1, D) are the inputs that came before x; zeros if None.
-    Raises ValueError when the channels differ.
+    Raises ValueError when the channels differ, w has no weights, or `before` has another shape.
     """
     if x.shape[-1] != w.shape[0]:
         raise ValueError(f"causal_conv1d: w has {w.shape[0]} channels, expected {x.shape[-1]} as in x")
-    xp = namespace(x, w)
+    if w.shape[1] == 0:
+        raise ValueError(f"causal_conv1d: w has shape {tuple(w.shape)}, expected at least one weight a channel")
+    xp, shape = namespace(x, w), (*x.shape[:-2], w.shape[1] - 1, x.shape[-1])
     if before is None:
-        before = xp.zeros((*x.shape[:-2], w.shape[-1] - 1, x.shape[-1]), dtype=x.dtype)
+        before = xp.zeros(shape, dtype=x.dtype)
+    if tuple(before.shape) != shape:
+        raise ValueError(f"causal_conv1d: before has shape {tuple(before.shape)}, expected {shape}")
     return (_compiled if worthwhile(x, w, before) else _shifted)(x, w, before)
 
 

@@ -20,15 +20,18 @@ import inspect
 import itertools
 import operator
 import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.containers import is_array
+from minigrad.conversion import argument, as_raw, beside, differentiable, is_complex, snapshot
 from minigrad.namespace import fetched, namespace
 
 _clock = itertools.count()
+_NUMBERS = frozenset({float, int, complex, bool})
+_SETTLED = frozenset({int, bool, float, str, type(None)})  # types of options that need no second look
 
 
 class Node:
@@ -115,8 +118,11 @@ class Primitive:
     The function's first argument is the arrays' namespace; one that has no use for it calls it `_`.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable, rules: dict[str, Callable]):
-        library, *parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
+        library, *parameters = signature.parameters.values()
         self.asks_library = library.name != "_"
         self.function = function
         self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -125,12 +131,19 @@ class Primitive:
         self.count = len(rules)  # differentiable arguments come first
         self.rules = [self._compiled(rule) for rule in rules.values()]
         self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[int, tuple[bool, list[int]]] = {}  # what to save, by the set of tracked arguments
+        self.kept: dict[tuple[int, int], tuple[bool, list[int]]] = {}  # what to save, by arguments tracked and given
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
+        vars(self).pop("__wrapped__")  # whose signature has the library
+        self.__signature__ = signature.replace(parameters=parameters)
+        self.__doc__ = function.__doc__ or f"Return the array library's own {function.__name__}; differentiable."
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Bind as a function does, as a method; `help` shows it as one, too."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def _needs(self, parents: list) -> tuple[bool, list[int]]:
-        """Whether the rules of the tracked arguments use the primitive's result, and the places of those they use."""
+        """Return whether the rules of the tracked arguments use the result, and the places of those they use."""
         if self.variadic:
             (names,) = self.names
             return "out" in names, list(range(len(parents))) if self.positional[0] in names else []
@@ -138,7 +151,7 @@ class Primitive:
         return "out" in names, [j for j, name in enumerate(self.positional) if name in names]
 
     def _compiled(self, rule: Callable) -> Callable:
-        """The rule as a function of all that a node has, whatever it names."""
+        """Return the rule as a function of all that a node has, whatever it names."""
         sources = {"g": "g", "out": "out", "i": "i", "shape": "node.parents[i].shape"}
         sources |= {name: f"node.options[{name!r}]" for name in self.defaults}
         sources |= {name: f"saved[{j}]" for j, name in enumerate(self.positional)}
@@ -148,44 +161,80 @@ class Primitive:
         return eval(f"lambda node, i, g, saved, out: rule({values})", {"rule": rule})
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if options and len(args) < len(self.positional) and not self.variadic:
-            args += tuple(options.pop(name) for name in self.positional[len(args) :] if name in options)
-        values, parents, tracked = [], [], 0
+        if options:
+            if len(args) < len(self.positional) and not self.variadic:
+                args += tuple([options.pop(name) for name in self.positional[len(args) :] if name in options])
+            for name, value in options.items():
+                if type(value) not in _SETTLED:
+                    options[name] = _option(value, f"{self.__name__}: option {name}")
+        values, parents, tracked, boxed = [], [], 0, False
         for a in args:
-            if type(a) is Tensor:
+            kind = type(a)
+            if kind is Tensor:
+                boxed = True
                 values.append(a._value)
                 parents.append(a._node)
                 if a._node is not None:
                     tracked |= 1 << len(values)
-            else:
-                values.append(a)
-                parents.append(None)
-        count = len(args) if self.variadic else self.count
+                continue
+            if not a.dtype.isnative if kind is np.ndarray else kind not in _NUMBERS:
+                n = len(values)
+                if (n < self.count or self.variadic) and (settled := self._argument(a, n)) is not a:
+                    return self(*args[:n], settled, *args[n + 1 :], **options)
+            values.append(a)
+            parents.append(None)
+        count = len(values) if self.variadic else self.count
         try:
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
-        except TypeError:
+        except (TypeError, ArithmeticError):
+            if _NUMBERS.issuperset(map(type, values)):
+                return self(np.asarray(values[0]), *values[1:], **options)
             if (together := beside(values)) is None:
                 raise
             values = together
             made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
         try:
             dtype = made.dtype
-        except AttributeError:  # NumPy hands a single exact number out bare
+        except AttributeError:  # numbers alone are NumPy's; NumPy hands a single exact one out bare
+            if _NUMBERS.issuperset(map(type, values)):
+                return self(np.asarray(values[0]), *values[1:], **options)
             made, dtype = np.array(made, dtype=object), np.dtype(object)
         if tracked and differentiable(dtype):
             return wrap(made, self._record(args, values, parents[:count], tracked, made, options))
-        return constant(made) if Tensor in map(type, args) else made
+        return wrap(made, None) if boxed else made
+
+    def _argument(self, value: Any, n: int) -> Any:
+        """Return what was given in place n, no Tensor, number or native array, as one of these if it can be."""
+        return argument(value, f"{self.__name__}: argument {self.positional[0 if self.variadic else n]}")
 
     def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
-        if tracked not in self.kept:
-            self.kept[tracked] = self._needs(parents)
-        uses_out, places = self.kept[tracked]
-        saved: list = [None] * len(args)
+        key = tracked, len(values)
+        if key not in self.kept:
+            self.kept[key] = self._needs(parents)
+        uses_out, places = self.kept[key]
+        saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
             saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+        for name, value in options.items():
+            if isinstance(value, np.ndarray):
+                options[name] = snapshot(value)
         if self.defaults:
             options = {**self.defaults, **options}
         return Operation(self, parents, saved, made, made if uses_out else None, options)
+
+
+def _option(value: Any, who: str) -> Any:
+    """Return an option without NumPy's integers, lists and Tensors, for which a rule need not be prepared."""
+    if isinstance(value, (list, tuple)):
+        settled = type(value) is tuple and _SETTLED.issuperset(map(type, value))
+        return value if settled else tuple([int(v) if isinstance(v, np.integer) else v for v in value])
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) is not Tensor:
+        return value
+    if value._node is not None:
+        raise TypeError(f"{who} is a Tensor that is differentiated, expected a constant: use its `.value`")
+    return value._value
 
 
 def primitive(**rules: Callable) -> Callable[[Callable], Any]:
@@ -201,7 +250,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_node", "_value")
-    __array_ufunc__ = None  # NumPy's operators defer to ours
     __hash__ = object.__hash__
 
     _value: Any
@@ -242,6 +290,8 @@ class Tensor:
         return getattr(self._value, "device", "cpu")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        if self._node is not None:
+            raise TypeError("Tensor: NumPy asks for a plain array, to which no gradient would flow: use `.value`")
         return np.array(self._value, dtype=dtype) if copy or dtype is not None else np.asarray(self.value)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
@@ -269,7 +319,10 @@ class Tensor:
         return complex(self._value)
 
     def __index__(self) -> int:
-        return self._value.__index__()
+        return operator.index(self._value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.ndim == 0 else super().__format__(spec)
 
     def item(self) -> Any:
         return self._value.item()
@@ -293,44 +346,3 @@ def unwrap(value: Any) -> Any:
 def constant(value: Any) -> Tensor:
     """A Tensor that no gradient flows to."""
     return wrap(unwrap(value), None)
-
-
-def as_raw(value: Any, who: str) -> Any:
-    """An array of some library; numbers and nested lists of them become NumPy's. Raises TypeError for anything else."""
-    if is_array(value):
-        return value
-    raw = np.asarray(value)
-    if raw.dtype.kind not in "biufcO" or isinstance(raw.flat[0] if raw.size else 0, (str, bytes, type(None))):
-        raise TypeError(f"{who}: got {type(value).__name__}, expected an array or a number")
-    return raw
-
-
-def beside(values: list) -> list | None:
-    """NumPy's arrays among those of another library brought to it, as constants; None where there are not both kinds.
-
-    So what a function makes of nothing (zeros, a mask, a range) goes with whatever arrays its Tensors hold.
-    """
-    others = [v for v in values if is_array(v) and not isinstance(v, (np.ndarray, np.generic))]
-    if not others or not any(type(v) is np.ndarray for v in values):
-        return None
-    xp = namespace(*others)
-    return [xp.asarray(v) if type(v) is np.ndarray else v for v in values]
-
-
-def snapshot(raw: Any) -> Any:
-    """A copy of an array that someone else may change; libraries other than NumPy are trusted."""
-    return raw.copy() if type(raw) is np.ndarray else raw
-
-
-@functools.cache
-def differentiable(dtype: Any) -> bool:
-    """Whether numbers of a dtype have derivatives: floating, complex and exact ones do, integers and booleans not."""
-    kind = getattr(dtype, "kind", None)
-    return kind in "fcO" if kind is not None else dtype.is_floating_point or dtype.is_complex
-
-
-@functools.cache
-def is_complex(dtype: Any) -> bool:
-    """Whether a dtype, of any library, is complex."""
-    kind = getattr(dtype, "kind", None)
-    return kind == "c" if kind is not None else dtype.is_complex

@@ -8,6 +8,7 @@ cannot work on objects, and has the logarithm of an exact number, so that decays
 from __future__ import annotations
 
 import cmath
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -18,15 +19,28 @@ from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
     all,
     any,
     arange,
+    argmax,
+    argmin,
     argsort,
     astype,
     broadcast_to,
     concat,
     conj,
+    count_nonzero,
     cumulative_prod,
     cumulative_sum,
+    equal,
     expand_dims,
     flip,
+    floor_divide,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    linspace,
+    logical_and,
+    logical_not,
+    logical_or,
     matmul,
     matrix_transpose,
     max,
@@ -36,6 +50,8 @@ from numpy import (  # noqa: F401 - the rest of the namespace is NumPy's own
     minimum,
     moveaxis,
     multiply,
+    nonzero,
+    not_equal,
     object_,
     permute_dims,
     prod,
@@ -182,6 +198,12 @@ def _each(name: str) -> Callable[[Any], Any]:
 exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
 
 
+def sign(x: Any) -> Any:
+    """x/|x| of every number, and 0 of 0."""
+    size = abs(x)
+    return x / where(size == 0, 1, size)
+
+
 def isfinite(x: Any) -> Any:
     """Whether each number is; only infinity and NaN differ from themselves by more than nothing."""
     return np.array([bool(e - e == 0) for e in np.asarray(x).flat], dtype=bool).reshape(np.shape(x))
@@ -189,6 +211,10 @@ def isfinite(x: Any) -> Any:
 
 def _filled(shape: Any, value: Any, dtype: Any = None) -> Any:
     return np.full(shape, value, dtype=object if dtype is None else dtype)
+
+
+def full(shape: Any, value: Any, *, dtype: Any = None) -> Any:
+    return _filled(shape, value, dtype)
 
 
 def zeros(shape: Any, *, dtype: Any = None) -> Any:
@@ -204,8 +230,8 @@ def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
     return np.eye(n, m, k=k, dtype=int).astype(object if dtype is None else dtype)
 
 
-def ones_like(x: Any) -> Any:
-    return ones(x.shape)
+def ones_like(x: Any, *, dtype: Any = None) -> Any:
+    return ones(x.shape, dtype=dtype)
 
 
 def _parts(name: str) -> Callable[[Any], Any]:
@@ -233,7 +259,28 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
 
 class linalg:
-    """The solves that need only + − × ÷."""
+    """The linear algebra that needs only + − × ÷."""
+
+    @staticmethod
+    def det(a: Any) -> Any:
+        """The determinant by Gaussian elimination."""
+        n, found = a.shape[-1], []
+        for block in a.astype(object).reshape(math.prod(a.shape[:-2]), n, n):
+            made: Any = Fraction(1)
+            for i in range(n):
+                pivot = next((j for j in range(i, n) if block[j, i] != 0), None)
+                if pivot is None:
+                    made = block[i, i] * made
+                    break
+                if pivot != i:
+                    block[[i, pivot]], made = block[[pivot, i]], -made
+                made = block[i, i] * made
+                for j in range(i + 1, n):
+                    block[j] = block[j] - block[j, i] * (Fraction(1) / block[i, i]) * block[i]
+            found.append(made)
+        return np.fromiter(found, dtype=object).reshape(a.shape[:-2])
+
+    diagonal = staticmethod(np.linalg.diagonal)
 
     @staticmethod
     def solve(a: Any, b: Any) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigrad.containers import arrays_of, map_arrays, rebuilt
-from minigrad.engine import Node, Tensor, constant, snapshot, unwrap, wrap
+from minigrad.conversion import argument, snapshot
+from minigrad.engine import Node, Tensor, constant, wrap
 from minigrad.namespace import namespace
 from minigrad.transforms import gradients, identity
 
@@ -30,8 +31,9 @@ class _Kernel(Node):
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
     def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+        g = g[0] if self.single else tuple(g)
         if not record:
-            pulled = self.backward(self.saved, g[0] if self.single else tuple(g))
+            pulled = self.backward(self.saved, g)
             return [d if want else None for d, want in zip(pulled, wanted, strict=True)]
         # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
@@ -63,15 +65,14 @@ def fused(forward: Callable, backward: Callable, reference: Callable) -> Callabl
     """
 
     def call(*inputs: Any) -> Any:
-        values = [unwrap(x) for x in inputs]
-        made, saved = forward(*values)
+        inputs = tuple(argument(x, f"input {n}") for n, x in enumerate(inputs))
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
-        if not any(isinstance(x, Tensor) for x in inputs):
-            return made
-        if not any(nodes):
-            return map_arrays(constant, made)
-        kept = [v if isinstance(x, Tensor) else snapshot(v) for x, v in zip(inputs, values, strict=True)]
-        kernel = _Kernel(backward, reference, nodes, kept, made, saved)
+        tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
+        values = [x._value if isinstance(x, Tensor) else snapshot(x) if tracked else x for x in inputs]
+        made, saved = forward(*values)
+        if not tracked:
+            return map_arrays(constant, made) if Tensor in map(type, inputs) else made
+        kernel = _Kernel(backward, reference, nodes, values, made, saved)
         if kernel.single:
             return wrap(made, _Output(kernel, 0))
         return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(made))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.bounds import check_indices
 from minigrad.containers import Container, is_array
 from minigrad.convolution import causal_conv1d
-from minigrad.engine import unwrap
 from minigrad.namespace import fetched, namespace
-from minigrad.primitives.elementwise import sqrt, where
+from minigrad.primitives.elementwise import where
 from minigrad.primitives.indexing import take
 from minigrad.primitives.linalg import matmul
 from minigrad.primitives.normalisers import rms_norm
@@ -77,24 +77,27 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A row of W for each token, (…) → (…, width); weights are normal with deviation 0.02."""
+    """A row of W for each token, (…) → (…, width); weights are normal with deviation 0.02.
+
+    Raises IndexError for a token that is not in the vocabulary.
+    """
 
     def __init__(self, count: int, width: int, *, rng: np.random.Generator, dtype: Any = np.float32):
         self.weight = (0.02 * rng.standard_normal((count, width))).astype(dtype)
 
     def __call__(self, tokens: Any) -> Any:
-        return take(self.weight, tokens, axis=0)
+        count = self.weight.shape[0]
+        return take(self.weight, check_indices("Embedding", "tokens", tokens, count, "a token"), axis=0)
 
 
 class LayerNorm(Module):
-    """y = w (x − mean x)/√(var x + ε) + b over the last axis of x (…, width) (Ba et al. 2016, eq. 3)."""
+    """y = w (x − mean x)/√(var x + ε) + b over the last axis of x (…, width) (Ba et al. 2016, eq. 3–4; no ε there)."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, dtype: Any = np.float32):
         self.weight, self.bias, self.eps = np.ones(width, dtype), np.zeros(width, dtype), eps
 
     def __call__(self, x: Any) -> Any:
-        x = x - mean(x, axis=-1, keepdims=True)
-        return x / sqrt(mean(x * x, axis=-1, keepdims=True) + self.eps) * self.weight + self.bias
+        return rms_norm(x - mean(x, axis=-1, keepdims=True), eps=self.eps) * self.weight + self.bias
 
 
 class RMSNorm(Module):
@@ -143,4 +146,4 @@ class Dropout(Module):
         if rng is None or self.p == 0:
             return x
         kept = rng.random(x.shape) >= self.p
-        return where(kept, x / (1 - self.p), unwrap(x) * 0)
+        return where(kept, x / (1 - self.p), 0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.engine import Tensor, constant, unwrap
-from minigrad.primitives import elementwise, indexing, linalg, reductions, shapes
+from minigrad.interop import OfTheType, array_function, array_ufunc
+from minigrad.primitives import constants, elementwise, indexing, linalg, reductions, shapes
 
 
 def _binary(f: Any) -> tuple[Any, Any]:
-    """x ∘ y and its mirror for y on the left."""
+    """Return x ∘ y and its mirror for y on the left."""
     return (lambda x, y: f(x, y)), (lambda x, y: f(y, x))
 
 
@@ -20,12 +21,17 @@ for _name, _function in {
     "truediv": elementwise.divide,
     "pow": elementwise.pow,
     "matmul": linalg.matmul,
+    "mod": elementwise.remainder,
+    "floordiv": constants.floor_divide,
+    "divmod": lambda x, y: (x // y, x % y),
 }.items():
     _left, _right = _binary(_function)
     setattr(Tensor, f"__{_name}__", _left)
     setattr(Tensor, f"__r{_name}__", _right)
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "mod", "floordiv"):  # constants for gradients
+_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+_BITWISE = ("and", "or", "xor", "lshift", "rshift")
+for _name in (*_COMPARISONS, *_BITWISE, *(f"r{name}" for name in _BITWISE)):  # constants for gradients
 
     def _compare(x: Any, y: Any, _name: str = f"__{_name}__") -> Any:
         made = getattr(unwrap(x), _name)(unwrap(y))
@@ -47,15 +53,16 @@ for _name, _function in {
     "permute_dims": shapes.permute_dims,
     "swapaxes": shapes.swapaxes,
 }.items():
+    setattr(Tensor, _name, _function)
 
-    def _method(x: Any, *args: Any, _function: Any = _function, **options: Any) -> Any:
-        return _function(x, *args, **options)
 
-    setattr(Tensor, _name, _method)
+def _round(x: Any, digits: int = 0) -> Any:
+    scale = 10.0**digits
+    return constants.round(x * scale) / scale if digits else constants.round(x)
 
 
 def _reshape(x: Any, *shape: Any) -> Any:
-    return shapes.reshape(x, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    return shapes.reshape(x, shape[0] if len(shape) == 1 and not hasattr(shape[0], "__index__") else shape)
 
 
 def _invert(x: Any) -> Any:
@@ -69,3 +76,6 @@ Tensor.real = property(elementwise.real)  # type: ignore[attr-defined]
 Tensor.imag = property(elementwise.imag)  # type: ignore[attr-defined]
 Tensor.mT = property(shapes.matrix_transpose)  # type: ignore[attr-defined]
 Tensor.T = property(lambda x: shapes.permute_dims(x, tuple(reversed(range(x.ndim)))))  # type: ignore[attr-defined]
+Tensor.__round__ = _round  # type: ignore[attr-defined]
+Tensor.__array_ufunc__ = OfTheType(array_ufunc)  # type: ignore[attr-defined]
+Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

@@ -13,9 +13,10 @@ a flat index into a C-contiguous array and are not checked.
 Nothing here may be compiled with fastmath: `exp2` rounds by adding a large number, which fastmath simplifies away.
 """
 
+import hashlib
 import operator
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,19 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from minigrad.compilation import announce, share_on_disk
+from minigrad.compilation import announce, keep_on_disk
 
 BITS = 512 if llvm.get_host_cpu_features().get("avx512f") else 256
+SOURCE = hashlib.sha256(Path(__file__).read_bytes()).digest()
 
 
 def kernel(function: Callable) -> Any:
     """Compile a function with Numba, without Python's lock, and keep it on disk until it, or this module, changes.
 
-    Numba looks at the file of a function alone, but what is here, the width of a vector too, becomes part of its code.
+    What is here, the width of a vector too, becomes part of its code.
     """
-    compiled = njit(nogil=True, cache=True)(function)
-    share_on_disk(compiled, os.stat(__file__).st_mtime, BITS)
+    compiled = njit(nogil=True)(function)
+    keep_on_disk(compiled, SOURCE, BITS)
     announce(compiled)
     return compiled
 
@@ -224,7 +226,38 @@ def largest(typing, a, b):
     return a(a, b), generate
 
 
-# 2ˣ
+@intrinsic
+def where_negative(typing, x, a, b):
+    """a in the lanes where x < 0, b in the others, which are those of NaN too."""
+
+    def generate(context, builder, signature, args):
+        vector, *choices = args
+        zero = ir.Constant(vector.type, [0.0] * vector.type.count)
+        return builder.select(builder.fcmp_ordered("<", vector, zero), *choices)
+
+    return a(x, a, b), generate
+
+
+def polynomial(coefficients: dict[int, tuple[float, ...]]) -> Any:
+    """Return a function of a vector x: Σ cᵢ xⁱ by Horner's rule, with the coefficients for floats of its width."""
+
+    @intrinsic
+    def compute(typing, x):
+        bits = x.element.bitwidth
+
+        def generate(context, builder, signature, args):
+            constants = [ir.Constant(args[0].type, [_nearest(c, bits)] * x.lanes) for c in coefficients[bits]]
+            value = constants.pop()
+            while constants:
+                value = _fma(builder, value, *args, constants.pop())
+            return value
+
+        return x(x), generate
+
+    return compute
+
+
+# 2ˣ and eˣ
 
 # 2ᶠ ≈ Σ cᵢ fⁱ on [−½, ½] with the least relative error (Remez): 1.9e-9 and 3.1e-18 before the coefficients are rounded.
 # c₀ rounds to 1, so 2⁰ is 1: what decays at rate 0 stays.
@@ -257,37 +290,60 @@ def one(typing, a):
 
 @intrinsic
 def exp2_of_product(typing, x, y):
-    """2ˣʸ as `exp2` has it, for the exact product x y: it is never rounded, only what is left of it after its integer.
+    """2ˣʸ as `exp2` has it; the product x y is never rounded, only what is left of it after its integer."""
+    return x(x, y), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
 
-    n = round(x y), f = x y − n, 2ˣʸ = 2ⁿ 2ᶠ. Adding 1.5 · 2²³ (float64: 2⁵²) leaves no bits for a fraction, so the sum
-    is rounded and n stands in its lowest bits; with the exponent's bias added too, shifting them left makes 2ⁿ. Its
-    exponent has no more bits than make ∞, which n = 128 (1024) does: a larger n becomes that.
-    """
+
+@intrinsic
+def exp2_of_long_product(typing, x, y, low):
+    """2^(x (y + low)), low far below y: what y's own rounding left."""
+    return x(x, y, low), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
+
+
+_LOG2E, _LOG2E_LOW = 1.4426950408889634, {32: 1.925962991126e-8, 64: 2.035527374093103e-17}  # log₂ e in two parts
+
+
+@intrinsic
+def exp(typing, x):
+    """eˣ as `exp2` has 2ˣ: with log₂ e as one rounded constant, its error would grow as |x|."""
     bits = x.element.bitwidth
-    mantissa, bias = _MANTISSA[bits], _BIAS[bits]
 
     def generate(context, builder, signature, args):
         kind = context.get_value_type(x)
-        integers = ir.VectorType(ir.IntType(bits), x.lanes)
+        parts = (ir.Constant(kind, [_nearest(part, bits)] * x.lanes) for part in (_LOG2E, _LOG2E_LOW[bits]))
+        return _exp2(builder, bits, *args, *parts)
 
-        def constant(value, kind=kind):
-            return ir.Constant(kind, [value] * x.lanes)
+    return x(x), generate
 
-        zero = 1.5 * 2.0**mantissa  # what rounded is where 2ⁿ would be 0
-        rounded = _fma(builder, *args, constant(zero + bias))
-        infinite = constant(zero + 2 * bias + 1)
-        rounded = builder.select(builder.fcmp_ordered("<", rounded, infinite), rounded, infinite)
-        n = builder.fsub(rounded, constant(zero + bias))
-        f = _fma(builder, *args, builder.fneg(n))
-        *lower, power = _POLYNOMIAL[bits]
-        fraction = constant(_nearest(power, bits))
-        for coefficient in reversed(lower):
-            fraction = _fma(builder, fraction, f, constant(_nearest(coefficient, bits)))
-        shifted = builder.shl(builder.bitcast(rounded, integers), constant(mantissa, integers))
-        made = builder.fmul(fraction, builder.bitcast(shifted, kind))
-        return builder.select(builder.fcmp_ordered("<=", rounded, constant(zero)), constant(0.0), made)
 
-    return x(x, y), generate
+def _exp2(builder, bits, x, y, low=None):
+    """Generate 2^(x (y + low)).
+
+    n = round(x y), f = x y − n + x low, and the result is 2ⁿ 2ᶠ. Adding 1.5 · 2²³ (float64: 2⁵²) leaves no bits for a
+    fraction, so the sum is rounded and n stands in its lowest bits; with the exponent's bias added too, shifting them
+    left makes 2ⁿ. Its exponent has no more bits than make ∞, which n = 128 (1024) does: a larger n becomes that.
+    """
+    mantissa, bias, kind = _MANTISSA[bits], _BIAS[bits], x.type
+    integers = ir.VectorType(ir.IntType(bits), kind.count)
+
+    def constant(value, kind=kind):
+        return ir.Constant(kind, [value] * kind.count)
+
+    zero = 1.5 * 2.0**mantissa  # what rounded is where 2ⁿ would be 0
+    rounded = _fma(builder, x, y, constant(zero + bias))
+    infinite = constant(zero + 2 * bias + 1)
+    rounded = builder.select(builder.fcmp_ordered("<", rounded, infinite), rounded, infinite)
+    n = builder.fsub(rounded, constant(zero + bias))
+    f = _fma(builder, x, y, builder.fneg(n))
+    if low is not None:
+        f = _fma(builder, x, low, f)
+    *lower, power = _POLYNOMIAL[bits]
+    fraction = constant(_nearest(power, bits))
+    for coefficient in reversed(lower):
+        fraction = _fma(builder, fraction, f, constant(_nearest(coefficient, bits)))
+    shifted = builder.shl(builder.bitcast(rounded, integers), constant(mantissa, integers))
+    made = builder.fmul(fraction, builder.bitcast(shifted, kind))
+    return builder.select(builder.fcmp_ordered("<=", rounded, constant(zero)), constant(0.0), made)
 
 
 def _nearest(value: float, bits: int) -> float:

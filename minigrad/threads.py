@@ -5,62 +5,121 @@ the time of whoever works.
 """
 
 import functools
+import operator
 import os
+import queue
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 VARIABLE = "MINIGRAD_NUM_THREADS"
+MOST = 1024  # threads; more is taken for a mistake
 ALONE = 64**3  # multiplications up to which BLAS does not wake its threads
 WORTH_SHARING = 1 << 22  # from which on it pays to wake ours
 TILE = 64  # rows of a product that stay together
+_lock = threading.RLock()  # held to read or write what follows, never while working
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
-_lock, _single = Lock(), 0  # how many callers want BLAS in one thread now
+_single: list[int] = []  # the threads whose callers want BLAS in one thread now
 _before: list[int] = []  # and in how many it was before, library by library
 
 
 def get_num_threads() -> int:
     """Return how many threads share a kernel's work: what was set, else MINIGRAD_NUM_THREADS, else every core.
 
-    Raises ValueError where MINIGRAD_NUM_THREADS is not a whole number of at least 1.
+    The variable is read once, by the first call or by the first kernel that shares its work. Raises ValueError where
+    it is not a whole number from 1 to 1024.
     """
-    if not _threads:
-        wanted = os.environ.get(VARIABLE, "")
-        if wanted and not (wanted.isdecimal() and int(wanted)):
-            raise ValueError(f"{VARIABLE} is {wanted!r}, expected a whole number of at least 1")
-        set_num_threads(int(wanted) if wanted else len(os.sched_getaffinity(0)))
-    return _threads
+    with _lock:
+        if not _threads:
+            set_num_threads(_asked_for() or min(_cores(), MOST))
+        return _threads
 
 
 def set_num_threads(count: int) -> None:
     """Let this many threads share a kernel's work from now on; 1 leaves it to the caller's own.
 
-    Raises ValueError for fewer than 1.
+    A kernel that is running keeps the threads it began with. Raises TypeError for anything but an integer, and
+    ValueError for one that is not from 1 to 1024.
     """
     global _threads, _pool
-    if count < 1:
-        raise ValueError(f"set_num_threads: count is {count}, expected at least 1")
-    if count != _threads:
-        _threads, _pool = count, None
+    try:
+        if isinstance(count, bool):
+            raise TypeError
+        count = operator.index(count)
+    except TypeError:
+        expected = f"a whole number from 1 to {MOST}"
+        raise TypeError(f"set_num_threads: count is {count!r}, expected {expected}") from None
+    if not 1 <= count <= MOST:
+        raise ValueError(f"set_num_threads: count is {count}, expected at least 1 and at most {MOST}")
+    with _lock:
+        if count != _threads:
+            # The threads of the old pool end when the last kernel that they work for lets go of it.
+            _threads, _pool = count, None
 
 
-def share(work: Callable[[int, int, int], object], items: int) -> None:
-    """Call work(part, first, last) for consecutive parts of range(items), one a thread; return when all are done."""
+def _asked_for() -> int:
+    """Return what the environment says, or 0 where it says nothing."""
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted and not (wanted.isdecimal() and len(wanted) <= len(str(MOST)) and 1 <= int(wanted) <= MOST):
+        raise ValueError(f"{VARIABLE} is {wanted!r}, expected a whole number from 1 to {MOST}")
+    return int(wanted or 0)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which only some systems tell apart from how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share(work: Callable[[int, int, int], object], items: int, *, most: int = MOST) -> None:
+    """Call work(part, first, last) for consecutive parts of range(items), at most as many as threads and as `most`.
+
+    Parts are taken by whichever thread is free, the caller's included: it waits for none that has not begun, so a
+    kernel within a kernel, or any number of callers at once, cannot block each other. When all parts are done, the
+    exception of the first one that raised is raised.
+    """
     global _pool
-    parts = min(get_num_threads(), items)
+    with _lock:
+        parts = min(get_num_threads(), items, most)
+        if parts > 1 and _pool is None:
+            _pool = ThreadPoolExecutor(_threads - 1, "minigrad")
+        pool = _pool
+    if parts < 2 or pool is None:
+        if items:
+            work(0, 0, items)
+        return
     ends = [items * part // parts for part in range(parts + 1)]
-    if parts > 1 and _pool is None:
-        _pool = ThreadPoolExecutor(_threads - 1, "minigrad")
-    others = [_pool.submit(work, part, ends[part], ends[part + 1]) for part in range(1, parts)] if _pool else []
-    work(0, 0, ends[1])
-    for other in others:
-        other.result()
+    todo = deque(range(parts))
+    done: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
+
+    def take_parts() -> None:
+        while todo:
+            try:
+                part = todo.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
+                work(part, ends[part], ends[part + 1])
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller
+                done.put((part, error))
+            else:
+                done.put((part, None))
+
+    try:
+        for _ in range(parts - 1):
+            pool.submit(take_parts)
+    except RuntimeError:
+        pass  # the system has no more threads, or Python is about to end: fewer threads take more parts each
+    take_parts()
+    failed = [(part, error) for part, error in (done.get() for _ in range(parts)) if error is not None]
+    if failed:
+        raise min(failed, key=lambda each: each[0])[1]
 
 
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -87,21 +146,32 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS compute in the thread that calls it and in no other, then as before: `share` has shared the work out."""
-    global _single, _before
+    global _before
+    caller = threading.get_ident()
     with _lock:
         if not _single:
             _before = [library.get_num_threads() for library in _blas()]
-            for library in _blas():
-                library.set_num_threads(1)
-        _single += 1
+            _set_blas([1] * len(_before))
+        _single.append(caller)
     try:
         yield
     finally:
         with _lock:
-            _single -= 1
+            _single.remove(caller)
             if not _single:
-                for library, count in zip(_blas(), _before, strict=True):
-                    library.set_num_threads(count)
+                _set_blas(_before)
+
+
+def _set_blas(counts: list[int]) -> None:
+    """Set the number of threads of each library, in whichever thread this is called.
+
+    threadpoolctl lets only the thread that was first to set OpenBLAS's number set it again: here a lock does that.
+    """
+    for library, count in zip(_blas(), counts, strict=True):
+        free = getattr(library, "clear_controlling_thread", lambda **_: None)
+        free(force=True)
+        library.set_num_threads(count)
+        free(force=True)
 
 
 @functools.cache
@@ -110,10 +180,23 @@ def _blas() -> list[Any]:
     return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
-def _forget_pool() -> None:
+def _before_fork() -> None:
+    """Wait until no other thread is between two changes of what a child would inherit."""
+    _lock.acquire()
+
+
+def _after_fork_in_child() -> None:
+    """Forget the threads that are not in a child of a fork: all but the one that forked."""
     global _pool
     _pool = None
+    if _single:
+        _single[:] = [thread for thread in _single if thread == threading.get_ident()]
+        if not _single:
+            _set_blas(_before)
+    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)  # a child of a fork has none of its parent's threads
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _lock.release(), after_in_child=_after_fork_in_child
+    )

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import gc
+import operator
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from minigrad.backward import pull_back
-from minigrad.containers import Container, arrays_of, is_array, map_arrays, rebuilt
-from minigrad.engine import (
-    Node,
-    Tensor,
-    as_raw,
-    differentiable,
-    is_complex,
-    primitive,
-    snapshot,
-    unwrap,
-    wrap,
-)
+from minigrad.backward import depends_on_older, pull_back
+from minigrad.containers import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
+from minigrad.conversion import as_raw, differentiable, is_complex, is_differentiable, snapshot
+from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
 from minigrad.namespace import namespace
 
 
@@ -32,7 +25,7 @@ def identity(_, x):
 
 
 def _target(x: Any, who: str) -> Tensor:
-    """A Tensor to differentiate with respect to: a fresh node, above x's own if x is a Tensor that has one."""
+    """Return a Tensor to differentiate with respect to: a fresh node, above x's own if x is a Tensor that has one."""
     if isinstance(x, Tensor) and x._node is not None:
         return identity(x)
     raw = snapshot(as_raw(unwrap(x), who))
@@ -42,77 +35,128 @@ def _target(x: Any, who: str) -> Tensor:
 
 
 def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
-    """Containers with every differentiable array replaced by a target, and the targets."""
-    x = x if is_array(x) or isinstance(x, (dict, list, tuple, Container)) else as_raw(x, who)
-    if is_array(x):
+    """Return containers with every differentiable leaf replaced by a target, and the targets."""
+    if not is_container(x):
         target = _target(x, who)
         return target, [target]
     found: list[Tensor] = []
 
     def boxed(a: Any) -> Any:
-        if not differentiable(a.dtype):
+        if not is_differentiable(a):
             return a
         found.append(_target(a, who))
         return found[-1]
 
-    return map_arrays(boxed, x), found
+    return map_leaves(boxed, x), found
 
 
 def _regrouped(x: Any, gradients: Sequence[Any]) -> Any:
-    """The gradients in the containers of x; None stands where an array is not differentiable."""
+    """Return the gradients in the containers of x; None stands where something is not differentiable."""
     queue = iter(gradients)
-    if not is_array(x) and not isinstance(x, (dict, list, tuple, Container)):
-        return next(queue)  # a number
-    return map_arrays(lambda a: next(queue) if differentiable(a.dtype) else None, x)
+    if not is_container(x):
+        return next(queue)
+    return map_leaves(lambda a: next(queue) if is_differentiable(a) else None, x, lambda _: None)
 
 
 def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool | None = None) -> Any:
-    """Jᴴ g for every input, in the inputs' containers; zeros where the outputs do not depend on it.
+    """Return Jᴴ g for every input, in the inputs' containers; zeros where the outputs do not depend on it.
 
     Every other gradient here is made of this one. With record=True the results are Tensors that can be differentiated
     again; with None they are exactly when the outputs also depend on something older than the inputs.
     Raises ValueError when an output is no real scalar and no cotangent of its shape is given, TypeError when an
     input is not a Tensor that is differentiated.
     """
-    targets = arrays_of(inputs)
+    targets = leaves_of(inputs)
     for t in targets:
         if not isinstance(t, Tensor) or t._node is None:
             raise TypeError(f"gradients: inputs hold {type(t).__name__}, expected Tensors that are differentiated")
-    return rebuilt(inputs, _pulled(outputs, cotangents, targets, record, "gradients"))
+    return _regrouped(inputs, _pulled(outputs, cotangents, targets, record, "gradients")[0])
 
 
-def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> list:
-    """What reaches each target; the outputs' own graph is freed on the way if the caller has let go of it."""
-    outs = arrays_of(outputs) if arrays_of(outputs) else [as_raw(outputs, who)]
-    gs = [None] * len(outs) if cotangents is None else arrays_of(cotangents) or [cotangents]
-    if len(gs) != len(outs):
-        raise ValueError(f"{who}: got {len(gs)} cotangents, expected {len(outs)}, one for each output")
+def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
+    """Return what reaches each target, and the outputs' nodes if the pass was recorded.
+
+    Otherwise their graph is freed on the way if the caller has let go of it.
+    """
+    outs = leaves_of(outputs) if is_container(outputs) else [as_raw(outputs, who)]
+    gs = [None] * len(outs) if cotangents is None else _cotangents(outputs, cotangents, who)
     pairs = [(y, _cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
     del outputs, outs
     found: list = [None] * len(targets)
-    if pairs and targets:
-        roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
-        del pairs
+    roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
+    del pairs
+    if roots and targets:
         found = pull_back(roots, gs, [t._node for t in targets], record)
-    return [namespace(t._value).zeros_like(t._value) if g is None else g for t, g in zip(targets, found, strict=True)]
+    for n, t in enumerate(targets):
+        if found[n] is None:
+            found[n] = namespace(t._value).zeros_like(t._value)
+        elif not _is_alone(found, n):
+            found[n] = snapshot(found[n])
+    return found, roots
+
+
+def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
+    """Return the cotangents in the order of the outputs."""
+    if not is_container(outputs):
+        given = leaves_of(cotangents) if isinstance(cotangents, tuple) else [cotangents]
+        if len(given) != 1:
+            raise ValueError(f"{who}: got {len(given)} cotangents, expected 1, one for each output")
+        return given
+    if is_leaf(cotangents) and len(leaves_of(outputs)) == 1:
+        return [cotangents]
+    return beside_leaves(outputs, cotangents, f"{who}: cotangents")
+
+
+def _is_alone(arrays: list, n: int) -> bool:
+    """Return whether the list holds the only reference to a writable array, and to its memory.
+
+    Otherwise it may be the caller's cotangent, another result, or what the graph keeps. (PyTorch too decides by the
+    number of references whether a gradient is copied.) Tensors are immutable.
+    """
+    if isinstance(arrays[n], (Tensor, np.generic)):
+        return True
+    if sys.getrefcount(arrays[n]) > _ALONE:
+        return False
+    if not isinstance(arrays[n], np.ndarray):
+        return getattr(arrays[n], "base", getattr(arrays[n], "_base", None)) is None
+    if not arrays[n].flags.writeable:
+        return False
+    base = arrays[n].base
+    return base is None or (
+        isinstance(base, np.ndarray) and base.size == arrays[n].size and sys.getrefcount(base) <= _ALONE_BELOW
+    )
+
+
+def _references() -> tuple[int, int]:
+    """Return the counts that `_is_alone` finds for an array of its own: they differ between versions of Python."""
+    arrays = [np.empty(2)[:]]
+    base = arrays[0].base
+    return sys.getrefcount(arrays[0]), sys.getrefcount(base)
+
+
+_ALONE, _ALONE_BELOW = _references()
 
 
 def _cotangent(output: Any, cotangent: Any, who: str) -> Any:
-    raw = unwrap(output)
+    raw = as_raw(unwrap(output), who)
     if cotangent is None:
         if tuple(raw.shape) != () or is_complex(raw.dtype):
             raise ValueError(
                 f"{who}: the output is {raw.dtype} of shape {tuple(raw.shape)}, expected a real scalar or a cotangent"
             )
         return namespace(raw).ones_like(raw)
-    if tuple(np.shape(cotangent)) != tuple(raw.shape):
-        raise ValueError(f"{who}: the cotangent has shape {np.shape(cotangent)}, expected {tuple(raw.shape)}")
-    return cotangent if is_array(cotangent) else np.asarray(cotangent, dtype=raw.dtype)
+    given = as_raw(cotangent, f"{who}: the cotangent")
+    if tuple(given.shape) != tuple(raw.shape):
+        raise ValueError(f"{who}: the cotangent has shape {tuple(given.shape)}, expected {tuple(raw.shape)}")
+    return given if given.dtype == raw.dtype or hasattr(cotangent, "dtype") else given.astype(raw.dtype)
 
 
 def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    try:
+        nums = tuple(map(operator.index, (argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
+    except TypeError:
+        raise TypeError(f"{who}: got argnums {argnums!r}, expected an integer or several") from None
     for n in nums:
         if not 0 <= n < len(args):
             raise ValueError(f"{who}: argnums names argument {n}, expected one of the {len(args)} given")
@@ -135,11 +179,12 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 
 def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Callable:
-    """A function that returns f(*args) and its gradient with respect to the arguments of argnums.
+    """Return a function that returns f(*args) and its gradient with respect to the arguments of argnums.
 
-    f returns a real scalar, or with has_aux a pair (scalar, anything). An argument may be an array, a Tensor or
-    nested containers of them, `nn.Module`s included; the gradient has the same containers. The gradients are raw
-    arrays, or Tensors when an argument was a Tensor (they can be differentiated again).
+    f returns a real scalar, or with has_aux a pair (scalar, anything). An argument may be a float, an array, a Tensor
+    or nested containers of them, `nn.Module`s included; the gradient has the same containers, with None for integers
+    and whatever else is not differentiable. The gradients are raw arrays of their own, which nothing else refers to,
+    or Tensors when an argument was a Tensor (they can be differentiated again).
     Raises ValueError when f returns no real scalar, TypeError when an argument cannot be differentiated.
     """
 
@@ -149,20 +194,26 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
         boxed = {n: _targets(args[n], f"grad: argument {n}") for n in nums}
         targets = [t for n in nums for t in boxed[n][1]]
         out = f(*(boxed[n][0] if n in boxed else a for n, a in enumerate(args)))
+        if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+            raise TypeError(f"grad: with has_aux the function returned a {type(out).__name__}, expected a pair")
         out, aux = out if has_aux else (out, None)
-        value = out if any(t._node.parents for t in targets) else unwrap(out)
-        last = [out]
+        if is_container(out):
+            raise TypeError(f"grad: the function returned a {type(out).__name__}, expected a real scalar (see has_aux)")
+        if has_aux and not depends_on_older(leaves_of(aux), targets):
+            aux = map_leaves(unwrap, aux)
+        value, last = unwrap(out), [out]
         del out
-        found = iter(_pulled(last.pop(), None, targets, None, "grad"))  # nothing else holds the graph now
+        pulled, roots = _pulled(last.pop(), None, targets, None, "grad")  # nothing else holds the graph now
+        value, found = wrap(value, roots[0]) if roots else value, iter(pulled)
         grouped = tuple(_regrouped(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
-        result = grouped[0] if isinstance(argnums, int) else grouped
-        return ((value, map_arrays(unwrap, aux)), result) if has_aux else (value, result)
+        result = grouped[0] if isinstance(argnums, (int, np.integer)) else grouped
+        return ((value, aux), result) if has_aux else (value, result)
 
     return evaluate
 
 
 def grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
-    """The gradient of a scalar function, ∂f/∂args[argnums], as `value_and_grad` gives it.
+    """Return the gradient of a scalar function, ∂f/∂args[argnums], as `value_and_grad` gives it.
 
     For complex arguments it is the adjoint's: descent is −grad.
     """
@@ -171,49 +222,79 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 
 
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
-    """f(*args), and the function g ↦ Jᴴ g to the arguments; f returns an array or containers of arrays."""
+    """Return f(*args), and the function g ↦ Jᴴ g to the arguments; f returns an array or containers of arrays.
+
+    Cotangents come in the containers of f's result. Raises ValueError when they do not.
+    """
     boxed = [_targets(a, f"vjp: argument {n}") for n, a in enumerate(args)]
     out = f(*(b[0] for b in boxed))
     targets = [t for b in boxed for t in b[1]]
-    tracked = any(t._node.parents for t in targets)
+    nested = depends_on_older(leaves_of(out), targets)
 
     def pull(cotangents: Any) -> tuple:
-        record = True if any(isinstance(g, Tensor) and g._node for g in arrays_of(cotangents)) else None
-        found = iter(_pulled(out, cotangents, targets, record, "vjp"))
+        record = True if any(isinstance(g, Tensor) and g._node for g in leaves_of(cotangents)) else None
+        found = iter(_pulled(out, cotangents, targets, record, "vjp")[0])
         return tuple(_regrouped(a, [next(found) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
 
-    return (out if tracked else map_arrays(unwrap, out)), pull
+    return (out if nested else map_leaves(_copied, out)), pull
+
+
+def _copied(x: Any) -> Any:
+    """Return the raw array of a Tensor that the graph keeps, for the caller to change; anything else as it is."""
+    return snapshot(x._value) if isinstance(x, Tensor) else x
 
 
 def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """f(*args) and its derivative J v along the tangents.
+    """Return f(*args) and its derivative J v along the tangents, which come in the arguments' containers.
 
     g ↦ Jᴴ g is linear, and its adjoint is J: so a gradient of a recorded gradient is the directional derivative.
+    Raises ValueError when the tangents are not in the arguments' containers or shapes.
     """
-    out, pull = vjp(f, *(map_arrays(Tensor, a if is_array(a) or arrays_of(a) else as_raw(a, "jvp")) for a in args))
-    dummy = map_arrays(lambda o: Tensor(namespace(unwrap(o)).zeros_like(unwrap(o))), out)
-    pulled = pull(dummy)
-    total = _inner(pulled, tangents)
-    raw = map_arrays(unwrap, out)
+    fresh: list[Tensor] = []
+
+    def leaf(x: Any) -> Tensor:
+        if isinstance(x, Tensor) and x._node is not None:
+            return x
+        fresh.append(Tensor(as_raw(unwrap(x), "jvp")))
+        return fresh[-1]
+
+    out, pull = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
+    dummy = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
+    vectors = _along(args, tangents, "jvp")
+    total = _inner(pull(dummy), vectors)
+    nested = depends_on_older([*leaves_of(out), *vectors], [x for x in fresh if x._node is not None])
+    raw = out if nested else map_leaves(unwrap, out)
     if not isinstance(total, Tensor) or total._node is None:
-        return raw, map_arrays(lambda o: namespace(o).zeros_like(o), raw)
-    return raw, gradients(total, dummy, record=False)
+        return raw, map_leaves(_zeros_like, out)
+    along = iter(gradients(total, [d for d in leaves_of(dummy) if d._node is not None], record=nested))
+    return raw, map_leaves(lambda d: unwrap(d) if d._node is None else next(along), dummy)
 
 
-def _inner(x: Any, y: Any) -> Any:
-    """Re⟨x, y⟩ over all arrays of two containers."""
+def _zeros_like(x: Any) -> Any:
+    raw = as_raw(unwrap(x), "jvp")
+    return namespace(raw).zeros_like(raw)
+
+
+def _along(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
+    """Return the vector that belongs to each differentiable leaf of the arguments."""
+    leaves, found = leaves_of(list(args)), beside_leaves(list(args), list(vectors), who)
+    pairs = [(x, as_raw(v, who)) for x, v in zip(leaves, found, strict=True) if is_differentiable(x)]
+    for x, v in pairs:
+        if tuple(np.shape(unwrap(x))) != tuple(v.shape):
+            raise ValueError(f"{who}: got a vector of shape {tuple(v.shape)}, expected {tuple(np.shape(unwrap(x)))}")
+    return [v for _, v in pairs]
+
+
+def _inner(x: Any, vectors: list) -> Any:
+    """Return Re⟨x, v⟩ over all leaves of x."""
     total: Any = 0.0
-    for a, b in zip(arrays_of(list(x)), [as_raw(t, "jvp") for t in _leaves(y)], strict=True):
+    for a, b in zip(leaves_of(x), vectors, strict=True):
         xp = namespace(a, b)
         total = total + xp.sum(xp.real(xp.conj(a) * b))
     return total
 
 
-def _leaves(x: Any) -> list:
-    return arrays_of(x) if arrays_of(x) else list(x)
-
-
 def hvp(f: Callable, args: Sequence[Any], vectors: Sequence[Any]) -> tuple:
-    """The Hessian of a real scalar function times the vectors: ∂/∂x ⟨∂f/∂x, v⟩, one result for each argument."""
-    nums = tuple(range(len(args)))
-    return grad(lambda *xs: _inner(grad(f, nums)(*xs), vectors), nums)(*args)
+    """Return the Hessian of a real scalar function times the vectors: ∂/∂x ⟨∂f/∂x, v⟩, one for each argument."""
+    nums, along = tuple(range(len(args))), _along(args, vectors, "hvp")
+    return grad(lambda *xs: _inner(grad(f, nums)(*xs), along), nums)(*args)

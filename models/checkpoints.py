@@ -50,7 +50,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = array[~np.isfinite(array)]
             raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {bad[0]} ({bad.size} such)")
-    return arrays, json.loads(metadata[FORMAT])
+    try:
+        about = json.loads(metadata[FORMAT])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"checkpoint {path}: metadata {FORMAT}: expected JSON, got: {error}") from None
+    if not isinstance(about, dict):
+        raise UserError(f"checkpoint {path}: metadata {FORMAT}: expected a JSON object, got {type(about).__name__}")
+    return arrays, about
 
 
 def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:

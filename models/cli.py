@@ -7,23 +7,25 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.exceptions import TyperException
 
-from models import published
+from minigrad import get_num_threads
+from models import tables
 from models.blocks import MIXERS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
 from models.forms import mechanisms
+from models.generate import generate
 from models.interrupt import stop_on_interrupt
-from models.language.lm import generate as generate_tokens
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
-from models.tasks import TASKS, text
-from models.train import CHECKPOINT, Run, Training, described, load_model
+from models.references import cited
+from models.run import Run, described
+from models.tasks import TASKS
+from models.terminal import escape_unencodable
+from models.train import CHECKPOINT, Training
 
 PROGRAM = "python -m models"
 HELP = "List what there is, train a language model over any mixer, and generate from it."
@@ -33,6 +35,11 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 
 def main() -> None:
     """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    escape_unencodable()
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        _fail(str(error))
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except UserError as error:
@@ -53,22 +60,21 @@ def _fail(message: str) -> NoReturn:
 @app.command("list")
 def list_() -> None:
     """Show the mechanisms and their forms, the mixers of a language model, and the tasks."""
-    table = Table("mechanism", "forms")
-    for name, forms in mechanisms().items():
-        table.add_row(name, ", ".join(forms))
     console = Console()
-    console.print(table)
-    console.print(f"mixers: {', '.join(MIXERS)}")
-    console.print(f"tasks: {', '.join(TASKS)}")
+    tables.show(console, ("mechanism", "forms"), [(name, ", ".join(forms)) for name, forms in mechanisms().items()])
+    tables.write(console, f"mixers: {', '.join(MIXERS)}")
+    tables.write(console, f"tasks: {', '.join(TASKS)}")
 
 
 @app.command("map")
 def map_() -> None:
     """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
-    table = Table("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
-    for name, point in POINTS.items():
-        table.add_row(name, point.memory, point.loss, point.optimiser, point.batch, point.gates, point.source)
-    Console().print(table)
+    headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
+    rows = [
+        (name, *(getattr(point, heading) for heading in headings[1:-1]), cited(point.source))
+        for name, point in POINTS.items()
+    ]
+    tables.show(Console(), headings, rows)
 
 
 @app.command()
@@ -97,7 +103,10 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
-    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable."""
+    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable.
+
+    With --resume a larger --steps trains on: from there the learning rate follows the cosine for the new number.
+    """
     given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
         training = _resumed(context, out, given, device)
@@ -118,8 +127,14 @@ def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: s
     for name, value in given.items():
         source = context.get_parameter_source(name)
         value = tuple(value) if isinstance(value, list) else value
-        if source is not None and source.name == "COMMANDLINE" and value != getattr(before, name):
+        if source is None or source.name != "COMMANDLINE" or value == getattr(before, name):
+            continue
+        if name != "steps":
             raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
+        training = Training.resume(out, device, given["steps"])
+        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
+        print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
+        return training
     return Training.resume(out, device)
 
 
@@ -132,35 +147,13 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
             progress.update(bar, completed=training.step, said=said)
 
 
-@app.command()
-def generate(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint trained on text, or a folder with a published Mamba.")],
-    prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
-    tokens: Annotated[int, typer.Option(help="Tokens to generate; a token of our own models is a byte.", min=0)] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.", min=0)] = 0.8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer."""
-    if not prompt:
-        raise UserError("--prompt: expected at least one character, got none")
-    rng = np.random.default_rng(seed)
-    if (checkpoint / "config.json").exists():
-        mamba, tokenizer = published.load_model(checkpoint), published.load_tokenizer(checkpoint)
-        given = tokenizer.encode(prompt).ids
-        out = generate_tokens(mamba, np.array(given, dtype=int), tokens=tokens, temperature=temperature, rng=rng)
-        print(tokenizer.decode([*given, *out]))
-        return
-    model, run = load_model(checkpoint)
-    if run.task != "text":
-        raise UserError(f"checkpoint {checkpoint}: expected a model trained on text, got one trained on {run.task}")
-    out = generate_tokens(model, text.encode(prompt), tokens=tokens, temperature=temperature, rng=rng)
-    print(prompt + text.decode(np.array(list(out))))
+app.command()(generate)
 
 
 @app.command()
 def study(
     out: Annotated[Path, typer.Option(help="The study's folder: report.html, results.json and jobs/.")] = Path("study"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small models and few steps: under 90 seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few steps: two minutes on two cores.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The long jobs too, which take hours.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Keep what the long jobs found in the package.")] = False,
 ) -> None:

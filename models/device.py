@@ -15,7 +15,7 @@ Arrays = TypeVar("Arrays")
 
 
 def move(arrays: Arrays, place: str) -> Arrays:
-    """The same containers with their NumPy arrays on `place`: "cpu" or "cuda".
+    """Return the containers with their NumPy arrays on `place`: "cpu" or "cuda".
 
     Raises: UserError for another place, and where there is no GPU: what is missing and how to come by it.
     """
@@ -23,7 +23,7 @@ def move(arrays: Arrays, place: str) -> Arrays:
 
 
 def beside(x: Any, array: np.ndarray) -> Any:
-    """A NumPy array as an array of the library that x is of, be x a Tensor or not, so that the two go together."""
+    """Return a NumPy array as an array of the library that x is of, be x a Tensor or not, so that the two combine."""
     raw = unwrap(x)
     return array if isinstance(raw, np.ndarray) else namespace(raw).asarray(array)
 

@@ -6,19 +6,24 @@ A form says in its signature what it takes, in jaxtyping's notation:
     def recurrent(q: Float[Array, "*batch T K"], k: ..., v: Float[Array, "*batch T V"], *, state=None): ...
 
 Every call is held to that before the body runs. An axis gets its size from the first argument that has it, and the
-later ones must agree; an axis with a name has at least one element. `Float` means real numbers: floating point, or
-exact numbers in an array of objects; `Complex` means complex ones. Options annotated `int` are counts, at least 1.
+later ones must agree; an axis with a name has at least one element, a batch axis may have none. `Float` means real
+numbers: floating point, or exact numbers in an array of objects; `Complex` means complex ones. `models.precision` says
+what becomes of precisions that differ. Options annotated `int` are counts, at least 1; options that are NumPy's scalars
+become Python's numbers, which promote no array.
 """
 
 import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
 
+import numpy as np
+
 from models.kernels import check_alike
+from models.precision import brought, compiled_alike, kinds, number, precision, rounded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,28 +39,31 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
 
     One named `fused` is compiled, and takes the arrays that kernels take.
 
-    Raises TypeError for what is not an array, or not of the numbers the form needs, and ValueError for a size;
-    both in one line that names the argument, what came and what was expected.
+    Raises TypeError for arguments that are missing or unknown, for what is not an array, or not of the numbers the form
+    needs, and ValueError for a size; all in one line that names the form, the argument and what was expected.
     """
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    required = positional[: len(positional) - len(function.__defaults__ or ())]
     checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
     label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    prepared = _alike if function.__name__ == "fused" else _promoted
+    body: Callable[..., R] = function
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = {**dict(zip(positional, args, strict=False)), **kwargs}  # Python itself counts them below
         sizes: _Sizes = {}
         try:
+            given = _named(args, kwargs, names, positional, required)
             for name, check in checks:
                 if name in given:
-                    check(name, given[name], sizes)
-            if function.__name__ == "fused":
-                check_alike(given)
+                    given[name] = check(name, given[name], sizes)
+            given, short = prepared(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        return function(*args, **kwargs)
+        made = body(**given)
+        return made if short is None else rounded(made, short)
 
     if function.__module__.startswith("models."):
         _FORMS.setdefault(function.__module__.removeprefix("models."), {})[function.__name__] = checked
@@ -71,9 +79,45 @@ def mechanisms() -> dict[str, dict[str, Callable]]:
     return {name: dict(_FORMS[name]) for name in sorted(_FORMS)}
 
 
+def _promoted(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return the arguments in one precision, and the dtype of two bytes that results are rounded to, if any."""
+    common = precision(kinds(given.values()))
+    return (given, None) if common is None else (brought(given, common), common.rounded)
+
+
+def _alike(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
+    """Return the arguments as kernels take them. Raises TypeError for a precision that none takes, or several."""
+    if not compiled_alike(kinds(given.values())):
+        given = brought(given, None)
+        check_alike(given)
+    return given, None
+
+
+def _named(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    names: Sequence[str],
+    positional: Sequence[str],
+    required: Sequence[str],
+) -> dict[str, Any]:
+    """Return the arguments by name. Raises TypeError where one is missing, unknown, given twice or too many."""
+    if len(args) > len(positional):
+        expected = f"expected at most {len(positional)} ({', '.join(positional)})"
+        raise TypeError(f"{len(args)} arguments were given by position, {expected}")
+    given = dict(zip(positional, args, strict=False))
+    if twice := [name for name in kwargs if name in given]:
+        raise TypeError(f"argument {', '.join(twice)} was given by position and by name, expected one of them")
+    given.update(kwargs)
+    if missing := [name for name in required if name not in given]:
+        raise TypeError(f"missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    if unknown := [name for name in kwargs if name not in names]:
+        raise TypeError(f"unexpected argument {', '.join(unknown)}, expected {', '.join(names)}")
+    return given
+
+
 # An axis that has a size, with the argument it came from. "*batch" stands for all leading axes: its size is a tuple.
 _Sizes: TypeAlias = dict[str, tuple[Any, str]]
-_Check: TypeAlias = Callable[[str, Any, _Sizes], None]
+_Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument to go on with
 
 
 def _check_for(annotation: Any) -> _Check | None:
@@ -82,6 +126,8 @@ def _check_for(annotation: Any) -> _Check | None:
     wanted = [member for member in members if member is not types.NoneType]
     if wanted == [int]:
         check: _Check = _check_count
+    elif wanted in ([float], [Any]):
+        check = _check_number
     elif all(hasattr(member, "dim_str") for member in wanted):
         check = functools.partial(_check_array, [_Shape(member) for member in wanted])
     elif len(wanted) == 1 and get_origin(wanted[0]) is tuple and Ellipsis not in get_args(wanted[0]):
@@ -114,15 +160,15 @@ class _Shape:
 
 @functools.cache
 def _dtype_name(dtype: Any) -> str:
-    return str(dtype).rpartition(".")[2]  # torch says torch.float32
+    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]  # torch says torch.float32
 
 
-def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _Sizes) -> None:
-    expected = " or ".join(alternative.text for alternative in alternatives)
+def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _Sizes) -> Any:
+    expected = " or ".join(alternative.text for alternative in alternatives).replace("...", "any")
     try:
         shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
     except AttributeError:
-        raise TypeError(f"{name} is of type {type(value).__name__}, expected an array of shape {expected}") from None
+        raise TypeError(f"{name} is {_came(name, value)}, expected an array of shape {expected}") from None
     wanted = _of_rank(len(shape), alternatives, sizes)
     if dtype not in wanted.dtypes:
         raise TypeError(f"{name} has dtype {dtype}, expected {wanted.kind}")
@@ -139,6 +185,17 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
             raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
         if size == 0:
             raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
+    return value
+
+
+def _came(name: str, value: Any) -> str:
+    """Describe what came where an array belongs."""
+    if isinstance(value, tuple) and len(value) == 2:
+        member = "second" if name.startswith("state") else "first"
+        return f"a tuple of 2 (a form returns (y, state): pass its {member} member)"
+    if isinstance(value, list):
+        return "a list (numpy.asarray makes an array of it)"
+    return f"of type {type(value).__name__}"
 
 
 def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape:
@@ -150,17 +207,23 @@ def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape
     return alternatives[0]
 
 
-def _check_tuple(checks: Sequence[_Check | None], name: str, value: Any, sizes: _Sizes) -> None:
+def _check_tuple(checks: Sequence[_Check | None], name: str, value: Any, sizes: _Sizes) -> Any:
     if not isinstance(value, tuple) or len(value) != len(checks):
         came = f"has {len(value)} items" if isinstance(value, tuple) else f"is of type {type(value).__name__}"
         raise TypeError(f"{name} {came}, expected a tuple of {len(checks)} arrays")
     for i, (check, item) in enumerate(zip(checks, value, strict=True)):
         if check:
             check(f"{name}[{i}]", item, sizes)
+    return value
 
 
-def _check_count(name: str, value: Any, sizes: _Sizes) -> None:
+def _check_number(name: str, value: Any, sizes: _Sizes) -> Any:
+    return number(name, value)
+
+
+def _check_count(name: str, value: Any, sizes: _Sizes) -> int:
     if not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}, expected an integer of at least 1")
     if value < 1:
         raise ValueError(f"{name} is {value}, expected an integer of at least 1")
+    return int(value)

@@ -21,6 +21,6 @@ def training_progress() -> Progress:
 def in_words(record: dict[str, Any]) -> str:
     """Return what a record of the log says of held-out data, or nothing if it does not speak of them."""
     losses, accuracies = record.get("held_out_loss", {}), record.get("held_out_accuracy", {})
-    if "text" in losses:
+    if losses.get("text") is not None:
         return f"held-out loss {losses['text']:.3f}"
-    return " ".join(f"{name}: {accuracy:.0%}" for name, accuracy in accuracies.items())
+    return " ".join(f"{name}: {accuracy:.0%}" for name, accuracy in accuracies.items() if accuracy is not None)

@@ -3,98 +3,41 @@
 A run lives in one folder:
     checkpoint.safetensors   weights, optimiser, step, generator and the run's own description; written atomically
     log.jsonl                one JSON object a line: a step's loss, gradient norm and rate, or what held-out data say
+    .lock                    held by the process that trains here; the system drops it when that process ends
 
-Runs are bit-identical for the same seed, sizes, machine and number of BLAS threads.
+Runs are bit-identical for the same seed, sizes, machine and number of BLAS threads. A run whose number of steps is
+changed when it is resumed follows the learning rate's cosine for the new number from there on: it is then another run
+than one planned with that number from its first step.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import BaseFileLock
 
 import minigrad as mg
 from gpu.launch import SharedMemoryError
 from minigrad import optim
 from minigrad.namespace import fetched
-from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
+from models import log, room
+from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import beside, move
-from models.errors import UserError, known_name
-from models.language.lm import Config, LanguageModel
-from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
+from models.errors import UserError
+from models.language.lm import Config, LanguageModel, check_sizes
+from models.lock import claim
+from models.run import Run, described
 from models.tasks.recall import IGNORE, accuracy
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 MOMENTS = "optimizer."  # prefix of the optimiser's arrays in a checkpoint; weights have none
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that a run depends on. `pairs` and `overwritten` belong to recall, `text` to text.
-
-    `length` is for tasks that come in any; 0 `states` and no `start` are the mixer's usual ones.
-
-    Raises: UserError for an unknown task or a number out of range.
-    """
-
-    mixer: str = "delta_rule"
-    task: str = "text"
-    text: str | None = None
-    pairs: tuple[int, ...] = (4, 8, 12)
-    overwritten: bool = False
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    form: str = ""
-    states: int = 0
-    start: str = ""
-    steps: int = 500
-    batch: int = 8
-    length: int = 128
-    seed: int = 0
-    rate: float = 2e-3
-    warmup: int = 20
-    decay: float = 0.01
-    clip: float = 1.0
-    evaluate_every: int = 50
-
-    def __post_init__(self) -> None:
-        known_name(self.task, "task", TASKS)
-        object.__setattr__(self, "pairs", tuple(self.pairs))
-        for name in ("steps", "batch", "length", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        for name in ("seed", "states"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: expected at least 0, got {getattr(self, name)}")
-
-    def make_task(self) -> Task:
-        """Return the task, its text read and split."""
-        if self.task == "recall":
-            return Recall(self.pairs, self.overwritten)
-        if self.task == "selective_copying":
-            return SelectiveCopying(self.length)
-        if self.task == "induction":
-            return Induction(self.length)
-        if self.task == "needle":
-            return Needle(self.length)
-        if self.task == "digits":
-            return load_digits()
-        return load(self.text, length=self.length)
-
-    def config(self, vocabulary: int) -> Config:
-        """Return the configuration of the run's model."""
-        return Config(
-            mixer=self.mixer, vocab=vocabulary, width=self.width, layers=self.layers, heads=self.heads, form=self.form,
-            states=self.states, start=self.start,
-        )  # fmt: skip
+SMALLER = "a smaller --batch, --length, --width or --layers"
+FAR = 100  # times the least a step can need: no mixer needs more, so where that fits nothing has to be measured
 
 
 class Training:
@@ -106,52 +49,75 @@ class Training:
     def __init__(self, run: Run, folder: str | Path) -> None:
         mg.keep_freed_memory()  # a step's arrays are as large as the last step's
         self.run, self.step = run, 0
+        self.saved: int | None = None  # the step of the checkpoint
+        self._lock: BaseFileLock | None = None  # on the folder
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
         self.task = run.make_task()
-        self.model = LanguageModel(run.config(self.task.vocabulary), np.random.default_rng([run.seed, 0]))
+        config = run.config(self.task.vocabulary)
+        weights = config.width * (config.vocab + config.layers * (6 * config.width + config.states))  # at least
+        room.require(4 * room.FLOAT * weights, "weights, their gradients and two moments", SMALLER)
+        self.model = LanguageModel(config, np.random.default_rng([run.seed, 0]))
         self.optimizer = optim.AdamW(run.rate, betas=(0.9, 0.95), weight_decay=run.decay)
         # batches have a generator of their own, so that every mixer sees the same ones whatever its size
         self.rng = np.random.default_rng([run.seed, 1])
 
     @classmethod
     def start(cls, run: Run, folder: str | Path, device: str = "cpu") -> "Training":
-        """Begin a run in a folder that holds none yet.
+        """Begin a run in a folder that holds none yet; the folder is this process's while the training is referenced.
 
-        Raises: UserError when the folder already has a checkpoint or cannot be written, or the device is not there.
+        Raises: UserError when the folder already has a checkpoint, is another process's or cannot be written, when the
+        device is not there, and when a step does not fit into memory.
         """
         training = cls(run, folder)
+        training._move(device)
+        training._lock = claim(folder)
         if training.checkpoint.exists():
             raise UserError(f"{training.checkpoint}: expected no run here yet, got one (--resume continues it)")
-        training._move(device)
-        write_atomically(training.log, "")
+        log.rewrite(training.log, [])
         return training
 
     @classmethod
-    def resume(cls, folder: str | Path, device: str = "cpu") -> "Training":
-        """Continue the run in `folder` from its checkpoint; lines logged after that checkpoint are taken back.
+    def resume(cls, folder: str | Path, device: str = "cpu", steps: int | None = None) -> "Training":
+        """Continue the run in `folder` from its checkpoint, to `steps` if that is given.
+
+        Lines logged after that checkpoint are taken back; the folder is this process's as long as after `start`.
 
         Raises: UserError when the checkpoint does not load, does not fit its own description, or the text has changed,
-        and when the device is not there.
+        when more than `steps` are done, when the folder is another process's, when the device is not there, and when a
+        step does not fit into memory.
         """
         path = Path(folder) / CHECKPOINT
+        lock = claim(folder) if path.exists() else None  # where there is nothing to resume nothing is written
         arrays, about = load_checkpoint(path)
-        training = cls(described(path, about), folder)
+        run = described(path, about)
+        if steps is not None and steps < about["step"]:
+            raise UserError(f"steps: expected at least {about['step']}, which {path} has done, got {steps}")
+        training = cls(run if steps is None else replace(run, steps=steps), folder)
+        training._lock = lock
         if about["corpus"] != training.task.digest:
             hashes = f"hash {about['corpus']}, got {training.task.digest}"
             raise UserError(f"checkpoint {path}: expected the text it was trained on, {hashes}")
         _load_weights(training.model, path, arrays)
         training._load_moments(path, {name: array for name, array in arrays.items() if name.startswith(MOMENTS)})
         training.rng.bit_generator.state = about["generator"]
-        training.step = about["step"]
+        training.step = training.saved = about["step"]
         training._move(device)
-        kept = [record for record in read_log(training.log) if record["step"] <= training.step]
-        write_atomically(training.log, "".join(json.dumps(record) + "\n" for record in kept))
+        log.rewrite(training.log, [record for record in log.read(training.log) if record["step"] <= training.step])
         return training
 
     def save(self) -> None:
-        """Write the checkpoint: everything the next step depends on."""
+        """Write the checkpoint: everything the next step depends on.
+
+        Raises: UserError when it cannot be written, or when the weights have diverged; the one before then stays.
+        """
         moments = {MOMENTS + name: array for name, array in self.optimizer.state_dict().items()}
-        arrays = {**self.model.named_parameters(), **moments}
+        named = {**self.model.named_parameters(), **moments}
+        arrays = {name: fetched(array) for name, array in named.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise self._diverged(self.step, "a weight is not finite")
+        held_out = next(iter(self.task.examination(np.random.default_rng([self.run.seed, 2])).values()))
+        tokens, targets = (part[: self.run.batch] for part in held_out)
+        self._within_means(lambda: self._gradient(self.step, tokens, targets))  # or the next step would find it bad
         about = {
             "run": asdict(self.run),
             "model": asdict(self.run.config(self.task.vocabulary)),
@@ -159,7 +125,8 @@ class Training:
             "step": self.step,
             "generator": self.rng.bit_generator.state,
         }
-        save_checkpoint(self.checkpoint, {name: fetched(array) for name, array in arrays.items()}, about)
+        save_checkpoint(self.checkpoint, arrays, about)
+        self.saved = self.step
 
     def steps(self, until: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield a record a step, evaluations among them, up to step `until`; each is logged before it is yielded.
@@ -169,35 +136,77 @@ class Training:
         last = self.run.steps if until is None else min(until, self.run.steps)
         while self.step < last:
             if self.step == 0:
-                yield self._logged(self._where_there_is_room(self.evaluate))
-            record = self._where_there_is_room(self._train_step)
+                yield self._logged(self._within_means(self.evaluate))
+            record = self._within_means(self._train_step)
             if self.step % self.run.evaluate_every == 0 or self.step == self.run.steps:
-                record |= self._where_there_is_room(self.evaluate)
+                record |= self._within_means(self.evaluate)
             yield self._logged(record)
 
     def go(self, stop: threading.Event, save_every: int = 100) -> Iterator[dict[str, Any]]:
-        """Yield records until the last step or until `stop` is set, saving every `save_every` steps and at the end."""
-        for record in self.steps():
-            yield record
-            if stop.is_set():
-                break
-            if self.step % save_every == 0:
+        """Yield records until the last step or until `stop` is set, saving every `save_every` steps and at the end.
+
+        Raises: UserError when the log or the checkpoint cannot be written, and when the run diverges.
+        """
+        try:
+            for record in self.steps():
+                yield record
+                if stop.is_set():
+                    break
+                if self.step % save_every == 0:
+                    self.save()
+        except OSError as error:  # of the log; a checkpoint may still find room where it takes the place of another
+            with suppress(UserError):
                 self.save()
+            raise UserError(f"{self.log}: expected a place to write, got: {error.strerror} ({self._kept()})") from None
         self.save()
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what held-out data say of the model: loss and accuracy on each batch, always the same data."""
+        """Return what held-out data say of the model: loss and accuracy on each batch, always the same data.
+
+        Raises: UserError when a loss is not finite.
+        """
         losses, accuracies = {}, {}
         rng = np.random.default_rng([self.run.seed, 2])
         for name, (tokens, targets) in self.task.examination(rng).items():
             parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
             logits = np.concatenate([fetched(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
             losses[name] = float(mean_loss(logits, targets))
+            self._require_finite(self.step, "the held-out loss", losses[name])
             accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
 
     def _move(self, device: str) -> None:
+        if device == "cpu":
+            self._require_room()
         self.model, self.optimizer.state = move((self.model, self.optimizer.state), device)
+
+    def _require_room(self) -> None:
+        """Raise a UserError if a step needs more memory than there is; where that is close, measure it."""
+        self._require_least(getattr(self.task, "length", 1))  # before anything so long is drawn
+        rng = np.random.default_rng(0)  # not the run's own, which draws its batches
+        tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda drawn: drawn[0].shape[1])
+        what, needed = self._require_least(tokens.shape[1])
+        free = room.available()
+        if free is None or free > FAR * needed:
+            return
+
+        def step(sequences: int) -> int:
+            loss = mg.value_and_grad(lambda model: mean_loss(model(tokens[:sequences])[0], targets[:sequences]))
+            return room.peak(lambda: loss(self.model))
+
+        one, two = (min(step(sequences), step(sequences)) for sequences in (1, 2))  # the first of each may compile
+        room.require(one + (self.run.batch - 1) * max(0, two - one), what, SMALLER)
+
+    def _require_least(self, length: int) -> tuple[str, int]:
+        """Return the name of a step on sequences of this length and its least size in bytes; raise if it is too large.
+
+        Every layer keeps its input, its output and both normalised; the loss keeps the logits and two arrays like them.
+        """
+        run = self.run
+        numbers = run.batch * length * (4 * run.layers * run.width + 3 * self.task.vocabulary)
+        what = f"a step of {run.batch:,} sequences of {length:,} tokens"
+        room.require(room.FLOAT * numbers, what, SMALLER)
+        return what, room.FLOAT * numbers
 
     def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
         expected = {f"{MOMENTS}step": np.array(0)}
@@ -211,28 +220,45 @@ class Training:
         begin = time.perf_counter()
         run = self.run
         tokens, targets = self.task.batch(self.rng, run.batch)
-        loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
-        try:
-            grads, norm = optim.clip_by_global_norm(grads, run.clip)
-        except ValueError as error:  # not finite: the weights are still those of the last good step
-            raise UserError(f"step {self.step + 1}: {error} (loss {loss}; try a smaller --rate)") from None
+        loss, grads, norm = self._gradient(self.step + 1, tokens, targets)
         rate = optim.cosine(self.step, steps=run.steps, warmup=run.warmup, peak=run.rate, floor=run.rate / 10)
         self.optimizer.step(self.model, grads, lr=rate)
         self.step += 1
         seconds = time.perf_counter() - begin
-        return {"step": self.step, "loss": float(loss), "norm": float(norm), "rate": rate, "seconds": seconds}
+        return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "seconds": seconds}
 
-    def _where_there_is_room(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _gradient(self, step: int, tokens: np.ndarray, targets: np.ndarray) -> tuple[float, Any, float]:
+        """Return the loss, its gradient clipped, and the norm it had; raise a UserError where they are not finite."""
+        loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
+        self._require_finite(step, "the loss", float(loss))
         try:
-            return work()
+            grads, norm = optim.clip_by_global_norm(grads, self.run.clip)
+        except ValueError:
+            raise self._diverged(step, "the gradient is not finite") from None
+        return float(loss), grads, float(norm)
+
+    def _within_means(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` returns; raise a UserError where memory is too small. An overflow shows in the loss."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return work()
         except SharedMemoryError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
-            raise UserError(f"step {self.step + 1}: {error} (try a smaller --batch or --length)") from None
+            raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None
+
+    def _require_finite(self, step: int, what: str, loss: float) -> None:
+        if not np.isfinite(loss):
+            raise self._diverged(step, f"{what} is {'NaN' if np.isnan(loss) else 'infinite'}")
+
+    def _diverged(self, step: int, how: str) -> UserError:
+        return UserError(f"diverged at step {step}: {how}; try a smaller --rate ({self._kept()})")
+
+    def _kept(self) -> str:
+        return "there is no checkpoint" if self.saved is None else f"{self.checkpoint} holds step {self.saved}"
 
     def _logged(self, record: dict[str, Any]) -> dict[str, Any]:
-        with self.log.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        log.append(self.log, record)
         return record
 
 
@@ -244,15 +270,6 @@ def mean_loss(logits, targets: np.ndarray):
     return mg.cross_entropy(rows, beside(logits, targets.reshape(-1)[asked]))
 
 
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Return the log's records; a last line cut short by a kill is left out."""
-    try:
-        lines = Path(path).read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
     """Return the model in a checkpoint and the run that made it.
 
@@ -262,19 +279,12 @@ def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
     run = described(path, about)
     try:
         config = Config(**about["model"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {path}: expected the description of a model, got {error}") from None
+        check_sizes(config, arrays)
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
     model = LanguageModel(config, np.random.default_rng(run.seed))
     _load_weights(model, path, arrays)
     return model, run
-
-
-def described(path: str | Path, about: Mapping[str, Any]) -> Run:
-    """Return the run that a checkpoint says it is of. Raises UserError where it says none."""
-    try:
-        return Run(**about["run"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {path}: expected the description of a run, got {error}") from None
 
 
 def _load_weights(model: LanguageModel, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,52 +1,20 @@
 """The identities, stated once each, and the checker that tries to refute them in every number system."""
 
-from proofs import (
-    delta_rule,
-    discretize,
-    every_mechanism,
-    feature_maps,
-    gated_delta_rule,
-    gated_linear_attention,
-    hippo,
-    hopfield,
-    linear_attention,
-    lti,
-    nplr,
-    online_learner,
-    orders,
-    s4,
-    selective,
-    titans,
-    titans_blocks,
-    ttt,
-)
-from proofs.checker import check, check_statement, replay
-from proofs.statements import STATEMENTS, bounded, converges, grows, identity, refuted
+import importlib
+from typing import Any
 
-CHAPTERS = (
-    every_mechanism,
-    linear_attention,
-    feature_maps,
-    gated_linear_attention,
-    delta_rule,
-    gated_delta_rule,
-    ttt,
-    titans,
-    titans_blocks,
-    online_learner,
-    hopfield,
-    hippo,
-    nplr,
-    discretize,
-    orders,
-    lti,
-    s4,
-    selective,
-)
+_PLACES = dict.fromkeys(("CHAPTERS", "STATEMENTS"), "proofs.chapters")
+_PLACES |= dict.fromkeys(("check", "check_statement", "replay"), "proofs.checker")
+_PLACES |= dict.fromkeys(("bounded", "converges", "grows", "identity", "refuted"), "proofs.statements")
+__all__ = list(_PLACES)  # noqa: PLE0605
 
-_order = [chapter.__name__.rpartition(".")[2] for chapter in CHAPTERS]
-for _name in sorted(STATEMENTS, key=lambda name: _order.index(STATEMENTS[name].chapter)):
-    STATEMENTS[_name] = STATEMENTS.pop(_name)  # they are read in the order of the chapters
 
-__all__ = ["CHAPTERS", "STATEMENTS", "check", "check_statement", "replay"]
-__all__ += ["bounded", "converges", "grows", "identity", "refuted"]
+def __getattr__(name: str) -> Any:
+    """Return what is offered here, and import the chapters when it is first asked for: that takes a second.
+
+    `python -m proofs` imports this before anything of its own, and Ctrl-C meanwhile would end in a traceback.
+    """
+    if name not in _PLACES:
+        raise AttributeError(f"module 'proofs' has no attribute {name!r}")
+    importlib.import_module("proofs.chapters")
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+
+if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
+    _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,12 +19,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import proofs  # noqa: F401 - states the chapters
-from proofs import report
-from proofs.checker import PROFILES, Result, check_statement, systems_of
-from proofs.statements import STATEMENTS, Statement, select
+from minigrad import get_num_threads
+from models import tables
+from models.references import cited
+from models.terminal import escape_unencodable
+from proofs import report, workers
+from proofs.checker import PROFILES, Result, systems_of
+from proofs.statements import Statement, select
 
-CORES = os.cpu_count() or 1
+CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console, complaints = Console(), Console(stderr=True)
@@ -30,28 +37,27 @@ Names = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
+ListFile = Annotated[Path | None, typer.Option("--json", help="Write them here as JSON, and print nothing.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
 
 
 @app.command("list")
-def list_statements(names: Names = None) -> None:
+def list_statements(names: Names = None, json: ListFile = None) -> None:
     """What is stated, chapter by chapter."""
+    if json:
+        _require_folder(json)
+        report.write_statements(json, _selected(names))
+        return
     chapter = ""
     for statement in _selected(names):
         if statement.chapter != chapter:
             chapter = statement.chapter
             console.print(f"\n[bold]{chapter}[/]")
-        console.print(
-            f"  {statement.relation} {statement.name.partition('.')[2]}", style="bold", markup=False, highlight=False
-        )
-        console.print(f"    {statement.sentence}.", markup=False, highlight=False)
-        console.print(
-            f"    {statement.source}. In {', '.join(systems_of(statement))}.",
-            style="dim",
-            markup=False,
-            highlight=False,
-        )
+        tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
+        tables.write(console, f"{statement.sentence}.", indent=4)
+        systems = ', '.join(systems_of(statement))
+        tables.write(console, f"{cited(statement.source)}. In {systems}.", indent=4, style="dim")
 
 
 @app.command()
@@ -66,8 +72,8 @@ def check(
     if profile not in PROFILES:
         _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
-        if path and not path.parent.is_dir():
-            _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+        if path:
+            _require_folder(path)
     statements, start = _selected(names), time.perf_counter()
     results: list[Result] = []
     try:
@@ -87,39 +93,22 @@ def check(
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Statements side by side; each row is printed when it and all before it are done, with a bar below."""
+    """Check statements side by side; print each when it and all before it are done, with a bar below."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     task = bar.add_task(profile, total=len(statements))
-    console.print(report.table([], console.width))
-    pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, initializer=workers.begin, initargs=(os.getpid(),))
     try:
         with Live(bar, console=console, transient=True):
-            for result in pool.map(_checked, [s.name for s in statements], [profile] * len(statements)):
+            for result in pool.map(workers.checked, [s.name for s in statements], [profile] * len(statements)):
                 results.append(result)
-                console.print(report.table([report.row(result)], console.width, header=False))
+                report.show(console, result)
                 if result.verdict == "failed":
                     console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
                 bar.advance(task)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin(parent: int) -> None:
-    """A worker leaves Ctrl-C to its parent, and ends when that is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _checked(name: str, profile: str) -> Result:
-    return check_statement(STATEMENTS[name], profile)
 
 
 def _selected(names: list[str] | None) -> list[Statement]:
@@ -129,10 +118,22 @@ def _selected(names: list[str] | None) -> list[Statement]:
         _refuse(error.args[0])
 
 
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+
+
 def _refuse(message: str) -> NoReturn:
     complaints.print(f"proofs: {message}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 
 if __name__ == "__main__":
+    escape_unencodable()
+    signal.signal(signal.SIGINT, _ready)
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        print(f"proofs: {error}", file=sys.stderr)
+        sys.exit(2)
     app()

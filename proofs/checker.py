@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
+from models.references import cited
 from proofs import encoding, measured
 from proofs.statements import STATEMENTS, Statement, select
 from proofs.strategies import example
@@ -123,7 +124,12 @@ def check(
 def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
     """Every number system in turn, up to the first that objects."""
     result = Result(
-        statement.name, statement.sentence, statement.source, statement.chapter, statement.kind, statement.relation
+        statement.name,
+        statement.sentence,
+        cited(statement.source),
+        statement.chapter,
+        statement.kind,
+        statement.relation,
     )
     for name in systems_of(statement):
         result.systems[name] = check_system(statement, name, profile)
@@ -251,7 +257,7 @@ def replay(statement: str | Callable[..., Any], system: str, **spelled: Any) -> 
 
     Raises AssertionError, with the error and its bound, where the number system objects.
     """
-    stated: Statement = STATEMENTS[statement] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
+    stated: Statement = select([statement])[0] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
     drawn = encoding.restored(spelled, stated.wanted)
     if stated.kind in measured.KINDS:
         judged = measured.judge(stated, drawn)

@@ -27,8 +27,8 @@ from proofs.strategies import (
     Values,
 )
 
-SCHLAG = "Schlag et al. 2021"
-DELTANET = "Yang et al. 2024 (DeltaNet)"
+SCHLAG = "schlag2021"
+DELTANET = "yang2024deltanet"
 
 
 def written(k: Any, v: Any, beta: Any, state: Any) -> Any:
@@ -45,21 +45,23 @@ def square(k: Any, v: Any) -> Any:
 # The write as a gradient step
 
 
-@identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖²", source="talk 22:34", exact=True)
+@identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖²", source="talk-titans, 22:34", exact=True)
 def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
     gradient = mg.grad(lambda S: square(k, v)(S) / 2)(state)
     return written(k, v, beta, state), state - beta[..., None, None] * gradient
 
 
 @refuted(
-    "It is a step of rate β on ‖kS − v‖² (that step is twice as long)", source="talk 22:34 leaves the ½ out", exact=True
+    "It is a step of rate β on ‖kS − v‖² (that step is twice as long)",
+    source="talk-titans, 22:34 (leaves the ½ out)",
+    exact=True,
 )
 def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):
     return written(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
 
 
 @refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
-         source="talk 22:34: 'the L2 norm is the loss'")  # fmt: skip
+         source="talk-titans, 22:34: 'the L2 norm is the loss'")  # fmt: skip
 def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     def norm(S: Any) -> Any:
         return mg.sum(mg.sqrt(mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2, axis=-1)))
@@ -68,7 +70,7 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
 
 
 @identity("The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
-          source=f"{SCHLAG}, section 4.2; talk 21:43", exact=True)  # fmt: skip
+          source=f"{SCHLAG}, section 4.2; talk-titans, 21:43", exact=True)  # fmt: skip
 def correction_is_a_product(k: Key, v: Value, beta: Beta, state: State):
     kept = transition(k, beta, state)
     return written(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
@@ -83,21 +85,23 @@ def transition(k: Any, beta: Any, x: Any) -> Any:
 
 
 @identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, whatever the memory held",
-          source="talk 21:08–21:43", exact=True)  # fmt: skip
+          source="talk-titans, 21:08–21:43", exact=True)  # fmt: skip
 def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, state: State, chunk_size: ChunkSize):
     y, _ = delta_rule.chunkwise(k, k, v, beta, state=state, chunk_size=chunk_size)
     return y, v
 
 
 @refuted(
-    "In linear attention, too, a key that is written again returns its last value", source="talk 21:08", exact=True
+    "In linear attention, too, a key that is written again returns its last value",
+    source="talk-titans, 21:08",
+    exact=True,
 )
 def overwriting_without_the_delta(k: UnitKeys, v: Values):
     y, _ = linear_attention.recurrent(k, k, v)
     return y, v
 
 
-@identity("β = 1 and ‖k‖ = 1: writing a pair again changes nothing", source="talk 21:43", exact=True)
+@identity("β = 1 and ‖k‖ = 1: writing a pair again changes nothing", source="talk-titans, 21:43", exact=True)
 def writing_again_changes_nothing(k: UnitKey, v: Value, state: State):
     beta = namespace(k).ones_like(k[..., 0])
     once = written(k, v, beta, state)
@@ -145,20 +149,22 @@ def wy_representation(k: Keys, beta: Betas, state: State):
     return product, state - k.mT @ (w @ state)
 
 
-@bounded("0 ≤ β ≤ 2 and ‖k‖ = 1: the transition makes no vector longer", source=f"{DELTANET}, section 2", exact=True)
+@bounded(
+    "0 ≤ β ≤ 2 and ‖k‖ = 1: the transition makes no vector longer", source="grazzi2024, section 4.2, eq. 2", exact=True
+)
 def transition_does_not_grow(k: UnitKey, beta: Beta, x: Key):
     xp, column = namespace(k, x), x[..., :, None]
     moved = transition(k, beta, column)
     return xp.sum(moved * moved, axis=-2), xp.sum(column * column, axis=-2)
 
 
-@refuted("Nor does it with β up to 3", source="the bound on β is needed", exact=True, relation="≤")
+@refuted("Nor does it with β up to 3", source="minigrad, the bound on β is needed", exact=True, relation="≤")
 def transition_with_a_larger_beta(k: UnitKey, beta: LargeBeta, x: Key):
     return transition_does_not_grow(k, beta, x)
 
 
 @identity("Along the key the transition multiplies by 1 − β‖k‖²: n writes beyond β = 2 grow as |1 − β|ⁿ",
-          source="the eigenvector of I − βkᵀk", exact=True)  # fmt: skip
+          source="minigrad, the eigenvector of I − βkᵀk", exact=True)  # fmt: skip
 def transition_along_the_key(k: UnitKey, beta: LargeBeta, length: Length):
     moved = k[..., :, None]
     for _ in range(length):

@@ -16,7 +16,7 @@ from proofs.statements import FLOATS, Instance, bounded, grows, identity, refute
 from proofs.strategies import LARGE, POSITIVE, SMALL, Drawn, elements
 from proofs.systems import SYSTEMS
 
-MAMBA = "Gu and Dao 2023 (Mamba)"
+MAMBA = "gu2023mamba"
 N = {"N": st.integers(1, 2)}
 NEGATIVE = elements(-1, "-1/3", -2, "-3/5", "-1/7")
 
@@ -51,7 +51,7 @@ def diagonal(rates: Any) -> Any:
 
 
 @identity("Zero-order hold is the ODE's solution for constant u: its derivative in Δ is Ax + Bu",
-          source=f"{MAMBA}, eq. 4; talk on Mamba, slide 22", derivatives=False, only=FLOATS)  # fmt: skip
+          source=f"{MAMBA}, eq. 4; talk-mamba, slide 22", derivatives=False, only=FLOATS)  # fmt: skip
 def hold_solves_the_equation(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
 
@@ -72,7 +72,7 @@ def hold_by_parts(mixing: Mixing, push: Push, B: Enter, delta: Step, later: Step
 
 
 @bounded("It is what a general solver (Dormand and Prince's, of order 5) comes to, within the error that was asked for",
-         source="scipy.integrate.solve_ivp", only=("float64",))  # fmt: skip
+         source="scipy, scipy.integrate.solve_ivp", only=("float64",))  # fmt: skip
 def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Steps, delta: Step):
     mixing, push, B, x, u = (np.asarray(value, dtype=np.float64) for value in (mixing, push, B, x, u))
     A, step, asked = stable(mixing, push), float(delta), 1e-7
@@ -87,7 +87,7 @@ def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Step
 
 
 @identity("A singular A is no exception: for a nilpotent one, Ā = I + ΔA + Δ²A²/2, B̄ = (I + ΔA/2 + Δ²A²/6) ΔB",
-          source="the series; A⁻¹ does not exist", only=OURS)  # fmt: skip
+          source="minigrad, the series, A⁻¹ does not exist", only=OURS)  # fmt: skip
 def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
     xp = namespace(mixing)
     X = delta * xp.triu(mixing, k=1)
@@ -96,7 +96,7 @@ def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
 
 
 @identity("Any B̄ stands in a corner of an exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
-          source="Van Loan 1978, theorem 1", only=FLOATS)  # fmt: skip
+          source="vanloan1978, theorem 1 (place not verified)", only=FLOATS)  # fmt: skip
 def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Step):
     xp, A = namespace(mixing, push, B, delta), stable(mixing, push)
     size = B.shape[0]
@@ -109,14 +109,14 @@ def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Ste
 
 
 @identity("A matrix that is diagonal, and its diagonal alone: the same Ā and B̄",
-          source="talk on Mamba, slides 22–23", over=METHODS, exact=True)  # fmt: skip
+          source="talk-mamba, slides 22–23", over=METHODS, exact=True)  # fmt: skip
 def diagonal_is_dense(method: Any, rates: Rates, B: Enter, delta: Step):
     A_bar, B_bar = method(rates, B, delta)
     return method(diagonal(rates), B, delta), (diagonal(A_bar), B_bar)
 
 
 @identity("Complex diagonals too: λ = a + bi is the real matrix [[a, −b], [b, a]]",
-          source="Gu et al. 2022 (S4D), section 2", over=METHODS, only=OURS)  # fmt: skip
+          source="gu2022s4d, section 2 (place not verified)", over=METHODS, only=OURS)  # fmt: skip
 def complex_is_two_real(method: Any, rates: Rates, turns: Turns, B: Enter, delta: Step):
     xp = namespace(rates, turns, B, delta)
     A_bar, B_bar = method(rates + 1j * turns, B + 0j * turns, delta)
@@ -140,12 +140,12 @@ def operations(length: int, *, dense: bool) -> int:
     return tally[0]
 
 
-@grows("Zero-order hold of a matrix costs N³", source="talk on Mamba, slide 22", order=3, lengths=(6, 12, 24))
+@grows("Zero-order hold of a matrix costs N³", source="talk-mamba, slide 22", order=3, lengths=(6, 12, 24))
 def cost_of_a_matrix(length: int):
     return operations(length, dense=True)
 
 
-@grows("Of a diagonal it costs N", source="talk on Mamba, slides 22–23", order=1)
+@grows("Of a diagonal it costs N", source="talk-mamba, slides 22–23", order=1)
 def cost_of_a_diagonal(length: int):
     return operations(length, dense=False)
 
@@ -154,7 +154,7 @@ def cost_of_a_diagonal(length: int):
 
 
 @identity("The generalised bilinear method is Euler's for α = 0, and for α = 1 takes the slope at the end of the step",
-          source="Gu et al. 2021 (LSSL), section 2", exact=True, only=OURS)  # fmt: skip
+          source="gu2021lssl, section 2", exact=True, only=OURS)  # fmt: skip
 def ends_of_the_family(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
     A_bar, B_bar = discretize.generalized_bilinear(A, B, delta, alpha=1)
@@ -163,14 +163,14 @@ def ends_of_the_family(mixing: Mixing, push: Push, B: Enter, x: Start, delta: St
     return (ahead, after - x), (discretize.euler(A, B, delta), delta * (A @ after + B))
 
 
-@identity("For α = ½ it is the bilinear one", source="Gu et al. 2021 (LSSL), section 2", only=FLOATS)
+@identity("For α = ½ it is the bilinear one", source="gu2021lssl, section 2", only=FLOATS)
 def middle_of_the_family(mixing: Mixing, push: Push, B: Enter, delta: Step):
     A = stable(mixing, push)
     return discretize.generalized_bilinear(A, B, delta, alpha=0.5), discretize.bilinear(A, B, delta)
 
 
 @identity("The bilinear method keeps x between samples with one slope, the mean of those at its ends",
-          source="Gu et al. 2020 (HiPPO), appendix B.3", exact=True, only=OURS)  # fmt: skip
+          source="gu2020hippo, appendix B.3", exact=True, only=OURS)  # fmt: skip
 def trapezoid(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
     A_bar, B_bar = discretize.bilinear(A, B, delta)
@@ -179,13 +179,13 @@ def trapezoid(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
 
 
 @bounded("Bilinear steps of a stable system are stable, whatever Δ: |Ā| ≤ 1",
-         source="Tustin 1947; Gu et al. 2022 (S4), eq. 3", exact=True, only=OURS)  # fmt: skip
+         source="tustin1947; gu2022s4, eq. 3", exact=True, only=OURS)  # fmt: skip
 def bilinear_is_stable(rates: Rates, delta: Step):
     A_bar, _ = discretize.bilinear(4 * rates, rates, 4 * delta)
     return A_bar * A_bar, 0 * A_bar + 1
 
 
-@refuted("Euler's steps of a stable system are stable", source="ΔA < −2", exact=True, relation="≤")
+@refuted("Euler's steps of a stable system are stable", source="minigrad, ΔA < −2", exact=True, relation="≤")
 def euler_is_stable(rates: Rates, delta: Step):
     A_bar, _ = discretize.euler(4 * rates, rates, 4 * delta)
     return A_bar * A_bar, 0 * A_bar + 1

@@ -17,18 +17,18 @@ from proofs.sides import flat
 from proofs.statements import grows, identity
 from proofs.strategies import ChunkSize, Cut
 
-CONTRACT = "the contract of a form"
-TRIANGLE = "Mamba talk, slide 13"
+CONTRACT = "minigrad, the contract of a form"
+TRIANGLE = "talk-mamba, slide 13"
 
 
 @identity("All forms of a mechanism give the same outputs and the same final state",
-          source="the papers each mechanism names", exact=True, over=each_pair())  # fmt: skip
+          source="minigrad, the papers each mechanism names", exact=True, over=each_pair())  # fmt: skip
 def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
     return form(tokens, state, chunk_size), plainest(tokens, state, chunk_size)
 
 
 @identity("Streaming: a sequence may be cut anywhere and go on from the returned state",
-          source=f"{CONTRACT}; talk 12:17", exact=True, over=each_form())  # fmt: skip
+          source=f"{CONTRACT}; talk-titans, 12:17", exact=True, over=each_form())  # fmt: skip
 def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
     before, middle = form(form.during(tokens, None, cut), state, chunk_size)
     after, end = form(form.during(tokens, cut, None), middle, chunk_size)
@@ -36,7 +36,7 @@ def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: Chun
 
 
 @identity("Causality: another future changes nothing before it",
-          source=f"{CONTRACT}; talk 11:40", exact=True, over=each_form("others"))  # fmt: skip
+          source=f"{CONTRACT}; talk-titans, 11:40", exact=True, over=each_form("others"))  # fmt: skip
 def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
     y, _ = form(tokens, state, chunk_size)
     changed, _ = form(form.joined(form.during(tokens, None, cut), form.during(others, cut, None)), state, chunk_size)
@@ -56,25 +56,25 @@ def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
 
 
 @grows("All tokens at once: T² operations",
-       source=f"{TRIANGLE}; talk 05:41", order=2, over=each_form(work="T²", compiled=False))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 05:41", order=2, over=each_form(work="T²", compiled=False))  # fmt: skip
 def operations_at_once(form: Form, length: int):
     return operations(form, length)
 
 
 @grows("In recurrent and chunkwise form: T operations",
-       source=f"{TRIANGLE}; talk 12:42", order=1, over=each_form(work="T", compiled=False))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 12:42", order=1, over=each_form(work="T", compiled=False))  # fmt: skip
 def operations_in_time(form: Form, length: int):
     return operations(form, length)
 
 
 @grows("As a scan of an associative operator: T log T operations, so T for each round of log T",
-       source="Hillis and Steele 1986", order=1, over=each_form(work="T log T"))  # fmt: skip
+       source="hillis1986", order=1, over=each_form(work="T log T"))  # fmt: skip
 def operations_in_rounds(form: Form, length: int):
     return operations(form, length) / math.log2(length)
 
 
 @grows("As a convolution, by Fourier transforms: T log T operations",
-       source="Gu et al. 2022 (S4), eq. 4", order=1, over=each_form(work="FFT"), lengths=(128, 256, 512))  # fmt: skip
+       source="gu2022s4, eq. 4", order=1, over=each_form(work="FFT"), lengths=(128, 256, 512))  # fmt: skip
 def operations_of_transforms(form: Form, length: int):
     return operations(form, length) / math.log2(length)
 
@@ -92,13 +92,13 @@ def memory_in_time(form: Form, length: int):
 
 
 @grows("A matrix memory is as large after any number of tokens",
-       source=f"{TRIANGLE}; talk 07:11, 12:42", order=0, over=each_form(remembers_all=False))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 07:11, 12:42", order=0, over=each_form(remembers_all=False))  # fmt: skip
 def size_of_state(form: Form, length: int):
     return state_size(form, length)
 
 
 @grows("Softmax attention keeps every key and value: T numbers",
-       source=f"{TRIANGLE}; talk 06:06", order=1, over=each_form(remembers_all=True))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 06:06", order=1, over=each_form(remembers_all=True))  # fmt: skip
 def size_of_softmax_state(form: Form, length: int):
     return state_size(form, length)
 

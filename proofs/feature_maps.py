@@ -14,8 +14,8 @@ from models.memory import linear_attention
 from proofs.statements import FLOATS, bounded, converges, identity
 from proofs.strategies import Keys, PositiveFeatures, Queries, Values, Vector, Vectors
 
-KATHAROPOULOS = "Katharopoulos et al. 2020"
-CHOROMANSKI = "Choromanski et al. 2021 (FAVOR+)"
+KATHAROPOULOS = "katharopoulos2020"
+CHOROMANSKI = "choromanski2021"
 
 # Weights that sum to one
 
@@ -49,7 +49,7 @@ ORDERS = (0, 2, 4, 6, 8)
 
 
 @converges("Taylor features of order p: φ(q)·φ(k) → exp(q·k), within the polynomial's remainder",
-           source="Taylor's theorem; Arora et al. 2024 (Based), section 3.1")  # fmt: skip
+           source="arora2024based, section 4.1, eq. 4, with Taylor's theorem")  # fmt: skip
 def taylor_features(q: Vector, k: Vector):
     xp, score = namespace(q), dot(q, k)
     errors = [abs(dot(taylor(q, order=p), taylor(k, order=p)) - xp.exp(score)) for p in ORDERS]
@@ -57,7 +57,7 @@ def taylor_features(q: Vector, k: Vector):
 
 
 @converges("Hence softmax attention is the limit of linear attention, as the features grow without end",
-           source="talk 05:41–13:07, made precise")  # fmt: skip
+           source="talk-titans, 05:41–13:07, made precise")  # fmt: skip
 def softmax_is_the_limit(q: Vectors, k: Vectors, v: Values):
     xp, orders = namespace(q), ORDERS[1:]
     q = q / 4  # scores of at most a half, so that the first of these orders has a bound already
@@ -76,14 +76,14 @@ def remainder(size: Any, order: int) -> Any:
 
 
 @identity("Positive random features are unbiased: the mean of φ(q)·φ(k) over ω ~ N(0, I) is exp(q·k)",
-          source=f"{CHOROMANSKI}, lemma 1; the mean by Gauss–Hermite quadrature", only=FLOATS)  # fmt: skip
+          source=f"{CHOROMANSKI}, lemma 1 (the mean by Gauss–Hermite quadrature)", only=FLOATS)  # fmt: skip
 def random_features_are_unbiased(q: Vector, k: Vector):
     directions, weights = normal_quadrature(q)
     return dot(one_feature_each(q, k, directions), weights), namespace(q).exp(dot(q, k))
 
 
 @identity("One random feature has the variance exp(2q·k) (exp(‖q + k‖²) − 1)",
-          source=f"{CHOROMANSKI}, lemma 2; the mean by Gauss–Hermite quadrature", only=FLOATS)  # fmt: skip
+          source=f"{CHOROMANSKI}, lemma 2 (the mean by Gauss–Hermite quadrature)", only=FLOATS)  # fmt: skip
 def variance_of_a_random_feature(q: Vector, k: Vector):
     xp = namespace(q)
     q, k = q / 2, k / 2  # the square has twice the exponent: keep it where the nodes are exact

@@ -28,7 +28,7 @@ from proofs.strategies import (
     Values,
 )
 
-YANG = "Yang et al. 2025 (Gated DeltaNet)"
+YANG = "yang2025gated"
 
 
 def written(k: Any, v: Any, beta: Any, log_gate: Any, state: Any) -> Any:
@@ -57,7 +57,7 @@ def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: Sta
 
 
 @identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the faded memory",
-          source=f"{YANG}, section 3.1; talk 22:34", exact=True)  # fmt: skip
+          source=f"{YANG}, section 3.1; talk-titans, 22:34", exact=True)  # fmt: skip
 def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     faded = namespace(log_gate).exp(log_gate)[..., None, None] * state
     gradient = mg.grad(lambda S: square(k, v)(S) / 2)(faded)
@@ -66,7 +66,7 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGa
 
 @refuted(
     "The correction may be taken before fading: αS + βkᵀ(v − kS)",
-    source="order of decay and delta; PARITY of fla",
+    source="fla, the order of decay and delta",
     exact=True,
 )
 def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
@@ -75,7 +75,11 @@ def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, st
     return written(k, v, beta, log_gate, state), gate * state + beta[..., None, None] * k[..., :, None] * correction
 
 
-@refuted("The memory may fade after the write: α(S + βkᵀ(v − kS))", source="order of decay and delta", exact=True)
+@refuted(
+    "The memory may fade after the write: α(S + βkᵀ(v − kS))",
+    source="minigrad, the order of decay and delta",
+    exact=True,
+)
 def fading_after_the_write(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     write = beta[..., None, None] * k[..., :, None] * v[..., None, :]
@@ -83,13 +87,13 @@ def fading_after_the_write(k: Key, v: Value, beta: Beta, log_gate: LogGate, stat
 
 
 @refuted("beta and log_decay may be given in either order (both are (*batch, T): no shape tells them apart)",
-         source="fla has one order in one form and the other in the other")  # fmt: skip
+         source="fla, whose two forms differ in the order")  # fmt: skip
 def swapped_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDecay):
     return gated_delta_rule.recurrent(q, k, v, beta, log_decay), gated_delta_rule.recurrent(q, k, v, log_decay, beta)
 
 
 @identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, however much the memory fades",
-          source="talk 21:43 with decay", exact=True)  # fmt: skip
+          source="talk-titans, 21:43 with decay", exact=True)  # fmt: skip
 def reading_what_was_written(
     k: UnitKeys, v: Values, beta: FullBetas, log_decay: LogDecay, state: State, chunk_size: ChunkSize
 ):

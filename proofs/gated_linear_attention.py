@@ -23,7 +23,7 @@ from proofs.strategies import (
     Values,
 )
 
-YANG = "Yang et al. 2024 (GLA)"
+YANG = "yang2024gla"
 
 
 @identity("With every gate open it is linear attention", source=f"{YANG}, section 4.1", exact=True)
@@ -47,7 +47,7 @@ def one_gate_for_all_channels(q: Queries, k: Keys, v: Values, log_decay: LogDeca
 
 
 @identity("Unrolled: oₜ = qₜ Diag(α₁ ⋯ αₜ) S₀ + Σ qₜ Diag(αₛ₊₁ ⋯ αₜ) kₛᵀ vₛ over s ≤ t",
-          source=f"{YANG}, section 4.2", exact=True)  # fmt: skip
+          source=f"{YANG}, section 4.1", exact=True)  # fmt: skip
 def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: State):
     xp = namespace(q, log_decay)
     gates, y = xp.exp(log_decay), []
@@ -60,7 +60,7 @@ def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: 
 
 
 @identity("The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the faded memory",
-          source="talk 14:50 with decay", exact=True)  # fmt: skip
+          source="talk-titans, 14:50 with decay", exact=True)  # fmt: skip
 def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: State):
     def loss(S: Any) -> Any:
         return -mg.sum((k[..., None, :] @ S)[..., 0, :] * v)
@@ -71,7 +71,7 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
 
 
 @refuted(
-    "Fading before the write or after it is the same", source="Titans' code issues ask where forgetting is", exact=True
+    "Fading before the write or after it is the same", source="titans-code, #6 (where is the forgetting?)", exact=True
 )
 def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]

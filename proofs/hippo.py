@@ -18,7 +18,7 @@ from models.ssm import hippo
 from proofs.statements import EXACT, Instance, bounded, converges, grows, identity, refuted
 from proofs.strategies import LARGE, POSITIVE, Drawn, elements
 
-HIPPO = "Gu et al. 2020 (HiPPO)"
+HIPPO = "gu2020hippo"
 
 Polynomial = Annotated[Any, Drawn("M", LARGE, sizes={"M": st.integers(1, 6)})]  # a₀ + a₁x + a₂x² + …
 Samples = Annotated[Any, Drawn("M", LARGE, sizes={"M": st.integers(1, 12)})]
@@ -196,7 +196,7 @@ def reconstruction(measure: str, f: Polynomial):
     return abs(remembered(f, len(f), measure, ages) - exact), np.full(7, 1e6 * UNIT * (1 + abs(f).max()))
 
 
-@refuted("A polynomial of any degree is remembered as it is", source="N numbers", relation="≤")
+@refuted("A polynomial of any degree is remembered as it is", source="minigrad, N numbers", relation="≤")
 def reconstruction_of_any_degree(f: Polynomial, N: Order):
     f, ages = np.asarray(f, dtype=np.float64), np.linspace(0, 1, 7)
     exact = np.polynomial.polynomial.polyval(1 - ages, f)
@@ -204,7 +204,7 @@ def reconstruction_of_any_degree(f: Polynomial, N: Order):
 
 
 @converges("Of a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
-           source=f"{HIPPO}, proposition 6; Chebyshev's bound on the best polynomial")  # fmt: skip
+           source=f"{HIPPO}, proposition 6 with Chebyshev's bound on the best polynomial")  # fmt: skip
 def smooth_memory(omega: Frequency):
     omega = float(omega)
     orders = range(2, 13)
@@ -227,7 +227,7 @@ def memory_of_a_corner(length: int):
     return 1 / math.sqrt(w @ (hippo.reconstruct(c, (1 - x) / 2) - abs(x)) ** 2)
 
 
-@refuted("The projection is a Taylor approximation", source="talk on Mamba, slide 14", exact=True)
+@refuted("The projection is a Taylor approximation", source="talk-mamba, slide 14", exact=True)
 def taylor(f: Polynomial, t: Time):
     f, t = list(f), t[()]
     return np.array(legs_coefficients(f, t, 1)), np.array([value(f, t)])  # of order 1: the mean, and the value now

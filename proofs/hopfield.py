@@ -14,13 +14,13 @@ from models.memory import hopfield
 from proofs.statements import bounded, converges, identity, refuted
 from proofs.strategies import SMALL, Drawn, Keys, OrthonormalKeys, Queries
 
-RAMSAUER = "Ramsauer et al. 2021"
+RAMSAUER = "ramsauer2021"
 Patterns = Annotated[Any, Drawn("*batch S K", SMALL)]
 Beta = Annotated[float, Drawn(number=lambda draw, sizes: draw(st.sampled_from([1.0, 0.25, 2.0, 8.0])))]
 
 
 @identity("One retrieval with β = 1/√K is softmax attention with the patterns as keys and as values",
-          source=f"{RAMSAUER}, eq. 10; talk 17:48–19:48")  # fmt: skip
+          source=f"{RAMSAUER}, eq. 10; talk-titans, 17:48–19:48")  # fmt: skip
 def retrieval_is_attention(query: Queries, patterns: Keys):
     attention, _ = softmax.quadratic(query, patterns, patterns, causal=False)
     return hopfield.retrieve(query, patterns, beta=query.shape[-1] ** -0.5), attention

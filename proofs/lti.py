@@ -13,7 +13,7 @@ from models.ssm import discretize, lssl, lti
 from proofs.statements import identity, refuted
 from proofs.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
 
-S4, LSSL = "Gu et al. 2022 (S4)", "Gu et al. 2021 (LSSL)"
+S4, LSSL = "gu2022s4", "gu2021lssl"
 N = {"N": st.integers(1, 3)}
 
 Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
@@ -53,19 +53,19 @@ def delayed(x: Any) -> Any:
     return namespace(x).concat([0 * x[..., :1, :], x[..., :-1, :]], axis=-2)
 
 
-@identity("The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk on Mamba, slide 21",
+@identity("The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk-mamba, slide 21",
           exact=True)  # fmt: skip
 def recurrence_is_a_convolution(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.recurrent(u, A, B, C)[0], summed(u, by_powers(A, B, C, u.shape[-2]))
 
 
-@identity("Powers by doubling are the powers", source="made precise", exact=True)
+@identity("Powers by doubling are the powers", source="minigrad, made precise", exact=True)
 def doubled_powers(A: System, B: Enter, C: Leave, length: Length):
     return lti.kernel(A[None], B[None], C[None], length=length)[0], by_powers(A, B, C, length)
 
 
 @identity("A diagonal system is the dense one with zeros beside its diagonal",
-          source="talk on Mamba, slides 22–23", exact=True)  # fmt: skip
+          source="talk-mamba, slides 22–23", exact=True)  # fmt: skip
 def diagonal_is_dense(u: Inputs, A: Diagonal, B: Enter, C: Leave, state: Start):
     dense = A[:, None] * namespace(A).eye(A.shape[0], dtype=A.dtype)
     return lti.convolution(u, A, B, C, state=state), lti.recurrent(u, dense, B, C, state=state)
@@ -76,13 +76,13 @@ def padded_transforms(u: Inputs, kernel: Kernel):
     return lti.causal_convolution(u, kernel), summed(u, namespace(kernel).matrix_transpose(kernel))
 
 
-@refuted("The zeros are not needed", source="the end would wrap around onto the beginning")
+@refuted("The zeros are not needed", source="minigrad, the end would wrap around onto the beginning")
 def transforms_without_padding(u: Several, kernel: Kernel):
     return circular(u, kernel), lti.direct_convolution(u, kernel)
 
 
 @identity("Without the zeros what comes after t is added at t, as if it had come one length earlier",
-          source="made precise")  # fmt: skip
+          source="minigrad, made precise")  # fmt: skip
 def wrapped_around(u: Inputs, kernel: Kernel):
     xp = namespace(u, kernel)
     twice = lti.direct_convolution(xp.concat([u, u], axis=-2), xp.concat([kernel, 0 * kernel], axis=-1))
@@ -101,7 +101,7 @@ def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
 
 
 @identity("A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves what comes out as it is",
-          source=f"{S4}, lemma 3.1; talk on Mamba, slide 19", exact=True)  # fmt: skip
+          source=f"{S4}, lemma 3.1; talk-mamba, slide 19", exact=True)  # fmt: skip
 def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left: Mixing, right: Mixing):
     M, inverse = invertible(left, right)
     y, h = lti.recurrent(u, A, B, C, state=state)
@@ -118,7 +118,9 @@ def invertible(left: Any, right: Any) -> tuple[Any, Any]:
     return M, xp.matrix_transpose(unit_lower_inverse(right)) @ unit_lower_inverse(left)
 
 
-@refuted("A change of basis of A alone leaves it so too", source="B and C are written in the old basis", exact=True)
+@refuted(
+    "A change of basis of A alone leaves it so too", source="minigrad, B and C are written in the old basis", exact=True
+)
 def change_of_basis_of_one(u: Inputs, A: System, B: Enter, C: Leave, left: Mixing, right: Mixing):
     M, inverse = invertible(left, right)
     return lti.recurrent(u, M @ A @ inverse, B, C)[0], lti.recurrent(u, A, B, C)[0]

@@ -12,7 +12,7 @@ from proofs.hippo import UNIT, Order, rescaled, whole
 from proofs.statements import EXACT, Instance, bounded, grows, identity, refuted
 from proofs.strategies import SMALL, Drawn
 
-S4 = "Gu et al. 2022 (S4)"
+S4 = "gu2022s4"
 Numbers = Annotated[Any, Drawn("D", SMALL)]
 
 
@@ -40,7 +40,7 @@ def normal_plus_low_rank(measure: str, N: Order):
 
 
 @bounded("In S's eigenvectors LegS is diag(Λ) − P Pᴴ, and V is unitary: to N√N roundings at N = 2 … 64",
-         source=f"{S4}, theorem 1; conjugate pairs, one of each", only=("float64",))  # fmt: skip
+         source=f"{S4}, theorem 1 (conjugate pairs, one of each)", only=("float64",))  # fmt: skip
 def diagonal_plus_rank_one():
     errors, allowed = [], []
     for N in (2, 4, 16, 64):
@@ -54,7 +54,7 @@ def diagonal_plus_rank_one():
 
 
 @refuted("Over the complex numbers every matrix is diagonal in some basis: one whose only eigenvalue is a, V (aI) V⁻¹",
-         source="talk on Mamba, slide 19; a Jordan block", exact=True)  # fmt: skip
+         source="talk-mamba, slide 19 (a Jordan block)", exact=True)  # fmt: skip
 def every_matrix_is_diagonalisable(x: Numbers):
     a, b = x[0], x[-1]
     block = np.array([[a, b], [0 * a, a]])

@@ -39,8 +39,8 @@ from proofs.ttt import Down as Inward
 from proofs.ttt import DownBias as InwardBias
 from proofs.ttt import Up as Outward
 
-MIRAS = "Behrouz et al. 2025 (MIRAS)"
-CLOSING = "talk 48:58 and 59:16"
+MIRAS = "behrouz2025miras"
+CLOSING = "talk-titans, 48:58 and 59:16"
 FewQueries = Annotated[Any, Drawn("*batch T K", LARGE, sizes={"T": st.integers(1, 3)})]
 MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
 Positive = Annotated[Any, Drawn("*batch K V", POSITIVE)]
@@ -70,7 +70,7 @@ def is_gated_by_token(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay
 
 
 @identity("… with the same decay at every token: RetNet without its rotations, S ← γS + kᵀv",
-          source="Sun et al. 2023 (RetNet), section 2.1, recurrent representation", exact=True)  # fmt: skip
+          source="sun2023retnet, section 2.1, recurrent representation", exact=True)  # fmt: skip
 def is_retnet(q: Queries, k: Keys, v: Values, rate: FullBetas, log_gamma: LogGate, state: State):
     xp, S, y = namespace(q), state, []
     for t in range(q.shape[-2]):
@@ -81,7 +81,7 @@ def is_retnet(q: Queries, k: Keys, v: Values, rate: FullBetas, log_gamma: LogGat
     return point("RetNet", q, k, v, state, rate=rate, log_keep=always), (xp.concat(y, axis=-2), S)
 
 
-@identity("… with a decay per key channel: GLA", source="Yang et al. 2024 (GLA), section 4.1", exact=True)
+@identity("… with a decay per key channel: GLA", source="yang2024gla, section 4.1", exact=True)
 def is_gla(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: ChannelLogDecay, state: State):
     learned = point("GLA", q, k, v, state, rate=rate, log_keep=log_decay)
     return learned, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
@@ -92,21 +92,21 @@ def is_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
     return point("delta rule", q, k, v, state, rate=beta), delta_rule.recurrent(q, k, v, beta, state=state)
 
 
-@identity("… with decay first: the gated delta rule", source="Yang et al. 2025, section 3.1", exact=True)
+@identity("… with decay first: the gated delta rule", source="yang2025gated, section 3.1", exact=True)
 def is_gated_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDecay, state: State):
     learned = point("gated delta rule", q, k, v, state, rate=beta, log_keep=log_decay)
     return learned, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
 
 
 @identity("… with an implicit step: Longhorn, the delta rule of rate θ / (1 + θ‖k‖²), one θ for all value channels",
-          source="Liu et al. 2024 (Longhorn), theorem 3.1; Yang et al. 2025, table 1", exact=True)  # fmt: skip
+          source="liu2024longhorn, theorem 3.1 (place not verified); yang2025gated, table 1", exact=True)  # fmt: skip
 def is_longhorn(q: Queries, k: Keys, v: Values, theta: Betas, state: State):
     beta = theta / (1 + theta * namespace(k).sum(k * k, axis=-1))
     return point("Longhorn", q, k, v, state, rate=theta), delta_rule.recurrent(q, k, v, beta, state=state)
 
 
 @identity("Longhorn's write is M − θ∇ℓ at the memory it arrives at, the minimum of ½‖M′ − M‖² + θℓ(M′)",
-          source="Liu et al. 2024 (Longhorn), the objective of theorem 3.1", exact=True)  # fmt: skip
+          source="liu2024longhorn, the objective of theorem 3.1 (place not verified)", exact=True)  # fmt: skip
 def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
     row, target = k[..., None, :], v[..., None, :]
     _, after = point("Longhorn", row, row, target, state, rate=theta[..., None])
@@ -115,7 +115,7 @@ def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
 
 
 @identity("… with a rate and a decay per key channel: RWKV-7's S ← diag(w)S − (a∘k)ᵀ(kS) + (a∘k)ᵀv",
-          source="Peng et al. 2025 (RWKV-7), eq. 17, with the write key a∘k", exact=True)  # fmt: skip
+          source="peng2025rwkv7, eq. 17, with the write key a∘k", exact=True)  # fmt: skip
 def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDecay, state: State):
     xp, S, y = namespace(q), state, []
     w = namespace(log_decay).exp(log_decay)
@@ -143,12 +143,12 @@ def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
 
 
 @identity("… and with layer norm and residual inside, as published: TTT-Linear",
-          source="Sun et al. 2024 (TTT), section 2.7", only=WITHOUT_JAX)  # fmt: skip
+          source="sun2024ttt, section 2.7", only=WITHOUT_JAX)  # fmt: skip
 def is_ttt_linear_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
     return with_norm("TTT-Linear", q, k, v, eta / 8, ((W / 8, b),), (gamma / 8, beta))
 
 
-@identity("… and TTT-MLP", source="Sun et al. 2024 (TTT), section 2.7", only=WITHOUT_JAX)
+@identity("… and TTT-MLP", source="sun2024ttt, section 2.7", only=WITHOUT_JAX)
 def is_ttt_mlp_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Inward, b1: InwardBias, W2: Outward, b2: Bias,
                          gamma: Gamma, beta: Shift):  # fmt: skip
     return with_norm("TTT-MLP", q, k, v, eta / 8, ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
@@ -162,7 +162,7 @@ def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: An
 
 
 @identity("Matrix, ½ L2, momentum and decay in batches: Titans",
-          source="Behrouz et al. 2025 (Titans), section 3.1", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source="behrouz2025titans, section 3.1", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State,
               chunk_size: ChunkSize):  # fmt: skip
     y, after = titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((state,),), batch_size=chunk_size)
@@ -170,7 +170,7 @@ def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, l
     return point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
 
 
-@identity("… and with an MLP", source="Behrouz et al. 2025 (Titans), section 3.1", only=WITHOUT_JAX)
+@identity("… and with an MLP", source="behrouz2025titans, section 3.1", only=WITHOUT_JAX)
 def is_titans_mlp(q: FewQueries, k: Keys, v: Values, theta: Betas, log_eta: MildDecay, log_decay: MildDecay, W1: Down,
                   W2: Up):  # fmt: skip
     layers = ((W1,), (W2 / 4,))
@@ -229,7 +229,7 @@ def closed(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay:
 
 
 @identity("All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",
-          source="Sun et al. 2024, theorem 2; talk 48:00")  # fmt: skip
+          source="sun2024ttt, theorem 2; talk-titans, 48:00")  # fmt: skip
 def is_softmax_attention(q: Keys, k: Keys, v: Values):
     xp = namespace(q)
     weight = xp.tril(xp.exp(q @ k.mT / math.sqrt(q.shape[-1])))

@@ -15,7 +15,7 @@ from models.ssm import discretize
 from proofs.discretize import MAMBA, Enter, Mixing, Push, Step, stable
 from proofs.statements import converges, grows
 
-MAMBA3 = "Lahoti et al. 2026 (Mamba-3)"
+MAMBA3 = "lahoti2026mamba3"
 RATE, FREQUENCY = -1 + 2j, 3.0
 
 
@@ -48,7 +48,7 @@ def held(method: str) -> Any:
 LENGTHS = (64, 128, 256)
 
 
-@grows("Euler's method is of order 1: the error falls as Δ", source="Gu et al. 2020 (HiPPO), appendix B.3", order=1,
+@grows("Euler's method is of order 1: the error falls as Δ", source="gu2020hippo, appendix B.3", order=1,
        lengths=LENGTHS)  # fmt: skip
 def order_of_euler(length: int):
     def step(x: complex, u: complex, _: complex, delta: float) -> complex:
@@ -59,7 +59,7 @@ def order_of_euler(length: int):
 
 
 @grows("The bilinear method is of order 2, given the mean of u at both ends",
-       source="Gu et al. 2020 (HiPPO), appendix B.3", order=2, lengths=LENGTHS)  # fmt: skip
+       source="gu2020hippo, appendix B.3", order=2, lengths=LENGTHS)  # fmt: skip
 def order_of_bilinear(length: int):
     def step(x: complex, before: complex, after: complex, delta: float) -> complex:
         A_bar, B_bar = bars("bilinear", delta)
@@ -69,7 +69,7 @@ def order_of_bilinear(length: int):
 
 
 @grows("Given uₖ alone, as S4 gives it, the bilinear method is of order 1 in a changing input",
-       source="Gu et al. 2022 (S4), eq. 3, made precise", order=1, lengths=LENGTHS)  # fmt: skip
+       source="gu2022s4, eq. 3, made precise", order=1, lengths=LENGTHS)  # fmt: skip
 def order_of_bilinear_held(length: int):
     return digits(length, held("bilinear"))
 
@@ -80,7 +80,7 @@ def order_of_hold(length: int):
     return digits(length, held("zoh"))
 
 
-@grows("Mamba's rule, the exponential Euler method, is of order 1", source=f"{MAMBA}'s code; {MAMBA3}, section 3.1",
+@grows("Mamba's rule, the exponential Euler method, is of order 1", source=f"mamba-code; {MAMBA3}, section 3.1",
        order=1, lengths=LENGTHS)  # fmt: skip
 def order_of_mamba(length: int):
     return digits(length, held("mamba"))
@@ -107,7 +107,7 @@ def lengths(*vectors: Any) -> Any:
 
 
 @converges("B̄ = ΔB differs from zero-order hold's by at most Δ²‖AB‖/2 a step, for matrices too",
-           source=f"{MAMBA}, eq. 4 against its code; state-spaces/mamba #114, #121, #129, #524")  # fmt: skip
+           source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129, #524")  # fmt: skip
 def euler_input(mixing: Mixing, push: Push, B: Enter, delta: Step):
     A = stable(mixing, push)
     B = B + 0 * push + (abs(B).sum() == 0)  # not 0, or there is nothing to bound
@@ -115,7 +115,9 @@ def euler_input(mixing: Mixing, push: Push, B: Enter, delta: Step):
     return lengths(*errors), lengths(*[step * step / 2 * (A @ B) for step in halving(delta)])
 
 
-@converges("Bilinear Ā differs from exp(ΔA) by at most Δ³‖A‖³/6 a step", source="the remainders of both series")
+@converges(
+    "Bilinear Ā differs from exp(ΔA) by at most Δ³‖A‖³/6 a step", source="minigrad, the remainders of both series"
+)
 def bilinear_transition(mixing: Mixing, push: Push, delta: Step):
     A = stable(mixing, push)
     errors, bounds = [], []

@@ -1,4 +1,4 @@
-"""What a check found, for people and for machines: rows of a table, JSON, JUnit XML."""
+"""What a check found, for people and for machines: lines for a terminal, JSON, JUnit XML."""
 
 from __future__ import annotations
 
@@ -9,45 +9,29 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
+from models import tables
+from models.references import cited
 from proofs.checker import Result
+from proofs.statements import Statement
 from proofs.systems import SYMBOLS
 
-COLOURS = {"passed": "green", "failed": "bold red", "not installed": "dim"}
-HEADINGS = ("", "identity", "source", "number systems", "worst error / bound", "examples")
 
-
-def row(result: Result) -> tuple[Text, ...]:
-    """A statement as a row under `HEADINGS`."""
-    systems = Text(" ").join(Text(SYMBOLS.get(name, name), COLOURS[s.status]) for name, s in result.systems.items())
-    mark = Text("✗", "bold red") if result.verdict == "failed" else Text(result.relation, "green")
-    closest = result.closest
-    error = f"{closest.worst_error:.1e} / {closest.bound:.1e}"
+def show(console: Console, result: Result) -> None:
+    """Print a statement's verdict and name, then its source, the number systems it passed in, and the worst error."""
+    failed, closest = result.verdict == "failed", result.closest
+    error = f"worst error {closest.worst_error:.1e} of at most {closest.bound:.1e}"
     if closest.status == "passed" and closest.bound == 0:
         error = "exact" if result.kind != "refuted" else f"off by {closest.worst_error:.1e}"
-    # Text, not str: a table would read the [instance] of a name as markup.
-    return mark, Text(result.identity), Text(result.source), systems, Text(error), Text(str(result.examples))
-
-
-def table(rows: Iterable[tuple[Text, ...]], width: int, *, header: bool = True) -> Table:
-    """The rows; every table of the same width has the same columns, so that tables can be printed under each other."""
-    made = Table(box=None, show_header=header, pad_edge=False, padding=(0, 1, 0, 0), width=width)
-    fixed = {"": 1, "worst error / bound": 19, "examples": 8}
-    free = width - sum(fixed.values()) - len(HEADINGS) + 1  # what one space between the columns leaves
-    fixed |= {"source": free * 2 // 9, "number systems": free * 3 // 9}
-    for heading in HEADINGS:
-        made.add_column(
-            heading,
-            width=fixed.get(heading, free - fixed["source"] - fixed["number systems"]),
-            no_wrap=heading == "source",
-            overflow="ellipsis" if heading == "source" else "fold",  # a name is there to be copied
-            justify="right" if heading == "examples" else "left",
-        )
-    for cells in rows:
-        made.add_row(*cells)
-    return made
+    systems = {
+        status: " ".join(SYMBOLS.get(name, name) for name, s in result.systems.items() if s.status == status)
+        for status in ("passed", "failed", "not installed")
+    }
+    shown = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
+    examples = f"{result.examples} example{'s' if result.examples != 1 else ''}"
+    tables.write(console, f"{'✗' if failed else result.relation} {result.identity}", style="bold red" if failed else "")
+    tables.write(console, "; ".join([result.source, *shown, error, examples]), indent=4, style="dim")
 
 
 def failures(result: Result) -> str:
@@ -62,6 +46,17 @@ def failures(result: Result) -> str:
 def write_json(path: Path, results: Iterable[Result]) -> None:
     """All results as a JSON array."""
     _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_statements(path: Path, statements: Iterable[Statement]) -> None:
+    """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
+    rows = [
+        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter,
+         "relation": s.relation, "file": s.place[0], "line": s.place[1],
+         "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url}}
+        for s in statements
+    ]  # fmt: skip
+    _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def write_junit(path: Path, results: Iterable[Result]) -> None:

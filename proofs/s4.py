@@ -13,7 +13,7 @@ from models.ssm import discretize, hippo, s4, s4d, starts
 from proofs.statements import Instance, bounded, identity, refuted
 from proofs.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
 
-S4, S4D = "Gu et al. 2022 (S4)", "Gu et al. 2022 (S4D)"
+S4, S4D = "gu2022s4", "gu2022s4d"
 
 Eigenvalues = Annotated[Any, Drawn("D N", pairs(RATES, LARGE), complex=True)]
 Low = Annotated[Any, Drawn("D N", pairs(SMALL, SMALL), complex=True)]
@@ -65,7 +65,7 @@ def twice_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, l
     return made + 0j * made, xp.stack(plain, axis=-1)
 
 
-@refuted("The real part alone would do", source="the other half adds as much again")
+@refuted("The real part alone would do", source="minigrad, the other half adds as much again")
 def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
     xp = namespace(Lambda)
     _, B_bar = discretize.zoh(Lambda, B, delta[:, None])
@@ -132,7 +132,7 @@ def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: St
 
 
 @bounded("A step of S4 never adds to |h|, whatever Δ: Re Λ < 0, and −PPᴴ takes energy too",
-         source=f"{S4}, section 3; Goel et al. 2022 (SaShiMi), section 4")  # fmt: skip
+         source=f"{S4}, section 3; goel2022sashimi, section 4 (place not verified)")  # fmt: skip
 def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
     xp = namespace(Lambda)
 

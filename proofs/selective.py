@@ -28,7 +28,7 @@ from proofs.strategies import (
     gates,
 )
 
-MAMBA, MAMBA2 = "Gu and Dao 2023 (Mamba)", "Dao and Gu 2024 (Mamba-2)"
+MAMBA, MAMBA2 = "gu2023mamba", "dao2024mamba2"
 N = {"N": st.integers(1, 3)}
 
 Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
@@ -95,18 +95,18 @@ def bracketed(steps: list[Pair], cut: int) -> Pair:
 
 
 @identity("The scan's operator (a₂, b₂)∘(a₁, b₁) = (a₂a₁, a₂b₁ + b₂) is associative",
-          source=f"Blelloch 1990, section 1.4; {MAMBA}, section 3.3.2", exact=True)  # fmt: skip
+          source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2", exact=True)  # fmt: skip
 def operator_is_associative(a: Factor, b: Term, c: Factor, d: Term, e: Factor, f: Term):
     return after((a, b), after((c, d), (e, f))), after(after((a, b), (c, d)), (e, f))
 
 
-@identity("Its identity is (1, 0), on either side", source="Blelloch 1990, section 1.4", exact=True)
+@identity("Its identity is (1, 0), on either side", source="blelloch1990, section 1.4", exact=True)
 def operator_has_an_identity(a: Factor, b: Term):
     one = (0 * a + 1, 0 * b)
     return (after((a, b), one), after(one, (a, b))), ((a, b), (a, b))
 
 
-@refuted("It is commutative too", source="the order of tokens would not matter", exact=True)
+@refuted("It is commutative too", source="minigrad, the order of tokens would not matter", exact=True)
 def operator_commutes(a: Factor, b: Term, c: Factor, d: Term):
     return after((a, b), (c, d)), after((c, d), (a, b))
 
@@ -119,12 +119,12 @@ def any_bracketing(log_a: LogFactors, b: Terms, state: Start, cut: Cut):
 
 
 @identity("Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence",
-          source="Hillis and Steele 1986", exact=True)  # fmt: skip
+          source="hillis1986", exact=True)  # fmt: skip
 def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
     return selective_scan.doubling(log_a, b, state), sequential(log_a, b, state)
 
 
-@identity("Blelloch's scan, up and down a tree, is the recurrence", source="Blelloch 1990, section 1.3", exact=True)
+@identity("Blelloch's scan, up and down a tree, is the recurrence", source="blelloch1990, section 1.2", exact=True)
 def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
     steps, start = pairs(log_a, b), (0 * state + 1, 0 * state)
     passed = [after(step, before) for step, before in zip(steps, blelloch(steps, start), strict=True)]
@@ -168,7 +168,7 @@ def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D:
 
 
 @identity("Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
-          source="talk on Mamba, slides 20–21", exact=True)  # fmt: skip
+          source="talk-mamba, slides 20–21", exact=True)  # fmt: skip
 def constant_selection_is_a_convolution(u: Inputs, log_a: LogFactor, b: Direction, c: Reader):
     xp, length = namespace(u), u.shape[-2]
     terms = u[..., None] * b
@@ -217,7 +217,7 @@ def gated_rnn(u: Any, gate: Any) -> Any:
 
 
 @refuted("Mamba trains by convolution: given Δ, B and C of the tokens, the input delayed gives the output delayed",
-         source="talk on six papers; a convolution commutes with delays")  # fmt: skip
+         source="talk-papers, a convolution commutes with delays")  # fmt: skip
 def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
     late, _ = selective_scan.recurrent(delayed(u), delta, A, B, C, D)
@@ -225,7 +225,7 @@ def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip
 
 
 @refuted("Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
-         source="talk on six papers; a convolution is linear")  # fmt: skip
+         source="talk-papers, a convolution is linear")  # fmt: skip
 def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, mg.softplus(u), A, B, C, D)
     twice, _ = selective_scan.recurrent(2 * u, mg.softplus(2 * u), A, B, C, D)
@@ -233,7 +233,7 @@ def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
 
 
 @identity("What selection gives up is linearity, not time: input, Δ, B and C delayed together give the output delayed",
-          source="made precise")  # fmt: skip
+          source="minigrad, made precise")  # fmt: skip
 def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
     late, _ = selective_scan.recurrent(delayed(u), 1 + delayed(delta - 1), A, delayed(B), delayed(C), D)
@@ -244,7 +244,7 @@ def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Ski
 
 
 @converges("Mamba's B̄ = ΔB differs from zero-order hold's (exp(ΔA) − 1)/A B by at most Δ²|AB|/2 a step: O(Δ²)",
-           source=f"{MAMBA}, eq. 4 against its code; state-spaces/mamba #114, #121, #129")  # fmt: skip
+           source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129")  # fmt: skip
 def euler_input(A: Rates, B: Direction):
     xp = namespace(A)
     steps = xp.stack([A * 0 + 2.0**-k for k in range(9)], axis=-1)
@@ -252,7 +252,7 @@ def euler_input(A: Rates, B: Direction):
     return abs(steps * B - (xp.exp(steps * A) - 1) / A * B), steps * steps * abs(A * B) / 2
 
 
-@refuted("B̄ = ΔB is zero-order hold", source="state-spaces/mamba #114, #121, #129, #524")
+@refuted("B̄ = ΔB is zero-order hold", source="mamba-code, #114, #121, #129, #524")
 def euler_input_is_zero_order_hold(A: Rates, B: Direction, delta: Step):
     delta = delta[:, None]
     return delta * B, (namespace(A).exp(delta * A) - 1) / A * B
@@ -273,7 +273,7 @@ def duality_in_chunks(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state
 
 
 @identity("All three forms are gated linear attention with q = C, k = B, v = Δx and log decay ΔA",
-          source=f"{MAMBA2}, section 7")  # fmt: skip
+          source=f"{MAMBA2}, section 5.2–5.3, figure 4")  # fmt: skip
 def gated_attention(x: Values, delta: HeadSteps, A: Rate, B: Keys, C: Queries, state: State, chunk_size: ChunkSize):
     attention = gated_linear_attention.recurrent(C, B, delta[..., None] * x, delta * A[..., None], state=state)
     chunked = ssd.chunkwise(x, delta, A, B, C, state=state, chunk_size=chunk_size)

@@ -44,7 +44,7 @@ def sides(
         return first[0], first[1]
     recorded = [_gradients(side, leaves, record=True) for side in (left, right)]
     second = [_gradients(gradient, leaves, record=False) for gradient in recorded]
-    raw = [[np.asarray(g) for g in gradient] for gradient in recorded]
+    raw = [[unwrap(g) for g in gradient] for gradient in recorded]
     return raw[0] + raw[1] + second[0], first[0] + first[1] + second[1]
 
 

@@ -1,6 +1,6 @@
 """How a claim is stated: decorators on a function that computes the two things the claim compares.
 
-    @identity("(QKᵀ)V = Q(KᵀV)", source="Katharopoulos et al. 2020, eq. 5; talk 10:25", exact=True)
+    @identity("(QKᵀ)V = Q(KᵀV)", source="katharopoulos2020, eq. 6; talk-titans, 10:25", exact=True)
     def order_of_multiplication(q: Queries, k: Keys, v: Values):
         return (q @ k.mT) @ v, q @ (k.mT @ v)
 
@@ -17,13 +17,17 @@ statement is made once and instantiated for many functions: see `proofs.every_me
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from models.references import Citation, citations
 from proofs.strategies import arguments
 
+ROOT = Path(__file__).parent.parent
 EXACT = ("fractions", "modular")
 CUPY = ("cupy", "cupy gradient")
 FLOATS = ("float64", "float32", "gradient", "second gradient")
@@ -48,7 +52,7 @@ class Statement:
 
     name: str
     sentence: str
-    source: str
+    source: str  # keys of models/references.bib with places
     kind: str  # identity, bounded, refuted, converges, grows
     relation: str  # = ≤ ≠ → ∝
     exact: bool
@@ -60,6 +64,17 @@ class Statement:
     only: tuple[str, ...] = ()  # the number systems that can tell, where not all can
     order: float = 0.0
     lengths: tuple[int, int, int] = (16, 32, 64)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file that states it, relative to the repository, and the line."""
+        code = inspect.unwrap(self.function).__code__
+        return Path(code.co_filename).relative_to(ROOT).as_posix(), code.co_firstlineno
+
+    @property
+    def citations(self) -> list[Citation]:
+        """The works and places that the source names."""
+        return citations(self.source)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,6 +96,7 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
     def decorate(function: Claim) -> Claim:
         chapter, parameters = function.__module__.rpartition(".")[2], inspect.signature(function).parameters
         function.statements = []  # type: ignore[attr-defined]
+        citations(source)  # raises for an unknown key
         for case in [Instance("", {}, {})] if over is None else over:
             name = f"{chapter}.{function.__name__}" + (f"[{case.label}]" if case.label else "")
             drawn = {key: x for key, x in case.drawn.items() if key in parameters}
@@ -146,6 +162,7 @@ def select(names: Iterable[str] | None = None) -> list[Statement]:
     A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
     the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.
     """
+    importlib.import_module("proofs.chapters")
     if not names:
         return list(STATEMENTS.values())
     chosen: dict[str, Statement] = {}

@@ -43,7 +43,7 @@ FixedDecay = Annotated[Any, Drawn("S", gates, logarithm=True)]
 MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
 Steadily = Annotated[Any, Drawn("*batch T", constant("1/5", "3/4", "1"), logarithm=True, differentiable=False)]
 
-BEHROUZ = "Behrouz et al. 2025 (Titans)"
+BEHROUZ = "behrouz2025titans"
 ALONE = "Titans with neither momentum nor forgetting"
 
 
@@ -57,7 +57,7 @@ def learned(form: Any, *arguments: Any, **options: Any) -> Any:
 # What it contains
 
 
-@identity(f"{ALONE} is test-time training", source=f"{BEHROUZ}, section 3.1; talk 49:16–50:21", exact=True)
+@identity(f"{ALONE} is test-time training", source=f"{BEHROUZ}, section 3.1; talk-titans, 49:16–50:21", exact=True)
 def without_momentum_or_forgetting(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates,
                                    log_decay: OpenGates, state: State, chunk_size: ChunkSize):  # fmt: skip
     y, M, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
@@ -73,7 +73,7 @@ def delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Shu
 
 
 @refuted("Titans without momentum, in batches of one token: the gated delta rule (its gradient is the faded memory's)",
-         source=f"{BEHROUZ}, eq. 13–14 against Yang et al. 2025, eq. 10", exact=True)  # fmt: skip
+         source=f"{BEHROUZ}, eq. 13–14 against yang2025gated, eq. 10", exact=True)  # fmt: skip
 def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: LogDecay,
                             state: State):  # fmt: skip
     y, M, _ = learned(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
@@ -84,7 +84,7 @@ def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_et
 
 
 @identity("Within a norm, its input added, the closed form is still the recurrence",
-          source=f"{BEHROUZ}, section 3.2; Sun et al. 2024, section 2.7", only=WITHOUT_JAX)  # fmt: skip
+          source=f"{BEHROUZ}, section 3.2; sun2024ttt, section 2.7", only=WITHOUT_JAX)  # fmt: skip
 def within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
                   W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
@@ -92,7 +92,7 @@ def within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDe
     return [form(*given, norm=norm, batch_size=2) for form in (titans.chunkwise, titans.recurrent)]
 
 
-@identity(f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; Sun et al. 2024, section 2.7",
+@identity(f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7",
           only=WITHOUT_JAX)  # fmt: skip
 def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutGates, log_decay: OpenGates, W1: Down,
                    b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
@@ -102,7 +102,7 @@ def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutG
     return (y, state.memory), (z, each(lambda W, G: W - G, after.start, after.total))
 
 
-@identity("Within a norm: that point of the online learner whose memory has one", source="talk 48:58 and 59:16",
+@identity("Within a norm: that point of the online learner whose memory has one", source="talk-titans, 48:58 and 59:16",
           only=WITHOUT_JAX)  # fmt: skip
 def point_within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
                         W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
@@ -136,7 +136,7 @@ def surprises(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
     return [-theta[..., s, None, None] * mg.grad(loss)(state, s) for s in rows]
 
 
-@identity("Momentum unrolled: Sₜ = −Σ (Πη) θₛ ∇ℓₛ", source=f"{BEHROUZ}, eq. 10; talk 51:04–53:08", exact=True)
+@identity("Momentum unrolled: Sₜ = −Σ (Πη) θₛ ∇ℓₛ", source=f"{BEHROUZ}, eq. 10; talk-titans, 51:04–53:08", exact=True)
 def momentum_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
                       state: State):  # fmt: skip
     T = q.shape[-2]
@@ -145,7 +145,7 @@ def momentum_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Log
 
 
 @identity("The memory unrolled: each surprise counts by the product of both triangular matrices, Π(1 − α) · Πη",
-          source=f"{BEHROUZ}, section 3.2, eq. 16; talk 58:43", exact=True)  # fmt: skip
+          source=f"{BEHROUZ}, section 3.2, eq. 16; talk-titans, 58:43", exact=True)  # fmt: skip
 def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     T = q.shape[-2]
     _, M, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
@@ -157,7 +157,7 @@ def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDe
 
 
 @identity("α = 1 forgets: the memory is the surprise of the token, whatever came before",
-          source=f"{BEHROUZ}, section 3.1; talk 53:47", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: ShutGates,
                           state: State, chunk_size: ChunkSize):  # fmt: skip
     y, M, S = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
@@ -165,7 +165,7 @@ def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
 
 
 @identity("Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
-          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end; a geometric sum", exact=True)  # fmt: skip
+          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)", exact=True)  # fmt: skip
 def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
     y, _, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
@@ -193,7 +193,7 @@ def persistent_tokens_as_a_start(q: Queries, k: Keys, v: Values, theta: Betas, l
 
 
 @identity("Batches of one token are the online rule: every gradient at the memory the token finds",
-          source=f"{BEHROUZ}, eq. 13–14; talk 57:49–58:43", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{BEHROUZ}, eq. 13–14; talk-titans, 57:49–58:43", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     xp, M, S, y = namespace(q), state, 0 * state, []
     for t in range(q.shape[-2]):

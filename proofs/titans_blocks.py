@@ -22,7 +22,7 @@ from models.memory import titans
 from proofs.statements import Instance, identity, refuted
 from proofs.strategies import LARGE, SMALL, ChunkSize, Cut, Drawn, Keys, Queries, Values
 
-BEHROUZ = "Behrouz et al. 2025 (Titans)"
+BEHROUZ = "behrouz2025titans"
 WIDTH = 4
 NUMPY = ("float64", "float32", "gradient")  # a block's own weights are NumPy arrays of float32
 
@@ -76,7 +76,7 @@ EACH = [
 
 
 @identity("Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
-          source=f"{BEHROUZ}, section 4; the contract of a block", over=EACH, only=NUMPY)  # fmt: skip
+          source=f"{BEHROUZ}, section 4; minigrad, the contract of a block", over=EACH, only=NUMPY)  # fmt: skip
 def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = built(kind, chunk_size)
     before, middle = block(x[..., :cut, :])
@@ -202,7 +202,8 @@ def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: Chu
 
 @identity("Attention to persistent tokens too is a mean of two: a feed-forward net whose activation is softmax, and "
           "attention without them, by the mass of each",
-          source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; Sukhbaatar et al. 2019, eq. 5–9")  # fmt: skip
+          source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; "
+                 "sukhbaatar2019, eq. 5–9 (place not verified)")  # fmt: skip
 def persistent_tokens_are_a_feed_forward_net(q: Queries, k: Keys, v: Values, p_k: FixedKeys, p_v: FixedValues):
     xp, root = namespace(q), q.shape[-1] ** -0.5
     always = tuple(xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_v))

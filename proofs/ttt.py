@@ -32,7 +32,7 @@ from proofs.strategies import (
     Values,
 )
 
-SUN = "Sun et al. 2024 (TTT)"
+SUN = "sun2024ttt"
 
 
 def spread(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
@@ -62,7 +62,7 @@ def matrix(W: Any) -> Weights:
 
 
 @identity("Theorem 1: linear model, W₀ = 0, one batch, rate 1 on ½‖·‖² (½ on ‖·‖²): linear attention",
-          source=f"{SUN}, theorem 1; talk 48:00–48:58", exact=True)  # fmt: skip
+          source=f"{SUN}, theorem 1; talk-titans, 48:00–48:58", exact=True)  # fmt: skip
 def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
     y, after = ttt.dual(q, k, v, eta, matrix(0 * state), batch_size=q.shape[-2])
     return (y, after.start[0][0]), linear_attention.recurrent(q, k, v)
@@ -75,7 +75,7 @@ def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, s
 
 
 @identity("Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
-          source=f"{SUN}, section 4.2 on DeltaNet; talk 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def linear_model_in_batches_of_one(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
     forms = [form(q, k, v, beta, matrix(state), batch_size=1) for form in (ttt.primal, ttt.dual)]
     return [(y, after.start[0][0]) for y, after in forms], [delta_rule.recurrent(q, k, v, beta, state=state)] * 2
@@ -92,19 +92,19 @@ def nadaraya_watson(q: Keys, k: Keys, v: Values):
 # The gradients by hand are those of the inner loss
 
 
-@identity("gelu′ by hand is the derivative", source="Hendrycks and Gimpel 2016, section 2")
+@identity("gelu′ by hand is the derivative", source="hendrycks2016, section 2")
 def gelu_by_hand(x: Row):
     return inner.gelu_slope(x), mg.grad(lambda x: mg.sum(inner.gelu(x)))(x)
 
 
-@identity("The layer norm's slope by hand is its gradient", source="Ba et al. 2016, eq. 3")
+@identity("The layer norm's slope by hand is its gradient", source="ba2016, eq. 3–4")
 def layer_norm_by_hand(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
     by_hand = inner.layer_norm_slope(*inner.standardised(z), gamma, g)
     return by_hand, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
 
 
-@refuted("The mean of the slope may be left out of it", source="the normaliser's mean depends on z too")
+@refuted("The mean of the slope may be left out of it", source="minigrad, the normaliser's mean depends on z too")
 def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
     deviation = namespace(z).sqrt(namespace(z).sum((z - mg.mean(z)) ** 2) / z.shape[-1] + inner.EPSILON)
@@ -114,7 +114,7 @@ def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shif
 
 
 @identity("For every layer the slope by hand makes the gradient of ½‖f(k) − v‖², layer norm and residual inside",
-          source=f"{SUN}, appendix A; the code's ln_fused_l2_bwd")  # fmt: skip
+          source=f"{SUN}, appendix A; ttt-code, ln_fused_l2_bwd")  # fmt: skip
 def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):
     layers, norm = ((W1, b1), (W2, b2)), (gamma, beta)
     inputs, outputs = inner.forward(layers, k)
@@ -128,14 +128,14 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
 
 
 @identity("TTT-Linear, layer norm and residual inside: the dual form is the primal form",
-          source=f"{SUN}, section 2.5, eq. 7–8; talk 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 2.5, eq. 7–8; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
 def linear_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
     weights = Weights(((W / 8, b),), (gamma / 8, beta))
     return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]
 
 
 @identity("TTT-MLP, layer norm and residual inside: the dual form is the primal form",
-          source=f"{SUN}, section 2.5 and appendix A; talk 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 2.5 and appendix A; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
 def mlp_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1: DownBias, W2: Up, b2: Bias,
                        gamma: Gamma, beta: Shift):  # fmt: skip
     weights = Weights(((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
@@ -143,7 +143,7 @@ def mlp_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1
 
 
 @identity("A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
-          source=f"{SUN}, section 2.7 and the code's eta", exact=True, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 2.7; ttt-code, eta", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State):
     rates, error, forms = tau[..., :, None] * eta[..., None, :], k @ state - v, (ttt.primal, ttt.dual)
     found = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
@@ -155,7 +155,9 @@ def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State)
 # What the batch changes
 
 
-@refuted("The size of the mini-batch changes nothing", source=f"{SUN}, section 2.4; talk 1:12:22–1:14:45", exact=True)
+@refuted(
+    "The size of the mini-batch changes nothing", source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45", exact=True
+)
 def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
     one, all_of_them = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
     return one, all_of_them
@@ -183,7 +185,8 @@ def length(x: Any) -> Any:
 
 
 @identity("The gradient through the inner loop is the slope of the outputs: for the linear model, in W₀, exactly",
-          source=f"{SUN}, section 2.2; talk 35:57–48:00", exact=True, derivatives=False, only=WITHOUT_JAX)  # fmt: skip
+          source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
+          exact=True, derivatives=False, only=WITHOUT_JAX)  # fmt: skip
 def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
     def y(W: Any) -> Any:
         return ttt.primal(q, k, v, eta, matrix(W), batch_size=chunk_size)[0]

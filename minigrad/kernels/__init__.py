@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.containers import arrays_of
-from minigrad.engine import unwrap
+from minigrad.conversion import snapshot
+from minigrad.engine import Tensor, unwrap
 from minigrad.fused import fused
 
 WIDTHS = ("float32", "float64")
@@ -21,11 +22,13 @@ def compiled(name: str, reference: Callable) -> Callable:
     """The kernel `minigrad.kernels.<name>` as a function of arrays and Tensors, whose derivatives are known.
 
     The gradient is the kernel's own; gradients of it are those of `reference`, which takes the same arguments, arrays
-    and options by name, and returns the same. Where Numba cannot be imported or cannot compile, `reference` serves for
-    all, after one warning. What it is given has passed `check_alike`.
+    and options by name, and returns the same. Where Numba or its LLVM cannot be imported, `reference` serves for all,
+    after one warning. What it is given has passed `check_alike`.
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in inputs):  # the graph keeps them: their owner may change a mask
+            options = {key: snapshot(value) for key, value in options.items()}
         kernel, plain = _kernel(name), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)
@@ -67,13 +70,26 @@ def scan_kernel(a: Any, x: Any) -> Callable | None:
 
 @functools.cache
 def _kernel(name: str) -> Any:
-    """The module, imported when it is first needed: Numba takes half a second to import. None where it cannot be."""
+    """The module, imported when it is first needed: Numba takes half a second to import. None where there is no Numba.
+
+    Only that is excused: whatever else goes wrong in a kernel's module is an error of ours.
+    """
+    return importlib.import_module(f"minigrad.kernels.{name}") if _compiler_starts() else None
+
+
+@functools.cache
+def _compiler_starts() -> bool:
+    """Whether Numba and its LLVM can be imported and compile; warns where they do not, which is asked once."""
     try:
-        return importlib.import_module(f"minigrad.kernels.{name}")
-    except Exception as error:  # whatever keeps Numba or LLVM from working here
+        numba = importlib.import_module("numba")
+    except (ImportError, OSError) as error:  # llvmlite raises OSError where it cannot load LLVM's library
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"{name}: no compiled kernel, the plain form runs instead ({reason})", stacklevel=4)
-        return None
+    else:
+        if not numba.config.DISABLE_JIT:
+            return True
+        reason = "NUMBA_DISABLE_JIT is set"
+    warnings.warn(f"no compiled kernels, the plain forms run instead ({reason})", stacklevel=5)
+    return False
 
 
 def check_alike(given: Mapping[str, Any]) -> None:

@@ -77,7 +77,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
         _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA[part], gB[part], gC[part], gD[part],
                   first, last)  # fmt: skip
 
-    share(work, count * u.shape[-1] // vector(u))
+    share(work, count * u.shape[-1] // vector(u), most=threads)
     gu, gdelta = (g[..., :channels].reshape(shape) for g in (gu, gdelta))
     gB, gC = (g.sum(axis=0).reshape(*batch, length, states) for g in (gB, gC))
     return gu, gdelta, gA.sum(axis=0).T[:channels], gB, gC, gD.sum(axis=0)[:channels], _states(gh, saved)

@@ -82,7 +82,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
                 limit, seen = seeing.tile(b, rows, columns, width)
                 _raise(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
                 y[b, rows] += scores[:size, :width] @ v[b, columns]
-            y[b, rows] /= np.where(l[b, rows] > 0, l[b, rows], 1)[:, None]
+            y[b, rows] /= np.where(l[b, rows] == 0, 1, l[b, rows])[:, None]
 
     with one_blas_thread():
         share(work, len(q) * len(tiles))
@@ -150,8 +150,10 @@ def _raise(scores, size, width, limit, mask, m, l, y):
         store(tops, 0, top)
         best = max(m[r], tops.max())
         if best == -np.inf:
-            scores[r, :width] = 0
-            continue
+            if not _holds_nan(scores[r, :seen]):
+                scores[r, :width] = 0
+                continue
+            best = scores.dtype.type(0)  # a maximum passes NaN over: the sum of powers is to hold it
         powers = splat(scores, 0)
         for i in range(row, row + end, step):
             power = exp2(load(scores, i) - splat(scores, best))
@@ -163,6 +165,14 @@ def _raise(scores, size, width, limit, mask, m, l, y):
         m[r], l[r] = best, l[r] * fade + total(powers)
         for c in range(y.shape[1]):
             y[r, c] *= fade
+
+
+@kernel
+def _holds_nan(row):
+    for x in row:
+        if x != x:
+            return True
+    return False
 
 
 @kernel

@@ -239,7 +239,7 @@ def _adjoint(
         gmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
         glast -= np.sum(to_S * delta[i], axis=-1)
         for place, (g, layer) in enumerate([(gM[i], M[i]), (gM[i], S[i]), (gS[i], S[i])]):
-            gfades[:, -1, place] += np.vecdot(g.reshape(len(g), -1), layer.reshape(len(g), -1))
+            gfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
     later, gM, gS = (gM, gS), [np.empty_like(g) for g in gM], [np.empty_like(g) for g in gS]
     for i in range(depth):
         _unwrite(batch.fades[:, -1], later[0][i], later[1][i], gM[i], gS[i])

@@ -50,14 +50,15 @@ def responses(w: Any, A: Any, length: int) -> np.ndarray:
 
     with one_blas_thread():
         share(work, len(A))
-    return K.reshape(len(A), -1)[:, :length]
+    return K.reshape(len(A), K.shape[1] * size)[:, :length]
 
 
 def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
     """Return P = Σₗ gₗ Aₙˡ, complex (M, N), of real g (M, L), and leave Σₗ l gₗ Aₙˡ⁻¹ in Q if there is one."""
     A, (count, length) = np.ascontiguousarray(A), g.shape
     size = math.isqrt(length - 1) + 1
-    g = laid_out(g, count, length, to=(size * -(-length // size),)).reshape(count, -1, size)
+    blocks = -(-length // size)
+    g = laid_out(g, count, length, to=(size * blocks,)).reshape(count, blocks, size)
     P = np.empty_like(A)
 
     def work(part: int, first: int, last: int) -> None:

@@ -1,4 +1,7 @@
-"""Elementwise primitives: one line of calculus for each argument."""
+"""Elementwise primitives: one line of calculus for each argument.
+
+Derivatives keep their digits over the whole range. Conventions where none exists are in docs/CONVENTIONS.md.
+"""
 
 from __future__ import annotations
 
@@ -7,62 +10,110 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import constant, is_complex, primitive
-from minigrad.kernels import chain
+from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
+from minigrad.primitives.constants import floor_divide
+
+
+def complex_valued(x: Any) -> bool:
+    """Return whether an array or a number is complex."""
+    return is_complex(x.dtype) if hasattr(x, "dtype") else isinstance(x, complex)
+
+
+def refuse_complex(who: str, *values: Any) -> None:
+    """Raise TypeError for complex numbers, for a function that orders its arguments."""
+    for x in values:
+        if complex_valued(x):
+            raise TypeError(f"{who}: got {getattr(x, 'dtype', 'complex')}, expected real numbers")
+
+
+def zeros(x: Any) -> Any:
+    """Return constant zeros like x."""
+    return namespace(unwrap(x)).zeros_like(unwrap(x))
+
+
+def ones(x: Any) -> Any:
+    """Return constant ones like x."""
+    return namespace(unwrap(x)).ones_like(unwrap(x))
+
 
 # ---- arithmetic
 
 
 @primitive(x=lambda g: g, y=lambda g: g)
 def add(_, x, y):
+    """Return x + y."""
     return x + y
 
 
-@primitive(x=lambda g: g, y=lambda g: -g)
+@primitive(x=lambda g, y: g, y=lambda g: -g)
 def subtract(_, x, y):
+    """Return x − y."""
     return x - y
 
 
 @primitive(x=lambda g, y: g * conj(y), y=lambda g, x: g * conj(x))
 def multiply(_, x, y):
+    """Return x y."""
     return x * y
 
 
 @primitive(x=lambda g, y: g / conj(y), y=lambda g, y, out: -g * conj(out / y))
 def divide(_, x, y):
+    """Return x / y."""
     return x / y
 
 
-@primitive(x=lambda g, x, y: g * conj(_power_slope(x, y)), y=lambda g, x, out: g * conj(out * _log_or_zero(x)))
+@primitive(x=lambda g, x, y: g * conj(_power_slope(x, y)), y=lambda g, x, y, out: g * conj(out * _log_base(x, y)))
 def pow(_, x, y):
+    """Return xʸ."""
     return x**y
 
 
 def _power_slope(x, y):
-    """∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, also at x = 0."""
+    """∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, whatever x is."""
     if isinstance(y, (int, float, complex)):
-        return y * x ** (y - 1) if y else x * 0
-    return y * x ** where(y == 0, y * 0 + 1, y - 1)
+        return y * x ** (y - 1) if y else zeros(x)
+    nothing = y == 0
+    return y * where(nothing, 1, x) ** where(nothing, 1, y + zeros(x) - 1)  # with the digits of both
 
 
-def _log_or_zero(x):
-    """∂xʸ/∂y = xʸ log x, whose limit at x = 0 is 0."""
-    return math.log(x) if isinstance(x, (int, float)) and x else log(where(x == 0, x * 0 + 1, x))
+def _log_base(x, y):
+    """log x, the factor of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
+    if isinstance(x, (int, float)) and x:
+        return math.log(x) if x > 0 else math.nan
+    nothing = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
+    return log(where(nothing, 1, x + zeros(y)))  # with the digits of both
+
+
+@primitive(x=lambda g: g, y=lambda g, x, y: -g * floor_divide(x, y))
+def remainder(_, x, y):
+    """Return x − ⌊x/y⌋ y, which has the sign of y."""
+    refuse_complex("remainder", x, y)
+    return x % y
 
 
 @primitive(x=lambda g: -g)
 def negative(_, x):
+    """Return −x."""
     return -x
+
+
+@primitive(x=lambda g: g)
+def positive(_, x):
+    """Return +x."""
+    return +x
 
 
 @primitive(x=lambda g, x: g * 2 * conj(x))
 def square(_, x):
+    """Return x²."""
     return x * x
 
 
 @primitive(x=lambda g, out: -g * conj(out * out))
 def reciprocal(_, x):
+    """Return 1/x."""
     return 1 / x
 
 
@@ -71,88 +122,62 @@ def reciprocal(_, x):
 
 @primitive(x=lambda g, out: g * conj(out))
 def exp(xp, x):
+    """Return eˣ."""
     return xp.exp(x)
 
 
-@primitive(x=lambda g, out: g * conj(out + 1))
+@primitive(x=lambda g, x: g * conj(exp(x)))
 def expm1(xp, x):
+    """Return eˣ − 1, with all digits near 0."""
     return xp.expm1(x)
 
 
 @primitive(x=lambda g, x: g / conj(x))
 def log(xp, x):
+    """Return the natural logarithm of x."""
     return xp.log(x)
 
 
 @primitive(x=lambda g, x: g / conj(1 + x))
 def log1p(xp, x):
-    return xp.log1p(x)
+    """Return log(1 + x), with all digits near 0."""
+    return _complex_log1p(xp, x) if complex_valued(x) else xp.log1p(x)
+
+
+def _complex_log1p(xp, z):
+    """log(1 + z); libraries lose a small z beside 1. |1 + z|² − 1 = a (2 + a) + b² for z = a + bi."""
+    near = xp.abs(z) < 0.5
+    small, large = xp.where(near, z, xp.zeros_like(z)), xp.where(near, xp.ones_like(z), 1 + z)
+    a, b = xp.real(small), xp.imag(small)
+    return xp.where(near, xp.log1p(a * (2 + a) + b * b) / 2 + 1j * xp.atan2(b, 1 + a), xp.log(large))
+
+
+@primitive(x=lambda g, x: g * (1 / math.log(2)) / conj(x))
+def log2(xp, x):
+    """Return the logarithm of x to the base 2."""
+    return xp.log2(x)
+
+
+@primitive(x=lambda g, x: g * (1 / math.log(10)) / conj(x))
+def log10(xp, x):
+    """Return the logarithm of x to the base 10."""
+    return xp.log10(x)
 
 
 @primitive(x=lambda g, out: g / conj(2 * out))
 def sqrt(xp, x):
+    """Return the square root of x with Re √x ≥ 0."""
     return xp.sqrt(x)
 
 
-@primitive(x=lambda g, x, y, out: g * exp(x - out), y=lambda g, x, y, out: g * exp(y - out))
-def logaddexp(xp, x, y):
-    return xp.logaddexp(x, y)
+@primitive(x=lambda g, x, out: g * (x / out), y=lambda g, y, out: g * (y / out))
+def hypot(xp, x, y):
+    """Return √(x² + y²), without overflow or underflow on the way."""
+    refuse_complex("hypot", x, y)
+    return xp.hypot(x, y)
 
 
-# ---- circular and hyperbolic functions
-
-
-@primitive(x=lambda g, x: g * conj(cos(x)))
-def sin(xp, x):
-    return xp.sin(x)
-
-
-@primitive(x=lambda g, x: -g * conj(sin(x)))
-def cos(xp, x):
-    return xp.cos(x)
-
-
-@primitive(x=lambda g, out: g * conj(1 + out * out))
-def tan(xp, x):
-    return xp.tan(x)
-
-
-@primitive(x=lambda g, x: g / conj(sqrt(1 - x * x)))
-def asin(xp, x):
-    return xp.asin(x)
-
-
-@primitive(x=lambda g, x: -g / conj(sqrt(1 - x * x)))
-def acos(xp, x):
-    return xp.acos(x)
-
-
-@primitive(x=lambda g, x: g / conj(1 + x * x))
-def atan(xp, x):
-    return xp.atan(x)
-
-
-@primitive(y=lambda g, y, x: g * x / (x * x + y * y), x=lambda g, y, x: -g * y / (x * x + y * y))
-def atan2(xp, y, x):
-    return xp.atan2(y, x)
-
-
-@primitive(x=lambda g, x: g * conj(cosh(x)))
-def sinh(xp, x):
-    return xp.sinh(x)
-
-
-@primitive(x=lambda g, x: g * conj(sinh(x)))
-def cosh(xp, x):
-    return xp.cosh(x)
-
-
-@primitive(x=lambda g, out: g * conj(1 - out * out))
-def tanh(xp, x):
-    return xp.tanh(x)
-
-
-# ---- complex numbers
+# ---- complex numbers, signs
 
 
 @primitive(x=lambda g: conj(g))
@@ -161,7 +186,7 @@ def _conjugate(xp, x):
 
 
 def conj(x: Any) -> Any:
-    """x̅; a real array is its own conjugate and is returned as it is."""
+    """Return x̅; a real array is its own conjugate and is returned as it is."""
     if hasattr(x, "dtype"):
         return _conjugate(x) if is_complex(x.dtype) else x
     return x.conjugate() if isinstance(x, complex) else x
@@ -169,34 +194,59 @@ def conj(x: Any) -> Any:
 
 @primitive(x=lambda g: g)  # a real cotangent for a complex argument: the engine promotes it
 def real(xp, x):
+    """Return Re x."""
     return xp.real(x)
 
 
 @primitive(x=lambda g: g * 1j)
 def imag(xp, x):
+    """Return Im x."""
     return xp.imag(x)
 
 
-@primitive(x=lambda g, x, out: g * where(out == 0, x * 0, x / where(out == 0, out * 0 + 1, out)))
+@primitive(x=lambda g, x: g * sign(x))
 def abs(xp, x):
+    """Return |x|."""
     return xp.abs(x)
+
+
+@primitive(x=lambda g, x, out: _turned(g, x, out) if complex_valued(x) else zeros(x))
+def sign(xp, x):
+    """Return x/|x|, and 0 at 0."""
+    return xp.sign(x)
+
+
+def _turned(g, x, out):
+    """The part of g across out = x/|x|, over |x|: only a turn of x changes its direction."""
+    size = abs(x)
+    return where(size == 0, 0, (g - out * real(conj(out) * g)) / where(size == 0, 1, size))
+
+
+@primitive(x=lambda g, x, y: g * (sign(x) * copysign(ones(x), y)))
+def copysign(xp, x, y):
+    """Return |x| with the sign of y, that of a zero too."""
+    return xp.copysign(x, y)
 
 
 # ---- choices
 
 
-def _share(g, mine, tie):
-    """The larger argument takes the cotangent; equal ones halve it."""
-    return where(mine, g, where(tie, g / 2, 0))
-
-
-@primitive(x=lambda g, x, y: _share(g, x > y, x == y), y=lambda g, x, y: _share(g, y > x, x == y))
-def maximum(xp, x, y):
-    return xp.maximum(x, y)
+def _share(g, loses, ties):
+    """The cotangent of one of two arguments: all of g, half where they are equal, nothing where the other is chosen."""
+    return where(loses, 0, where(ties, g / 2, g))
 
 
 @primitive(x=lambda g, x, y: _share(g, x < y, x == y), y=lambda g, x, y: _share(g, y < x, x == y))
+def maximum(xp, x, y):
+    """Return the larger of x and y; NaN where either is."""
+    refuse_complex("maximum", x, y)
+    return xp.maximum(x, y)
+
+
+@primitive(x=lambda g, x, y: _share(g, x > y, x == y), y=lambda g, x, y: _share(g, y > x, x == y))
 def minimum(xp, x, y):
+    """Return the smaller of x and y; NaN where either is."""
+    refuse_complex("minimum", x, y)
     return xp.minimum(x, y)
 
 
@@ -206,99 +256,57 @@ def _choose(xp, x, y, condition):
 
 
 def mask_beside(x: Any, mask: Any) -> Any:
-    """A NumPy mask as an array of the library and the device of x."""
+    """Return a NumPy mask as an array of the library and the device of x."""
     if not isinstance(mask, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
         return mask
     return namespace(x).asarray(mask, device=x.device)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition holds and y elsewhere; no gradient flows to the condition."""
+    """Return x where the condition holds and y elsewhere; no gradient flows to the condition."""
     return _choose(x, y, condition)
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x kept within [min, max]."""
-    x = x if min is None else maximum(x, min)
-    return x if max is None else minimum(x, max)
+    """Return x kept within [min, max]; max where min is above it."""
+    return positive(x) if min is None and max is None else _clip(x, min, max)
+
+
+def _inside(x, low, high):
+    if low is None or high is None:
+        return x >= low if high is None else x <= high
+    return (x >= low) & (x <= high)
+
+
+@primitive(
+    x=lambda g, x, low, high: where(_inside(x, low, high), g, 0),
+    low=lambda g, x, low, high: where(x < low if high is None else (x < low) & (low < high), g, 0),
+    high=lambda g, x, low, high: where(x > high if low is None else (x > high) | (high < low), g, 0),
+)
+def _clip(xp, x, low, high):
+    refuse_complex("clip", x, low, high)
+    x = x if low is None else xp.where(x < low, low, x)
+    return x if high is None else xp.where(x > high, high, x)
 
 
 # ---- dtypes and constants
 
 
 @primitive(x=lambda g: g)  # the engine casts the cotangent back
-def astype(xp, x, dtype):
+def _astype(xp, x, dtype):
     return xp.astype(x, dtype)
 
 
+def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
+    """x in another dtype, on the device it is on; with copy=False an array that has the dtype is returned itself.
+
+    Raises ValueError for a device other than the array's.
+    """
+    if device is not None and device != x.device:
+        raise ValueError(f"astype: got device {device!r}, expected the array's own, {x.device!r}")
+    return x if not copy and x.dtype == dtype else _astype(x, dtype)
+
+
 def stop_gradient(x: Any) -> Any:
-    """x as a constant: the value passes, gradients do not."""
+    """Return x as a constant: the value passes, gradients do not."""
     return constant(x) if hasattr(x, "_node") else x
-
-
-# ---- activations
-
-
-@primitive(x=lambda g, out: g * (out * (1 - out)))
-def sigmoid(xp, x):
-    """σ(x) = 1/(1 + e⁻ˣ) = (1 + tanh(x/2))/2, which does not overflow."""
-    if compiled := chain("sigmoid", x):
-        return compiled(x)
-    return (xp.tanh(x / 2) + 1) / 2
-
-
-@primitive(x=lambda g, x: g * sigmoid(x))
-def softplus(xp, x):
-    """log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|)."""
-    return xp.maximum(x, x * 0) + xp.log1p(xp.exp(-xp.abs(x)))
-
-
-def log_sigmoid(x: Any) -> Any:
-    """log σ(x) = −softplus(−x)."""
-    return -softplus(-x)
-
-
-@primitive(x=lambda g, x: silu_adjoint(g, x))
-def silu(xp, x):
-    """x σ(x) (Elfwing et al. 2018)."""
-    if compiled := chain("silu", x):
-        return compiled(x)
-    return x * sigmoid(x)
-
-
-def silu_adjoint(g: Any, x: Any) -> Any:
-    """g σ(x) (1 + x (1 − σ(x)))."""
-    if compiled := chain("silu_adjoint", g, x):
-        return compiled(g, x)
-    s = sigmoid(x)
-    return g * (s * (1 + x * (1 - s)))
-
-
-def relu(x: Any) -> Any:
-    """max(x, 0)."""
-    return maximum(x, x * 0)
-
-
-@primitive(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
-def erf(xp, x):
-    """The error function, 2/√π ∫₀ˣ e^−t² dt."""
-    return _special(xp).erf(x)
-
-
-def _special(xp):
-    """Where a library keeps its special functions."""
-    name = xp.__name__
-    if name.startswith("numpy"):
-        import scipy.special as special
-    elif "torch" in name:
-        import torch.special as special
-    elif "cupy" in name:
-        import cupyx.scipy.special as special
-    else:
-        import jax.scipy.special as special
-    return special
-
-
-def gelu(x: Any) -> Any:
-    """x Φ(x) with the normal distribution function Φ (Hendrycks and Gimpel 2016)."""
-    return x * (erf(x / math.sqrt(2)) + 1) / 2

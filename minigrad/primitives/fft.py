@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.engine import primitive, unwrap
+from minigrad.engine import is_complex, primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.shapes import pad
+from minigrad.primitives.arguments import array, in_single, integer, integers, many_axes, one_axis
+from minigrad.primitives.creation import arange
+from minigrad.primitives.elementwise import conj
+from minigrad.primitives.shapes import pad, roll
+
+_SCALES = {"backward": (0, 1), "ortho": (0.5, 0.5), "forward": (1, 0)}  # powers of 1/n: of a transform, of its inverse
+_DUAL = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
-def _resized(x: Any, n: int | None, axis: int, who: str) -> Any:
-    """x cut or filled with zeros to n along an axis."""
-    if n is None:
-        return x
-    if n < 1:
-        raise ValueError(f"{who}: got n = {n}, expected at least 1")
-    axis, size = axis % x.ndim, x.shape[axis]
+def _power(norm: str, inverse: bool, who: str) -> float:
+    """Return the power of 1/n that a transform is scaled with."""
+    if norm not in _SCALES:
+        raise ValueError(f"{who}: got norm {norm!r}, expected 'backward', 'ortho' or 'forward'")
+    return _SCALES[norm][inverse]
+
+
+def _scaled(y: Any, n: int, power: float) -> Any:
+    return y if power == 0 else y / n if power == 1 else y * n**-power
+
+
+def _resized(x: Any, n: int, axis: int) -> Any:
+    """Return x cut or filled with zeros to n along an axis."""
+    size = x.shape[axis]
     if n <= size:
         return x if n == size else x[(slice(None),) * axis + (slice(0, n),)]
     return pad(x, tuple((0, n - size if i == axis else 0) for i in range(x.ndim)))
+
+
+def _sized(x: Any, n: int | None, axis: int, who: str) -> tuple[Any, int, int]:
+    """Return the array, the number of points and the axis counted from 0. Raises ValueError for less than one point."""
+    x = array(x, who)
+    axis = one_axis(axis, x.ndim, who)
+    n = x.shape[axis] if n is None else integer(n, who, "n")
+    if n < 1:
+        raise ValueError(f"{who}: got n = {n}, expected at least 1")
+    return x, n, axis
 
 
 @primitive(x=lambda g, axis: _ifft(g, axis=axis) * g.shape[axis])
@@ -33,18 +57,27 @@ def _ifft(xp, x, *, axis):
     return xp.fft.ifft(x, axis=axis)
 
 
-def fft(x: Any, n: int | None = None, axis: int = -1) -> Any:
-    """Xₖ = Σₜ xₜ e^(−2πi kt/n); its adjoint is n times the inverse transform."""
-    return _fft(_resized(x, n, axis, "fft"), axis=axis)
+@in_single
+def fft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return Xₖ = Σₜ xₜ e^(−2πi kt/n); its adjoint is n times the inverse transform."""
+    power = _power(norm, False, "fft")
+    x, n, axis = _sized(x, n, axis, "fft")
+    return _scaled(_fft(_resized(x, n, axis), axis=axis), n, power)
 
 
-def ifft(x: Any, n: int | None = None, axis: int = -1) -> Any:
-    """xₜ = (1/n) Σₖ Xₖ e^(2πi kt/n)."""
-    return _ifft(_resized(x, n, axis, "ifft"), axis=axis)
+@in_single
+def ifft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return xₜ = (1/n) Σₖ Xₖ e^(2πi kt/n)."""
+    power = _power(norm, True, "ifft") - 1
+    x, n, axis = _sized(x, n, axis, "ifft")
+    return _scaled(_ifft(_resized(x, n, axis), axis=axis), n, power)
+
+
+# ---- real signals
 
 
 def _weights(g: Any, n: int, axis: int) -> Any:
-    """How often each stored frequency of a real signal of length n stands in the full spectrum: once or twice."""
+    """Return how often each frequency stored of a real signal of length n is in the full spectrum: once or twice."""
     xp = namespace(unwrap(g))  # a constant of the library that holds g
     count = np.full(n // 2 + 1, 2.0)
     count[0] = 1
@@ -66,12 +99,112 @@ def _irfft(xp, x, *, n, axis):
     return xp.fft.irfft(x, n=n, axis=axis)
 
 
-def rfft(x: Any, n: int | None = None, axis: int = -1) -> Any:
-    """The first ⌊n/2⌋ + 1 frequencies of a real signal; the others are their conjugates."""
-    return _rfft(_resized(x, n, axis, "rfft"), axis=axis)
+@in_single
+def rfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return the first ⌊n/2⌋ + 1 frequencies of a real signal; the others are their conjugates."""
+    power = _power(norm, False, "rfft")
+    x, n, axis = _sized(x, n, axis, "rfft")
+    if is_complex(x.dtype):
+        raise TypeError(f"rfft: got {x.dtype}, expected real numbers")
+    return _scaled(_rfft(_resized(x, n, axis), axis=axis), n, power)
 
 
-def irfft(x: Any, n: int | None = None, axis: int = -1) -> Any:
-    """The real signal of length n (2(m − 1) by default) whose first frequencies are the m given ones."""
-    n = 2 * (x.shape[axis] - 1) if n is None else n
-    return _irfft(_resized(x, n // 2 + 1, axis, "irfft"), n=n, axis=axis)
+@in_single
+def irfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return the real signal of length n (2(m − 1) by default) whose first frequencies are the m given ones."""
+    power = _power(norm, True, "irfft") - 1
+    x = array(x, "irfft")
+    n = 2 * (x.shape[one_axis(axis, x.ndim, "irfft")] - 1) if n is None else n
+    x, n, axis = _sized(x, n, axis, "irfft")
+    return _scaled(_irfft(_resized(x, n // 2 + 1, axis), n=n, axis=axis), n, power)
+
+
+def hfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return the real spectrum of a Hermitian signal of which the first m of n = 2(m − 1) values are given."""
+    _power(norm, False, "hfft")
+    return irfft(conj(array(x, "hfft")), n, axis, _DUAL[norm])
+
+
+def ihfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """Return the first ⌊n/2⌋ + 1 values of the Hermitian signal of a real spectrum: the inverse of hfft."""
+    _power(norm, True, "ihfft")
+    return conj(rfft(x, n, axis, _DUAL[norm]))
+
+
+# ---- several axes
+
+
+def _many(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, who: str) -> tuple[tuple, tuple]:
+    """Return the numbers of points and the axes of a transform: all axes, or as many of the last as s names."""
+    counts = None if s is None else integers(s, who, "s")
+    if axes is None:
+        places = tuple(range(x.ndim))[0 if counts is None else x.ndim - len(counts) :]
+    else:
+        places = many_axes(axes, x.ndim, who)
+    if counts is None:
+        counts = tuple(x.shape[a] for a in places)
+    if len(counts) != len(places):
+        raise ValueError(f"{who}: got s = {counts} and axes {places}, expected as many")
+    return counts, places
+
+
+def fftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
+    """Return the discrete Fourier transform over several axes."""
+    x = array(x, "fftn")
+    for n, axis in zip(*_many(x, s, axes, "fftn"), strict=True):
+        x = fft(x, n, axis, norm)
+    return x
+
+
+def ifftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
+    """Return the inverse of fftn."""
+    x = array(x, "ifftn")
+    for n, axis in zip(*_many(x, s, axes, "ifftn"), strict=True):
+        x = ifft(x, n, axis, norm)
+    return x
+
+
+def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
+    """Return the transform of a real signal over several axes; of the last the frequencies up to the middle."""
+    x = array(x, "rfftn")
+    counts, places = _many(x, s, axes, "rfftn")
+    x = rfft(x, counts[-1], places[-1], norm)
+    return fftn(x, counts[:-1], places[:-1], norm)
+
+
+def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
+    """Return the inverse of rfftn: a real signal, of 2(m − 1) points on the last axis unless s says otherwise."""
+    x = array(x, "irfftn")
+    counts, places = _many(x, s, axes, "irfftn")
+    last = None if s is None else counts[-1]
+    return irfft(ifftn(x, counts[:-1], places[:-1], norm), last, places[-1], norm)
+
+
+# ---- frequencies and their order
+
+
+def fftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
+    """Return the frequencies of fft for samples d apart, in its order: from 0 up, then the negative ones."""
+    n = integer(n, "fftfreq", "n")
+    k = arange(-(n // 2), n - n // 2, dtype=np.float64 if dtype is None else dtype, device=device)
+    return ifftshift(k / (n * d))
+
+
+def rfftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
+    """Return the frequencies of rfft, for samples d apart."""
+    n = integer(n, "rfftfreq", "n")
+    return arange(0, n // 2 + 1, dtype=np.float64 if dtype is None else dtype, device=device) / (n * d)
+
+
+def fftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
+    """Return x with the zero frequency moved to the middle."""
+    x = array(x, "fftshift")
+    places = many_axes(axes, x.ndim, "fftshift")
+    return roll(x, tuple(x.shape[a] // 2 for a in places), axis=places)
+
+
+def ifftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
+    """Return the inverse of fftshift."""
+    x = array(x, "ifftshift")
+    places = many_axes(axes, x.ndim, "ifftshift")
+    return roll(x, tuple(-(x.shape[a] // 2) for a in places), axis=places)

@@ -6,13 +6,14 @@ from typing import Any
 
 from minigrad.engine import primitive
 from minigrad.kernels import chain
-from minigrad.primitives.elementwise import silu, silu_adjoint
+from minigrad.primitives.activations import silu, silu_adjoint
+from minigrad.primitives.elementwise import conj
 from minigrad.primitives.shapes import concat
 
 
 @primitive(x=lambda g, x: _swiglu_adjoint(g, x))
 def swiglu(_, x):
-    """SiLU(a) b (Shazeer 2020, eq. 6, between its matrices)."""
+    """Return SiLU(a) b (Shazeer 2020, eq. 6, between its matrices)."""
     if compiled := _chain("swiglu", x):
         return compiled(x)
     a, b = _halves(x)
@@ -23,19 +24,34 @@ def _swiglu_adjoint(g, x):
     if compiled := _chain("swiglu_adjoint", x, g):
         return compiled(x, g)
     a, b = _halves(x)
-    return concat([silu_adjoint(g * b, a), g * silu(a)], axis=-1)
+    return concat([silu_adjoint(g * conj(b), a), g * conj(silu(a))], axis=-1)
 
 
-@primitive(x=lambda g, cos, sin: turn(g, cos, -sin))
+@primitive(
+    x=lambda g, cos, sin: turn(g, conj(cos), -conj(sin)),
+    cos=lambda g, x: _along(g, conj(x)),
+    sin=lambda g, x: _across(g, conj(x)),
+)
 def turn(xp, x, cos, sin):
-    """[a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
+    """Return [a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
 
-    cos and sin, (T, K/2), are constants for x (*batch, T, K).
+    cos and sin have shape (T, K/2) for x (*batch, T, K).
     """
     if compiled := _chain("turn", x, cos, sin):
         return compiled(x, cos, sin)
     a, b = _halves(x)
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def _along(g, x):
+    """Σ over the two channels of a pair of g x."""
+    (ga, gb), (a, b) = _halves(g), _halves(x)
+    return ga * a + gb * b
+
+
+def _across(g, x):
+    (ga, gb), (a, b) = _halves(g), _halves(x)
+    return gb * a - ga * b
 
 
 def _halves(x: Any) -> tuple[Any, Any]:

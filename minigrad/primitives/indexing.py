@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from minigrad.engine import Piece, Tensor, is_complex, primitive
+from minigrad.containers import is_array
+from minigrad.conversion import is_complex, snapshot
+from minigrad.engine import Piece, primitive, unwrap
 from minigrad.namespace import namespace
+
+_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
 @primitive(x=lambda g, index: Piece(g, index))
@@ -18,58 +24,76 @@ def _getitem(_, x, index):
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index], with slices, integers, new axes, or arrays of integers or booleans."""
-    return _getitem(x, index=_plain(index))
+    """Return x[index], with whatever NumPy takes as an index; arrays and lists in it are copied.
+
+    Raises IndexError for an index out of range, or one that is neither integer nor boolean.
+    """
+    return _getitem(x, index if type(index) in _BASIC else _settled(index, unwrap(x)))
 
 
-def _plain(index: Any) -> Any:
-    """An index without Tensors, and without arrays that someone else may change."""
-    if isinstance(index, tuple):
-        return tuple(_plain(i) for i in index)
-    if isinstance(index, Tensor):
-        return index._value
-    return index.copy() if isinstance(index, np.ndarray) else index
+def _settled(index: Any, raw: Any) -> Any:
+    """Return the index with integers, slices, …, None, booleans and arrays of raw's library, and nothing else."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(type(p) in _BASIC for p in parts):
+        return index
+    return tuple(p if type(p) in _BASIC else _index_part(unwrap(p), raw) for p in parts)
+
+
+def _index_part(part: Any, raw: Any) -> Any:
+    if is_array(part) and not isinstance(part, (np.ndarray, np.generic)):
+        return snapshot(part)
+    array = np.array(part)
+    if array.size == 0 and isinstance(part, (list, tuple)):
+        array = array.astype(np.intp)
+    if array.dtype.kind not in "biu":
+        raise IndexError(f"index: got {type(part).__name__} ({array.dtype}), expected integers, booleans or slices")
+    if array.ndim == 0:
+        return array.item()
+    return _beside(raw, array if array.dtype.kind == "b" else array.astype(np.intp))
+
+
+def _beside(raw: Any, array: np.ndarray) -> Any:
+    """Return a NumPy array as one of raw's library, on its device."""
+    return array if isinstance(raw, (np.ndarray, np.generic)) else namespace(raw).asarray(array, device=raw.device)
 
 
 @primitive(pieces=lambda g, i, indices: g[indices[i]])
 def _assemble(xp, *pieces, indices, shape, dtype):
-    whole = xp.zeros(shape, dtype=dtype)
+    place = {} if isinstance(pieces[0], (np.ndarray, np.generic)) else {"device": pieces[0].device}
+    whole = xp.zeros(shape, dtype=dtype, **place)
     for piece, index in zip(pieces, indices, strict=True):
-        if _repeats(index):
-            _add_at(xp, whole, index, piece)
-        elif "jax" in xp.__name__:
-            whole = whole.at[index].add(piece)
-        else:
-            whole[index] += piece
+        whole = _added(xp, whole, index, piece)
     return whole
 
 
 def assemble(pieces: Sequence[Piece], *, shape: tuple, dtype: Any) -> Any:
-    """The array of zeros into which every piece is added at its index: the adjoint of indexing."""
+    """Return the array of zeros into which every piece is added at its index: the adjoint of indexing."""
     return _assemble(*(p.g for p in pieces), indices=tuple(p.index for p in pieces), shape=shape, dtype=dtype)
 
 
 def _repeats(index: Any) -> bool:
-    """Whether an index may name one element twice: only arrays of integers can."""
+    """Return whether an index may name one element twice: only arrays of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(
-        isinstance(p, list) or (hasattr(p, "dtype") and p.ndim > 0 and "bool" not in str(p.dtype)) for p in parts
-    )
+    arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
+    return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
-def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> None:
+def _added(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
+    """Return whole with the piece added at the index, as often as it names an element."""
     name = xp.__name__
-    if "torch" in name:
-        whole.index_put_(index if isinstance(index, tuple) else (index,), piece, accumulate=True)
+    if "jax" in name:
+        return whole.at[index].add(piece)
+    if not _repeats(index):
+        whole[index] += piece
+    elif "torch" in name:  # whose own function takes arrays only, no slices
+        places = xp.reshape(xp.arange(whole.numel(), device=whole.device), whole.shape)[index]
+        whole.view(-1).index_put_((places.reshape(-1),), piece.reshape(-1), accumulate=True)
     elif "cupy" in name and is_complex(whole.dtype):  # whose kernel adds real numbers
-        _add_at(xp, whole.real, index, piece.real)
-        _add_at(xp, whole.imag, index, piece.imag)
-    elif "cupy" in name:
-        xp.add.at(whole, index, piece)
-    elif "jax" in name:
-        raise TypeError("indexing: a gradient of an index array is not available for JAX arrays, use take")
+        _added(xp, whole.real, index, piece.real)
+        _added(xp, whole.imag, index, piece.imag)
     else:
-        np.add.at(whole, index, piece)
+        (xp if "cupy" in name else np).add.at(whole, index, piece)
+    return whole
 
 
 @primitive(x=lambda g, indices, shape, axis: take_add(g, indices, size=shape[axis], axis=axis))
@@ -77,73 +101,97 @@ def _take(xp, x, indices, *, axis):
     return xp.take(x, indices, axis=axis)
 
 
-def take(x: Any, indices: Any, *, axis: int) -> Any:
-    """The slices of x along an axis at an array of indices (of any shape); an embedding is take with axis 0.
+def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
+    """Return the slices of x along an axis at an array of indices (of any shape); an embedding is take with axis 0.
 
-    Raises IndexError when an index lies outside the axis.
+    Without an axis x is flattened. Raises IndexError when an index lies outside the axis or is no integer.
     """
-    axis = axis % x.ndim
-    indices = _plain(indices)
-    flat = indices.reshape(-1) if hasattr(indices, "reshape") else np.asarray(indices).reshape(-1)
-    size = x.shape[axis]
+    x = x.reshape((-1,)) if axis is None else x
+    axis = _axis(0 if axis is None else axis, x.ndim, "take")
+    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+    if indices.dtype == np.float64 and not math.prod(indices.shape):
+        indices = indices.astype(np.intp)  # an empty list
+    kind = getattr(indices.dtype, "kind", str(indices.dtype))  # torch's dtypes have a name only
+    if kind not in ("i", "u") and "int" not in kind:
+        raise IndexError(f"take: indices are {indices.dtype}, expected integers")
+    size, flat = x.shape[axis], indices.reshape(-1)
     if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):
         raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected −{size} to {size - 1}")
-    y = _take(x, flat, axis=axis)
-    shape = np.shape(indices)
-    return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + tuple(shape) + tuple(x.shape[axis + 1 :]))
+    if isinstance(flat, np.ndarray):
+        flat = _beside(unwrap(x), flat.astype(np.intp))
+    y = _take(x, flat % max(size, 1), axis=axis)
+    shape = tuple(indices.shape)
+    return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + shape + tuple(x.shape[axis + 1 :]))
+
+
+def _axis(axis: Any, ndim: int, who: str) -> int:
+    axis = operator.index(axis)
+    if not -ndim <= axis < ndim:
+        raise IndexError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
+    return axis % ndim
 
 
 @primitive(x=lambda g, indices, axis: _take(g, indices, axis=axis))
 def _take_add(xp, x, indices, *, size, axis):
     """As a product with the sparse matrix that the indices are, where SciPy has one."""
     rows = xp.moveaxis(x, axis, 0)
-    if xp is np:
-        places = (indices % size, np.arange(len(indices)))
-        select = scipy.sparse.csr_array((np.ones(len(indices), x.dtype), places), shape=(size, len(indices)))
-        added = (select @ rows.reshape(len(indices), -1)).reshape(size, *rows.shape[1:])
+    shape = (size, *rows.shape[1:])
+    if xp is not np:
+        added = _assemble(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
+    elif rows.size == 0:
+        added = np.zeros(shape, x.dtype)
     else:
-        added = _assemble(rows, indices=(indices,), shape=(size, *rows.shape[1:]), dtype=x.dtype)
+        wide = np.float32 if x.dtype.itemsize < 4 else x.dtype  # SciPy has no smaller floats
+        select = scipy.sparse.csr_array(
+            (np.ones(len(indices), wide), (indices, np.arange(len(indices)))), shape=(size, len(indices))
+        )
+        added = (select @ rows.reshape(len(indices), -1).astype(wide, copy=False)).astype(x.dtype, copy=False)
+        added = added.reshape(shape)
     return xp.moveaxis(added, 0, axis)
 
 
 def take_add(g: Any, indices: Any, *, size: int, axis: int) -> Any:
-    """Zeros with every slice of g added at its index along the axis: the scatter that is take's adjoint."""
+    """Return zeros with every slice of g added at its index along the axis: the scatter that is take's adjoint."""
     return _take_add(g, indices, size=size, axis=axis % g.ndim)
 
 
-def _along(indices: Any, axis: int) -> tuple:
-    """The index tuple with which indices pick along one axis and every other axis is itself."""
-    grid = [np.arange(n).reshape((-1,) + (1,) * (indices.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
-    grid = [namespace(indices).asarray(i) for i in grid]
-    grid[axis] = indices
-    return tuple(grid)
+def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
+    """Return the index tuple with which indices pick along one axis and every other axis of x is itself."""
+    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+    if len(indices.shape) != x.ndim:
+        raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
+    axis = _axis(axis, x.ndim, who)
+    grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
+    return _settled((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
 
 
 def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
-    """xᵢ at i = indices along one axis, every other index its own (gather)."""
-    indices = _plain(indices)
-    shape = list(x.shape)
-    shape[axis] = indices.shape[axis]
-    indices = namespace(indices).broadcast_to(indices, tuple(shape))
-    return x[_along(indices, axis % x.ndim)]
+    """Return xᵢ at i = indices along one axis, every other index its own (gather); the other axes are broadcast.
+
+    Raises ValueError when x and indices have not the same number of axes, IndexError when an index lies outside.
+    """
+    return getitem(x, _along(x, indices, axis, "take_along_axis"))
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
-    """x with the values added at indices along one axis: the adjoint of take_along_axis beside an identity."""
-    index = _along(_plain(indices), axis % x.ndim)
+    """Return x with the values added at indices along one axis: the adjoint of take_along_axis beside an identity."""
+    index = _along(x, indices, axis, "scatter_add")
     return x + assemble([Piece(values, index)], shape=tuple(x.shape), dtype=x.dtype)
 
 
-def argsort(x: Any, *, axis: int = -1, descending: bool = False) -> Any:
-    """The order that sorts x along an axis; stable, and constant for gradients."""
-    raw = x._value if isinstance(x, Tensor) else x
-    xp = namespace(raw)
-    if descending:
-        last = raw.shape[axis] - 1
-        return last - xp.flip(argsort(xp.flip(raw, axis=axis), axis=axis), axis=axis)
-    return xp.argsort(raw, axis=axis, stable=True)
+def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """Return the order that sorts x along an axis, as a constant for gradients; stable whether asked for or not.
+
+    NaNs come last, or first when descending.
+    """
+    raw = unwrap(x)
+    xp, axis = namespace(raw), _axis(axis, x.ndim, "argsort")
+    if not descending:
+        return xp.argsort(raw, axis=axis, stable=True)
+    backwards = xp.argsort(xp.flip(raw, axis=axis), axis=axis, stable=True)  # so that equal ones keep their order
+    return raw.shape[axis] - 1 - xp.flip(backwards, axis=axis)
 
 
-def sort(x: Any, *, axis: int = -1, descending: bool = False) -> Any:
-    """x sorted along an axis."""
+def sort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """Return x sorted along an axis, by the order of `argsort`."""
     return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)

@@ -1,15 +1,23 @@
-"""Primitives that put an axis on a common scale: softmax and its relatives, and the root-mean-square norm."""
+"""Primitives that put an axis on a common scale: softmax and its relatives, and the root-mean-square norm.
+
+Sixteen-bit numbers are computed with in float32 and rounded once, at the end.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minigrad.engine import primitive
+from minigrad.bounds import check_indices
+from minigrad.engine import primitive, unwrap
 from minigrad.kernels import chain
-from minigrad.primitives.elementwise import exp, mask_beside, sqrt
+from minigrad.namespace import namespace
+from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, mask_beside, sqrt
+from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.reductions import kept, mean, spread
 from minigrad.primitives.reductions import sum as sum_
@@ -18,47 +26,89 @@ from minigrad.primitives.shapes import reshape
 _LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
 
 
-@primitive(x=lambda g, out, axis: softmax_adjoint(g, out, axis=axis))
-def softmax(xp, x, *, axis=-1, where=None):
-    """exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the places where `where` holds; 0 elsewhere, and where none is left."""
+@functools.cache
+def _is_half(dtype: Any) -> bool:
+    return str(dtype).endswith("float16")  # bfloat16 too, of any library
+
+
+def _in_single(function: Callable) -> Callable:
+    """The function of x, which computes in float32 where x is float16 or bfloat16."""
+
+    @functools.wraps(function)
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        if not _is_half(x.dtype):
+            return function(x, *args, **options)
+        single = astype(x, namespace(unwrap(x)).float32)
+        return astype(function(single, *args, **options), x.dtype)
+
+    return call
+
+
+# ---- softmax
+
+
+@_in_single
+def softmax(x: Any, *, axis: int = -1, where: Any = None) -> Any:
+    """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the places where `where` holds; 0 elsewhere.
+
+    Where `where` leaves nothing everything is 0; without it, −∞ alone has no softmax and gives NaN.
+    """
+    return _softmax(x, axis=axis, where=where)
+
+
+@primitive(x=lambda g, out, axis: softmax_adjoint(g, conj(out), axis=axis))
+def _softmax(xp, x, *, axis=-1, where=None):
     if xp is np and x.dtype.kind == "f" and x.ndim > 2 and axis == -1 and math.prod(x.shape[-2:]) >= _LARGE:
         return _matrix_by_matrix(x, where)
-    x = x if where is None else xp.where(mask_beside(x, where), x, -math.inf)
-    top = xp.max(x, axis=axis, keepdims=True)
-    y = xp.exp(x - xp.where(xp.isfinite(top), top, xp.zeros_like(top)))
+    if where is None:
+        y = xp.exp(x - _largest(xp, x, axis))
+        return y / xp.sum(y, axis=axis, keepdims=True)
+    x = xp.where(mask_beside(x, where), x, -math.inf)
+    y = xp.exp(x - _finite(xp, _largest(xp, x, axis)))
     total = xp.sum(y, axis=axis, keepdims=True)
-    return y / xp.where(total > 0, total, xp.ones_like(total))
+    return y / xp.where(total == 0, 1, total)
+
+
+def _largest(xp, x, axis):
+    """The largest number of an axis, by its real part; −∞ of none."""
+    x = xp.real(x) if complex_valued(x) else x
+    return xp.max(x, axis=axis, keepdims=True) if 0 not in x.shape else xp.sum(x, axis=axis, keepdims=True) - math.inf
+
+
+def _finite(xp, x):
+    """x, and 0 where it is not finite: what may be subtracted from infinities."""
+    return xp.where(xp.isfinite(x), x, 0)
 
 
 def _matrix_by_matrix(x, where):
     """The same in place, one matrix at a time, so that its five passes run in the cache."""
     made = np.empty_like(x)
-    hidden = np.broadcast_to(False if where is None else ~np.asarray(where), x.shape)
+    hidden = None if where is None else np.broadcast_to(~np.asarray(where), x.shape)
     for i in np.ndindex(x.shape[:-2]):
         y = made[i]
         np.copyto(y, x[i])
-        if where is not None:
+        if hidden is not None:
             np.copyto(y, -np.inf, where=hidden[i])
         top = y.max(axis=-1, keepdims=True)
-        y -= np.where(np.isfinite(top), top, 0)
+        y -= top if hidden is None else _finite(np, top)
         np.exp(y, out=y)
         total = y.sum(axis=-1, keepdims=True)
-        y /= np.where(total > 0, total, 1)
+        y /= total if hidden is None else np.where(total == 0, 1, total)
     return made
 
 
 def _adjoint_out(h, g, out, axis):
     """∂/∂out of out (g − Σ g·out), against h."""
-    inner = sum_(h * out, axis=axis, keepdims=True)
-    return h * (g - sum_(g * out, axis=axis, keepdims=True)) - g * inner
+    along = sum_(h * conj(out), axis=axis, keepdims=True)
+    return h * conj(g - sum_(g * out, axis=axis, keepdims=True)) - conj(g) * along
 
 
 @primitive(
-    x=lambda g, out_, axis: softmax_adjoint(g, out_, axis=axis),
+    x=lambda g, out_, axis: softmax_adjoint(g, conj(out_), axis=axis),
     out_=lambda g, x, out_, axis: _adjoint_out(g, x, out_, axis),
 )
 def softmax_adjoint(xp, x, out_, *, axis=-1):
-    """out (g − Σ g·out), for the cotangent g = x of the softmax `out_`; as a map of g it is its own adjoint."""
+    """Return out (g − Σ g·out), for the cotangent g = x of the softmax `out_`; as a map of real g its own adjoint."""
     if xp is np and axis == -1:
         y = x - np.einsum("...i,...i->...", x, out_)[..., None]
         y *= out_
@@ -66,38 +116,94 @@ def softmax_adjoint(xp, x, out_, *, axis=-1):
     return out_ * (x - xp.sum(x * out_, axis=axis, keepdims=True))
 
 
-@primitive(x=lambda g, x, out, axis: spread(g, x.shape, axis) * exp(x - reshape(out, kept(x.shape, axis))))
-def logsumexp(xp, x, *, axis=-1, keepdims=False):
-    """log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x)."""
-    top = xp.max(x, axis=axis, keepdims=True)
-    y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+# ---- its logarithm
+
+
+@_in_single
+def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
+    """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all are."""
+    return _logsumexp(x, axis=axis, keepdims=keepdims)
+
+
+def _shares(x, out, axis):
+    """∂out/∂x = softmax x, and 0 for a number beside +∞, which has no softmax."""
+    return choose(x - reshape(out, kept(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
+
+
+@primitive(x=lambda g, x, out, axis: spread(g, x.shape, axis) * conj(_shares(x, out, axis)))
+def _logsumexp(xp, x, *, axis=-1, keepdims=False):
+    top = _largest(xp, x, axis)
+    total = xp.sum(xp.exp(x - _finite(xp, top)), axis=axis, keepdims=True)
+    y = xp.log(xp.where(total == 0, 1, total)) + top
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
+@_in_single
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
-    """xᵢ − log Σⱼ exp xⱼ."""
-    return x - logsumexp(x, axis=axis, keepdims=True)
+    """Return xᵢ − log Σⱼ exp xⱼ, whose largest x is subtracted from both first: an offset of x costs no digits."""
+    return _log_softmax(x, axis=axis)
 
 
+@primitive(x=lambda g, out, axis: g - conj(exp(out)) * sum_(g, axis=axis, keepdims=True))
+def _log_softmax(xp, x, *, axis=-1):
+    if 0 in x.shape:
+        return xp.zeros_like(x)
+    below = x - _largest(xp, x, axis)
+    return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
+
+
+@_in_single
 def cross_entropy(logits: Any, targets: Any) -> Any:
-    """The mean of −log softmax(logits)[target] in nats; logits (*batch, classes), integer targets (*batch)."""
-    chosen = take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return mean(logsumexp(logits, axis=-1) - chosen)
+    """Return the mean of −log softmax(logits)[target] in nats; logits (*batch, classes), integer targets (*batch).
+
+    Raises IndexError for a target that is no class, TypeError for one that is no integer, ValueError for other shapes.
+    """
+    *batch, classes = logits.shape
+    targets = check_indices("cross_entropy", "targets", targets, classes, "a class")
+    if tuple(targets.shape) != tuple(batch):
+        raise ValueError(f"cross_entropy: targets have shape {tuple(targets.shape)}, expected {tuple(batch)}")
+    return -mean(take_along_axis(log_softmax(logits), targets[..., None], axis=-1))
+
+
+# ---- the root-mean-square norm
+
+
+@_in_single
+def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
+    """Return x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
+    return _rms_norm(x, axis=axis, eps=eps)
 
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))
-def rms_norm(xp, x, *, axis=-1, eps=1e-6):
-    """x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
+def _rms_norm(xp, x, *, axis=-1, eps=1e-6):
+    if 0 in x.shape:
+        return xp.zeros_like(x)
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm", x)):
         return compiled(x, eps)
-    return x / xp.sqrt(xp.mean(x * x, axis=axis, keepdims=True) + eps)
+    return x / _root_mean_square(x, axis, eps)
 
 
 def _rms_adjoint(g, x, out, axis, eps):
     """(g − out · mean(g · out)) / √(mean x² + ε)."""
+    if 0 in x.shape:
+        return g
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm_adjoint", g, x, out)):
         return compiled(g, x, out, eps)
-    return (g - out * mean(g * out, axis=axis, keepdims=True)) / sqrt(mean(x * x, axis=axis, keepdims=True) + eps)
+    out = conj(out)
+    return (g - out * mean(g * out, axis=axis, keepdims=True)) / conj(_root_mean_square(x, axis, eps))
+
+
+def _root_mean_square(x, axis, eps):
+    """√(mean x² + ε), computed in a unit in which no square overflows, nor those underflow that count.
+
+    The unit is a constant for gradients, since the result does not depend on it.
+    """
+    raw, root = unwrap(x), math.sqrt(eps)
+    xp = namespace(raw)
+    unit = xp.maximum(xp.max(xp.abs(raw), axis=axis, keepdims=True), root)
+    unit = xp.where(unit < math.inf, unit, 1)
+    x = x / unit
+    return unit * sqrt(mean(x * x, axis=axis, keepdims=True) + (root / unit) ** 2)
 
 
 def _in_whole_vectors(x, axis):

@@ -7,84 +7,138 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Tensor, primitive
+from minigrad.engine import primitive, unwrap
 from minigrad.kernels import scan_kernel
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import conj, sqrt, where
+from minigrad.primitives.arguments import array, filled, in_single, many_axes, one_axis, only_axis, refuse_complex
+from minigrad.primitives.elementwise import astype, conj, where
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.shapes import broadcast_to, concat, flip, reshape
 
 Axis = int | tuple[int, ...] | None
 
 
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return tuple(a % ndim for a in axes)
+def _axes(axis: Axis, ndim: int, who: str) -> Axis:
+    """Return the reduced axes counted from 0, or None for all of them, which libraries do in one pass."""
+    return None if axis is None else many_axes(axis, ndim, who)
+
+
+def _count(shape: tuple, axis: Axis) -> int:
+    """Return how many numbers are reduced to one."""
+    return math.prod(shape[a] for a in many_axes(axis, len(shape), "count"))
 
 
 def kept(shape: tuple, axis: Axis) -> tuple:
-    """A shape after a reduction that keeps the reduced axes with size 1."""
-    axes = _axes(axis, len(shape))
+    """Return a shape after a reduction that keeps the reduced axes with size 1."""
+    axes = many_axes(axis, len(shape), "reduction")
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def spread(g, shape, axis):
-    """A reduction's cotangent, repeated over what was reduced."""
+    """Return a reduction's cotangent repeated over what was reduced."""
     return broadcast_to(reshape(g, kept(shape, axis)), shape)
 
 
 @primitive(x=lambda g, shape, axis: spread(g, shape, axis))
-def sum(xp, x, *, axis=None, keepdims=False):
+def _sum(xp, x, *, axis, keepdims):
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
 
+@in_single
+def sum(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """Return Σ xᵢ; integers are added in NumPy's default integer, 16-bit floats in float32."""
+    x = array(x, "sum")
+    x = x if dtype is None else astype(x, dtype)
+    made = _sum(x, axis=_axes(axis, x.ndim, "sum"), keepdims=keepdims)
+    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
+
+
+@in_single
 def mean(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Σ xᵢ / n."""
-    return sum(x, axis=axis, keepdims=keepdims) / math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-
-
-def var(x: Any, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Any:
-    """Σ |xᵢ − x̅|² / (n − correction)."""
-    d = x - mean(x, axis=axis, keepdims=True)
-    count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    return sum(real_square(d), axis=axis, keepdims=keepdims) / (count - correction)
+    """Return Σ xᵢ / n."""
+    x = array(x, "mean")
+    axis = _axes(axis, x.ndim, "mean")
+    return _sum(x, axis=axis, keepdims=keepdims) / _count(x.shape, axis)
 
 
 def real_square(x: Any) -> Any:
-    """|x|² as a real array."""
+    """Return |x|² as a real array."""
     y = x * conj(x)
     return y if y.dtype == x.dtype and conj(x) is x else y.real
 
 
-def std(x: Any, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Any:
-    """The square root of var."""
-    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+@primitive(
+    x=lambda g, x, axis, dof: (
+        spread(g * (2 / dof if dof else math.inf), x.shape, axis) * (x - mean(x, axis=axis, keepdims=True))
+    )
+)
+def _var(xp, x, *, axis, keepdims, dof):
+    d = x - xp.sum(x, axis=axis, keepdims=True) / _count(x.shape, axis)
+    return xp.sum(real_square(d), axis=axis, keepdims=keepdims) / dof
+
+
+@in_single
+def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """Return Σ |xᵢ − x̅|² / (n − correction)."""
+    x = array(x, "var")
+    axis = _axes(axis, x.ndim, "var")
+    return _var(x, axis=axis, keepdims=keepdims, dof=np.maximum(_count(x.shape, axis) - correction, 0).item())
+
+
+@primitive(x=lambda g, out: where(out == 0, 0, g / (2 * where(out == 0, 1, out))))
+def root(xp, x):
+    """Return the square root whose slope at 0 is taken as 0: the convention for a deviation or a norm that vanishes."""
+    return xp.sqrt(x)
+
+
+@in_single
+def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """Return the square root of var; its gradient where all numbers are equal is 0, as in PyTorch."""
+    return root(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+# ---- extremes
 
 
 def _to_extreme(g, x, out, axis):
-    """An extreme's cotangent goes to where it was attained, in equal parts."""
-    attained = x == reshape(out, kept(x.shape, axis))
-    count = namespace(attained).sum(attained * (x * 0 + 1), axis=axis, keepdims=True)
+    """Send the cotangent to where the extreme was attained, in equal parts; NaNs attain one that is NaN."""
+    attained = (x == reshape(out, kept(x.shape, axis))) | (x != x)
+    xp = namespace(unwrap(attained), unwrap(x))
+    ones = xp.where(unwrap(attained), xp.ones_like(unwrap(x)), xp.zeros_like(unwrap(x)))
     g = spread(g, x.shape, axis)
-    return where(attained, g / count, 0)
+    return where(attained, g / xp.sum(ones, axis=axis, keepdims=True), 0)
 
 
 @primitive(x=_to_extreme)
-def max(xp, x, *, axis=None, keepdims=False):
+def _max(xp, x, *, axis, keepdims):
     return xp.max(x, axis=axis, keepdims=keepdims)
 
 
 @primitive(x=_to_extreme)
-def min(xp, x, *, axis=None, keepdims=False):
+def _min(xp, x, *, axis, keepdims):
     return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+def max(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the largest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
+    x = array(x, "max")
+    refuse_complex(x, "max")
+    return _max(x, axis=_axes(axis, x.ndim, "max"), keepdims=keepdims)
+
+
+def min(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the smallest xᵢ; equal ones share the gradient. Raises TypeError for complex numbers."""
+    x = array(x, "min")
+    refuse_complex(x, "min")
+    return _min(x, axis=_axes(axis, x.ndim, "min"), keepdims=keepdims)
 
 
 # ---- running sums and products
 
 
-@primitive(x=lambda g, axis: flip(cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis))
-def cumulative_sum(xp, x, *, axis):
-    if xp is not np or x.dtype.kind not in "fc" or axis in (-1, x.ndim - 1):
+@primitive(x=lambda g, axis: flip(_cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis))
+def _cumulative_sum(xp, x, *, axis):
+    if xp is not np or x.dtype.kind not in "fc" or axis == x.ndim - 1:
         return xp.cumulative_sum(x, axis=axis)
     made = np.moveaxis(x.copy(), axis, 0)  # slice by slice is several times faster than NumPy's own loop
     for before, now in zip(made, made[1:], strict=False):
@@ -93,30 +147,72 @@ def cumulative_sum(xp, x, *, axis):
 
 
 @primitive(x=lambda g, x, out, axis: scan(*_shifted(x, g, axis), axis=axis, reverse=True) * conj(_before(out, axis)))
-def cumulative_prod(xp, x, *, axis):
-    """Πₛ≤ₜ xₛ, the recurrence hₜ = xₜ hₜ₋₁ from h₋₁ = 1: its adjoint is the recurrence run backwards."""
+def _cumulative_prod(xp, x, *, axis):
+    """Return Πₛ≤ₜ xₛ, the recurrence hₜ = xₜ hₜ₋₁ from h₋₁ = 1: its adjoint is the recurrence run backwards."""
     return xp.cumulative_prod(x, axis=axis)
 
 
-def prod(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Π xᵢ, with the right gradient at zeros too."""
-    axes = _axes(axis, x.ndim)
-    shape = kept(tuple(x.shape), axis)
-    rest = [i for i in range(x.ndim) if i not in axes]
-    flat = namespace(x).permute_dims(x, (*rest, *axes))
-    flat = reshape(flat, (*(x.shape[i] for i in rest), math.prod(x.shape[a] for a in axes)))
-    y = cumulative_prod(flat, axis=-1)[..., -1]
-    return reshape(y, shape) if keepdims else y
+def _cumulative(f, first, x, axis, dtype, include_initial, who):
+    x = array(x, who)
+    axis = only_axis(axis, x.ndim, who)
+    y = f(x if dtype is None else astype(x, dtype), axis=axis)
+    y = y if dtype is None or y.dtype == dtype else astype(y, dtype)
+    if not include_initial:
+        return y
+    shape = tuple(1 if i == axis else n for i, n in enumerate(y.shape))
+    return concat([filled(shape, first, y), y], axis=axis)
+
+
+@in_single
+def cumulative_sum(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """Return Σₛ≤ₜ xₛ, after a leading 0 if include_initial."""
+    return _cumulative(_cumulative_sum, 0, x, axis, dtype, include_initial, "cumulative_sum")
+
+
+@in_single
+def cumulative_prod(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """Return Πₛ≤ₜ xₛ, after a leading 1 if include_initial."""
+    return _cumulative(_cumulative_prod, 1, x, axis, dtype, include_initial, "cumulative_prod")
+
+
+def _prod_rule(g, x, axis):
+    """Return g Πⱼ≠ᵢ xⱼ from the products before and behind: there is no division, so it holds at zeros and ±∞."""
+    axes = many_axes(axis, x.ndim, "prod")
+    order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+    moved = namespace(x).permute_dims(x, order)
+    flat = reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x.shape, axis)))
+    before = _before(_cumulative_prod(flat, axis=flat.ndim - 1), -1)
+    behind = flip(_before(_cumulative_prod(flip(flat, axis=-1), axis=flat.ndim - 1), -1), axis=-1)
+    others = reshape(before * behind, tuple(moved.shape))
+    return spread(g, x.shape, axis) * conj(namespace(x).permute_dims(others, tuple(np.argsort(order).tolist())))
+
+
+@primitive(x=_prod_rule)
+def _prod(xp, x, *, axis, keepdims):
+    return xp.prod(x, axis=axis, keepdims=keepdims)
+
+
+@in_single
+def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """Return Π xᵢ, with the right gradient at zeros too."""
+    x = array(x, "prod")
+    x = x if dtype is None else astype(x, dtype)
+    made = _prod(x, axis=_axes(axis, x.ndim, "prod"), keepdims=keepdims)
+    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
 
 
 def cumulative_max(x: Any, *, axis: int) -> Any:
-    """maxₛ≤ₜ xₛ; the gradient goes to the first place where it was attained."""
-    raw = x._value if isinstance(x, Tensor) else x
-    xp, axis = namespace(raw), axis % x.ndim
+    """Return maxₛ≤ₜ xₛ; the gradient goes to the last place where it was attained, as in PyTorch."""
+    x = array(x, "cumulative_max")
+    refuse_complex(x, "cumulative_max")
+    raw, axis = unwrap(x), one_axis(axis, x.ndim, "cumulative_max")
+    if raw.shape[axis] == 0:
+        return x
+    xp = namespace(raw)
     steps = xp.moveaxis(raw, axis, 0)
-    best, at, places = steps[0], xp.zeros(steps.shape[1:], dtype=int), []
+    best, at, places = steps[0], xp.argmax(steps[:1], axis=0), []
     for t in range(len(steps)):
-        at = xp.where(steps[t] > best, t, at)
+        at = xp.where((steps[t] >= best) | (steps[t] != steps[t]), t, at)
         best = xp.maximum(best, steps[t])
         places.append(at)
     return take_along_axis(x, xp.moveaxis(xp.stack(places), 0, axis), axis=axis)
@@ -130,25 +226,24 @@ def _slice(x, axis, start, stop):
 
 
 def _before(h, axis, first=1):
-    """The sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
-    head = _slice(h, axis, 0, 1) * 0 + first
-    return concat([head, _slice(h, axis, 0, -1)], axis=axis)
+    """Return the sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
+    return concat([filled(_slice(h, axis, 0, 1).shape, first, h), _slice(h, axis, 0, -1)], axis=axis)
 
 
 def _shifted(a, g, axis):
-    """The coefficients conj(aₜ₊₁) of the adjoint recurrence, and its input g."""
-    return conj(concat([_slice(a, axis, 1, None), _slice(a, axis, 0, 1) * 0], axis=axis)), g
+    """Return the coefficients conj(aₜ₊₁) of the adjoint recurrence, and its input g."""
+    return conj(concat([_slice(a, axis, 1, None), filled(_slice(a, axis, 0, 1).shape, 0, a)], axis=axis)), g
 
 
 def _adjoint_scan(g, a, axis, reverse):
-    """λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁: the same recurrence, run the other way."""
+    """Compute λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁: the same recurrence, run the other way."""
     if reverse:
         return flip(_adjoint_scan(flip(g, axis=axis), flip(a, axis=axis), axis, False), axis=axis)
     return scan(*_shifted(a, g, axis), axis=axis, reverse=True)
 
 
 def _scan_a(g, a, out, axis, reverse):
-    """∂/∂aₜ: λₜ conj(hₜ₋₁)."""
+    """Return ∂/∂aₜ: λₜ conj(hₜ₋₁)."""
     earlier = flip(_before(flip(out, axis=axis), axis, 0), axis=axis) if reverse else _before(out, axis, 0)
     return _adjoint_scan(g, a, axis, reverse) * conj(earlier)
 
@@ -157,19 +252,23 @@ def _scan_a(g, a, out, axis, reverse):
 def _scan(xp, a, x, *, axis, reverse):
     if kernel := scan_kernel(a, x):
         return kernel(a, x, axis, reverse)
+    if x.shape[axis] == 0:
+        return a * x
     a, x = xp.moveaxis(a, axis, 0), xp.moveaxis(x, axis, 0)
-    h, out = x[0] * 0, []
-    for t in reversed(range(x.shape[0])) if reverse else range(x.shape[0]):
-        h = a[t] * h + x[t]
-        out.append(h)
+    steps = range(x.shape[0])[:: -1 if reverse else 1]
+    out = [x[steps[0]]]
+    for t in steps[1:]:
+        out.append(a[t] * out[-1] + x[t])
     return xp.moveaxis(xp.stack(out[::-1] if reverse else out), 0, axis)
 
 
+@in_single
 def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
-    """The linear recurrence hₜ = aₜ hₜ₋₁ + xₜ along an axis, from h = 0 (Blelloch 1990, §1.4).
+    """Compute the linear recurrence hₜ = aₜ hₜ₋₁ + xₜ along an axis, from h = 0 (Blelloch 1990, §1.4).
 
     Its adjoint is the same recurrence run backwards, λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁ with dx = λ and
     da = λ conj(hₜ₋₁), so it is closed under differentiation.
     """
     shape = np.broadcast_shapes(tuple(a.shape), tuple(x.shape))
-    return _scan(broadcast_to(a, shape), broadcast_to(x, shape), axis=axis % len(shape), reverse=reverse)
+    axis = one_axis(axis, len(shape), "scan")
+    return _scan(broadcast_to(a, shape), broadcast_to(x, shape), axis=axis, reverse=reverse)

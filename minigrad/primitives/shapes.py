@@ -9,62 +9,80 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import primitive
+from minigrad.engine import Tensor, primitive
+from minigrad.namespace import namespace
+from minigrad.primitives.arguments import array, filled, integer, integers, many_axes, one_axis, sizes
 
 
-def _normalise(axis: int, ndim: int, who: str) -> int:
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
-    return axis % ndim
-
-
-@primitive(x=lambda g, shape: reshape(g, shape))
+@primitive(x=lambda g, shape: _reshape(g, to=shape))
 def _reshape(xp, x, to):
     return xp.reshape(x, to)
 
 
-def reshape(x: Any, shape: Any) -> Any:
-    """x with the same elements in another shape; one size may be −1."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
+    """Return x with the same elements in another shape; one size may be −1.
+
+    With copy=False a raw array that would have to be copied raises ValueError; Tensors never change, so it is all one.
+    """
+    x, shape = array(x, "reshape"), sizes(shape, "reshape")
+    if copy is not None and type(x) is not Tensor:
+        return namespace(x).reshape(x, shape, copy=copy)
     return x if tuple(x.shape) == shape else _reshape(x, to=shape)
 
 
-@primitive(x=lambda g, axes: permute_dims(g, tuple(np.argsort(axes).tolist())))
-def permute_dims(xp, x, axes):
+@primitive(x=lambda g, axes: _permute_dims(g, tuple(np.argsort(axes).tolist())))
+def _permute_dims(xp, x, axes):
     return xp.permute_dims(x, axes)
 
 
+def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+    """Return x with its axes in the given order. Raises ValueError unless every axis is named once."""
+    x = array(x, "permute_dims")
+    order = many_axes(axes, x.ndim, "permute_dims")
+    if len(order) != x.ndim:
+        raise ValueError(f"permute_dims: got axes {order}, expected the {x.ndim} axes of the array")
+    return _permute_dims(x, order)
+
+
 def matrix_transpose(x: Any) -> Any:
-    """x with its last two axes exchanged."""
-    return swapaxes(x, -1, -2)
+    """Return x with its last two axes exchanged."""
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose: got shape {tuple(x.shape)}, expected at least two axes")
+    return _permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
 def swapaxes(x: Any, a: int, b: int) -> Any:
-    """x with the axes a and b exchanged."""
+    """Return x with the axes a and b exchanged."""
     axes = list(range(x.ndim))
-    a, b = _normalise(a, x.ndim, "swapaxes"), _normalise(b, x.ndim, "swapaxes")
+    a, b = one_axis(a, x.ndim, "swapaxes"), one_axis(b, x.ndim, "swapaxes")
     axes[a], axes[b] = b, a
-    return permute_dims(x, tuple(axes))
+    return _permute_dims(x, tuple(axes))
 
 
-def moveaxis(x: Any, source: int, destination: int) -> Any:
-    """x with one axis moved to another place, the rest in order."""
-    axes = list(range(x.ndim))
-    axes.insert(_normalise(destination, x.ndim, "moveaxis"), axes.pop(_normalise(source, x.ndim, "moveaxis")))
-    return permute_dims(x, tuple(axes))
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+    """Return x with axes moved to other places, the rest in order."""
+    x = array(x, "moveaxis")
+    origins, goals = many_axes(source, x.ndim, "moveaxis"), many_axes(destination, x.ndim, "moveaxis")
+    if len(origins) != len(goals):
+        raise ValueError(f"moveaxis: got {len(origins)} axes and {len(goals)} places, expected as many")
+    order = [a for a in range(x.ndim) if a not in origins]
+    for goal, origin in sorted(zip(goals, origins, strict=True)):
+        order.insert(goal, origin)
+    return _permute_dims(x, tuple(order))
 
 
-def expand_dims(x: Any, *, axis: int | Sequence[int] = 0) -> Any:
-    """x with new axes of size 1 at the places that they have in the result."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    places = {_normalise(a, x.ndim + len(axes), "expand_dims") for a in axes}
-    sizes = iter(x.shape)
-    return reshape(x, tuple(1 if i in places else next(sizes) for i in range(x.ndim + len(axes))))
+def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
+    """Return x with new axes of size 1 at the places that they have in the result."""
+    x = array(x, "expand_dims")
+    ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
+    places, old = many_axes(axis, ndim, "expand_dims"), iter(x.shape)
+    return reshape(x, tuple(1 if i in places else next(old) for i in range(ndim)))
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
-    """x without the named axes, whose size must be 1: another one raises ValueError."""
-    axes = {_normalise(a, x.ndim, "squeeze") for a in ((axis,) if isinstance(axis, int) else axis)}
+    """Return x without the named axes, whose size must be 1: another one raises ValueError."""
+    x = array(x, "squeeze")
+    axes = many_axes(axis, x.ndim, "squeeze")
     if any(x.shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: got shape {tuple(x.shape)}, expected size 1 on axes {sorted(axes)}")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -76,19 +94,38 @@ def _broadcast_to(xp, x, to):
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
-    """x repeated along new axes and along axes of size 1, without a copy."""
-    return x if tuple(x.shape) == tuple(shape) else _broadcast_to(x, to=tuple(shape))
+    """Return x repeated along new axes and along axes of size 1, without a copy."""
+    x, shape = array(x, "broadcast_to"), sizes(shape, "broadcast_to")
+    return x if tuple(x.shape) == shape else _broadcast_to(x, to=shape)
 
 
-def broadcast_arrays(*arrays: Any) -> list:
-    """The arrays, all of their common shape."""
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that arrays of these shapes have together. Raises ValueError when they do not fit."""
+    return np.broadcast_shapes(*shapes)
+
+
+def broadcast_arrays(*arrays: Any) -> tuple:
+    """Return the arrays, all of their common shape."""
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in arrays))
-    return [broadcast_to(x, shape) for x in arrays]
+    return tuple(broadcast_to(x, shape) for x in arrays)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
+    """Return every vector spread over the grid of all; "xy" exchanges the first two axes of the grid, "ij" does not."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
+    count = len(arrays)
+    places = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
+    wide = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
+    return broadcast_arrays(*wide) if wide else ()
+
+
+# ---- arrays side by side
 
 
 def _part(g, i, axis, ends):
-    """What concatenation put in place i."""
-    return g[(slice(None),) * (axis % g.ndim) + (slice(ends[i], ends[i + 1]),)]
+    """Return what concatenation put in place i."""
+    return g[(slice(None),) * axis + (slice(ends[i], ends[i + 1]),)]
 
 
 @primitive(arrays=_part)
@@ -97,85 +134,146 @@ def _concat(xp, *arrays, axis, ends):
 
 
 def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
-    """The arrays one behind another along an existing axis (all flattened when axis is None)."""
+    """Return the arrays one behind another along an existing axis (all flattened when axis is None)."""
+    arrays = [array(x, "concat") for x in arrays]
+    if not arrays:
+        raise ValueError("concat: got no arrays, expected at least one")
     if axis is None:
         arrays, axis = [reshape(x, (-1,)) for x in arrays], 0
+    axis = one_axis(axis, arrays[0].ndim, "concat")
+    if any(x.ndim != arrays[0].ndim for x in arrays):
+        raise ValueError(f"concat: got shapes {[tuple(x.shape) for x in arrays]}, expected as many axes each")
     if len(arrays) == 1:
         return arrays[0]
     return _concat(*arrays, axis=axis, ends=list(itertools.accumulate((x.shape[axis] for x in arrays), initial=0)))
 
 
-@primitive(arrays=lambda g, i, axis: g[(slice(None),) * (axis % g.ndim) + (i,)])
+@primitive(arrays=lambda g, i, axis: g[(slice(None),) * axis + (i,)])
 def _stack(xp, *arrays, axis):
     return xp.stack(arrays, axis=axis)
 
 
 def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
-    """The arrays side by side along a new axis."""
-    return _stack(*arrays, axis=axis)
+    """Return the arrays side by side along a new axis."""
+    arrays = [array(x, "stack") for x in arrays]
+    if not arrays:
+        raise ValueError("stack: got no arrays, expected at least one")
+    return _stack(*arrays, axis=one_axis(axis, arrays[0].ndim + 1, "stack"))
 
 
 def unstack(x: Any, *, axis: int = 0) -> tuple:
-    """The slices of x along an axis."""
-    lead = (slice(None),) * _normalise(axis, x.ndim, "unstack")
-    return tuple(x[(*lead, i)] for i in range(x.shape[axis]))
+    """Return the slices of x along an axis."""
+    lead = (slice(None),) * one_axis(axis, x.ndim, "unstack")
+    return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
 
-@primitive(x=lambda g, axis: flip(g, axis=axis))
-def flip(xp, x, *, axis=None):
+# ---- elements moved, repeated and left out
+
+
+@primitive(x=lambda g, axis: _flip(g, axis=axis))
+def _flip(xp, x, *, axis):
     return xp.flip(x, axis=axis)
 
 
-@primitive(x=lambda g, shift, axis: roll(g, _negated(shift), axis=axis))
-def roll(xp, x, shift, *, axis=None):
+def flip(x: Any, *, axis: int | Sequence[int] | None = None) -> Any:
+    """Return x with the order of its elements reversed along the axes."""
+    x = array(x, "flip")
+    return _flip(x, axis=many_axes(axis, x.ndim, "flip"))
+
+
+@primitive(x=lambda g, shift, axis: _roll(g, tuple(map(operator.neg, shift)), axis=axis))
+def _roll(xp, x, shift, *, axis):
     return xp.roll(x, shift, axis=axis)
 
 
-def _negated(shift):
-    return -shift if isinstance(shift, int) else tuple(map(operator.neg, shift))
+def roll(x: Any, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
+    """Return x with its elements moved on by a shift along each axis, those beyond the end back to the front."""
+    x, shifts = array(x, "roll"), integers(shift, "roll", "shift")
+    if axis is None:
+        return reshape(_roll(reshape(x, (-1,)), (sum(shifts),), axis=(0,)), tuple(x.shape))
+    axes = tuple(one_axis(a, x.ndim, "roll") for a in integers(axis, "roll", "axis"))
+    shifts = shifts * len(axes) if len(shifts) == 1 else shifts
+    axes = axes * len(shifts) if len(axes) == 1 else axes
+    if len(shifts) != len(axes):
+        raise ValueError(f"roll: got shift {shift} and axis {axis}, expected as many")
+    return _roll(x, shifts, axis=axes)
 
 
 @primitive(x=lambda g, widths: g[tuple(slice(a, n - b) for n, (a, b) in zip(g.shape, widths, strict=True))])
 def _pad(xp, x, widths):
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            edges = [x.shape[:axis] + (n,) + x.shape[axis + 1 :] for n in (before, after)]
-            head, tail = (xp.zeros(e, dtype=x.dtype) for e in edges)
-            x = xp.concat([head, x, tail], axis=axis)
+            edges = [tuple(x.shape[:axis]) + (n,) + tuple(x.shape[axis + 1 :]) for n in (before, after)]
+            x = xp.concat([filled(edges[0], 0, x), x, filled(edges[1], 0, x)], axis=axis)
     return x
 
 
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
-    """x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
+    """Return x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
     widths = tuple((int(a), int(b)) for a, b in widths)
     if len(widths) != x.ndim or any(a < 0 or b < 0 for a, b in widths):
         raise ValueError(f"pad: got widths {widths}, expected {x.ndim} pairs (before, after) of counts ≥ 0")
     return _pad(x, widths=widths) if any(a or b for a, b in widths) else x
 
 
-@primitive(x=lambda g, k: tril(g, k=k))
-def tril(xp, x, *, k=0):
+@primitive(x=lambda g, k: _tril(g, k=k))
+def _tril(xp, x, *, k):
     return xp.tril(x, k=k)
 
 
-@primitive(x=lambda g, k: triu(g, k=k))
-def triu(xp, x, *, k=0):
+@primitive(x=lambda g, k: _triu(g, k=k))
+def _triu(xp, x, *, k):
     return xp.triu(x, k=k)
 
 
-def repeat(x: Any, repeats: int, *, axis: int) -> Any:
-    """x with every slice along the axis repeated in place."""
-    axis = _normalise(axis, x.ndim, "repeat")
+def tril(x: Any, *, k: int = 0) -> Any:
+    """Return x with zeros above the k-th diagonal of its matrices."""
+    return _tril(array(x, "tril"), k=integer(k, "tril", "k"))
+
+
+def triu(x: Any, *, k: int = 0) -> Any:
+    """Return x with zeros below the k-th diagonal of its matrices."""
+    return _triu(array(x, "triu"), k=integer(k, "triu", "k"))
+
+
+def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
+    """Return x with every slice along the axis (every element when it is None) repeated in place.
+
+    `repeats` is one count, or one for each slice.
+    """
+    x = array(x, "repeat")
+    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, one_axis(axis, x.ndim, "repeat"))
     lead, tail = tuple(x.shape[: axis + 1]), tuple(x.shape[axis + 1 :])
-    wide = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, repeats, *tail))
-    return reshape(wide, (*lead[:-1], lead[-1] * repeats, *tail))
+    counts = integers(repeats, "repeat", "repeats")
+    if min(counts, default=0) < 0 or len(counts) not in (1, lead[-1]):
+        raise ValueError(f"repeat: got repeats {repeats}, expected one or {lead[-1]} counts ≥ 0")
+    if len(counts) != 1:
+        part = (slice(None),) * axis
+        parts = [repeat(x[(*part, slice(i, i + 1))], n, axis=axis) for i, n in enumerate(counts)]
+        return concat(parts or [x], axis=axis)
+    wide = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, *counts, *tail))
+    return reshape(wide, (*lead[:-1], lead[-1] * counts[0], *tail))
 
 
 def tile(x: Any, repetitions: Sequence[int]) -> Any:
-    """x laid side by side the given number of times along each axis."""
-    repetitions = tuple(repetitions)
-    x = reshape(x, (1,) * (len(repetitions) - x.ndim) + tuple(x.shape))
-    repetitions = (1,) * (x.ndim - len(repetitions)) + repetitions
+    """Return x laid side by side the given number of times along each axis."""
+    x, counts = array(x, "tile"), integers(repetitions, "tile", "repetitions")
+    x = reshape(x, (1,) * (len(counts) - x.ndim) + tuple(x.shape))
+    counts = (1,) * (x.ndim - len(counts)) + counts
     wide = reshape(x, tuple(m for n in x.shape for m in (1, n)))
-    wide = broadcast_to(wide, tuple(m for r, n in zip(repetitions, x.shape, strict=True) for m in (r, n)))
-    return reshape(wide, tuple(r * n for r, n in zip(repetitions, x.shape, strict=True)))
+    wide = broadcast_to(wide, tuple(m for r, n in zip(counts, x.shape, strict=True) for m in (r, n)))
+    return reshape(wide, tuple(r * n for r, n in zip(counts, x.shape, strict=True)))
+
+
+def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
+    x, n = array(x, "diff"), integer(n, "diff", "n")
+    axis = one_axis(axis, x.ndim, "diff")
+    if n < 0:
+        raise ValueError(f"diff: got n = {n}, expected at least 0")
+    parts = [array(part, "diff") for part in (prepend, x, append) if part is not None]
+    x = concat(parts, axis=axis)
+    lead = (slice(None),) * axis
+    for _ in range(n):
+        x = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+    return x

@@ -41,7 +41,7 @@ def taylor(x: Float[Array, "*batch T K"], *, order: int = 2) -> Float[Array, "*b
     """All products of up to `order` of the coordinates, the j-fold ones over √j!: F = 1 + K + K² + … + K^order.
 
     φ(q)·φ(k) = Σⱼ (q·k)ʲ / j! for j ≤ order, which is at most |q·k|^(order+1) · e^|q·k| / (order+1)! from exp(q·k).
-    Order 2 is the map of Arora et al. 2024 (Based), section 3.1; an even order keeps the weights positive.
+    Order 2 is the map of Arora et al. 2024 (Based), section 4.1, eq. 4; an even order keeps the weights positive.
     """
     xp = namespace(x)
     power = xp.ones_like(x[..., :1])  # the j-fold products, flattened
@@ -57,7 +57,7 @@ def positive_random(x: Float[Array, "*batch T K"], directions: Float[Array, "m K
     """exp(ω·x − ½‖x‖²) / √m for each direction ω: with ω ~ N(0, I), E[φ(q)·φ(k)] = exp(q·k).
 
     Choromanski et al. 2021 (Performers, FAVOR+), lemma 1. The variance falls as 1/m. Queries and keys take the same
-    directions, such as `rng.standard_normal((m, K))`.
+    directions, such as `rng.standard_normal((m, K))`: independent ones, where the paper's are orthogonal.
     """
     xp = namespace(x, directions)
     half_square = xp.sum(x * x, axis=-1, keepdims=True) / 2

@@ -7,6 +7,7 @@ from .gated_linear_attention import GatedLinearAttentionBlock
 from .linear_attention import LinearAttentionBlock
 from .lssl import LSSLBlock
 from .mamba import MambaBlock
+from .mamba2 import Mamba2Block
 from .rnn import RNNBlock
 from .s4 import S4Block
 from .s4d import S4DBlock
@@ -27,6 +28,7 @@ MIXERS: dict[str, type[Block]] = {
     "titans_mag": TitansMAGBlock,
     "titans_mal": TitansMALBlock,
     "mamba": MambaBlock,
+    "mamba2": Mamba2Block,
     "lssl": LSSLBlock,
     "s4": S4Block,
     "s4d": S4DBlock,

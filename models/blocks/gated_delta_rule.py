@@ -2,6 +2,8 @@
 
     log α = −exp(A_log) · softplus(x W_α + b), one a head: Mamba-2's gate and initial values, A uniform in 1…16,
     softplus(b) log-uniform in 0.001…0.1;   k, q and β as in DeltaNet
+
+Deviations: values are as wide as keys (fla: expand_v = 2); A starts in 1…16 (the authors' code and fla: 0…16).
 """
 
 import numpy as np

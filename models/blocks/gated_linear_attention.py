@@ -1,6 +1,9 @@
 """Gated linear attention (Yang et al. 2024, §4.4): the memory forgets, channel by channel, at a rate the token sets.
 
     log α = logsigmoid(x W₁ W₂ + b) / 16,   W₁ of rank 16: gates start near 1, so that little is forgotten at first
+
+Deviations: SiLU on q, k and v; RMSNorm for LayerNorm on the output; d_k = d_v, where the paper
+has d_k = d_v / 2; no bias on the output gate.
 """
 
 import numpy as np

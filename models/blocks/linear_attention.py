@@ -1,7 +1,10 @@
 """Linear attention (Katharopoulos et al. 2020, eq. 7 and 16–20) with their feature map φ(x) = elu(x) + 1.
 
-The normaliser φ(q)ᵀ Σ φ(k) of eq. 19 is a positive number a head and token, and the RMSNorm on the output divides any
-such number out again, so it is not computed (the argument of Qin et al. 2022, "The Devil in Linear Transformer").
+The normaliser φ(q)ᵀ Σ φ(k) of eq. 12 and 20 is a positive number a head and token, and the RMSNorm on the output
+divides any such number out again, so it is not computed (the argument of Qin et al. 2022, "The Devil in Linear
+Transformer").
+
+Deviations: the paper has no SiLU on v, no norm on the output and no output gate.
 """
 
 import minigrad as mg

@@ -1,8 +1,8 @@
 """The LSSL block: one dense A for all channels, a step for each (Gu et al. 2021, LSSL; its variant LSSL-fixed).
 
-    A, B, Δ stay what they start as; C and D are trained                  section 5, "LSSL-fixed"
+    A, B, Δ stay what they start as; C and D are trained                  section 4.1, appendix B.1–B.2, "LSSL-fixed"
 
-The steps are spread evenly in logarithm over 0.001…0.1, so that some channels remember long and others short.
+Deviations: Δ lies on a grid, log-spaced in 0.001…0.1, where the paper draws it log-uniform; a GLU follows the GELU.
 """
 
 import functools

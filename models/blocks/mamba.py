@@ -34,6 +34,7 @@ class MambaConfig:
     conv_bias: bool = True
     form: str = "fused"
     chunk_size: int = 64
+    norm_eps: float | None = None  # of an RMSNorm without weights on δ, B and C, which Falcon-Mamba has
 
 
 class MambaState(NamedTuple):
@@ -55,7 +56,7 @@ class MambaBlock(Block):
     ) -> None:
         if isinstance(config, BlockConfig):
             config = as_published(config)
-        self.form, self.chunk_size = config.form, config.chunk_size
+        self.form, self.chunk_size, self.norm_eps = config.form, config.chunk_size, config.norm_eps
         inner, self.rank, self.states = config.inner, config.rank, config.states
         self.in_proj = Linear(config.width, 2 * inner, bias=config.bias, rng=rng, dtype=dtype)
         self.conv1d = Conv1d(inner, config.conv, bias=config.conv_bias, rng=rng, dtype=dtype)
@@ -74,13 +75,15 @@ class MambaBlock(Block):
         x, conv = self.conv1d(x, conv)
         u = mg.silu(x)
         low, B, C = split(self.x_proj(u), self.rank, self.states, self.states)
+        if self.norm_eps is not None:
+            low, B, C = (mg.rms_norm(part, axis=-1, eps=self.norm_eps) for part in (low, B, C))
         A = -mg.namespace(self.A_log).exp(self.A_log)
         y, h = self.run(u, mg.softplus(self.dt_proj(low)), A, B, C, self.D, state=h)
         return self.out_proj(y * mg.silu(z)), MambaState(conv, h)
 
 
 def as_published(config: BlockConfig) -> MambaConfig:
-    """Return the sizes that the paper gives a block of this width: E = 2 and R = width / 16, sections 3.4 and 3.6."""
+    """Return the sizes of the published models: E = 2 (section 3.4) and R = ⌈width / 16⌉ (the authors' code)."""
     width, states = config.width, config.states
     return MambaConfig(width, 2 * width, states, -(-width // 16), config.conv, form=config.form,
                        chunk_size=config.chunk_size)  # fmt: skip
@@ -93,5 +96,5 @@ def split(x: Any, *sizes: int) -> list[Any]:
 
 
 def step_bias(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return softplus⁻¹ of steps log-uniform in 0.001…0.1, section 3.6."""
+    """Return softplus⁻¹ of steps log-uniform in 0.001…0.1, as the authors' code; section 3.6 has them uniform."""
     return np.log(np.expm1(np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), size=count))))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigrad as mg
-from minigrad.nn import Conv1d, Linear, Module, RMSNorm
-from models.blocks.block import merge_heads, per_head, split_heads
+from minigrad.nn import Conv1d, Linear, RMSNorm
+from models.blocks.block import Block, BlockConfig, merge_heads, per_head, split_heads
 from models.blocks.mamba import split, step_bias
 from models.ssm import ssd
 
@@ -34,6 +34,7 @@ class Mamba2Config:
     conv_bias: bool = True
     form: str = "fused"  # over a sequence: any of `models.ssm.ssd`, chunkwise with its own chunks
     limits: tuple[float, float] = (0.0, float("inf"))  # between which steps are held
+    chunk_size: int = 64
 
 
 class Mamba2State(NamedTuple):
@@ -56,12 +57,20 @@ class GroupedNorm(RMSNorm):
         return xp.reshape(mg.rms_norm(parts, axis=-1, eps=self.eps), x.shape) * self.weight
 
 
-class Mamba2Block(Module):
+class Mamba2Block(Block):
     """A gated, normalised SSD; parameters are float32 unless `dtype` says otherwise."""
 
-    def __init__(self, config: Mamba2Config, rng: np.random.Generator, dtype: Any = np.float32) -> None:
+    mechanism = ssd
+    default_states = 64
+    mixes_channels = True
+
+    def __init__(
+        self, config: Mamba2Config | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32
+    ) -> None:
+        if isinstance(config, BlockConfig):
+            config = as_published(config)
         self.heads, self.groups, self.states = config.heads, config.groups, config.states
-        self.form, self.limits = config.form, config.limits
+        self.form, self.limits, self.chunk_size = config.form, config.limits, config.chunk_size
         mixed = config.inner + 2 * self.groups * self.states
         self.in_proj = Linear(config.width, config.inner + mixed + self.heads, bias=config.bias, rng=rng, dtype=dtype)
         self.conv1d = Conv1d(mixed, config.conv, bias=config.conv_bias, rng=rng, dtype=dtype)
@@ -81,11 +90,16 @@ class Mamba2Block(Module):
         u, B, C = split_heads(u, self.heads), self.for_heads(B), self.for_heads(C)
         delta = per_head(mg.clip(mg.softplus(low + self.dt_bias), *self.limits))
         A = -mg.namespace(self.A_log).exp(self.A_log)
-        mix = ssd.recurrent if u.shape[-2] == 1 else getattr(ssd, self.form)
-        y, S = mix(u, delta, A, B, C, state=S)
+        y, S = self.run(u, delta, A, B, C, state=S)
         y = merge_heads(y + self.D[:, None, None] * u)
         return self.out_proj(self.norm(y * mg.silu(z))), Mamba2State(conv, S)
 
     def for_heads(self, x: Any) -> Any:
         """Return B or C for each head, `(*batch, H, T, N)`: neighbouring heads share a group's."""
         return mg.repeat(split_heads(x, self.groups), self.heads // self.groups, axis=-3)
+
+
+def as_published(config: BlockConfig) -> Mamba2Config:
+    """Return the sizes of a block of this width: twice the channels, as section 7.1 has them, in the model's heads."""
+    return Mamba2Config(config.width, 2 * config.width, config.heads, config.states, conv=config.conv,
+                        form=config.form, chunk_size=config.chunk_size)  # fmt: skip

@@ -17,7 +17,10 @@ from models.ssm import starts as published
 
 
 class S4DBlock(SystemBlock):
-    """S4D, from the diagonal of HiPPO-LegS ("hippo"), its two approximations, or random eigenvalues."""
+    """S4D, from the diagonal of HiPPO-LegS ("hippo"), its two approximations, or random eigenvalues.
+
+    Deviation: "hippo" starts with B = 1, the official S4D-LegS with HiPPO's B.
+    """
 
     mechanism = s4d
     starts = ("hippo", "lin", "inv", "random")

@@ -9,7 +9,7 @@ memory as mixer the state's size, and so the cost of a token, does not depend on
 grow, since every key and value is kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,6 @@ from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks import MIXERS, BlockConfig, BlockState
 from models.device import beside
 from models.errors import UserError, known_name
-
-NO_TOKENS = "tokens: expected integers of shape (*batch, T) with T ≥ 1"
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,12 @@ class Config(BlockConfig):
 
     def __post_init__(self) -> None:
         block = MIXERS[known_name(self.mixer, "mixer", MIXERS)]
-        for name in ("vocab", "width", "layers", "heads", "conv"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("vocab", "width", "layers", "heads", "conv", "states", "chunk_size"):
+            least = 0 if name in ("states", "chunk_size") else 1
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise UserError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.width % (2 * self.heads):
             raise UserError(f"heads: expected width {self.width} to be a multiple of 2 × heads, got {self.heads} heads")
         for name, known in (("states", block.default_states), ("start", block.starts[0])):
@@ -53,6 +54,20 @@ class Config(BlockConfig):
         object.__setattr__(self, "start", self.start or block.starts[0])
         known_name(self.form, f"form of {self.mixer}", block.forms())
         known_name(self.start, f"start of {self.mixer}", block.starts)
+
+
+def check_sizes(config: Config, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a UserError where arrays cannot be those of a model of this configuration, before one is made."""
+    shape, width = arrays["embedding.weight"].shape if "embedding.weight" in arrays else (), config.width
+    if shape != (config.vocab, width):
+        raise UserError(f"embedding.weight: expected shape {(config.vocab, width)}, got {shape or 'no such array'}")
+    layers = len({name.split(".")[1] for name in arrays if name.startswith("layers.")})
+    if config.layers != layers:
+        raise UserError(f"layers: expected {layers}, as many as there are arrays of, got {config.layers}")
+    numbers = sum(array.size for array in arrays.values())
+    for name, size in (("conv", config.conv), ("states", config.states)):
+        if size > numbers:
+            raise UserError(f"{name}: expected at most the {numbers} numbers that there are, got {size}")
 
 
 class Layer(Module):
@@ -93,17 +108,28 @@ class LanguageModel(Module):
     def __call__(self, tokens: np.ndarray, state: list[BlockState] | None = None):
         """Return (logits, state), logits `(*batch, T, vocab)`, for integer tokens `(*batch, T)`.
 
-        Raises: ValueError when tokens are not integers or T is 0.
+        Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
-        tokens = np.asarray(tokens)
-        if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
-            raise ValueError(f"{NO_TOKENS}, got {tokens.dtype} {tokens.shape}")
+        tokens = check_tokens(tokens, self.embedding.weight.shape[0])
         x = self.embedding(beside(self.embedding.weight, tokens))
         states = []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])
             states.append(after)
         return self.norm(x) @ self.embedding.weight.T, states
+
+
+def check_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+    """Return tokens as an array of integers from 0 to `vocabulary` − 1; raises ValueError where they are not."""
+    tokens = np.asarray(tokens)
+    if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
+        wanted = "integers of shape (*batch, T) with T ≥ 1"
+        raise ValueError(f"tokens: expected {wanted}, got {tokens.dtype} {tokens.shape}")
+    if tokens.size:
+        low, high = tokens.min(), tokens.max()
+        if low < 0 or high >= vocabulary:
+            raise ValueError(f"tokens: expected 0 to {vocabulary - 1}, got {low if low < 0 else high}")
+    return tokens
 
 
 def generate(
@@ -113,24 +139,28 @@ def generate(
     tokens: int,
     temperature: float,
     rng: np.random.Generator,
+    stop: Collection[int] = (),
 ) -> Iterator[int]:
     """Yield tokens after `prompt` `(T,)`: one pass over the prompt, then one step a token from the state alone.
 
-    Each is drawn from softmax(logits / temperature); temperature 0 takes the most likely.
+    Each is drawn from softmax(logits / temperature); temperature 0 takes the most likely. One of `stop` ends the text
+    and is not yielded.
     """
     feed, state = prompt, None
     for _ in range(tokens):
         logits, state = model(feed, state)
         token = _draw(fetched(logits[-1]), temperature, rng)
+        if token in stop:
+            return
         yield token
         feed = np.array([token])
 
 
 def _draw(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    if temperature == 0:
-        return int(np.argmax(logits))
-    # Gumbel's trick: the largest of logits / temperature + noise is distributed as their softmax
-    return int(np.argmax(logits / temperature + rng.gumbel(size=logits.shape)))
+    # Gumbel's trick: the largest of logits / temperature + noise is distributed as their softmax. Both are multiplied
+    # by a temperature below 1, so that no quotient overflows and 0 leaves the logits alone.
+    logits, noise = np.asarray(logits, dtype=np.float64), rng.gumbel(size=logits.shape)
+    return int(np.argmax(logits / max(temperature, 1) + min(temperature, 1) * noise))
 
 
 def state_numbers(state: Any) -> int:

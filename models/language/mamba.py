@@ -1,32 +1,36 @@
 """The Mamba language models, as published: blocks of one kind, one after the other, and nothing between them.
 
-    x ← E[token];   x ← x + block(RMSNorm(x)), layer by layer;   logits = RMSNorm(x) Wᵀ,  W = E where they are tied
+    x ← E[token];   x ← x + block(norm(x)), layer by layer;   logits = norm(x) Wᵀ,  W = E where they are tied
 
-There is no MLP: the block's own expansion takes its place (Gu and Dao 2023, section 3.4). The state is of constant
-size. Parameter names are those of the published checkpoints.
+There is no MLP: the block's own expansion takes its place (Gu and Dao 2023, section 3.4). The norm is RMSNorm, or
+LayerNorm in models of mamba_ssm that say so. The state is of constant size. Parameter names are those of the published
+checkpoints.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minigrad.nn import Embedding, Linear, Module, RMSNorm
+from minigrad.nn import Embedding, LayerNorm, Linear, Module, RMSNorm
 from models.blocks.mamba import MambaBlock, MambaConfig
 from models.blocks.mamba2 import Mamba2Block, Mamba2Config
 from models.device import beside
-from models.language.lm import NO_TOKENS
+from models.language.lm import check_tokens
 
 
 class Layer(Module):
-    """One residual layer: x + mixer(RMSNorm(x))."""
+    """One residual layer: x + mixer(norm(x))."""
 
     def __init__(
-        self, block: MambaConfig | Mamba2Config, eps: float, rng: np.random.Generator, dtype: Any = np.float32
+        self,
+        block: MambaConfig | Mamba2Config,
+        norm: RMSNorm | LayerNorm,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
     ) -> None:
-        self.norm = RMSNorm(block.width, eps=eps, dtype=dtype)
-        self.mixer = (
-            MambaBlock(block, rng, dtype) if isinstance(block, MambaConfig) else Mamba2Block(block, rng, dtype)
-        )
+        self.norm = norm
+        self.mixer = MambaBlock(block, rng, dtype) if isinstance(block, MambaConfig) else Mamba2Block(block, rng, dtype)
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         """Return (x, state) for x `(*batch, T, width)`."""
@@ -46,21 +50,21 @@ class MambaModel(Module):
         layers: int,
         eps: float = 1e-5,
         tied: bool = True,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
     ) -> None:
+        norm = partial(LayerNorm if layer_norm else RMSNorm, block.width, eps=eps, dtype=dtype)
         self.embeddings = Embedding(vocab, block.width, rng=rng, dtype=dtype)
-        self.layers = [Layer(block, eps, rng, dtype) for _ in range(layers)]
-        self.norm_f = RMSNorm(block.width, eps=eps, dtype=dtype)
+        self.layers = [Layer(block, norm(), rng, dtype) for _ in range(layers)]
+        self.norm_f = norm()
         self.lm_head = None if tied else Linear(block.width, vocab, bias=False, rng=rng, dtype=dtype)
 
     def __call__(self, tokens: np.ndarray, state: list[Any] | None = None) -> tuple[Any, list[Any]]:
         """Return (logits, state), logits `(*batch, T, vocab)`, for integer tokens `(*batch, T)`.
 
-        Raises: ValueError when tokens are not integers or T is 0.
+        Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
-        tokens = np.asarray(tokens)
-        if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
-            raise ValueError(f"{NO_TOKENS}, got {tokens.dtype} {tokens.shape}")
+        tokens = check_tokens(tokens, self.embeddings.weight.shape[0])
         x, states = self.embeddings(beside(self.embeddings.weight, tokens)), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])

@@ -12,8 +12,8 @@ UT transform):
     O  = Q S + (Q Kᵀ ∘ M) U              M[t, s] = 1 for s ≤ t, else 0
     S′ = S + Kᵀ U
 
-    q, k, v   query, key and value of a token, as rows. The paper normalises q and k to length 1; that is done by
-              the block around this mechanism.
+    q, k, v   query, key and value of a token, as rows. Schlag et al. divide q and k by their sums, DeltaNet (section
+              3.3) by their L2 norms; that is done by the block around this mechanism.
     beta      β, the writing strength, (*batch, T): 0 writes nothing, 1 replaces what a unit key held.
     S         the memory, K × V, read as q S. The papers write V × K.
     u         the correction. The paper splits U into (I + A)⁻¹ Diag(β) V and (I + A)⁻¹ Diag(β) K; solving for U

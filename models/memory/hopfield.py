@@ -18,6 +18,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.forms import Array
 from models.memory import inner
+from models.precision import number
 
 
 def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> Array:
@@ -31,13 +32,13 @@ def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> A
 
 def weights(query: Array, patterns: Array, *, beta: float) -> Array:
     """How much of each pattern a retrieval takes, (*batch, T, N): they are positive and sum to one."""
-    return mg.softmax(beta * (query @ patterns.mT), axis=-1)
+    return mg.softmax(number("hopfield.weights: beta", beta) * (query @ patterns.mT), axis=-1)
 
 
 def energy(query: Array, patterns: Array, *, beta: float) -> Array:
     """E of every query, (*batch, T)."""
     _check("energy", query, patterns, beta)
-    xp = namespace(query, patterns)
+    xp, beta = namespace(query, patterns), number("hopfield.energy: beta", beta)
     scores = beta * (query @ patterns.mT)
     largest = xp.max(xp.sum(patterns * patterns, axis=-1), axis=-1, keepdims=True)
     constant = mg.logsumexp(0 * scores, axis=-1) / beta + largest / 2  # log N, in the arrays' own numbers
@@ -62,5 +63,5 @@ def _check(function: str, query: Array, patterns: Array, beta: float) -> None:
     if query.shape[-1] != patterns.shape[-1]:
         came = f"patterns has {patterns.shape[-1]} features, expected {query.shape[-1]} as query has"
         raise ValueError(f"hopfield.{function}: {came} (shape {tuple(patterns.shape)})")
-    if not beta > 0:
+    if not number(f"hopfield.{function}: beta", beta) > 0:
         raise ValueError(f"hopfield.{function}: beta is {beta}, expected a number above 0")

@@ -135,7 +135,7 @@ def gelu_slope(x: Array) -> Array:
 
 
 def layer_norm(z: Array, gamma: Array, beta: Array) -> Array:
-    """γ ∘ (z − mean z) / √(var z + ε) + β over the last axis (Ba et al. 2016, eq. 3)."""
+    """γ ∘ (z − mean z) / √(var z + ε) + β over the last axis (Ba et al. 2016, eq. 3–4; no ε there)."""
     return gamma * standardised(z)[0] + beta
 
 
@@ -221,10 +221,11 @@ def normed(form: str, name: str, norm: Norm | None, k: Array, v: Array) -> None:
         _fit(f"{form}: {name}[{i}]", x, "columns", -1, v.shape[-1], "v has features")
 
 
-def counted(label: str, count: object) -> None:
-    """Raise ValueError for a number of tokens, of a batch or left of one, that is none."""
+def counted(label: str, count: object) -> int:
+    """Return a number of tokens, of a batch or left of one. Raises ValueError for what is none."""
     if not isinstance(count, Integral) or count < 1:
         raise ValueError(f"{label} is {count!r}, expected an integer of at least 1")
+    return int(count)
 
 
 def within(label: str, x: Array, lowest: float, highest: float, meaning: str) -> None:

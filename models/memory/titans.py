@@ -22,7 +22,7 @@ in a batch that starts from M and S, with the lower triangular Γ[t, s] = Π (1 
 
 What the paper leaves open, and what we take: ½ of the squared error, so that θ is the β of the delta rule (the paper
 prints no ½; titans-pytorch takes the mean over V, which is 2/V of ours). Forgetting comes after the gradient, which is
-taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #4 asks). Reading
+taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #6 asks). Reading
 comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers stands a GELU, theirs too, and
 around the memory, where one is given, TTT's norm and residual (Sun et al. 2024, section 2.7): theirs by default, with a
 γ that learns inside and no β.
@@ -105,6 +105,7 @@ def chunkwise(
         gamma, h = xp.exp(xp.cumulative_sum(log_g, axis=-2)), xp.exp(xp.cumulative_sum(log_h, axis=-2))  # (C, 1)
         Gamma, H = (xp.tril(xp.exp(segment_sums(x))[..., 0]) for x in (log_g, log_h))  # (C, C)
         mix, past = Gamma @ H * rate.mT, Gamma @ h
+        mix = xp.tril(mix)  # an infinite rate times 0 is NaN
         z = Q
         for i, layer in enumerate(start):
             x = z if i == 0 else inner.gelu(z)
@@ -192,6 +193,6 @@ def _begun(
     if not isinstance(state, State):
         came = type(state).__name__
         raise TypeError(f"{form}: state is of type {came}, expected State(start, memory, surprise, left)")
-    inner.counted(f"{form}: state.left", state.left)
+    left = inner.counted(f"{form}: state.left", state.left)
     start, M, S = (inner.placed(f"{form}: state.{x}", getattr(state, x), k, v) for x in State._fields[:3])
-    return State(start, M, S, state.left)
+    return State(start, M, S, left)

@@ -206,6 +206,6 @@ def _begun(
         return State(layers, inner.nothing(layers), batch_size), tau
     if not isinstance(state, State):
         raise TypeError(f"{form}: state is of type {type(state).__name__}, expected State(start, total, left)")
-    inner.counted(f"{form}: state.left", state.left)
+    left = inner.counted(f"{form}: state.left", state.left)
     start, total = (inner.placed(f"{form}: state.{x}", getattr(state, x), k, v) for x in ("start", "total"))
-    return State(start, total, state.left), tau
+    return State(start, total, left), tau

@@ -1,6 +1,6 @@
 """The simple recurrent network: a state that is squashed at every step, so that no step can be skipped.
 
-    hₜ = tanh(W hₜ₋₁ + xₜ)               Elman 1990; Pascanu et al. 2013, eq. 1
+    hₜ = tanh(W hₜ₋₁ + xₜ)               Elman 1990; Pascanu et al. 2013, eq. 2 and footnote 1
 
     x    what enters at a token, U u + b of an input u, (*batch, T, N).
     W    the recurrent weights, (N, N).

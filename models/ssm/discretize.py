@@ -95,8 +95,9 @@ def _phi(x: Array) -> Array:
     """(eˣ − 1)/x of each number: by the series where the difference would cancel."""
     xp = namespace(x)
     small = xp.abs(x) < 1
-    near, far = xp.where(small, x, 0 * x), xp.where(small, 0 * x + 1, x)
-    series = 0 * x + SERIES[-1]
+    near = xp.where(small, x, 0)
+    far = xp.where(small, near + 1, x)  # not 0, and the gradient of what is not taken stays finite
+    series = xp.ones_like(x) * SERIES[-1]
     for coefficient in SERIES[-2::-1]:
         series = near * series + coefficient
     return xp.where(small, series, (xp.exp(far) - 1) / far)

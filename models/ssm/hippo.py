@@ -8,9 +8,9 @@ moment of the past matters (Gu et al. 2020, section 2.2). The coefficients c(t) 
     lagt     ċ = A c + B f        all of the past, fading as e^(−age)              theorem 1, appendix D.2
     fourier  ċ = A c + B f        the last window, by sines and cosines            Gu et al. 2023, S4-FouT
 
-Here A is what the papers write as −A, so that it is stable. Of the four, legs and lagt are exact: legt and fourier
-would have to know f at the far end of the window, and take what they themselves remember of it. (Gu et al. 2023 is
-"How to Train Your HiPPO".)
+Here A is what HiPPO 2020 writes as −A (S4 has the sign in A), so that it is stable. Of the four, legs and lagt are
+exact: legt and fourier would have to know f at the far end of the window, and take what they themselves remember of it.
+(Gu et al. 2023 is "How to Train Your HiPPO".)
 
     f        the signal, (T,): samples, held constant between them.
     c        the coefficients, (*batch, N).
@@ -19,6 +19,10 @@ would have to know f at the far end of the window, and take what they themselves
 
     A = S − P Pᵀ     S normal, P of rank 1 (legt: 2)      Gu et al. 2022 (S4), theorem 1 and appendix C.1
     S = V Λ Vᴴ       V unitary, Λ from S's skew-symmetric part
+
+Deviations: legt is orthonormal, as in appendix D.1 (theorem 1 prints the scaling of the LMU). Scaled legs starts from
+c = f₁ e₀ and holds the input with log(k/(k−1)), where the authors' code starts with a step of A₁ and uses log((t+1)/t).
+Euler's and the bilinear method take the sample uₖ, appendix B.3 the one before.
 
 The talk calls the projection a Taylor approximation (talk on Mamba, slide 14). It is not one: a Taylor polynomial fits
 f at a point, these fit it on the whole past. Arrays here are NumPy's, in double precision.
@@ -99,8 +103,8 @@ def project(f: ArrayLike, N: int, *, measure: str = "legs", delta: float = 1.0, 
 def _scaled(f: Real, A: Real, B: Real, method: str) -> Real:
     """The coefficients by ċ = (A c + B f)/t. After the first sample, all of the past is that constant: c = f₁ e₀.
 
-    Between t = k − 1 and k: 1/k stands for 1/t (Gu et al. 2020, appendix B.3), except that zero-order hold takes the
-    integral of 1/t, log(k/(k − 1)): in the time log t the system is invariant.
+    Between t = k − 1 and k: 1/k stands for 1/t, as in the authors' code (Gu et al. 2020, appendix B.3, has 1/(k+1) and
+    1/k), except that zero-order hold takes the integral of 1/t, log(k/(k − 1)): in the time log t it is invariant.
     """
     c = np.zeros(len(B))
     c[0] = f[0]

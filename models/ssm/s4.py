@@ -167,9 +167,9 @@ def dense(Lambda: Array, P: Array, B: Array, C: Array, delta: Array) -> tuple[Ar
     xp, n = namespace(Lambda, P, B, C, delta), Lambda.shape[-1]
     one = xp.eye(n, dtype=Lambda.dtype)
     basis = xp.concat([one, 1j * one], axis=0)[:, None, :]  # (2N, 1, N): every unit vector as a batch of states
-    step, silence = stepping(Lambda, P, B, delta), 0 * delta[..., None]
-    columns = parts(step(basis, silence))  # (2N, D, 2N)
-    return xp.permute_dims(columns, (1, 2, 0)), parts(step(0 * B, 1 + silence)), 2 * parts(xp.conj(C))
+    step, u = stepping(Lambda, P, B, delta), delta[..., None]
+    columns = parts(step(basis, xp.zeros_like(u)))  # (2N, D, 2N)
+    return xp.permute_dims(columns, (1, 2, 0)), parts(step(xp.zeros_like(B), xp.ones_like(u))), 2 * parts(xp.conj(C))
 
 
 def parts(h: Array) -> Array:

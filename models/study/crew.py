@@ -4,7 +4,6 @@ Jobs run two at a time with one BLAS thread each; timings run alone, last. Whate
 what is finished is not computed again.
 """
 
-import json
 import signal
 import subprocess
 import sys
@@ -16,8 +15,10 @@ from typing import Any
 
 from rich.progress import Progress
 
+from models import log
 from models.checkpoints import write_atomically
 from models.interrupt import stop_on_interrupt
+from models.lock import claim
 from models.progress import in_words, training_progress
 from models.study import jobs, recorded, report
 from models.study.jobs import Job
@@ -91,10 +92,11 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
 
     That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
     `record` puts what came out of the long jobs into the package.
+
+    Raises: UserError when another process runs a study into `out`.
     """
-    begin = time.perf_counter()
-    planned = plan(sizes, full=full)
-    with stop_on_interrupt() as stop, training_progress() as progress:
+    begin, planned = time.perf_counter(), plan(sizes, full=full)
+    with claim(out), stop_on_interrupt() as stop, training_progress() as progress:
         crew = Crew(planned, out, progress)
         crew.run(stop)
     if record:
@@ -102,8 +104,8 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
             if path := recorded.record(job, out):
                 print(f"recorded {path}")
     results = {**collect(planned, long_jobs(sizes), out), "quick": sizes is QUICK, "errors": crew.errors}
-    write_atomically(out / "results.json", json.dumps(results, indent=1))
-    write_atomically(out / "report.html", report.render(results))
+    write_atomically(out / "results.json", log.dumps(results, indent=1))
+    write_atomically(out / "report.html", report.render(results, out / "report.html"))
     missing = [job.name for job in planned if job.result(out) is None]
     done, seconds = len(planned) - len(missing), time.perf_counter() - begin
     print(f"{out / 'report.html'}: {done} of {len(planned)} jobs are done; this took {seconds:.0f} s")

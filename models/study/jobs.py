@@ -24,23 +24,27 @@ from typing import Any
 
 import numpy as np
 
+from models import log
 from models.checkpoints import write_atomically
 from models.interrupt import stop_on_interrupt
+from models.lock import claim
 from models.study.kinds import AFTER, KINDS
 from models.study.machine import machine
-from models.train import LOG, read_log
+from models.train import LOG
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = {  # what a job's result depends on
     "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/ssm", "proofs"],
     "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/recurrent", "models/ssm",
-              "models/blocks", "models/language", "models/tasks", "models/train.py", "models/study/learning.py"],
+              "models/blocks", "models/language", "models/tasks", "models/run.py", "models/train.py",
+              "models/study/learning.py"],
     "hippo": ["models/ssm", "models/study/remembering.py"],
     "surprise": ["minigrad", "models/forms.py", "models/memory", "models/study/learning.py"],
     "rotation": ["minigrad", "models/vision", "models/tasks"],
 }  # fmt: skip
 SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]
 SOURCES["induction"] = SOURCES["needle"] = SOURCES["train"]
+ORPHANED = 60.0  # seconds in which a job whose study was killed has stopped by itself
 STOPPED = 130  # the exit code of a job that was asked to stop and can go on
 
 
@@ -67,7 +71,7 @@ class Job:
 
     def records(self, study: Path) -> list[dict[str, Any]]:
         """Return what has been measured so far."""
-        return [record for name in (LOG, AFTER) for record in read_log(self.folder(study) / name)]
+        return [record for name in (LOG, AFTER) for record in log.read(self.folder(study) / name)]
 
 
 @cache
@@ -94,17 +98,19 @@ def start(job: Job, study: Path) -> subprocess.Popen:
 
 
 def work(folder: Path) -> bool:
-    """Do the job in `folder`, or go on with it; return whether it is finished."""
+    """Do the job in `folder`, or go on with it; return whether it is finished.
+
+    Raises: UserError when another process does this job.
+    """
     job = json.loads((folder / "job.json").read_text())
     where, begin = machine(), time.perf_counter()
-    with stop_on_interrupt() as stop:
+    with claim(folder, wait=ORPHANED), stop_on_interrupt() as stop:
         _stop_when_orphaned(stop)
         result = KINDS[job["kind"]](folder, job["settings"], stop)
-    if result is None:
-        return False
-    result |= {"machine": where, "seconds": time.perf_counter() - begin}
-    write_atomically(folder / "done.json", json.dumps(result, indent=1))
-    return True
+        if result is not None:
+            result |= {"machine": where, "seconds": time.perf_counter() - begin}
+            write_atomically(folder / "done.json", log.dumps(result, indent=1))
+    return result is not None
 
 
 def _stop_when_orphaned(stop: threading.Event) -> None:

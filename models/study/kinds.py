@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from models import log
 from models.blocks.learner import LearnerBlock
 from models.errors import UserError
 from models.language.lm import Config, generate, state_numbers
@@ -22,7 +23,7 @@ from models.study.cost import cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
 from models.tasks import induction, needle, text
-from models.train import CHECKPOINT, LOG, Run, Training, load_model, read_log
+from models.train import CHECKPOINT, LOG, Run, Training, load_model
 from models.vision import rotation_ttt
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,17 +62,16 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
             raise Stopped
         return model(tokens, state)
 
-    for i, length in enumerate(settings["lengths"]):
-        if i < len(read_log(folder / AFTER)):
-            continue
+    before = log.read(folder / AFTER)
+    log.rewrite(folder / AFTER, before)  # without a line that was cut short
+    for i, length in list(enumerate(settings["lengths"]))[len(before) :]:
         rng = np.random.default_rng([run.seed, 3, length])
         try:
             right = task.recalled(reading, rng, batch=settings["sequences"], length=length)
         except Stopped:
             return None
-        with (folder / AFTER).open("a") as log:
-            log.write(json.dumps({"step": run.steps + i + 1, "held_out_accuracy": {str(length): right}}) + "\n")
-    lengths = [record["held_out_accuracy"] for record in read_log(folder / AFTER)]
+        log.append(folder / AFTER, {"step": run.steps + i + 1, "held_out_accuracy": {str(length): right}})
+    lengths = [record["held_out_accuracy"] for record in log.read(folder / AFTER)]
     return {**trained, "lengths": {length: right for row in lengths for length, right in row.items()}}
 
 
@@ -88,7 +88,8 @@ def _state_numbers(training: Training) -> dict[str, int]:
 def _sample(training: Training) -> dict[str, Any]:
     rng = np.random.default_rng([training.run.seed, 3])
     tokens = generate(training.model, text.encode(PROMPT), tokens=SAMPLE_BYTES, temperature=0.8, rng=rng)
-    return {"prompt": PROMPT, "sample": text.decode(np.array(list(tokens))), "corpus": training.task.digest}
+    sample = text.printable(text.decode(np.array(list(tokens))))
+    return {"prompt": PROMPT, "sample": sample, "corpus": training.task.digest}
 
 
 def _inner_losses(training: Training) -> dict[str, Any]:
@@ -101,12 +102,11 @@ def _inner_losses(training: Training) -> dict[str, Any]:
 
 def _cost(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     config = Config(**settings["config"])
-    (folder / LOG).write_text("")
+    log.rewrite(folder / LOG, [])
     rows = []
     for row in cost_per_token(config, settings["lengths"], settings["repeats"]):
         rows.append(row)
-        with (folder / LOG).open("a") as log:
-            log.write(json.dumps({"step": len(rows), **row}) + "\n")
+        log.append(folder / LOG, {"step": len(rows), **row})
         if stop.is_set():
             return None
     return {"rows": rows}
@@ -122,19 +122,19 @@ def _surprise(folder: Path, settings: dict[str, Any], stop: threading.Event) -> 
 
 def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Learn from turned digits before they are read, one kind of shift after the other."""
-    (folder / LOG).write_text("")
+    log.rewrite(folder / LOG, [])
     rows = []
     for row in rotation_ttt.measure(**settings):
         rows.append(asdict(row))
-        with (folder / LOG).open("a") as log:
-            log.write(json.dumps({"step": len(rows), **rows[-1]}) + "\n")
+        log.append(folder / LOG, {"step": len(rows), **rows[-1]})
         if stop.is_set():
             return None
     return {"steps": rotation_ttt.STEPS, "rows": rows}
 
 
 def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    report = folder / "proofs.json"
+    report, stated = folder / "proofs.json", folder / "statements.json"
+    subprocess.run([sys.executable, "-m", "proofs", "list", "--json", str(stated)], cwd=ROOT, check=True)
     options = ["--profile", settings["profile"], "--json", str(report)]
     command = [sys.executable, "-m", "proofs", "check", *settings["names"], *options]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -145,7 +145,9 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
             return None
     if not report.exists():
         raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
-    return {"proofs": json.loads(report.read_text()), "exit_code": process.returncode}
+    found = {"proofs": report, "statements": stated}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in found.items()} | {
+        "exit_code": process.returncode}  # fmt: skip
 
 
 KINDS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {

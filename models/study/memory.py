@@ -3,6 +3,7 @@
 from typing import Any
 
 from models.memory.online_learner import POINTS
+from models.references import cited
 from models.study.figures import Panel, draw, draw_choices
 from models.study.kinds import LONGER
 from models.study.plans import DEEP, LEARNER, SEEKERS
@@ -159,5 +160,5 @@ def learners() -> str:
     """Return the map of the online learner as a figure: the choices of `python -m models map`."""
     choices = ("memory", "loss", "optimiser", "batch", "gates")
     rows = {name: {choice: getattr(point, choice) for choice in choices} for name, point in POINTS.items()}
-    notes = {name: point.source for name, point in POINTS.items()}
+    notes = {name: cited(point.source) for name, point in POINTS.items()}
     return draw_choices(rows, notes, "Which memory, loss, optimiser, batch and gates make which mechanism")

@@ -5,14 +5,15 @@ from typing import Any
 
 Results = Mapping[str, Any]
 Curve = tuple[list[float], list[float]]
-NAMES = {"s4": "S4", "s4d": "S4D", "lssl": "LSSL", "rnn": "RNN", "mamba": "Mamba", "ttt_linear": "TTT-Linear",
-         "ttt_mlp": "TTT-MLP", "titans": "Titans"}  # fmt: skip
+NAMES = {"s4": "S4", "s4d": "S4D", "lssl": "LSSL", "rnn": "RNN", "mamba": "Mamba", "mamba2": "Mamba-2",
+         "ttt_linear": "TTT-Linear", "ttt_mlp": "TTT-MLP", "titans": "Titans"}  # fmt: skip
 COMMON = ("mixer", "text", "form", "config", "start")  # settings that differ between jobs of one kind, or say nothing
 
 
 def evaluations(job: Results) -> list[dict[str, Any]]:
-    """Return the records that say what held-out data say."""
-    return [record for record in job["records"] if "held_out_loss" in record]
+    """Return the records with a held-out loss; one that diverged was written as null."""
+    seen = [record for record in job["records"] if "held_out_loss" in record]
+    return [record for record in seen if None not in record["held_out_loss"].values()]
 
 
 def curve(points: Iterable[tuple[float, float]]) -> Curve:
@@ -32,8 +33,10 @@ def side_by_side(results: Results, prefix: str, mixers: Iterable[str]) -> dict[s
 
     A recorded job is left out where those of this study have other settings, or read the text of another Python.
     """
-    jobs = {mixer: results["jobs"][f"{prefix}{mixer}"] for mixer in mixers}
+    jobs = {mixer: job for mixer in mixers if (job := results["jobs"].get(f"{prefix}{mixer}"))}
     here = [job for job in jobs.values() if job["planned"]]
+    if not here:  # the quick study leaves it out
+        return {}
     wanted = _common(here[0])
     corpora = {job["result"].get("corpus") for job in here if job["result"] and not job["recorded"]}
 

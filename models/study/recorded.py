@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models import log
 from models.checkpoints import write_atomically
 from models.study.jobs import Job
 from models.train import Run
@@ -29,7 +30,7 @@ def record(job: Job, study: Path) -> Path | None:
         "result": _rounded(result),
     }
     path = FOLDER / f"{job.name}.json"
-    write_atomically(path, json.dumps(kept, indent=1) + "\n")
+    write_atomically(path, log.dumps(kept, indent=1) + "\n")
     return path
 
 

@@ -1,7 +1,6 @@
 """The page: every sentence about a result is made from the numbers, so it says what came out, whichever way."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,20 @@ from models.study import memory, state_spaces
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
+from models.study.stated import statements
 
 MIXERS = (*COMPARED, LEARNER, *DEEP)
+Section = dict[str, Any]
 ENOUGH = 0.9  # the accuracy that counts as having learned recall
 
 
-def render(results: Results) -> str:
-    """Return `report.html` for whatever part of the study is there."""
+def render(results: Results, page: Path) -> str:
+    """Return `report.html`, to be written to `page`, for whatever part of the study is there."""
     import jinja2  # with matplotlib, from the extra `study`
 
     templates = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    proofs, text, recall, cost = statements(results, page), _text(results), _recall(results), _cost(results)
     return environment.get_template("report.html.j2").render(
         results=results,
         jobs=results["jobs"],
@@ -27,10 +29,11 @@ def render(results: Results) -> str:
         unfinished=[
             name for name, job in results["jobs"].items() if job["planned"] and (job["recorded"] or not job["result"])
         ],
-        proofs=_proofs(results),
-        text=_text(results),
-        recall=_recall(results),
-        cost=_cost(results),
+        proofs=proofs,
+        text=text,
+        recall=recall,
+        cost=cost,
+        brief=_brief(proofs, text, recall, cost),
         hippo=state_spaces.remembered(results),
         copying=state_spaces.copying(results),
         induction=state_spaces.induction(results),
@@ -41,6 +44,14 @@ def render(results: Results) -> str:
         rotation=memory.rotation(results),
         learners=memory.learners(),
     )
+
+
+def _brief(
+    proofs: Section | None, text: Section | None, recall: list[Section], cost: Section | None
+) -> list[tuple[str, str]]:
+    """Return the conclusions, each after the section that it is drawn in."""
+    sections = [("recall", kind) for kind in recall] + [("text", text), ("cost", cost), ("statements", proofs)]
+    return [(name, section["conclusion"]) for name, section in sections if section]
 
 
 def _text(results: Results) -> dict[str, Any] | None:
@@ -56,7 +67,7 @@ def _text(results: Results) -> dict[str, Any] | None:
         rows.append({
             "mixer": mixer, "bits": seen[-1][1], "step": seen[-1][0], "of": job["steps"],
             "parameters": done.get("parameters"), "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
-            "prompt": done.get("prompt"), "sample": done.get("sample"), "source": source(job),
+            "prompt": done.get("prompt"), "sample": printable(done.get("sample") or ""), "source": source(job),
         })  # fmt: skip
     if not rows:
         return None
@@ -64,7 +75,15 @@ def _text(results: Results) -> dict[str, Any] | None:
         [Panel("Text: held-out bits per byte", "training step", "bits per byte", curves, log_y=True)],
         "Held-out bits per byte against training steps, a curve a mixer",
     )
-    return {"figure": figure, "rows": rows, "sentences": _text_sentences(rows), "settings": settings(results, "text-")}
+    sentences = _text_sentences(rows)
+    return {"figure": figure, "rows": rows, "sentences": sentences, "conclusion": sentences[0],
+            "settings": settings(results, "text-")}  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """Return text with its control characters, but for line feeds and tabs, as escapes: HTML has no NUL."""
+    shown = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
 
 
 def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
@@ -72,6 +91,8 @@ def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
         return ["The runs have not all come equally far, so their losses cannot be compared yet."]
     ranked = sorted(rows, key=lambda row: row["bits"])
     listed = ", ".join(f"{words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
+    if len(rows) == 1:
+        return [f"After {rows[0]['step']} steps the held-out bits per byte are: {listed}."]
     first, last = ranked[0], ranked[-1]
     gap = last["bits"] - first["bits"]
     return [
@@ -104,7 +125,8 @@ def _recall(results: Results) -> list[dict[str, Any]]:
         )
         kinds.append({
             "kind": kind, "title": title, "figure": figure, "rows": rows, "fixed": fixed, "pairs": all_pairs,
-            "sentences": _recall_sentences(rows, fixed), "settings": settings(results, f"recall-{kind}-"),
+            "sentences": _recall_sentences(rows, fixed), "conclusion": _recall_conclusion(title, rows, all_pairs[-1]),
+            "settings": settings(results, f"recall-{kind}-"),
         })  # fmt: skip
     return kinds
 
@@ -134,11 +156,19 @@ def _recall_sentences(rows: list[dict[str, Any]], fixed: int) -> list[str]:
         sentences.append(f"Accuracy first reached {ENOUGH:.0%} with {fixed} pairs: {listed}.")
     if never:
         listed = ", ".join(f"{words(row['mixer'])} ({row['accuracies'][fixed]:.0%} at the end)" for row in never)
-        sentences.append(f"Never, in the steps given: {listed}.")
+        steps = max(row["step"] for row in never)
+        sentences.append(f"Accuracy with {fixed} pairs stayed below {ENOUGH:.0%} for {steps} steps: {listed}.")
     held = sorted(rows, key=lambda row: -row["held"])
     listed = ", ".join(f"{words(row['mixer'])} {row['held'] or 'none'}" for row in held)
     sentences.append(f"The most pairs held at {ENOUGH:.0%} or more when training ended: {listed}.")
     return sentences
+
+
+def _recall_conclusion(title: str, rows: list[dict[str, Any]], pairs: int) -> str:
+    ranked = sorted(rows, key=lambda row: -row["accuracies"][pairs])
+    listed = ", ".join(f"{words(row['mixer'])} {row['accuracies'][pairs]:.0%}" for row in ranked)
+    steps = max(row["step"] for row in rows)
+    return f"Recall, {title}: accuracy with {pairs} pairs after {steps} steps, from the highest: {listed}."
 
 
 def _cost(results: Results) -> dict[str, Any] | None:
@@ -169,45 +199,10 @@ def _cost(results: Results) -> dict[str, Any] | None:
             f"({last['state_numbers']:,} numbers); a token took {last['seconds'] / first['seconds']:.2f} × as long "
             f"({1000 * last['seconds']:.2f} ms)."
         )
-    return {"figure": figure, "sentences": sentences, "settings": settings(results, "cost-")}
-
-
-def _proofs(results: Results) -> dict[str, Any] | None:
-    done = results["jobs"]["proofs"]["result"]
-    if done is None:
-        return None
-    chapters: dict[str, dict[str, list]] = {}
-    for case in done["proofs"]:
-        chapter = chapters.setdefault(case["chapter"].replace("_", " "), {})
-        chapter.setdefault(case["sentence"], []).append(case)
-    rows = {chapter: [_statement(cases) for cases in found.values()] for chapter, found in chapters.items()}
-    flat = [row for chapter in rows.values() for row in chapter]
-    held = sum(row["holds"] == row["cases"] for row in flat)
-    systems = sorted({name for case in done["proofs"] for name in _passed(case)})
-    cases, examples = (sum(row[what] for row in flat) for what in ("cases", "examples"))
-    sentences = [
-        f"{held} of {len(flat)} statements hold, over {cases} cases and {examples:,} examples; a statement about every "
-        "mechanism or every form is one case for each.",
-        f"Number systems in which something was shown: {', '.join(systems)}.",
-    ]
-    failed = [row["sentence"] for row in flat if row["holds"] < row["cases"]]
-    if failed:
-        sentences.append(f"Failed: {'; '.join(failed)}.")
-    return {"chapters": rows, "sentences": sentences}
-
-
-def _statement(cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one row for a statement and all the mechanisms it was checked for."""
-    ratios = [case["worst_error"] / case["bound"] for case in cases if case["bound"] and math.isfinite(case["bound"])]
-    ratio = f"{max(ratios):.2g}" if ratios else "exact"
-    passed = dict.fromkeys(case["systems"][name]["symbol"] for case in cases for name in _passed(case))
-    return {
-        "sentence": cases[0]["sentence"], "source": cases[0]["source"], "relation": cases[0]["relation"],
-        "cases": len(cases), "holds": sum(case["verdict"] == "holds" for case in cases), "systems": " ".join(passed),
-        "examples": sum(case["examples"] for case in cases),
-        "ratio": "refuted" if cases[0]["kind"] == "refuted" else ratio,
-    }  # fmt: skip
-
-
-def _passed(case: Mapping[str, Any]) -> list[str]:
-    return [name for name, system in case["systems"].items() if system["status"] == "passed"]
+    grown = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] > rows[0]["state_numbers"]]
+    fixed = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] == rows[0]["state_numbers"]]
+    first, last = (next(iter(measured.values()))[i]["T"] for i in (0, -1))
+    conclusion = (f"From T = {first} to {last} tokens the state of {', '.join(grown) or 'no mixer'} grows; that of "
+                  f"{', '.join(fixed) or 'no mixer'} has the same size.")  # fmt: skip
+    return {"figure": figure, "sentences": sentences, "conclusion": conclusion,
+            "settings": settings(results, "cost-")}  # fmt: skip

@@ -5,6 +5,8 @@ characters of English once the paragraphs that its topics repeat are dropped (a 
 of the split would let a model answer from memory). It changes with the Python version, so results name its hash.
 """
 
+from codecs import getincrementaldecoder
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +20,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 BLOCK = 4096  # bytes that stay together on one side of the split
 PARTS = 10  # every tenth block is held out
+ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"}
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,52 @@ def load(path: str | Path | None = None, *, length: int) -> Text:
 
 
 def encode(text: str) -> np.ndarray:
-    """Return the bytes of `text` as tokens `(T,)`."""
-    return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
+    """Return the bytes of `text` as tokens `(T,)`; a byte of the command line that is no UTF-8 stands for itself.
+
+    Raises: UserError for a surrogate that stands for no byte.
+    """
+    try:
+        data = text.encode(errors="surrogateescape")  # as Python decodes the command line
+    except UnicodeEncodeError as error:
+        raise UserError(f"text: expected characters, got half of one, {text[error.start]!a} at {error.start}") from None
+    return np.frombuffer(data, dtype=np.uint8).astype(np.int64)
+
+
+def whole_characters(argument: str) -> str:
+    """Return an argument of the command line with bytes that Python's locale did not decode as the UTF-8 they are.
+
+    Raises: UserError where they are none.
+    """
+    try:
+        return argument.encode(errors="surrogateescape").decode()
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        wrong = error.object[error.start : error.start + 1]
+        raise UserError(f"--prompt: expected UTF-8, got {wrong!a} at {error.start}") from None
 
 
 def decode(tokens: np.ndarray) -> str:
     """Return the text of byte tokens `(T,)`; a byte that starts no character becomes '�'."""
     return bytes(np.asarray(tokens, dtype=np.uint8)).decode(errors="replace")
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped, as `\\x00`: a terminal obeys them, and other files lose them."""
+    return text.translate(ESCAPED)
+
+
+class Detokenizer:
+    """The text of byte tokens as they come: bytes wait until their character is whole."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """Return the characters that these tokens `(T,)` complete."""
+        return self._decoder.decode(bytes(np.asarray(tokens, dtype=np.uint8)))
+
+    def rest(self) -> str:
+        """Return what is left: '�' for a character that was cut short."""
+        return self._decoder.decode(b"", final=True)
 
 
 def _reference() -> bytes:

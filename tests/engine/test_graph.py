@@ -198,8 +198,6 @@ def test_no_change_in_place_reaches_a_graph():
         x[0] = 1.0
     with pytest.raises(ValueError, match="read-only"):
         x.value[0] = 1.0
-    with pytest.raises(ValueError, match="read-only"):
-        np.asarray(x)[0] = 1.0
     before = x
     x *= 2  # a new Tensor under the old name
     np.testing.assert_array_equal(before.value, [1.0, 2.0])
@@ -235,9 +233,10 @@ def test_ties_share_the_gradient():
 
 
 def test_softmax_of_nothing_is_zero_and_its_gradient_finite():
-    x = np.array([[-np.inf, -np.inf], [0.0, -np.inf]])
-    np.testing.assert_array_equal(mg.softmax(x), [[0, 0], [1, 0]])
-    np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(mg.softmax(x) ** 2))(x), np.zeros((2, 2)))
+    x, where = np.zeros((2, 2)), np.array([[False, False], [True, False]])
+    np.testing.assert_array_equal(mg.softmax(x, where=where), [[0, 0], [1, 0]])
+    gradient = mg.grad(lambda x: mg.sum(mg.softmax(x, where=where) ** 2))(x)
+    np.testing.assert_array_equal(gradient, np.zeros((2, 2)))
 
 
 def test_softmax_counts_only_where_it_is_told_to():

@@ -69,7 +69,7 @@ def test_methods_and_operators_are_the_functions():
     ]
     for ours, numpys in pairs:
         assert isinstance(ours, mg.Tensor)
-        np.testing.assert_array_equal(np.asarray(ours), numpys)
+        np.testing.assert_array_equal(ours.value, numpys)
     assert len(x) == 2 and x.size == 4 and x.ndim == 2 and float(x[0, 0]) == 1.0 and bool(x[0, 0] > 0)
     assert int(mg.Tensor(3)) == 3 and complex(mg.Tensor(1j)) == 1j and mg.Tensor(2.5).item() == 2.5
     assert repr(x).startswith("Tensor([[ 1., -2.]")
@@ -155,7 +155,7 @@ def test_gradients_come_back_in_the_containers_they_went_in():
     g = mg.grad(lambda p: mg.sum(p["a"][0] * 2) + mg.sum(p["a"][1][0] ** 2))(p)
     np.testing.assert_array_equal(g["a"][0], [2, 2])
     np.testing.assert_array_equal(g["a"][1][0], [4, 4, 4])
-    assert g["a"][1][1] is None and g["b"] == 3.0
+    assert g["a"][1][1] is None and g["b"] == 0
     assert mg.grad(lambda x: x * x)(3.0) == 6.0
     value, (gx, gy) = mg.value_and_grad(lambda x, y: mg.sum(x) * y, (0, 1))(np.ones(2), 4.0)
     assert value == 8 and gx.tolist() == [4, 4] and gy == 2

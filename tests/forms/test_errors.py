@@ -1,12 +1,13 @@
 """Every mistake in calling a form is one line that names the argument, what came and what was expected."""
 
+import inspect
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from models.attention import softmax
-from models.forms import form
+from models.forms import form, mechanisms
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
 
 q = k = np.ones((2, 6, 4))
@@ -88,7 +89,22 @@ KINDS = [
     ),
     (
         lambda: linear_attention.parallel(q, k, v.tolist()),
-        "linear_attention.parallel: v is of type list, expected an array of shape *batch T V",
+        "linear_attention.parallel: v is a list (numpy.asarray makes an array of it), "
+        "expected an array of shape *batch T V",
+    ),
+    (
+        lambda: linear_attention.parallel(q, k, "values"),
+        "linear_attention.parallel: v is of type str, expected an array of shape *batch T V",
+    ),
+    (
+        lambda: linear_attention.fused(linear_attention.fused(q, k, v), k, v),
+        "linear_attention.fused: q is a tuple of 2 (a form returns (y, state): pass its first member), "
+        "expected an array of shape *batch T K",
+    ),
+    (
+        lambda: linear_attention.chunkwise(q, k, v, state=linear_attention.fused(q, k, v)),
+        "linear_attention.chunkwise: state is a tuple of 2 (a form returns (y, state): pass its second member), "
+        "expected an array of shape *batch K V",
     ),
     (
         lambda: linear_attention.parallel(q, None, v),
@@ -131,11 +147,40 @@ def test_a_wrong_kind_of_argument_is_a_type_error(call, message):
     assert str(caught.value) == message
 
 
-def test_arguments_that_are_missing_or_unknown_are_left_to_python():
-    with pytest.raises(TypeError, match=r"parallel\(\) missing 1 required positional argument: 'v'"):
-        linear_attention.parallel(q, k)
-    with pytest.raises(TypeError, match=r"parallel\(\) got an unexpected keyword argument 'chunk_size'"):
-        linear_attention.parallel(q, k, v, chunk_size=2)
+NAMES = [
+    (lambda: delta_rule.recurrent(q, k, v), "delta_rule.recurrent: missing argument beta"),
+    (lambda: gated_delta_rule.fused(q, k, v), "gated_delta_rule.fused: missing arguments beta, log_decay"),
+    (
+        lambda: linear_attention.parallel(q, k, v, chunk_size=2),
+        "linear_attention.parallel: unexpected argument chunk_size, expected q, k, v, state",
+    ),
+    (
+        lambda: linear_attention.parallel(q, k, v, S),
+        "linear_attention.parallel: 4 arguments were given by position, expected at most 3 (q, k, v)",
+    ),
+    (
+        lambda: linear_attention.parallel(q, k, v, v=v),
+        "linear_attention.parallel: argument v was given by position and by name, expected one of them",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), NAMES)
+def test_arguments_that_are_missing_unknown_or_too_many_are_a_type_error(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("mechanism", mechanisms())
+def test_every_form_names_itself_and_what_is_missing(mechanism):
+    for label, function in mechanisms()[mechanism].items():
+        parameters = inspect.signature(function).parameters.values()
+        required = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        expected = f"{mechanism.rpartition('.')[2]}.{label}: missing arguments {', '.join(required)}"
+        with pytest.raises(TypeError) as caught:
+            function()
+        assert str(caught.value) == expected
 
 
 def test_keywords_are_checked_like_positions():
@@ -153,8 +198,6 @@ def test_every_kind_of_reals_passes_and_stays_what_it_is(dtype):
 
 
 def test_a_function_outside_models_is_checked_but_not_registered():
-    from models.forms import mechanisms
-
     @form
     def copy(q: linear_attention.TK, k: linear_attention.TK):
         return q, k
@@ -165,8 +208,6 @@ def test_a_function_outside_models_is_checked_but_not_registered():
 
 
 def test_the_registry_holds_every_form_plainest_first():
-    from models.forms import mechanisms
-
     found = {name: list(forms) for name, forms in mechanisms().items()}
     assert found["attention.softmax"][0] == "quadratic"
     assert found["memory.linear_attention"] == ["recurrent", "parallel", "chunkwise", "fused"]

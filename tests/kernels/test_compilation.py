@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -75,6 +74,22 @@ def test_nothing_is_said_where_nobody_looks_or_it_is_quick(compiled, monkeypatch
     assert sys.stderr.getvalue() == ""
 
 
+def test_what_a_function_calls_is_compiled_within_its_line(tmp_path, monkeypatch):
+    source = tmp_path / "nested.py"
+    source.write_text(
+        "from minigrad.simd import kernel\n\n\n@kernel\ndef _inner(x):\n    return 2 * x\n\n\n"
+        "@kernel\ndef _outer(x):\n    return 1 + _inner(x)\n"
+    )
+    specification = importlib.util.spec_from_file_location("package.nested", source)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr(compilation, "PATIENCE", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert module._outer(20) == 41
+    said = sys.stderr.getvalue()
+    assert said.startswith("compiling nested._outer … ") and said.endswith(" s\n") and said.count("compiling") == 1
+
+
 def test_processes_share_what_they_compile_at_once(tmp_path):
     """Two of them the same types and one others, all new on disk: then nothing is left to compile, nor mixed up."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -94,22 +109,6 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
     assert [misses for misses, _ in again] == [0, 0]
     assert {total for _, total in first} == {total for _, total in again}
     np.testing.assert_allclose(again[0][1], again[1][1], rtol=1e-4)
-
-
-def test_one_at_a_time_reads_or_writes_a_folder(compiled, tmp_path):
-    folder, other = tmp_path / "__pycache__", threading.Thread(target=compiled)
-    folder.mkdir()
-    with compilation._alone_in(str(folder)):
-        other.start()
-        other.join(0.5)
-        assert other.is_alive() and not list(folder.glob("*.nb?"))
-    other.join(60)
-    assert len(list(folder.glob("*.nb?"))) == 2
-
-
-def test_where_nothing_can_be_written_nobody_waits(tmp_path):
-    with compilation._alone_in(str(tmp_path / "missing")):
-        assert not (tmp_path / "missing").exists()
 
 
 def test_a_second_process_compiles_nothing_for_a_training_step():

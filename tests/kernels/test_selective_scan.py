@@ -3,13 +3,11 @@
 import subprocess
 import sys
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels
 from models.ssm import selective_scan
 
 
@@ -83,24 +81,6 @@ def test_numbers_that_differ():
     arguments[3] = arguments[3].astype(np.float32)
     with pytest.raises(TypeError, match="^selective_scan.fused: B is float32, expected float64 as u is$"):
         selective_scan.fused(*arguments)
-
-
-def test_without_a_compiler_the_plain_form_runs_and_says_so_once(monkeypatch):
-    def cannot(name):
-        raise ImportError("no LLVM here")
-
-    monkeypatch.setattr(kernels.importlib, "import_module", cannot)
-    kernels._kernel.cache_clear()
-    *arguments, state = draw((), 5, 3, 2)
-    try:
-        with pytest.warns(UserWarning, match="selective_scan: no compiled kernel, the plain form runs instead"):
-            y, _ = selective_scan.fused(*arguments, state=state)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            selective_scan.fused(*arguments, state=state)
-    finally:
-        kernels._kernel.cache_clear()
-    np.testing.assert_allclose(y, selective_scan.recurrent(*arguments, state=state)[0], rtol=1e-12)
 
 
 def test_importing_the_package_does_not_import_numba():

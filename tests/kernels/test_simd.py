@@ -7,7 +7,23 @@ import pytest
 from numba import njit
 
 from minigrad import simd
-from minigrad.simd import BITS, exp2, exp2_of_product, fetch, fma, lanes, largest, load, room, splat, store, total
+from minigrad.simd import (
+    BITS,
+    exp,
+    exp2,
+    exp2_of_long_product,
+    exp2_of_product,
+    fetch,
+    fma,
+    lanes,
+    largest,
+    load,
+    room,
+    splat,
+    store,
+    total,
+    where_negative,
+)
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -22,6 +38,24 @@ def powers_of_two(x, y):
 def powers_of_products(x, y, out):
     for i in range(0, x.size, lanes(x)):
         store(out, i, exp2_of_product(load(x, i), load(y, i)))
+
+
+@njit
+def powers_of_long_products(x, y, low, out):
+    for i in range(0, x.size, lanes(x)):
+        store(out, i, exp2_of_long_product(load(x, i), load(y, i), load(low, i)))
+
+
+@njit
+def powers_of_e(x, y):
+    for i in range(0, x.size, lanes(x)):
+        store(y, i, exp(load(x, i)))
+
+
+@njit
+def chosen_by_sign(x, a, b, out):
+    for i in range(0, x.size, lanes(x)):
+        store(out, i, where_negative(load(x, i), load(a, i), load(b, i)))
 
 
 @njit
@@ -121,6 +155,39 @@ def test_the_exponent_s_product_is_not_rounded(dtype):
     powers_of_products(x, y, out)
     truth = np.exp2(x.astype(np.longdouble) * y)
     assert float(np.max(np.abs(out - truth) / truth)) <= 0.8 * np.finfo(dtype).eps
+
+
+@BOTH
+def test_what_an_exponent_s_rounding_left_counts(dtype):
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(1, 10, 4096).astype(dtype), -rng.uniform(1, 10, 4096).astype(dtype)
+    low = (y * np.finfo(dtype).eps / 3).astype(dtype)
+    out = np.empty_like(x)
+    powers_of_long_products(x, y, low, out)
+    truth = np.exp2(x * (y.astype(np.longdouble) + low))
+    assert float(np.max(np.abs(out - truth) / truth)) <= 0.8 * np.finfo(dtype).eps
+
+
+@BOTH
+def test_exp_over_its_whole_range(dtype):
+    limits = np.finfo(dtype)
+    x = np.linspace(np.log(limits.tiny), np.log(limits.max) - 0.5, 2**18).astype(dtype)
+    y = np.empty_like(x)
+    powers_of_e(x, y)
+    truth = np.exp(x.astype(np.longdouble))
+    assert float(np.max(np.abs(y - truth) / truth)) <= limits.eps
+    x = in_lanes([0.0, -np.inf, np.inf, np.nan, limits.max, -limits.max], dtype)
+    y = np.empty_like(x)
+    powers_of_e(x, y)
+    np.testing.assert_array_equal(y[:6], [1, 0, np.inf, np.nan, np.inf, 0])
+
+
+@BOTH
+def test_a_choice_by_sign(dtype):
+    x = in_lanes([-1.0, 0.0, -0.0, 2.0, np.nan, -np.inf], dtype)
+    out = np.empty_like(x)
+    chosen_by_sign(x, np.full_like(x, np.inf), np.full_like(x, 5), out)
+    np.testing.assert_array_equal(out[:6], [np.inf, 5, 5, 5, 5, np.inf])
 
 
 @BOTH

@@ -1,6 +1,7 @@
 """Sharing work between threads."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import threads
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +42,26 @@ def test_what_goes_wrong_in_a_thread_goes_wrong_for_the_caller():
         threads.share(work, 2)
 
 
-def test_fewer_than_one_thread():
-    with pytest.raises(ValueError, match="set_num_threads: count is 0, expected at least 1"):
-        mg.set_num_threads(0)
+@pytest.mark.parametrize("count", [0, -1, 1025, 10**9, np.int64(0)])
+def test_too_few_or_too_many_threads(count):
+    with pytest.raises(ValueError, match=f"^set_num_threads: count is {count}, expected at least 1 and at most 1024$"):
+        mg.set_num_threads(count)
 
 
-@pytest.mark.parametrize(("value", "printed"), [("3", "3"), ("", str(len(os.sched_getaffinity(0))))])
+@pytest.mark.parametrize("count", [2.0, True, "2", None, np.float64(2), np.True_, [2]])
+def test_what_is_no_integer_is_no_number_of_threads(count):
+    expected = f"set_num_threads: count is {count!r}, expected a whole number from 1 to 1024"
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        mg.set_num_threads(count)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64, np.array])
+def test_an_integer_of_numpy_is_a_number_of_threads(kind):
+    mg.set_num_threads(kind(3))
+    assert type(mg.get_num_threads()) is int and mg.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("value", "printed"), [("3", "3"), ("", str(CORES))])
 def test_the_environment_says_how_many(value, printed):
     asked = [sys.executable, "-c", "import minigrad; print(minigrad.get_num_threads())"]
     environment = {**os.environ, threads.VARIABLE: value}
@@ -52,12 +69,16 @@ def test_the_environment_says_how_many(value, printed):
     assert shown.stdout.strip() == printed
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "1e9", "1025", "1000000000", "9" * 5000, " 2", "²"])
 def test_the_environment_says_nonsense(value, monkeypatch):
     monkeypatch.setenv(threads.VARIABLE, value)
     monkeypatch.setattr(threads, "_threads", 0)
-    with pytest.raises(ValueError, match=f"MINIGRAD_NUM_THREADS is '{value}', expected a whole number of at least 1"):
-        mg.get_num_threads()
+    expected = f"MINIGRAD_NUM_THREADS is {value!r}, expected a whole number from 1 to 1024"
+    for ask in (mg.get_num_threads, lambda: threads.share(lambda *_: None, 2)):
+        with pytest.raises(ValueError, match=f"^{expected}$"):
+            ask()
+    mg.set_num_threads(2)  # whoever says it in the program does not ask the environment
+    assert mg.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int64"])

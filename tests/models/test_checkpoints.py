@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save_file
 
-from models.checkpoints import load_checkpoint, match, save_checkpoint, write_atomically
+from models.checkpoints import FORMAT, load_checkpoint, match, save_checkpoint, write_atomically
 from models.errors import UserError
 
 DTYPES = st.sampled_from(["float32", "float64", "int64", "uint8", "bool"])
@@ -117,3 +118,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert message(write_atomically, path, b"new") == f"{path}: expected a place to write, got: No space left on device"
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("about, said", [("{", "expected JSON, got: "), ("[1]", "expected a JSON object, got list")])
+def test_a_description_that_is_none(about, said, tmp_path):
+    save_file({"a": np.ones(2)}, tmp_path / "a", metadata={FORMAT: about})
+    with pytest.raises(UserError) as raised:
+        load_checkpoint(tmp_path / "a")
+    assert str(raised.value).startswith(f"checkpoint {tmp_path}/a: metadata {FORMAT}: {said}")

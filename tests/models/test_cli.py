@@ -13,8 +13,9 @@ import pytest
 
 from models.blocks import MIXERS
 from models.cli import main
+from models.log import read as read_log
 from models.tasks import TASKS
-from models.train import Training, read_log
+from models.train import Training
 
 TINY = ["--width", "16", "--heads", "2", "--layers", "1", "--batch", "2", "--length", "12", "--steps", "6"]
 

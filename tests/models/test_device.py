@@ -18,7 +18,8 @@ from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
-from models.train import Run, Training, load_model, read_log
+from models.log import read as read_log
+from models.train import Run, Training, load_model
 from models.vision import rotation_ttt
 from tests.fake_cupy import Walled, asarray
 

@@ -154,6 +154,9 @@ def test_sampling_follows_the_softmax():
                              "got 'chunks' (nearest: chunkwise)"),
         ({"heads": 3}, "heads: expected width 16 to be a multiple of 2 × heads, got 3 heads"),
         ({"layers": 0}, "layers: expected at least 1, got 0"),
+        ({"layers": 1.0}, "layers: expected a whole number, got 1.0"),
+        ({"width": "16"}, "width: expected a whole number, got '16'"),
+        ({"vocab": None}, "vocab: expected a whole number, got None"),
         ({"mixer": "s4d", "start": "legs"}, "start of s4d: expected one of hippo, lin, inv, random, got 'legs' "
                                             "(nearest: lin)"),
     ],

@@ -47,7 +47,7 @@ def finished(job: Job, study, accuracy: float) -> None:
 
 def page(out, sizes=TINY, *, full=False) -> str:
     found = crew.collect(plans.plan(sizes, full=full), plans.long_jobs(sizes), out)
-    return " ".join(report.render({**found, "quick": False, "errors": {}}).split())
+    return " ".join(report.render({**found, "quick": False, "errors": {}}, out / "report.html").split())
 
 
 def test_long_jobs_are_planned_only_when_asked_for():

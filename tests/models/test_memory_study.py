@@ -10,6 +10,7 @@ from models.blocks.titans import TitansBlock
 from models.language.lm import Config, LanguageModel
 from models.memory import inner, ttt
 from models.memory.online_learner import POINTS
+from models.references import cited
 from models.study import memory, recorded
 from models.study.learning import inner_losses, losses, surprises
 from models.study.plans import DEEP
@@ -122,6 +123,6 @@ def test_sentences_say_what_the_numbers_say():
 def test_the_map_has_a_dot_for_every_choice_that_is_printed():
     svg = memory.learners()
     for name, point in POINTS.items():
-        for words in (name, point.memory, point.loss, point.optimiser, point.gates, point.source):
+        for words in (name, point.memory, point.loss, point.optimiser, point.gates, cited(point.source)):
             assert f">{words}<" in svg, words
     assert svg.count("<use") >= 5 * len(POINTS)

@@ -104,7 +104,7 @@ def test_a_wrong_gradient_of_a_right_value_is_caught(kind):
 
     kernel = mg.fused(forward, backward, lambda q, k, v: q @ (k.mT @ v))
 
-    @identity("A kernel with a backward pass of its own", source="this test", exact=True, register=False)
+    @identity("A kernel with a backward pass of its own", source="minigrad, this test", exact=True, register=False)
     def claim(q: Queries, k: Keys, v: Values):
         return kernel(q, k, v), q @ (k.mT @ v)
 
@@ -147,7 +147,7 @@ def product_without_conjugates(_, x, y):
 def test_a_missing_conjugate_is_caught(multiply, verdict):
     """The values of a complex product do not show it, and real numbers would not either."""
 
-    @identity("Re(xy)² of complex numbers made from real ones", source="this test", register=False)
+    @identity("Re(xy)² of complex numbers made from real ones", source="minigrad, this test", register=False)
     def claim(k: Keys):
         z = k + 1j * (k * k)
         return mg.real(multiply(z, z)) ** 2, mg.real(z * z) ** 2
@@ -160,7 +160,7 @@ def test_a_missing_conjugate_is_caught(multiply, verdict):
 def test_float32_inside_is_caught():
     """A cast to single precision in the middle is outside the bound of double precision."""
 
-    @identity("Linear attention, with a cast", source="this test", register=False)
+    @identity("Linear attention, with a cast", source="minigrad, this test", register=False)
     def claim(q: Queries, k: Keys, v: Values):
         cast = q.astype(np.float32).astype(np.float64) if q.dtype == np.float64 else q
         return linear_attention.parallel(cast, k, v), linear_attention.recurrent(q, k, v)
@@ -171,7 +171,7 @@ def test_float32_inside_is_caught():
 def test_what_holds_cannot_be_refuted():
     """A refutation that finds no counterexample fails."""
 
-    @refuted("Attention without softmax is no RNN", source="this test", exact=True, register=False)
+    @refuted("Attention without softmax is no RNN", source="minigrad, this test", exact=True, register=False)
     def claim(q: Queries, k: Keys, v: Values):
         return linear_attention.parallel(q, k, v), linear_attention.recurrent(q, k, v)
 
@@ -180,7 +180,7 @@ def test_what_holds_cannot_be_refuted():
 
 
 def test_a_misshapen_result_is_an_objection():
-    @identity("Shapes that differ", source="this test", exact=True, register=False)
+    @identity("Shapes that differ", source="minigrad, this test", exact=True, register=False)
     def claim(q: Queries, k: Keys, v: Values, beta: Betas):
         return delta_rule.recurrent(q, k, v, beta)[0], delta_rule.recurrent(q, k, v, beta)[0][..., None, :]
 
@@ -190,7 +190,7 @@ def test_a_misshapen_result_is_an_objection():
 def test_a_quotient_of_underflows_is_caught():
     """Decays as exp(a)/exp(b) are the same over fractions, but not after a gate of 0: a NaN is an objection."""
 
-    @identity("Decays by division", source="this test", register=False)
+    @identity("Decays by division", source="minigrad, this test", register=False)
     def claim(q: Queries, k: Keys, v: Values):
         gates = mg.namespace(q).cumulative_sum(0 * q[..., 0] - 500, axis=-1)
         since = mg.exp(gates)[..., :, None] / mg.exp(gates)[..., None, :]

@@ -22,7 +22,7 @@ from proofs.strategies import Keys, Queries, Values
 ROOT = Path(__file__).parents[2]
 
 
-@identity("Attention without a mask is causal", source="this test", exact=True, register=False)
+@identity("Attention without a mask is causal", source="minigrad, this test", exact=True, register=False)
 def unmasked(q: Queries, k: Keys, v: Values):
     return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]
 
@@ -48,7 +48,7 @@ def test_a_failure_prints_a_snippet_that_runs(tmp_path):
         "from models.memory import linear_attention\n"
         "from proofs.statements import identity\n"
         "from proofs.strategies import Keys, Queries, Values\n"
-        "@identity('Attention without a mask is causal', source='this test', exact=True, register=False)\n"
+        "@identity('Attention without a mask is causal', source='minigrad, this test', exact=True, register=False)\n"
         "def unmasked(q: Queries, k: Keys, v: Values):\n"
         "    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]\n"
     )
@@ -81,18 +81,27 @@ def test_json_and_junit_are_valid_and_say_the_same(tmp_path):
     assert len(list(suite.iter("testcase"))) == sum(len(r["systems"]) for r in plain)
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_shows_the_whole_name(width):
-    """The instance in brackets too, which is no markup, and whatever the width of the terminal."""
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_what_is_shown_of_a_result_is_whole(width):
+    """The name with the instance in brackets, which is no markup, and every word of the rest, at any width."""
     (statement,) = select(["size_of_state[delta_rule.recurrent]"])
     result = check_statement(statement)
     console = Console(width=width, file=io.StringIO())
-    console.print(report.table([report.row(result)], width, header=False))
+    report.show(console, result)
     lines = console.file.getvalue().splitlines()
-    start = lines[0].index("every_mechanism")
-    name = "".join(line[start:].split(" ")[0] for line in lines)
-    assert lines[0].startswith("∝") and name.startswith(statement.name)
-    assert all(len(line) <= width for line in lines)
+    assert lines[0] == f"∝ {statement.name}"
+    shown = " ".join(line.strip() for line in lines[1:])
+    error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
+    assert shown == f"{statement.source}; count; {error}; 1 example"
+    assert all(len(line) <= width for line in lines[1:])
+
+
+def test_what_is_shown_of_a_failure():
+    result = check_statement(unmasked.statements[0])
+    console = Console(width=200, file=io.StringIO())
+    report.show(console, result)
+    name, rest = console.file.getvalue().splitlines()
+    assert name == "✗ test_checker.unmasked" and "; failed: ℚ; " in rest
 
 
 def test_the_command_line_names_the_nearest(tmp_path):
@@ -113,7 +122,7 @@ def test_check_from_a_program():
 
 @pytest.mark.parametrize(("power", "verdict"), [(2, "holds"), (1, "failed")])
 def test_a_cost_of_another_order_is_caught(power, verdict):
-    @grows("T² operations", source="this test", order=2, register=False)
+    @grows("T² operations", source="minigrad, this test", order=2, register=False)
     def claim(length: int):
         return 7 + 3 * length**power
 
@@ -129,8 +138,26 @@ def test_a_cost_of_another_order_is_caught(power, verdict):
     ],
 )
 def test_a_limit_that_is_not_reached_is_caught(errors, bounds, verdict):
-    @converges("Errors below bounds that go to 0", source="this test", register=False)
+    @converges("Errors below bounds that go to 0", source="minigrad, this test", register=False)
     def claim(k: Keys):
         return 0 * k[..., :1, :1] + np.array(errors), 0 * k[..., :1, :1] + np.array(bounds)
 
     assert check_statement(claim.statements[0]).verdict == verdict
+
+
+def test_statements_as_json_name_their_line_and_papers(tmp_path):
+    """The line is where the decorator of the named function begins; every address is of a paper the source names."""
+    path = tmp_path / "s.json"
+    assert run("-m", "proofs", "list", "--json", str(path)).stdout == ""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert [row["identity"] for row in rows] == list(proofs.STATEMENTS)
+    for row in rows:
+        lines = (ROOT / row["file"]).read_text(encoding="utf-8").splitlines()[row["line"] - 1 :]
+        function = row["identity"].partition(".")[2].partition("[")[0]
+        assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")
+        assert row["file"] == f"proofs/{row['chapter']}.py" and lines[0].startswith(("@", "def "))
+        assert all(name in row["source"] for name in row["papers"])
+    addresses = {row["source"]: row["papers"] for row in rows}
+    assert addresses["Katharopoulos et al. 2020, eq. 7"] == {
+        "Katharopoulos et al. 2020": "https://arxiv.org/abs/2006.16236"
+    }

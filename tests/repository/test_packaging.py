@@ -16,9 +16,9 @@ CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
 
 
 def words(section: str, option: str) -> set[str]:
-    """The entries of a list in setup.cfg, less versions and extras."""
+    """The entries of a list in setup.cfg, less versions, extras and the systems that they are for."""
     entries = re.split(r"[,\n]", CONFIG[section][option])
-    return {re.split(r"[\s<>=!~*[]", entry.strip())[0] for entry in entries} - {""}
+    return {re.split(r"[\s<>=!~*[;]", entry.strip())[0] for entry in entries} - {""}
 
 
 def imported(package: str, *, lazily: bool) -> set[str]:

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from models.errors import UserError
 from models.published import build, load_model
+from models.published.config import read_architecture
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
@@ -32,14 +33,15 @@ CONFIGS = {
 def written(folder, kind, *, config=None, change=None):
     """A folder as Hugging Face writes it: names with their prefix, convolutions (channels, 1, W), the present last."""
     config = {**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2, **(config or {})}
-    model = build(Path("config.json"), {**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2})
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2}))
+    model = build(read_architecture(folder / "config.json"), np.random.default_rng(0))
     arrays = {}
     for name, array in model.named_parameters().items():
         array = array[:, None, ::-1] if name.endswith("conv1d.weight") else array
         arrays[name if name == "lm_head.weight" else f"backbone.{name}"] = np.ascontiguousarray(array)
     if change:
         change(arrays)
-    folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(arrays, folder / "model.safetensors")
     return model

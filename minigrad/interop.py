@@ -1,0 +1,183 @@
+"""NumPy's own functions called with Tensors: ours of the same meaning answers, or one line says that there is none.
+
+    np.concatenate([x, x])      minigrad.concat([x, x])         np.exp(x)       minigrad.exp(x)
+    np.add.reduce(x, axis=0)    minigrad.sum(x, axis=0)         np.median(x)    TypeError
+
+Where no argument is differentiated, nothing can be lost: a function without a counterpart runs on the values.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.containers import arrays_of, map_arrays
+from minigrad.engine import Tensor, constant, unwrap
+from minigrad.numpy_signatures import ADAPTED
+
+_RENAMED = {  # NumPy's name: ours, where they differ
+    "absolute": "abs",
+    "amax": "max",
+    "amin": "min",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "around": "round",
+    "conjugate": "conj",
+    "fabs": "abs",
+    "power": "pow",
+    "rint": "round",
+}
+_REDUCTIONS = {
+    "add": "sum",
+    "logaddexp": "logsumexp",
+    "logical_and": "all",
+    "logical_or": "any",
+    "maximum": "max",
+    "minimum": "min",
+    "multiply": "prod",
+}
+_ACCUMULATIONS = {"add": "cumulative_sum", "maximum": "cumulative_max", "multiply": "cumulative_prod"}
+_OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: ours
+_ABOUT_VALUES = frozenset(  # their results are no function of the numbers, or have no derivative
+    "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
+    "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
+)
+_OPERATORS: dict[Any, Callable] = {  # of the values alone
+    np.bitwise_and: operator.and_,
+    np.bitwise_or: operator.or_,
+    np.bitwise_xor: operator.xor,
+    np.equal: operator.eq,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+    np.invert: operator.invert,
+    np.left_shift: operator.lshift,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.not_equal: operator.ne,
+    np.right_shift: operator.rshift,
+}
+
+
+class OfTheType:
+    """A method that NumPy, which asks the type, finds, and that is None on an instance.
+
+    There CuPy asks, and gives way to our operators only where it finds None.
+    """
+
+    def __init__(self, method: Callable):
+        self.method = method
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self.method if instance is None else None
+
+
+def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    """Answer a ufunc, or one of its methods, as NumPy asks every `__array_ufunc__` to do."""
+    ours = _ours(ufunc)
+    if method == "__call__" and ours is not None and not options:
+        return ours(*inputs)
+    who = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    if not _tracked(inputs):
+        return _on_values(getattr(ufunc, method), inputs, options)
+    if options.get("out") is not None:
+        raise TypeError(f"{who}: out= would write a Tensor into an array{_instead(ufunc, ours)}")
+    if method == "outer" and ours is not None and not options:
+        x, y = (a if hasattr(a, "shape") else np.asarray(a) for a in inputs)
+        return ours(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
+    table = {"reduce": _REDUCTIONS, "accumulate": _ACCUMULATIONS}.get(method, {})
+    name = table.get(ufunc.__name__)
+    if name is not None and set(options) <= {"axis", "keepdims"}:
+        return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
+    if ours is not None and method == "__call__":
+        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ufunc, ours)}")
+    raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
+
+
+def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
+    """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
+    who, ours = f"{function.__module__}.{function.__name__}", _ours(function)
+    adapted: Any = ADAPTED.get(function)
+    if function.__name__ in _ABOUT_VALUES:
+        return _on_values(function, args, options)
+    if adapted is None and ours is None:
+        if _tracked((args, options)):
+            raise TypeError(
+                f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
+            )
+        return _on_values(function, args, options)
+    options = {name: value for name, value in options.items() if value is not None or name == "axis"}
+    try:
+        if adapted is not None:
+            return adapted(*args, **options)
+        positional, named = _translated(function, ours, args, options)
+        inspect.signature(ours).bind(*positional, **named)
+    except TypeError as error:
+        raise TypeError(f"{who}: for a Tensor, {error}{_instead(function, ours)}") from None
+    return ours(*positional, **named)
+
+
+def _translated(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
+    """Return the arguments for ours: NumPy's by position unless ours takes that name only as an option."""
+    theirs = inspect.signature(function).parameters
+    takes = inspect.signature(ours).parameters
+    positional: list = []
+    named: dict = {}
+    for name, value in inspect.signature(function).bind(*args, **options).arguments.items():
+        option = _OPTIONS.get(name, name)
+        if theirs[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            positional.extend(value)
+        elif theirs[name].default is not inspect.Parameter.empty and value is theirs[name].default:
+            continue
+        elif option in takes and positional:
+            named[option] = value
+        elif theirs[name].default is inspect.Parameter.empty:
+            positional.append(value)
+        else:
+            raise TypeError(f"there is no option {name}=")
+    return positional, named
+
+
+@functools.cache
+def _ours(function: Any) -> Any:
+    """Return the function of minigrad with the meaning of NumPy's, or None."""
+    if (operation := _OPERATORS.get(function)) is not None:
+        return lambda *inputs: _on_values(operation, inputs, {})
+    if function in (np.positive, np.divmod):
+        return operator.pos if function is np.positive else lambda x, y: (x // y, x % y)
+    module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none, or NumPy's
+    place: Any = sys.modules["minigrad"]
+    names = module.split(".")
+    if names[0] != "numpy" or (isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function):
+        special = sys.modules.get("scipy.special")
+        return place.erf if special and function is special.erf else None
+    for name in names[1:]:
+        place = getattr(place, name, None)
+    found = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
+    return found if callable(found) else None
+
+
+def _instead(function: Any, ours: Any) -> str:
+    name = getattr(ours, "__name__", "<lambda>")
+    place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
+    return "" if name == "<lambda>" else f"; use {place}.{name}"
+
+
+def _tracked(given: Any) -> bool:
+    return any(isinstance(x, Tensor) and x._node is not None for x in arrays_of(given))
+
+
+def _on_values(function: Callable, args: Any, options: dict) -> Any:
+    """Return what NumPy makes of the values, as constants."""
+    made = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
+    return made if options.get("out") is not None else map_arrays(constant, made)

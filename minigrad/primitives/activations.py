@@ -1,0 +1,174 @@
+"""Activations and what they are made of: the logistic function, the error function and their relatives.
+
+Each derivative is a primitive with a form of its own, so that gradients of any order keep their digits where σ(x) is
+near 0 or 1 and Φ(x) near 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minigrad.engine import primitive
+from minigrad.kernels import chain
+from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
+from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
+
+# ---- the logistic function
+
+
+def _sigmoid_adjoint(g, x):
+    if compiled := chain("sigmoid_adjoint", g, x):
+        return compiled(g, x)
+    return g * conj(sech_squared(x / 2) / 4)
+
+
+@primitive(x=lambda g, x: _sigmoid_adjoint(g, x))
+def sigmoid(xp, x):
+    """Return σ(x) = 1/(1 + e⁻ˣ) = eˣ/(1 + eˣ), each where its exponential does not overflow."""
+    if compiled := chain("sigmoid", x):
+        return compiled(x)
+    e = decaying(xp, x)
+    return xp.where(_below_zero(xp, x), e, 1) / (1 + e)
+
+
+def _below_zero(xp, x):
+    return (xp.real(x) if complex_valued(x) else x) < 0
+
+
+@primitive(x=lambda g, x: g * sigmoid(x))
+def softplus(xp, x):
+    """Return log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|)."""
+    refuse_complex("softplus", x)
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(decaying(xp, x))
+
+
+def log_sigmoid(x: Any) -> Any:
+    """Return log σ(x) = −softplus(−x)."""
+    return -softplus(-x)
+
+
+@primitive(x=lambda g, x, y: g * conj(sigmoid(x - y)), y=lambda g, x, y: g * conj(sigmoid(y - x)))
+def logaddexp(xp, x, y):
+    """Return log(eˣ + eʸ)."""
+    if not (complex_valued(x) or complex_valued(y)):
+        return xp.logaddexp(x, y)
+    top = xp.maximum(xp.real(x), xp.real(y))
+    return xp.log(xp.exp(x - top) + xp.exp(y - top)) + top
+
+
+@primitive(x=lambda g, x: silu_adjoint(g, x))
+def silu(xp, x):
+    """Return x σ(x) (Elfwing et al. 2018)."""
+    if compiled := chain("silu", x):
+        return compiled(x)
+    return _silu(xp, x, decaying(xp, x / 2))
+
+
+def _silu(xp, x, k):
+    """x σ(x), given k = e^−|x|/2: σ alone would lose digits to underflow before the product does."""
+    t = xp.where(_below_zero(xp, x), k, 1)
+    return x * t * t / (1 + k * k)
+
+
+def silu_adjoint(g: Any, x: Any) -> Any:
+    """Return g times the conjugate of silu′(x)."""
+    if compiled := chain("silu_adjoint", g, x):
+        return compiled(g, x)
+    return g * conj(_silu_slope(x))
+
+
+@primitive(x=lambda g, x: g * conj(sech_squared(x / 2) * (2 - x * tanh(x / 2)) / 4))
+def _silu_slope(xp, x):
+    """silu′(x) = σ(x) + x σ(x) σ(−x)."""
+    k = decaying(xp, x / 2)
+    e, below = k * k, _below_zero(xp, x)
+    return (xp.where(below, e, 1) + _silu(xp, x, k) * xp.where(below, 1, e)) / (1 + e)
+
+
+# ---- the rectifier
+
+
+@primitive(x=lambda g, x: where(x <= 0, 0, g))
+def relu(xp, x):
+    """Return max(x, 0)."""
+    refuse_complex("relu", x)
+    return xp.maximum(x, xp.zeros_like(x))
+
+
+# ---- the normal distribution
+
+
+@primitive(x=lambda g, x: g * conj(2 / math.sqrt(math.pi) * _bell(x, rate=1)))
+def erf(xp, x):
+    """Return the error function, 2/√π ∫₀ˣ e^−t² dt."""
+    return _special(xp, "erf", x)
+
+
+def _special(xp, name, x):
+    """A special function, which libraries keep in a place of their own; SciPy's has no form for float16."""
+    library = xp.__name__
+    if library.startswith("numpy"):
+        import scipy.special as special
+    elif "torch" in library:
+        import torch.special as special
+    elif "cupy" in library:
+        import cupyx.scipy.special as special
+    else:
+        import jax.scipy.special as special
+    made = getattr(special, name)(x)
+    return xp.astype(made, x.dtype) if str(getattr(x, "dtype", "")).endswith("float16") else made
+
+
+@primitive(x=lambda g, x, out, rate: g * conj(-2 * rate * x * out))
+def _bell(xp, x, *, rate):
+    """e^(−rate x²) for a rate that is a power of 2."""
+    if complex_valued(x):
+        return xp.exp(-rate * x * x)
+    half, small = _bell_factors(xp, x, rate)
+    return half * small * half
+
+
+def _bell_factors(xp, x, rate):
+    """e^(−rate x²) as h² s, with a = x in whole sixteenths, whose square is exact: h = e^(−rate a²/2), and s near 1.
+
+    The rounding of x² would cost as many ulp as x² is, and h holds all its digits where h² no longer does. Beyond ±80,
+    where h is 0 for a rate from ½ on, x counts as 80.
+    """
+    x = xp.where(x > 80, 80, xp.where(x < -80, -80, x))
+    a = xp.round(x * 16) / 16
+    return xp.exp(-rate / 2 * (a * a)), xp.exp(-rate * ((x - a) * (x + a)))
+
+
+@primitive(x=lambda g, x: _gelu_adjoint(g, x))
+def gelu(xp, x):
+    """Return x Φ(x) with the normal distribution function Φ (Hendrycks and Gimpel 2016)."""
+    if compiled := chain("gelu", x):
+        return compiled(x)
+    if complex_valued(x):
+        return x * _special(xp, "erfc", x * -math.sqrt(0.5)) / 2
+    half, small = _bell_factors(xp, x, 0.5)
+    below = xp.abs(xp.where(x > 80, 80, x)) * _tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
+    return xp.where(x < 0, -below, x - below)
+
+
+def _tail(xp, x, small):
+    """Φ(−|x|) but for the factor h² of e^−x²/2, which comes last: where it is nearly 0 it holds few digits."""
+    return _special(xp, "erfcx", xp.abs(x) * math.sqrt(0.5)) * small / 2
+
+
+def _gelu_adjoint(g, x):
+    if compiled := chain("gelu_adjoint", g, x):
+        return compiled(g, x)
+    return g * conj(_gelu_slope(x))
+
+
+@primitive(x=lambda g, x: g * conj(_bell(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
+def _gelu_slope(xp, x):
+    """gelu′(x) = Φ(x) + x φ(x), φ = Φ′."""
+    if complex_valued(x):
+        density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return _special(xp, "erfc", x * -math.sqrt(0.5)) / 2 + x * density
+    half, small = _bell_factors(xp, x, 0.5)
+    tail, rise = _tail(xp, x, small), x * (small / math.sqrt(2 * math.pi))
+    return xp.where(x < 0, (tail + rise) * half * half, 1 + (rise - tail) * half * half)

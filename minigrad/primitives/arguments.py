@@ -1,0 +1,118 @@
+"""Checks and conversions of arguments that functions of the array API standard have in common."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.exceptions import AxisError
+
+from minigrad.engine import as_raw, is_complex, unwrap
+from minigrad.namespace import namespace
+
+
+def integer(value: Any, who: str, what: str) -> int:
+    """Return a Python int for any integer scalar, NumPy's included. Raise TypeError for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{who}: {what} is {type(value).__name__}, expected an integer") from None
+
+
+def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
+    """Return a tuple of Python ints for one integer or a sequence of integers."""
+    if type(value) is tuple and set(map(type, value)) <= {int}:
+        return value
+    if hasattr(value, "__iter__") and getattr(value, "ndim", None) != 0:
+        return tuple([integer(v, who, what) for v in value])
+    return (integer(value, who, what),)
+
+
+def one_axis(axis: Any, ndim: int, who: str) -> int:
+    """Return the axis counted from 0. Raise AxisError (an IndexError and a ValueError) for another one."""
+    axis = axis if type(axis) is int else integer(axis, who, "axis")
+    if not -ndim <= axis < ndim:
+        raise AxisError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
+    return axis % ndim
+
+
+def many_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
+    """Return the axes counted from 0, all of them for None. Raise ValueError when one is named twice."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int:
+        return (one_axis(axis, ndim, who),)
+    axes = tuple(one_axis(a, ndim, who) for a in integers(axis, who, "axis"))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{who}: got axes {axes}, expected each axis once")
+    return axes
+
+
+def only_axis(axis: Any, ndim: int, who: str) -> int:
+    """Return the axis counted from 0; None stands for the only axis of a vector and is refused for other arrays."""
+    if axis is None and ndim != 1:
+        raise ValueError(f"{who}: axis is None, expected an axis for an array of {ndim} axes")
+    return one_axis(0 if axis is None else axis, ndim, who)
+
+
+def sizes(shape: Any, who: str) -> tuple[int, ...]:
+    """Return a shape as a tuple of Python ints."""
+    return integers(shape, who, "shape")
+
+
+def array(x: Any, who: str) -> Any:
+    """Return x if it is an array or a Tensor; numbers and nested lists become NumPy arrays."""
+    return x if hasattr(x, "dtype") else as_raw(x, who)
+
+
+def filled(shape: Any, value: Any, like: Any) -> Any:
+    """Return a constant array of zeros or ones, in the library, dtype and place of another array."""
+    raw = unwrap(like)
+    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # JAX traces without
+    place = {} if device is None else {"device": device}
+    xp = namespace(raw)
+    return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **place)
+
+
+def refuse_complex(x: Any, who: str) -> None:
+    """Raise TypeError for complex numbers, which have no order."""
+    if is_complex(x.dtype):
+        raise TypeError(f"{who}: got {x.dtype}, expected real numbers")
+
+
+@functools.cache
+def _is_half(dtype: Any) -> bool:
+    """Return whether a dtype, of any library, is a float of 16 bits."""
+    return str(dtype).endswith("float16") or (getattr(dtype, "kind", "") == "f" and dtype.itemsize == 2)
+
+
+def in_single(f: Callable) -> Callable:
+    """Make f compute floats of 16 bits in float32 and round its results once.
+
+    Sums in 16 bits stop growing at 2048 ones and overflow at 65,504, and LAPACK has no routines for them.
+    An option `dtype` names the precision itself, so nothing is converted then.
+    """
+
+    @functools.wraps(f)
+    def apply(*args: Any, **options: Any) -> Any:
+        dtype = getattr(args[0], "dtype", None) if args else None
+        if dtype is None or not _is_half(dtype) or options.get("dtype") is not None:  # by far the most frequent case
+            return f(*args, **options)
+        arrays = [a for a in args if hasattr(a, "dtype")]
+        if not all(_is_half(a.dtype) for a in arrays):
+            return f(*args, **options)
+        narrow, xp = arrays[0].dtype, namespace(*arrays)
+        wide = namespace(*map(unwrap, arrays)).float32
+        made = f(*(xp.astype(a, wide) if hasattr(a, "dtype") else a for a in args), **options)
+
+        def rounded(y: Any) -> Any:
+            return xp.astype(y, narrow) if getattr(y, "dtype", None) == wide else y
+
+        if isinstance(made, tuple):
+            return type(made)(*map(rounded, made)) if hasattr(made, "_fields") else tuple(map(rounded, made))
+        return rounded(made)
+
+    return apply

@@ -1,0 +1,123 @@
+"""Determinants and their gradients, which are polynomials and need no inverse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from minigrad.engine import is_complex, primitive
+from minigrad.primitives.arguments import in_single
+from minigrad.primitives.elementwise import conj, imag, stop_gradient
+from minigrad.primitives.products import adjoint, trace
+from minigrad.primitives.shapes import matrix_transpose, reshape, stack
+from minigrad.primitives.solves import inv, square
+from minigrad.transforms import vjp
+
+
+@primitive(a=lambda g, a: g[..., None, None] * conj(cofactors(a)))
+def _det(xp, a):
+    return xp.linalg.det(a)
+
+
+@in_single
+def det(a: Any) -> Any:
+    """Return the determinant of a square matrix; its gradient holds at singular matrices too."""
+    return _det(square(a, "det"))
+
+
+def cofactors(a: Any) -> Any:
+    """Return ∂ det a/∂a, the matrix of the signed minors: of exact numbers by this definition, else from an SVD."""
+    return _minors(a) if a.dtype == object else _cofactors(a)
+
+
+def _minors(a):
+    n = a.shape[-1]
+    rest = [[k for k in range(n) if k != i] for i in range(n)]
+    minors = [(-1) ** (i + j) * _det(a[..., rest[i], :][..., rest[j]]) for i in range(n) for j in range(n)]
+    return reshape(stack(minors, axis=-1), (*a.shape[:-2], n, n)) if n else a
+
+
+def _products_without(xp, s, count):
+    """Return Π sₖ over k ≠ i, or over k ≠ i, j with a zero diagonal, without dividing."""
+    n = s.shape[-1]
+    one = xp.eye(n, dtype=bool)
+    left = one if count == 1 else one[:, None, :] | one[None, :, :]
+    made = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
+    return made if count == 1 else xp.where(one, xp.zeros_like(made), made)
+
+
+def _factors(xp, a):
+    """Return u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, of modulus 1; δ is NaN if a is not finite."""
+    finite = xp.all(xp.isfinite(a), axis=(-2, -1))
+    u, s, vh = xp.linalg.svd(xp.where(finite[..., None, None], a, xp.zeros_like(a)), full_matrices=False)
+    phase = xp.linalg.det(u) * xp.linalg.det(vh)
+    phase = xp.where(finite, phase, xp.full_like(phase, math.nan))
+    return u, s, xp.conj(xp.matrix_transpose(vh)), phase[..., None, None]
+
+
+@primitive(a=lambda g, a: conj(_second(a, conj(g))))
+def _cofactors(xp, a):
+    """Return δ ū diag(Πₖ≠ᵢ sₖ) vᵀ, where a = u s vᴴ and det a = δ Π s."""
+    u, s, v, phase = _factors(xp, a)
+    others = xp.astype(_products_without(xp, s, 1), a.dtype)
+    return phase * ((xp.conj(u) * others[..., None, :]) @ xp.matrix_transpose(v))
+
+
+@primitive(
+    a=lambda g, a, x: _third(g, a, x),
+    x=lambda g, a: conj(_second(a, conj(g))),
+)
+def _second(xp, a, x):
+    """Return the derivative of the cofactors along x.
+
+    In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weighs bⱼⱼ on the diagonal, −bⱼᵢ beside it.
+    """
+    u, s, v, phase = _factors(xp, a)
+    pairs = xp.astype(_products_without(xp, s, 2), a.dtype)
+    b = xp.conj(xp.matrix_transpose(u)) @ x @ v
+    on_diagonal = (pairs @ xp.linalg.diagonal(b)[..., None])[..., 0]
+    inner = on_diagonal[..., None] * xp.eye(s.shape[-1], dtype=a.dtype) - pairs * xp.matrix_transpose(b)
+    return phase * (xp.conj(u) @ inner @ xp.matrix_transpose(v))
+
+
+def _third(g, a, x):
+    """Return the third derivative by the inverse: beyond the second order a matrix must be regular."""
+
+    def along(a):
+        solved = matrix_transpose(inv(a))
+        moved = matrix_transpose(x) @ solved
+        return det(a)[..., None, None] * (trace(moved)[..., None, None] * solved - solved @ moved)
+
+    return vjp(along, a)[1](g)[0]
+
+
+# ---- logarithms of determinants
+
+
+class SlogdetResult(NamedTuple):
+    """The result of slogdet."""
+
+    sign: Any
+    logabsdet: Any
+
+
+@primitive(a=lambda g, a: g[..., None, None] * adjoint(inv(a)))
+def _logabsdet(xp, a):
+    return xp.linalg.slogdet(a)[1]
+
+
+@primitive(a=lambda g, a, out: _phase_rule(g, a, out))
+def _sign(xp, a):
+    return xp.linalg.slogdet(a)[0]
+
+
+def _phase_rule(g, a, out):
+    """Return the cotangent of a matrix whose determinant's phase turns by Im tr(a⁻¹ da)."""
+    return adjoint(inv(a)) * (imag(g * conj(out)) * 1j)[..., None, None]
+
+
+@in_single
+def slogdet(a: Any) -> SlogdetResult:
+    """Return the sign (for complex numbers the phase) of the determinant and the logarithm of its modulus."""
+    a = square(a, "slogdet")
+    return SlogdetResult(_sign(a if is_complex(a.dtype) else stop_gradient(a)), _logabsdet(a))

@@ -1,0 +1,87 @@
+"""The command `generate`: continue a prompt with a model trained here or published elsewhere, and print as it goes."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import numpy as np
+import typer
+
+from models import published
+from models.errors import UserError
+from models.language.lm import generate as generate_tokens
+from models.tasks import text
+from models.train import CHECKPOINT, load_model
+
+
+class Detokenizer(Protocol):
+    """The text of tokens as they come."""
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """Return the characters that these tokens complete."""
+
+    def rest(self) -> str:
+        """Return what is left when no more come."""
+
+
+class Start(NamedTuple):
+    """What generation begins with: the model, the prompt as tokens and as printed, and the tokens that end a text."""
+
+    model: Any
+    prompt: np.ndarray
+    shown: str
+    detokenizer: Detokenizer
+    stop: Collection[int]
+
+
+def generate(
+    checkpoint: Annotated[
+        Path, typer.Option(help="A run on text, its folder or its checkpoint, or a folder with a published Mamba.")
+    ],
+    prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
+    tokens: Annotated[
+        int, typer.Option(help="Tokens to generate at most; a token of our own models is a byte.", min=0)
+    ] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.", min=0)] = 0.8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer.
+
+    Control characters other than tabs and line breaks are printed as escapes, such as \\x00.
+    """
+    if not prompt:
+        raise UserError("--prompt: expected at least one character, got none")
+    begin = _published if (checkpoint / "config.json").exists() else _trained
+    model, ids, shown, detokenizer, stop = begin(checkpoint, prompt)
+    rng = np.random.default_rng(seed)
+    try:
+        _write(shown)
+        for token in generate_tokens(model, ids, tokens=tokens, temperature=temperature, rng=rng, stop=stop):
+            _write(detokenizer.add([token]))
+        _write(detokenizer.rest())
+    finally:  # Ctrl-C too leaves a whole line
+        _write("\n")
+
+
+def _published(folder: Path, prompt: str) -> Start:
+    prompt = text.whole_characters(prompt)
+    model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
+    ids = published.encode_prompt(tokenizer, prompt, model.embeddings.weight.shape[0])
+    stop = published.end_tokens(folder, tokenizer)
+    return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
+
+
+def _trained(path: Path, prompt: str) -> Start:
+    if path.is_dir():
+        if not (path / CHECKPOINT).exists():
+            raise UserError(f"checkpoint {path}: expected {CHECKPOINT} or config.json in the folder, got neither")
+        path = path / CHECKPOINT
+    model, run = load_model(path)
+    if run.task != "text":
+        raise UserError(f"checkpoint {path}: expected a model trained on text, got one trained on {run.task}")
+    ids, detokenizer = text.encode(prompt), text.Detokenizer()
+    return Start(model, ids, detokenizer.add(ids), detokenizer, ())
+
+
+def _write(piece: str) -> None:
+    print(text.printable(piece), end="", flush=True)

@@ -1,0 +1,116 @@
+"""One precision for all NumPy arrays of a call, so that what a form returns, y and state, has one precision as well.
+
+    mixed precisions      are promoted to the widest, as NumPy does; a `fused` form refuses them
+    floats of two bytes   are computed in float32, where long sums keep their digits; results are rounded once
+    foreign byte order    becomes the machine's
+
+Arrays of other libraries, integers, booleans and exact numbers stay as they are.
+"""
+
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.containers import map_arrays
+from minigrad.engine import unwrap
+from minigrad.kernels import WIDTHS
+
+Kinds = frozenset  # the dtypes of NumPy's arrays, and the types of other libraries' arrays
+
+
+class Precision(NamedTuple):
+    """What the arrays of a call are brought to, and what its results are rounded to."""
+
+    computed: np.dtype  # of real numbers; complex ones have parts of it
+    rounded: np.dtype | None
+
+
+def kinds(values: Iterable[Any]) -> Kinds:
+    """Return what the arrays among the values, and in tuples and lists of them, are made of."""
+    found: set = set()
+    _collect(values, found)
+    return frozenset(found)
+
+
+def _collect(values: Iterable[Any], found: set) -> None:
+    for x in map(unwrap, values):
+        if isinstance(x, np.ndarray):
+            found.add(x.dtype)
+        elif isinstance(x, (tuple, list)):
+            _collect(x, found)
+        elif isinstance(x, np.generic):
+            if x.dtype.kind not in "iub":  # a count, not a number to compute with
+                found.add(x.dtype)
+        elif hasattr(x, "dtype"):
+            found.add(type(x))
+
+
+@functools.cache
+def precision(found: Kinds) -> Precision | None:
+    """Return the precision of a call with arrays of these kinds; None where they have one already."""
+    floats = [kind for kind in found if isinstance(kind, np.dtype) and is_float(kind)]
+    if not floats:
+        return None
+    computed = _real(np.result_type(*(np.result_type(kind, np.float32) for kind in floats)))
+    if all(kind.isnative and _real(kind) == computed for kind in floats):
+        return None
+    one = {kind.newbyteorder("=") for kind in floats}
+    short = one.pop() if len(one) == 1 else computed
+    return Precision(computed, short if short.itemsize == 2 else None)
+
+
+@functools.cache
+def compiled_alike(found: Kinds) -> bool:
+    """Whether compiled kernels take arrays of these kinds: NumPy's float32 or float64, all of one precision."""
+    native = {kind for kind in found if isinstance(kind, np.dtype) and is_float(kind) and kind.isnative}
+    widths = {_real(kind).name for kind in native}
+    return native == found - {np.dtype(bool)} and len(widths) == 1 and widths.issubset(WIDTHS)
+
+
+def brought(given: Any, to: Precision | None) -> Any:
+    """Return the containers with their arrays brought to a precision, or, for None, to the machine's byte order."""
+
+    def one(x: Any) -> Any:
+        dtype = unwrap(x).dtype
+        if not isinstance(unwrap(x), np.ndarray | np.generic) or not is_float(dtype):
+            return x
+        if to is None:
+            return cast(x, dtype.newbyteorder("="))
+        return cast(x, np.result_type(to.computed, np.complex64) if dtype.kind == "c" else to.computed)
+
+    return map_arrays(one, given)
+
+
+def rounded(made: Any, to: np.dtype) -> Any:
+    """Return the containers with the real numbers in their arrays rounded."""
+    return map_arrays(lambda x: cast(x, to) if unwrap(x).dtype.kind == "f" else x, made)
+
+
+def cast(x: Any, dtype: np.dtype) -> Any:
+    """Return a NumPy array, or a Tensor of one, in another dtype."""
+    if x.dtype == dtype:
+        return x
+    return mg.astype(x, dtype) if isinstance(x, mg.Tensor) else x.astype(dtype)
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype of NumPy's, or of ml_dtypes, holds floating-point numbers, complex ones too."""
+    return dtype.kind in "fc" or dtype.name == "bfloat16"
+
+
+def _real(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of the parts of complex numbers; that of real ones is their own. The byte order is kept out."""
+    return np.zeros(0, dtype.newbyteorder("=")).real.dtype
+
+
+def number(name: str, x: Any) -> Any:
+    """Return a scalar of NumPy's as Python's number, which promotes no array; other numbers and arrays as they are.
+
+    Raises TypeError for what is none.
+    """
+    if not hasattr(x, "__truediv__"):  # which numbers and arrays of every kind have
+        raise TypeError(f"{name} is {x!r}, expected a number")
+    return x.item() if isinstance(x, np.generic) else x

@@ -1,0 +1,103 @@
+"""The tokenizer beside published weights: which tokens end a text, and the text of tokens as they come."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.errors import UserError
+from models.published.config import Fields, read_json
+
+CUT = "\ufffd"  # what bytes that are no whole character are decoded to
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Return the folder's tokenizer, with `encode(text).ids` and `decode(ids)`.
+
+    Raises: UserError when the file or the `tokenizers` library is missing.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError:
+        how = "which the extra 'published' installs: pip install -e '.[published]'"
+        raise UserError(f"tokenizer.json: expected tokenizers, {how}") from None
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise UserError(f"{path}: expected a tokenizer, got no such file")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exceptions
+        raise UserError(f"{path}: expected a tokenizer, got: {error}") from None
+
+
+def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
+    """Return the prompt's tokens, with those that the tokenizer puts around a text.
+
+    Raises: UserError for a prompt that becomes no token, and for tokens that the model does not have.
+    """
+    ids = list(tokenizer.encode(prompt).ids)
+    if not ids:
+        raise UserError(f"--prompt: expected text that becomes at least one token, got {prompt!r}, which becomes none")
+    if max(ids) >= vocabulary:
+        token = tokenizer.id_to_token(max(ids))
+        raise UserError(f"--prompt: expected tokens below vocab_size {vocabulary}, got {max(ids)} ({token!r})")
+    return ids
+
+
+def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a text, as the first file has them that names any.
+
+    transformers looks into generation_config.json and only where there is none into config.json. Here a file that is
+    silent is passed over, and last comes the tokenizer's own in tokenizer_config.json.
+
+    Raises: UserError where a file names what is no token.
+    """
+    folder = Path(folder)
+    generation, config, about = (
+        Fields(path, read_json(path) if path.exists() else {})
+        for path in (folder / f"{name}.json" for name in ("generation_config", "config", "tokenizer_config"))
+    )
+    return _ids(generation) or _ids(config) or _named(about, tokenizer)
+
+
+def _ids(given: Fields) -> frozenset[int]:
+    found = given.values.get("eos_token_id")
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
+        raise given.error("eos_token_id", "a token or a list of them")
+    return frozenset(ids)
+
+
+def _named(given: Fields, tokenizer: Any) -> frozenset[int]:
+    found = given.values.get("eos_token")
+    if isinstance(found, dict):
+        found = found.get("content")
+    token = tokenizer.token_to_id(found) if isinstance(found, str) else None
+    return frozenset() if token is None else frozenset([token])
+
+
+class Detokenizer:
+    """The text that tokens add to a prompt, as they come, without special tokens.
+
+    A token's text depends on those before it (spaces, characters of several tokens), so it is what decoding adds when
+    the token is appended to them. Only as many are decoded again as the last text took, so the cost does not grow.
+    What is shown stays, also where a decoder would take it back (ByteFallback, when an invalid byte follows).
+    """
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
+        self._tokenizer, self._tokens, self._shown = tokenizer, list(prompt), len(prompt)
+        self._before = tokenizer.decode(self._tokens)
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """Return the text that these tokens complete; half a character waits."""
+        self._tokens.extend(tokens)
+        text = self._tokenizer.decode(self._tokens)
+        if text.endswith(CUT) or len(text) <= len(self._before):
+            return ""
+        added = text[len(self._before) :]
+        self._tokens = self._tokens[self._shown :]
+        self._shown, self._before = len(self._tokens), self._tokenizer.decode(self._tokens)
+        return added
+
+    def rest(self) -> str:
+        """Return what is left: what half a character is decoded to."""
+        return self._tokenizer.decode(self._tokens)[len(self._before) :]

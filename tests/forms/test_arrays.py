@@ -1,0 +1,81 @@
+"""Every form takes arrays as NumPy may hand them out: of no sequence, foreign byte order, any strides, read-only."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from minigrad.containers import arrays_of, map_arrays
+from models.memory import hopfield, linear_attention
+from tests.forms.drawing import CHUNK, FORMS, LAYOUTS, changed, gradients, results, tokens
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_no_sequence_gives_no_outputs_and_gradients_of_zero(name):
+    form = FORMS[name]
+    none, one = tokens(form, 5, batch=0), tokens(form, 5, batch=1)
+    empty, single = form(none, None, CHUNK), form(one, None, CHUNK)
+    assert [x.shape for x in arrays_of(empty)] == [(0, *x.shape[1:]) for x in arrays_of(single)]
+
+    after, expected = form(none, empty[1], CHUNK), form(one, single[1], CHUNK)
+    assert [x.shape for x in arrays_of(after)] == [(0, *x.shape[1:]) for x in arrays_of(expected)]
+    for argument, gradient in gradients(form, none).items():
+        np.testing.assert_array_equal(gradient, np.zeros_like(none[argument]), strict=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FORMS)
+def test_the_layout_of_arrays_changes_nothing(name, layout):
+    form, change = FORMS[name], LAYOUTS[layout]
+    plain = tokens(form, 5)
+    laid_out, (_, state) = changed(change, plain), form(plain, None, CHUNK)
+    pairs = [
+        (results(form, laid_out), results(form, plain)),
+        (results(form, laid_out, map_arrays(change, state)), results(form, plain, state)),
+        (gradients(form, laid_out).values(), gradients(form, plain).values()),
+    ]
+    for found, expected in pairs:
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+            assert a.dtype.newbyteorder("=") == b.dtype
+
+
+COUNTS = [
+    (name, option)
+    for name, form in FORMS.items()
+    for option, parameter in inspect.signature(form.function).parameters.items()
+    if parameter.annotation is int
+]
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int8, np.uint16])
+@pytest.mark.parametrize(("name", "option"), COUNTS)
+def test_counts_may_be_integers_of_numpy(name, option, integer):
+    form, made = FORMS[name], tokens(FORMS[name], 5)
+    found, expected = (form.function(**made, **{option: count}) for count in (integer(2), 2))
+    for a, b in zip(arrays_of(found), arrays_of(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name.startswith(("ttt.", "titans."))])
+def test_the_tokens_left_of_a_batch_may_be_an_integer_of_numpy(name):
+    form, made = FORMS[name], tokens(FORMS[name], 4)
+    (*models, left) = form(made, None, CHUNK)[1]
+    for a, b in zip(results(form, made, (*models, np.int64(left))), results(form, made, (*models, left)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_retrieval_takes_integers_of_numpy_and_no_queries():
+    rng = np.random.default_rng(0)
+    query, patterns = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 5, 4))
+    expected = hopfield.retrieve(query, patterns, beta=2.0, steps=2)
+    np.testing.assert_array_equal(hopfield.retrieve(query, patterns, beta=2.0, steps=np.int64(2)), expected)
+    assert hopfield.retrieve(query[:0], patterns[:0], beta=2.0).shape == (0, 3, 4)
+
+
+def test_an_axis_with_a_name_may_not_be_empty():
+    x = np.zeros((2, 0, 4))
+    with pytest.raises(ValueError) as caught:
+        linear_attention.fused(x, x, x)
+    expected = "linear_attention.fused: q has 0 on axis T, expected at least 1 (shape (2, 0, 4), expected *batch T K)"
+    assert str(caught.value) == expected

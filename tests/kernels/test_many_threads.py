@@ -1,0 +1,275 @@
+"""Many threads at once: callers, a number of threads that changes meanwhile, forks, and exceptions."""
+
+import gc
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import threads
+from models.memory import delta_rule
+from models.ssm import selective_scan
+
+LIMIT = 30  # seconds after which a test is taken to be blocked
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    before = mg.get_num_threads()
+    yield
+    mg.set_num_threads(before)
+
+
+def at_once(*works):
+    """Run functions in threads of their own; raise what the first that fails raises."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(work) for work in works]:
+            future.result(LIMIT)
+
+
+def ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("minigrad")]
+
+
+def scans():
+    rng = np.random.default_rng(0)
+    u, delta, B, C = (rng.uniform(0.1, 1, shape) for shape in ((2, 40, 32), (2, 40, 32), (2, 40, 4), (2, 40, 4)))
+    A, D = -rng.uniform(1, 2, (32, 4)), rng.standard_normal(32)
+    return lambda: mg.grad(lambda u, *rest: mg.sum(selective_scan.fused(u, *rest)[0]), argnums=(0, 2, 3))(
+        u, delta, A, B, C, D
+    )
+
+
+def rules():
+    rng = np.random.default_rng(1)
+    q, k, v = rng.standard_normal((3, 8, 60, 16)) / 4
+    beta = rng.uniform(size=(8, 60))
+    return lambda: mg.grad(lambda k: mg.sum(delta_rule.fused(q, k, v, beta)[0]))(k)
+
+
+def test_the_number_of_threads_changes_while_others_compute():
+    """Four callers, two kernels, and a thread that sets 1, 2, 3 and 5 in turn: the numbers are those of one thread."""
+    mg.set_num_threads(1)
+    works = [scans(), rules()]
+    expected = [work() for work in works]
+    stop, rounds = time.monotonic() + 2, [0] * 4
+
+    def compute(i):
+        while time.monotonic() < stop:
+            for found, wanted in zip(mg.containers.arrays_of(works[i % 2]()),
+                                     mg.containers.arrays_of(expected[i % 2]), strict=True):  # fmt: skip
+                np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
+            rounds[i] += 1
+
+    def change():
+        count = 0
+        while time.monotonic() < stop:
+            mg.set_num_threads((1, 2, 3, 5)[count % 4])
+            count += 1
+            time.sleep(0.0005)
+        assert count > 100
+
+    at_once(change, *(lambda i=i: compute(i) for i in range(4)))
+    assert min(rounds) > 3
+
+
+def test_every_part_is_worked_on_once_however_the_number_changes():
+    stop = time.monotonic() + 1
+
+    def work():
+        while time.monotonic() < stop:
+            seen = []
+            threads.share(lambda part, first, last, seen=seen: seen.extend(range(first, last)), 11)
+            assert sorted(seen) == list(range(11))
+
+    def change():
+        while time.monotonic() < stop:
+            for count in (1, 4, 2, 7):
+                mg.set_num_threads(count)
+
+    at_once(work, work, work, change)
+
+
+def test_no_pool_is_left_behind():
+    def pause(*_):
+        time.sleep(0.001)
+
+    for count in [2, 3, 4, 5] * 5:
+        mg.set_num_threads(count)
+        threads.share(pause, count)
+    mg.set_num_threads(1)
+    gc.collect()
+    deadline = time.monotonic() + LIMIT
+    while ours() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not ours()
+
+
+def test_a_kernel_within_a_kernel_waits_for_nobody():
+    """Every thread of the pool shares work itself: none may wait for a thread that waits for it."""
+    mg.set_num_threads(3)
+    seen = []
+
+    def outer(part, first, last):
+        threads.share(lambda part, first, last: seen.append(last - first), 6)
+
+    at_once(*[lambda: threads.share(outer, 3)] * 4)
+    assert sum(seen) == 4 * 3 * 6
+
+
+def test_an_exception_is_raised_when_all_parts_are_done():
+    mg.set_num_threads(4)
+    finished = []
+
+    def work(part, first, last):
+        if part in (1, 3):
+            raise ValueError(f"part {part}")
+        time.sleep(0.1)
+        finished.append(part)
+
+    with pytest.raises(ValueError, match="^part 1$"):
+        threads.share(work, 4)
+    assert sorted(finished) == [0, 2]
+    threads.share(lambda part, first, last: finished.append(part), 4)  # and the threads work on
+    assert len(finished) == 6
+
+
+def test_no_more_parts_than_there_is_room_for():
+    mg.set_num_threads(7)
+    parts = []
+    threads.share(lambda part, first, last: parts.append(part), 20, most=3)
+    assert sorted(parts) == [0, 1, 2]
+
+
+def test_of_nothing_nothing_is_asked():
+    threads.share(lambda *_: pytest.fail("was called"), 0)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch, allowed):
+    mg.set_num_threads(2)  # a pool without threads yet
+    mg.set_num_threads(4)
+    started, start = [], threading.Thread.start
+
+    def refuse(thread):
+        if len(started) >= allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    seen = []
+    threads.share(lambda part, first, last: seen.append(part), 4)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+warned = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+@forks
+@warned
+def test_a_fork_while_others_compute():
+    """The child has no thread but its own, and computes: no lock is left held, and it has a pool of its own."""
+    mg.set_num_threads(3)
+    compute, stop = scans(), threading.Event()
+    expected = compute()[0].sum()
+
+    def repeat():
+        while not stop.is_set():
+            compute()
+
+    others = [threading.Thread(target=repeat) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(20):
+            assert exit_code(lambda: abs(compute()[0].sum() - expected) < 1e-9) == 0
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
+
+
+@pytest.fixture
+def blas_counts():
+    """In how many threads BLAS computes: in two, before the test."""
+
+    def counts():
+        return {library.get_num_threads() for library in threads._blas()}
+
+    before = [library.get_num_threads() for library in threads._blas()]
+    threads._set_blas([2] * len(before))
+    assert counts() == {2}
+    yield counts
+    threads._set_blas(before)
+
+
+def test_blas_is_given_back_by_the_last_who_asked_not_the_first(blas_counts):
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with threads.one_blas_thread():
+            first_in.set()
+            second_in.wait(LIMIT)
+        first_out.set()
+
+    def second():
+        first_in.wait(LIMIT)
+        with threads.one_blas_thread():
+            second_in.set()
+            first_out.wait(LIMIT)
+            assert blas_counts() == {1}
+
+    at_once(first, second)
+    assert blas_counts() == {2}
+
+
+@forks
+@warned
+def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
+    """Who asked for it is not in the child, so BLAS has there what it had before; in the parent it stays as it is."""
+    asked, stop = threading.Event(), threading.Event()
+
+    def ask():
+        with threads.one_blas_thread():
+            asked.set()
+            stop.wait(LIMIT)
+
+    other = threading.Thread(target=ask)
+    other.start()
+    asked.wait(LIMIT)
+    assert exit_code(lambda: blas_counts() == {2} and threads._single == []) == 0
+    with threads.one_blas_thread():
+        assert exit_code(lambda: blas_counts() == {1} and len(threads._single) == 1) == 0
+    assert blas_counts() == {1}
+    stop.set()
+    other.join()
+    assert blas_counts() == {2}
+
+
+def exit_code(check):
+    """0 where the check is true in a child of a fork, which is killed when it is blocked."""
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return ended(child)
+
+
+def ended(child):
+    """The exit code of a child, which is killed when it is blocked."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        process, status = os.waitpid(child, os.WNOHANG)
+        if process:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, 9)
+    return os.waitpid(child, 0)[1]

@@ -1,0 +1,62 @@
+"""Tables keep every word whole at 80 columns and at 60, whether cells wrap or rows stack."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from models import tables
+from models.blocks import MIXERS
+from models.forms import mechanisms
+from models.memory.online_learner import POINTS
+from models.tasks import TASKS
+from proofs import STATEMENTS
+
+ROOT = Path(__file__).parents[2]
+CELLS = {
+    "list": [*mechanisms(), *(", ".join(forms) for forms in mechanisms().values()), *MIXERS, *TASKS],
+    "map": [cell for name, p in POINTS.items()
+            for cell in (name, p.memory, p.loss, p.optimiser, p.batch, p.gates, p.source)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("command", CELLS)
+def test_no_word_is_cut(command, columns):
+    done = subprocess.run([sys.executable, "-m", "models", command], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "COLUMNS": str(columns)}, check=True)  # fmt: skip
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    shown = done.stdout.replace(",", " ").split()
+    for cell in CELLS[command]:
+        for word in cell.replace(",", " ").split():
+            assert word in shown, (cell, word)
+    assert "…" not in done.stdout
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_statements_are_listed_whole(columns):
+    done = subprocess.run([sys.executable, "-m", "proofs", "list", "hopfield"], cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "COLUMNS": str(columns)}, check=True)  # fmt: skip
+    shown = " ".join(done.stdout.split())
+    for statement in (s for s in STATEMENTS.values() if s.chapter == "hopfield"):
+        name = statement.name.partition(".")[2]
+        assert f"{statement.relation} {name} {statement.sentence}. {statement.source}." in shown
+    assert max(map(len, done.stdout.splitlines())) <= columns
+
+
+def shown(width: int, *rows: tuple[str, ...]) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    tables.show(console, ("name", "what"), rows)
+    return console.file.getvalue().splitlines()
+
+
+def test_cells_wrap_between_words_and_rows_stack_when_words_do_not_fit():
+    row = ("[x] first", "one two three")
+    assert shown(40, row) == ["name       what", "[x] first  one two three"]
+    assert shown(14, row) == ["name   what", "[x]    one", "first  two", "       three"]
+    assert shown(11, row) == ["[x] first", "  what: one", "  two three"]
+    assert shown(3, ("unbreakable", "so-and-so")) == ["unbreakable", "  what:", "  so-and-so"]
