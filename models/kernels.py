@@ -25,9 +25,9 @@ def compiled(name: str, reference: Callable) -> Callable:
             return on_host(*inputs, **options)
         plain = functools.partial(reference, **options)
         masked = options.pop("mask", None) is not None  # which no raw kernel knows
-        if masked or importlib.util.find_spec(f"gpu.{name}") is None:
+        if masked or importlib.util.find_spec(f"gpu.kernels.{name}") is None:
             return plain(*inputs)
-        kernel = importlib.import_module(f"gpu.{name}")
+        kernel = importlib.import_module(f"gpu.kernels.{name}")
         if hasattr(kernel, "takes") and not kernel.takes(*inputs, **options):
             return plain(*inputs)
 
@@ -45,7 +45,7 @@ def compiled(name: str, reference: Callable) -> Callable:
 
 def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
     """The linear recurrence of raw CuPy arrays along an axis, as `minigrad.scan` asks for it."""
-    kernel, shape = importlib.import_module("gpu.scan"), x.shape
+    kernel, shape = importlib.import_module("gpu.kernels.scan"), x.shape
     lines = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     a, x = (_contiguous(array).reshape(lines) for array in (a, x))
     return kernel.forward(a, x, back=reverse).reshape(shape)

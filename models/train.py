@@ -22,7 +22,7 @@ import numpy as np
 from filelock import BaseFileLock
 
 import minigrad as mg
-from gpu.launch import BlockError
+from gpu.launch import SharedMemoryError
 from minigrad import optim
 from minigrad.namespace import fetched
 from models import log, room
@@ -242,7 +242,7 @@ class Training:
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return work()
-        except BlockError as error:  # whatever the batch: it says what to take instead
+        except SharedMemoryError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
             raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None

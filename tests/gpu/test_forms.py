@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from gpu import device
-from gpu import linear_attention as kernel
+from gpu.kernels import linear_attention as kernel
 from gpu.precision import matmul_precision
 from minigrad.containers import arrays_of
 from models import kernels
@@ -17,8 +17,8 @@ from models.ssm import selective_scan, ssd
 from proofs import STATEMENTS, systems
 from proofs.checker import check_system, systems_of
 from proofs.statements import CUPY
-from tests.gpu import fake
-from tests.walled import asarray
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def proofs_on_a_device(monkeypatch):
         walled = replace(systems.SYSTEMS[name], enter=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
     monkeypatch.setattr(systems, "_has_device", lambda: True)
-    return fake.install(monkeypatch)
+    return fake_gpu.install(monkeypatch)
 
 
 def judged(form, system="cupy gradient"):

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import titans as kernel
+from gpu.kernels import titans as kernel
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -14,12 +14,12 @@ from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 def draw(batch, T, K, V, dtype, seed, *, bias=False):
     """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, M and S."""
     rng = np.random.default_rng(seed)
-    q, k, v, gy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
+    q, k, v, dy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
     memories = rng.standard_normal((6, batch, K + bias, V))
-    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, gy)]
+    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, dy)]
     return drawn[:9], (drawn[12], *drawn[9:12])
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import launch, work
-from gpu import titans as kernel
+from gpu import flops, launch
+from gpu.kernels import titans as kernel
 from minigrad.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
@@ -21,7 +21,7 @@ LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_
 def draw(batch, T, K, layers, dtype, seed, *, norm):
     """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last models."""
     rng, widths = np.random.default_rng(seed), [K, *(width for width, _ in layers)]
-    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
+    q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
@@ -30,7 +30,7 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
     inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *around
-    cotangents = gy, *(x for model in others for x in model)
+    cotangents = dy, *(x for model in others for x in model)
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
@@ -111,10 +111,10 @@ def test_squared_errors_are_shown():
 
 @pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
 def test_operations_are_those_that_the_header_counts(source, way):
-    header = (launch.HERE / f"{source}.cu").read_text(encoding="utf-8")
+    header = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
     said = int(re.search(r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations", header)[1].replace(",", ""))
     token, gate, *layers = map(np.empty, ((1, 64), 1, (64, 128), (128, 64)))
-    assert work.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
+    assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
 def test_longer_batches_are_left_to_the_reference():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import ttt as kernel
+from gpu.kernels import ttt as kernel
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -16,12 +16,12 @@ from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
     """The inputs, with rates at which no batch diverges, and the cotangents of y and of the last model."""
     rng, T, K, V = np.random.default_rng(seed), batches * batch_size, widths[0], widths[-1]
-    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
+    q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
     rates = rng.uniform(0, 0.2, (batch, T)) / (V * batch_size), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + bias, columns) for rows, columns in pairwise(widths)]
     model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
-    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (gy, *after)))
+    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (dy, *after)))
     return next(cast), tuple(next(cast))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from gpu import device as gpu_device
-from gpu.launch import BlockError, RoomError
+from gpu.launch import DeviceMemoryError, SharedMemoryError
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 from models import device, kernels, train
@@ -21,7 +21,7 @@ from models.language.mamba import MambaModel
 from models.log import read as read_log
 from models.train import Run, Training, load_model
 from models.vision import rotation_ttt
-from tests.walled import Walled, asarray
+from tests.fake_cupy import Walled, asarray
 
 TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_every=3, warmup=2, seed=5)
 
@@ -122,8 +122,8 @@ OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 ne
 @pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
 @pytest.mark.parametrize(("error", "said"), [
     (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
-    (RoomError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
-    (BlockError(SHARED), f"step 1: {SHARED}"),
+    (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
+    (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
 ])  # fmt: skip
 def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
     def full(*_, **__):
