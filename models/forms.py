@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_orig
 
 import numpy as np
 
-from models.kernels import check_alike
+from models.kernels.dispatch import check_alike
 from models.precision import brought, compiled_alike, kinds, number, precision, rounded
 
 P = ParamSpec("P")

@@ -18,7 +18,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]

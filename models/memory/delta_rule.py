@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import chunks, empty, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]

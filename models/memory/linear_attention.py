@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import chunks, empty, tokens
 
 TK = Float[Array, "*batch T K"]

@@ -42,7 +42,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory import inner
 from models.memory.chunks import segment_sums, tokens
 from models.memory.inner import Layers, Norm, each

@@ -34,7 +34,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled, on_device
+from models.kernels.dispatch import compiled, on_device
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 

@@ -32,7 +32,7 @@ from jaxtyping import Complex, Float
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import tokens
 from models.ssm import lti
 from models.ssm.s4d import check

@@ -26,7 +26,7 @@ from jaxtyping import Complex, Float
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import tokens
 from models.ssm.discretize import METHODS
 from models.ssm.lti import causal_convolution
@@ -166,7 +166,7 @@ def _rows(x: Array) -> Array:
 
 
 _kernel_of_responses = compiled("vandermonde", lambda weights, A, length: responses(weights, A, length))
-_kernel_of_absorbed = compiled("absorbed", lambda u, A: absorbed(u.mT, A))
+_kernel_of_absorbed = compiled("final_state", lambda u, A: absorbed(u.mT, A))
 
 
 def check(label: str, Lambda: Array, delta: Array, *, fades: bool = False) -> None:

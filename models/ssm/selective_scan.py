@@ -25,7 +25,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import tokens
 
 TD = Float[Array, "*batch T D"]

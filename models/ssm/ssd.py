@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import compiled
 from models.memory.chunks import empty, segment_sums, tokens
 from models.ssm.selective_scan import carried, check_rates, cut
 

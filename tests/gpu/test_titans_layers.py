@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from gpu import flops, launch
 from gpu.kernels import titans as kernel
-from minigrad.kernels import titans as on_host
+from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 

@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.containers import arrays_of, map_arrays
-from minigrad.kernels import ttt as kernel
+from models.kernels import ttt as kernel
 from models.memory import inner, ttt
 from models.memory.ttt import Weights
 

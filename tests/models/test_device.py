@@ -11,11 +11,12 @@ from gpu import device as gpu_device
 from gpu.launch import DeviceMemoryError, SharedMemoryError
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
-from models import device, kernels, train
+from models import device, train
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError
+from models.kernels import dispatch
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.log import read as read_log
@@ -31,7 +32,7 @@ def walled(monkeypatch):
     """A device of that name; no raw kernels for it, so that `fused` is its reference."""
     find = importlib.util.find_spec
     monkeypatch.setitem(device.PLACES, "walled", lambda: asarray)
-    monkeypatch.setattr(kernels, "on_device", lambda x: isinstance(unwrap(x), Walled))
+    monkeypatch.setattr(dispatch, "on_device", lambda x: isinstance(unwrap(x), Walled))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("gpu.") else find(name))
 
 

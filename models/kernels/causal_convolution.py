@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from minigrad.kernels.layout import flat_count, vector
-from minigrad.kernels.spectra import convolve, correlate
-from minigrad.threads import share
+from minigrad.compiled.layout import flat_count, vector
+from minigrad.compiled.threads import share
+from models.kernels.spectra import convolve, correlate
 
 
 class Rows(NamedTuple):

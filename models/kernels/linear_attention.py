@@ -10,7 +10,7 @@ backward, with S̄ₜ = S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from
 
 Transposing the memory puts the numbers that are asked for into the lanes, and so no sum runs across them.
 
-Work    and layout as in `minigrad.kernels.matrix_memory`.
+Work    and layout as in `models.kernels.linear_attention_core`.
 Memory  one state a thread: none is kept, since both S and S̄ are made in the order in which they are read.
 Cost    two multiplications and additions a token and entry of S forward, three times that back.
 """
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import cut_out, flat_count
-from minigrad.kernels.matrix_memory import attend, memory, sequence
+from minigrad.compiled.layout import cut_out, flat_count
+from models.kernels.linear_attention_core import attend, memory, sequence
 
 
 class Saved(NamedTuple):

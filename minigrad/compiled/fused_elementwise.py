@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import (
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import (
     exp,
     exp2_of_long_product,
     fma,
@@ -29,7 +29,7 @@ from minigrad.simd import (
     total,
     where_negative,
 )
-from minigrad.threads import share
+from minigrad.compiled.threads import share
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

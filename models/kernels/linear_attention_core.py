@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import fetch, fma, kernel, lanes, load, room, splat, store
-from minigrad.threads import share
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.threads import share
 
 STEPS = 32  # tokens between two states that are kept, an even number; kernels on disk get it as an argument
 AHEAD = 8  # tokens from the one that is read to the one that is fetched, where memory is read downwards

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.simd import kernel
-from minigrad.threads import share
+from minigrad.compiled.simd import kernel
+from minigrad.compiled.threads import share
 
 
 def forward(theta: Any, eta: Any, a: Any, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ backward, with S̄ₜ the cotangent of Sₜ, from the last token to the first:
 v̄ comes first, with values in the lanes; then e and v̄ are known, S and S̄ are those of a gated linear attention that
 wrote βe, and its adjoint does the second line, with keys in the lanes.
 
-Work    and layout as in `minigrad.kernels.correcting_memory`, which makes e and v̄, and `matrix_memory`.
+Work    and layout as in `models.kernels.delta_rule_core`, which makes e and v̄, and `linear_attention_core`.
 Memory  e, and S every 32 tokens.
 Cost    four multiplications and three additions a token and entry of S forward, about four times that back.
 """
@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.correcting_memory import corrected, corrections, per_token
-from minigrad.kernels.gated_linear_attention import adjoint, decays
-from minigrad.kernels.layout import cut_out, flat_count
-from minigrad.kernels.matrix_memory import STEPS, memory, sequence
+from minigrad.compiled.layout import cut_out, flat_count
+from models.kernels.delta_rule_core import corrected, corrections, per_token
+from models.kernels.gated_linear_attention import adjoint, decays
+from models.kernels.linear_attention_core import STEPS, memory, sequence
 
 
 class Saved(NamedTuple):

@@ -8,16 +8,16 @@ tokens, and finds what the keys of the next two hold of it; what the second find
 
     kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) ȳₜ − (kₜ₋₁ kₜᵀ) v̄ₜ)
 
-Work and layout as in `minigrad.kernels.matrix_memory`, values in the lanes.
+Work and layout as in `models.kernels.linear_attention_core`, values in the lanes.
 """
 
 from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.layout import laid_out, vector
-from minigrad.kernels.matrix_memory import AHEAD, STEPS, share_columns
-from minigrad.simd import fetch, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store, total
+from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
 def per_token(x: Any, count: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from minigrad.compilation import announce, keep_on_disk
+from minigrad.compiled.compilation import announce, keep_on_disk
 
 BITS = 512 if llvm.get_host_cpu_features().get("avx512f") else 256
 SOURCE = hashlib.sha256(Path(__file__).read_bytes()).digest()

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import flat_count
-from minigrad.simd import exp2, kernel, lanes, largest, load, splat, store, total
-from minigrad.threads import one_blas_thread, share
+from minigrad.compiled.layout import flat_count
+from minigrad.compiled.simd import exp2, kernel, lanes, largest, load, splat, store, total
+from minigrad.compiled.threads import one_blas_thread, share
 
 QUERIES, KEYS = 128, 512  # in a tile
 LOG2E = math.log2(math.e)

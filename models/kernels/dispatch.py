@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import minigrad as mg
-from minigrad import kernels, namespace
+from minigrad import compiled as numba
+from minigrad import namespace
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 
@@ -18,7 +19,7 @@ def compiled(name: str, reference: Callable) -> Callable:
 
     On CuPy arrays `reference` serves for all where `gpu` has no kernel that takes them, or there is a mask.
     """
-    on_host = kernels.compiled(name, reference)
+    on_host = numba.with_kernel(f"models.kernels.{name}", reference)
 
     def call(*inputs: Any, **options: Any) -> Any:
         if not any(map(on_device, inputs)):
@@ -51,13 +52,13 @@ def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
     return kernel.forward(a, x, back=reverse).reshape(shape)
 
 
-kernels.SCANS["cupy"] = scan
+numba.SCANS["cupy"] = scan
 
 
 def check_alike(given: Mapping[str, Any]) -> None:
     """Raise TypeError for arguments that no `fused` form takes: arrays neither NumPy's nor CuPy's, or of two widths."""
     if not any(map(on_device, arrays_of(list(given.values())))):
-        kernels.check_alike(given)
+        numba.check_alike(given)
 
 
 def on_device(x: Any) -> bool:

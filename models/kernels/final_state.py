@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.vandermonde import responses, sums
+from models.kernels.vandermonde import responses, sums
 
 
 def forward(u: Any, A: Any) -> tuple[Any, Any]:

@@ -12,8 +12,19 @@ import math
 import numpy as np
 from numba import njit
 
-from minigrad.kernels.layout import vector
-from minigrad.simd import exp2_of_long_product, fma, kernel, lanes, largest, load, one, splat, store, where_negative
+from minigrad.compiled.layout import vector
+from minigrad.compiled.simd import (
+    exp2_of_long_product,
+    fma,
+    kernel,
+    lanes,
+    largest,
+    load,
+    one,
+    splat,
+    store,
+    where_negative,
+)
 
 ROOT, CUBIC = math.sqrt(2 / math.pi), 0.044715
 # √(2/π) log₂ e and 0.044715 times it, and what their rounding to float64 left.
@@ -22,7 +33,7 @@ CUBE, CUBE_LOW = 0.05147161979001175, -2.98908870035937e-18
 FAR = 32.0  # from here on s is 0 or 1
 
 
-def gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gelu_tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return gelu x, gelu′ x and gelu″ x of a contiguous array, in the thread that calls."""
     size, step = x.size, vector(x)
     whole = np.zeros(size + -size % step, x.dtype)

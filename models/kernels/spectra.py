@@ -10,7 +10,7 @@ mind. Once transforms fit the first-level cache, all that is left to do with one
 as well, before the next.
 """
 
-from minigrad.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
 
 AHEAD = 32  # tokens from the one asked for to the one at hand
 PART = 256  # points that fit the first-level cache: 32 KiB where a vector has 512 bits

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import fma, kernel, lanes, load, one, splat, store, total
-from minigrad.threads import share
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import fma, kernel, lanes, load, one, splat, store, total
+from minigrad.compiled.threads import share
 
 
 class Saved(NamedTuple):

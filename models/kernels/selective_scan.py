@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import laid_out, vector
-from minigrad.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
-from minigrad.threads import get_num_threads, share
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.threads import get_num_threads, share
 
 STEPS = 32  # tokens between two states that are kept
 VECTORS = 2048 // BITS  # in a slab

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.layout import laid_out
-from minigrad.simd import kernel
-from minigrad.threads import one_blas_thread, share
+from minigrad.compiled.layout import laid_out
+from minigrad.compiled.simd import kernel
+from minigrad.compiled.threads import one_blas_thread, share
 
 NUMBERS = 1 << 17  # of all powers of the rows under way
 

@@ -9,10 +9,10 @@ backward, with S̄ₜ the cotangent of Sₜ:
                                               βₜ eₜ S̄ₜᵀ, the rest        against it, keys in the lanes
 
 Once e and v̄ are known, S and S̄ are sums of known products, and nothing but the order of time relates them: neither is
-kept, and two tokens go at each pass. (With gates log ᾱ needs both at once: see `minigrad.kernels.gated_delta_rule`.)
+kept, and two tokens go at each pass. (With gates log ᾱ needs both at once: see `models.kernels.gated_delta_rule`.)
 Sₜ₋₁ could be had from Sₜ by taking back what was written; but Sₜ − βₜ kₜᵀ eₜ has lost the digits that eₜ outweighs.
 
-Work    and layout as in `minigrad.kernels.correcting_memory`, which makes e and v̄, and `matrix_memory`.
+Work    and layout as in `models.kernels.delta_rule_core`, which makes e and v̄, and `linear_attention_core`.
 Memory  e, of the size of y.
 Cost    three multiplications and additions a token and entry of S forward, nine back.
 """
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.correcting_memory import corrected, corrections, per_token
-from minigrad.kernels.layout import cut_out, flat_count
-from minigrad.kernels.matrix_memory import AHEAD, memory, sequence, share_columns
-from minigrad.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.layout import cut_out, flat_count
+from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from models.kernels.delta_rule_core import corrected, corrections, per_token
+from models.kernels.linear_attention_core import AHEAD, memory, sequence, share_columns
 
 
 class Saved(NamedTuple):

@@ -6,7 +6,7 @@ Forward, in a batch of C tokens that begins with the layers W (where gradients a
     yₗ = γ rₗ Mₗ + p rₗ Sₗ − (mix ⊙ rₗ xₗᵀ) δₗ,  rₗ₊₁ = gelu yₗ                                   from r₁ = q
     M′ = γ_C M + p_C S − xᵀ diag(mix_C) δ          S′ = h_C S − xᵀ diag(G_C) δ
 
-with γ, p, h, mix and G of `minigrad.kernels.titans_gates`. Backward goes through the same lines from the last to the
+with γ, p, h, mix and G of `models.kernels.titans_gates`. Backward goes through the same lines from the last to the
 first; what passes the slopes δ needs gelu″.
 
 Work    one thread takes all sequences through a batch at once, and BLAS multiplies in it. Its steps are too short to be
@@ -14,7 +14,7 @@ Work    one thread takes all sequences through a batch at once, and BLAS multipl
 Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
 Cost    backward two products for each of the forward's, and those of the forward again.
 
-With a norm, z_L is what `minigrad.kernels.titans_norm` makes an answer and δ_L of, and y is its answer to y_L.
+With a norm, z_L is what `models.kernels.titans_norm` makes an answer and δ_L of, and y is its answer to y_L.
 A layer with a bias is a matrix of one row more than its input has features: that input gets a feature 1.
 """
 
@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import titans_gates, titans_norm
-from minigrad.kernels.gelu import gelu
-from minigrad.kernels.layout import flat_count, laid_out
-from minigrad.simd import kernel
-from minigrad.threads import one_blas_thread
+from minigrad.compiled.layout import flat_count, laid_out
+from minigrad.compiled.simd import kernel
+from minigrad.compiled.threads import one_blas_thread
+from models.kernels import titans_gates, titans_norm
+from models.kernels.gelu_tanh import gelu_tanh
 
 SEGMENT = 8  # batches between two memories that are kept
 
@@ -165,7 +165,7 @@ def _learn(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
     for i, layer in enumerate(W):
         z = x[i] @ layer
         if i + 1 < len(W):
-            bends.append(gelu(z))
+            bends.append(gelu_tanh(z))
             x.append(_entering(bends[i][0], W[i + 1]))
     last, missed = titans_norm.learn(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
     delta = [last]
@@ -183,7 +183,7 @@ def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.nda
     for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
         y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
         if i + 1 < len(M):
-            bends.append(gelu(y))
+            bends.append(gelu_tanh(y))
             r.append(_entering(bends[i][0], M[i + 1]))
     return y, r, bends
 

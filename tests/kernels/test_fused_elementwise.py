@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import compiled
 
 BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
@@ -23,7 +23,7 @@ SHAPES = {name: EVEN if name in ("swiglu", "turn") else ANY for name in FUNCTION
 
 
 def plain(monkeypatch):
-    monkeypatch.setattr(kernels, "LARGE", 10**12)
+    monkeypatch.setattr(compiled, "LARGE", 10**12)
 
 
 def results(function, x):

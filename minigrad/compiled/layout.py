@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.simd import BITS
+from minigrad.compiled.simd import BITS
 
 
 def vector(x: np.ndarray, count: int = 1) -> int:

@@ -1,4 +1,9 @@
-"""Compiled kernels on raw NumPy arrays, forward and backward: the `fused` forms of the mechanisms run them."""
+"""What the engine compiles with Numba, and how a function chooses between a compiled kernel and its plain form.
+
+`simd`, `threads` and `compilation` are what kernels are written with; `scan`, `causal_conv1d` and `fused_elementwise`
+are the engine's own. A kernel is a module with `forward` and `backward` on raw NumPy arrays. It is named by its import
+path, and imported when it is first needed, for Numba takes half a second to import.
+"""
 
 import functools
 import importlib
@@ -18,8 +23,8 @@ _PARTS = {"complex64": "float32", "complex128": "float64"}
 LARGE = 4096  # elements from which on a kernel is quicker than NumPy, and its compilation worth waiting for
 
 
-def compiled(name: str, reference: Callable) -> Callable:
-    """The kernel `minigrad.kernels.<name>` as a function of arrays and Tensors, whose derivatives are known.
+def with_kernel(path: str, reference: Callable) -> Callable:
+    """Return a function of arrays and Tensors that the kernel module at an import path computes and differentiates.
 
     The gradient is the kernel's own; gradients of it are those of `reference`, which takes the same arguments, arrays
     and options by name, and returns the same. Where Numba or its LLVM cannot be imported, `reference` serves for all,
@@ -29,7 +34,7 @@ def compiled(name: str, reference: Callable) -> Callable:
     def call(*inputs: Any, **options: Any) -> Any:
         if any(isinstance(x, Tensor) for x in inputs):  # the graph keeps them: their owner may change a mask
             options = {key: snapshot(value) for key, value in options.items()}
-        kernel, plain = _kernel(name), functools.partial(reference, **options)
+        kernel, plain = numba_module(path), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)
         return fused(functools.partial(kernel.forward, **options), kernel.backward, plain)(*inputs)
@@ -38,7 +43,7 @@ def compiled(name: str, reference: Callable) -> Callable:
 
 
 def worthwhile(*inputs: Any, size: int = LARGE) -> bool:
-    """Whether a kernel can take these arrays and Tensors, and the first is large enough, of `size`, to gain by it."""
+    """Return whether a kernel takes these arrays and Tensors, and the first has at least `size` elements."""
     values = [unwrap(x) for x in inputs]
     return (
         all(isinstance(x, np.ndarray) and x.dtype is values[0].dtype for x in values)
@@ -48,9 +53,10 @@ def worthwhile(*inputs: Any, size: int = LARGE) -> bool:
 
 
 def chain(name: str, *inputs: Any) -> Callable | None:
-    """The function `name` of `minigrad.kernels.chains` where it can take these raw arrays and gains by it, or None."""
-    if all(type(x) is np.ndarray for x in inputs) and worthwhile(*inputs) and (module := _kernel("chains")):
-        return getattr(module, name)
+    """Return a function of `minigrad.compiled.fused_elementwise`, or None where these raw arrays do not gain by it."""
+    if all(type(x) is np.ndarray for x in inputs) and worthwhile(*inputs):
+        module = numba_module("minigrad.compiled.fused_elementwise")
+        return module and getattr(module, name)
     return None
 
 
@@ -58,28 +64,28 @@ SCANS: dict[str, Callable] = {}  # `scan_kernel` for another library's arrays, b
 
 
 def scan_kernel(a: Any, x: Any) -> Callable | None:
-    """The recurrence, (a, x, axis, reverse) → h, by a kernel that takes these raw arrays and gains by it, or None."""
+    """Return the recurrence, (a, x, axis, reverse) → h, by a kernel for raw arrays such as these, or None."""
     other = SCANS.get(type(x).__module__.partition(".")[0])
     if not (other or isinstance(x, np.ndarray)) or a.dtype != x.dtype or x.dtype.name not in (*WIDTHS, *_PARTS):
         return None
     if other:
         return other if x.size else None
-    module = _kernel("scan") if x.size >= LARGE // 4 else None  # it spares a loop in Python
+    module = numba_module("minigrad.compiled.scan") if x.size >= LARGE // 4 else None  # it spares a loop in Python
     return module and module.scan
 
 
 @functools.cache
-def _kernel(name: str) -> Any:
-    """The module, imported when it is first needed: Numba takes half a second to import. None where there is no Numba.
+def numba_module(path: str) -> Any:
+    """Import a module that needs Numba, by its import path; return None where Numba cannot be imported.
 
-    Only that is excused: whatever else goes wrong in a kernel's module is an error of ours.
+    Every other error in the module propagates.
     """
-    return importlib.import_module(f"minigrad.kernels.{name}") if _compiler_starts() else None
+    return importlib.import_module(path) if _compiler_starts() else None
 
 
 @functools.cache
 def _compiler_starts() -> bool:
-    """Whether Numba and its LLVM can be imported and compile; warns where they do not, which is asked once."""
+    """Return whether Numba and its LLVM can be imported; warn, once, where they cannot."""
     try:
         numba = importlib.import_module("numba")
     except (ImportError, OSError) as error:  # llvmlite raises OSError where it cannot load LLVM's library

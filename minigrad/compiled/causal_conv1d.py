@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import cut_out, flat_count, laid_out, vector
-from minigrad.simd import BITS, fma, kernel, lanes, load, splat, store
-from minigrad.threads import share
+from minigrad.compiled.layout import cut_out, flat_count, laid_out, vector
+from minigrad.compiled.simd import BITS, fma, kernel, lanes, load, splat, store
+from minigrad.compiled.threads import share
 
 VECTORS = 2048 // BITS  # in a slab
 

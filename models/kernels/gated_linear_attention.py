@@ -10,7 +10,7 @@ backward, with S̄ₜ = Diag(αₜ₊₁) S̄ₜ₊₁ + qₜᵀ ȳₜ the cotan
 Summed over time, q ⊙ q̄ − k ⊙ k̄ would give log ᾱ too, without S and S̄ meeting: but where gates shut, what is left of
 it are rounding errors.
 
-Work    and layout as in `minigrad.kernels.matrix_memory`; the adjoint has the memory transposed, keys in the lanes.
+Work    and layout as in `models.kernels.linear_attention_core`, keys in the lanes of the adjoint.
 Memory  S is kept every 32 tokens. The adjoint computes the 32 between again, for two vectors of keys a thread.
 Cost    three multiplications and two additions a token and entry of S forward, about four times that back.
 
@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import cut_out, flat_count
-from minigrad.kernels.matrix_memory import STEPS, attend, memory, sequence, share_columns
-from minigrad.simd import fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.layout import cut_out, flat_count
+from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store
+from models.kernels.linear_attention_core import STEPS, attend, memory, sequence, share_columns
 
 
 class Saved(NamedTuple):

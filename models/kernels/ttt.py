@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels.layout import cut_out, flat_count, laid_out, vector
-from minigrad.kernels.tiles import add_outer, add_rows, dot, scaled, standardise, unstandardise
-from minigrad.simd import fma, kernel, lanes, load, room, splat, store, total
-from minigrad.threads import share
+from minigrad.compiled.layout import cut_out, flat_count, laid_out, vector
+from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.threads import share
+from models.kernels.tiles import add_outer, add_rows, dot, scaled, standardise, unstandardise
 
 
 class Tokens(NamedTuple):

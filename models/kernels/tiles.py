@@ -6,7 +6,7 @@ two vectors at a time: eight sums, of which none waits for the other.
 
 import math
 
-from minigrad.simd import fma, kernel, lanes, load, splat, store, total
+from minigrad.compiled.simd import fma, kernel, lanes, load, splat, store, total
 
 EPSILON = 1e-6  # in the norm
 

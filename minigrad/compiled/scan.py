@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from minigrad.simd import kernel
-from minigrad.threads import share
+from minigrad.compiled.simd import kernel
+from minigrad.compiled.threads import share
 
 COLUMNS = 1024  # in a slab
 
