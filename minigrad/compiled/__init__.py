@@ -60,7 +60,9 @@ def chain(name: str, *inputs: Any) -> Callable | None:
     return None
 
 
-SCANS: dict[str, Callable] = {}  # `scan_kernel` for another library's arrays, by its name: `models` puts CuPy's here
+# Modules whose `scan` takes raw arrays of other libraries. They are import paths, for minigrad does not depend on gpu:
+# the first call with such arrays imports the module, whatever was imported before.
+SCANS = {"cupy": "gpu.kernels.scan"}
 
 
 def scan_kernel(a: Any, x: Any) -> Callable | None:
@@ -69,7 +71,7 @@ def scan_kernel(a: Any, x: Any) -> Callable | None:
     if not (other or isinstance(x, np.ndarray)) or a.dtype != x.dtype or x.dtype.name not in (*WIDTHS, *_PARTS):
         return None
     if other:
-        return other if x.size else None
+        return importlib.import_module(other).scan if x.size else None
     module = numba_module("minigrad.compiled.scan") if x.size >= LARGE // 4 else None  # it spares a loop in Python
     return module and module.scan
 

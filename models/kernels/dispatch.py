@@ -1,34 +1,64 @@
-"""The kernel of a `fused` form, by the kind of array: Numba's on NumPy arrays, raw CUDA on CuPy arrays."""
+"""Which kernel computes a `fused` form: Numba's on NumPy arrays, CUDA's on CuPy arrays, else its reference form.
+
+`KERNELS` is the one place to enter a kernel. Its import paths are whole, so that a search finds them, and a module is
+imported when it is first called.
+"""
 
 import functools
 import importlib
-import importlib.util
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import minigrad as mg
-from minigrad import compiled as numba
-from minigrad import namespace
+from minigrad import compiled, namespace
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
 
 
-def compiled(name: str, reference: Callable) -> Callable:
-    """The kernel `name` as a function of arrays and Tensors, whose gradients of gradients are those of `reference`.
+class Kernel(NamedTuple):
+    """The implementations of one function, which `models.kernels` and `gpu.kernels` describe."""
 
-    On CuPy arrays `reference` serves for all where `gpu` has no kernel that takes them, or there is a mask.
+    numba: str  # import path of the module with `forward` and `backward` for NumPy arrays
+    cuda: str | None  # the same for CuPy arrays
+    reference: str  # the form with the same results, which is differentiated for gradients of gradients
+
+
+KERNELS = {  # mechanism, or a part of it: its implementations
+    "attention.softmax": Kernel("models.kernels.softmax", "gpu.kernels.softmax", "quadratic"),
+    "memory.delta_rule": Kernel("models.kernels.delta_rule", "gpu.kernels.delta_rule", "chunkwise"),
+    "memory.gated_delta_rule": Kernel("models.kernels.gated_delta_rule", "gpu.kernels.gated_delta_rule", "chunkwise"),
+    "memory.gated_linear_attention": Kernel(
+        "models.kernels.gated_linear_attention", "gpu.kernels.gated_linear_attention", "chunkwise"
+    ),
+    "memory.linear_attention": Kernel("models.kernels.linear_attention", "gpu.kernels.linear_attention", "chunkwise"),
+    "memory.titans": Kernel("models.kernels.titans", "gpu.kernels.titans", "chunkwise"),
+    "memory.ttt": Kernel("models.kernels.ttt", "gpu.kernels.ttt", "dual"),
+    "ssm.lti: convolution": Kernel("models.kernels.causal_convolution", None, "direct"),
+    "ssm.s4: Cauchy sums": Kernel("models.kernels.cauchy_pairs", "gpu.kernels.cauchy_pairs", "convolution"),
+    "ssm.s4d: kernel": Kernel("models.kernels.vandermonde", "gpu.kernels.vandermonde", "convolution"),
+    "ssm.s4d: final state": Kernel("models.kernels.final_state", None, "convolution"),
+    "ssm.selective_scan": Kernel("models.kernels.selective_scan", "gpu.kernels.selective_scan", "chunkwise"),
+    "ssm.ssd": Kernel("models.kernels.gated_linear_attention", "gpu.kernels.gated_linear_attention", "chunkwise"),
+}
+
+
+def with_kernel(name: str, reference: Callable) -> Callable:
+    """Return the function that an entry of `KERNELS` computes, for arrays and Tensors.
+
+    `reference` computes the same from the same arguments, by the form that the entry names. It runs where there is no
+    kernel for the arrays: without Numba, for CuPy arrays where the entry has no CUDA kernel or that one does not take
+    them, and with a mask on CuPy arrays. Gradients of gradients are always its own.
     """
-    on_host = numba.with_kernel(f"models.kernels.{name}", reference)
+    on_host = compiled.with_kernel(KERNELS[name].numba, reference)
 
     def call(*inputs: Any, **options: Any) -> Any:
         if not any(map(on_device, inputs)):
             return on_host(*inputs, **options)
-        plain = functools.partial(reference, **options)
-        masked = options.pop("mask", None) is not None  # which no raw kernel knows
-        if masked or importlib.util.find_spec(f"gpu.kernels.{name}") is None:
+        path, plain = KERNELS[name].cuda, functools.partial(reference, **options)
+        masked = options.pop("mask", None) is not None  # which no CUDA kernel knows
+        if masked or path is None:
             return plain(*inputs)
-        kernel = importlib.import_module(f"gpu.kernels.{name}")
+        kernel = importlib.import_module(path)
         if hasattr(kernel, "takes") and not kernel.takes(*inputs, **options):
             return plain(*inputs)
 
@@ -44,25 +74,14 @@ def compiled(name: str, reference: Callable) -> Callable:
     return call
 
 
-def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
-    """The linear recurrence of raw CuPy arrays along an axis, as `minigrad.scan` asks for it."""
-    kernel, shape = importlib.import_module("gpu.kernels.scan"), x.shape
-    lines = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    a, x = (_contiguous(array).reshape(lines) for array in (a, x))
-    return kernel.forward(a, x, back=reverse).reshape(shape)
-
-
-numba.SCANS["cupy"] = scan
-
-
 def check_alike(given: Mapping[str, Any]) -> None:
-    """Raise TypeError for arguments that no `fused` form takes: arrays neither NumPy's nor CuPy's, or of two widths."""
+    """Raise TypeError for arguments that no kernel takes: arrays neither NumPy's nor CuPy's, or of two widths."""
     if not any(map(on_device, arrays_of(list(given.values())))):
-        numba.check_alike(given)
+        compiled.check_alike(given)
 
 
 def on_device(x: Any) -> bool:
-    """Whether an array, or a Tensor's array, is CuPy's."""
+    """Return whether an array, or a Tensor's array, is CuPy's."""
     return type(unwrap(x)).__module__.partition(".")[0] == "cupy"
 
 

@@ -42,7 +42,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels.dispatch import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory import inner
 from models.memory.chunks import segment_sums, tokens
 from models.memory.inner import Layers, Norm, each
@@ -122,7 +122,7 @@ def chunkwise(
     return xp.concat(y, axis=-2), State(start, M, S, left)
 
 
-@form
+@form(compiled=True)
 def fused(
     q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
     batch_size: int = 16, norm: Norm | None = None,
@@ -151,7 +151,7 @@ def _in_batches(
     return (y, *(inner.one_matrix(layer) for layers in state[:3] for layer in layers))
 
 
-_compiled = compiled("titans", _in_batches)
+_compiled = with_kernel("memory.titans", _in_batches)
 
 
 def _models(matrices: Sequence[Array], features: int) -> list[Layers]:

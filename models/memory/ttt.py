@@ -34,7 +34,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels.dispatch import compiled, on_device
+from models.kernels.dispatch import on_device, with_kernel
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 
@@ -92,7 +92,7 @@ def dual(
     return _dual("ttt.dual", 0, q, k, v, eta[..., None], tau, weights.norm, begun, batch_size)
 
 
-@form
+@form(compiled=True)
 def fused(
     q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
     batch_size: int = 16,
@@ -164,7 +164,7 @@ def _reference(
     return y, *map(inner.one_matrix, state.start)
 
 
-_compiled = compiled("ttt", _reference)
+_compiled = with_kernel("memory.ttt", _reference)
 
 
 def _at_start(matrices: Sequence[Array], k: Array, batch_size: int) -> State:
