@@ -78,7 +78,7 @@ SIZES = [
     ),
 ]
 
-KINDS = [
+HANDLERS = [
     (
         lambda: linear_attention.recurrent(q.astype(int), k, v),
         "linear_attention.recurrent: q has dtype int64, expected real floating point",
@@ -140,7 +140,7 @@ def test_a_wrong_size_is_a_value_error(call, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(("call", "message"), KINDS)
+@pytest.mark.parametrize(("call", "message"), HANDLERS)
 def test_a_wrong_kind_of_argument_is_a_type_error(call, message):
     with pytest.raises(TypeError) as caught:
         call()

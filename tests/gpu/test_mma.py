@@ -6,7 +6,7 @@ import pytest
 from gpu import host
 
 G, T = np.divmod(np.arange(32), 4)  # of every lane: its group, and its place among the group's four
-KINDS = {"tf32": ("Tf32", 8, 11), "bf16": ("Bf16", 16, 8)}  # type, depth, bits of significand
+HANDLERS = {"tf32": ("Tf32", 8, 11), "bf16": ("Bf16", 16, 8)}  # type, depth, bits of significand
 
 CODE = """
 #include "mma.cuh"
@@ -56,7 +56,7 @@ def kernel(tmp_path):
         assert right in CODE
         source = tmp_path / "mma.cu"
         source.write_text(CODE.replace(right, wrong, 1))
-        return host.Module(source, ("REAL=float", f"KIND={KINDS[kind][0]}")).get_function(name)
+        return host.Module(source, ("REAL=float", f"KIND={HANDLERS[kind][0]}")).get_function(name)
 
     return get
 
@@ -78,9 +78,9 @@ def held(matrix, layout, kind):
     return numbers.view("u4") if kind == "tf32" else (numbers.view("u4") >> 16).astype("u2").view("u4")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 def test_every_lane_holds_what_it_does_in_ptx(kernel, kind):
-    rng, depth = np.random.default_rng(0), KINDS[kind][1]
+    rng, depth = np.random.default_rng(0), HANDLERS[kind][1]
     A, B, C = (rng.integers(-9, 9, shape).astype("f") for shape in ((16, depth), (8, depth), (16, 8)))
     (a, b, c), ignored = layouts(kind), np.uint32(0x1FFF if kind == "tf32" else 0)
     for seed in range(3):
@@ -97,9 +97,9 @@ def nearest(x, bits, *, away):
     return (np.copysign(np.floor(whole + 0.5) if away else np.rint(whole), x) / scale).astype("f")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 def test_numbers_are_rounded_to_nearest(kernel, kind):
-    _, depth, bits = KINDS[kind]
+    _, depth, bits = HANDLERS[kind]
     rng, ulp = np.random.default_rng(0), 2.0 ** (1 - bits)
     x = np.ldexp(rng.standard_normal(32), rng.integers(-30, 30, 32)).astype("f")
     x[:8] = 1 + ulp / 2, 1 + 3 * ulp / 2, -1 - ulp / 2, -1 - 3 * ulp / 2, 2 - ulp / 2, 1 + 0.49 * ulp, 1, -3
@@ -111,7 +111,7 @@ def test_numbers_are_rounded_to_nearest(kernel, kind):
     np.testing.assert_array_equal(y.view("f"), right)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, 0.0, -0.0])
 def test_what_is_not_rounded_stays(kernel, kind, special):
     x, y = np.full(32, special, "f"), host.empty((32,), np.uint32)
@@ -121,7 +121,7 @@ def test_what_is_not_rounded_stays(kernel, kind, special):
     np.testing.assert_array_equal(np.signbit(found), np.signbit(x))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_operands_come_from_tiles_and_from_sums(kernel, kind, by_rows):
     A, B, C = np.random.default_rng(0).integers(-2, 3, (3, 16, 16)).astype("f")  # all sums are exact
@@ -131,7 +131,7 @@ def test_operands_come_from_tiles_and_from_sums(kernel, kind, by_rows):
     np.testing.assert_array_equal(y, (A @ B.T @ C.T)[:, :8])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 @pytest.mark.parametrize("by_rows", [True, False])
 @pytest.mark.parametrize("which", ["A", "B", "C", "sums"])
 def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, which):
@@ -144,7 +144,7 @@ def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, whi
     A, B, C = factors.values()
     y = host.empty((16, 8), np.float32)
     kernel("chain", kind)((1,), (32,), [*(x if by_rows else x.T.copy() for x in (A, B, C)), y, np.int32(by_rows)])
-    np.testing.assert_array_equal(y, nearest((A @ B.T @ C.T)[:, :8], KINDS[kind][2], away=kind == "tf32"))
+    np.testing.assert_array_equal(y, nearest((A @ B.T @ C.T)[:, :8], HANDLERS[kind][2], away=kind == "tf32"))
 
 
 @pytest.mark.parametrize(("right", "wrong", "said"), [

@@ -6,7 +6,7 @@ import pytest
 
 from gpu import host
 
-KINDS = {"tf32": ("Tf32", "float"), "bf16": ("Bf16", "float"), "bf16 arrays": ("Bf16", "Bfloat16")}
+HANDLERS = {"tf32": ("Tf32", "float"), "bf16": ("Bf16", "float"), "bf16 arrays": ("Bf16", "Bfloat16")}
 
 CODE = """
 #include "operands.cuh"
@@ -52,7 +52,7 @@ def kernel(tmp_path):
 
     def get(name, kind, right="", wrong=""):
         assert right in CODE
-        source, (operand, array) = tmp_path / "operands.cu", KINDS[kind]
+        source, (operand, array) = tmp_path / "operands.cu", HANDLERS[kind]
         source.write_text(CODE.replace(right, wrong, 1))
         return host.Module(source, ("REAL=float", f"OPERAND={operand}", f"ARRAY={array}")).get_function(name)
 
@@ -83,7 +83,7 @@ def chain(kernel, kind, width=24, columns=16, rows=16, right="", wrong=""):
     return y.astype("d"), expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 @pytest.mark.parametrize("sizes", [{}, {"width": 32}, {"width": 13, "columns": 7}, {"rows": 11}])
 def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
     np.testing.assert_array_equal(*chain(kernel, kind, **sizes))

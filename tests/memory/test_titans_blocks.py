@@ -11,7 +11,7 @@ from proofs import STATEMENTS
 from proofs.checker import check_system
 from tests.copies import copy_of
 
-KINDS = ["titans_mac", "titans_mag", "titans_mal"]
+HANDLERS = ["titans_mac", "titans_mag", "titans_mal"]
 
 
 def block_of(kind, chunk_size):
@@ -22,7 +22,7 @@ def block_of(kind, chunk_size):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 4, 50])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 def test_token_by_token_is_one_pass(kind, chunk_size):
     block, x = block_of(kind, chunk_size), np.random.default_rng(1).standard_normal((2, 11, 8))
     whole, end = block(x)
@@ -43,7 +43,7 @@ def arrays(state):
             yield part
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HANDLERS)
 def test_what_lies_beyond_the_window_is_known_from_the_memory(kind):
     """A change of the first token is seen when it has left the window, the convolution's reach and its segment."""
     block, x = block_of(kind, 3), np.random.default_rng(1).standard_normal((11, 8))
@@ -53,7 +53,7 @@ def test_what_lies_beyond_the_window_is_known_from_the_memory(kind):
     assert difference[-1].max() > 1e-6
 
 
-@pytest.mark.parametrize("kind", ["titans", "ttt_mlp", *KINDS])
+@pytest.mark.parametrize("kind", ["titans", "ttt_mlp", *HANDLERS])
 def test_a_batch_below_one_is_a_mistake_in_one_line(kind):
     with pytest.raises(UserError, match="^chunk_size: expected at least 1, the memory's batch, got 0$"):
         MIXERS[kind](BlockConfig(width=8, heads=2, chunk_size=0), np.random.default_rng(0))

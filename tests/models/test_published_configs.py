@@ -32,7 +32,7 @@ WRONG_SIZES = {
 }  # fmt: skip
 RANK = 'time_step_rank: expected "auto" or a whole number of at least 1, got '
 LIMIT = "time_step_limit: expected two numbers, low ≤ high and 0 ≤ high, got "
-KINDS = "mamba, mamba2, falcon_mamba"
+HANDLERS = "mamba, mamba2, falcon_mamba"
 OTHER = {"use_bias": True, "use_conv_bias": False, "expand": 1.5, "num_heads": 3, "n_groups": 3}
 WHOLE = "expected a whole number of at least 1, got "
 
@@ -79,7 +79,7 @@ def test_a_size_is_a_whole_number(kind, name, shown, value, tmp_path):
         ("mamba", {"layer_norm_epsilon": "1e-5"}, 'layer_norm_epsilon: expected a number of at least 0, got "1e-5"'),
         ("mamba", {"hidden_act": "relu"}, 'hidden_act: expected "silu" or "swish", got "relu"'),
         ("mamba", {"hidden_act": None}, 'hidden_act: expected "silu" or "swish", got null'),
-        ("mamba", {"model_type": ["mamba"]}, f"model_type: expected one of {KINDS}, got '['mamba']'"),
+        ("mamba", {"model_type": ["mamba"]}, f"model_type: expected one of {HANDLERS}, got '['mamba']'"),
         ("falcon_mamba", {"mixer_rms_eps": None}, "mixer_rms_eps: expected a number of at least 0, got null"),
         ("mamba2", {"num_heads": 3}, "num_heads: expected num_heads × head_dim = 16, got 3 × 4"),
         ("mamba2", {"n_groups": 3}, "n_groups: expected a divisor of 4 heads, got 3"),
@@ -93,7 +93,7 @@ def test_a_size_is_a_whole_number(kind, name, shown, value, tmp_path):
         ("mamba2", "[]", "expected a JSON object, got list"),
         ("mamba2", "{", "expected JSON, got: "),
         ("mamba2", 100_000 * "[", "expected JSON, got: "),
-        ("mamba2", "{}", f"model_type: expected one of {KINDS}, got none"),
+        ("mamba2", "{}", f"model_type: expected one of {HANDLERS}, got none"),
     ],
 )
 def test_other_values_that_do_not_fit(kind, change, said, tmp_path):
