@@ -33,24 +33,24 @@ class Saved(NamedTuple):
     features: int  # of a key as it came, without the 1 that reads a bias
 
 
-def takes(*inputs: Any, batch_size: int, left: int, look: Callable[[Any], None]) -> bool:
+def takes(*inputs: Any, batch_size: int, left: int, on_losses: Callable[[Any], None]) -> bool:
     """Whether there are kernels for such a memory and such batches."""
     return len(inputs) == 9 or titans_layers.takes(inputs[0].shape[-2], batch_size, left)
 
 
 def forward(
     q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any, batch_size: int, left: int,
-    look: Callable[[Any], None],
+    on_losses: Callable[[Any], None],
 ) -> tuple[tuple[Any, ...], Saved | titans_layers.Saved]:  # fmt: skip
     """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
     W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
-    is a bias. Logarithms are at most 0 and may be −∞. `look` is shown the squared errors (*batch, T). Where `layers`
+    is a bias. Logarithms are at most 0 and may be −∞. `on_losses` is shown the squared errors (*batch, T). Where `layers`
     are more than W, M and S, see `titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     if len(layers) > 3:
         return titans_layers.forward(
-            q, k, v, theta, log_eta, log_decay, *layers, batch_size=batch_size, left=left, look=look
+            q, k, v, theta, log_eta, log_decay, *layers, batch_size=batch_size, left=left, on_losses=on_losses
         )
     W, M, S = layers
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, M=M, S=S)
@@ -64,7 +64,7 @@ def forward(
     _by_values("titans_forward", q, v, begun.size,
                q, k, v, theta, log_eta, log_decay, W, M, S, cuts, begun,
                y, e, W_last, M_last, S_last, kept)  # fmt: skip
-    look((e * e).sum(axis=-1))
+    on_losses((e * e).sum(axis=-1))
     over = length >= left and (length - left) % batch_size == 0
     made = y, M_last.copy() if over else W_last, M_last, S_last
     return made, Saved(q, k, theta, log_eta, log_decay, W, e, kept, cuts, begun, over, features)

@@ -33,13 +33,13 @@ def takes(length: int, batch_size: int, left: int) -> bool:
 
 def forward(
     q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
-    batch_size: int, left: int, look: Callable[[Any], None],
+    batch_size: int, left: int, on_losses: Callable[[Any], None],
 ) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
     the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 
     The first `left` tokens end the batch under way, and every batch has at most 32. A row more than a layer's input has
-    features is a bias. `look` is shown the squared errors (*batch, T). Raises TypeError and ValueError, as
+    features is a bias. `on_losses` is shown the squared errors (*batch, T). Raises TypeError and ValueError, as
     `gpu.launch.check` does.
     """
     depth = len(layers) // 3
@@ -48,7 +48,7 @@ def forward(
           **dict(zip(names, layers, strict=False)))  # fmt: skip
     check_same_shape("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     models, norm = [layers[i : i + depth] for i in (0, depth, 2 * depth)], layers[3 * depth :]
-    return walk((q, k, v, theta, log_eta, log_decay), models, norm, batch_size, left, look)
+    return walk((q, k, v, theta, log_eta, log_decay), models, norm, batch_size, left, on_losses)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -61,7 +61,7 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def walk(
     tokens: tuple[Any, ...], models: Sequence[Sequence[Any]], norm: Sequence[Any], batch_size: int, left: int,
-    look: Callable[[Any], None],
+    on_losses: Callable[[Any], None],
 ) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
     """Return ((y, *layers of each model), saved) for the layers of start, M and, in Titans, S.
 
@@ -83,7 +83,7 @@ def walk(
     y, losses, layers = empty(v, v.shape), empty(q, theta.shape), to_device_of(q, table)
     launch("titans_layers", "titans_layers", q, (count,), THREADS,
            *tokens, start, around, layers, kept, passing, y, losses, empty(q, room), *sizes)  # fmt: skip
-    look(losses)
+    on_losses(losses)
     before, over = batches - 1, length >= left and (length - left) % batch_size == 0
     ends, W = passing[:, batches % 2], start
     if over or before:

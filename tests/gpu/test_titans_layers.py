@@ -34,8 +34,8 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
-def both_ways(inputs, cotangents, left, batch_size, look=lambda losses: None):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=look)
+def both_ways(inputs, cotangents, left, batch_size, on_losses=lambda losses: None):
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=on_losses)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -105,7 +105,7 @@ def test_squared_errors_are_shown():
     inputs, _ = draw(1, 20, 5, [(7, True), (5, False)], "d", 0, norm=True)
     shown = []
     for module in (kernel, on_host):
-        module.forward(*inputs, batch_size=4, left=3, look=shown.append)
+        module.forward(*inputs, batch_size=4, left=3, on_losses=shown.append)
     np.testing.assert_allclose(*shown, rtol=1e-12)
 
 
@@ -119,7 +119,7 @@ def test_operations_are_those_that_the_header_counts(source, way):
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
-    options = {"look": lambda losses: None}
+    options = {"on_losses": lambda losses: None}
     assert kernel.takes(*inputs, batch_size=32, left=32, **options)
     assert kernel.takes(*inputs, batch_size=90, left=90, **options) is False
     assert kernel.takes(*inputs, batch_size=32, left=33, **options) is False
@@ -129,7 +129,7 @@ def test_longer_batches_are_left_to_the_reference():
 def call():
     """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
     inputs, cotangents = draw(1, 19, 37, [(38, True), (37, False)], "f", 0, norm=True)
-    return both_ways(inputs, cotangents, 1, 2, look=lambda losses: None)
+    return both_ways(inputs, cotangents, 1, 2, on_losses=lambda losses: None)
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])

@@ -36,7 +36,7 @@ SAMPLE_BYTES = 400
 def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     run = Run(**settings)
     training = Training.resume(folder) if (folder / CHECKPOINT).exists() else Training.start(run, folder)
-    for _ in training.go(stop):
+    for _ in training.run_until(stop):
         pass
     if training.step < run.steps:
         return None
@@ -81,7 +81,7 @@ class Stopped(Exception):
 
 def _state_numbers(training: Training) -> dict[str, int]:
     """Return the size of the state after one token and after a sequence as long as the longest in training."""
-    tokens, _ = max(training.task.examination(np.random.default_rng(0)).values(), key=lambda batch: batch[0].shape[-1])
+    tokens, _ = max(training.task.eval_batches(np.random.default_rng(0)).values(), key=lambda batch: batch[0].shape[-1])
     return {str(t): state_numbers(training.model(tokens[0, :t])[1]) for t in (1, tokens.shape[-1])}
 
 
@@ -96,7 +96,7 @@ def _inner_losses(training: Training) -> dict[str, Any]:
     """Return what a memory that learns makes of held-out text, in every fourth window of `LONGER` lengths."""
     if not isinstance(training.model.layers[0].block, LearnerBlock):
         return {}
-    windows = text.load(training.run.text, length=LONGER * training.run.length).examination(np.random.default_rng(0))
+    windows = text.load(training.run.text, length=LONGER * training.run.length).eval_batches(np.random.default_rng(0))
     return {"inner_losses": inner_losses(training.model, windows["text"][0][::4])}
 
 
@@ -150,7 +150,7 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
         "exit_code": process.returncode}  # fmt: skip
 
 
-KINDS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {
+HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {
     "proofs": _prove, "train": _train, "induction": _extrapolate, "needle": _extrapolate, "hippo": _remember,
     "surprise": _surprise, "rotation": _rotate, "cost": _cost,
 }  # fmt: skip

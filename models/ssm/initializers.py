@@ -28,5 +28,5 @@ def legs(N: int) -> np.ndarray:
 
 def _pairs(name: str, N: int) -> int:
     if N < 2 or N % 2:
-        raise ValueError(f"starts.{name}: N is {N}, expected an even number: the eigenvalues come in conjugate pairs")
+        raise ValueError(f"initializers.{name}: N is {N}, expected an even number: eigenvalues come in conjugate pairs")
     return N // 2

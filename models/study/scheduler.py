@@ -28,7 +28,7 @@ from models.study.plans import QUICK, SEED, Sizes, long_jobs, plan
 WORKERS = 2
 
 
-class Crew:
+class Scheduler:
     """The processes of a study: a few side by side, then the timings one by one, each with a progress bar."""
 
     def __init__(self, plan: list[Job], study: Path, progress: Progress) -> None:
@@ -55,7 +55,7 @@ class Crew:
                         process.send_signal(signal.SIGINT)
                 time.sleep(0.2)
                 for name in list(self.running):
-                    self.look_after(jobs_by_name[name])
+                    self.poll(jobs_by_name[name])
         finally:  # only a second Ctrl-C finds any of them alive here
             for process in self.running.values():
                 process.kill()
@@ -64,7 +64,7 @@ class Crew:
         """Return whether a job may start now: a timing only when nothing else runs."""
         return not self.running if job.kind == "cost" else len(self.running) < WORKERS
 
-    def look_after(self, job: Job) -> None:
+    def poll(self, job: Job) -> None:
         """Show how far a job is, and take note of its end."""
         code = self.running[job.name].poll()
         self.show(job)
@@ -97,24 +97,24 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
     """
     begin, planned = time.perf_counter(), plan(sizes, full=full)
     with claim(out), stop_on_interrupt() as stop, training_progress() as progress:
-        crew = Crew(planned, out, progress)
-        crew.run(stop)
+        scheduler = Scheduler(planned, out, progress)
+        scheduler.run(stop)
     if record:
         for job in long_jobs(sizes):
             if path := recorded.record(job, out):
                 print(f"recorded {path}")
-    results = {**collect(planned, long_jobs(sizes), out), "quick": sizes is QUICK, "errors": crew.errors}
+    results = {**collect(planned, long_jobs(sizes), out), "quick": sizes is QUICK, "errors": scheduler.errors}
     write_atomically(out / "results.json", log.dumps(results, indent=1))
     write_atomically(out / "report.html", report.render(results, out / "report.html"))
     missing = [job.name for job in planned if job.result(out) is None]
     done, seconds = len(planned) - len(missing), time.perf_counter() - begin
     print(f"{out / 'report.html'}: {done} of {len(planned)} jobs are done; this took {seconds:.0f} s")
-    for name, error in crew.errors.items():
+    for name, error in scheduler.errors.items():
         print(f"{name} failed: {error}", file=sys.stderr)
     if missing:
         print(f"not finished: {', '.join(missing)}; the same command goes on where they are")
     proofs = planned[0].result(out)
-    if crew.errors or (proofs and proofs["exit_code"]):
+    if scheduler.errors or (proofs and proofs["exit_code"]):
         return 1
     return jobs.STOPPED if missing else 0
 
