@@ -1,6 +1,6 @@
 """Loops that `benchmarks.floors` times; in a module of their own because importing Numba takes half a second."""
 
-from minigrad.simd import exp2, fma, kernel, lanes, load, splat, store
+from minigrad.compiled.simd import exp2, fma, kernel, lanes, load, splat, store
 
 
 @kernel

@@ -5,7 +5,7 @@
 Exponentials and multiplications share the processor's arithmetic, so their times add up; memory is moved meanwhile. The
 three rates are measured between the rounds of a benchmark, in the process of our own implementation and on its threads:
 
-    exp2     the exponential of `minigrad.simd`, in the first-level cache         a second
+    exp2     the exponential of `minigrad.compiled.simd`, in the first-level cache         a second
     triad    a ← b + s c over arrays that no cache holds (McCalpin 1995)           bytes a second, three arrays counted
     GEMM     a product of two matrices of 1024 × 1024 in float32, by BLAS          operations a second, two a product
 """
@@ -24,7 +24,7 @@ EXPONENTS, WIDE, SIDE = 4096, 2**23, 1024  # numbers in the first-level cache, n
 def rates() -> dict[str, float]:
     """Return each rate, from the best of a few tries: what holds the machine up does not belong to its floor."""
     from benchmarks.floor_kernels import exponentials, triad
-    from minigrad.threads import get_num_threads, share
+    from minigrad.compiled.threads import get_num_threads, share
 
     threads = get_num_threads()
     x = np.linspace(-20, 0, EXPONENTS * threads, dtype=np.float32)

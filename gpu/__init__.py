@@ -1,7 +1,8 @@
-"""Raw CUDA kernels of the hot paths, and thin wrappers that launch them on arrays.
+"""Raw CUDA kernels of the mechanisms, launched through CuPy, and an emulator that runs the same sources without a GPU.
 
-A wrapper takes CuPy arrays, on which it launches through `cupy.RawModule`, or NumPy arrays, on which it runs the same
-source thread by thread on the host (`gpu.host`): slow, exact about what a thread may do, and there for the tests.
+`gpu.kernels` holds the sources and their wrappers, `gpu.launch` what they share, `gpu.emulator` the execution model of
+CUDA on the host (slow, for tests), and `gpu.check`, `gpu.bench` and `gpu.build` the tools of `python -m gpu`.
 
-Matrix products of float32 keep all bits unless `gpu.precision.matmul_precision` allows fewer, for tensor cores.
+Matrix products of float32 arrays are computed in float32 unless `gpu.precision.matmul_precision` allows tensor cores to
+round their operands.
 """

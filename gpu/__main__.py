@@ -9,6 +9,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the pro
 import datetime
 import functools
 import importlib.metadata
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gpu import bench, build, device, host
+from gpu import bench, build, device, emulator
 from gpu import check as checks
 
 HELP = "The raw CUDA kernels: what works here, whether they are right, and how fast they are."
@@ -36,7 +37,7 @@ COMPILER = "apt install g++; it runs kernels on the host, to compare with"
 
 @app.command()
 def info() -> None:
-    """Say what is here and what is missing: driver, device, CuPy, compilers, and whom to compare with."""
+    """Show what is installed and what is missing: driver, device, CuPy, compilers, peers."""
     rows: list[tuple[str, Callable[[], str]]] = [
         ("driver", device.driver),
         ("device", lambda: ", ".join(device.names())),
@@ -47,57 +48,57 @@ def info() -> None:
         ("compute-sanitizer", lambda: _on_path("compute-sanitizer", TOOLKIT)),
         *((name, functools.partial(_version, name, how)) for name, how in PEERS.items()),
     ]
-    for what, found in rows:
-        print(f"{what}: {_said(found)}")
+    for name, find in rows:
+        print(f"{name}: {_found_or_missing(find)}")
 
 
 @app.command()
 def check(
     parts: Annotated[list[str] | None, typer.Argument(help="kernels, sanitizer or forms; all by default.")] = None,
-    apart: Annotated[bool, typer.Option("--apart", hidden=True, help="Arrays in memory of their own.")] = False,
+    apart: Annotated[bool, typer.Option("--apart", hidden=True, help="Allocate every array by itself.")] = False,
 ) -> None:
-    """Run every kernel and every fused form on the device, and see that they are right and do nothing forbidden.
+    """Check every kernel and every fused form on the device, and run the kernels under compute-sanitizer.
 
-    By estimate, when nothing is compiled yet, the kernels and the forms take 3 minutes each, compute-sanitizer 4.
+    Estimated from a cold cache: 3 minutes for the kernels, 4 for compute-sanitizer, 3 for the forms.
     """
-    parts = _known("check", parts, checks.PARTS)
-    xp, right = _cupy("check"), True
+    parts = _selected("check", parts, checks.PARTS)
+    xp, passed = _cupy("check"), True
     try:
         _on_path("g++", COMPILER)
     except build.BuildError as error:
         _fail("check", str(error))
     if apart:
-        xp.cuda.set_allocator(None)  # without a pool, a tool sees where each array begins and ends
-    for found in checks.kernels(xp) if "kernels" in parts else ():
-        right &= found.right
-        print(found, flush=True)
+        xp.cuda.set_allocator(None)  # without a memory pool, compute-sanitizer knows the bounds of each array
+    for result in checks.kernels(xp) if "kernels" in parts else ():
+        passed &= result.passed
+        print(result, flush=True)
     if "sanitizer" in parts:
         for tool, clean in checks.sanitized():
             print(f"{tool}: {'clean' if clean else 'WRONG'}", flush=True)
-            right &= clean
-        print(f"compute-sanitizer: {_said(lambda: _on_path('compute-sanitizer', TOOLKIT))}", flush=True)
+            passed &= clean
+        print(f"compute-sanitizer: {_found_or_missing(lambda: _on_path('compute-sanitizer', TOOLKIT))}", flush=True)
     if "forms" in parts:
-        right &= checks.forms()
-    raise typer.Exit(int(not right))
+        passed &= checks.forms()
+    raise typer.Exit(int(not passed))
 
 
 @app.command("bench")
 def bench_(
-    kernels: Annotated[list[str] | None, typer.Argument(help="scan, softmax and so on; all by default.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="The median of so many runs.")] = 20,
-    record: Annotated[bool, typer.Option("--record", help="Keep the table in gpu/results, row by row.")] = False,
+    kernels: Annotated[list[str] | None, typer.Argument(help="Names such as scan or softmax; all by default.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of runs of which the median is taken.")] = 20,
+    record: Annotated[bool, typer.Option("--record", help="Write the table to gpu/results, row by row.")] = False,
 ) -> None:
-    """Time every kernel, forward and both ways, beside its peers and its floor on this device, and against its goal.
+    """Time every kernel, forward and forward + backward, beside its peer and its lower bound on this device.
 
-    A goal that is missed is said to be, and is no failure. Where fla is installed, Triton tries out several versions of
-    its kernels, which takes minutes for each: one kernel at a time then, and a table that is kept takes all of them.
+    A missed goal is reported and is no failure. Where fla is installed, Triton autotunes its kernels, which takes
+    minutes each: run one kernel at a time and use --record, which merges the rows into one table.
     """
-    kernels = _known("bench", kernels, [name for name in bench.CASES if "," not in name])
+    kernels = _selected("bench", kernels, [name for name in bench.CASES if "," not in name])
     xp = _cupy("bench")
     rates = bench.rates(xp, repeats)
     title = f"{device.names()[0]}, {datetime.date.today():%Y-%m-%d}"
-    products = f"{rates.operations / 1e9:.1f} TFLOP/s in a product of float32, {rates.rounded / 1e9:.1f} of float16"
-    heading = f"{title}: {rates.bytes / 1e9:.2f} TB/s to copy, {products}; medians of {repeats} (quartiles)"
+    products = f"{rates.flops / 1e9:.1f} TFLOP/s float32, {rates.tensor_core_flops / 1e9:.1f} TFLOP/s float16"
+    heading = f"{title}: {rates.bytes / 1e9:.2f} TB/s copy, {products}; medians of {repeats} (quartiles)"
     place = _results() / f"{title.lower().replace(', ', '-').replace(' ', '-')}.md"
     before, found = place.read_text(encoding="utf-8") if record and place.exists() else "", []
     print(heading, bench.line(bench.HEADER), bench.line(["---"] * len(bench.HEADER)), sep="\n", flush=True)
@@ -112,8 +113,8 @@ def bench_(
 
 
 @app.command()
-def report(record: Annotated[bool, typer.Option("--record", help="Keep it in gpu/report.json.")] = False) -> None:
-    """Compile every kernel for every architecture, and say what it needs: registers, shared memory, spills."""
+def report(record: Annotated[bool, typer.Option("--record", help="Write it to gpu/report.json.")] = False) -> None:
+    """Compile every kernel for every architecture and show its registers, shared memory and spills."""
     try:
         if record:
             build.record()
@@ -132,8 +133,8 @@ def report(record: Annotated[bool, typer.Option("--record", help="Keep it in gpu
     console.print(table)
 
 
-def _known(command: str, given: list[str] | None, names: Iterable[str]) -> list[str]:
-    """What was asked for, or all there is."""
+def _selected(command: str, given: list[str] | None, names: Iterable[str]) -> list[str]:
+    """Return the names given, or all."""
     for name in given or ():
         if name not in names:
             _fail(command, f"expected {', '.join(names)} or none of them, got {name!r}")
@@ -141,7 +142,7 @@ def _known(command: str, given: list[str] | None, names: Iterable[str]) -> list[
 
 
 def _results() -> Path:
-    """In the repository; where it is not, because it was installed from there, in the folder where one stands."""
+    """Return the folder of recorded tables: in the repository, or below the working directory where it is installed."""
     home = Path(__file__).parent
     return (home if (home.parent / "pyproject.toml").exists() else Path()) / "results"
 
@@ -153,9 +154,9 @@ def _cupy(command: str) -> Any:
         _fail(command, str(error))
 
 
-def _said(found: Callable[[], str]) -> str:
+def _found_or_missing(find: Callable[[], str]) -> str:
     try:
-        return found()
+        return find()
     except (device.MissingError, build.BuildError) as error:
         return f"missing: {error}"
 
@@ -181,7 +182,9 @@ def _fail(command: str, message: str) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _ready)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack ≥ and –
     try:
         app(prog_name="python -m gpu")
-    except host.KernelError as error:
+    except emulator.KernelError as error:
         sys.exit(f"python -m gpu: {error}")

@@ -1,4 +1,4 @@
-"""How long every kernel takes, beside what people use instead and beside the floor, all measured in one run."""
+"""Time every kernel beside its peer and beside its lower bound on this device, all in one run."""
 
 import functools
 import math
@@ -11,12 +11,12 @@ from gpu import peers
 from gpu.cases import CASES, Case
 from gpu.device import MissingError
 
-CLOSE = 3e-2  # of its largest number: a peer whose first output is farther from ours does something else
-SHORT = 0.05  # milliseconds, below which events are put around several calls
+TOLERANCE = 3e-2  # relative to the largest output: a peer whose first output differs by more computes something else
+SHORT = 0.05  # milliseconds: below it, several calls are timed between two events
 
 Call = Callable[[], object]
 
-# At least so many times as fast as the peer, or such a share of the floor.
+# Wanted at least: peer time / our time, or lower bound / our time.
 GOALS = {
     "delta_rule, bfloat16": ("peer", 1.0),
     "linear_attention, bfloat16": ("peer", 1.0),
@@ -28,19 +28,20 @@ GOALS = {
 
 
 class Rates(NamedTuple):
-    """What the device does in a millisecond."""
+    """Throughput of the device, per millisecond."""
 
-    bytes: float  # read and written
-    operations: float  # of float32
-    rounded: float  # of bf16 or float16, on tensor cores
+    bytes: float  # read plus written
+    flops: float  # float32
+    tensor_core_flops: float  # float16 or bfloat16
 
-    def at(self, precision: str) -> float:
-        """The operations of products at a precision; tensor cores take twice as long for tf32 as for bf16."""
-        return {"float32": self.operations, "tensorfloat32": self.rounded / 2, "bfloat16": self.rounded}[precision]
+    def flops_at(self, precision: str) -> float:
+        """Return the FLOPs of matrix products at a precision; tensor cores run tf32 at half the rate of bf16."""
+        tensor_cores = self.tensor_core_flops
+        return {"float32": self.flops, "tensorfloat32": tensor_cores / 2, "bfloat16": tensor_cores}[precision]
 
 
 class Times(NamedTuple):
-    """Milliseconds that a call takes: the median, and the quartiles."""
+    """Milliseconds of a call: first quartile, median, third quartile."""
 
     low: float
     median: float
@@ -51,104 +52,112 @@ class Times(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One kernel, forward or both ways, in milliseconds."""
+    """The timings of one kernel, forward alone or forward and backward, in milliseconds."""
 
     kernel: str
-    width: int  # of keys and values, or 0
-    way: str
-    ours: Times | None = None  # where the device can run it
-    floor: float | None = None  # what its bytes or its operations take at the device's own rates, whichever is more
-    by: str = ""  # which that is
-    peer: str = ""  # its name, or what is missing here for it or for ours
+    width: int  # features of keys and values; 0 where a kernel has none
+    direction: str  # "forward" or "forward + backward"
+    ours: Times | None = None  # None where the device cannot run it
+    floor: float | None = None  # lower bound: the longer of memory time and arithmetic time at the device's rates
+    bound_by: str = ""  # "bytes" or "operations"
+    peer: str = ""  # its name, or why there is no timing of it or of ours
     theirs: Times | None = None
 
     def goal(self) -> str:
-        """What is wanted of the kernel, and whether it was seen."""
+        """Return the goal of the kernel, and whether it was met, missed or not measured."""
         if self.kernel not in GOALS:
             return ""
         against, wanted = GOALS[self.kernel]
         ratio = _ratio(self.floor if against == "floor" else self.theirs, self.ours)
-        seen = "not seen" if ratio is None else "met" if ratio >= wanted else "missed"
-        return f"{against} / ours ≥ {wanted:g}: {seen}"
+        outcome = "not measured" if ratio is None else "met" if ratio >= wanted else "missed"
+        return f"{against} / ours ≥ {wanted:g}: {outcome}"
 
     def cells(self) -> tuple[str, ...]:
-        """The row in words."""
-        by, gain = (f"{x:.2f}" if (x := _ratio(y, self.ours)) else "" for y in (self.floor, self.theirs))
+        """Return the cells of the row in the table."""
+        efficiency, speedup = (f"{x:.2f}" if (x := _ratio(y, self.ours)) else "" for y in (self.floor, self.theirs))
         ours, theirs = (str(x or "") for x in (self.ours, self.theirs))
-        return self.kernel, str(self.width or ""), self.way, ours, by, self.by, self.peer, theirs, gain, self.goal()
+        return (
+            self.kernel, str(self.width or ""), self.direction, ours, efficiency, self.bound_by,
+            self.peer, theirs, speedup, self.goal(),
+        )  # fmt: skip
 
 
-HEADER = "kernel", "d", "way", "ms", "floor / ours", "set by", "peer", "ms", "peer / ours", "goal"
+DIRECTIONS = "forward", "forward + backward"
+HEADER = "kernel", "d", "direction", "ms", "floor / ours", "bound by", "peer", "ms", "peer / ours", "goal"
 
 
 def _ratio(other: Times | float | None, ours: Times | None) -> float | None:
-    """How many times as long as ours another time is."""
-    return (
-        None if other is None or ours is None else (other.median if isinstance(other, Times) else other) / ours.median
-    )
+    """Return other / ours, None where one of them is missing."""
+    if other is None or ours is None:
+        return None
+    return (other.median if isinstance(other, Times) else other) / ours.median
 
 
 def rates(xp: Any, repeats: int, *, size: int = 8192) -> Rates:
-    """The device's rates: of a copy, and of products of two square matrices of random numbers."""
+    """Measure the device's rates: a copy, and products of square random matrices in float32 and float16."""
     x = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-    narrow, half = xp.asarray(x), xp.asarray(x.astype("float16"))
-    calls = [functools.partial(xp.matmul, y, y) for y in (narrow, half)]
-    copy, *took = (times.median for times in timed(xp, [narrow.copy, *calls], repeats))
-    return Rates(2 * narrow.nbytes / copy, *(2 * size**3 / product for product in took))
+    single, half = xp.asarray(x), xp.asarray(x.astype("float16"))
+    products = [functools.partial(xp.matmul, y, y) for y in (single, half)]
+    copy_ms, *product_ms = (times.median for times in timed(xp, [single.copy, *products], repeats))
+    return Rates(2 * single.nbytes / copy_ms, *(2 * size**3 / ms for ms in product_ms))
 
 
 def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), small: bool = False) -> Iterator[Row]:
-    """The rows of these kernels, or of all, in all their versions, once they are measured."""
+    """Measure these kernels, or all, in all their versions, and yield each row as it is done."""
     for name, case in CASES.items():
         if not kernels or name.partition(",")[0] in kernels:
             for width in case.widths or (0,):
-                xp.get_default_memory_pool().free_all_blocks()  # what the last arrays leave, PyTorch may need
-                yield from _pair(xp, name, case, width, device, repeats, small)
+                xp.get_default_memory_pool().free_all_blocks()  # PyTorch has an allocator of its own
+                yield from _measure(xp, name, case, width, device, repeats, small)
 
 
-def _pair(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
-    """A kernel's row for the way there, and that for both ways; it and its peer take turns."""
+def _measure(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
+    """Yield a kernel's row for forward and that for forward and backward, interleaved with its peer."""
     options = {"width": width} if width else {}
-    drawn = case.draw(case.numbers, small=small, **options)
+    drawn = case.draw(case.dtype, small=small, **options)
     try:
         arrays = tuple(map(xp.asarray, drawn))
-        made = case.run(*arrays)
-    except Exception as error:  # no room, or what `check` would call wrong: the others go on
-        yield from (Row(name, width, way, peer=_first_line(error)) for way in ("forward", "both ways"))
+        results = case.run(*arrays)
+    except Exception as error:  # out of memory, or a failure that `check` reports: continue with the other kernels
+        yield from (Row(name, width, direction, peer=_first_line(error)) for direction in DIRECTIONS)
         return
-    there, back = made[: -case.inputs], made[-case.inputs :]
-    moved = (sum(x.nbytes for x in (*arrays[: case.inputs], *there)), sum(x.nbytes for x in (*arrays, *back)))
-    work = case.work(*arrays)
-    floors = [max((b / device.bytes, "bytes"), (w / device.at(case.precision), "operations"))
-              for b, w in zip(moved, work, strict=True)]  # fmt: skip
-    wide = arrays
-    if case.numbers != "float32":  # which the peer rounds as it would have them
-        wide = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
-    peer, theirs = _peer(xp, name, wide, there[0])
-    del made, there, back, wide
-    for way, ours, other, parts in (
-        ("forward", lambda: case.forward(*arrays), theirs and theirs.forward, floors[:1]),
-        ("both ways", lambda: case.run(*arrays), theirs and theirs.both, floors),
+    outputs, cotangents = results[: -case.inputs], results[-case.inputs :]
+    moved = (
+        sum(x.nbytes for x in (*arrays[: case.inputs], *outputs)),
+        sum(x.nbytes for x in (*arrays, *cotangents)),
+    )
+    floors = [
+        max((b / device.bytes, "bytes"), (f / device.flops_at(case.precision), "operations"))
+        for b, f in zip(moved, case.flops(*arrays), strict=True)
+    ]
+    float32 = arrays
+    if case.dtype != "float32":  # a peer rounds its inputs itself
+        float32 = tuple(map(xp.asarray, case.draw("float32", small=small, **options)))
+    peer, theirs = _peer(xp, name, float32, outputs[0])
+    del results, outputs, cotangents, float32
+    for direction, ours, other, parts in (
+        ("forward", lambda: case.run_forward(*arrays), theirs and theirs.forward, floors[:1]),
+        ("forward + backward", lambda: case.run(*arrays), theirs and theirs.forward_backward, floors),
     ):
-        took: list[Times | None] = [*timed(xp, [ours, other] if other else [ours], repeats), None]
-        yield Row(name, width, way, took[0], sum(x for x, _ in parts), max(parts)[1], peer, took[1])
+        times: list[Times | None] = [*timed(xp, [ours, other] if other else [ours], repeats), None]
+        yield Row(name, width, direction, times[0], sum(x for x, _ in parts), max(parts)[1], peer, times[1])
 
 
 def _peer(xp: Any, name: str, arrays: tuple[Any, ...], y: Any) -> tuple[str, peers.Ready | None]:
-    """What the peer is called, and it; or why there is none here."""
+    """Return the peer's name and the peer, ready to be called; or the reason why it is missing, and None."""
     if name not in peers.PEERS:
         return "", None
     peer = peers.PEERS[name]
     try:
         theirs = peers.ready(peer, arrays)
         ours, first = xp.asnumpy(y), theirs.first().cpu().numpy()
-        theirs.both()
+        theirs.forward_backward()
     except MissingError as error:
         return str(error), None
-    except Exception as error:  # it is no fault of ours: the other rows go on
+    except Exception as error:  # a peer's failure does not end the run
         return f"{peer.name} fails: {_first_line(error)}", None
-    alike = np.abs(ours - first).max() <= CLOSE * np.abs(ours).max()
-    return peer.name + ", which does something else" * (not alike), theirs
+    agrees = np.abs(ours - first).max() <= TOLERANCE * np.abs(ours).max()
+    return peer.name + " (its output differs from ours)" * (not agrees), theirs
 
 
 def _first_line(error: Exception) -> str:
@@ -156,17 +165,17 @@ def _first_line(error: Exception) -> str:
 
 
 def timed(xp: Any, calls: Sequence[Call], repeats: int) -> list[Times]:
-    """Milliseconds on the device between two events around each call.
+    """Measure the milliseconds on the device between two events around each call.
 
-    The calls take turns, so that each finds in the caches what another has left there. The host asks for all of it
-    without waiting, so that its own work for a call is done while the device does the last one's. First comes a round
-    in which kernels are compiled and tuned, and one that says how long a call takes.
+    The calls are interleaved, so that each starts with caches filled by another. All are enqueued without
+    synchronisation, so that host time overlaps with device time. A first round compiles and tunes the kernels, a second
+    one determines how many calls to time together.
     """
     for call in calls:
         call()
-    alone = [_between(xp, call, 1) for call in calls]
-    alone[-1][1].synchronize()
-    counts = [max(1, math.ceil(SHORT / xp.cuda.get_elapsed_time(*events))) for events in alone]
+    single = [_between(xp, call, 1) for call in calls]
+    single[-1][1].synchronize()
+    counts = [max(1, math.ceil(SHORT / xp.cuda.get_elapsed_time(*events))) for events in single]
     marks = [[_between(xp, call, count) for call, count in zip(calls, counts, strict=True)] for _ in range(repeats)]
     marks[-1][-1][1].synchronize()
     return [
@@ -176,7 +185,7 @@ def timed(xp: Any, calls: Sequence[Call], repeats: int) -> list[Times]:
 
 
 def _between(xp: Any, call: Call, count: int) -> tuple[Any, Any]:
-    """The events before and after so many calls."""
+    """Enqueue `count` calls between two events and return the events."""
     start, end = xp.cuda.Event(), xp.cuda.Event()
     start.record()
     for _ in range(count):
@@ -186,7 +195,7 @@ def _between(xp: Any, call: Call, count: int) -> tuple[Any, Any]:
 
 
 def markdown(title: str, found: Sequence[Row], before: str = "") -> str:
-    """The table as it is kept. The rows of an earlier one stay, unless they were measured again."""
+    """Return the table as recorded: rows of an earlier table stay unless they were measured again."""
     kept = {}
     for text in [*before.splitlines()[4:], *map(line, (row.cells() for row in found))]:
         kept[text.split(" | ")[0], *text.split(" | ")[1:3]] = text
@@ -194,5 +203,5 @@ def markdown(title: str, found: Sequence[Row], before: str = "") -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """A row of a table in Markdown."""
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

@@ -1,4 +1,4 @@
-"""Each `.cu` to a cubin, without a GPU: what the compiler says it needs, by NVRTC from PyPI or nvcc."""
+"""Compile each `.cu` to a cubin without a GPU, by NVRTC from PyPI or nvcc, and report its resource usage."""
 
 import ctypes
 import functools
@@ -11,35 +11,36 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+KERNELS = HERE / "kernels"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 REPORT = HERE / "report.json"
-COMPLEX = ("scan",)  # sources that also come for complex numbers
-TENSOR_CORES = "_tensor_cores"  # is in the names of sources that are for float32 alone, and not for sm_75
-# These also come for tensor cores.
+COMPLEX = ("scan",)  # sources with a version for complex numbers
+TENSOR_CORES = "_tensor_cores"  # suffix of sources for float32 on tensor cores, from sm_80 on
+# Sources with a version for tensor cores.
 PRODUCTS = ("gated_delta_rule", "gated_delta_rule_keys", "gated_linear_attention")
-OPTIONS = ("-std=c++17", f"-I{HERE}")
+OPTIONS = ("-std=c++17", f"-I{KERNELS}")
 
 Needs = dict[str, int]  # registers, bytes of static shared memory, bytes spilled
 
 
 class BuildError(RuntimeError):
-    """The compiler refuses a source, or there is no compiler; the message says which."""
+    """Raised where a source does not compile or there is no compiler."""
 
 
 def needs(source: str, defines: tuple[str, ...], architecture: str, *, tool: str = "nvrtc") -> dict[str, Needs]:
-    """What each kernel of `gpu/<source>.cu` needs of a multiprocessor. Raises BuildError where it does not compile."""
+    """Return the resources of each kernel of `gpu/kernels/<source>.cu`. Raises BuildError where it does not compile."""
     options = (*OPTIONS, *(f"-D{d}" for d in defines))
-    log = {"nvrtc": _nvrtc, "nvcc": _nvcc}[tool](HERE / f"{source}.cu", options, architecture)
+    log = {"nvrtc": _nvrtc, "nvcc": _nvcc}[tool](KERNELS / f"{source}.cu", options, architecture)
     return parsed(log)
 
 
 def sources() -> list[str]:
-    """The names of all sources, without their ending."""
-    return sorted(path.stem for path in HERE.glob("*.cu"))
+    """Return the names of all sources, without suffix."""
+    return sorted(path.stem for path in KERNELS.glob("*.cu"))
 
 
 def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every source for float32, and what is defined for it; PRODUCTS twice, and for bfloat16 all for tensor cores."""
+    """Return every version for float32 and bfloat16: name → (source, macro definitions)."""
     wide: dict[str, tuple[str, tuple[str, ...]]] = {source: (source, ("REAL=float",)) for source in sources()}
     wide |= {f"{source}{TENSOR_CORES}": (source, ("REAL=float", "OPERAND=Tf32")) for source in PRODUCTS}
     two_bytes = "REAL=float", "OPERAND=Bf16", "ARRAY=Bfloat16"
@@ -47,12 +48,12 @@ def versions() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def architectures(version: str) -> tuple[str, ...]:
-    """What a version compiles for."""
+    """Return the architectures that a version is compiled for."""
     return ARCHITECTURES[1:] if TENSOR_CORES in version else ARCHITECTURES
 
 
 def report() -> dict[str, dict[str, dict[str, Needs]]]:
-    """What every kernel needs in float32 on every architecture it is for: by version, kernel and architecture."""
+    """Compile all versions and return the resources by version, kernel and architecture."""
     made: dict[str, dict[str, dict[str, Needs]]] = {}
     for version, (source, defines) in sorted(versions().items()):
         kernels = made.setdefault(version, {})
@@ -63,19 +64,19 @@ def report() -> dict[str, dict[str, dict[str, Needs]]]:
 
 
 def recorded() -> dict[str, dict[str, dict[str, Needs]]]:
-    """The report that is kept in the repository."""
+    """Return the recorded report."""
     return json.loads(REPORT.read_text(encoding="utf-8"))
 
 
 def record() -> None:
-    """Keep what `report` finds, a line for each kernel and architecture."""
+    """Record what `report` returns, a line for each kernel and architecture."""
     text = json.dumps(report(), indent=2)
     text = re.sub(r"{\s+(\"registers\": \d+),\s+(\"shared\": \d+),\s+(\"spilled\": \d+)\s+}", r"{\1, \2, \3}", text)
     REPORT.write_text(text + "\n", encoding="utf-8")
 
 
 def parsed(log: str) -> dict[str, Needs]:
-    """The figures of `ptxas -v`, by kernel."""
+    """Parse the output of `ptxas -v`, by kernel."""
     found: dict[str, Needs] = {}
     for part in re.split(r"Compiling entry function '", log)[1:]:
         name = part.partition("'")[0]
@@ -124,7 +125,7 @@ def _nvrtc(source: Path, options: tuple[str, ...], architecture: str) -> str:
 
 @functools.cache
 def nvrtc() -> ctypes.CDLL:
-    """NVIDIA's run-time compiler, which needs no driver and no device. Raises BuildError where it is missing."""
+    """Load NVRTC, which needs no driver and no device. Raises BuildError where it is missing."""
     try:
         spec = importlib.util.find_spec("nvidia")
     except ValueError:
@@ -132,6 +133,6 @@ def nvrtc() -> ctypes.CDLL:
     for root in (spec and spec.submodule_search_locations) or ():
         for path in sorted(Path(root).glob("**/libnvrtc.so.*")):
             for part in sorted(path.parent.glob("libnvrtc-builtins.so.*")):
-                ctypes.CDLL(str(part))  # which NVRTC asks for by name, and now finds loaded
+                ctypes.CDLL(str(part))  # NVRTC looks it up by name; loading it first makes it found
             return ctypes.CDLL(str(path))
     raise BuildError("no NVRTC, which the extra 'gpu' installs: pip install nvidia-cuda-nvrtc")

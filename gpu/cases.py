@@ -1,4 +1,4 @@
-"""Every kernel, forward and backward, on drawn arrays: what `check` checks and `bench` times."""
+"""Cases for `gpu.check` and `gpu.bench`: every kernel, forward and backward, on randomly drawn arrays."""
 
 import importlib
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu import (
+from gpu import flops
+from gpu.kernels import (
     cauchy,
     delta_rule,
     gated_delta_rule,
@@ -20,34 +21,33 @@ from gpu import (
     titans,
     ttt,
     vandermonde,
-    work,
-)  # fmt: skip
+)
 from gpu.precision import matmul_precision
 
 Arrays = tuple[Any, ...]
 
 
 class Case(NamedTuple):
-    """Draw inputs and cotangents, NumPy arrays of a dtype; run kernels on them, wherever they are by then."""
+    """A kernel with its inputs: draw NumPy arrays of a dtype, and run the kernel on them, on any device."""
 
-    draw: Callable[..., Arrays]
-    inputs: int  # how many of the arrays are; the others are cotangents of what comes out
-    ahead: Callable[..., tuple[Arrays, Any]]  # of all arrays: what comes out, and what the way back needs
-    back: Callable[[Any, Arrays], Arrays]  # of the latter, and the cotangents
-    work: work.Work
-    widths: tuple[int, ...] = ()  # of keys and values, where `draw` takes any: those that people use
-    precision: str = "float32"  # to which float32 arrays are rounded before they are multiplied
-    numbers: str = "float32"  # of the arrays that people would give it, of which gates and states are never bfloat16
+    draw: Callable[..., Arrays]  # (dtype, *, small[, width]) → inputs and cotangents of the outputs
+    inputs: int  # number of inputs among the arrays; the rest are cotangents
+    forward: Callable[..., tuple[Arrays, Any]]  # all arrays → (outputs, residuals)
+    vjp: Callable[[Any, Arrays], Arrays]  # residuals, cotangents of the outputs → cotangents of the inputs
+    flops: flops.Count
+    widths: tuple[int, ...] = ()  # common numbers of features of keys and values, where `draw` takes a width
+    precision: str = "float32"  # to which operands of matrix products are rounded
+    dtype: str = "float32"  # of the arrays as users pass them; gates and states stay float32 beside bfloat16
 
-    def forward(self, *arrays: Any) -> tuple[Arrays, Any]:
-        """What comes out of the inputs, and what the way back needs."""
+    def run_forward(self, *arrays: Any) -> tuple[Arrays, Any]:
+        """Return (outputs, residuals) at the case's precision."""
         with matmul_precision(self.precision):
-            return self.ahead(*arrays)
+            return self.forward(*arrays)
 
     def run(self, *arrays: Any) -> Arrays:
-        """What comes out, and the cotangents of the inputs."""
-        made, saved = self.forward(*arrays)
-        return *made, *self.back(saved, arrays[self.inputs :])
+        """Return the outputs and the cotangents of the inputs."""
+        outputs, residuals = self.run_forward(*arrays)
+        return *outputs, *self.vjp(residuals, arrays[self.inputs :])
 
 
 def _draw_scan(dtype: str, *, small: bool) -> Arrays:
@@ -64,11 +64,11 @@ def _scan(a: Any, x: Any, g: Any) -> tuple[Arrays, Arrays]:
 
 def _draw_selective_scan(dtype: str, *, small: bool) -> Arrays:
     rng, (batch, T, D, N) = np.random.default_rng(0), (1, 270, 10, 3) if small else (8, 4096, 1536, 16)
-    u, gy = rng.standard_normal((2, batch, T, D), dtype=np.float32)
+    u, dy = rng.standard_normal((2, batch, T, D), dtype=np.float32)
     delta, A, B = rng.uniform(1e-3, 0.1, (batch, T, D)), -rng.uniform(1, 16, (D, N)), rng.standard_normal((batch, T, N))
-    gh = rng.standard_normal((batch, D, N))
-    h = gh[:, ::-1] if small else np.zeros_like(gh)  # from which mamba_ssm starts
-    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1], np.ones(D), h, gy, gh))
+    dh = rng.standard_normal((batch, D, N))
+    h = dh[:, ::-1] if small else np.zeros_like(dh)  # from which mamba_ssm starts
+    return tuple(x.astype(dtype) for x in (u, delta, A, B, B[:, ::-1], np.ones(D), h, dy, dh))
 
 
 def _sizes(length: int, small: bool, width: int) -> tuple[int, int, int, int]:
@@ -85,8 +85,8 @@ def _draw_linear_attention(dtype: str, *, small: bool, width: int = 0) -> Arrays
 
 
 def _draw_gated_linear_attention(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, S, gy, gS = _draw_linear_attention(dtype, small=small, width=width)
-    return q, k, v, -np.abs(k[::-1]), S, gy, gS
+    q, k, v, S, dy, dS = _draw_linear_attention(dtype, small=small, width=width)
+    return q, k, v, -np.abs(k[::-1]), S, dy, dS
 
 
 def _draw_gated_delta_rule(dtype: str, *, small: bool, width: int = 0) -> Arrays:
@@ -102,26 +102,26 @@ def _draw_delta_rule(dtype: str, *, small: bool, width: int = 0) -> Arrays:
 
 
 def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, beta, log_decay, S, gy, gS = _draw_gated_delta_rule(dtype, small=small, width=width)
-    return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, gS, S + gS, gy, gS, S, S - gS
+    q, k, v, beta, log_decay, S, dy, dS = _draw_gated_delta_rule(dtype, small=small, width=width)
+    return q, k, v, beta / 8, log_decay[..., ::-1].copy(), log_decay, S, dS, S + dS, dy, dS, S, S - dS
 
 
 def _draw_ttt(dtype: str, *, small: bool, width: int = 0, depth: int = 1) -> Arrays:
     """A model in a norm, with `depth` layers and a bias at each; it is twice as wide inside."""
     rng, (batch, T, K, _) = np.random.default_rng(2), _sizes(8192, small, width)
     widths = [K, *[2 * K] * (depth - 1), K]
-    q, k, v, gy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
+    q, k, v, dy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
     rates = rng.uniform(0, 0.1, (batch, T)), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + 1, columns) for rows, columns in pairwise(widths)]
     model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
     around = rng.uniform(0.5, 1, (batch, 1, K)), rng.standard_normal((batch, 1, K))
-    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, gy, *after))
+    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, dy, *after))
 
 
 def _draw_titans_layers(dtype: str, *, small: bool, width: int = 0) -> Arrays:
-    q, k, v, theta, left, *model, gamma, beta, gy, g0, g1 = _draw_ttt(dtype, small=small, width=width, depth=2)
+    q, k, v, theta, left, *model, gamma, beta, dy, g0, g1 = _draw_ttt(dtype, small=small, width=width, depth=2)
     models = *model, *(x + x for x in model), *(-x for x in model)
-    return q, k, v, theta, -left, left / 8 - 1 / 8, *models, gamma, beta, gy, *[g0, g1] * 3
+    return q, k, v, theta, -left, left / 8 - 1 / 8, *models, gamma, beta, dy, *[g0, g1] * 3
 
 
 def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
@@ -130,7 +130,7 @@ def _draw_softmax(dtype: str, *, small: bool, width: int = 0) -> Arrays:
     return tuple(rng.standard_normal((batch, *shape), dtype=np.float32).astype(dtype) for shape in shapes)
 
 
-def _softmax(q: Any, k: Any, v: Any, gy: Any) -> tuple[Arrays, Any]:
+def _softmax(q: Any, k: Any, v: Any, dy: Any) -> tuple[Arrays, Any]:
     y, saved = softmax.forward(q, k, v, causal=True, scale=q.shape[-1] ** -0.5)
     return (y,), saved
 
@@ -142,19 +142,19 @@ def _draw_vandermonde(dtype: str, *, small: bool) -> Arrays:
     return *(_complex(x, dtype) for x in (w[0] + 1j * w[1], A)), rng.standard_normal((D, L)).astype(dtype)
 
 
-def _vandermonde(w: Any, A: Any, gK: Any) -> tuple[Arrays, Any]:
-    K, saved = vandermonde.forward(w, A, length=gK.shape[1])
+def _vandermonde(w: Any, A: Any, dK: Any) -> tuple[Arrays, Any]:
+    K, saved = vandermonde.forward(w, A, length=dK.shape[1])
     return (K,), saved
 
 
 def _draw_cauchy(dtype: str, *, small: bool) -> Arrays:
     rng, (D, N, L) = np.random.default_rng(0), (2, 3, 300) if small else (1024, 32, 16384)
     x, y = rng.standard_normal((2, 2, D, N)), rng.standard_normal((2, 2, D, L))
-    w, poles, z, gK = x[0, 0] + 1j * x[0, 1], 1j * x[1, 0] - 0.5, 1j * y[0, 0], y[1, 0] + 1j * y[1, 1]
-    return tuple(_complex(a, dtype) for a in (w, z, poles, gK))
+    w, poles, z, dK = x[0, 0] + 1j * x[0, 1], 1j * x[1, 0] - 0.5, 1j * y[0, 0], y[1, 0] + 1j * y[1, 1]
+    return tuple(_complex(a, dtype) for a in (w, z, poles, dK))
 
 
-def _cauchy(w: Any, z: Any, poles: Any, gK: Any) -> tuple[Arrays, Arrays]:
+def _cauchy(w: Any, z: Any, poles: Any, dK: Any) -> tuple[Arrays, Arrays]:
     return (cauchy.forward(w, z, poles),), (w, z, poles)
 
 
@@ -163,57 +163,57 @@ def _complex(x: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _of(
-    module: ModuleType, draw: Callable[..., Arrays], inputs: int, count: work.Work, *widths: int, **options: Any
+    module: ModuleType, draw: Callable[..., Arrays], inputs: int, count: flops.Count, *widths: int, **options: Any
 ) -> Case:
-    """The case of a kernel that makes several arrays."""
+    """Return the case of a kernel with several outputs."""
 
-    def ahead(*arrays: Any) -> tuple[Arrays, Any]:
+    def forward(*arrays: Any) -> tuple[Arrays, Any]:
         return module.forward(*arrays[:inputs], **options)
 
-    return Case(draw, inputs, ahead, module.backward, count, widths)
+    return Case(draw, inputs, forward, module.backward, count, widths)
 
 
-def _in_two_bytes(case: Case) -> Case:
-    """The case of q, k, v and the cotangent of y in bfloat16, where that is asked for."""
+def _with_bfloat16(case: Case) -> Case:
+    """Return the case with q, k, v and the cotangent of y in bfloat16 where bfloat16 is drawn."""
 
     def draw(dtype: str, **options: Any) -> Arrays:
         drawn = case.draw("float32" if dtype == "bfloat16" else dtype, **options)
         if dtype != "bfloat16":
             return drawn
-        numbers = importlib.import_module("ml_dtypes").bfloat16
-        return tuple(x.astype(numbers) if i in (0, 1, 2, case.inputs) else x for i, x in enumerate(drawn))
+        bfloat16 = importlib.import_module("ml_dtypes").bfloat16
+        return tuple(x.astype(bfloat16) if i in (0, 1, 2, case.inputs) else x for i, x in enumerate(drawn))
 
-    return case._replace(draw=draw, precision="bfloat16", numbers="bfloat16")
+    return case._replace(draw=draw, precision="bfloat16", dtype="bfloat16")
 
 
 WIDTHS = 64, 128
 CASES = {
-    "cauchy": Case(_draw_cauchy, 3, _cauchy, lambda saved, given: cauchy.backward(*saved, *given), work.cauchy),
-    "delta_rule": _of(delta_rule, _draw_delta_rule, 5, work.delta_rule, *WIDTHS),
-    "gated_delta_rule": _of(gated_delta_rule, _draw_gated_delta_rule, 6, work.delta_rule, *WIDTHS),
+    "cauchy": Case(_draw_cauchy, 3, _cauchy, lambda saved, given: cauchy.backward(*saved, *given), flops.cauchy),
+    "delta_rule": _of(delta_rule, _draw_delta_rule, 5, flops.delta_rule, *WIDTHS),
+    "gated_delta_rule": _of(gated_delta_rule, _draw_gated_delta_rule, 6, flops.delta_rule, *WIDTHS),
     "gated_linear_attention": _of(
-        gated_linear_attention, _draw_gated_linear_attention, 5, work.gated_linear_attention, *WIDTHS
+        gated_linear_attention, _draw_gated_linear_attention, 5, flops.gated_linear_attention, *WIDTHS
     ),
-    "linear_attention": _of(linear_attention, _draw_linear_attention, 4, work.linear_attention, *WIDTHS),
-    "scan": Case(_draw_scan, 2, _scan, lambda saved, given: scan.backward(*saved, *given), work.scan),
-    "selective_scan": _of(selective_scan, _draw_selective_scan, 7, work.selective_scan),
+    "linear_attention": _of(linear_attention, _draw_linear_attention, 4, flops.linear_attention, *WIDTHS),
+    "scan": Case(_draw_scan, 2, _scan, lambda saved, given: scan.backward(*saved, *given), flops.scan),
+    "selective_scan": _of(selective_scan, _draw_selective_scan, 7, flops.selective_scan),
     "softmax": Case(
-        _draw_softmax, 3, _softmax, lambda saved, given: softmax.backward(saved, *given), work.softmax, WIDTHS
+        _draw_softmax, 3, _softmax, lambda saved, given: softmax.backward(saved, *given), flops.softmax, WIDTHS
     ),
     "titans": _of(
-        titans, _draw_titans, 9, work.titans, *WIDTHS, batch_size=64, left=32, look=lambda losses: None
+        titans, _draw_titans, 9, flops.titans, *WIDTHS, batch_size=64, left=32, on_losses=lambda losses: None
     ),
     "titans_layers": _of(
-        titans, _draw_titans_layers, 14, work.titans_layers, 64, batch_size=16, left=5, look=lambda losses: None
+        titans, _draw_titans_layers, 14, flops.titans_layers, 64, batch_size=16, left=5, on_losses=lambda losses: None
     ),
-    "ttt": _of(ttt, _draw_ttt, 8, work.ttt, 64, batch_size=8, look=lambda losses: None),
+    "ttt": _of(ttt, _draw_ttt, 8, flops.ttt, 64, batch_size=8, on_losses=lambda losses: None),
     "vandermonde": Case(
-        _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), work.vandermonde
+        _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), flops.vandermonde
     ),
 }  # fmt: skip
 # Of these there is a version for them.
 TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
 ROUNDED = {x: CASES[x] for x in TENSOR_CORES}
-ROUNDED["linear_attention"] = CASES["linear_attention"]._replace(work=work.linear_attention_tensor_cores)
+ROUNDED["linear_attention"] = CASES["linear_attention"]._replace(flops=flops.linear_attention_tensor_cores)
 CASES |= {f"{x}, tensorfloat32": case._replace(precision="tensorfloat32") for x, case in ROUNDED.items()}
-CASES |= {f"{x}, bfloat16": _in_two_bytes(case) for x, case in ROUNDED.items()}
+CASES |= {f"{x}, bfloat16": _with_bfloat16(case) for x, case in ROUNDED.items()}

@@ -1,7 +1,6 @@
-"""What people use instead, on the same numbers in the layout and the width that they would give it.
+"""Peers of the kernels: PyTorch's attention, flash-linear-attention's Triton kernels, mamba_ssm's CUDA kernels.
 
-PyTorch's attention, flash-linear-attention's Triton kernels and mamba_ssm's CUDA ones. Arrays are laid out and
-rounded once, before any clock starts.
+Each gets the same numbers in its own layout and dtype; they are converted once, before anything is timed.
 """
 
 import functools
@@ -13,76 +12,76 @@ from gpu.device import MissingError
 
 Tensors = tuple[Any, ...]
 
-HEADS = 8  # of as many sequences of one case, where there are so many
-WIDTHS = {"float": "float32", "bfloat16": "bf16"}  # by PyTorch's method
+HEADS = 8  # sequences of a case that are passed as heads of one batch entry
+DTYPE_NAMES = {"float": "float32", "bfloat16": "bf16"}  # by the name of torch.Tensor's conversion method
 
 
 class Peer(NamedTuple):
-    """A function that does what a kernel does."""
+    """Another library's implementation of a kernel."""
 
     name: str
     module: str
-    how: str  # to install it
-    arrange: Callable[..., tuple[Tensors, Tensors]]  # a case's arrays: its inputs, and cotangents of what it returns
-    call: Callable[..., Tensors]  # of the module and its inputs
-    back: Callable[[Any], Any]  # its first result in the layout of ours
+    install: str  # the command that installs it
+    arrange: Callable[..., tuple[Tensors, Tensors]]  # a case's arrays → (inputs, cotangents) in the peer's layout
+    call: Callable[..., Tensors]  # (module, *inputs) → outputs
+    to_our_layout: Callable[[Any], Any]  # of the first output
 
 
 class Ready(NamedTuple):
-    """A peer with its tensors, as calls without arguments."""
+    """A peer bound to its tensors, as functions without arguments."""
 
-    forward: Callable[[], Tensors]  # and what its way back needs is kept, as ours keeps it
-    both: Callable[[], Tensors]  # what comes out, and gradients of all inputs
-    first: Callable[[], Any]  # its first result, float32, in the layout of ours
+    forward: Callable[[], Tensors]  # outputs; residuals are kept for the backward pass, as ours are
+    forward_backward: Callable[[], Tensors]  # outputs and gradients of all inputs
+    first: Callable[[], Any]  # the first output, float32, in our layout
 
 
 def ready(peer: Peer, arrays: Tensors) -> Ready:
-    """The peer on these arrays, which it shares or has copied. Raises MissingError where it cannot be imported."""
+    """Return the peer bound to these arrays, shared or copied. Raises MissingError where it cannot be imported."""
     try:
         torch, module = importlib.import_module("torch"), importlib.import_module(peer.module)
-    except Exception as error:  # whatever keeps a package of compiled code from loading
+    except Exception as error:  # a package of compiled code can fail to load in many ways
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise MissingError(f"{peer.name} cannot be imported ({reason}): {peer.how}") from None
+        raise MissingError(f"{peer.name} cannot be imported ({reason}): {peer.install}") from None
     arranged, cotangents = peer.arrange(*map(torch.from_dlpack, arrays))
     inputs = [x.detach().requires_grad_() for x in arranged]
 
     def forward() -> Tensors:
         return peer.call(module, *inputs)
 
-    def both() -> Tensors:
-        made = forward()
-        return *made, *torch.autograd.grad(made, inputs, cotangents, allow_unused=True)
+    def forward_backward() -> Tensors:
+        outputs = forward()
+        return *outputs, *torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True)
 
-    return Ready(forward, both, lambda: peer.back(forward()[0]).detach().float())
+    return Ready(forward, forward_backward, lambda: peer.to_our_layout(forward()[0]).detach().float())
 
 
 def _heads(x: Any) -> Any:
-    """(sequences, …) → (batch, heads, …)."""
+    """Reshape (sequences, …) to (batch, heads, …)."""
     return x.unflatten(0, (-1, min(HEADS, len(x))))
 
 
-def _sdpa(width: str) -> Peer:
-    """PyTorch's attention, whose kernels want (batch, heads, T, K)."""
+def _sdpa(dtype: str) -> Peer:
+    """Return PyTorch's scaled_dot_product_attention, whose layout is (batch, heads, T, K)."""
 
     def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
-        *inputs, gy = (getattr(_heads(x), width)() for x in arrays)
+        *inputs, gy = (getattr(_heads(x), dtype)() for x in arrays)
         return tuple(inputs), (gy,)
 
     def call(functional: Any, q: Any, k: Any, v: Any) -> Tensors:
         return (functional.scaled_dot_product_attention(q, k, v, is_causal=True),)
 
-    name, how = f"PyTorch SDPA, {WIDTHS[width]}", "pip install torch"
-    return Peer(name, "torch.nn.functional", how, arrange, call, lambda y: y.flatten(0, 1))
+    name = f"PyTorch SDPA, {DTYPE_NAMES[dtype]}"
+    return Peer(name, "torch.nn.functional", "pip install torch", arrange, call, lambda y: y.flatten(0, 1))
 
 
-def _fla(path: str, gates: str, width: str, **options: Any) -> Peer:
-    """A chunkwise function of fla's, which wants (batch, T, heads, K); decays `g` and states stay float32."""
+def _fla(path: str, gates: str, dtype: str, **options: Any) -> Peer:
+    """Return a chunkwise function of fla, whose layout is (batch, T, heads, K); decays `g` and states stay float32."""
     package, function = path.split(".")
     names = ["q", "k", "v", *gates.split()]
 
     def tokens(x: Any, name: str = "") -> Any:
-        laid = _heads(x).transpose(1, 2).contiguous()
-        return laid if name == "g" else getattr(laid, width)()
+        transposed = _heads(x).transpose(1, 2).contiguous()
+        return transposed if name == "g" else getattr(transposed, dtype)()
 
     def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
         *sequences, S, gy, gS = arrays
@@ -93,13 +92,13 @@ def _fla(path: str, gates: str, width: str, **options: Any) -> Peer:
         named = dict(zip(names, sequences, strict=True))
         return getattr(module, function)(**named, scale=1.0, initial_state=S, output_final_state=True, **options)
 
-    name = f"fla, {WIDTHS[width]}" + " (tf32 in Triton)" * (width == "float")
-    how = "pip install flash-linear-attention"
-    return Peer(name, f"fla.ops.{package}", how, arrange, call, lambda y: y.transpose(1, 2).flatten(0, 1))
+    name = f"fla, {DTYPE_NAMES[dtype]}" + " (tf32 in Triton)" * (dtype == "float")
+    install = "pip install flash-linear-attention"
+    return Peer(name, f"fla.ops.{package}", install, arrange, call, lambda y: y.transpose(1, 2).flatten(0, 1))
 
 
 def _mamba() -> Peer:
-    """mamba_ssm's scan: channels before time, from h = 0, and without a cotangent of the last state."""
+    """Return mamba_ssm's scan: layout (batch, D, T), initial state 0, no cotangent of the last state."""
 
     def arrange(*arrays: Any) -> tuple[Tensors, Tensors]:
         u, delta, A, B, C, D, _, gy, _ = arrays

@@ -33,6 +33,7 @@ from numpy import (
 
 from minigrad import exact, operators
 from minigrad.checks import check_grads
+from minigrad.compiled.threads import get_num_threads, set_num_threads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive
 from minigrad.fused import checkpoint, fused
@@ -201,7 +202,6 @@ from minigrad.primitives.trigonometry import (
     tan,
     tanh,
 )
-from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
 
 __array_api_version__ = "2024.12"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.kernels import compiled, worthwhile
+from minigrad.compiled import with_kernel, worthwhile
 from minigrad.namespace import namespace
 
 
@@ -36,4 +36,4 @@ def _shifted(x: Any, w: Any, before: Any) -> Any:
     return y
 
 
-_compiled = compiled("causal_conv1d", _shifted)
+_compiled = with_kernel("minigrad.compiled.causal_conv1d", _shifted)

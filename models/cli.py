@@ -142,7 +142,7 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
     said = ""
     with training_progress() as progress:
         bar = progress.add_task(training.run.mixer, total=training.run.steps, completed=training.step, said="")
-        for record in training.go(stop, save_every):
+        for record in training.run_until(stop, save_every):
             said = in_words(record) or said
             progress.update(bar, completed=training.step, said=said)
 
@@ -163,11 +163,11 @@ def study(
     if record and not full:
         raise UserError("--record: expected with --full, whose long jobs it keeps")
     try:
-        from models.study import crew, plans
+        from models.study import plans, scheduler
     except ModuleNotFoundError as error:
         how = "which the extra 'study' installs: pip install -e '.[study]'"
         raise UserError(f"study: expected {error.name}, {how}") from None
-    code = crew.study(out, plans.QUICK if quick else plans.DEFAULT, full=full, record=record)
+    code = scheduler.study(out, plans.QUICK if quick else plans.DEFAULT, full=full, record=record)
     if code:
         raise typer.Exit(code)
 

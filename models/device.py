@@ -1,4 +1,4 @@
-"""Where a model's arrays are: at the host as NumPy's, or on a GPU as CuPy's. Everything else follows its arrays."""
+"""Placement of a model's arrays: in host memory (NumPy) or on a GPU (CuPy). Computation follows the arrays."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,16 +15,17 @@ Arrays = TypeVar("Arrays")
 
 
 def move(arrays: Arrays, place: str) -> Arrays:
-    """Return the containers with their NumPy arrays on `place`: "cpu" or "cuda".
+    """Move the NumPy arrays of a pytree to `place`, "cpu" or "cuda".
 
-    Raises: UserError for another place, and where there is no GPU: what is missing and how to come by it.
+    Raises UserError for an unknown device, and for "cuda" without a GPU or CuPy: the message says what is missing and
+    how to install it.
     """
     return map_arrays(PLACES[known_name(place, "device", PLACES)](), arrays)
 
 
-def beside(x: Any, array: np.ndarray) -> Any:
-    """Return a NumPy array as an array of the library that x is of, be x a Tensor or not, so that the two combine."""
-    raw = unwrap(x)
+def asarray(array: np.ndarray, *, like: Any) -> Any:
+    """Convert a NumPy array to the array library of `like`, an array or a Tensor, so that the two combine."""
+    raw = unwrap(like)
     return array if isinstance(raw, np.ndarray) else namespace(raw).asarray(array)
 
 

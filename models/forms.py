@@ -18,11 +18,11 @@ import pkgutil
 import types
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin, overload
 
 import numpy as np
 
-from models.kernels import check_alike
+from models.kernels.dispatch import check_alike
 from models.precision import brought, compiled_alike, kinds, number, precision, rounded
 
 P = ParamSpec("P")
@@ -34,25 +34,30 @@ WINGS = ("attention", "memory", "recurrent", "ssm")
 _FORMS: dict[str, dict[str, Callable]] = {}
 
 
-def form(function: Callable[P, R]) -> Callable[P, R]:
+@overload
+def form(function: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def form(*, compiled: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) -> Any:
     """Register a function as a form of the mechanism that its module is, and check its arguments on every call.
 
-    One named `fused` is compiled, and takes the arrays that kernels take.
+    A form that is `compiled` runs kernels, and takes the arrays that they take; it says so in its attribute `compiled`.
 
     Raises TypeError for arguments that are missing or unknown, for what is not an array, or not of the numbers the form
     needs, and ValueError for a size; all in one line that names the form, the argument and what was expected.
     """
+    if function is None:
+        return functools.partial(form, compiled=compiled)
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     required = positional[: len(positional) - len(function.__defaults__ or ())]
     checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
     label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    prepared = _alike if function.__name__ == "fused" else _promoted
-    body: Callable[..., R] = function
+    prepared = _alike if compiled else _promoted
 
     @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+    def checked(*args: Any, **kwargs: Any) -> Any:
         sizes: _Sizes = {}
         try:
             given = _named(args, kwargs, names, positional, required)
@@ -62,9 +67,10 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
             given, short = prepared(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        made = body(**given)
+        made = function(**given)
         return made if short is None else rounded(made, short)
 
+    checked.compiled = compiled  # type: ignore[attr-defined]
     if function.__module__.startswith("models."):
         _FORMS.setdefault(function.__module__.removeprefix("models."), {})[function.__name__] = checked
     return checked

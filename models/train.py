@@ -22,12 +22,12 @@ import numpy as np
 from filelock import BaseFileLock
 
 import minigrad as mg
-from gpu.launch import BlockError
+from gpu.launch import SharedMemoryError
 from minigrad import optim
 from minigrad.namespace import fetched
 from models import log, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
-from models.device import beside, move
+from models.device import asarray, move
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, check_sizes
 from models.lock import claim
@@ -115,9 +115,10 @@ class Training:
         arrays = {name: fetched(array) for name, array in named.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise self._diverged(self.step, "a weight is not finite")
-        held_out = next(iter(self.task.examination(np.random.default_rng([self.run.seed, 2])).values()))
+        held_out = next(iter(self.task.eval_batches(np.random.default_rng([self.run.seed, 2])).values()))
         tokens, targets = (part[: self.run.batch] for part in held_out)
-        self._within_means(lambda: self._gradient(self.step, tokens, targets))  # or the next step would find it bad
+        # a checkpoint with a gradient that is not finite could not be resumed
+        self._oom_as_user_error(lambda: self._gradient(self.step, tokens, targets))
         about = {
             "run": asdict(self.run),
             "model": asdict(self.run.config(self.task.vocabulary)),
@@ -136,13 +137,13 @@ class Training:
         last = self.run.steps if until is None else min(until, self.run.steps)
         while self.step < last:
             if self.step == 0:
-                yield self._logged(self._within_means(self.evaluate))
-            record = self._within_means(self._train_step)
+                yield self._append_to_log(self._oom_as_user_error(self.evaluate))
+            record = self._oom_as_user_error(self._train_step)
             if self.step % self.run.evaluate_every == 0 or self.step == self.run.steps:
-                record |= self._within_means(self.evaluate)
-            yield self._logged(record)
+                record |= self._oom_as_user_error(self.evaluate)
+            yield self._append_to_log(record)
 
-    def go(self, stop: threading.Event, save_every: int = 100) -> Iterator[dict[str, Any]]:
+    def run_until(self, stop: threading.Event, save_every: int = 100) -> Iterator[dict[str, Any]]:
         """Yield records until the last step or until `stop` is set, saving every `save_every` steps and at the end.
 
         Raises: UserError when the log or the checkpoint cannot be written, and when the run diverges.
@@ -157,7 +158,8 @@ class Training:
         except OSError as error:  # of the log; a checkpoint may still find room where it takes the place of another
             with suppress(UserError):
                 self.save()
-            raise UserError(f"{self.log}: expected a place to write, got: {error.strerror} ({self._kept()})") from None
+            message = f"expected a place to write, got: {error.strerror} ({self._last_saved()})"
+            raise UserError(f"{self.log}: {message}") from None
         self.save()
 
     def evaluate(self) -> dict[str, Any]:
@@ -167,7 +169,7 @@ class Training:
         """
         losses, accuracies = {}, {}
         rng = np.random.default_rng([self.run.seed, 2])
-        for name, (tokens, targets) in self.task.examination(rng).items():
+        for name, (tokens, targets) in self.task.eval_batches(rng).items():
             parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
             logits = np.concatenate([fetched(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
             losses[name] = float(mean_loss(logits, targets))
@@ -237,12 +239,12 @@ class Training:
             raise self._diverged(step, "the gradient is not finite") from None
         return float(loss), grads, float(norm)
 
-    def _within_means(self, work: Callable[[], Any]) -> Any:
+    def _oom_as_user_error(self, work: Callable[[], Any]) -> Any:
         """Return what `work` returns; raise a UserError where memory is too small. An overflow shows in the loss."""
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return work()
-        except BlockError as error:  # whatever the batch: it says what to take instead
+        except SharedMemoryError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
             raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None
@@ -252,12 +254,12 @@ class Training:
             raise self._diverged(step, f"{what} is {'NaN' if np.isnan(loss) else 'infinite'}")
 
     def _diverged(self, step: int, how: str) -> UserError:
-        return UserError(f"diverged at step {step}: {how}; try a smaller --rate ({self._kept()})")
+        return UserError(f"diverged at step {step}: {how}; try a smaller --rate ({self._last_saved()})")
 
-    def _kept(self) -> str:
+    def _last_saved(self) -> str:
         return "there is no checkpoint" if self.saved is None else f"{self.checkpoint} holds step {self.saved}"
 
-    def _logged(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _append_to_log(self, record: dict[str, Any]) -> dict[str, Any]:
         log.append(self.log, record)
         return record
 
@@ -266,8 +268,8 @@ def mean_loss(logits, targets: np.ndarray):
     """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` where targets `(*batch, T)` ask any."""
     asked = np.flatnonzero(targets != IGNORE)
     xp = mg.namespace(logits)
-    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), beside(logits, asked), axis=0)
-    return mg.cross_entropy(rows, beside(logits, targets.reshape(-1)[asked]))
+    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asarray(asked, like=logits), axis=0)
+    return mg.cross_entropy(rows, asarray(targets.reshape(-1)[asked], like=logits))
 
 
 def load_model(path: str | Path) -> tuple[LanguageModel, Run]:

@@ -82,7 +82,7 @@ class Form:
 
     @property
     def compiled(self) -> bool:
-        return self.name.split(".")[1] == "fused"
+        return getattr(self.function, "compiled")  # noqa: B009 - which `models.forms.form` has set
 
     @property
     def work(self) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from models.ssm import discretize, hippo, s4, s4d, starts
+from models.ssm import discretize, hippo, initializers, s4, s4d
 from proofs.statements import Instance, bounded, identity, refuted
 from proofs.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
 
@@ -166,8 +166,8 @@ def published_starts(half: Pairs):
     found = np.linalg.eigvals(A + np.outer(B, B) / 2)
     n = np.arange(half)
     written = np.sort(found[found.imag > 0].imag), n, np.full(half, -0.5)
-    lin, inv = starts.lin(N), starts.inv(N)
-    seen = np.sort(starts.legs(N).imag), lin.imag / np.pi, starts.legs(N).real
+    lin, inv = initializers.lin(N), initializers.inv(N)
+    seen = np.sort(initializers.legs(N).imag), lin.imag / np.pi, initializers.legs(N).real
     recovered = (N / (1 + np.pi * inv.imag / N) - 1) / 2
     return [np.round(x, 9) for x in (*seen, recovered, lin.real, inv.real)], [
         np.round(x, 9) for x in (*written, n, written[2], written[2])

@@ -12,7 +12,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.engine import unwrap
-from models.device import beside
+from models.device import asarray
 from proofs.rounding import Rounded
 from proofs.statements import Statement
 from proofs.strategies import Drawn, Exact, tree_map
@@ -58,12 +58,12 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
         if _is_rounded(result):  # a sum of integers and roots of unity rounds too
             c = entrywise(Rounded.of)(c)
         if isinstance(result, mg.Tensor):
-            terms.append(mg.reshape(result, (1, -1)) @ beside(result, c.astype(result.dtype)))
+            terms.append(mg.reshape(result, (1, -1)) @ asarray(c.astype(result.dtype), like=result))
     if not terms:  # constants: a plain array for a gradient that is zero
         zeros = [np.zeros_like(leaf.value) for leaf in leaves]
         return [mg.Tensor(zero) for zero in zeros] if record else zeros
     total = mg.sum(mg.concat(terms, axis=0), axis=0)
-    return list(mg.gradients(total, leaves, beside(total, np.ones(1, dtype=total.dtype)), record=record))
+    return list(mg.gradients(total, leaves, asarray(np.ones(1, dtype=total.dtype), like=total), record=record))
 
 
 def _is_complex(result: Any) -> bool:

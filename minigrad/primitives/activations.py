@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from minigrad.compiled import chain
 from minigrad.engine import primitive
-from minigrad.kernels import chain
 from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
 from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
 

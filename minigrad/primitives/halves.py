@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.compiled import chain
 from minigrad.engine import primitive
-from minigrad.kernels import chain
 from minigrad.primitives.activations import silu, silu_adjoint
 from minigrad.primitives.elementwise import conj
 from minigrad.primitives.shapes import concat

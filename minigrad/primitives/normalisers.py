@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.bounds import check_indices
+from minigrad.compiled import chain
 from minigrad.engine import primitive, unwrap
-from minigrad.kernels import chain
 from minigrad.namespace import namespace
 from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, mask_beside, sqrt
 from minigrad.primitives.elementwise import where as choose

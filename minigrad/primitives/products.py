@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.compiled.threads import product
 from minigrad.engine import primitive
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, in_single, integer, integers, one_axis
@@ -23,7 +24,6 @@ from minigrad.primitives.shapes import (
     stack,
     unstack,
 )
-from minigrad.threads import product
 
 
 def adjoint(x):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.compiled import scan_kernel
 from minigrad.engine import primitive, unwrap
-from minigrad.kernels import scan_kernel
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, filled, in_single, many_axes, one_axis, only_axis, refuse_complex
 from minigrad.primitives.elementwise import astype, conj, where

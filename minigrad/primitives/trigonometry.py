@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.compiled import chain
 from minigrad.engine import primitive
-from minigrad.kernels import chain
 from minigrad.primitives.elementwise import complex_valued, conj, hypot, ones, refuse_complex, sqrt, where
 
 

@@ -18,7 +18,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
@@ -45,7 +45,7 @@ def quadratic(
     return _at_once(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
 
 
-@form
+@form(compiled=True)
 def fused(
     q: TK,
     k: TK,
@@ -94,4 +94,4 @@ def _at_once(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, 
     return mg.softmax((q * scale) @ k.mT, axis=-1, where=visible) @ v
 
 
-_compiled = compiled("softmax", _at_once)
+_compiled = with_kernel("attention.softmax", _at_once)

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.blocks.block import BlockConfig
 from models.blocks.system import SystemBlock
-from models.device import beside
+from models.device import asarray
 from models.ssm import hippo, lssl
 
 
@@ -32,7 +32,7 @@ class LSSLBlock(SystemBlock):
         """Return (y, state) for x `(*batch, T, width)`."""
         width, states = self.C.shape
         constants = *fixed(self.start, states), np.geomspace(1e-3, 1e-1, width, dtype=np.float32)
-        A, B, steps = (beside(self.C, constant) for constant in constants)
+        A, B, steps = (asarray(constant, like=self.C) for constant in constants)
         return self.run(x, A, B, self.C, self.D, steps, state=state)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import minigrad as mg
 from models.blocks.block import BlockConfig
 from models.blocks.system import SystemBlock, eigenvalues, gaussian, joined, pairs, parts, steps
-from models.ssm import s4d
-from models.ssm import starts as published
+from models.ssm import initializers, s4d
 
 
 class S4DBlock(SystemBlock):
@@ -31,7 +30,7 @@ class S4DBlock(SystemBlock):
         if config.start == "random":
             Lambda = eigenvalues(shape, rng)
         else:
-            start = {"hippo": published.legs, "lin": published.lin, "inv": published.inv}[config.start]
+            start = {"hippo": initializers.legs, "lin": initializers.lin, "inv": initializers.inv}[config.start]
             Lambda = np.broadcast_to(start(config.states), shape)
         self.log_rate = np.log(-Lambda.real).astype(np.float32)
         self.frequency = Lambda.imag.astype(np.float32)

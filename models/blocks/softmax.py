@@ -12,7 +12,7 @@ import numpy as np
 
 import minigrad as mg
 from models.attention import softmax
-from models.device import beside
+from models.device import asarray
 
 from .block import HeadsBlock
 
@@ -39,5 +39,5 @@ def rotate(x, start: int, rows: int = 1):
     half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
-    cos, sin = (beside(x, turned.astype(x.dtype)) for turned in (np.cos(angle), np.sin(angle)))
+    cos, sin = (asarray(turned.astype(x.dtype), like=x) for turned in (np.cos(angle), np.sin(angle)))
     return mg.turn(x, cos, sin)

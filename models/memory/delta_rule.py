@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import chunks, empty, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]
@@ -60,10 +60,10 @@ def chunkwise(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None, chunk_si
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(compiled=True)
 def fused(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None) -> tuple[TV, KV]:
     """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
     return _compiled(q, k, v, beta, empty(k, v) if state is None else state)
 
 
-_compiled = compiled("delta_rule", lambda q, k, v, beta, S: chunkwise(q, k, v, beta, state=S))
+_compiled = with_kernel("memory.delta_rule", lambda q, k, v, beta, S: chunkwise(q, k, v, beta, state=S))

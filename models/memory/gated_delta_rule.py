@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import chunks, empty, segment_sums, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]
@@ -64,10 +64,10 @@ def chunkwise(
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(compiled=True)
 def fused(q: TK, k: TK, v: TV, beta: T, log_decay: T, *, state: KV | None = None) -> tuple[TV, KV]:
     """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
     return _compiled(q, k, v, beta, log_decay, empty(k, v) if state is None else state)
 
 
-_compiled = compiled("gated_delta_rule", lambda q, k, v, beta, g, S: chunkwise(q, k, v, beta, g, state=S))
+_compiled = with_kernel("memory.gated_delta_rule", lambda q, k, v, beta, g, S: chunkwise(q, k, v, beta, g, state=S))

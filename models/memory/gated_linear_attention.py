@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import chunks, empty, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
@@ -58,13 +58,13 @@ def chunkwise(
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(compiled=True)
 def fused(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
     """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
     return _compiled(q, k, v, log_decay, empty(k, v) if state is None else state)
 
 
-_compiled = compiled("gated_linear_attention", lambda q, k, v, g, S: chunkwise(q, k, v, g, state=S))
+_compiled = with_kernel("memory.gated_linear_attention", lambda q, k, v, g, S: chunkwise(q, k, v, g, state=S))
 
 
 def _rows(log_decay: Array, k: Array) -> Array:

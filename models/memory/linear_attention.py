@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import chunks, empty, tokens
 
 TK = Float[Array, "*batch T K"]
@@ -57,10 +57,10 @@ def chunkwise(q: TK, k: TK, v: TV, *, state: KV | None = None, chunk_size: int =
     return xp.concat(y, axis=-2), state
 
 
-@form
+@form(compiled=True)
 def fused(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
     """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
     return _compiled(q, k, v, empty(k, v) if state is None else state)
 
 
-_compiled = compiled("linear_attention", lambda q, k, v, S: chunkwise(q, k, v, state=S))
+_compiled = with_kernel("memory.linear_attention", lambda q, k, v, S: chunkwise(q, k, v, state=S))

@@ -42,7 +42,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory import inner
 from models.memory.chunks import segment_sums, tokens
 from models.memory.inner import Layers, Norm, each
@@ -122,7 +122,7 @@ def chunkwise(
     return xp.concat(y, axis=-2), State(start, M, S, left)
 
 
-@form
+@form(compiled=True)
 def fused(
     q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
     batch_size: int = 16, norm: Norm | None = None,
@@ -133,7 +133,7 @@ def fused(
     of_norm = [] if norm is None else [namespace(v, x).broadcast_to(x, (*v.shape[:-2], 1, v.shape[-1])) for x in norm]
     y, *matrices = _compiled(
         q, k, v, theta, log_eta, log_decay, *matrices, *of_norm, batch_size=batch_size, left=given.left,
-        look=lambda losses: inner.converging("titans.fused", losses, 0),
+        on_losses=lambda losses: inner.converging("titans.fused", losses, 0),
     )  # fmt: skip
     start, M, S = _models(matrices, k.shape[-1])
     read = q.shape[-2] - given.left
@@ -142,7 +142,7 @@ def fused(
 
 def _in_batches(
     q: Array, k: Array, v: Array, theta: Array, log_eta: Array, log_decay: Array, *matrices: Array,
-    batch_size: int, left: int, look: Callable[[Array], None],
+    batch_size: int, left: int, on_losses: Callable[[Array], None],
 ) -> tuple[Array, ...]:  # fmt: skip
     matrices, norm = (matrices[:-2], matrices[-2:]) if len(matrices) % 3 else (matrices, None)
     start, M, S = _models(matrices, k.shape[-1])
@@ -151,7 +151,7 @@ def _in_batches(
     return (y, *(inner.one_matrix(layer) for layers in state[:3] for layer in layers))
 
 
-_compiled = compiled("titans", _in_batches)
+_compiled = with_kernel("memory.titans", _in_batches)
 
 
 def _models(matrices: Sequence[Array], features: int) -> list[Layers]:

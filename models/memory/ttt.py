@@ -34,7 +34,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled, on_device
+from models.kernels.dispatch import on_device, with_kernel
 from models.memory import inner
 from models.memory.inner import Layers, Norm, each
 
@@ -92,7 +92,7 @@ def dual(
     return _dual("ttt.dual", 0, q, k, v, eta[..., None], tau, weights.norm, begun, batch_size)
 
 
-@form
+@form(compiled=True)
 def fused(
     q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
     batch_size: int = 16,
@@ -150,21 +150,21 @@ def _compiled_batches(
     of_norm = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
     y, *matrices = _compiled(
         q, k, v, eta[..., 0], tau[..., 0], *map(inner.one_matrix, state.start), *of_norm, batch_size=batch_size,
-        look=lambda losses: inner.converging(label, losses, first), **({"depth": depth} if depth > 1 else {}),
+        on_losses=lambda losses: inner.converging(label, losses, first), **({"depth": depth} if depth > 1 else {}),
     )  # fmt: skip
     return y, _at_start(matrices, k, batch_size)
 
 
 def _reference(
     q: Array, k: Array, v: Array, eta: Array, tau: Array, *matrices: Array,
-    batch_size: int, look: Callable[[Array], None], depth: int = 1,
+    batch_size: int, on_losses: Callable[[Array], None], depth: int = 1,
 ) -> tuple[Array, ...]:  # fmt: skip
     state, columns = _at_start(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
     y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)
     return y, *map(inner.one_matrix, state.start)
 
 
-_compiled = compiled("ttt", _reference)
+_compiled = with_kernel("memory.ttt", _reference)
 
 
 def _at_start(matrices: Sequence[Array], k: Array, batch_size: int) -> State:

@@ -21,10 +21,11 @@ from jaxtyping import Float
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.compiled import LARGE, worthwhile
 from minigrad.engine import unwrap
 from minigrad.exact import has_roots_of_unity
-from minigrad.kernels import LARGE, compiled, worthwhile
 from models.forms import Array, form
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import tokens
 from models.ssm.selective_scan import cut
 
@@ -157,4 +158,4 @@ def product_of_spectra(u: Array, kernel: Array) -> Array:
     return mg.fft.irfft(spectrum, padded, axis=-2)[..., :length, :]
 
 
-_compiled_convolution = compiled("causal_convolution", product_of_spectra)
+_compiled_convolution = with_kernel("ssm.lti: convolution", product_of_spectra)

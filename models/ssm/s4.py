@@ -32,7 +32,7 @@ from jaxtyping import Complex, Float
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import tokens
 from models.ssm import lti
 from models.ssm.s4d import check
@@ -67,7 +67,7 @@ def convolution(
     return convolved(u, Lambda, P, B, C, D, delta, state, cauchy)
 
 
-@form
+@form(compiled=True)
 def fused(
     u: TD, Lambda: DN, P: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None
 ) -> tuple[TD, H]:
@@ -133,7 +133,7 @@ def frequencies(like: Array, length: int) -> tuple[Array, Array]:
     return tuple(xp.asarray([f(angle) for angle in angles], dtype=dtype) for f in (math.sin, math.cos))
 
 
-compiled_cauchy = compiled("cauchy_pairs", cauchy)
+compiled_cauchy = with_kernel("ssm.s4: Cauchy sums", cauchy)
 
 
 def stepping(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array, Array], Array]:

@@ -26,7 +26,7 @@ from jaxtyping import Complex, Float
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import tokens
 from models.ssm.discretize import METHODS
 from models.ssm.lti import causal_convolution
@@ -67,7 +67,7 @@ def convolution(
     return convolved(u, A, B, C, D, state, responses, absorbed)
 
 
-@form
+@form(compiled=True)
 def fused(
     u: TD, Lambda: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *,
     state: H | None = None, discretisation: str = "zoh",
@@ -165,8 +165,8 @@ def _rows(x: Array) -> Array:
     return namespace(x).reshape(x, (-1, x.shape[-1]))
 
 
-_kernel_of_responses = compiled("vandermonde", lambda weights, A, length: responses(weights, A, length))
-_kernel_of_absorbed = compiled("absorbed", lambda u, A: absorbed(u.mT, A))
+_kernel_of_responses = with_kernel("ssm.s4d: kernel", lambda weights, A, length: responses(weights, A, length))
+_kernel_of_absorbed = with_kernel("ssm.s4d: final state", lambda u, A: absorbed(u.mT, A))
 
 
 def check(label: str, Lambda: Array, delta: Array, *, fades: bool = False) -> None:

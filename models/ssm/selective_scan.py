@@ -25,7 +25,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import tokens
 
 TD = Float[Array, "*batch T D"]
@@ -65,7 +65,7 @@ def chunkwise(
     return _read(h, u, C, D), h[..., -1, :, :]
 
 
-@form
+@form(compiled=True)
 def fused(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | None = None) -> tuple[TD, H]:
     """The recurrence, compiled for NumPy's float32 and float64: no array of all states is made. O(T·D·N)."""
     check_rates("selective_scan.fused", delta, A)
@@ -144,7 +144,7 @@ def _in_chunks(u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, h
     return chunkwise(u, delta, A, B, C, D, state=h)
 
 
-_compiled = compiled("selective_scan", _in_chunks)
+_compiled = with_kernel("ssm.selective_scan", _in_chunks)
 
 
 def _empty(u: Array, A: Array) -> Array:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
-from models.kernels import compiled
+from models.kernels.dispatch import with_kernel
 from models.memory.chunks import empty, segment_sums, tokens
 from models.ssm.selective_scan import carried, check_rates, cut
 
@@ -58,7 +58,7 @@ def chunkwise(
     return in_chunks(delta[..., None] * x, log_decay, B, C, empty(B, x) if state is None else state, chunk_size)
 
 
-@form
+@form(compiled=True)
 def fused(x: TP, delta: T, A: Rate, B: TN, C: TN, *, state: NP | None = None) -> tuple[TP, NP]:
     """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·N·P)."""
     log_decay = _log_decay("ssd.fused", delta, A)
@@ -88,7 +88,7 @@ def in_chunks(v: Array, log_decay: Array, B: Array, C: Array, S: Array, size: in
 
 
 # Gated linear attention with one gate a token: q = C, k = B, v = Δx, log α = ΔA.
-_compiled = compiled("gated_linear_attention", lambda C, B, v, log_decay, S: in_chunks(v, log_decay, B, C, S, size=64))
+_compiled = with_kernel("ssm.ssd", lambda C, B, v, log_decay, S: in_chunks(v, log_decay, B, C, S, size=64))
 
 
 def _log_decay(label: str, delta: Array, A: Array) -> Array:

@@ -28,7 +28,7 @@ from models import log
 from models.checkpoints import write_atomically
 from models.interrupt import stop_on_interrupt
 from models.lock import claim
-from models.study.kinds import AFTER, KINDS
+from models.study.job_handlers import AFTER, HANDLERS
 from models.study.machine import machine
 from models.train import LOG
 
@@ -53,7 +53,7 @@ class Job:
     """One piece of a study. `steps` is how many lines of progress it counts."""
 
     name: str
-    kind: str  # one of `KINDS`
+    kind: str  # one of `HANDLERS`
     settings: dict[str, Any] = field(default_factory=dict)
     steps: int = 1
 
@@ -106,7 +106,7 @@ def work(folder: Path) -> bool:
     where, begin = machine(), time.perf_counter()
     with claim(folder, wait=ORPHANED), stop_on_interrupt() as stop:
         _stop_when_orphaned(stop)
-        result = KINDS[job["kind"]](folder, job["settings"], stop)
+        result = HANDLERS[job["kind"]](folder, job["settings"], stop)
         if result is not None:
             result |= {"machine": where, "seconds": time.perf_counter() - begin}
             write_atomically(folder / "done.json", log.dumps(result, indent=1))

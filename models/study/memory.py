@@ -5,7 +5,7 @@ from typing import Any
 from models.memory.online_learner import POINTS
 from models.references import cited
 from models.study.figures import Panel, draw, draw_choices
-from models.study.kinds import LONGER
+from models.study.job_handlers import LONGER
 from models.study.plans import DEEP, LEARNER, SEEKERS
 from models.study.reading import Results, curve, settings, source, words
 

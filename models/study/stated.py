@@ -45,7 +45,7 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     return {
         "sentence": first["sentence"], "source": _linked(first["source"], first["papers"]),
         "relation": first["relation"], "place": f"{Path(first['file']).name}:{first['line']}",
-        "link": f"{_beside(page, first['file'])}#L{first['line']}", "cases": len(cases), "run": len(run),
+        "link": f"{_relative_link(page, first['file'])}#L{first['line']}", "cases": len(cases), "run": len(run),
         "holds": sum(case["verdict"] == "holds" for case in run), "systems": " ".join(passed),
         "examples": sum(case["examples"] for case in run),
         "ratio": "refuted" if run and run[0]["kind"] == "refuted" else f"{max(ratios):.2g}" if ratios else exact,
@@ -91,7 +91,7 @@ def _linked(source: str, papers: Mapping[str, str]) -> str:
     return text
 
 
-def _beside(page: Path, file: str) -> str:
+def _relative_link(page: Path, file: str) -> str:
     """Return the address of a file of the repository, relative to the page where that is possible."""
     try:
         return urllib.parse.quote(Path(os.path.relpath(ROOT / file, page.resolve().parent)).as_posix())

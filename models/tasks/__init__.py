@@ -28,7 +28,7 @@ class Task(Protocol):
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a training batch."""
 
-    def examination(self, rng: np.random.Generator) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return held-out batches by name."""
 
 

@@ -36,7 +36,7 @@ class Digits:
         drawn = rng.integers(0, len(images), size=batch)
         return asked(images[drawn], digits[drawn])
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return the held-out images, always all of them."""
         return {"digits": asked(*self.held_out)}
 

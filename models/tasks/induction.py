@@ -39,7 +39,7 @@ class Induction:
         """Return (tokens, targets), each `(batch, length)`; targets are `IGNORE` except at the end."""
         return sequences(rng, batch, self.length)
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return 128 fresh sequences at a quarter of the training length, at it, and at twice it."""
         lengths = (max(3, self.length // 4), self.length, 2 * self.length)
         return {str(length): sequences(rng, 128, length) for length in lengths}

@@ -50,7 +50,7 @@ class Needle:
         """Return (tokens, targets) of a length drawn from `lengths`."""
         return sequences(rng, batch, self.lengths[rng.integers(len(self.lengths))])
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return 128 fresh sequences at each of `lengths`."""
         return {str(length): sequences(rng, 128, length) for length in self.lengths}
 

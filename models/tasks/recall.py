@@ -47,7 +47,7 @@ class Recall:
         """Return (tokens, targets) for a number of pairs drawn from `pairs`."""
         return self.sequences(rng, batch, self.pairs[rng.integers(len(self.pairs))])
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return 128 fresh sequences for each number of pairs."""
         return {str(pairs): self.sequences(rng, 128, pairs) for pairs in self.pairs}
 

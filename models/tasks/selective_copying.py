@@ -51,6 +51,6 @@ class SelectiveCopying:
         targets[:, self.length :] = data
         return tokens, targets
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return 256 fresh sequences: 4096 answers at the usual size."""
         return {"copying": self.batch(rng, 256)}

@@ -37,7 +37,7 @@ class Text:
         """Return (tokens, targets), each `(batch, length)`: random windows and the same windows one byte later."""
         return _windows(self.train, rng.integers(0, len(self.train) - self.length, size=batch), self.length)
 
-    def examination(self, rng: np.random.Generator) -> dict[str, Batch]:
+    def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return one batch from the held-out part: always the same windows, evenly spaced, at most 64."""
         room = len(self.held_out) - self.length
         starts = np.linspace(0, room - 1, num=min(64, -(-room // self.length))).astype(np.int64)

@@ -10,7 +10,7 @@ from tests.engine.test_cupy import derivatives
 from tests.engine.test_einsum import EINSUMS
 from tests.engine.test_linalg import RULES, cplx, real
 from tests.engine.test_reductions import EMPTY, INTEGERS
-from tests.walled import Walled, asarray
+from tests.fake_cupy import Walled, asarray
 
 MORE = {
     "max": lambda x: mg.max(x, axis=0),

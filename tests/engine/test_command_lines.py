@@ -32,13 +32,13 @@ TRAIN = """
 import signal, sys, threading
 from models import cli, train
 
-def logged(self, record, before=train.Training._logged):
+def logged(self, record, before=train.Training._append_to_log):
     if record["step"] == 3:
         for number in {signals}:
             signal.raise_signal(number)
     return before(self, record)
 
-train.Training._logged = logged
+train.Training._append_to_log = logged
 sys.argv[1:] = "train --task recall --width 16 --layers 1 --heads 2 --batch 2 --length 16 --steps 9 --out".split()
 sys.argv.append({out!r})
 cli.main()

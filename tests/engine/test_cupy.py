@@ -8,7 +8,7 @@ from minigrad import nn, optim
 from minigrad.containers import arrays_of, map_arrays
 from minigrad.namespace import fetched, namespace
 from tests.engine.test_primitives import CASES
-from tests.walled import Walled, asarray
+from tests.fake_cupy import Walled, asarray
 
 
 def derivatives(f, args):

@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.exact import Modular
-from tests.walled import asarray
+from tests.fake_cupy import asarray
 
 rng = np.random.default_rng(3)
 X = rng.standard_normal((3, 4, 5))

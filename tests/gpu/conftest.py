@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gpu import host, launch
+from gpu import emulator, launch
 
 SEEDS = range(600)
 
@@ -15,7 +15,7 @@ def shown(monkeypatch, tmp_path):
 
     def how(source, right, wrong, call, *, which=0):
         broken = tmp_path / f"{source}.cu"
-        files = launch.HERE / broken.name, *launch.HERE.glob("*.cuh")
+        files = launch.KERNELS / broken.name, *launch.KERNELS.glob("*.cuh")
         codes = {file.name: file.read_text(encoding="utf-8") for file in files}
         holds = [name for name in included(codes, broken.name) if codes[name].count(right) > which]
         assert holds, f"{source}.cu and what it includes do not hold {right!r} {which + 1} times"
@@ -23,13 +23,15 @@ def shown(monkeypatch, tmp_path):
         codes[holds[0]] = right.join(parts[: which + 1]) + wrong + right.join(parts[which + 1 :])
         for name, code in codes.items():
             (tmp_path / name).write_text(code, encoding="utf-8")
-        with host.schedule(0):
+        with emulator.schedule(0):
             expected = call()
         with monkeypatch.context() as patch:
             patch.setattr(
                 launch,
-                "_on_host",
-                lambda name, defines: host.Module(broken if name == source else launch.HERE / f"{name}.cu", defines),
+                "_emulated_module",
+                lambda name, defines: emulator.Module(
+                    broken if name == source else launch.KERNELS / f"{name}.cu", defines
+                ),
             )
             said = difference(expected, call)
         assert said, f"{source}.cu, {wrong!r} for {right!r} ({which}): no schedule shows it"
@@ -45,10 +47,10 @@ def every_barrier_is_missed():
     """
 
     def check(source, call, *, unseen=()):
-        file = next(launch.HERE.glob(f"{source}.cu*"))
+        file = next(launch.KERNELS.glob(f"{source}.cu*"))
         lines = file.read_text(encoding="utf-8").splitlines()
         barriers = [i for i, line in enumerate(lines, 1) if re.search(r"__sync(threads|warp)\(\)", line)]
-        with host.schedule(0):
+        with emulator.schedule(0):
             expected = call()
         for line in barriers:
             if not any(part in lines[line - 1] for part in unseen):
@@ -67,9 +69,9 @@ def difference(expected, call, *, without=0):
     """What the first schedule says under which the call fails or makes other bits, or nothing."""
     for seed in SEEDS:
         try:
-            with host.schedule(seed, without=without):
+            with emulator.schedule(seed, without=without):
                 made = call()
-        except host.KernelError as error:
+        except emulator.KernelError as error:
             return str(error)
         if any(a.tobytes() != b.tobytes() for a, b in zip(expected, made, strict=True)):
             return f"schedule {seed}: other bits"

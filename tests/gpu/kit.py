@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import host
+from gpu import emulator
 from gpu.precision import BITS
 
 SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
@@ -15,7 +15,7 @@ def same_bits_under_every_schedule(seeds, call):
     """The arrays of the call, which are finite and the same whichever schedule it runs under."""
     first = None
     for seed in seeds:
-        with host.schedule(seed):
+        with emulator.schedule(seed):
             made = call()
         first = first or made
         for a, b in zip(first, made, strict=True):

@@ -10,7 +10,7 @@ from gpu import __main__ as main
 from gpu import bench, check, launch, peers
 from gpu.__main__ import app
 from gpu.cases import CASES
-from tests.gpu.few import FAKE, FEW, RATES, install
+from tests.gpu.fake_device import FAKE, FEW, RATES, install
 
 RUN = CliRunner()
 
@@ -24,10 +24,10 @@ def few(monkeypatch):
 def test_every_kernel_has_a_row_for_each_way_and_each_width(few):
     found = list(bench.rows(FAKE, RATES, 1))
     assert [row[:3] for row in found] == [
-        (name, width, way)
+        (name, width, direction)
         for name in FEW
         for width in ((0,) if name == "scan" else (8, 16))
-        for way in ("forward", "both ways")
+        for direction in ("forward", "forward + backward")
     ]
     assert all(0 < row.ours.low <= row.ours.median <= row.ours.high for row in found)
     assert [row[:3] for row in bench.rows(FAKE, RATES, 1, kernels=["softmax"])] == [row[:3] for row in found[2:]]
@@ -38,11 +38,11 @@ def test_the_floor_is_what_bytes_or_operations_take(few):
     a, *_ = FEW["scan"].draw("float32", small=True)
     there, both = bench.rows(FAKE, bench.Rates(1e3, 1e9, 1), 1, kernels=["scan"])
     assert (there.floor, both.floor) == (3 * a.nbytes / 1e3, 8 * a.nbytes / 1e3)  # a, x → h and a, h, g → da, dx
-    assert (there.by, both.by) == ("bytes", "bytes")
+    assert (there.bound_by, both.bound_by) == ("bytes", "bytes")
     there, both = bench.rows(FAKE, bench.Rates(1e9, 1e3, 1), 1, kernels=["scan"])
-    assert (there.floor, both.floor, there.by) == (6 * a.size / 1e3, 14 * a.size / 1e3, "operations")
+    assert (there.floor, both.floor, there.bound_by) == (6 * a.size / 1e3, 14 * a.size / 1e3, "operations")
     *_, last = bench.rows(FAKE, bench.Rates(1e9, 1, 1e3), 1, kernels=["softmax"])  # on tensor cores
-    operations = CASES["softmax"].work(*FEW["softmax"].draw("float32", small=True, width=16))
+    operations = CASES["softmax"].flops(*FEW["softmax"].draw("float32", small=True, width=16))
     assert last.floor == pytest.approx(sum(operations) / 1e3)
 
 
@@ -62,7 +62,7 @@ def test_a_goal_is_said_to_be_met_or_missed():
         "floor / ours ≥ 0.8: missed",
     )
     assert row._replace(floor=1.7).goal() == "floor / ours ≥ 0.8: met"
-    assert bench.Row("selective_scan", 0, "forward", ours).goal() == "peer / ours ≥ 1: not seen"
+    assert bench.Row("selective_scan", 0, "forward", ours).goal() == "peer / ours ≥ 1: not measured"
     assert bench.Row("softmax, bfloat16", 64, "forward", ours, theirs=theirs).goal() == "peer / ours ≥ 0.5: met"
     assert bench.Row("softmax", 64, "forward", ours, theirs=theirs).goal() == ""
 
@@ -119,7 +119,7 @@ def test_bench_keeps_a_dated_table_and_a_later_run_adds_to_it(few, monkeypatch, 
 
 
 def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path):
-    assert main._results() == launch.HERE / "results"
+    assert main._results() == launch.KERNELS / "results"
     monkeypatch.setattr(main, "__file__", str(tmp_path / "gpu" / "__main__.py"))
     assert main._results() == Path("results")
 

@@ -31,7 +31,7 @@ def test_the_other_numbers_compile(source, defines):
 @pytest.mark.parametrize("architecture", build.ARCHITECTURES[1:])
 @pytest.mark.parametrize("numbers", [("OPERAND=Tf32",), ("OPERAND=Bf16", "ARRAY=Bfloat16")])
 @pytest.mark.parametrize(("source", "kernels", "blocks"), [
-    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "means"), 3),
+    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "row_dot"), 3),
     ("linear_attention_tensor_cores", ("outputs",), 5),
 ])  # fmt: skip
 def test_so_many_blocks_of_narrow_results_have_registers_enough(source, kernels, blocks, numbers, architecture):
@@ -47,7 +47,7 @@ def test_the_record_is_of_these_sources():
 
 def test_what_does_not_compile_says_why(tmp_path, monkeypatch):
     (tmp_path / "odd.cu").write_text('extern "C" __global__ void odd(int n) { nothing; }')
-    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setattr(build, "KERNELS", tmp_path)
     with pytest.raises(build.BuildError, match=r'(?s)^odd.cu does not compile for sm_90:.*"nothing" is undefined'):
         build.needs("odd", (), "sm_90")
 
@@ -71,7 +71,7 @@ for name, case in CASES.items():
     # For tensor cores these alone have other tiles for bfloat16, and the delta rules' text is as it was.
     other_tiles = name.startswith(("softmax", "linear_attention")) or case.precision == "tensorfloat32"
     if case.precision == "float32" or other_tiles and "delta" not in name:
-        case.run(*case.draw(case.numbers, small=True))
+        case.run(*case.draw(case.dtype, small=True))
 print("clean")
 """
 
@@ -101,8 +101,8 @@ def test_sanitizers_find_what_pages_cannot(monkeypatch, tmp_path, body, said):
     (tmp_path / "odd.cu").write_text(f'#include "common.cuh"\n{kernel}\n')
     code = f"""
 import numpy as np, pathlib
-from gpu import host
-kernel = host.Module(pathlib.Path({str(tmp_path)!r}) / "odd.cu").get_function("odd")
+from gpu import emulator
+kernel = emulator.Module(pathlib.Path({str(tmp_path)!r}) / "odd.cu").get_function("odd")
 kernel((1,), (32,), [np.zeros(4, np.float32), np.int32(40)])
 """
     assert said in sanitized(code, monkeypatch).stderr

@@ -11,9 +11,9 @@ from gpu import __main__ as main
 from gpu import bench, check
 from gpu.__main__ import app
 from gpu.cases import CASES
-from tests.gpu import fake
-from tests.gpu.few import FAKE, FEW, POOL, RATES, install
-from tests.walled import asarray
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
+from tests.gpu.fake_device import FAKE, FEW, POOL, RATES, install
 
 RUN = CliRunner()
 
@@ -76,11 +76,11 @@ def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypat
 
 def test_a_kernel_whose_result_depends_on_timing_is_wrong(few, monkeypatch):
     rounds = iter(range(10**6))
-    unsteady = FEW["scan"]._replace(back=lambda saved, given: ((1 + next(rounds) * 1e-13) * given[0],) * 2)
+    unsteady = FEW["scan"]._replace(vjp=lambda saved, given: ((1 + next(rounds) * 1e-13) * given[0],) * 2)
     monkeypatch.setattr(check, "CASES", {"scan": unsteady})
     narrow, wide = check.kernels(FAKE)
-    assert (narrow.right, wide.right) == (True, False)  # float32 does not show so little
-    assert wide.failed.startswith("RuntimeError: a second run gives other bits")
+    assert (narrow.passed, wide.passed) == (True, False)  # float32 does not show so little
+    assert wide.failed.startswith("RuntimeError: two runs differ in bits")
 
 
 def test_check_can_be_run_in_parts(few, asked):
@@ -104,14 +104,14 @@ def test_check_fails_with_any_of_them(few, asked, failing):
 
 
 def test_what_a_device_is_too_small_for_is_said_and_is_not_wrong(monkeypatch):
-    there = fake.install(monkeypatch)
+    there = fake_gpu.install(monkeypatch)
     there.attributes["MaxSharedMemoryPerBlockOptin"] = 64 << 10  # as on sm_75
     xp = SimpleNamespace(asarray=asarray, asnumpy=lambda x: x.get(), **vars(POOL))
     for module in (bench, check):
         monkeypatch.setattr(module, "CASES", {"titans": CASES["titans"]._replace(widths=(32,))})
     narrow, wide, *_ = check.kernels(xp)
-    assert (narrow.right, narrow.refused) == (True, "")
-    assert wide.right
+    assert (narrow.passed, narrow.refused) == (True, "")
+    assert wide.passed
     assert wide.refused.startswith("titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes")
     there.attributes["MaxSharedMemoryPerBlockOptin"] = 16 << 10
     row, _ = bench.rows(xp, RATES, 1, small=True)

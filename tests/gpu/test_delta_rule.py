@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpu import delta_rule as plain
-from gpu import gated_delta_rule as kernel
+from gpu.kernels import delta_rule as plain
+from gpu.kernels import gated_delta_rule as kernel
 from gpu.precision import matmul_precision
 from models.memory import delta_rule, gated_delta_rule
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
@@ -18,7 +18,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
     At a low rate they seldom are, and something of one chunk of tokens is left in the next.
     """
     rng = np.random.default_rng(seed)
-    q, k, v, S, gy, gS = (
+    q, k, v, S, dy, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (K, V), (T, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)  # as the block around it has it: else the memory grows without end
@@ -27,7 +27,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
         np.where(rng.random(x.shape) < rate / 2, rng.choice(ends, x.shape), x)
         for x, ends in ((beta, (0, 1)), (log_decay, (0, -np.inf)))
     )
-    drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, gy, gS)]
+    drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, dy, dS)]
     return drawn[:6], tuple(drawn[6:])
 
 

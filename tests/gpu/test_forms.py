@@ -7,24 +7,25 @@ import pytest
 
 import minigrad as mg
 from gpu import device
-from gpu import linear_attention as kernel
+from gpu.kernels import linear_attention as kernel
 from gpu.precision import matmul_precision
 from minigrad.containers import arrays_of
-from models import kernels
 from models.attention import softmax
+from models.kernels import dispatch
+from models.kernels.dispatch import KERNELS
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
 from models.ssm import selective_scan, ssd
 from proofs import STATEMENTS, systems
 from proofs.checker import check_system, systems_of
 from proofs.statements import CUPY
-from tests.gpu import fake
-from tests.walled import asarray
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 
 @pytest.fixture
 def on_device(monkeypatch):
     """All arrays count as a device's."""
-    monkeypatch.setattr(kernels, "on_device", lambda x: True)
+    monkeypatch.setattr(dispatch, "on_device", lambda x: True)
 
 
 def gradients(form, inputs):
@@ -68,7 +69,7 @@ def only_y(form):
     (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
 ])  # fmt: skip
 def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, inputs):
-    monkeypatch.setattr("minigrad.kernels._kernel", None)  # nothing else may run
+    monkeypatch.setattr("minigrad.compiled.numba_module", None)  # nothing else may run
     for a, b in zip(gradients(form, inputs), gradients(reference, inputs), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
 
@@ -79,7 +80,7 @@ def test_titans_takes_it_for_any_number_of_layers(on_device, monkeypatch, sizes)
     q, k, v = q_k_v()
     layers = [rng.standard_normal(shape) for shape in zip(sizes, sizes[1:], strict=False)]
     memory = ((layers[0][:2], layers[0][2:]),) if sizes == (3, 2) else tuple((W,) for W in layers)
-    monkeypatch.setattr("minigrad.kernels._kernel", None)
+    monkeypatch.setattr("minigrad.compiled.numba_module", None)
 
     def run(form):
         def loss(q, k, v, theta, memory):
@@ -99,7 +100,7 @@ def proofs_on_a_device(monkeypatch):
         walled = replace(systems.SYSTEMS[name], enter=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
     monkeypatch.setattr(systems, "_has_device", lambda: True)
-    return fake.install(monkeypatch)
+    return fake_gpu.install(monkeypatch)
 
 
 def judged(form, system="cupy gradient"):
@@ -189,7 +190,7 @@ def test_gradients_of_its_gradients_are_those_of_the_reference(on_device):
 
 
 def test_a_form_without_a_raw_kernel_runs_its_reference(on_device, monkeypatch):
-    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(KERNELS, "memory.delta_rule", KERNELS["memory.delta_rule"]._replace(cuda=None))
     rng = np.random.default_rng(0)
     q, k, v, beta = *rng.standard_normal((3, 5, 2)), rng.uniform(0, 1, 5)
     for a, b in zip(delta_rule.fused(q, k, v, beta), delta_rule.chunkwise(q, k, v, beta), strict=True):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpu import gated_linear_attention as kernel
+from gpu.kernels import gated_linear_attention as kernel
 from gpu.precision import matmul_precision
 from models.memory import gated_linear_attention
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
@@ -17,12 +17,12 @@ def draw(batch, T, K, V, dtype, seed, *, rate=1, per_channel=True):
     At the rate 1 nothing is left after half a chunk of tokens that float32 would see; at a low one gates seldom shut.
     """
     rng = np.random.default_rng(seed)
-    q, k, v, S, gy, gS = (
+    q, k, v, S, dy, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (K, V), (T, V), (K, V))
     )
     log_decay = -rng.exponential(rate, (batch, T, K) if per_channel else (batch, T))
     log_decay = np.where(rng.random(log_decay.shape) < rate / 10, rng.choice([0, -np.inf], log_decay.shape), log_decay)
-    drawn = [x.astype(dtype) for x in (q, k, v, log_decay, S, gy, gS)]
+    drawn = [x.astype(dtype) for x in (q, k, v, log_decay, S, dy, dS)]
     return drawn[:5], tuple(drawn[5:])
 
 

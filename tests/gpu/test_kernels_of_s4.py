@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import cauchy, cauchy_pairs, vandermonde
+from gpu.kernels import cauchy, cauchy_pairs, vandermonde
 from models.ssm import s4, s4d
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -85,13 +85,13 @@ def test_arrays_that_do_not_fit_are_named():
         vandermonde.forward(w, A[:, :2].copy(), length=5)
     with pytest.raises(ValueError, match=r"^cauchy: poles has shape \(2, 2\), expected \(2, 3\) as w has$"):
         cauchy.forward(w, z, poles[:, :2].copy())
-    with pytest.raises(ValueError, match=r"^cauchy: gK has shape \(2, 4\), expected \(2, 5\) as z has$"):
+    with pytest.raises(ValueError, match=r"^cauchy: dK has shape \(2, 4\), expected \(2, 5\) as z has$"):
         cauchy.backward(w, z, poles, g[:, :4].copy())
     for bad in (w.real.copy(), w.astype("F")):
         with pytest.raises(TypeError, match="^cauchy_pairs: poles is "):
             cauchy_pairs.forward(w[:, None].copy(), bad, length=4)
     _, saved = cauchy_pairs.forward(w[:, None].copy(), poles, length=4)
-    with pytest.raises(TypeError, match="^cauchy_pairs: gS is float64, expected complex64 or complex128$"):
+    with pytest.raises(TypeError, match="^cauchy_pairs: dS is float64, expected complex64 or complex128$"):
         cauchy_pairs.backward(saved, g[:, None, :3].real.copy())
 
 

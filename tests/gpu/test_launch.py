@@ -7,20 +7,21 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gpu import host, launch, linear_attention, softmax
+from gpu import emulator, launch
 from gpu.cases import CASES
-from gpu.launch import RoomError
+from gpu.kernels import linear_attention, softmax
+from gpu.launch import DeviceMemoryError
 from gpu.precision import matmul_precision
 from models.memory import linear_attention as form
-from tests.gpu import fake
-from tests.walled import asarray
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 EXACT = [name for name, case in CASES.items() if case.precision == "float32"]
 
 
 @pytest.fixture
 def device(monkeypatch):
-    return fake.install(monkeypatch)
+    return fake_gpu.install(monkeypatch)
 
 
 def drawn(name, dtype="float32"):
@@ -61,7 +62,7 @@ def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, sa
     arrays = drawn(name, dtype)
     before, most = copies(arrays), device.attributes["MaxSharedMemoryPerBlockOptin"]
     device.attributes["MaxSharedMemoryPerBlockOptin"] = there
-    with pytest.raises(RoomError) as raised:
+    with pytest.raises(DeviceMemoryError) as raised:
         CASES[name].run(*arrays)
     assert (str(raised.value), device.launches) == (said, [])
     device.attributes["MaxSharedMemoryPerBlockOptin"] = most
@@ -73,14 +74,14 @@ def test_what_a_block_has_is_used_to_the_last_byte(device):
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_344
     unharmed(arrays, copies(arrays))
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_343
-    with pytest.raises(RoomError):
+    with pytest.raises(DeviceMemoryError):
         linear_attention.forward(*arrays[:4])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, name):
     """With a little less, and no more less than a row's gap, it touches what it does not have."""
-    on_host, loose = launch._on_host, []
+    on_host, loose = launch._emulated_module, []
 
     def with_less(source, defines):
         def get_function(kernel):
@@ -89,7 +90,7 @@ def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, nam
             def call(grid, block, given, *, shared_mem):
                 if shared_mem:
                     copies = [x.copy() for x in given]
-                    with contextlib.suppress(host.KernelError):
+                    with contextlib.suppress(emulator.KernelError):
                         run(grid, block, copies, shared_mem=shared_mem - min(80, shared_mem // 2))
                         loose.append(kernel)
                 run(grid, block, given, shared_mem=shared_mem)
@@ -98,7 +99,7 @@ def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, nam
 
         return SimpleNamespace(get_function=get_function)
 
-    monkeypatch.setattr(launch, "_on_host", with_less)
+    monkeypatch.setattr(launch, "_emulated_module", with_less)
     CASES[name].run(*CASES[name].draw("float32", small=True))
     assert loose == []
 
@@ -126,14 +127,14 @@ def test_no_memory_for_what_a_pass_makes(device):
     arrays = drawn("linear_attention")
     before, room = copies(arrays), device.room
     device.room = 10_000
-    with pytest.raises(RoomError) as raised:
+    with pytest.raises(DeviceMemoryError) as raised:
         linear_attention.forward(*arrays[:4])
     full = "Out of memory allocating 18,480 bytes (allocated so far: 0 bytes)."
     assert str(raised.value) == f"device 0 has no room for float32 (2, 70, 33): {full}"
     device.room = room
     _, saved = linear_attention.forward(*arrays[:4])
     device.room = 10_000
-    with pytest.raises(RoomError, match="no room for float32"):
+    with pytest.raises(DeviceMemoryError, match="no room for float32"):
         linear_attention.backward(saved, arrays[4:])
     device.room = room
     unharmed(arrays, before)
@@ -151,7 +152,7 @@ def test_arrays_that_a_kernel_does_not_take(device):
          "k is not contiguous, expected one that ascontiguousarray has made"),
         (asarray(k.inside[:, :0]), ValueError,
          "k has shape (2, 0, 40), expected at least one element along every axis"),
-        (fake.at(k.inside, fake.Device(1)), TypeError,
+        (fake_gpu.at(k.inside, fake_gpu.Device(1)), TypeError,
          "k is cupy float32 on device 1, expected cupy float32 on device 0 as q is"),
         (k.inside, TypeError, "k is numpy float32, expected cupy float32 on device 0 as q is"),
     ):  # fmt: skip
@@ -163,18 +164,18 @@ def test_arrays_that_a_kernel_does_not_take(device):
 
 
 def test_arrays_of_two_bytes_a_number(device):
-    q, k, v, gy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
+    q, k, v, dy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
     y, saved = softmax.forward(q, k, v, causal=True, scale=0.5)
-    made = y, *softmax.backward(saved, gy)
+    made = y, *softmax.backward(saved, dy)
     expected, saved = softmax.forward(*(x.inside for x in (q, k, v)), causal=True, scale=0.5)
-    for x, right in zip(made, (expected, *softmax.backward(saved, gy.inside)), strict=True):
+    for x, right in zip(made, (expected, *softmax.backward(saved, dy.inside)), strict=True):
         assert x.dtype == ml_dtypes.bfloat16
         np.testing.assert_array_equal(x.get(), right)
     device.launches.clear()
-    with pytest.raises(TypeError, match=r"^softmax: gy is cupy float32 on device 0, expected cupy bfloat16 on"):
-        softmax.backward(saved._replace(q=q), asarray(gy.inside.astype("f")))
+    with pytest.raises(TypeError, match=r"^softmax: dy is cupy float32 on device 0, expected cupy bfloat16 on"):
+        softmax.backward(saved._replace(q=q), asarray(dy.inside.astype("f")))
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 20_000
-    with pytest.raises(RoomError) as raised:
+    with pytest.raises(DeviceMemoryError) as raised:
         softmax.forward(q, k, v, causal=True, scale=0.5)
     assert str(raised.value) == (
         "softmax_forward: K = 40, V = 33 in bfloat16 needs 36,864 bytes of shared memory, device 0 has 20,000 for a "
@@ -196,7 +197,7 @@ def test_arrays_of_two_bytes_a_number(device):
 def test_cotangents_are_looked_at_too(device, name):
     *arrays, g = drawn(name)
     before, odd = copies((*arrays, g)), asarray(g.inside.astype("complex64") if g.dtype.kind == "f" else g.inside.real)
-    with pytest.raises(TypeError, match=r": g\w* is "):
+    with pytest.raises(TypeError, match=r": d\w* is "):
         CASES[name].run(*arrays, odd)
     unharmed((*arrays, g), before, name)
 
@@ -209,7 +210,7 @@ def test_a_form_on_a_device_takes_any_strides_and_says_the_rest(device):
     with pytest.raises(TypeError, match=r"^linear_attention: k is float16, expected float32 or float64 or "):
         form.fused(q, asarray(k.inside.astype("float16")), v)
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 0
-    with pytest.raises(RoomError, match=r"a form that is not fused$"):
+    with pytest.raises(DeviceMemoryError, match=r"a form that is not fused$"):
         form.fused(q, k, v)
     np.testing.assert_allclose(form.chunkwise(q, k, v)[0].get(), y.get(), rtol=0, atol=1e-12)
 
@@ -218,12 +219,12 @@ def test_a_header_that_changes_is_compiled_again(device, monkeypatch, tmp_path):
     """CuPy keeps what it has compiled on disk, by source and options, and does not look into headers."""
     asked = []
     monkeypatch.setattr("cupy.RawModule", lambda *, code, options: asked.append((code, options)))
-    for file in launch.HERE.glob("*.cu*"):
+    for file in launch.KERNELS.glob("*.cu*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(launch, "HERE", tmp_path)
+    monkeypatch.setattr(launch, "KERNELS", tmp_path)
     for header in ("", "", "// another"):
         (tmp_path / "another.cuh").write_text(header, encoding="utf-8")
-        launch._on_device.__wrapped__("softmax", ("REAL=float",), 0)
+        launch._device_module.__wrapped__("softmax", ("REAL=float",), 0)
     first, same, other = asked
     assert first == same != other
     assert first[0] == other[0]

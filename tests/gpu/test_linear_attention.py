@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpu import linear_attention as kernel
+from gpu.kernels import linear_attention as kernel
 from gpu.precision import matmul_precision
 from models.memory import linear_attention
 from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
@@ -60,11 +60,11 @@ def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules)
 def test_a_state_that_is_kept_is_rounded_as_it_is_where_it_enters_a_product():
     """So arrays of bfloat16 lose nothing by keeping it in two bytes; what they give is rounded, nothing else is."""
     inputs, cotangents = draw(2, 140, 40, 72, ml_dtypes.bfloat16, 0)
-    (*sequences, S), (gy, gS) = inputs, cotangents
-    states = S.astype("f"), gS.astype("f")
-    narrow = both_ways(kernel, (*sequences, states[0]), (gy, states[1]))
+    (*sequences, S), (dy, dS) = inputs, cotangents
+    states = S.astype("f"), dS.astype("f")
+    narrow = both_ways(kernel, (*sequences, states[0]), (dy, states[1]))
     with matmul_precision("bfloat16"):
-        wide = both_ways(kernel, tuple(x.astype("f") for x in inputs), (gy.astype("f"), states[1]))
+        wide = both_ways(kernel, tuple(x.astype("f") for x in inputs), (dy.astype("f"), states[1]))
     for a, b in zip(narrow, wide, strict=True):
         np.testing.assert_array_equal(a, b.astype(a.dtype))
 
@@ -79,9 +79,9 @@ def test_the_way_back_multiplies_as_the_way_there_did():
 
 
 def in_two_bytes():
-    (*sequences, S), (gy, gS) = draw(1, 130, 40, 24, "f", 0)
-    *sequences, gy = (x.astype(ml_dtypes.bfloat16) for x in (*sequences, gy))
-    return both_ways(kernel, (*sequences, S), (gy, gS))
+    (*sequences, S), (dy, dS) = draw(1, 130, 40, 24, "f", 0)
+    *sequences, dy = (x.astype(ml_dtypes.bfloat16) for x in (*sequences, dy))
+    return both_ways(kernel, (*sequences, S), (dy, dS))
 
 
 SOURCES = {"float32": "linear_attention", "tensorfloat32": "linear_attention_tensor_cores"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpu import host
+from gpu import emulator
 
 G, T = np.divmod(np.arange(32), 4)  # of every lane: its group, and its place among the group's four
 KINDS = {"tf32": ("Tf32", 8, 11), "bf16": ("Bf16", 16, 8)}  # type, depth, bits of significand
@@ -56,7 +56,7 @@ def kernel(tmp_path):
         assert right in CODE
         source = tmp_path / "mma.cu"
         source.write_text(CODE.replace(right, wrong, 1))
-        return host.Module(source, ("REAL=float", f"KIND={KINDS[kind][0]}")).get_function(name)
+        return emulator.Module(source, ("REAL=float", f"KIND={KINDS[kind][0]}")).get_function(name)
 
     return get
 
@@ -85,7 +85,7 @@ def test_every_lane_holds_what_it_does_in_ptx(kernel, kind):
     (a, b, c), ignored = layouts(kind), np.uint32(0x1FFF if kind == "tf32" else 0)
     for seed in range(3):
         d = held(C, c, "tf32").view("f").copy()
-        with host.schedule(seed):
+        with emulator.schedule(seed):
             kernel("raw", kind)((1,), (32,), [held(A, a, kind) | ignored, held(B, b, kind) | ignored, d])
         np.testing.assert_array_equal(d, held(C + A @ B.T, c, "tf32").view("f"))
 
@@ -103,7 +103,7 @@ def test_numbers_are_rounded_to_nearest(kernel, kind):
     rng, ulp = np.random.default_rng(0), 2.0 ** (1 - bits)
     x = np.ldexp(rng.standard_normal(32), rng.integers(-30, 30, 32)).astype("f")
     x[:8] = 1 + ulp / 2, 1 + 3 * ulp / 2, -1 - ulp / 2, -1 - 3 * ulp / 2, 2 - ulp / 2, 1 + 0.49 * ulp, 1, -3
-    y, right = host.empty((32,), np.uint32), nearest(x, bits, away=kind == "tf32")
+    y, right = emulator.empty((32,), np.uint32), nearest(x, bits, away=kind == "tf32")
     kernel("convert", kind)((1,), (32,), [x, y])
     if kind == "bf16":  # this lane's number, and above it the next lane's
         np.testing.assert_array_equal((y & 0xFFFF0000).view("f"), np.roll(right, -1))
@@ -114,7 +114,7 @@ def test_numbers_are_rounded_to_nearest(kernel, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, 0.0, -0.0])
 def test_what_is_not_rounded_stays(kernel, kind, special):
-    x, y = np.full(32, special, "f"), host.empty((32,), np.uint32)
+    x, y = np.full(32, special, "f"), emulator.empty((32,), np.uint32)
     kernel("convert", kind)((1,), (32,), [x, y])
     found = (y & 0xFFFF0000).view("f")
     np.testing.assert_array_equal(found, x)
@@ -126,7 +126,7 @@ def test_what_is_not_rounded_stays(kernel, kind, special):
 def test_operands_come_from_tiles_and_from_sums(kernel, kind, by_rows):
     A, B, C = np.random.default_rng(0).integers(-2, 3, (3, 16, 16)).astype("f")  # all sums are exact
     tiles = [x if by_rows else x.T.copy() for x in (A, B, C)]
-    y = host.empty((16, 8), np.float32)
+    y = emulator.empty((16, 8), np.float32)
     kernel("chain", kind)((1,), (32,), [*tiles, y, np.int32(by_rows)])
     np.testing.assert_array_equal(y, (A @ B.T @ C.T)[:, :8])
 
@@ -142,7 +142,7 @@ def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, whi
     else:
         factors[which] = rng.standard_normal((16, 16)).astype("f")
     A, B, C = factors.values()
-    y = host.empty((16, 8), np.float32)
+    y = emulator.empty((16, 8), np.float32)
     kernel("chain", kind)((1,), (32,), [*(x if by_rows else x.T.copy() for x in (A, B, C)), y, np.int32(by_rows)])
     np.testing.assert_array_equal(y, nearest((A @ B.T @ C.T)[:, :8], KINDS[kind][2], away=kind == "tf32"))
 
@@ -152,6 +152,6 @@ def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, whi
     ("multiply(first", "if (threadIdx.x != 3) multiply(first", "mma_tf32: lanes fffffff7 of a warp wait"),
 ])  # fmt: skip
 def test_what_a_warp_may_not_do(kernel, right, wrong, said):
-    x, y = np.ones((3, 256), "f"), host.empty((16, 8), np.float32)
-    with pytest.raises(host.KernelError, match=said):
+    x, y = np.ones((3, 256), "f"), emulator.empty((16, 8), np.float32)
+    with pytest.raises(emulator.KernelError, match=said):
         kernel("chain", "tf32", right, wrong)((1,), (32,), [*x, y, np.int32(1)])

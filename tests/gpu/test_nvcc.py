@@ -43,8 +43,8 @@ def test_it_is_asked_for_a_cubin_and_its_figures_are_read(nvcc):
         ("second", {"registers": 80, "shared": 18432, "spilled": 52}),
     ]
     *options, source = asked.read_text().splitlines()
-    assert source == str(build.HERE / "scan.cu")
-    for option in ("-cubin", "-arch=sm_90", "-DREAL=float", "-DWIDTH=4", f"-I{build.HERE}"):
+    assert source == str(build.KERNELS / "scan.cu")
+    for option in ("-cubin", "-arch=sm_90", "-DREAL=float", "-DWIDTH=4", f"-I{build.KERNELS}"):
         assert option in options
     assert options[options.index("-Xptxas") + 1] == "-v"
 

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gpu import host
+from gpu import emulator
 
 KINDS = {"tf32": ("Tf32", "float"), "bf16": ("Bf16", "float"), "bf16 arrays": ("Bf16", "Bfloat16")}
 
@@ -54,7 +54,7 @@ def kernel(tmp_path):
         assert right in CODE
         source, (operand, array) = tmp_path / "operands.cu", KINDS[kind]
         source.write_text(CODE.replace(right, wrong, 1))
-        return host.Module(source, ("REAL=float", f"OPERAND={operand}", f"ARRAY={array}")).get_function(name)
+        return emulator.Module(source, ("REAL=float", f"OPERAND={operand}", f"ARRAY={array}")).get_function(name)
 
     return get
 
@@ -74,7 +74,7 @@ def chain(kernel, kind, width=24, columns=16, rows=16, right="", wrong=""):
     """A Bᵀ C of small integers, whose sums are exact, from the kernel and from NumPy; A ends before its tile."""
     rng, dtype = np.random.default_rng(0), ml_dtypes.bfloat16 if kind == "bf16 arrays" else np.float32
     A, B, C = (rng.integers(-1, 2, shape).astype(dtype) for shape in ((rows, width), (17, width), (16, columns)))
-    y, stride = host.empty((16, 16), dtype), (32 if kind == "tf32" else 16) + 4
+    y, stride = emulator.empty((16, 16), dtype), (32 if kind == "tf32" else 16) + 4
     kernel("chain", kind, right, wrong)(
         (1,), (128,), [A, B, C, y, *map(np.int32, (rows, width, columns))], shared_mem=4 * 64 * stride
     )
@@ -98,5 +98,5 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
      "is in mma_tf32, others of its warp in ldmatrix"),
 ])  # fmt: skip
 def test_what_a_warp_may_not_do(kernel, kind, right, wrong, said):
-    with pytest.raises(host.KernelError, match=said):
+    with pytest.raises(emulator.KernelError, match=said):
         chain(kernel, kind, right=right, wrong=wrong)

@@ -9,7 +9,7 @@ import pytest
 
 from gpu import bench, check, peers
 from gpu.cases import CASES
-from tests.gpu.few import FAKE, RATES, few_tokens, install
+from tests.gpu.fake_device import FAKE, RATES, few_tokens, install
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
     other = peers.PEERS["softmax"]._replace(call=lambda _, q, k, v: (2 * q @ k.mT @ v,))
     monkeypatch.setitem(peers.PEERS, "softmax", other)
     row, *_ = bench.rows(FAKE, RATES, 1, kernels=["softmax"])
-    assert row.peer == "PyTorch SDPA, float32, which does something else"
+    assert row.peer == "PyTorch SDPA, float32 (its output differs from ours)"
 
 
 @pytest.mark.parity
@@ -59,7 +59,7 @@ def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
 def test_the_gradients_of_a_peer_are_those_of_the_kernel(name):
     arrays = drawn(name)
     theirs = peers.ready(peers.PEERS[name], arrays)
-    for ours, tensor in zip(CASES[name].run(*arrays), theirs.both(), strict=True):
+    for ours, tensor in zip(CASES[name].run(*arrays), theirs.forward_backward(), strict=True):
         allowed = check.margin(CASES[name], "float32") * max(1, abs(ours).max())
         np.testing.assert_allclose(ours, tensor.detach().float().flatten(0, 1), rtol=0, atol=allowed)
 
@@ -91,7 +91,7 @@ def test_fla_is_called_as_it_wants(torch, name):
     for key, array in zip(["q", "k", "v", *(key for key in ("beta", "g") if key in asked)], arrays, strict=False):
         expected = torch.from_numpy(array).to(torch.float32 if key == "g" else rounded)
         assert torch.equal(asked[key].transpose(1, 2).flatten(0, 1), expected), key
-    assert torch.equal(peer.back(made[0]), torch.from_numpy(arrays[2]).to(rounded))
+    assert torch.equal(peer.to_our_layout(made[0]), torch.from_numpy(arrays[2]).to(rounded))
 
 
 @pytest.mark.parity
@@ -111,6 +111,6 @@ def test_mamba_is_called_with_channels_before_time(torch, monkeypatch):
     theirs = peers.ready(peer, tuple(arrays))
     y, _, *ours = CASES["selective_scan"].run(*arrays)
     np.testing.assert_allclose(y, theirs.first(), rtol=0, atol=1e-4)
-    for a, b in zip(ours, theirs.both()[1:], strict=False):
+    for a, b in zip(ours, theirs.forward_backward()[1:], strict=False):
         b = b if b.shape == a.shape else b.mT
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(1, abs(a).max()))

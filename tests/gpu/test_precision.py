@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpu import launch, product
+from gpu import launch
 from gpu.cases import CASES
+from gpu.kernels import product
 from gpu.precision import matmul_precision, operand
-from tests.gpu import fake
-from tests.walled import asarray
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 
 
 def on_device(dtype, capability, shared=99 << 10):
@@ -40,7 +41,7 @@ def test_another_name_is_refused():
 
 @pytest.mark.parametrize("name", ["linear_attention", "delta_rule", "gated_linear_attention"])
 def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
-    device, needed = fake.install(monkeypatch), []
+    device, needed = fake_gpu.install(monkeypatch), []
     exact, rounded = CASES[name], CASES[f"{name}, tensorfloat32"]
     arrays = tuple(map(asarray, exact.draw("float32", small=True)))
     with monkeypatch.context() as patch:

@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-import models.kernels
-from gpu import host, launch, scan
-from minigrad.kernels import SCANS
+from gpu import emulator, launch
+from gpu.kernels import scan
+from minigrad.compiled import SCANS
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
 SHAPES = st.one_of(  # one strip, several with a ragged last one, and rows of several tiles
@@ -62,8 +62,9 @@ def test_the_engine_takes_it_along_any_axis(monkeypatch, axis, reverse):
     a = a[:, :1]  # not contiguous once it is broadcast
     right, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
     gradients = pull(g)
-    asked = []
-    monkeypatch.setitem(SCANS, "numpy", lambda *given: asked.append(given) or models.kernels.scan(*given))
+    asked, kernel = [], scan.scan
+    monkeypatch.setattr(scan, "scan", lambda *given: asked.append(given) or kernel(*given))
+    monkeypatch.setitem(SCANS, "numpy", "gpu.kernels.scan")
     made, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
     for one, other in zip((made, *pull(g)), (right, *gradients), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
@@ -109,7 +110,7 @@ def test_a_broken_kernel_is_caught(shown, right, wrong, which):
 
 
 @pytest.mark.parametrize(("right", "wrong", "which"), [
-    ("atomicAdd(&of.known[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
+    ("atomicAdd(&of.status[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
     ("!(nothing & ((1u << back) - 1))", "true", 0),
 ])  # fmt: skip
 def test_blocks_that_do_not_wait_for_each_other_are_caught(shown, right, wrong, which):
@@ -118,18 +119,18 @@ def test_blocks_that_do_not_wait_for_each_other_are_caught(shown, right, wrong, 
 
 @pytest.mark.parametrize("silent", [None, 36])
 def test_a_block_looks_back_over_more_tiles_than_a_warp_has_lanes(silent):
-    """On the host too few blocks run at once for that: here the last one is told what the others would have told it."""
-    nothing, told_map, told_state = range(3)
+    """On the host too few blocks run at once for that: here the last one finds what the others would have published."""
+    invalid, aggregate, prefix = range(3)  # TileStatus
     tiles, tile = 70, scan.TILE_BYTES // 4
     x = np.random.default_rng(0).integers(-3, 4, (tiles * tile, 1)).astype("f")
-    sums, h = x.reshape(tiles, tile).sum(axis=1), host.empty(x.shape, "f")
-    told = host.empty((tiles, 3), "f")
-    told[:-1, 0], told[:-1, 1], told[0, 2] = 1, sums[:-1], sums[0]
-    known = np.array([told_state, *[told_map] * (tiles - 2), nothing, tiles - 1], np.int32)  # and the ticket
+    sums, h = x.reshape(tiles, tile).sum(axis=1), emulator.empty(x.shape, "f")
+    partials = emulator.empty((tiles, 3), "f")
+    partials[:-1, 0], partials[:-1, 1], partials[0, 2] = 1, sums[:-1], sums[0]
+    status = np.array([prefix, *[aggregate] * (tiles - 2), invalid, tiles - 1], np.int32)  # and the ticket
     if silent:
-        known[silent] = nothing
+        status[silent] = invalid
     sizes = [np.int32(n) for n in (len(x), 1, 1, tiles, 0)]
-    kernel = host.Module(launch.HERE / "scan.cu", ("REAL=float", "WIDTH=1")).get_function("scan_forward")
-    with pytest.raises(host.KernelError, match="stuck") if silent else contextlib.nullcontext():
-        kernel((1,), (scan.THREADS,), [np.ones_like(x), x, h, told, known, *sizes])
+    kernel = emulator.Module(launch.KERNELS / "scan.cu", ("REAL=float", "WIDTH=1")).get_function("scan_forward")
+    with pytest.raises(emulator.KernelError, match="stuck") if silent else contextlib.nullcontext():
+        kernel((1,), (scan.THREADS,), [np.ones_like(x), x, h, partials, status, *sizes])
         np.testing.assert_array_equal(h[-tile:], x.cumsum(axis=0)[-tile:])

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import selective_scan as kernel
+from gpu.kernels import selective_scan as kernel
 from models.ssm import selective_scan
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -26,8 +26,8 @@ def draw(batch, T, D, N, dtype, seed):
     )
     A, skip = -rng.uniform(0, 8, (D, N)), rng.standard_normal(D)
     B, C = rng.standard_normal((2, batch, T, N))
-    h, gh = rng.standard_normal((2, batch, D, N))
-    drawn = [x.astype(dtype) for x in (u, delta, A, B, C, skip, h, rng.standard_normal(u.shape), gh)]
+    h, dh = rng.standard_normal((2, batch, D, N))
+    drawn = [x.astype(dtype) for x in (u, delta, A, B, C, skip, h, rng.standard_normal(u.shape), dh)]
     return drawn[:7], tuple(drawn[7:])
 
 

@@ -7,12 +7,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import softmax as kernel
+from gpu.kernels import softmax as kernel
 from gpu.precision import matmul_precision
 from models.attention import softmax
-from tests.gpu import fake
+from tests.fake_cupy import asarray
+from tests.gpu import fake_gpu
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
-from tests.walled import asarray
 
 
 def draw(batch, T, S, K, V, dtype, seed, size=1):
@@ -129,7 +129,7 @@ def test_the_way_back_is_rounded_as_the_way_there():
     ("capability", "kilobytes", "rounds"), [("75", 99, False), ("80", 50, False), ("80", 99, True)]
 )
 def test_a_device_without_the_means_keeps_all_bits(monkeypatch, capability, kilobytes, rounds):
-    device = fake.install(monkeypatch)
+    device = fake_gpu.install(monkeypatch)
     device.compute_capability, device.attributes["MaxSharedMemoryPerBlockOptin"] = capability, kilobytes << 10
     with matmul_precision("tensorfloat32"):
         made = both_ways(*map(asarray, drawn), True)

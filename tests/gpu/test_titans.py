@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import titans as kernel
+from gpu.kernels import titans as kernel
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -14,17 +14,17 @@ from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 def draw(batch, T, K, V, dtype, seed, *, bias=False):
     """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, M and S."""
     rng = np.random.default_rng(seed)
-    q, k, v, gy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
+    q, k, v, dy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
     memories = rng.standard_normal((6, batch, K + bias, V))
-    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, gy)]
+    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, dy)]
     return drawn[:9], (drawn[12], *drawn[9:12])
 
 
 def both_ways(inputs, cotangents, left, batch_size):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=lambda losses: None)
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=lambda losses: None)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -64,7 +64,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
 def test_squared_errors_are_shown():
     (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
     seen = []
-    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, look=seen.append)
+    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, on_losses=seen.append)
     np.testing.assert_allclose(seen, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 
 

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import launch, work
-from gpu import titans as kernel
-from minigrad.kernels import titans as on_host
+from gpu import flops, launch
+from gpu.kernels import titans as kernel
+from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -21,7 +21,7 @@ LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_
 def draw(batch, T, K, layers, dtype, seed, *, norm):
     """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last models."""
     rng, widths = np.random.default_rng(seed), [K, *(width for width, _ in layers)]
-    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
+    q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
@@ -30,12 +30,12 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
     inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *around
-    cotangents = gy, *(x for model in others for x in model)
+    cotangents = dy, *(x for model in others for x in model)
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
-def both_ways(inputs, cotangents, left, batch_size, look=lambda losses: None):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=look)
+def both_ways(inputs, cotangents, left, batch_size, on_losses=lambda losses: None):
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=on_losses)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -105,21 +105,21 @@ def test_squared_errors_are_shown():
     inputs, _ = draw(1, 20, 5, [(7, True), (5, False)], "d", 0, norm=True)
     shown = []
     for module in (kernel, on_host):
-        module.forward(*inputs, batch_size=4, left=3, look=shown.append)
+        module.forward(*inputs, batch_size=4, left=3, on_losses=shown.append)
     np.testing.assert_allclose(*shown, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
 def test_operations_are_those_that_the_header_counts(source, way):
-    header = (launch.HERE / f"{source}.cu").read_text(encoding="utf-8")
+    header = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
     said = int(re.search(r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations", header)[1].replace(",", ""))
     token, gate, *layers = map(np.empty, ((1, 64), 1, (64, 128), (128, 64)))
-    assert work.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
+    assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
-    options = {"look": lambda losses: None}
+    options = {"on_losses": lambda losses: None}
     assert kernel.takes(*inputs, batch_size=32, left=32, **options)
     assert kernel.takes(*inputs, batch_size=90, left=90, **options) is False
     assert kernel.takes(*inputs, batch_size=32, left=33, **options) is False
@@ -129,7 +129,7 @@ def test_longer_batches_are_left_to_the_reference():
 def call():
     """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
     inputs, cotangents = draw(1, 19, 37, [(38, True), (37, False)], "f", 0, norm=True)
-    return both_ways(inputs, cotangents, 1, 2, look=lambda losses: None)
+    return both_ways(inputs, cotangents, 1, 2, on_losses=lambda losses: None)
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import ttt as kernel
+from gpu.kernels import ttt as kernel
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -16,18 +16,18 @@ from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
     """The inputs, with rates at which no batch diverges, and the cotangents of y and of the last model."""
     rng, T, K, V = np.random.default_rng(seed), batches * batch_size, widths[0], widths[-1]
-    q, k, v, gy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
+    q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
     rates = rng.uniform(0, 0.2, (batch, T)) / (V * batch_size), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + bias, columns) for rows, columns in pairwise(widths)]
     model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
     around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
-    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (gy, *after)))
+    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (dy, *after)))
     return next(cast), tuple(next(cast))
 
 
-def both_ways(inputs, cotangents, batch_size, look=lambda losses: None):
+def both_ways(inputs, cotangents, batch_size, on_losses=lambda losses: None):
     depth = len(cotangents) - 1
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, look=look, depth=depth)
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, on_losses=on_losses, depth=depth)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -68,15 +68,15 @@ def test_float32(widths):
 def test_squared_errors_are_shown():
     inputs, _ = draw(1, 1, 6, [5, 5], "d", 0, bias=False, norm=False)
     shown = []
-    kernel.forward(*inputs, batch_size=6, look=shown.append)
+    kernel.forward(*inputs, batch_size=6, on_losses=shown.append)
     _, k, v, _, _, W = inputs
     np.testing.assert_allclose(shown[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
 
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    assert kernel.takes(*inputs, batch_size=32, look=print)
-    assert not kernel.takes(*inputs, batch_size=33, look=print)
+    assert kernel.takes(*inputs, batch_size=32, on_losses=print)
+    assert not kernel.takes(*inputs, batch_size=33, on_losses=print)
 
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import gpu.delta_rule
-import gpu.gated_delta_rule
-import gpu.gated_linear_attention
-import gpu.linear_attention
+import gpu.kernels.delta_rule
+import gpu.kernels.gated_delta_rule
+import gpu.kernels.gated_linear_attention
+import gpu.kernels.linear_attention
 import minigrad as mg
 from gpu import check
 from gpu.cases import CASES
@@ -17,10 +17,10 @@ from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, 
 from tests.gpu.kit import SCHEDULES, both_ways, same_bits_under_every_schedule
 
 KERNELS = {
-    "linear_attention": (gpu.linear_attention, linear_attention.recurrent, ()),
-    "gated_linear_attention": (gpu.gated_linear_attention, gated_linear_attention.recurrent, ("log_decays",)),
-    "delta_rule": (gpu.delta_rule, delta_rule.recurrent, ("beta",)),
-    "gated_delta_rule": (gpu.gated_delta_rule, gated_delta_rule.recurrent, ("beta", "log_decay")),
+    "linear_attention": (gpu.kernels.linear_attention, linear_attention.recurrent, ()),
+    "gated_linear_attention": (gpu.kernels.gated_linear_attention, gated_linear_attention.recurrent, ("log_decays",)),
+    "delta_rule": (gpu.kernels.delta_rule, delta_rule.recurrent, ("beta",)),
+    "gated_delta_rule": (gpu.kernels.gated_delta_rule, gated_delta_rule.recurrent, ("beta", "log_decay")),
 }
 UNIT = 2.0**-7  # of a factor's last place, of which so many may be lost:
 UNITS = 4
@@ -29,15 +29,15 @@ UNITS = 4
 def draw(gates, batch, T, K, V, seed):
     """The inputs, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
-    q, k, v, gy, S, gS = (
+    q, k, v, dy, S, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V), (K, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     drawn = {"beta": rng.uniform(0, 1, (batch, T)), "log_decay": -rng.exponential(0.2, (batch, T)),
              "log_decays": -rng.exponential(0.2, (batch, T, K))}  # fmt: skip
-    q, k, v, gy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, gy))
-    S, gS, *gates = (x.astype(np.float32) for x in (S, gS, *(drawn[gate] for gate in gates)))
-    return (q, k, v, *gates, S), (gy, gS)
+    q, k, v, dy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, dy))
+    S, dS, *gates = (x.astype(np.float32) for x in (S, dS, *(drawn[gate] for gate in gates)))
+    return (q, k, v, *gates, S), (dy, dS)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -71,7 +71,7 @@ def test_what_is_given_in_the_wrong_width_is_named(name):
         kernel.forward(q.astype("f"), *others, S)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.numbers == "bfloat16"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.dtype == "bfloat16"])
 def test_a_case_of_them_is_as_close_as_a_device_has_to_be(name):
     case = CASES[name]
     narrow, wide = (case.run(*case.draw(dtype, small=True)) for dtype in ("bfloat16", "float64"))

@@ -9,9 +9,9 @@ import warnings
 
 import pytest
 
-from minigrad import compilation
+from minigrad.compiled import compilation
 
-SOURCE = "from minigrad.simd import kernel\n\n\n@kernel\ndef {name}(x):\n    return {factor} * x\n"
+SOURCE = "from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef {name}(x):\n    return {factor} * x\n"
 
 NOWHERE = """
 import os, tempfile, warnings
@@ -23,7 +23,7 @@ def refuse(*_, **__):
 os.makedirs = tempfile.TemporaryFile = tempfile.mkstemp = refuse  # whatever folder Numba tries
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import compiled
 
 a, x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 20))
 with warnings.catch_warnings(record=True) as said:
@@ -33,7 +33,7 @@ h = np.zeros(20)
 for i in range(64):
     h = a[i] * h + x[i]
     np.testing.assert_allclose(found[i], h, rtol=1e-10, atol=1e-12)
-assert kernels._kernel("scan")._scan.signatures  # the compiled form, not the plain one
+assert compiled.numba_module("minigrad.compiled.scan")._scan.signatures  # the compiled form, not the plain one
 print(*(str(one.message) for one in said), sep="\\n")
 """
 
@@ -165,4 +165,4 @@ def test_the_folder_is_numba_s_variable_s(tmp_path):
     code = "import numpy as np, minigrad as mg; mg.sigmoid(np.ones(5000))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "made" / "here")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert [file.suffix for file in (tmp_path / "made" / "here").rglob("chains._sigmoid*")] == [".nbc"]
+    assert [file.suffix for file in (tmp_path / "made" / "here").rglob("fused_elementwise._sigmoid*")] == [".nbc"]

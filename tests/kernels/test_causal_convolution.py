@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels import causal_convolution as kernel
+from models.kernels import causal_convolution as kernel
 from models.ssm import lti
 
 SHAPES = [

@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from minigrad import compilation
+from minigrad.compiled import compilation
 
 WORKER = """
 import sys
 import numpy as np
-from minigrad.kernels import scan
+from minigrad.compiled import scan
 
 a, x = np.random.default_rng(0).standard_normal((2, 40, 30)).astype(sys.argv[1])
 made = scan.scan(a, x, 0, False)
@@ -25,7 +25,7 @@ print(sum(scan._scan.stats.cache_misses.values()), float(made.sum()))
 STEP = """
 import numpy as np
 import minigrad as mg
-from minigrad import compilation
+from minigrad.compiled import compilation
 from models.language.lm import Config, LanguageModel
 
 model = LanguageModel(Config(mixer="mamba", width=64, layers=1), np.random.default_rng(0))
@@ -45,7 +45,7 @@ class Terminal(io.StringIO):
 def compiled(tmp_path):
     """Compile a function, or load it from disk if that was done before."""
     source = tmp_path / "doubled.py"
-    source.write_text("from minigrad.simd import kernel\n\n\n@kernel\ndef _twice(x):\n    return 2 * x\n")
+    source.write_text("from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef _twice(x):\n    return 2 * x\n")
 
     def compiled():
         specification = importlib.util.spec_from_file_location("package.doubled", source)
@@ -77,7 +77,7 @@ def test_nothing_is_said_where_nobody_looks_or_it_is_quick(compiled, monkeypatch
 def test_what_a_function_calls_is_compiled_within_its_line(tmp_path, monkeypatch):
     source = tmp_path / "nested.py"
     source.write_text(
-        "from minigrad.simd import kernel\n\n\n@kernel\ndef _inner(x):\n    return 2 * x\n\n\n"
+        "from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef _inner(x):\n    return 2 * x\n\n\n"
         "@kernel\ndef _outer(x):\n    return 1 + _inner(x)\n"
     )
     specification = importlib.util.spec_from_file_location("package.nested", source)

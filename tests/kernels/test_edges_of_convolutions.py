@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels import LARGE
+from minigrad.compiled import LARGE
 from models.ssm import lti
 from tests.forms.drawing import LAYOUTS
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import threads
+from minigrad.compiled import threads
 from models.memory import delta_rule
 from models.ssm import selective_scan
 

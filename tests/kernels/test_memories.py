@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.layout import cut_out, laid_out
+from minigrad.compiled.layout import cut_out, laid_out
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
 from models.ssm import ssd
 

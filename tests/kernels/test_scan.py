@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import compiled
 
 
 def loop(a, x, axis, reverse):
@@ -30,7 +30,7 @@ def draw(shape, dtype):
                                              ((4, 1030), 0), ((1, 5000), 0)])  # fmt: skip
 def test_is_the_loop(shape, axis, reverse, dtype):
     a, x = draw(shape, dtype)
-    assert kernels.scan_kernel(a, x) is not None
+    assert compiled.scan_kernel(a, x) is not None
     found, expected = mg.scan(a, x, axis=axis, reverse=reverse), loop(a, x, axis, reverse)
     assert found.dtype == dtype
     if np.issubdtype(dtype, np.floating):
@@ -55,7 +55,7 @@ def test_gradients_of_a_long_one_are_those_of_short_ones(dtype):
         return mg.sum(mg.real(h * mg.conj(h)) ** 2)
 
     both = mg.grad(loss, argnums=(0, 1))(a, x)
-    assert kernels.scan_kernel(a, x) and not kernels.scan_kernel(a[0], x[0])
+    assert compiled.scan_kernel(a, x) and not compiled.scan_kernel(a[0], x[0])
     for i in range(100):
         for whole, part in zip(both, mg.grad(loss, argnums=(0, 1))(a[i], x[i]), strict=True):
             np.testing.assert_allclose(whole[i], part, rtol=1e-10, atol=1e-12)

@@ -90,7 +90,7 @@ def test_importing_the_package_does_not_import_numba():
 
 def test_memory_is_that_of_inputs_and_outputs_and_a_little():
     """2048 tokens of 512 channels with 16 states: all the states would be 64 MiB."""
-    from minigrad.kernels import selective_scan as kernel
+    from models.kernels import selective_scan as kernel
 
     arguments = draw((1,), 2048, 512, 16, np.float32)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from minigrad import simd
-from minigrad.simd import (
+from minigrad.compiled import simd
+from minigrad.compiled.simd import (
     BITS,
     exp,
     exp2,
@@ -208,7 +208,7 @@ def test_what_is_fetched_may_lie_outside(dtype):
 
 def test_compiled_code_on_disk_serves_until_vectors_change(tmp_path, monkeypatch):
     source = tmp_path / "doubled.py"
-    source.write_text("from minigrad.simd import kernel\n\n\n@kernel\ndef twice(x):\n    return 2 * x\n")
+    source.write_text("from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef twice(x):\n    return 2 * x\n")
 
     def served():
         specification = importlib.util.spec_from_file_location("doubled", source)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import threads
+from minigrad.compiled import threads
 from models.attention import softmax
 
 SHAPES = [((), 1, 1, 1), ((2, 3), 33, 5, 7), ((), 257, 16, 8), ((2,), 600, 8, 3)]

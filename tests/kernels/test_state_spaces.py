@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels import vandermonde
+from models.kernels import vandermonde
 from models.ssm import s4, s4d
 
 SHAPES = [((), 1, 1, 1), ((2, 2), 37, 7, 3), ((3,), 64, 5, 4), ((), 130, 2, 17), ((1,), 1001, 3, 2)]

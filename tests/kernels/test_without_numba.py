@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from minigrad import kernels
+from minigrad import compiled
 
 USE = """
 import warnings
@@ -63,11 +63,11 @@ def test_the_plain_forms_run_and_one_warning_says_so(before, environment, reason
 @pytest.mark.parametrize("error", [ImportError("a name that is not there"), ValueError("a bug"), RuntimeError("no")])
 def test_what_is_wrong_in_a_kernel_s_module_is_raised(monkeypatch, error):
     def fail(name):
-        if name.startswith("minigrad"):
+        if name.startswith("models"):
             raise error
         return sys.modules[name]
 
-    assert kernels._compiler_starts()
-    monkeypatch.setattr(kernels.importlib, "import_module", fail)
+    assert compiled._compiler_starts()
+    monkeypatch.setattr(compiled.importlib, "import_module", fail)
     with pytest.raises(type(error), match=str(error)):
-        kernels._kernel.__wrapped__("selective_scan")  # without what was found before
+        compiled.numba_module.__wrapped__("models.kernels.selective_scan")  # without what was found before

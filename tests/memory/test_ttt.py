@@ -238,7 +238,7 @@ def test_a_rate_that_diverges_is_named_by_its_token(form):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the arrays are modelled on CuPy's, which is for Linux")
 def test_a_mistake_is_seen_in_any_librarys_arrays():
-    from tests.walled import asarray
+    from tests.fake_cupy import asarray
 
     q, k, v, eta = map(asarray, tokens())
     weights = Weights(((asarray(np.zeros((K, K))),),))

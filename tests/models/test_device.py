@@ -1,6 +1,5 @@
 """Models on a device: here one that is as closed to NumPy as a GPU's arrays are, and runs wherever the tests run."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -8,20 +7,21 @@ import pytest
 
 import minigrad as mg
 from gpu import device as gpu_device
-from gpu.launch import BlockError, RoomError
+from gpu.launch import DeviceMemoryError, SharedMemoryError
 from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
-from models import device, kernels, train
+from models import device, train
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError
+from models.kernels import dispatch
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.log import read as read_log
 from models.train import Run, Training, load_model
 from models.vision import rotation_ttt
-from tests.walled import Walled, asarray
+from tests.fake_cupy import Walled, asarray
 
 TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_every=3, warmup=2, seed=5)
 
@@ -29,10 +29,10 @@ TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_ev
 @pytest.fixture(autouse=True)
 def walled(monkeypatch):
     """A device of that name; no raw kernels for it, so that `fused` is its reference."""
-    find = importlib.util.find_spec
     monkeypatch.setitem(device.PLACES, "walled", lambda: asarray)
-    monkeypatch.setattr(kernels, "on_device", lambda x: isinstance(unwrap(x), Walled))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("gpu.") else find(name))
+    monkeypatch.setattr(dispatch, "on_device", lambda x: isinstance(unwrap(x), Walled))
+    for name, kernel in dispatch.KERNELS.items():
+        monkeypatch.setitem(dispatch.KERNELS, name, kernel._replace(cuda=None))
 
 
 fresh = np.random.default_rng
@@ -122,8 +122,8 @@ OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 ne
 @pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
 @pytest.mark.parametrize(("error", "said"), [
     (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
-    (RoomError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
-    (BlockError(SHARED), f"step 1: {SHARED}"),
+    (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
+    (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
 ])  # fmt: skip
 def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
     def full(*_, **__):

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from models.errors import UserError
-from models.study import crew, jobs, kinds, plans, recorded, report
+from models.study import job_handlers, jobs, plans, recorded, report
 from models.study.jobs import Job
 from models.study.reading import side_by_side
 from models.study.state_spaces import how_far
@@ -46,7 +46,7 @@ def finished(job: Job, study, accuracy: float) -> None:
 
 
 def page(out, sizes=TINY, *, full=False) -> str:
-    found = crew.collect(plans.plan(sizes, full=full), plans.long_jobs(sizes), out)
+    found = scheduler.collect(plans.plan(sizes, full=full), plans.long_jobs(sizes), out)
     return " ".join(report.render({**found, "quick": False, "errors": {}}, out / "report.html").split())
 
 
@@ -196,7 +196,7 @@ def test_induction_goes_on_at_the_length_it_was_stopped_at(tmp_path, monkeypatch
     def stopping(model, rng, *, batch, length):
         asked.append(length)
         if asked == [8, 16, 600]:
-            raise kinds.Stopped
+            raise job_handlers.Stopped
         return whole(model, rng, batch=batch, length=length)
 
     monkeypatch.setattr(induction, "recalled", stopping)

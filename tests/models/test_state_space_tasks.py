@@ -30,14 +30,14 @@ def test_selective_copying_asks_for_the_data_in_order():
 
 def test_selective_copying_has_the_published_size():
     task = SelectiveCopying()
-    tokens, targets = task.examination(np.random.default_rng(0))["copying"]
+    tokens, targets = task.eval_batches(np.random.default_rng(0))["copying"]
     assert tokens.shape == (256, 272) and (targets != IGNORE).sum() == 4096
     assert task.vocabulary == 16 and tokens.max() == 15
 
 
 @pytest.mark.parametrize("task", [SelectiveCopying(64), Induction(32)], ids=["selective copying", "induction"])
 def test_who_knows_the_answers_scores_one_and_who_does_not_scores_chance(task):
-    for tokens, targets in task.examination(np.random.default_rng(0)).values():
+    for tokens, targets in task.eval_batches(np.random.default_rng(0)).values():
         assert accuracy(certain(targets), targets) == 1
         wrong = np.where(targets == IGNORE, IGNORE, targets % 14 + 1)
         assert accuracy(certain(wrong), targets) < 0.1
@@ -93,7 +93,7 @@ def test_recall_over_pieces_is_right_when_the_model_is(length):
 
 def test_digits_are_asked_for_at_the_last_pixel():
     task = load_digits()
-    tokens, targets = task.examination(np.random.default_rng(0))["digits"]
+    tokens, targets = task.eval_batches(np.random.default_rng(0))["digits"]
     assert tokens.shape == targets.shape == (360, 64) and len(task.train[0]) == 1797 - 360
     assert (targets[:, :-1] == IGNORE).all() and set(targets[:, -1]) == set(range(17, 27))
     assert accuracy(certain(targets, task.vocabulary), targets) == 1

@@ -49,7 +49,7 @@ def until_it_trains(folder: Path) -> None:
 
 
 def finish(training: Training, save_every: int = 100) -> Training:
-    for _ in training.go(threading.Event(), save_every):
+    for _ in training.run_until(threading.Event(), save_every):
         pass
     return training
 

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from models.progress import training_progress
-from models.study import crew, jobs, plans, report
+from models.study import jobs, plans, report, scheduler
 from models.train import Run, Training
 
 TINY: plans.Sizes = {
@@ -54,7 +54,7 @@ def whole(tmp_path_factory):
     proofs = plans.plan(TINY)[0]
     proofs.folder(out).mkdir(parents=True)
     (proofs.folder(out) / "done.json").write_text(json.dumps({"proofs": PROOFS, "statements": STATED, "exit_code": 0}))
-    assert crew.study(out, TINY) == 0
+    assert scheduler.study(out, TINY) == 0
     return out
 
 
@@ -154,7 +154,7 @@ def test_a_second_run_computes_nothing_again(whole, monkeypatch):
         raise AssertionError("a finished job was started again")
 
     monkeypatch.setattr(jobs, "start", never)
-    assert crew.study(whole, TINY) == 0
+    assert scheduler.study(whole, TINY) == 0
 
 
 def test_other_settings_are_another_job(whole):
@@ -164,7 +164,7 @@ def test_other_settings_are_another_job(whole):
 
 
 def test_a_study_that_has_hardly_begun_has_a_page(tmp_path):
-    results = crew.collect(plans.plan(TINY), plans.long_jobs(TINY), tmp_path)
+    results = scheduler.collect(plans.plan(TINY), plans.long_jobs(TINY), tmp_path)
     text = report.render({**results, "quick": True, "errors": {"text-softmax": "no <room>"}}, tmp_path / "report.html")
     assert "Not finished: proofs, text-softmax" in text
     assert "text-softmax failed: no &lt;room&gt;" in text
@@ -182,7 +182,7 @@ def test_stopping_lets_a_job_save_itself_and_go_on(tmp_path):
 
     threading.Thread(target=stop_when_it_runs, daemon=True).start()
     with training_progress() as progress:
-        hands = crew.Crew([job], tmp_path, progress)
+        hands = scheduler.Scheduler([job], tmp_path, progress)
         hands.run(stop)
     assert hands.errors == {} and job.result(tmp_path) is None
     reached = job.records(tmp_path)[-1]["step"]
@@ -199,7 +199,7 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path):
     broken, fine = (jobs.Job(f"text-{n}", "train", job.settings, 4) for n, job in planned)
     broken.settings["mixer"] = "none"
     with training_progress() as progress:
-        hands = crew.Crew([broken, fine], tmp_path, progress)
+        hands = scheduler.Scheduler([broken, fine], tmp_path, progress)
         hands.run(threading.Event())
     assert list(hands.errors) == ["text-a"]
     assert hands.errors["text-a"].startswith("python -m models: mixer: expected one of")
@@ -211,7 +211,7 @@ def test_a_quick_study_compares_by_nothing_that_needs_more_steps(tmp_path):
     planned = plans.plan(sizes)
     trained = [job.name for job in planned if job.kind == "train"]
     assert trained == ["text-ttt_linear", *(f"recall-overwritten-{m}" for m in (*plans.COMPARED, plans.LEARNER))]
-    results = crew.collect(planned, plans.long_jobs(sizes), tmp_path)
+    results = scheduler.collect(planned, plans.long_jobs(sizes), tmp_path)
     text = report.render({**results, "quick": True, "errors": {}}, tmp_path / "report.html")
     assert "This is the quick study" in text and "Recall, every key once" not in text
 
@@ -242,7 +242,7 @@ def test_an_orphan_stops_by_itself(tmp_path):
     job = plans.plan(sizes)[1]
     parent = subprocess.Popen(
         [jobs.sys.executable, "-c",
-         "import sys, time; from pathlib import Path; from models.study import crew, jobs\n"
+         "import sys, time; from pathlib import Path; from models.study import jobs, scheduler\n"
          f"jobs.start(jobs.Job({job.name!r}, {job.kind!r}, {job.settings!r}), Path({str(tmp_path)!r}))\n"
          "print('started', flush=True); time.sleep(60)"],
         cwd=jobs.ROOT, stdout=subprocess.PIPE, text=True,

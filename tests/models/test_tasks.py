@@ -69,7 +69,7 @@ def test_targets_are_the_tokens_one_later():
     text = load(length=16)
     tokens, targets = text.batch(np.random.default_rng(0), 3)
     np.testing.assert_array_equal(tokens[:, 1:], targets[:, :-1])
-    assert text.examination(np.random.default_rng(0))["text"][0].shape == (64, 16)
+    assert text.eval_batches(np.random.default_rng(0))["text"][0].shape == (64, 16)
 
 
 def test_a_file_of_the_readers_own(tmp_path):

@@ -58,7 +58,7 @@ def test_what_was_logged_after_the_checkpoint_is_taken_back(tmp_path):
 def test_a_stop_is_saved_and_steps_are_whole(tmp_path):
     training = Training.start(TINY, tmp_path)
     with stop_on_interrupt() as stop:
-        for record in training.go(stop):
+        for record in training.run_until(stop):
             if record["step"] == 6:
                 stop.set()
     assert Training.resume(tmp_path).step == 6

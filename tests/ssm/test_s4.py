@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from models.ssm import hippo, s4, s4d, starts
+from models.ssm import hippo, initializers, s4, s4d
 
 S4, S4D = (s4.recurrent, s4.convolution, s4.fused), (s4d.recurrent, s4d.convolution, s4d.fused)
 
@@ -41,10 +41,10 @@ def test_one_real_eigenvalue_by_hand(form):
     np.testing.assert_allclose(h, [[1.125]], rtol=1e-14)
 
 
-def test_starts():
-    np.testing.assert_allclose(starts.lin(6), [-0.5, -0.5 + np.pi * 1j, -0.5 + 2j * np.pi], rtol=1e-15)
-    np.testing.assert_allclose(starts.inv(4), [-0.5 + 12j / np.pi, -0.5 + 4j / 3 / np.pi], rtol=1e-15)
-    np.testing.assert_allclose(starts.legs(2), [-0.5 + 1j * np.sqrt(3) / 2], rtol=1e-14)
+def test_initializers():
+    np.testing.assert_allclose(initializers.lin(6), [-0.5, -0.5 + np.pi * 1j, -0.5 + 2j * np.pi], rtol=1e-15)
+    np.testing.assert_allclose(initializers.inv(4), [-0.5 + 12j / np.pi, -0.5 + 4j / 3 / np.pi], rtol=1e-15)
+    np.testing.assert_allclose(initializers.legs(2), [-0.5 + 1j * np.sqrt(3) / 2], rtol=1e-14)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 64, 65, 1024])
@@ -165,8 +165,8 @@ def test_discretisations():
 
 
 def test_odd_sizes_have_no_pairs():
-    for name, start in (("lin", starts.lin), ("inv", starts.inv), ("legs", starts.legs)):
-        with pytest.raises(ValueError, match=rf"^starts.{name}: N is 3, expected an even number"):
+    for name, start in (("lin", initializers.lin), ("inv", initializers.inv), ("legs", initializers.legs)):
+        with pytest.raises(ValueError, match=rf"^initializers.{name}: N is 3, expected an even number"):
             start(3)
     with pytest.raises(ValueError, match=r"^hippo.dplr: N is 3, expected an even number"):
         hippo.dplr(3)

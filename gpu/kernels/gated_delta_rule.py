@@ -1,0 +1,64 @@
+"""The gated delta rule in chunks, and its adjoint, by `gated_delta_rule.cu` and `gated_delta_rule_keys.cu`."""
+
+import math
+from typing import Any, NamedTuple
+
+from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
+from gpu.launch import check, check_same_shape, empty, launch
+from gpu.precision import accumulator_dtype
+
+TILES = 6  # that a block shares, beside those of its state: one of them for the gates
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs, e = v − α k S, the state at the start of every chunk of tokens."""
+
+    q: Any
+    k: Any
+    beta: Any
+    log_decay: Any
+    e: Any  # (*batch, T, V)
+    kept: Any  # (*batch, chunks, K, V)
+    operand: str | None  # what factors are rounded to
+
+
+def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
+    """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), beta, log_decay (*batch, T), S (*batch, K, V).
+
+    `log_decay` is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, beta, log_decay and S are float32.
+    Raises TypeError and ValueError, as `gpu.launch.check` does.
+    """
+    check("gated_delta_rule", dtypes="fdb", accumulators=["beta", "log_decay", "S"],
+          q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)  # fmt: skip
+    check_same_shape("gated_delta_rule", beta=beta, log_decay=log_decay)
+    *batch, length, _ = q.shape
+    y, e, last = empty(v, v.shape), empty(v, v.shape, accumulator_dtype(v)), empty(S, S.shape)
+    kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
+    saved = Saved(q, k, beta, log_decay, e, kept, rounded(q, TILES, *S.shape[-2:]))
+    _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
+            q, k, v, beta, log_decay, S, y, e, last, kept)  # fmt: skip
+    return (y, last), saved
+
+
+def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
+    q, k, beta, log_decay, e, kept, _ = saved
+    dy, dlast = cotangents
+    check("gated_delta_rule", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
+    keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
+    _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
+            q, k, beta, log_decay, dy, dlast, w)  # fmt: skip
+    dv, dbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
+    dq, dk, dS = (empty(x, x.shape) for x in (q, k, dlast))
+    dlog_decay = empty(beta, (-(-keys // SIDE), *beta.shape))
+    _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
+            q, k, u, beta, log_decay, kept, dy, dv, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
+    return dq, dk, dv.astype(dy.dtype, copy=False), dbeta, dlog_decay.sum(axis=0), dS
+
+
+def _launch(source: str, kernel: str, saved: Saved, own: int, other: int, *arrays: Any) -> None:
+    """A block for every 32 of K or V, whichever is its `own`, with 32 columns of the memory of the `other`."""
+    (*batch, length, keys), values = saved.q.shape, saved.e.shape[-1]
+    launch(source, kernel, saved.q, (math.prod(batch) * -(-own // SIDE),), THREADS, *arrays, length, keys, values,
+           defines=version(saved.operand), shared=stack(saved.q, other, saved.operand),
+           of=f"K = {keys}, V = {values}")  # fmt: skip

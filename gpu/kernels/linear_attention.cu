@@ -1,0 +1,65 @@
+// Linear attention in chunks, the state passed from one to the next; its adjoint is three more linear attentions.
+//
+//     Sₜ = Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                               Katharopoulos et al. 2020, eq. 16–20
+//     Y = Q S + (Q Kᵀ ∘ M) V      S′ = S + Kᵀ V                            a chunk; M[t, s] = 1 for s ≤ t, else 0
+//
+// backward, with dSₜ = dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ: the same kernel with other arrays in the places of (q, k, v, S),
+//
+//     dqₜ = dyₜ Sₜᵀ: (dy, v, k, Sᵀ)          and from the last token to the first          dvₜ = kₜ dSₜ: (k, q, dy, dS)
+//                                                                                      dkₜ = vₜ dSₜᵀ: (v, dy, q, dSᵀ)
+//
+// q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V).
+//
+// A block owns 32 columns of v of one sequence: their part of S lies in shared memory while it walks along T in chunks of
+//         32 tokens. It takes the keys 32 at a time: a slice of q and k, 32 × 32, serves the scores, the read and the write.
+// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, which are in
+//         registers, and of S, where no other thread writes.
+//
+// Bytes   v is read and y written once; q and k are read once for every 32 columns, but the first time from the
+//         second-level cache: 4 · (2 K + 2 V) a token at float32.
+// Work    a token: 4 K V operations for read and write, 64 (K + V) for the scores inside its chunk (2 K of these for each
+//         32 columns). All are in products of tiles; linear_attention_tensor_cores.cu has them on tensor cores.
+// Floor   at K = V = 128, 82,000 operations for 2 KB: arithmetic.
+#include "product.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
+                 const real *__restrict__ S, Number *__restrict__ y, real *__restrict__ last, int length, int keys,
+                 int values, int back) {
+    __shared__ Tile queries, written, entries, scores;
+    DYNAMIC_SHARED(Tile, state);  // one for every 32 keys
+    int slabs = (values + SIDE - 1) / SIDE, slices = (keys + SIDE - 1) / SIDE;
+    int sequence = blockIdx.x / slabs, column = blockIdx.x % slabs * SIDE;
+    q += (long long)sequence * length * keys, k += (long long)sequence * length * keys;
+    v += (long long)sequence * length * values, y += (long long)sequence * length * values;
+    S += (long long)sequence * keys * values, last += (long long)sequence * keys * values;
+
+    for (int slice = 0; slice < slices; slice++) fill(state[slice], S, slice * SIDE, column, keys, values);
+
+    for (int first = 0; first < length; first += SIDE) {
+        Own score = {}, out = {}, sum;
+        for (int slice = 0; slice < slices; slice++) {
+            __syncthreads();  // the slice before is done with
+            if (slice == 0) fill(entries, v, first, column, length, values, back);
+            fill(queries, q, first, slice * SIDE, length, keys, back);
+            fill(written, k, first, slice * SIDE, length, keys, back);
+            __syncthreads();
+            products(Rows{queries}, into(score, Rows{written}), into(out, Columns{state[slice]}));
+            take(sum, state[slice]);
+            products(Columns{written}, into(sum, Columns{entries}));
+            __syncthreads();  // all have read the state
+            put(sum, state[slice]);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) score.at[r] = Own::column(r) <= Own::row(r) ? score.at[r] : 0;
+        put(score, scores);
+        __syncthreads();
+        products(lower(), Rows{scores}, into(out, Columns{entries}));
+        give(out, y, first, column, length, values, back);
+    }
+    for (int slice = 0; slice < slices; slice++) {
+        Own sum;
+        take(sum, state[slice]);
+        give(sum, last, slice * SIDE, column, keys, values);
+    }
+}

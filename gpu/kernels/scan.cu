@@ -1,0 +1,224 @@
+// The linear recurrence along time, real or complex, in a single pass over memory, and its adjoint.
+//
+//     hₜ = aₜ hₜ₋₁ + xₜ,  h₋₁ = 0                                                 Blelloch 1990, section 1.4
+//     λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁      dx = λ      da = λ conj(hₜ₋₁)                backward: the same scan from the end
+//
+// One step is the map h → a h + x, and the maps (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂) compose in any grouping.
+//
+// Arrays are (rows, time, channels), channels next to each other. A line is a row's strip of WIDTH ≤ 32 channels.
+// A block owns a tile, STEPS · 256 numbers: 256 · STEPS / WIDTH tokens of a line. It takes its tile by a ticket, all
+//         lines' first tiles before the second ones, so that every tile it waits for is already somebody's.
+// A thread owns STEPS tokens of one channel: it folds their maps into one, and later walks through them.
+// A warp composes its threads' maps by shuffles; the block composes its warps' in shared memory.
+// Between tiles (decoupled look-back, Merrill and Garland 2016): a block publishes its tile's map as soon as it has it, looks
+//         back to the nearest tile whose last state is published, and takes that state through the maps since, in order.
+//         Whoever is found, the same products are added in the same order: the result never depends on timing.
+//
+// Bytes   forward reads a, x and writes h: 3 numbers a step. Backward reads a, h, g and writes da, dx: 5.
+// Work    3 fused multiply-adds a step forward (complex: 12), 4 backward. The compiler makes 49 instructions of a
+//         float32 step forward, 70 backward (sm_90), most of them for addresses.
+// Floor   memory: 12 bytes a float32 step, at 3 operations: bandwidth decides on every device there is.
+#include "common.cuh"
+
+#ifdef COMPLEX
+typedef Complex Number;
+#else
+typedef real Number;
+#endif
+
+#ifndef WIDTH
+#define WIDTH 32  // or a smaller power of 2: -DWIDTH=16
+#endif
+
+constexpr int THREADS = 256, WARPS = THREADS / 32;
+constexpr int STEPS = 32 / sizeof(Number);  // as many bytes of every number type
+constexpr int APART = THREADS / WIDTH, TOKENS = STEPS * APART;  // of a tile
+constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // on a multiprocessor: while one waits, the others load
+enum TileStatus { INVALID, AGGREGATE, PREFIX };  // what a tile has published: nothing, its map, its last state
+
+struct Map {
+    Number a, x;
+};
+
+// Of a number in a tile; a gap every STEPS tokens, for lanes to meet different banks.
+__device__ constexpr int place(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
+
+struct Shared {
+    Number a[place(TOKENS, 0)], x[place(TOKENS, 0)];
+    Map warps[WARPS][WIDTH];
+    Number carry[WIDTH];
+    int line, tile, row, strip;
+};
+
+// Of a call: sizes, and what blocks tell each other.
+struct Lines {
+    int length, channels;
+    int lines, tiles;
+    int back;      // from the last token to the first
+    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
+    int *status;    // (lines, tiles), and behind them the ticket
+};
+
+__device__ inline Complex shfl(Complex x, int lane) { return {shfl(x.re, lane), shfl(x.im, lane)}; }
+__device__ inline real step(real a, real h, real x) { return fma(a, h, x); }
+__device__ inline Complex step(Complex a, Complex h, Complex x) {
+    return {fma(a.re, h.re, fma(-a.im, h.im, x.re)), fma(a.re, h.im, fma(a.im, h.re, x.im))};
+}
+__device__ inline Map compose(Map later, Map earlier) {
+    return {later.a * earlier.a, step(later.a, earlier.x, later.x)};
+}
+
+// Past the first-level cache, which does not see what other blocks write.
+__device__ inline real fresh(const real *place) { return *static_cast<const volatile real *>(place); }
+__device__ inline Complex fresh(const Complex *place) { return {fresh(&place->re), fresh(&place->im)}; }
+
+// What the earlier threads of this channel do; `total` is what all of the block do.
+__device__ inline Map before(Map own, Shared &shared, Map &total) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = lane % WIDTH;
+    for (int by = WIDTH; by < 32; by *= 2) {
+        Map earlier = {shfl_up(own.a, by), shfl_up(own.x, by)};
+        if (lane >= by) own = compose(own, earlier);
+    }
+    if (lane >= 32 - WIDTH) shared.warps[warp][channel] = own;
+    Map inside = {shfl_up(own.a, WIDTH), shfl_up(own.x, WIDTH)};
+    __syncthreads();
+    Map outside = {Constants<Number>::one(), Constants<Number>::zero()};
+    total = outside;
+    for (int w = 0; w < WARPS; w++) {
+        if (w == warp) outside = total;
+        total = w ? compose(shared.warps[w][channel], total) : shared.warps[w][channel];
+    }
+    return lane < WIDTH ? outside : warp ? compose(inside, outside) : inside;
+}
+
+// The state at the start of a tile, by one warp: each lane below WIDTH returns its channel's.
+__device__ inline Number state_before(int line, int tile, Map total, const Lines &of) {
+    int lane = threadIdx.x % 32, channel = lane % WIDTH;
+    Number *partials = of.partials + (long long)line * of.tiles * 3 * WIDTH + channel;
+    int *status = of.status + (long long)line * of.tiles;
+    Number *mine = partials + (long long)tile * 3 * WIDTH;
+    if (lane < WIDTH) mine[0] = total.a, mine[WIDTH] = total.x;
+    __threadfence();
+    __syncwarp();
+    Number h = Constants<Number>::zero();
+    if (tile) {
+        if (lane == 0) atomicExch(&status[tile], AGGREGATE);
+        int nearest = tile - 1;
+        for (;;) {
+            int at = nearest - lane;
+            int flag = at < 0 ? AGGREGATE : *static_cast<volatile int *>(&status[at]);
+            unsigned prefixes = __ballot_sync(ALL, flag == PREFIX), invalid = __ballot_sync(ALL, flag == INVALID);
+            int back = __ffs(prefixes) - 1;
+            if (prefixes && !(invalid & ((1u << back) - 1))) {
+                nearest -= back;
+                break;
+            }
+            if (!prefixes && !invalid) nearest -= 32;
+            else __nanosleep(20);
+        }
+        __threadfence();
+        const Number *from = partials + (long long)nearest * 3 * WIDTH;
+        h = fresh(&from[2 * WIDTH]);
+        constexpr int BESIDE = 32 / WIDTH, AT_ONCE = STEPS / 2;  // maps that a load brings to the lanes, and such loads
+        for (from += 3 * WIDTH; from < mine; from += AT_ONCE * BESIDE * 3 * WIDTH) {
+            Map maps[AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++) {
+                const Number *own = from + (i * BESIDE + lane / WIDTH) * 3 * WIDTH;
+                maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};
+                if (own < mine) maps[i] = {fresh(&own[0]), fresh(&own[WIDTH])};
+            }
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++)
+#pragma unroll 4
+                for (int j = 0; j < BESIDE && from + (i * BESIDE + j) * 3 * WIDTH < mine; j++)
+                    h = step(shfl(maps[i].a, j * WIDTH + channel), h, shfl(maps[i].x, j * WIDTH + channel));
+        }
+    }
+    if (lane < WIDTH) mine[2 * WIDTH] = step(total.a, h, total.x);
+    __threadfence();
+    __syncwarp();
+    if (lane == 0) atomicExch(&status[tile], PREFIX);
+    return h;
+}
+
+// The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line to
+// be taken, and write(at, by, t, h) takes the state.
+template <class Read, class Write> __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
+    if (threadIdx.x == 0) {
+        int ticket = atomicAdd(&of.status[(long long)of.lines * of.tiles], 1);
+        int strips = (of.channels + WIDTH - 1) / WIDTH;
+        shared.line = ticket % of.lines, shared.tile = ticket / of.lines;
+        shared.row = shared.line / strips, shared.strip = shared.line % strips;
+    }
+    __syncthreads();
+
+    // A thread brings every APART-th token of its channel, of which `inside` exist, to shared memory and from there.
+    int column = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH;
+    int channel = shared.strip * WIDTH + column, early = shared.tile * TOKENS + group;
+    int inside = channel < of.channels ? (of.length - early + APART - 1) / APART : 0;
+    int brought = place(group, column), own = place(group * STEPS, column);
+    int ahead = of.back ? -of.channels : of.channels;
+    long long first = (long long)shared.row * of.length + (of.back ? of.length - 1 : 0);
+    long long at = first * of.channels + channel + (long long)early * ahead;
+    Map maps[STEPS];
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside, nothing happens
+        if (i < inside) maps[i] = read(at, (long long)ahead * (i * APART), early + i * APART);
+    }
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int to = brought + i * place(APART, 0);
+        shared.a[to] = maps[i].a, shared.x[to] = maps[i].x;
+    }
+    __syncthreads();
+
+    Map folded = {shared.a[own], shared.x[own]};
+#pragma unroll
+    for (int i = 1; i < STEPS; i++) folded = compose({shared.a[own + i * WIDTH], shared.x[own + i * WIDTH]}, folded);
+    Map total, earlier = before(folded, shared, total);
+    if (threadIdx.x < 32) {
+        Number h = state_before(shared.line, shared.tile, total, of);
+        if (threadIdx.x < WIDTH) shared.carry[threadIdx.x] = h;
+    }
+    __syncthreads();
+
+    Number h = step(earlier.a, shared.carry[column], earlier.x);
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int token = own + i * WIDTH;
+        shared.x[token] = h = step(shared.a[token], h, shared.x[token]);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < STEPS; i++)
+        if (i < inside)
+            write(at, (long long)ahead * (i * APART), early + i * APART, shared.x[brought + i * place(APART, 0)]);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials, int *status,
+             int length, int channels, int lines, int tiles, int back) {
+    __shared__ Shared shared;
+    scan(
+        shared, {length, channels, lines, tiles, back, partials, status},
+        [=](long long at, long long by, int) -> Map { return {(a + at)[by], (x + at)[by]}; },
+        [=](long long at, long long by, int, Number state) { (h + at)[by] = state; });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+scan_backward(const Number *__restrict__ a, const Number *__restrict__ h, const Number *__restrict__ g,
+              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status,
+              int length, int channels, int lines, int tiles) {
+    __shared__ Shared shared;
+    scan(
+        shared, {length, channels, lines, tiles, true, partials, status},
+        [=](long long at, long long by, int t) -> Map {
+            return {t ? conj((a + at + channels)[by]) : Constants<Number>::zero(), (g + at)[by]};
+        },
+        [=](long long at, long long by, int t, Number lambda) {
+            (dx + at)[by] = lambda;
+            (da + at)[by] = t < length - 1 ? lambda * conj((h + at - channels)[by]) : Constants<Number>::zero();
+        });
+}

@@ -1,0 +1,159 @@
+"""A matrix memory that corrects what it holds: what the delta rule, gated or not, comes down to.
+
+    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 where nothing fades
+    v̄ₜ = βₜ kₜ S̄ₜ                S̄ₜ = Rₜ + qₜᵀ ȳₜ                Rₜ₋₁ = αₜ (S̄ₜ − kₜᵀ v̄ₜ)          β̄ₜ = (kₜ S̄ₜ) eₜᵀ
+
+A token waits for what its key finds, and the next one for what this one wrote. So each pass over S writes and reads two
+tokens, and finds what the keys of the next two hold of it; what the second finds of the first's is a number times it:
+
+    kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) ȳₜ − (kₜ₋₁ kₜᵀ) v̄ₜ)
+
+Work and layout as in `models.kernels.linear_attention_core`, values in the lanes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store, total
+from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
+
+
+def per_token(x: Any, count: int) -> np.ndarray:
+    """x (*batch, T) as (batch, T')."""
+    return laid_out(x, count, x.shape[-1], to=(2,))
+
+
+def corrected(q: Any, k: Any, v: Any, beta: Any, a: Any, S: Any, kept: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and e, and leave the last state in S; α may be None, for 1, and `kept`, for not to keep states."""
+    y, e = np.empty_like(v), np.empty_like(v)
+    share_columns(lambda part, first, last: _forward(q, k, v, beta, a, S, y, e, kept, STEPS, first, last), v)
+    return y, e
+
+
+def corrections(q: Any, k: Any, beta: Any, a: Any, e: Any, gy: Any, gS: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cotangents of v and beta."""
+    gv, gbeta = np.empty_like(gy), np.empty((gy.shape[2] // vector(gy, 2), *beta.shape), gy.dtype)
+    share_columns(lambda part, first, last: _backward(q, k, beta, a, e, gy, gS, gv, gbeta, first, last), gy)
+    return gv, gbeta.sum(axis=0)
+
+
+@kernel
+def _forward(q, k, v, beta, a, S, y, e, kept, steps, first, last):
+    _, length, rows = q.shape
+    step, width = lanes(v), 2 * lanes(v)
+    slabs = v.shape[2] // width
+    X = room(v, rows, width)
+    for item in range(first, last):
+        b, start = item // slabs, item % slabs * width
+        X[:] = S[b, :, start : start + width]
+        n00, n01, n10, n11 = _found(X, k, b, 0, 1)
+        for t in range(0, length, 2):
+            if kept is not None:
+                if t % steps == 0:
+                    kept[b, t // steps, :, start : start + width] = X
+            at, after = (b * length + t) * v.shape[2] + start, (b * length + t + 1) * v.shape[2] + start
+            coming = min(t + 2, length - 2)
+            if a is not None:
+                n00, n01 = splat(v, a[b, t]) * n00, splat(v, a[b, t]) * n01
+                n10, n11 = splat(v, a[b, t]) * n10, splat(v, a[b, t]) * n11
+            e00, e01 = load(v, at) - n00, load(v, at + step) - n01
+            u00, u01 = splat(v, beta[b, t]) * e00, splat(v, beta[b, t]) * e01
+            both = _product(k, b * length + t, k, b * length + t + 1)
+            n10, n11 = fma(both, u00, n10), fma(both, u01, n11)
+            if a is not None:
+                n10, n11 = splat(v, a[b, t + 1]) * n10, splat(v, a[b, t + 1]) * n11
+            e10, e11 = load(v, after) - n10, load(v, after + step) - n11
+            u10, u11 = splat(v, beta[b, t + 1]) * e10, splat(v, beta[b, t + 1]) * e11
+            n00 = n01 = n10 = n11 = y00 = y01 = y10 = y11 = splat(v, 0)
+            for r in range(rows):
+                s0, s1 = load(X, r * width), load(X, r * width + step)
+                if a is not None:
+                    s0, s1 = splat(v, a[b, t]) * s0, splat(v, a[b, t]) * s1
+                s0, s1 = fma(splat(v, k[b, t, r]), u00, s0), fma(splat(v, k[b, t, r]), u01, s1)
+                y00, y01 = fma(splat(v, q[b, t, r]), s0, y00), fma(splat(v, q[b, t, r]), s1, y01)
+                if a is not None:
+                    s0, s1 = splat(v, a[b, t + 1]) * s0, splat(v, a[b, t + 1]) * s1
+                s0, s1 = fma(splat(v, k[b, t + 1, r]), u10, s0), fma(splat(v, k[b, t + 1, r]), u11, s1)
+                y10, y11 = fma(splat(v, q[b, t + 1, r]), s0, y10), fma(splat(v, q[b, t + 1, r]), s1, y11)
+                n00, n01 = fma(splat(v, k[b, coming, r]), s0, n00), fma(splat(v, k[b, coming, r]), s1, n01)
+                n10, n11 = fma(splat(v, k[b, coming + 1, r]), s0, n10), fma(splat(v, k[b, coming + 1, r]), s1, n11)
+                store(X, r * width, s0)
+                store(X, r * width + step, s1)
+            for place, x, g in ((at, y00, e00), (at + step, y01, e01), (after, y10, e10), (after + step, y11, e11)):
+                store(y, place, x)
+                store(e, place, g)
+        S[b, :, start : start + width] = X
+
+
+@kernel
+def _backward(q, k, beta, a, e, gy, gS, gv, gbeta, first, last):
+    _, length, rows = q.shape
+    step, width = lanes(gy), 2 * lanes(gy)
+    slabs = gy.shape[2] // width
+    X = room(gy, rows, width)
+    for item in range(first, last):
+        b, start = item // slabs, item % slabs * width
+        X[:] = gS[b, :, start : start + width]
+        n00, n01, n10, n11 = _found(X, k, b, length - 1, length - 2)
+        for t in range(length - 1, 0, -2):
+            at, before = (b * length + t) * gy.shape[2] + start, (b * length + t - 1) * gy.shape[2] + start
+            this, earlier, coming = b * length + t, b * length + t - 1, max(t - 2, 1)
+            fetch(q, (earlier - AHEAD) * rows, 2 * rows)
+            fetch(k, (earlier - AHEAD) * rows, 2 * rows)
+            for place in (at - AHEAD * gy.shape[2], before - AHEAD * gy.shape[2]):
+                fetch(gy, place, width)
+                fetch(e, place, width)
+            g00, g01, g10, g11 = load(gy, at), load(gy, at + step), load(gy, before), load(gy, before + step)
+            own = _product(k, this, q, this)
+            n00, n01 = fma(own, g00, n00), fma(own, g01, n01)
+            w00, w01 = splat(gy, -beta[b, t]) * n00, splat(gy, -beta[b, t]) * n01
+            read, wrote = _product(k, earlier, q, this), _product(k, earlier, k, this)
+            n10, n11 = fma(wrote, w00, fma(read, g00, n10)), fma(wrote, w01, fma(read, g01, n11))
+            if a is not None:
+                n10, n11 = splat(gy, a[b, t]) * n10, splat(gy, a[b, t]) * n11
+            own = _product(k, earlier, q, earlier)
+            n10, n11 = fma(own, g10, n10), fma(own, g11, n11)
+            w10, w11 = splat(gy, -beta[b, t - 1]) * n10, splat(gy, -beta[b, t - 1]) * n11
+            gbeta[item % slabs, b, t] = total(fma(n00, load(e, at), n01 * load(e, at + step)))
+            gbeta[item % slabs, b, t - 1] = total(fma(n10, load(e, before), n11 * load(e, before + step)))
+            for place, w in ((at, w00), (at + step, w01), (before, w10), (before + step, w11)):
+                store(gv, place, splat(gy, 0) - w)
+            n00 = n01 = n10 = n11 = splat(gy, 0)
+            for r in range(rows):
+                s0, s1 = load(X, r * width), load(X, r * width + step)
+                s0, s1 = fma(splat(gy, q[b, t, r]), g00, s0), fma(splat(gy, q[b, t, r]), g01, s1)
+                s0, s1 = fma(splat(gy, k[b, t, r]), w00, s0), fma(splat(gy, k[b, t, r]), w01, s1)
+                if a is not None:
+                    s0, s1 = splat(gy, a[b, t]) * s0, splat(gy, a[b, t]) * s1
+                s0, s1 = fma(splat(gy, q[b, t - 1, r]), g10, s0), fma(splat(gy, q[b, t - 1, r]), g11, s1)
+                s0, s1 = fma(splat(gy, k[b, t - 1, r]), w10, s0), fma(splat(gy, k[b, t - 1, r]), w11, s1)
+                if a is not None:
+                    s0, s1 = splat(gy, a[b, t - 1]) * s0, splat(gy, a[b, t - 1]) * s1
+                n00, n01 = fma(splat(gy, k[b, coming, r]), s0, n00), fma(splat(gy, k[b, coming, r]), s1, n01)
+                n10, n11 = fma(splat(gy, k[b, coming - 1, r]), s0, n10), fma(splat(gy, k[b, coming - 1, r]), s1, n11)
+                store(X, r * width, s0)
+                store(X, r * width + step, s1)
+
+
+@kernel
+def _found(X, k, b, t, u):
+    """What the keys of two tokens find in X: two vectors each."""
+    rows, width = X.shape
+    n00 = n01 = n10 = n11 = splat(X, 0)
+    for r in range(rows):
+        s0, s1 = load(X, r * width), load(X, r * width + lanes(X))
+        k0, k1 = splat(X, k[b, t, r]), splat(X, k[b, u, r])
+        n00, n01, n10, n11 = fma(k0, s0, n00), fma(k0, s1, n01), fma(k1, s0, n10), fma(k1, s1, n11)
+    return n00, n01, n10, n11
+
+
+@kernel
+def _product(x, t, y, u):
+    """Σ xₜ yᵤ of two tokens, in every lane."""
+    rows = x.shape[2]
+    products = splat(x, 0)
+    for r in range(0, rows, lanes(x)):
+        products = fma(load(x, t * rows + r), load(y, u * rows + r), products)
+    return splat(x, total(products))

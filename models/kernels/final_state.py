@@ -1,0 +1,23 @@
+"""What inputs leave in diagonal states, hₙ = Σₜ Aₙ^(T−t) uₜ: the adjoint of `vandermonde`, whose adjoint that is.
+
+ūₜ = Re Σₙ conj(h̄ₙ) Aₙ^(T−t)          Āₙ = h̄ₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
+"""
+
+from typing import Any
+
+import numpy as np
+
+from models.kernels.vandermonde import responses, sums
+
+
+def forward(u: Any, A: Any) -> tuple[Any, Any]:
+    """Return (h, saved) for real u (M, T) and complex A (M, N): h (M, N)."""
+    return sums(u[:, ::-1], A), (u, A)
+
+
+def backward(saved: tuple[Any, Any], gh: Any) -> tuple[Any, Any]:
+    """Return the cotangents of u and A from that of h."""
+    u, A = saved
+    Q = np.empty(A.shape, A.dtype)
+    sums(u[:, ::-1], A, Q)
+    return responses(gh.conj(), A, u.shape[1])[:, ::-1] / 2, gh * Q.conj()

@@ -1,0 +1,60 @@
+"""The gated delta rule in one pass, and its adjoint in two.
+
+    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          Yang et al. 2025, eq. 10
+
+backward, with S̄ₜ the cotangent of Sₜ, from the last token to the first:
+
+    S̄ₜ = αₜ₊₁ (S̄ₜ₊₁ − kₜ₊₁ᵀ v̄ₜ₊₁) + qₜᵀ ȳₜ          v̄ₜ = βₜ kₜ S̄ₜ          β̄ₜ = (kₜ S̄ₜ) eₜᵀ
+    q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = βₜ eₜ S̄ₜᵀ − αₜ v̄ₜ Sₜ₋₁ᵀ          log ᾱₜ = αₜ Σ (S̄ₜ − kₜᵀ v̄ₜ) ⊙ Sₜ₋₁
+
+v̄ comes first, with values in the lanes; then e and v̄ are known, S and S̄ are those of a gated linear attention that
+wrote βe, and its adjoint does the second line, with keys in the lanes.
+
+Work    and layout as in `models.kernels.delta_rule_core`, which makes e and v̄, and `linear_attention_core`.
+Memory  e, and S every 32 tokens.
+Cost    four multiplications and three additions a token and entry of S forward, about four times that back.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import cut_out, flat_count
+from models.kernels.delta_rule_core import corrected, corrections, per_token
+from models.kernels.gated_linear_attention import adjoint, decays
+from models.kernels.linear_attention_core import STEPS, memory, sequence
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs as laid out, e, every 32nd state, and the shapes they came in."""
+
+    q: np.ndarray  # (batch, T', K')
+    k: np.ndarray
+    beta: np.ndarray  # (batch, T')
+    log_decay: Any  # (*batch, T) as it came
+    e: np.ndarray  # (batch, T', V')
+    kept: np.ndarray  # (batch, ⌈T' / 32⌉, K', V')
+    shapes: tuple[tuple[int, ...], ...]  # of q, v and S
+
+
+def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
+    """Return ((y, S), saved): q, k (*batch, T, K), v (*batch, T, V), beta, log_decay (*batch, T), S (*batch, K, V)."""
+    count, shapes = flat_count(q.shape), (q.shape, v.shape, S.shape)
+    q, k, v = (sequence(x, count, *x.shape[-2:]) for x in (q, k, v))
+    beta, S = per_token(beta, count), memory(S, count, *S.shape[-2:])
+    kept = np.empty((count, -(-v.shape[1] // STEPS), *S.shape[1:]), v.dtype)
+    y, e = corrected(q, k, v, beta, np.exp(per_token(log_decay, count)), S, kept)
+    return (cut_out(y, shapes[1]), cut_out(S, shapes[2])), Saved(q, k, beta, log_decay, e, kept, shapes)
+
+
+def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
+    q, k, beta, log_decay, e, kept, (keys, values, state) = saved
+    count = flat_count(keys)
+    gy = sequence(cotangents[0], count, *values[-2:])
+    gS = memory(cotangents[1], count, *state[-2:])
+    gv, gbeta = corrections(q, k, beta, np.exp(per_token(log_decay, count)), e, gy, gS)
+    gS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
+    gq, gk, ga = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), gv, gy, kept, gS)
+    return (cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), cut_out(gbeta, keys[:-1], axes=1),
+            cut_out(ga, keys).sum(axis=-1), cut_out(np.swapaxes(gS, -1, -2), state))  # fmt: skip

@@ -1,0 +1,58 @@
+"""Linear attention in one pass, and its adjoint in three: every one of them is a linear attention.
+
+    Sₜ = Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                  Katharopoulos et al. 2020, eq. 18 and 20
+
+backward, with S̄ₜ = S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from the last token to the first:
+
+    q̄ₜ = ȳₜ Sₜᵀ                 the memory Sᵀ, written with k for v, read with ȳ          in the order of time
+    k̄ₜ = vₜ S̄ₜᵀ                 the memory S̄ᵀ, written with q for ȳ, read with v          against it
+    v̄ₜ = kₜ S̄ₜ                  the memory S̄, written with ȳ for q, read with k           against it
+
+Transposing the memory puts the numbers that are asked for into the lanes, and so no sum runs across them.
+
+Work    and layout as in `models.kernels.linear_attention_core`.
+Memory  one state a thread: none is kept, since both S and S̄ are made in the order in which they are read.
+Cost    two multiplications and additions a token and entry of S forward, three times that back.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import cut_out, flat_count
+from models.kernels.linear_attention_core import attend, memory, sequence
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs as they are laid out, and the shapes they came in."""
+
+    q: np.ndarray  # (batch, T', K')
+    k: np.ndarray
+    v: np.ndarray  # (batch, T', V')
+    S: Any  # the state before the first token, as it came
+    keys: tuple[int, ...]
+    values: tuple[int, ...]
+
+
+def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
+    """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), S (*batch, K, V)."""
+    count = flat_count(q.shape)
+    rows, columns = (count, *q.shape[-2:]), (count, *v.shape[-2:])
+    saved = Saved(sequence(q, *rows), sequence(k, *rows), sequence(v, *columns), S, q.shape, v.shape)
+    after = memory(S, count, *S.shape[-2:])
+    y = attend(saved.q, saved.k, saved.v, after)
+    return (cut_out(y, v.shape), cut_out(after, S.shape)), saved
+
+
+def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the cotangents of q, k, v and S from those of y and of the last S."""
+    q, k, v, S, keys, values = saved
+    gy, gS = cotangents
+    count, _, _ = q.shape
+    transposed = (count, *S.shape[:-3:-1])
+    gy = sequence(gy, count, *values[-2:])
+    gq = attend(gy, v, k, memory(np.swapaxes(S, -1, -2), *transposed))
+    gk = attend(v, gy, q, memory(np.swapaxes(gS, -1, -2), *transposed), backwards=True)
+    before = memory(gS, count, *S.shape[-2:])
+    gv = attend(k, q, gy, before, backwards=True)
+    return cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), cut_out(before, S.shape)

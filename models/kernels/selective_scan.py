@@ -1,0 +1,177 @@
+"""The selective scan in one pass, and its adjoint: no array of size T × D × N is ever made.
+
+    hₜ = exp(Δₜ A) ⊙ hₜ₋₁ + Δₜ uₜ Bₜ          yₜ = Cₜ hₜ + D uₜ          Gu and Dao 2023 (Mamba), eq. 2, 4
+
+backward, with h̄ₜ the cotangent of hₜ, from the last token to the first:
+
+    h̄ₜ = ȳₜ Cₜ + cₜ₊₁          cₜ = h̄ₜ ⊙ exp(Δₜ A)          q = cₜ ⊙ hₜ₋₁          r = Σₙ h̄ₜₙ Bₜₙ
+    ūₜ = Δₜ r + D ȳₜ           Δ̄ₜ = Σₙ qₙ Aₙ + uₜ r
+    Ā = Σₜ Δₜ q                B̄ₜ = Σ_d Δₜ uₜ h̄ₜ            C̄ₜ = Σ_d ȳₜ hₜ           D̄ = Σₜ ȳₜ uₜ
+
+Work    a vector is some neighbouring channels at one token. Forward, a thread's unit is a slab of 64 channels
+        (float64: 32) of one sequence, whose N states stay in the first-level cache while it walks along time. Back, it
+        is one vector of channels, 32 tokens at a time: what those tokens have of their own is gathered, then each state
+        goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back again with c and Ā in registers. Of all that only
+        the vectors that B̄ and C̄ are summed from leave the first-level cache, once for a chunk of 32 tokens.
+Memory  the state is kept every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
+Cost    an exponential, four multiplications and additions a token, channel and state forward; about thrice that back.
+
+exp(ΔA) is 2^(Δ · A log₂ e): the factor enters A once. Sums over channels end in a partial sum a thread.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import laid_out, vector
+from minigrad.compiled.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.threads import get_num_threads, share
+
+STEPS = 32  # tokens between two states that are kept
+VECTORS = 2048 // BITS  # in a slab
+LOG2E, LN2 = math.log2(math.e), math.log(2)
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs, padded, and every 32nd state."""
+
+    u: np.ndarray  # (batch, T, D')
+    delta: np.ndarray
+    rates: np.ndarray  # A log₂ e, (N, D')
+    B: np.ndarray  # (batch, T, N)
+    C: np.ndarray
+    D: np.ndarray  # (D',)
+    kept: np.ndarray  # (batch, ⌈T / 32⌉, N, D')
+    shape: tuple[int, ...]  # of u as it came
+
+
+def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple[tuple[Any, Any], Saved]:
+    """Return ((y, h), saved) for u, delta (*batch, T, D), A (D, N), B, C (*batch, T, N), D (D,), h (*batch, D, N)."""
+    *batch, length, channels = u.shape
+    states, count, whole = A.shape[1], math.prod(batch), (vector(u),)
+    u, delta = (laid_out(x, count, length, channels, to=whole) for x in (u, delta))
+    rates = laid_out((A.astype(np.float64) * LOG2E).astype(A.dtype).T, states, channels, to=whole)
+    B, C = (laid_out(x, count, length, states, to=(1,)) for x in (B, C))
+    D = laid_out(D, channels, to=whole)
+    h = laid_out(np.swapaxes(h, -1, -2), count, states, channels, to=whole).copy()
+    y = np.empty_like(u)
+    kept = np.empty((count, -(-length // STEPS), states, u.shape[-1]), u.dtype)
+    share(lambda part, first, last: _forward(u, delta, rates, B, C, D, h, y, kept, first, last), _slabs(u))
+    saved = Saved(u, delta, rates, B, C, D, kept, (*batch, length, channels))
+    return (y[..., :channels].reshape(saved.shape), _states(h, saved)), saved
+
+
+def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the cotangents of u, delta, A, B, C, D and h from those of y and of the last h."""
+    u, delta, rates, B, C, D, kept, shape = saved
+    *batch, length, channels = shape
+    (count, *_), states, threads, whole = u.shape, B.shape[-1], get_num_threads(), (vector(u),)
+    gy = laid_out(cotangents[0], count, length, channels, to=whole)
+    gh = laid_out(np.swapaxes(cotangents[1], -1, -2), count, states, channels, to=whole).copy()
+    gu, gdelta = np.empty_like(u), np.empty_like(u)
+    gA, gD = np.zeros((threads, *rates.shape), u.dtype), np.zeros((threads, *D.shape), u.dtype)
+    gB, gC = (np.zeros((threads, *B.shape), u.dtype) for _ in "BC")
+
+    def work(part: int, first: int, last: int) -> None:
+        _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA[part], gB[part], gC[part], gD[part],
+                  first, last)  # fmt: skip
+
+    share(work, count * u.shape[-1] // vector(u), most=threads)
+    gu, gdelta = (g[..., :channels].reshape(shape) for g in (gu, gdelta))
+    gB, gC = (g.sum(axis=0).reshape(*batch, length, states) for g in (gB, gC))
+    return gu, gdelta, gA.sum(axis=0).T[:channels], gB, gC, gD.sum(axis=0)[:channels], _states(gh, saved)
+
+
+def _states(h: np.ndarray, saved: Saved) -> np.ndarray:
+    """(batch, N, D') → (*batch, D, N)."""
+    *batch, _, channels = saved.shape
+    return np.swapaxes(h[..., :channels], -1, -2).reshape(*batch, channels, h.shape[-2])
+
+
+def _slabs(u: np.ndarray) -> int:
+    count, _, channels = u.shape
+    return count * -(-channels // vector(u, VECTORS))
+
+
+@kernel
+def _forward(u, delta, rates, B, C, D, h, y, kept, first, last):
+    _, length, channels = u.shape
+    states, width, step = rates.shape[0], VECTORS * lanes(u), lanes(u)
+    slabs = -(-channels // width)
+    H, R = room(u, states, width), room(u, states, width)
+    for item in range(first, last):
+        b, start = item // slabs, item % slabs * width
+        stop = min(start + width, channels)
+        H[:, : stop - start], R[:, : stop - start] = h[b, :, start:stop], rates[:, start:stop]
+        for t in range(length):
+            if t % STEPS == 0:
+                kept[b, t // STEPS, :, start:stop] = H[:, : stop - start]
+            row = (b * length + t) * channels
+            for d in range(start, stop, step):
+                x, dt = load(u, row + d), load(delta, row + d)
+                enters, read = dt * x, load(D, d) * x
+                for n in range(states):
+                    place = n * width + d - start
+                    a = exp2_of_product(dt, load(R, place))
+                    state = fma(a, load(H, place), enters * splat(u, B[b, t, n]))
+                    store(H, place, state)
+                    read = fma(state, splat(u, C[b, t, n]), read)
+                store(y, row + d, read)
+        h[b, :, start:stop] = H[:, : stop - start]
+
+
+@kernel
+def _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA, gB, gC, gD, first, last):
+    _, length, channels = u.shape
+    states, step = rates.shape[0], lanes(u)
+    vectors, chunks = channels // step, kept.shape[1]
+    dt, enters, g = room(u, STEPS, step), room(u, STEPS, step), room(u, STEPS, step)
+    by_rate, by_entry = room(u, STEPS, step), room(u, STEPS, step)  # Σ q A and r
+    h, a = room(u, STEPS, step), room(u, STEPS, step)
+    to_B, to_C = room(u, states, STEPS, step), room(u, states, STEPS, step)
+    for b in range(first // vectors, -(-last // vectors)):
+        for chunk in range(chunks - 1, -1, -1):
+            begin, count = chunk * STEPS, min(STEPS, length - chunk * STEPS)
+            to_B[:], to_C[:] = 0, 0
+            for d in range(max(first - b * vectors, 0) * step, min(last - b * vectors, vectors) * step, step):
+                g_skip = load(gD, d)
+                for t in range(count):
+                    at, row = t * step, (b * length + begin + t) * channels + d
+                    store(dt, at, load(delta, row))
+                    store(enters, at, load(delta, row) * load(u, row))
+                    store(g, at, load(gy, row))
+                    store(by_rate, at, splat(u, 0))
+                    store(by_entry, at, splat(u, 0))
+                    g_skip = fma(load(gy, row), load(u, row), g_skip)
+                store(gD, d, g_skip)
+                for n in range(states):
+                    place, rate = (b * states + n) * channels + d, load(rates, n * channels + d)
+                    state = load(kept, ((b * chunks + chunk) * states + n) * channels + d)
+                    for t in range(count):
+                        at = t * step
+                        decay = exp2_of_product(load(dt, at), rate)
+                        store(h, at, state)
+                        store(a, at, decay)
+                        state = fma(decay, state, load(enters, at) * splat(u, B[b, begin + t, n]))
+                    c, g_rate = load(gh, place), load(gA, n * channels + d)
+                    for t in range(count - 1, -1, -1):
+                        at, total_at = t * step, (n * STEPS + t) * step
+                        g_state = fma(load(g, at), splat(u, C[b, begin + t, n]), c)
+                        store(to_B, total_at, fma(g_state, load(enters, at), load(to_B, total_at)))
+                        store(to_C, total_at, fma(load(g, at), state, load(to_C, total_at)))
+                        c, state = g_state * load(a, at), load(h, at)
+                        q = c * state
+                        g_rate = fma(q, load(dt, at), g_rate)
+                        store(by_rate, at, fma(q, rate, load(by_rate, at)))
+                        store(by_entry, at, fma(g_state, splat(u, B[b, begin + t, n]), load(by_entry, at)))
+                    store(gh, place, c)
+                    store(gA, n * channels + d, g_rate)
+                for t in range(count):
+                    at, row = t * step, (b * length + begin + t) * channels + d
+                    store(gdelta, row, fma(load(u, row), load(by_entry, at), load(by_rate, at) * splat(u, LN2)))
+                    store(gu, row, fma(load(dt, at), load(by_entry, at), load(g, at) * load(D, d)))
+            for t in range(count):
+                for n in range(states):
+                    gB[b, begin + t, n] = total(load(to_B, (n * STEPS + t) * step))
+                    gC[b, begin + t, n] = total(load(to_C, (n * STEPS + t) * step))

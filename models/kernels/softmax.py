@@ -1,0 +1,196 @@
+"""Softmax attention in tiles: the array of all scores is never made. Products by BLAS, what lies between compiled.
+
+    P = softmax(Q Kᵀ · scale)          O = P V                                    Vaswani et al. 2017, eq. 1
+
+A row's maximum m and sum l are kept while its keys go by, tile after tile; what was summed under a smaller maximum
+fades by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P once more:
+
+    P = 2^(S − m) / l        V̄ = Pᵀ Ō        S̄ = P ⊙ (Ō Vᵀ − Σᵥ Ō ⊙ O)        Q̄ = S̄ K · scale        K̄ = S̄ᵀ Q · scale
+
+Scores come multiplied by log₂ e, so that 2ˣ does for eˣ. Of a causal tile only what can be seen is raised to a power.
+
+Work    a tile of queries of one sequence is a thread's unit forward, a sequence backward. BLAS keeps to the thread that
+        calls it.
+Memory  m and l for each query; two tiles of 128 × 512 a thread, which are kept from call to call.
+"""
+
+import math
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import flat_count
+from minigrad.compiled.simd import exp2, kernel, lanes, largest, load, splat, store, total
+from minigrad.compiled.threads import one_blas_thread, share
+
+QUERIES, KEYS = 128, 512  # in a tile
+LOG2E = math.log2(math.e)
+_own = threading.local()
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs, with one batch axis, the result, and each row's maximum and sum."""
+
+    q: np.ndarray  # (batch, T, K)
+    k: np.ndarray  # (batch, S, K)
+    v: np.ndarray  # (batch, S, V)
+    y: np.ndarray  # (batch, T, V)
+    m: np.ndarray  # (batch, T), in powers of 2
+    l: np.ndarray
+    seeing: "Seeing"
+    scale: float
+    shapes: tuple[tuple[int, ...], ...]  # of q, k and v
+
+
+class Seeing(NamedTuple):
+    """Which keys a query may see: those up to its own time where `causal`, and those that the mask lets through."""
+
+    causal: bool
+    ahead: int  # how many keys there are before the first query's own
+    mask: Any  # (*batch, T, S) of booleans, or None
+
+    def keys(self, queries: slice, count: int) -> int:
+        """How many keys the last of these queries may see, and so the others of them too."""
+        return min(count, queries.stop + self.ahead) if self.causal else count
+
+    def tile(self, b: int, queries: slice, keys: slice, count: int) -> tuple[int, Any]:
+        """How many of these keys the first of these queries may see, and the mask between them."""
+        limit = queries.start + self.ahead + 1 - keys.start if self.causal else count
+        if self.mask is None:
+            return limit, None
+        return limit, self.mask[(*np.unravel_index(b, self.mask.shape[:-2]), queries, keys)]
+
+
+def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) -> tuple[Any, Saved]:
+    """Return (y, saved) for q (*batch, T, K), k (*batch, S, K), v (*batch, S, V) and mask (*batch, T, S) or None."""
+    shapes = q.shape, k.shape, v.shape
+    q, k, v = (np.reshape(x, (flat_count(x.shape), *x.shape[-2:])) for x in (q, k, v))
+    seeing = Seeing(causal, k.shape[1] - q.shape[1], mask)
+    y = np.zeros((*q.shape[:2], v.shape[2]), v.dtype)
+    m, l = np.full(q.shape[:2], -np.inf, q.dtype), np.zeros(q.shape[:2], q.dtype)
+    tiles = _tiles(q.shape[1], QUERIES)
+
+    def work(part: int, first: int, last: int) -> None:
+        scores, _ = _scratch(q.dtype)
+        for item in range(first, last):
+            b, rows = item // len(tiles), tiles[item % len(tiles)]
+            exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
+            for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
+                width = columns.stop - columns.start
+                np.matmul(exponents, k[b, columns].T, out=scores[:size, :width])
+                limit, seen = seeing.tile(b, rows, columns, width)
+                _raise(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
+                y[b, rows] += scores[:size, :width] @ v[b, columns]
+            y[b, rows] /= np.where(l[b, rows] == 0, 1, l[b, rows])[:, None]
+
+    with one_blas_thread():
+        share(work, len(q) * len(tiles))
+    return y.reshape(*shapes[0][:-1], v.shape[2]), Saved(q, k, v, y, m, l, seeing, scale, shapes)
+
+
+def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
+    """Return the cotangents of q, k and v from that of y."""
+    q, k, v, y, m, l, seeing, scale, shapes = saved
+    gy = np.ascontiguousarray(np.reshape(gy, y.shape))
+    gq, gk, gv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    drift, tiles = np.einsum("btv,btv->bt", gy, y), _tiles(q.shape[1], QUERIES)
+
+    def work(part: int, first: int, last: int) -> None:
+        scores, slopes = _scratch(q.dtype)
+        for b in range(first, last):
+            for rows in tiles:
+                exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
+                for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
+                    width = columns.stop - columns.start
+                    P, g = scores[:size, :width], slopes[:size, :width]
+                    np.matmul(exponents, k[b, columns].T, out=P)
+                    np.matmul(gy[b, rows], v[b, columns].T, out=g)
+                    limit, seen = seeing.tile(b, rows, columns, width)
+                    _lower(scores, slopes, size, width, limit, seen, m[b, rows], l[b, rows], drift[b, rows])
+                    gv[b, columns] += P.T @ gy[b, rows]
+                    gk[b, columns] += g.T @ q[b, rows]
+                    gq[b, rows] += g @ k[b, columns]
+
+    with one_blas_thread():
+        share(work, len(q))
+    gq *= q.dtype.type(scale)
+    gk *= q.dtype.type(scale)
+    return gq.reshape(shapes[0]), gk.reshape(shapes[1]), gv.reshape(shapes[2])
+
+
+def _tiles(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _scratch(dtype: np.dtype) -> np.ndarray:
+    """Two tiles of this thread's own."""
+    if dtype.name not in _own.__dict__:
+        _own.__dict__[dtype.name] = np.zeros((2, QUERIES, KEYS), dtype)
+    return _own.__dict__[dtype.name]
+
+
+@kernel
+def _raise(scores, size, width, limit, mask, m, l, y):
+    """Scores to powers of 2, row by row, after the larger maximum; what was summed before fades to it."""
+    step, stride = lanes(scores), scores.shape[1]
+    tops = np.empty(step, scores.dtype)
+    for r in range(size):
+        seen, row = min(max(r + limit, 0), width), r * stride
+        end = -(-seen // step) * step
+        if mask is not None:
+            for s in range(seen):
+                if not mask[r, s]:
+                    scores[r, s] = -np.inf
+        for s in range(seen, end):
+            scores[r, s] = -np.inf
+        top = splat(scores, -np.inf)
+        for i in range(row, row + end, step):
+            top = largest(load(scores, i), top)
+        store(tops, 0, top)
+        best = max(m[r], tops.max())
+        if best == -np.inf:
+            if not _holds_nan(scores[r, :seen]):
+                scores[r, :width] = 0
+                continue
+            best = scores.dtype.type(0)  # a maximum passes NaN over: the sum of powers is to hold it
+        powers = splat(scores, 0)
+        for i in range(row, row + end, step):
+            power = exp2(load(scores, i) - splat(scores, best))
+            powers = powers + power
+            store(scores, i, power)
+        for s in range(end, width):
+            scores[r, s] = 0
+        fade = np.exp2(m[r] - best)
+        m[r], l[r] = best, l[r] * fade + total(powers)
+        for c in range(y.shape[1]):
+            y[r, c] *= fade
+
+
+@kernel
+def _holds_nan(row):
+    for x in row:
+        if x != x:
+            return True
+    return False
+
+
+@kernel
+def _lower(scores, slopes, size, width, limit, mask, m, l, drift):
+    """P in place of the scores, P ⊙ (slope − drift) in place of the slopes."""
+    step, stride = lanes(scores), scores.shape[1]
+    for r in range(size):
+        seen, row = min(max(r + limit, 0), width), r * stride
+        if m[r] == -np.inf:
+            seen = 0
+        end = -(-seen // step) * step
+        for i in range(row, row + end, step):
+            P = exp2(load(scores, i) - splat(scores, m[r])) / splat(scores, l[r])
+            store(scores, i, P)
+            store(slopes, i, P * (load(slopes, i) - splat(scores, drift[r])))
+        for s in range(seen, width):
+            scores[r, s], slopes[r, s] = 0, 0
+        if mask is not None:
+            for s in range(seen):
+                if not mask[r, s]:
+                    scores[r, s], slopes[r, s] = 0, 0

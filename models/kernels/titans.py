@@ -1,0 +1,290 @@
+"""Titans in mini-batches, for a memory of any number of layers, and its adjoint: no graph, no weights of each token.
+
+Forward, in a batch of C tokens that begins with the layers W (where gradients are taken), M and S:
+
+    zₗ = xₗ Wₗ,  xₗ₊₁ = gelu zₗ          δ_L = z_L − v,  δₗ = uₗ ⊙ gelu′ zₗ,  uₗ = δₗ₊₁ Wₗ₊₁ᵀ          from x₁ = k
+    yₗ = γ rₗ Mₗ + p rₗ Sₗ − (mix ⊙ rₗ xₗᵀ) δₗ,  rₗ₊₁ = gelu yₗ                                   from r₁ = q
+    M′ = γ_C M + p_C S − xᵀ diag(mix_C) δ          S′ = h_C S − xᵀ diag(G_C) δ
+
+with γ, p, h, mix and G of `models.kernels.titans_gates`. Backward goes through the same lines from the last to the
+first; what passes the slopes δ needs gelu″.
+
+Work    one thread takes all sequences through a batch at once, and BLAS multiplies in it. Its steps are too short to be
+        shared out: threads that meet at Python's lock every few microseconds took twice as long.
+Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
+Cost    backward two products for each of the forward's, and those of the forward again.
+
+With a norm, z_L is what `models.kernels.titans_norm` makes an answer and δ_L of, and y is its answer to y_L.
+A layer with a bias is a matrix of one row more than its input has features: that input gets a feature 1.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import flat_count, laid_out
+from minigrad.compiled.simd import kernel
+from minigrad.compiled.threads import one_blas_thread
+from models.kernels import titans_gates, titans_norm
+from models.kernels.gelu_tanh import gelu_tanh
+
+SEGMENT = 8  # batches between two memories that are kept
+
+Arrays = list[np.ndarray]
+Bend = tuple[np.ndarray, np.ndarray, np.ndarray]  # gelu and its derivatives
+
+
+class Tokens(NamedTuple):
+    """Sequences with one batch axis, or a batch of their tokens."""
+
+    q: np.ndarray  # (B, T, K)
+    k: np.ndarray
+    v: np.ndarray
+    mix: np.ndarray  # (B, T, C)
+    last: np.ndarray  # (B, T), the last row of G
+    fades: np.ndarray  # (B, T, 3): γ, p, h
+
+    def batch(self, begin: int, stop: int) -> "Tokens":
+        """The tokens from `begin` up to, without, `stop`."""
+        made = Tokens(*(x[:, begin:stop] for x in self))
+        return made._replace(mix=made.mix[..., : stop - begin])
+
+
+class Learned(NamedTuple):
+    """What a batch learned, layer by layer: the factors of its writes, and what they are made of."""
+
+    x: Arrays
+    bends: list[Bend]  # at z, but for the last layer
+    u: Arrays
+    delta: Arrays
+    missed: titans_norm.Missed | None  # with a norm
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs: the inputs, gates, and the memory every 8 batches."""
+
+    tokens: Tokens
+    gates: tuple[np.ndarray, ...]  # θ, η, a
+    cuts: np.ndarray  # where batches begin, and T
+    whole: bool  # whether the last batch is complete
+    start: Arrays
+    norm: titans_norm.Norm | None
+    kept: list[tuple[Arrays, Arrays]]  # M and S
+    shapes: list[tuple[int, ...]]  # of the inputs
+
+
+def forward(
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
+    batch_size: int, left: int, on_losses: Callable[[np.ndarray], None],
+) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+    """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
+    the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
+
+    Batches have `batch_size` tokens, the first `left`; `on_losses` is shown the inner losses (*batch, T).
+    """
+    shapes = [x.shape for x in (q, k, v, theta, log_eta, log_decay, *layers)]
+    count, length, depth = flat_count(q.shape), q.shape[-2], len(layers) // 3
+    cuts = np.array([0, *range(left, length, batch_size), length])
+    theta, eta, a = (laid_out(x, count, length, to=(1,)) for x in (theta, np.exp(log_eta), np.exp(log_decay)))
+    q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *layers))
+    tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
+    start, whole = flat[:depth], (length - left) % batch_size == 0 and length >= left
+    W, M, S = (flat[i : i + depth] for i in (0, depth, 2 * depth))
+    norm = (flat[-2], flat[-1]) if len(flat) > 3 * depth else None
+    kept, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        for i, (begin, stop) in enumerate(pairwise(cuts)):
+            if i % SEGMENT == 0:
+                kept.append((M, S))
+            W, batch = M if i else W, tokens.batch(begin, stop)
+            learned = _learn(W, batch, norm)
+            error = learned.missed.error if learned.missed else learned.delta[-1]
+            losses[:, begin:stop] = np.sum(error * error, axis=-1)
+            z = _read(M, S, learned, batch)[0]
+            y[:, begin:stop] = titans_norm.read(norm, batch.q, z) if norm else z
+            M, S = _written(M, S, learned, batch)
+    on_losses(losses.reshape(shapes[3]))
+    ends = [*(M if whole else W), *M, *S]
+    made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
+    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes)
+
+
+def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the cotangents of everything that went into `forward` from those of what came out."""
+    tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes = saved
+    depth = len(start)
+    gy, *gends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
+    made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
+    gnorm = [np.zeros_like(x) for x in norm or ()]
+    gstart, gM, gS = (gends[i : i + depth] for i in (0, depth, 2 * depth))
+    if whole:  # the last M is the next start
+        gM, gstart = _sums(gM, gstart), [np.zeros_like(g) for g in gstart]
+    with one_blas_thread():
+        for segment in range(len(kept) - 1, -1, -1):
+            (M, S), past = kept[segment], []
+            for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
+                W, batch = M if i else start, tokens.batch(*batches[i])
+                learned = _learn(W, batch, norm)
+                past.append((i, batch, W, M, S, learned))
+                M, S = _written(M, S, learned, batch)
+            for i, batch, W, M, S, learned in reversed(past):
+                given = gy[:, slice(*batches[i])], gM, gS
+                of_batch, (gW, gM, gS), of_norm = _adjoint(batch, W, M, S, norm, learned, *given)
+                gnorm = _sums(gnorm, of_norm)
+                for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
+                    room[...] = g
+                if batches[i][1] == cuts[-1]:
+                    gW = _sums(gW, gstart)
+                if i:  # the batch began with its own M
+                    gM = _sums(gM, gW)
+                else:
+                    gstart = gW
+    gates = made.mix, made.last, made.fades
+    gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
+    everything = (made.q, made.k, made.v, gtheta, geta * eta, ga * a, *gstart, *gM, *gS, *gnorm)
+    return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
+
+
+def _sums(x: Arrays, y: Arrays) -> Arrays:
+    return [a + b for a, b in zip(x, y, strict=True)]
+
+
+def _entering(x: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """x, with a feature 1 where W has a row for it."""
+    if x.shape[-1] == W.shape[-2]:
+        return x
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+
+def _learn(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
+    x, z = [_entering(batch.k, W[0])], batch.k
+    bends: list[Bend] = []
+    u: Arrays = []
+    for i, layer in enumerate(W):
+        z = x[i] @ layer
+        if i + 1 < len(W):
+            bends.append(gelu_tanh(z))
+            x.append(_entering(bends[i][0], W[i + 1]))
+    last, missed = titans_norm.learn(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
+    delta = [last]
+    for layer, (_, slope, _) in zip(W[:0:-1], bends[::-1], strict=True):
+        u.insert(0, delta[0] @ layer[:, : slope.shape[-1]].mT)
+        delta.insert(0, u[0] * slope)
+    return Learned(x, bends, u, delta, missed)
+
+
+def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Bend]]:
+    """Return y_L, what enters each layer on the way there, and gelu with its derivatives between them."""
+    gamma, p, _ = np.split(batch.fades, 3, axis=-1)
+    r, y = [_entering(batch.q, M[0])], batch.q
+    bends: list[Bend] = []
+    for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
+        y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
+        if i + 1 < len(M):
+            bends.append(gelu_tanh(y))
+            r.append(_entering(bends[i][0], M[i + 1]))
+    return y, r, bends
+
+
+def _written(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
+    """Return M′ and S′."""
+    into_M, into_S = [], []
+    for m, s, x, delta in zip(M, S, learned.x, learned.delta, strict=True):
+        into_M.append((x * batch.mix[:, -1, :, None]).mT @ delta)
+        into_S.append((x * batch.last[..., None]).mT @ delta)
+        _write(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
+    return into_M, into_S
+
+
+@kernel
+def _write(m, s, ends, into_m, into_s):
+    """γ m + p s − x into what held x, and h s − y into what held y."""
+    for b in range(len(m)):
+        gamma, p, h = ends[b]
+        for i in range(m.shape[1]):
+            for j in range(m.shape[2]):
+                into_m[b, i, j] = gamma * m[b, i, j] + p * s[b, i, j] - into_m[b, i, j]
+                into_s[b, i, j] = h * s[b, i, j] - into_s[b, i, j]
+
+
+@kernel
+def _unwrite(ends, gm, gs, to_m, to_s):
+    """γ gm and p gm + h gs: the adjoint of `_write` toward m and s."""
+    for b in range(len(gm)):
+        gamma, p, h = ends[b]
+        for i in range(gm.shape[1]):
+            for j in range(gm.shape[2]):
+                to_m[b, i, j] = gamma * gm[b, i, j]
+                to_s[b, i, j] = p * gm[b, i, j] + h * gs[b, i, j]
+
+
+def _adjoint(
+    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, norm: titans_norm.Norm | None, learned: Learned, gy: np.ndarray,
+    gM: Arrays, gS: Arrays,
+) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:  # fmt: skip
+    """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
+    x, bends, u, delta, missed = learned
+    depth, (z, r, turns) = len(W), _read(M, S, learned, batch)
+    gfades, glast, gmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
+    gx, gdelta = [], []
+
+    # what was written
+    column, last = batch.mix[:, -1, :, None], batch.last[..., None]
+    for i in range(depth):
+        to_M, to_S = x[i] @ gM[i], x[i] @ gS[i]
+        gdelta.append(-column * to_M - last * to_S)
+        gx.append(-column * (delta[i] @ gM[i].mT) - last * (delta[i] @ gS[i].mT))
+        gmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
+        glast -= np.sum(to_S * delta[i], axis=-1)
+        for place, (g, layer) in enumerate([(gM[i], M[i]), (gM[i], S[i]), (gS[i], S[i])]):
+            gfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
+    later, gM, gS = (gM, gS), [np.empty_like(g) for g in gM], [np.empty_like(g) for g in gS]
+    for i in range(depth):
+        _unwrite(batch.fades[:, -1], later[0][i], later[1][i], gM[i], gS[i])
+
+    # what was read
+    gamma, p, _ = np.split(batch.fades, 3, axis=-1)
+    g, of_norm = titans_norm.read_adjoint(norm, z, gy) if norm else (gy, [])
+    gr = g
+    for i in range(depth - 1, -1, -1):
+        scores, faded, passed = r[i] @ x[i].mT, gamma * g, p * g
+        gfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
+        gfades[..., 1] += np.sum(g * (r[i] @ S[i]), axis=-1)
+        gM[i] += r[i].mT @ faded
+        gS[i] += r[i].mT @ passed
+        gweights = -(g @ delta[i].mT)
+        gmix += gweights * scores
+        gdelta[i] -= (batch.mix * scores).mT @ g
+        gscores = gweights * batch.mix
+        gx[i] += gscores.mT @ r[i]
+        gr = faded @ M[i].mT + passed @ S[i].mT + gscores @ x[i]
+        if i:
+            slope = turns[i - 1][1]
+            g = gr[..., : slope.shape[-1]] * slope
+
+    # the slopes, from the first layer to the last, and what made them, from the last to the first
+    gW, gz = [np.zeros_like(layer) for layer in W], []
+    for i in range(1, depth):
+        _, slope, curve = bends[i - 1]
+        features, gu = slope.shape[-1], gdelta[i - 1] * slope
+        gz.append(gdelta[i - 1] * u[i - 1] * curve)
+        gdelta[i] += gu @ W[i][:, :features]
+        gW[i][:, :features] += gu.mT @ delta[i]
+    to_z = to_k = gdelta[-1]
+    if norm and missed:
+        to_z, to_k, of_slope = titans_norm.learn_adjoint(norm, missed, delta[-1], gdelta[-1])
+        of_norm = _sums(of_norm, of_slope)
+    gz.append(to_z)
+    for i in range(depth - 1, -1, -1):
+        gW[i] += x[i].mT @ gz[i]
+        gx[i] += gz[i] @ W[i].mT
+        if i:
+            slope = bends[i - 1][1]
+            gz[i - 1] += gx[i][..., : slope.shape[-1]] * slope
+    keys = batch.k.shape[-1]
+    gq, gk = gr[..., :keys], gx[0][..., :keys]
+    if norm:
+        gq, gk = gq + gy, gk + to_k
+    return Tokens(gq, gk, -to_k, gmix, glast, gfades), (gW, gM, gS), of_norm

@@ -1,0 +1,306 @@
+"""Test-time training of one layer, a mini-batch after the other, and its adjoint: no graph, no weights of each token.
+
+Forward, in a mini-batch of C tokens that begins with W, and with x̂ = (x − mean x) / √(var x + ε):
+
+    z = k W,  e = k + γ ẑ + β − v,  g = γ e,  δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + ε)
+    r = q W − A δ,  A = tril(τ ηᵀ ∘ q kᵀ),  y = q + γ r̂ + β              without a norm δ = z − v and y = r
+    W′ = W − kᵀ (τ_C η δ)
+
+backward, with a = δ̄ / √(var z + ε) and LN̄(x̂, g) = (g − mean g − x̂ mean(g x̂)) / √(var x + ε), the x̂ of which is g's:
+
+    r̄ = LN̄(r̂, γ ȳ),  Ā = tril(τ ηᵀ ∘ r̄ δᵀ),  R = k W̄′
+    δ̄ = −Aᵀ r̄ − τ_C η R
+    ḡ = a − mean a − ẑ mean(a ẑ),  ē = γ ḡ,  v̄ = −ē
+    z̄ = LN̄(ẑ, γ ē − a mean(g ẑ) − g mean(a ẑ)) − ẑ mean(a δ)
+    q̄ = ȳ + r̄ Wᵀ − Ā k,  k̄ = ē + z̄ Wᵀ − Āᵀ q − τ_C η δ W̄′ᵀ,  W̄ = W̄′ + qᵀ r̄ + kᵀ z̄
+
+Work    a sequence is a thread's unit; what belongs to a mini-batch, W too, stays in the first two levels of the cache.
+Memory  Wᵀ at every mini-batch, which is K / C times the size of y; δ, ẑ and r̂.
+Cost    three products of C × K × V a mini-batch forward, six back, and the smaller ones among its tokens.
+
+A bias is a row of W whose feature is 1, in q and k.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.compiled.layout import cut_out, flat_count, laid_out, vector
+from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.threads import share
+from models.kernels.tiles import add_outer, add_rows, dot, scaled, standardise, unstandardise
+
+
+class Tokens(NamedTuple):
+    """Sequences as they are laid out."""
+
+    q: np.ndarray  # (B, T, K')
+    k: np.ndarray
+    v: np.ndarray  # (B, T, V')
+    eta: np.ndarray  # (B, T)
+    tau: np.ndarray
+
+
+class Norm(NamedTuple):
+    """The norm, if there is one, and how wide rows are without what fills them up."""
+
+    there: bool
+    gamma: np.ndarray  # (B, V')
+    beta: np.ndarray
+    inside: np.ndarray  # (V',): 1 where V' is V, then 0
+    features: int  # rows of W
+    values: int
+
+
+class Learned(NamedTuple):
+    """What was made on the way."""
+
+    delta: np.ndarray  # (B, T, V')
+    unit: np.ndarray  # ẑ
+    read: np.ndarray  # r̂
+    spread: np.ndarray  # (B, T): √(var z + ε)
+    read_spread: np.ndarray
+    kept: np.ndarray  # Wᵀ (B, T / C, V', K')
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs, and the shapes of the inputs."""
+
+    tokens: Tokens
+    norm: Norm
+    learned: Learned
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def forward(
+    q: Any,
+    k: Any,
+    v: Any,
+    eta: Any,
+    tau: Any,
+    W: Any,
+    *norm: Any,
+    batch_size: int,
+    on_losses: Callable[[np.ndarray], None],
+) -> tuple[tuple[Any, Any], Saved]:
+    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or with
+    a row more, and γ and β (*batch, 1, V) or neither. T is a multiple of `batch_size`.
+
+    `on_losses` is shown the inner losses (*batch, T).
+    """
+    shapes = tuple(x.shape for x in (q, k, v, eta, tau, W, *norm))
+    count, length, features, values = flat_count(q.shape), q.shape[-2], W.shape[-2], v.shape[-1]
+    pair, dtype = (vector(v, 2),), v.dtype
+    q, k = (laid_out(_with_ones(x, features), count, length, features, to=pair) for x in (q, k))
+    v, W = laid_out(v, count, length, values, to=pair), _own(W, count, features, values)
+    tokens = Tokens(q, k, v, *(np.ascontiguousarray(x).reshape(count, length) for x in (eta, tau)))
+    columns = v.shape[2]
+    gamma, beta = (laid_out(x, count, values, to=pair) for x in norm or np.zeros((2, count, values), dtype))
+    around = Norm(bool(norm), gamma, beta, (np.arange(columns) < values).astype(dtype), features, values)
+    kept = np.empty((count, length // batch_size, columns, W.shape[1]), dtype)
+    (delta, unit, read), spreads = np.empty((3, *v.shape), dtype), np.empty((2, count, length), dtype)
+    learned = Learned(delta, unit, read, spreads[0], spreads[1], kept)
+    y, losses = np.empty_like(v), np.empty((count, length), dtype)
+    share(lambda part, first, last: _forward(tokens, around, W, learned, y, losses, batch_size, first, last), count)
+    on_losses(losses.reshape(shapes[3]))
+    return (cut_out(y, shapes[2]), cut_out(W, shapes[5])), Saved(tokens, around, learned, shapes)
+
+
+def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the cotangents of everything that went into `forward` from those of y and of the last W."""
+    tokens, norm, learned, shapes = saved
+    gy = laid_out(cotangents[0], *tokens.v.shape[:2], norm.values, to=(vector(tokens.v, 2),))
+    gW = _own(cotangents[1], len(gy), norm.features, norm.values)
+    made = Tokens(*(np.zeros_like(x) for x in tokens))
+    around = norm._replace(gamma=np.zeros_like(norm.gamma), beta=np.zeros_like(norm.beta))
+    share(lambda part, first, last: _backward(tokens, norm, learned, gy, gW, made, around, first, last), len(gy))
+    of_tokens = [cut_out(x, shape) for x, shape in zip(made[:3], shapes, strict=False)]
+    of_rates = [x.reshape(shape) for x, shape in zip(made[3:], shapes[3:], strict=False)]
+    of_norm = [x[:, : norm.values].reshape(shape) for x, shape in zip(around[1:3], shapes[6:], strict=False)]
+    return (*of_tokens, *of_rates, cut_out(gW, shapes[5]), *of_norm)
+
+
+def _with_ones(x: np.ndarray, features: int) -> np.ndarray:
+    if x.shape[-1] == features:
+        return x
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+
+def _own(W: np.ndarray, *shape: int) -> np.ndarray:
+    """W (*batch, K, V) as (B, K', V'), new."""
+    laid = laid_out(W, *shape, to=(vector(W, 2), vector(W, 2)))
+    return laid.copy() if np.may_share_memory(laid, W) else laid
+
+
+@kernel
+def _forward(tokens, norm, W, learned, y, losses, size, first, last):
+    q, k, v, eta, tau = tokens
+    A, written = np.zeros((size, size), v.dtype), room(v, size, v.shape[2])
+    for b in range(first, last):
+        X = W[b, : norm.features]
+        for n in range(v.shape[1] // size):
+            begin, stop = n * size, (n + 1) * size
+            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], learned.delta[b, begin:stop]
+            z, r = learned.unit[b, begin:stop], learned.read[b, begin:stop]
+            learned.kept[b, n] = W[b].T
+            z[:], r[:] = 0, 0
+            add_rows(keys, X, z)
+            _learn(keys, v[b, begin:stop], b, norm, z, delta, learned.spread[b, begin:stop], losses[b, begin:stop])
+            add_rows(queries, X, r)
+            for i in range(size):
+                for j in range(i + 1):
+                    A[i, j] = -tau[b, begin + i] * eta[b, begin + j] * dot(queries, i, keys, j)
+            add_rows(A, delta, r)
+            _answer(queries, b, norm, r, learned.read_spread[b, begin:stop], y[b, begin:stop])
+            for i in range(size):
+                scaled(delta, i, -tau[b, stop - 1] * eta[b, begin + i], written)
+            add_outer(keys, written, X)
+
+
+@kernel
+def _learn(k, v, b, norm, z, delta, spread, losses):
+    """ẑ in place of z, δ, √(var z + ε) and Σ e², row by row."""
+    columns, step, wide = v.shape[1], lanes(v), k.shape[1]
+    for i in range(len(v)):
+        row, squares = i * columns, splat(v, 0)
+        if not norm.there:
+            for c in range(row, row + columns, step):
+                e = load(z, c) - load(v, c)
+                squares = fma(e, e, squares)
+                store(delta, c, e)
+        else:
+            spread[i] = standardise(z, i, norm.inside, norm.values)
+            for c in range(0, columns, step):
+                e = _missed(k, i * wide + c, v, row + c, z, b * columns + c, norm) * load(norm.inside, c)
+                squares = fma(e, e, squares)
+                store(delta, row + c, load(norm.gamma, b * columns + c) * e)
+            unstandardise(z, delta, i, norm.inside, norm.values, spread[i])
+        losses[i] = total(squares)
+
+
+@kernel
+def _missed(k, in_k, v, in_v, unit, in_norm, norm):
+    """k + γ ẑ + β − v."""
+    normed = fma(load(norm.gamma, in_norm), load(unit, in_v), load(norm.beta, in_norm))
+    return load(k, in_k) + normed - load(v, in_v)
+
+
+@kernel
+def _answer(q, b, norm, r, spread, y):
+    """y from r, and r̂ in place of it."""
+    columns, step, wide = y.shape[1], lanes(y), q.shape[1]
+    for i in range(len(y)):
+        row = i * columns
+        if norm.there:
+            spread[i] = standardise(r, i, norm.inside, norm.values)
+        for c in range(0, columns, step):
+            made = load(r, row + c)
+            if norm.there:
+                made = fma(load(norm.gamma, b * columns + c), made, load(norm.beta, b * columns + c))
+                made = load(q, i * wide + c) + made
+            store(y, row + c, made)
+
+
+@kernel
+def _backward(tokens, norm, learned, gy, gW, made, around, first, last):
+    q, k, v, eta, tau = tokens
+    gq, gk, gv, geta, gtau = made
+    columns, size = v.shape[2], v.shape[1] // learned.kept.shape[1]
+    A, gA, across = np.zeros((size, size), v.dtype), np.zeros((size, size), v.dtype), np.empty((size, size), v.dtype)
+    gr, gdelta, found = room(v, size, columns), room(v, size, columns), room(v, size, columns)
+    written, turned = room(v, size, columns), room(v, columns, k.shape[2])
+    for b in range(first, last):
+        gX = gW[b, : norm.features]
+        for n in range(learned.kept.shape[1] - 1, -1, -1):
+            begin, stop = n * size, (n + 1) * size
+            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], learned.delta[b, begin:stop]
+            to_k, to_q, kept, end = gk[b, begin:stop], gq[b, begin:stop], learned.kept[b, n], tau[b, stop - 1]
+
+            # what was read
+            spread = learned.read_spread[b, begin:stop]
+            _unanswer(gy[b, begin:stop], b, norm, learned.read[b, begin:stop], spread, gr, to_q, around)
+            for i in range(size):
+                for j in range(i + 1):
+                    score, passed = dot(queries, i, keys, j), dot(gr, i, delta, j)
+                    rate = tau[b, begin + i] * eta[b, begin + j]
+                    A[j, i], gA[i, j] = -rate * score, -rate * passed
+                    gtau[b, begin + i] -= eta[b, begin + j] * score * passed
+                    geta[b, begin + j] -= tau[b, begin + i] * score * passed
+            across[:], gdelta[:] = gA.T, 0
+            add_rows(A, gr, gdelta)
+            add_rows(gA, keys, to_q)
+            add_rows(across, queries, to_k)
+            add_rows(gr, kept, to_q)
+
+            # what was written
+            turned[:], found[:] = gW[b].T, 0
+            add_rows(keys, gX, found)
+            for i in range(size):
+                along = dot(found, i, delta, i)
+                geta[b, begin + i] -= end * along
+                gtau[b, stop - 1] -= eta[b, begin + i] * along
+                share = splat(v, -end * eta[b, begin + i])
+                for c in range(i * columns, (i + 1) * columns, lanes(v)):
+                    store(gdelta, c, fma(share, load(found, c), load(gdelta, c)))
+                scaled(delta, i, -end * eta[b, begin + i], written)
+            add_rows(written, turned, to_k)
+
+            # what was learned: the cotangent of z in place of that of δ
+            z, values, spread = learned.unit[b, begin:stop], v[b, begin:stop], learned.spread[b, begin:stop]
+            _unlearn(keys, values, b, norm, z, delta, spread, gdelta, to_k, gv[b, begin:stop], around)
+            add_rows(gdelta, kept, to_k)
+            add_outer(queries, gr, gX)
+            add_outer(keys, gdelta, gX)
+
+
+@kernel
+def _unanswer(gy, b, norm, unit, spread, gr, gq, around):
+    """The cotangent of r, and what the residual and the norm get."""
+    columns, step, wide = gy.shape[1], lanes(gy), gq.shape[1]
+    for i in range(len(gy)):
+        row = i * columns
+        for c in range(0, columns, step):
+            g, at = load(gy, row + c), b * columns + c
+            if norm.there:
+                store(around.gamma, at, fma(g, load(unit, row + c), load(around.gamma, at)))
+                store(around.beta, at, load(around.beta, at) + g)
+                store(gq, i * wide + c, load(gq, i * wide + c) + g)
+                g = g * load(norm.gamma, at)
+            store(gr, row + c, g)
+        if norm.there:
+            unstandardise(unit, gr, i, norm.inside, norm.values, spread[i])
+
+
+@kernel
+def _unlearn(k, v, b, norm, unit, delta, spread, g, gk, gv, around):
+    """The cotangent of z in place of g, which is that of δ; those of v, of the residual and of the norm."""
+    columns, step, wide = v.shape[1], lanes(v), k.shape[1]
+    for i in range(len(v)):
+        row = i * columns
+        if not norm.there:
+            for c in range(row, row + columns, step):
+                store(gv, c, splat(v, 0) - load(g, c))
+            continue
+        inverse = splat(v, 1 / spread[i])
+        sums = along = own = back = splat(v, 0)  # of a, a ẑ, g ẑ and a δ
+        for c in range(0, columns, step):
+            x, a = load(unit, row + c), load(g, row + c) * inverse
+            e = _missed(k, i * wide + c, v, row + c, unit, b * columns + c, norm)
+            sums, along, back = sums + a, fma(a, x, along), fma(a, load(delta, row + c), back)
+            own = fma(load(norm.gamma, b * columns + c) * e, x, own)
+        sums, along = splat(v, total(sums) / norm.values), splat(v, total(along) / norm.values)
+        own, back = splat(v, total(own) / norm.values), splat(v, total(back) / norm.values)
+        for c in range(0, columns, step):
+            at, x, a = b * columns + c, load(unit, row + c), load(g, row + c) * inverse
+            gamma, e = load(norm.gamma, at), _missed(k, i * wide + c, v, row + c, unit, at, norm)
+            to_g = a - fma(along, x, sums)
+            to_e = gamma * to_g
+            store(around.gamma, at, fma(to_g, e, fma(to_e, x, load(around.gamma, at))))
+            store(around.beta, at, load(around.beta, at) + to_e)
+            store(gv, row + c, splat(v, 0) - to_e)
+            store(gk, i * wide + c, load(gk, i * wide + c) + to_e)
+            store(g, row + c, gamma * to_e - fma(a, own, gamma * e * along))
+        unstandardise(unit, g, i, norm.inside, norm.values, spread[i])
+        for c in range(row, row + columns, step):
+            store(g, c, load(g, c) - load(unit, c) * back)

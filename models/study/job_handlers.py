@@ -1,0 +1,156 @@
+"""What a job of each kind does: folder, settings and an event that asks it to stop in; out comes its result.
+
+A job that was asked to stop returns None and leaves in its folder what it needs to go on, as `models.study.jobs` says.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import log
+from models.blocks.learner import LearnerBlock
+from models.errors import UserError
+from models.language.lm import Config, generate, state_numbers
+from models.study.cost import cost_per_token
+from models.study.learning import inner_losses, surprises
+from models.study.remembering import remembering
+from models.tasks import induction, needle, text
+from models.train import CHECKPOINT, LOG, Run, Training, load_model
+from models.vision import rotation_ttt
+
+ROOT = Path(__file__).parent.parent.parent
+AFTER = "after.jsonl"
+LONGER = 8  # times the training length: what the inner loss is read over
+PROMPT = "The "
+SAMPLE_BYTES = 400
+
+
+def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    run = Run(**settings)
+    training = Training.resume(folder) if (folder / CHECKPOINT).exists() else Training.start(run, folder)
+    for _ in training.run_until(stop):
+        pass
+    if training.step < run.steps:
+        return None
+    return {
+        "run": asdict(run),
+        "parameters": sum(array.size for array in training.model.named_parameters().values()),
+        "state_numbers": _state_numbers(training),
+        **training.evaluate(),
+        **(_sample(training) | _inner_losses(training) if run.task == "text" else {}),
+    }
+
+
+def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train on a task, then ask for it at every length, in pieces and with nothing carried on but the state."""
+    trained = _train(folder, settings["run"], stop)
+    if trained is None:
+        return None
+    model, run = load_model(folder / CHECKPOINT)
+    task = {"induction": induction, "needle": needle}[run.task]
+
+    def reading(tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
+        if stop.is_set():
+            raise Stopped
+        return model(tokens, state)
+
+    before = log.read(folder / AFTER)
+    log.rewrite(folder / AFTER, before)  # without a line that was cut short
+    for i, length in list(enumerate(settings["lengths"]))[len(before) :]:
+        rng = np.random.default_rng([run.seed, 3, length])
+        try:
+            right = task.recalled(reading, rng, batch=settings["sequences"], length=length)
+        except Stopped:
+            return None
+        log.append(folder / AFTER, {"step": run.steps + i + 1, "held_out_accuracy": {str(length): right}})
+    lengths = [record["held_out_accuracy"] for record in log.read(folder / AFTER)]
+    return {**trained, "lengths": {length: right for row in lengths for length, right in row.items()}}
+
+
+class Stopped(Exception):
+    """A job was asked to stop in the middle of a long sequence."""
+
+
+def _state_numbers(training: Training) -> dict[str, int]:
+    """Return the size of the state after one token and after a sequence as long as the longest in training."""
+    tokens, _ = max(training.task.eval_batches(np.random.default_rng(0)).values(), key=lambda batch: batch[0].shape[-1])
+    return {str(t): state_numbers(training.model(tokens[0, :t])[1]) for t in (1, tokens.shape[-1])}
+
+
+def _sample(training: Training) -> dict[str, Any]:
+    rng = np.random.default_rng([training.run.seed, 3])
+    tokens = generate(training.model, text.encode(PROMPT), tokens=SAMPLE_BYTES, temperature=0.8, rng=rng)
+    sample = text.printable(text.decode(np.array(list(tokens))))
+    return {"prompt": PROMPT, "sample": sample, "corpus": training.task.digest}
+
+
+def _inner_losses(training: Training) -> dict[str, Any]:
+    """Return what a memory that learns makes of held-out text, in every fourth window of `LONGER` lengths."""
+    if not isinstance(training.model.layers[0].block, LearnerBlock):
+        return {}
+    windows = text.load(training.run.text, length=LONGER * training.run.length).eval_batches(np.random.default_rng(0))
+    return {"inner_losses": inner_losses(training.model, windows["text"][0][::4])}
+
+
+def _cost(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    config = Config(**settings["config"])
+    log.rewrite(folder / LOG, [])
+    rows = []
+    for row in cost_per_token(config, settings["lengths"], settings["repeats"]):
+        rows.append(row)
+        log.append(folder / LOG, {"step": len(rows), **row})
+        if stop.is_set():
+            return None
+    return {"rows": rows}
+
+
+def _remember(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    return remembering(**settings)
+
+
+def _surprise(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    return {**surprises(**settings)}
+
+
+def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Learn from turned digits before they are read, one kind of shift after the other."""
+    log.rewrite(folder / LOG, [])
+    rows = []
+    for row in rotation_ttt.measure(**settings):
+        rows.append(asdict(row))
+        log.append(folder / LOG, {"step": len(rows), **rows[-1]})
+        if stop.is_set():
+            return None
+    return {"steps": rotation_ttt.STEPS, "rows": rows}
+
+
+def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    report, stated = folder / "proofs.json", folder / "statements.json"
+    subprocess.run([sys.executable, "-m", "proofs", "list", "--json", str(stated)], cwd=ROOT, check=True)
+    options = ["--profile", settings["profile"], "--json", str(report)]
+    command = [sys.executable, "-m", "proofs", "check", *settings["names"], *options]
+    process = subprocess.Popen(command, cwd=ROOT)
+    while process.poll() is None:
+        if stop.wait(0.2):
+            process.send_signal(signal.SIGINT)  # what has been checked is still written
+            process.wait()
+            return None
+    if not report.exists():
+        raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
+    found = {"proofs": report, "statements": stated}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in found.items()} | {
+        "exit_code": process.returncode}  # fmt: skip
+
+
+HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {
+    "proofs": _prove, "train": _train, "induction": _extrapolate, "needle": _extrapolate, "hippo": _remember,
+    "surprise": _surprise, "rotation": _rotate, "cost": _cost,
+}  # fmt: skip
