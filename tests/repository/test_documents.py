@@ -32,7 +32,7 @@ def test_the_rows_of_speed_are_the_records():
 
 
 def test_the_readme_fits_three_screens():
-    assert len(README.splitlines()) <= 150
+    assert len(re.sub(r"<details>.*?</details>", "", README, flags=re.DOTALL).splitlines()) <= 150
 
 
 def test_a_missing_marker_is_named():
