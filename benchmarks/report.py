@@ -21,7 +21,8 @@ BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 HEAD = """# Every measurement
 
 Written by `python -m benchmarks table` from the records in [`results/`](results). Each framework ran in its own process
-and all of them took turns; ratios are taken within a round, and they are more reliable than the times.
+and all of them took turns; ratios are taken within a round, and they are more reliable than the times. In every process
+the C library kept freed memory, as minigrad's training does.
 
 ## Summary
 
