@@ -160,7 +160,7 @@ def test_a_rate_that_diverges_is_one_line(tmp_path):
     said = err.splitlines()[-1]
     assert (code, out) == (2, "") and "Warning" not in err and "Traceback" not in err
     assert said == (
-        "python -m models: diverged at step 1: the gradient is not finite; "
+        "python -m models: diverged at step 1: the loss is NaN; "
         f"try a smaller --rate ({tmp_path}/checkpoint.safetensors holds step 0)"
     )
     assert load_checkpoint(tmp_path / "checkpoint.safetensors")[1]["step"] == 0

@@ -13,6 +13,7 @@ from models import tables
 from models.blocks import MIXERS
 from models.forms import mechanisms
 from models.memory.online_learner import POINTS
+from models.references import cited
 from models.tasks import TASKS
 from proofs import STATEMENTS
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 CELLS = {
     "list": [*mechanisms(), *(", ".join(forms) for forms in mechanisms().values()), *MIXERS, *TASKS],
     "map": [cell for name, p in POINTS.items()
-            for cell in (name, p.memory, p.loss, p.optimiser, p.batch, p.gates, p.source)],
+            for cell in (name, p.memory, p.loss, p.optimiser, p.batch, p.gates, cited(p.source))],
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def test_statements_are_listed_whole(columns):
     shown = " ".join(done.stdout.split())
     for statement in (s for s in STATEMENTS.values() if s.chapter == "hopfield"):
         name = statement.name.partition(".")[2]
-        assert f"{statement.relation} {name} {statement.sentence}. {statement.source}." in shown
+        assert f"{statement.relation} {name} {statement.sentence}. {cited(statement.source)}." in shown
     assert max(map(len, done.stdout.splitlines())) <= columns
 
 
