@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-_PLACES = dict.fromkeys(("CHAPTERS", "STATEMENTS"), "proofs.chapters")
+_PLACES = dict.fromkeys(("CHAPTERS", "STATEMENTS"), "proofs.identities")
 _PLACES |= dict.fromkeys(("check", "check_statement", "replay"), "proofs.checker")
-_PLACES |= dict.fromkeys(("bounded", "converges", "grows", "identity", "refuted"), "proofs.statements")
+_PLACES |= dict.fromkeys(("bounded", "converges", "grows", "identity", "refuted"), "proofs.checker.statements")
 __all__ = list(_PLACES)  # noqa: PLE0605
 
 
@@ -16,5 +16,5 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _PLACES:
         raise AttributeError(f"module 'proofs' has no attribute {name!r}")
-    importlib.import_module("proofs.chapters")
+    importlib.import_module("proofs.identities")
     return getattr(importlib.import_module(_PLACES[name]), name)

@@ -23,9 +23,8 @@ from minigrad import get_num_threads
 from models import tables
 from models.references import cited
 from models.terminal import escape_unencodable
-from proofs import report, workers
-from proofs.checker import PROFILES, Result, systems_of
-from proofs.statements import Statement, select
+from proofs.checker import PROFILES, Result, report, systems_of, workers
+from proofs.checker.statements import Statement, select
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 

@@ -13,7 +13,7 @@ import pytest
 
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
-from proofs.statements import CUPY
+from proofs.checker.statements import CUPY
 
 PROFILE = os.environ.get("PROOFS_PROFILE", "quick")
 OUTSIDE = {"torch", "jax"}

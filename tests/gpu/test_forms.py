@@ -14,9 +14,9 @@ from models import kernels
 from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
 from models.ssm import selective_scan, ssd
-from proofs import STATEMENTS, systems
-from proofs.checker import check_system, systems_of
-from proofs.statements import CUPY
+from proofs import STATEMENTS
+from proofs.checker import check_system, systems, systems_of
+from proofs.checker.statements import CUPY
 from tests.gpu import fake
 from tests.walled import asarray
 

@@ -8,7 +8,7 @@ import pytest
 from gpu import launch, work
 from models.attention import softmax
 from models.memory import delta_rule, gated_linear_attention, linear_attention
-from proofs.counting import counted
+from proofs.checker.counting import counted
 
 COUNTED = {
     "gated_delta_rule": (work.delta_rule, 0), "gated_linear_attention": (work.gated_linear_attention, 0),

@@ -14,10 +14,10 @@ from minigrad import namespace
 from models.memory import delta_rule, gated_linear_attention, linear_attention
 from proofs import STATEMENTS
 from proofs.checker import check_statement, check_system, systems_of
-from proofs.forms import Form
-from proofs.statements import identity, refuted
-from proofs.strategies import Betas, Keys, Queries, Values
-from proofs.systems import SYSTEMS
+from proofs.checker.forms import Form
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import Betas, Keys, Queries, Values
+from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
 BROKEN = [

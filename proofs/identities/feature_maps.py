@@ -11,8 +11,10 @@ from minigrad import namespace
 from models.attention import softmax
 from models.attention.feature_maps import elu_plus_one, normalised, positive_random, taylor
 from models.memory import linear_attention
-from proofs.statements import FLOATS, bounded, converges, identity
-from proofs.strategies import Keys, PositiveFeatures, Queries, Values, Vector, Vectors
+from proofs.checker.statements import FLOATS, bounded, converges, identity
+from proofs.checker.strategies import Keys, PositiveFeatures, Queries, Values, Vector, Vectors
+
+CHAPTER = 3
 
 KATHAROPOULOS = "katharopoulos2020"
 CHOROMANSKI = "choromanski2021"

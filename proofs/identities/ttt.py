@@ -12,9 +12,9 @@ from minigrad import namespace
 from models.attention import softmax
 from models.memory import delta_rule, inner, linear_attention, ttt
 from models.memory.ttt import Weights
-from proofs.forms import WITHOUT_JAX
-from proofs.statements import converges, identity, refuted
-from proofs.strategies import (
+from proofs.checker.forms import WITHOUT_JAX
+from proofs.checker.statements import converges, identity, refuted
+from proofs.checker.strategies import (
     LARGE,
     SMALL,
     Beta,
@@ -31,6 +31,8 @@ from proofs.strategies import (
     Value,
     Values,
 )
+
+CHAPTER = 7
 
 SUN = "sun2024ttt"
 

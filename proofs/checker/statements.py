@@ -11,7 +11,7 @@
 - `grows`      a cost, measured at 1, 2 and 4 times a length, grows with the order claimed
 
 `exact=True`: the two sides are polynomial or rational in the arguments, so fractions decide with ==. With `over`, a
-statement is made once and instantiated for many functions: see `proofs.every_mechanism`.
+statement is made once and instantiated for many functions: see `proofs.identities.every_mechanism`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.references import Citation, citations
-from proofs.strategies import arguments
+from proofs.checker.strategies import arguments
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXACT = ("fractions", "modular")
 CUPY = ("cupy", "cupy gradient")
 FLOATS = ("float64", "float32", "gradient", "second gradient")
@@ -162,7 +162,7 @@ def select(names: Iterable[str] | None = None) -> list[Statement]:
     A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
     the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.
     """
-    importlib.import_module("proofs.chapters")
+    importlib.import_module("proofs.identities")
     if not names:
         return list(STATEMENTS.values())
     chosen: dict[str, Statement] = {}

@@ -10,8 +10,10 @@ import minigrad as mg
 from minigrad import namespace
 from models.memory.chunks import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
-from proofs.statements import identity, refuted
-from proofs.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
+
+CHAPTER = 16
 
 S4, LSSL = "gu2022s4", "gu2021lssl"
 N = {"N": st.integers(1, 3)}

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from numpy.polynomial import legendre
 
 from models.ssm import hippo
-from proofs.statements import EXACT, Instance, bounded, converges, grows, identity, refuted
-from proofs.strategies import LARGE, POSITIVE, Drawn, elements
+from proofs.checker.statements import EXACT, Instance, bounded, converges, grows, identity, refuted
+from proofs.checker.strategies import LARGE, POSITIVE, Drawn, elements
+
+CHAPTER = 12
 
 HIPPO = "gu2020hippo"
 

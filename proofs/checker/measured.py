@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from proofs.statements import Statement
-from proofs.systems import SYSTEMS, Judgement
+from proofs.checker.statements import Statement
+from proofs.checker.systems import SYSTEMS, Judgement
 
 KINDS = {"converges": "float64", "grows": "counted"}
 

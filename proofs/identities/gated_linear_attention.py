@@ -7,8 +7,8 @@ from typing import Any
 import minigrad as mg
 from minigrad import namespace
 from models.memory import gated_linear_attention, linear_attention
-from proofs.statements import identity, refuted
-from proofs.strategies import (
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import (
     ChannelLogDecay,
     ChunkSize,
     Key,
@@ -22,6 +22,8 @@ from proofs.strategies import (
     Value,
     Values,
 )
+
+CHAPTER = 4
 
 YANG = "yang2024gla"
 

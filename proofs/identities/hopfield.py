@@ -11,8 +11,10 @@ import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
 from models.memory import hopfield
-from proofs.statements import bounded, converges, identity, refuted
-from proofs.strategies import SMALL, Drawn, Keys, OrthonormalKeys, Queries
+from proofs.checker.statements import bounded, converges, identity, refuted
+from proofs.checker.strategies import SMALL, Drawn, Keys, OrthonormalKeys, Queries
+
+CHAPTER = 11
 
 RAMSAUER = "ramsauer2021"
 Patterns = Annotated[Any, Drawn("*batch S K", SMALL)]

@@ -11,10 +11,12 @@ from scipy.integrate import solve_ivp
 import minigrad as mg
 from minigrad import namespace
 from models.ssm import discretize
-from proofs.counting import counted
-from proofs.statements import FLOATS, Instance, bounded, grows, identity, refuted
-from proofs.strategies import LARGE, POSITIVE, SMALL, Drawn, elements
-from proofs.systems import SYSTEMS
+from proofs.checker.counting import counted
+from proofs.checker.statements import FLOATS, Instance, bounded, grows, identity, refuted
+from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, elements
+from proofs.checker.systems import SYSTEMS
+
+CHAPTER = 14
 
 MAMBA = "gu2023mamba"
 N = {"N": st.integers(1, 2)}

@@ -12,9 +12,9 @@ from minigrad import namespace
 from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, inner, linear_attention, titans, ttt
 from models.memory.online_learner import POINTS, run
-from proofs.forms import WITHOUT_JAX
-from proofs.statements import identity
-from proofs.strategies import (
+from proofs.checker.forms import WITHOUT_JAX
+from proofs.checker.statements import identity
+from proofs.checker.strategies import (
     LARGE,
     MILD,
     POSITIVE,
@@ -34,10 +34,12 @@ from proofs.strategies import (
     Value,
     Values,
 )
-from proofs.ttt import Bias, Gamma, Shift, Square, Tokens
-from proofs.ttt import Down as Inward
-from proofs.ttt import DownBias as InwardBias
-from proofs.ttt import Up as Outward
+from proofs.identities.ttt import Bias, Gamma, Shift, Square, Tokens
+from proofs.identities.ttt import Down as Inward
+from proofs.identities.ttt import DownBias as InwardBias
+from proofs.identities.ttt import Up as Outward
+
+CHAPTER = 10
 
 MIRAS = "behrouz2025miras"
 CLOSING = "talk-titans, 48:58 and 59:16"

@@ -7,9 +7,8 @@ from typing import Any
 import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention
-from proofs.delta_rule import square, transition
-from proofs.statements import identity, refuted
-from proofs.strategies import (
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import (
     Beta,
     Betas,
     ChunkSize,
@@ -27,6 +26,9 @@ from proofs.strategies import (
     Value,
     Values,
 )
+from proofs.identities.delta_rule import square, transition
+
+CHAPTER = 6
 
 YANG = "yang2025gated"
 

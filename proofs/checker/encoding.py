@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from proofs.strategies import Drawn, tree_map
+from proofs.checker.strategies import Drawn, tree_map
 
 
 def plain(example: Any) -> Any:

@@ -11,11 +11,13 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import namespace
-from proofs.counting import counted
-from proofs.forms import Form, Tokens, each_form, each_pair, one_of, stacked
-from proofs.sides import flat
-from proofs.statements import grows, identity
-from proofs.strategies import ChunkSize, Cut
+from proofs.checker.counting import counted
+from proofs.checker.forms import Form, Tokens, each_form, each_pair, one_of, stacked
+from proofs.checker.sides import flat
+from proofs.checker.statements import grows, identity
+from proofs.checker.strategies import ChunkSize, Cut
+
+CHAPTER = 1
 
 CONTRACT = "minigrad, the contract of a form"
 TRIANGLE = "talk-mamba, slide 13"

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from models.ssm import discretize
-from proofs.discretize import MAMBA, Enter, Mixing, Push, Step, stable
-from proofs.statements import converges, grows
+from proofs.checker.statements import converges, grows
+from proofs.identities.discretize import MAMBA, Enter, Mixing, Push, Step, stable
+
+CHAPTER = 15
 
 MAMBA3 = "lahoti2026mamba3"
 RATE, FREQUENCY = -1 + 2j, 3.0

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from models.memory import titans, ttt
-from proofs.strategies import SMALL, Drawn
+from proofs.checker.strategies import SMALL, Drawn
 
 Layout = tuple[tuple[str, ...], ...]  # the axes of every array of a model, layer by layer
 
@@ -71,7 +71,8 @@ class Case:
 FEWER = {"T": st.integers(2, 5)}  # each token has a gradient of its own; two batches and a rest are in 5
 SMALLER = {"K": st.integers(1, 3), "T": st.integers(2, 4)}  # what is costly to bound
 
-# Without the layer norm: it divides by a variance, and after a few tokens no bound is left. `proofs.ttt` has it.
+# Without the layer norm: it divides by a variance, and after a few tokens no bound is left.
+# `proofs.identities.ttt` has it.
 CASES: dict[str, list[Case]] = {
     "memory.ttt": [
         Case("linear", BIASED, "weights", ttt.Weights, ttt.State, 2, sizes=FEWER),

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from models.references import cited
-from proofs import encoding, measured
-from proofs.statements import STATEMENTS, Statement, select
-from proofs.strategies import example
-from proofs.systems import SYMBOLS, SYSTEMS, Judgement, System
+from proofs.checker import encoding, measured
+from proofs.checker.statements import STATEMENTS, Statement, select
+from proofs.checker.strategies import example
+from proofs.checker.systems import SYMBOLS, SYSTEMS, Judgement, System
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from models.blocks import titans as blocks
 from models.blocks.block import merge_heads, split_heads
 from models.blocks.softmax import rotate
 from models.memory import titans
-from proofs.statements import Instance, identity, refuted
-from proofs.strategies import LARGE, SMALL, ChunkSize, Cut, Drawn, Keys, Queries, Values
+from proofs.checker.statements import Instance, identity, refuted
+from proofs.checker.strategies import LARGE, SMALL, ChunkSize, Cut, Drawn, Keys, Queries, Values
+
+CHAPTER = 9
 
 BEHROUZ = "behrouz2025titans"
 WIDTH = 4

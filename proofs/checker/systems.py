@@ -1,13 +1,13 @@
 """The number systems in which a statement is computed, and the verdict of each on one example.
 
     fractions, modular               values, compared with ==
-    float64, float32                 values, within the bound of `proofs.rounding`
+    float64, float32                 values, within the bound of `proofs.checker.rounding`
     torch, jax, cupy                 the same lines on these libraries' arrays, float64, within the same bound
     gradient, second gradient        derivatives by minigrad of both sides along one random cotangent, float64
     cupy gradient                    the same on a GPU, where a compiled form's are those of its raw kernel
     exact gradient, exact second gradient     the same over fractions and modulo a prime, compared with ==
 
-Both sides, and their derivatives, are those of `proofs.sides`.
+Both sides, and their derivatives, are those of `proofs.checker.sides`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import numpy as np
 from gpu import device
 from minigrad.exact import Log, Modular
 from minigrad.namespace import fetched
-from proofs import encoding, rounding
-from proofs.sides import entrywise, sides
-from proofs.statements import Statement
-from proofs.strategies import Drawn, Exact, walk
+from proofs.checker import encoding, rounding
+from proofs.checker.sides import entrywise, sides
+from proofs.checker.statements import Statement
+from proofs.checker.strategies import Drawn, Exact, walk
 
 PRIME = 2**61 - 1
 INEQUALITIES = "≤≰→"

@@ -15,9 +15,22 @@ import numpy as np
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import mechanisms
-from proofs.nested import CASES
-from proofs.statements import CUPY, EXACT, FLOATS, Instance
-from proofs.strategies import BETAS, LARGE, POSITIVE, RATES, SMALL, Drawn, Fill, Maybe, gates, pairs, repeating, stable
+from proofs.checker.nested import CASES
+from proofs.checker.statements import CUPY, EXACT, FLOATS, Instance
+from proofs.checker.strategies import (
+    BETAS,
+    LARGE,
+    POSITIVE,
+    RATES,
+    SMALL,
+    Drawn,
+    Fill,
+    Maybe,
+    gates,
+    pairs,
+    repeating,
+    stable,
+)
 
 Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its gates, or u, delta, A, B, C, D
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 
 from models.ssm import hippo
-from proofs.hippo import UNIT, Order, rescaled, whole
-from proofs.statements import EXACT, Instance, bounded, grows, identity, refuted
-from proofs.strategies import SMALL, Drawn
+from proofs.checker.statements import EXACT, Instance, bounded, grows, identity, refuted
+from proofs.checker.strategies import SMALL, Drawn
+from proofs.identities.hippo import UNIT, Order, rescaled, whole
+
+CHAPTER = 13
 
 S4 = "gu2022s4"
 Numbers = Annotated[Any, Drawn("D", SMALL)]

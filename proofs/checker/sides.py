@@ -13,9 +13,9 @@ import numpy as np
 import minigrad as mg
 from minigrad.engine import unwrap
 from models.device import beside
-from proofs.rounding import Rounded
-from proofs.statements import Statement
-from proofs.strategies import Drawn, Exact, tree_map
+from proofs.checker.rounding import Rounded
+from proofs.checker.statements import Statement
+from proofs.checker.strategies import Drawn, Exact, tree_map
 
 
 def sides(

@@ -8,8 +8,8 @@ import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, linear_attention
 from models.memory.chunks import unit_lower_inverse
-from proofs.statements import bounded, identity, refuted
-from proofs.strategies import (
+from proofs.checker.statements import bounded, identity, refuted
+from proofs.checker.strategies import (
     Beta,
     Betas,
     ChunkSize,
@@ -26,6 +26,8 @@ from proofs.strategies import (
     Value,
     Values,
 )
+
+CHAPTER = 5
 
 SCHLAG = "schlag2021"
 DELTANET = "yang2024deltanet"

@@ -201,7 +201,7 @@ def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> di
             continue
         drawn = [x for x in getattr(hints.get(name), "__metadata__", ()) if isinstance(x, Drawn)]
         if not drawn:
-            raise TypeError(f"{function.__name__}: {name} has no type of proofs.strategies, such as Keys or ChunkSize")
+            raise TypeError(f"{function.__name__}: {name} has no type of checker.strategies, such as Keys or ChunkSize")
         found[name] = drawn[0]
     return found
 

@@ -12,9 +12,9 @@ from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, 
 from models.memory.chunks import empty
 from models.memory.inner import each
 from models.memory.online_learner import POINTS
-from proofs.forms import WITHOUT_JAX
-from proofs.statements import identity, refuted
-from proofs.strategies import (
+from proofs.checker.forms import WITHOUT_JAX
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import (
     BETAS,
     LARGE,
     MILD,
@@ -32,7 +32,9 @@ from proofs.strategies import (
     constant,
     gates,
 )
-from proofs.ttt import Bias, Down, DownBias, Gamma, Shift, Tokens, Up
+from proofs.identities.ttt import Bias, Down, DownBias, Gamma, Shift, Tokens, Up
+
+CHAPTER = 8
 
 State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
 Evenly = Annotated[Any, Drawn("*batch T", constant("1/2", "1/3", "9/10"), logarithm=True, differentiable=False)]

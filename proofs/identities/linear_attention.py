@@ -12,9 +12,9 @@ import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
 from models.memory import linear_attention
-from proofs.ranks import rank
-from proofs.statements import EXACT, bounded, identity, refuted
-from proofs.strategies import (
+from proofs.checker.ranks import rank
+from proofs.checker.statements import EXACT, bounded, identity, refuted
+from proofs.checker.strategies import (
     Cut,
     Key,
     Keys,
@@ -28,6 +28,8 @@ from proofs.strategies import (
     Value,
     Values,
 )
+
+CHAPTER = 2
 
 KATHAROPOULOS = "katharopoulos2020"
 

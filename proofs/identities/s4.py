@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import namespace
 from models.ssm import discretize, hippo, s4, s4d, starts
-from proofs.statements import Instance, bounded, identity, refuted
-from proofs.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
+from proofs.checker.statements import Instance, bounded, identity, refuted
+from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
+
+CHAPTER = 17
 
 S4, S4D = "gu2022s4", "gu2022s4d"
 

@@ -10,9 +10,8 @@ import minigrad as mg
 from minigrad import namespace
 from models.memory import gated_linear_attention
 from models.ssm import selective_scan, ssd
-from proofs.lti import delayed
-from proofs.statements import converges, identity, refuted
-from proofs.strategies import (
+from proofs.checker.statements import converges, identity, refuted
+from proofs.checker.strategies import (
     LARGE,
     POSITIVE,
     SMALL,
@@ -27,6 +26,9 @@ from proofs.strategies import (
     elements,
     gates,
 )
+from proofs.identities.lti import delayed
+
+CHAPTER = 18
 
 MAMBA, MAMBA2 = "gu2023mamba", "dao2024mamba2"
 N = {"N": st.integers(1, 3)}

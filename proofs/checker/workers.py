@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from proofs.chapters import STATEMENTS
+from proofs import STATEMENTS
 from proofs.checker import Result, check_statement
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from models import tables
 from models.references import cited
 from proofs.checker import Result
-from proofs.statements import Statement
-from proofs.systems import SYMBOLS
+from proofs.checker.statements import Statement
+from proofs.checker.systems import SYMBOLS
 
 
 def show(console: Console, result: Result) -> None:
