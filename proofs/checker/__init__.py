@@ -1,4 +1,4 @@
-"""What states, draws, computes, compares and reports. The statements themselves are in `proofs.identities`."""
+"""The property checker: it draws examples, evaluates both sides of a statement, compares them, and reports."""
 
 from proofs.checker.run import PROFILES, Result, SystemResult, check, check_statement, check_system, replay, systems_of
 

@@ -1,4 +1,4 @@
-"""One more number system: scalars that count the operations done with them. Cost is then a value like any other."""
+"""A number system that counts operations: scalars that add one to a shared tally for each."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy as np
 
 
 class Counted:
-    """A number that adds one to its tally for every operation it takes part in. Taking a part of it is none."""
+    """A number that adds one to its tally for every operation with it; a real or imaginary part counts as none."""
 
     __slots__ = ("tally", "value")
 
     def __init__(self, value: complex, tally: list[int]):
         self.value, self.tally = value, tally
 
-    def _done(self, value: complex) -> Counted:
+    def _count(self, value: complex) -> Counted:
         self.tally[0] += 1
         return Counted(value, self.tally)
 
     def exp(self) -> Counted:
-        return self._done(_kept(cmath.exp(self.value), self.value))
+        return self._count(_real_of_real(cmath.exp(self.value), self.value))
 
     def sqrt(self) -> Counted:
-        return self._done(_kept(cmath.sqrt(self.value), self.value))
+        return self._count(_real_of_real(cmath.sqrt(self.value), self.value))
 
     def __neg__(self) -> Counted:
-        return self._done(-self.value)
+        return self._count(-self.value)
 
     def __abs__(self) -> Counted:
-        return self._done(abs(self.value))
+        return self._count(abs(self.value))
 
     def conjugate(self) -> Counted:
         return Counted(self.value.conjugate(), self.tally)
@@ -51,8 +51,8 @@ class Counted:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _kept(result: complex, argument: complex) -> complex:
-    """A function of a real number, which is real."""
+def _real_of_real(result: complex, argument: complex) -> complex:
+    """Return the result as a real number where the argument is one."""
     return result if isinstance(argument, complex) else result.real
 
 
@@ -65,7 +65,7 @@ def _operator(name: str) -> Callable[[Counted, Any], Any]:
         if isinstance(result, (bool, np.bool_)):  # a comparison is an operation too
             self.tally[0] += 1
             return result
-        return self._done(result)
+        return self._count(result)
 
     return apply
 
@@ -75,5 +75,5 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"
 
 
 def counted(array: np.ndarray, tally: list[int]) -> np.ndarray:
-    """The array's numbers, counting into `tally`."""
+    """Return the array as an object array of `Counted` numbers that share `tally`."""
     return np.fromiter((Counted(x, tally) for x in array.ravel().tolist()), dtype=object).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""Examples as plain text and back: one spelling for failures, JSON files and snippets.
+"""Encode examples as JSON and decode them, for failures, JSON files and snippets.
 
 A number is written as a fraction ("1/2"), an argument that is a logarithm as the numbers it is the logarithm of.
 """
@@ -15,37 +15,37 @@ import numpy as np
 from proofs.checker.strategies import Drawn, tree_map
 
 
-def plain(example: Any) -> Any:
-    """Nested lists of integers and of fractions written as strings."""
+def encode(example: Any) -> Any:
+    """Return nested lists of integers and of fractions written as strings."""
     if isinstance(example, np.ndarray):
-        return plain(example.tolist())
+        return encode(example.tolist())
     if isinstance(example, Mapping):
-        return {key: plain(value) for key, value in example.items()}
+        return {key: encode(value) for key, value in example.items()}
     if isinstance(example, (list, tuple)):
-        return [plain(value) for value in example]
+        return [encode(value) for value in example]
     if isinstance(example, Fraction):
         return example.numerator if example.denominator == 1 else str(example)
     return example
 
 
 def dumps(example: Mapping[str, Any]) -> str:
-    return json.dumps(plain(example))
+    return json.dumps(encode(example))
 
 
-def exact(spelled: Any) -> np.ndarray:
-    """An array of fractions from nested lists of numbers or strings."""
-    given = np.array(spelled, dtype=object)
+def exact(encoded: Any) -> np.ndarray:
+    """Return an array of fractions from nested lists of numbers or strings."""
+    given = np.array(encoded, dtype=object)
     return np.fromiter(map(Fraction, given.flat), dtype=object).reshape(given.shape)
 
 
-def restored(spelled: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The example that `plain` spelled, for arguments drawn as `wanted` says."""
+def decode(encoded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the example that `encode` was given, for arguments drawn as `wanted` says."""
 
     def one(drawn: Drawn, value: Any) -> Any:
         return value if drawn.fill is None else exact(value)
 
-    return tree_map(one, wanted, spelled)
+    return tree_map(one, wanted, encoded)
 
 
 def loads(text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return restored(json.loads(text), wanted)
+    return decode(json.loads(text), wanted)

@@ -1,4 +1,4 @@
-"""How the statements that hold for every mechanism call a form whose arguments they do not know."""
+"""The forms of all mechanisms behind one interface, for statements that hold for every mechanism."""
 
 from __future__ import annotations
 
@@ -69,24 +69,24 @@ class Form:
     axes: Mapping[str, str]  # of each argument: {"q": "*batch T K", …}
     tokens: Mapping[str, Drawn]  # how each argument is drawn
     state: Any  # how a start state is drawn
-    readable: Callable[..., Any]  # the form that a compiled one compiles: the convolution if there is one, or the first
+    reference: Callable[..., Any]  # what a compiled form compiles: the convolution if there is one, or the first form
     rational: bool = True  # whether its outputs are rational in its inputs
 
     def __call__(self, tokens: Tokens, state: Any = None, chunk_size: int = 64) -> Any:
-        """(y, state). Forms without chunks have no use for a chunk size; where it is a mini-batch, all forms obey it.
+        """Return (y, state). A form without chunks ignores `chunk_size`; as the size of a mini-batch, all obey it.
 
         A compiled form knows floats only. What bounds its rounding error is the form it compiles, on `Rounded` numbers:
         it does the same operations, in another order.
         """
         exact_numbers = any(unwrap(x).dtype == object for x in tokens.values())
-        function = self.readable if self.compiled and exact_numbers else self.function
+        function = self.reference if self.compiled and exact_numbers else self.function
         known = inspect.signature(function).parameters
         options = {name: chunk_size for name in ("chunk_size", "batch_size") if name in known}
         return function(**tokens, state=state, **options)
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """How to draw the tokens and the state the form starts from."""
+        """Return how the tokens and the initial state are drawn."""
         return {"tokens": self.tokens, "state": Maybe(self.state)}
 
     @property
@@ -99,20 +99,20 @@ class Form:
 
     @property
     def work(self) -> str:
-        """How the operations are said to grow with the length."""
+        """Return the claimed growth of the number of operations with the length."""
         return WORK.get(self.name.split(".")[1], "T")
 
     @property
-    def remembers_all(self) -> bool:
+    def state_grows(self) -> bool:
         return self.name.startswith("softmax.")
 
     @property
-    def lean(self) -> bool:
-        """Whether its workspace is small beside what a thousand tokens leave; that of an inner gradient is not."""
+    def small_workspace(self) -> bool:
+        """Whether its workspace is small compared with 1000 tokens of output; that of an inner gradient is not."""
         return self.name.partition(".")[0] not in ("ttt", "titans")
 
-    def during(self, tokens: Tokens, start: int | None, stop: int | None) -> dict[str, Any]:
-        """The tokens from `start` up to, without, `stop`."""
+    def slice_time(self, tokens: Tokens, start: int | None, stop: int | None) -> dict[str, Any]:
+        """Return the tokens at times start ≤ t < stop."""
         span = slice(start, stop)
 
         def cut(x: Any, axis: int | None) -> Any:
@@ -120,8 +120,8 @@ class Form:
 
         return {name: cut(x, self.time(name)) for name, x in tokens.items()}
 
-    def joined(self, before: Tokens, after: Tokens) -> dict[str, Any]:
-        """First the one, then the other; what has no time axis is taken from the first."""
+    def concatenate(self, before: Tokens, after: Tokens) -> dict[str, Any]:
+        """Concatenate along time; arguments without a time axis are those of `before`."""
         xp = namespace(*before.values(), *after.values())
 
         def join(name: str, axis: int | None) -> Any:
@@ -130,21 +130,21 @@ class Form:
         return {name: join(name, self.time(name)) for name in before}
 
     def time(self, name: str) -> int | None:
-        """Which axis of an argument is time; None where none is, as in the rates of a state space."""
+        """Return the time axis of an argument, negative; None where there is none, as for A of a state space."""
         axes = self.axes[name].split()
         return axes.index("T") - len(axes) if "T" in axes else None
 
     def batch(self, tokens: Tokens) -> tuple[int, ...]:
-        """The leading axes of the tokens."""
+        """Return the shape of the batch axes."""
         name, axes = next(iter(self.axes.items()))
         return tokens[name].shape[: tokens[name].ndim - len(axes.split()) + 1]
 
-    def alone(self, tokens: Tokens, i: int) -> Tokens:
-        """One of a batch of tokens."""
+    def select_sequence(self, tokens: Tokens, i: int) -> Tokens:
+        """Select index i of the first batch axis."""
         return {name: x[i] if self.axes[name].startswith("*batch") else x for name, x in tokens.items()}
 
     def sample(self, length: int) -> dict[str, np.ndarray]:
-        """Random tokens of one sequence, with two features each."""
+        """Draw one random sequence with two features for each token."""
         rng = np.random.default_rng(0)
         shapes = {
             name: [{"T": length, "1": 1}.get(axis, 2) for axis in axes.split() if axis != "*batch"]
@@ -161,41 +161,41 @@ class Form:
         return {name: numbers(name) for name in shapes}
 
 
-def one_of(state: Any, i: int) -> Any:
-    """One of a batch of states."""
+def select_state(state: Any, i: int) -> Any:
+    """Select index i of the first batch axis of a state."""
     if isinstance(state, tuple):
-        return tuple(one_of(x, i) for x in state)
+        return tuple(select_state(x, i) for x in state)
     return state if state is None or isinstance(state, int) else state[i]
 
 
-def stacked(results: list[Any]) -> Any:
-    """Results, arrays or tuples of them, beside each other along a new first axis."""
+def stack_results(results: list[Any]) -> Any:
+    """Stack results, arrays or nested tuples of them, along a new first axis."""
     if isinstance(results[0], tuple):
-        return tuple(stacked(list(parts)) for parts in zip(*results, strict=True))
+        return tuple(stack_results(list(parts)) for parts in zip(*results, strict=True))
     if isinstance(results[0], int):  # a count, the same for all
         return results[0]
     return namespace(*results).stack(results, axis=0)
 
 
 def forms() -> Iterator[Form]:
-    """Every form there is. An argument that may have several shapes makes a form of its own for each."""
+    """Yield every registered form; an argument with several allowed shapes yields a form for each."""
     for mechanism, functions in mechanisms().items():
-        readable = functions.get("convolution", next(iter(functions.values())))
+        reference = functions.get("convolution", next(iter(functions.values())))
         if mechanism in CASES:
-            yield from _nested(mechanism, functions, readable)
+            yield from _nested(mechanism, functions, reference)
             continue
         for label, function in functions.items():
             for variant, taken in _variants(function):
                 name = ".".join([mechanism.rpartition(".")[2], label, *([variant] if variant else [])])
                 tokens = {x: _drawn(x, annotation, mechanism) for x, annotation in taken.items()}
                 axes = {x: drawn.axes for x, drawn in tokens.items()}
-                yield Form(name, function, axes, tokens, _state(function), readable)
+                yield Form(name, function, axes, tokens, _state(function), reference)
 
 
 def _nested(
-    mechanism: str, functions: Mapping[str, Callable[..., Any]], readable: Callable[..., Any]
+    mechanism: str, functions: Mapping[str, Callable[..., Any]], reference: Callable[..., Any]
 ) -> Iterator[Form]:
-    """The forms of a mechanism whose weights are several arrays, once for each shape of them."""
+    """Yield the forms of a mechanism whose weights are several arrays, once for each layout."""
     for label, function in functions.items():
         for case in CASES[mechanism]:
             ((_, taken),) = _variants(function, {case.argument})
@@ -203,29 +203,33 @@ def _nested(
             tokens |= case.tokens()
             axes = {x: drawn.axes for x, drawn in tokens.items()}
             name = f"{mechanism.rpartition('.')[2]}.{label}.{case.label}"
-            yield Form(name, case.adapted(function), axes, tokens, case.start(), case.adapted(readable), case.rational)
+            yield Form(name, case.adapt(function), axes, tokens, case.start(), case.adapt(reference), case.rational)
 
 
 def each_form(
-    *twice: str, work: str = "", remembers_all: bool | None = None, compiled: bool | None = None, lean: bool = False
+    *twice: str,
+    work: str = "",
+    state_grows: bool | None = None,
+    compiled: bool | None = None,
+    small_workspace: bool = False,
 ) -> list[Instance]:
-    """An instance for each form: `form`, with `tokens` and `state` drawn, and more tokens under the names in `twice`.
+    """Return an instance for each form: `form`, drawn `tokens` and `state`, and more tokens named as in `twice`.
 
-    `work` selects the forms whose operations grow so, `remembers_all` those whose state is, or is not, the past, and
-    `compiled` those that are, or are not, kernels; `lean=True` leaves out those whose workspace is large.
+    `work` selects forms by the growth of their operations, `state_grows` by whether the state grows with the length,
+    `compiled` by whether they are kernels; `small_workspace=True` omits forms with a large workspace.
     """
     return [
         _instance(form, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]))
         for form in forms()
         if work in ("", form.work)
-        and remembers_all in (None, form.remembers_all)
+        and state_grows in (None, form.state_grows)
         and compiled in (None, form.compiled)
-        and lean <= form.lean
+        and small_workspace <= form.small_workspace
     ]
 
 
 def each_pair() -> list[Instance]:
-    """An instance for each form but the first of its mechanism: `form` and the first as `plainest`."""
+    """Return an instance for each form but the first of its mechanism: `form`, and the first as `plainest`."""
     first: dict[tuple[str, ...], Form] = {}
     pairs = []
     for form in forms():
@@ -237,12 +241,12 @@ def each_pair() -> list[Instance]:
 
 
 def _instance(form: Form, given: Mapping[str, Any], drawn: Mapping[str, Any]) -> Instance:
-    only = (*FLOATS, *CUPY) if form.compiled else () if form.lean else WITHOUT_JAX
+    only = (*FLOATS, *CUPY) if form.compiled else () if form.small_workspace else WITHOUT_JAX
     return Instance(form.name, given, drawn, form.exact, only)
 
 
 def _drawn(name: str, annotation: Any, mechanism: str = "") -> Drawn:
-    """How an argument with this annotation is drawn."""
+    """Return how an argument with this annotation is drawn."""
     fill = FILLS.get(f"{mechanism.rpartition('.')[2]}.{name}") or FILLS.get(name, LARGE)
     is_complex = "float64" not in annotation.dtypes
     return Drawn(annotation.dim_str.replace("...", ""), pairs(fill, fill) if is_complex and name != "Lambda" else fill,
@@ -250,13 +254,13 @@ def _drawn(name: str, annotation: Any, mechanism: str = "") -> Drawn:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The alternatives of a union, without None."""
+    """Return the alternatives of a union, without None."""
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return [a for a in (typing.get_args(annotation) if union else (annotation,)) if a is not types.NoneType]
 
 
 def _variants(function: Callable[..., Any], omit: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The annotations of the arguments but those in `omit`, once for each shape that one of them may have."""
+    """Yield the annotations of the arguments not in `omit`, once for each combination of allowed shapes."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in omit]
     positional = {p.name: _members(p.annotation) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     for chosen in itertools.product(*positional.values()):
@@ -266,7 +270,7 @@ def _variants(function: Callable[..., Any], omit: Container[str] = ()) -> Iterat
 
 
 def _state(function: Callable[..., Any]) -> Any:
-    """How to draw a start state: an array, or a tuple of them."""
+    """Return how an initial state is drawn: an array, or a tuple of them."""
     (annotation,) = _members(inspect.signature(function).parameters["state"].annotation)
     if typing.get_origin(annotation) is tuple:
         return tuple(_drawn("state", item) for item in typing.get_args(annotation))

@@ -1,4 +1,4 @@
-"""Mechanisms whose weights are several arrays, and whose state is a tuple of such: each shape of them as one case.
+"""Mechanisms whose weights and states are nested tuples of arrays: one `Case` for each layout of the weights.
 
 The statements for every mechanism know arguments that are arrays. A `Case` gives a mechanism's weights as arrays with
 names of their own, `weights.W1`, and puts them together again when its form is called.
@@ -33,32 +33,32 @@ class Case:
     label: str
     layout: Layout
     argument: str  # which argument they are
-    packed: Callable[..., Any]  # the argument, from its layers
+    pack: Callable[..., Any]  # the argument, from its layers
     state: Callable[..., Any]  # the state, from its parts
     models: int  # how many models of this layout the state holds
     rational: bool = True
     sizes: Mapping[str, st.SearchStrategy[int]] = field(default_factory=dict)
 
     def tokens(self) -> dict[str, Drawn]:
-        """How the arrays of the argument are drawn, by name."""
+        """Return how the arrays of the argument are drawn, by name."""
         names = [f"{'Wb'[j]}{i + 1}" for i, layer in enumerate(self.layout) for j in range(len(layer))]
         axes = dict(zip(names, (x for layer in self.layout for x in layer), strict=True))
         return {f"{self.argument}.{name}": Drawn(x, SMALL, sizes=self.sizes) for name, x in axes.items()}
 
     def start(self) -> Any:
-        """How a state is drawn: models and the number of tokens left."""
+        """Return how a state is drawn: models, and the number of tokens left in the mini-batch."""
         model = tuple(tuple(Drawn(f"*batch {x}", SMALL) for x in layer) for layer in self.layout)
         return (*[model] * self.models, LEFT)
 
-    def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The form as a function of arrays: the argument's arrays follow the others, in the order of `tokens`."""
+    def adapt(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the form as a function of arrays: the weights' arrays follow the others, in the order of `tokens`."""
         names = list(self.tokens())
 
         @functools.wraps(function)
         def call(*arrays: Any, state: Any = None, **options: Any) -> Any:
             given = [options.pop(name) for name in names if name in options]
             arrays, parts = (arrays, given) if given else (arrays[: -len(names)], arrays[-len(names) :])
-            options[self.argument] = self.packed(self._layers(parts))
+            options[self.argument] = self.pack(self._layers(parts))
             return function(*arrays, state=None if state is None else self.state(*state), **options)
 
         return call

@@ -1,4 +1,4 @@
-"""The rank of a matrix of exact numbers. In floating point a rank is a matter of opinion."""
+"""The rank of a matrix over an exact field, by elimination. In floating point it would depend on a tolerance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def rank(matrices: Any) -> np.ndarray:
-    """The rank of each matrix (*batch, rows, columns) by elimination: an integer array of shape (*batch,)."""
+    """Return the rank of each matrix, (*batch, rows, columns) → integers (*batch,)."""
     *batch, rows, columns = matrices.shape
     ranks = [_rank([list(row) for row in matrix]) for matrix in np.reshape(matrices, (-1, rows, columns))]
     return np.reshape(ranks, batch)

@@ -1,4 +1,4 @@
-"""What a check found, for people and for machines: lines for a terminal, JSON, JUnit XML."""
+"""Report results: lines for a terminal, JSON, JUnit XML."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def show(console: Console, result: Result) -> None:
 
 
 def failures(result: Result) -> str:
-    """What is wrong, and the smallest counterexample as Python to paste; empty where nothing is."""
+    """Return the failures, each with a minimal counterexample as Python to paste; empty where there are none."""
     return "\n".join(
-        f"{result.identity} fails first in {name}: {system.objection}\n{system.snippet}"
+        f"{result.identity} fails first in {name}: {system.failure}\n{system.snippet}"
         for name, system in result.systems.items()
         if system.status == "failed"
     )
 
 
 def write_json(path: Path, results: Iterable[Result]) -> None:
-    """All results as a JSON array."""
+    """Write all results as a JSON array."""
     _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
 
 
@@ -60,7 +60,7 @@ def write_statements(path: Path, statements: Iterable[Statement]) -> None:
 
 
 def write_junit(path: Path, results: Iterable[Result]) -> None:
-    """A JUnit test case for every statement and number system."""
+    """Write a JUnit test case for every statement and number system."""
     suite = ElementTree.Element("testsuite", name="proofs")
     counts = dict.fromkeys(("tests", "failures", "skipped"), 0)
     for result in results:
@@ -70,7 +70,7 @@ def write_junit(path: Path, results: Iterable[Result]) -> None:
             counts["tests"] += 1
             if system.status == "failed":
                 counts["failures"] += 1
-                ElementTree.SubElement(case, "failure", message=system.objection).text = system.snippet
+                ElementTree.SubElement(case, "failure", message=system.failure).text = system.snippet
             elif system.status == "not installed":
                 counts["skipped"] += 1
                 ElementTree.SubElement(case, "skipped", message=f"{name} is not installed")
@@ -80,13 +80,13 @@ def write_junit(path: Path, results: Iterable[Result]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole file or none of it."""
+    """Write a file atomically: to a temporary name, then rename it."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
 def summary(results: list[Result]) -> dict[str, Any]:
-    """How many statements hold, how many fail, and on how many examples that rests."""
+    """Count the statements that hold, those that fail, and the examples tried."""
     failed = sum(result.verdict == "failed" for result in results)
     return {"hold": len(results) - failed, "failed": failed, "examples": sum(result.examples for result in results)}

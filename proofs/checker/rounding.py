@@ -1,4 +1,4 @@
-"""One more number system: scalars that bound the rounding error of whatever is computed with them.
+"""Running error analysis: scalars that carry a bound on the rounding error of the computation that led to them.
 
 Run a mechanism on `Rounded` scalars and each result says how far the same source can be from the truth when it runs in
 floating point, whatever the order in which a library sums. No tolerance is chosen anywhere: bounds follow from sizes
@@ -56,7 +56,7 @@ class Rounded:
 
     @classmethod
     def of(cls, number: Any) -> Rounded:
-        """A constant or an input: exact where float32 holds it; where not, one rounding, perhaps to 0."""
+        """Return a constant or an input: exact where float32 represents it, otherwise rounded once, perhaps to 0."""
         value = complex(number) if isinstance(number, (complex, np.complexfloating)) else float(number)
         nearest: Any = np.complex64(value) if isinstance(value, complex) else np.float32(value)
         exact = nearest.item() == number
@@ -111,7 +111,7 @@ class Rounded:
         return other if other is NotImplemented else self * other.reciprocal()
 
     def reciprocal(self) -> Rounded:
-        """1 / x."""
+        """Return 1 / x."""
         size, depth = self._relative()  # x / y as x · (1 / y) counts one rounding more than a division makes
         return Rounded(1 / self.value, 1 / size, depth + 1, 1, 1.01 * self.lost / size**2 + 1)
 
@@ -143,7 +143,7 @@ class Rounded:
     # Functions: NumPy calls these by name on object arrays
 
     def exp(self) -> Rounded:
-        """eˣ; e^−∞ is an exact 0."""
+        """Return eˣ; e^−∞ is an exact 0."""
         if self.value == -math.inf:
             return ZERO
         value = cmath.exp(self.value) if isinstance(self.value, complex) else math.exp(self.value)
@@ -151,24 +151,24 @@ class Rounded:
         return Rounded(value, abs(value), depth, 1, 1.01 * self.lost * abs(value) + (self.magnitude > 0))
 
     def log(self) -> Rounded:
-        """The natural logarithm of a positive number."""
+        """Return the natural logarithm of a positive number."""
         size, depth = self._relative()
         value = math.log(self.value)
         return Rounded(value, max(1.0, abs(value)), depth + LIBRARY, 1, 1.01 * self.lost / size)
 
     def log1p(self) -> Rounded:
-        """log(1 + x), no further from the truth than where the sum is rounded first."""
+        """Return log(1 + x), bounded by the error of rounding the sum first."""
         return (self + 1).log()
 
     def sqrt(self) -> Rounded:
-        """√x, of a number that is not negative; √0 is 0 only where x is exactly 0."""
+        """Return √x for x ≥ 0; the square root of 0 exists only where x is exactly 0."""
         if self.exactly_zero:
             return ZERO
         size, depth = self._relative()
         return Rounded(math.sqrt(self.value), math.sqrt(size), depth + 1, 1, 1.01 * self.lost / math.sqrt(size))
 
     def tanh(self) -> Rounded:
-        """tanh x, which moves no further than x does."""
+        """Return tanh x, whose derivative is at most 1."""
         value, size = math.tanh(self.value), max(self.magnitude, 1.0)  # γₙ m ≤ γ_(nm) where m ≥ 1
         return Rounded(value, 1.0, self.roundings * size + LIBRARY, 1, self.lost + 1)
 
@@ -190,7 +190,7 @@ class Rounded:
         return Rounded(value, self.magnitude, self.depth, self.terms, self.lost)
 
     def _relative(self) -> tuple[float, float]:
-        """|x| and n(κ + 1), with κ = m / |x|; or n = ∞ where float64 could hardly tell x from 0."""
+        """Return |x| and n(κ + 1), with κ = m / |x|; n = ∞ where the relative error in float64 may exceed 10⁻⁴."""
         size = abs(self.value)
         if size == 0:
             raise ZeroDivisionError(f"{self!r} cannot be told from 0")
@@ -235,7 +235,7 @@ ZERO, ONE = Rounded(0.0, 0.0), Rounded(1.0, 1.0)
 
 
 def errors(array: Any, precision: str) -> np.ndarray:
-    """The bound on the error of each entry of an array of `Rounded`, in "float64" or "float32"."""
+    """Return the error bound of each entry of an array of `Rounded`, in "float64" or "float32"."""
     unit, tiny = UNIT[precision], TINY[precision]
     bounds = [_rounded(x).error(unit, tiny) for x in np.ravel(np.asarray(array, dtype=object))]
     return np.array(bounds, dtype=np.float64).reshape(np.shape(array))

@@ -1,4 +1,4 @@
-"""The checker: every statement, in every number system where it says something, on examples drawn where bugs live.
+"""Check statements in every number system that applies, on examples drawn from values where mistakes show.
 
 Hypothesis draws the examples, the same ones on every run, and shrinks what fails.
 """
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from models.references import cited
-from proofs.checker import encoding, measured
+from proofs.checker import encoding, measuring
 from proofs.checker.statements import STATEMENTS, Statement, select
 from proofs.checker.strategies import example
-from proofs.checker.systems import SYMBOLS, SYSTEMS, Judgement, System
+from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Profile:
     gradients: int
     second_gradients: int
     libraries: int
-    patience: float = 20.0  # seconds of shrinking
+    shrink_seconds: float = 20.0  # seconds of shrinking
 
     def examples(self, system: System) -> int:
         if system.library:
@@ -43,27 +43,27 @@ class Profile:
 PROFILES = {
     "quick": Profile(values=20, gradients=6, second_gradients=3, libraries=2),
     "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4),
-    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, patience=120),
+    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, shrink_seconds=120),
 }
 
 
 @dataclass
 class SystemResult:
-    """What became of a statement in one number system."""
+    """The result of one statement in one number system."""
 
     status: str  # passed, failed, not installed
     worst_error: float = 0.0
     bound: float = 0.0  # at the example where the error came closest to it
     examples: int = 0
     seconds: float = 0.0
-    objection: str = ""
+    failure: str = ""
     counterexample: Any = None
     snippet: str = ""
 
 
 @dataclass
 class Result:
-    """What became of a statement. `asdict` of it is plain JSON."""
+    """The result of one statement; `asdict` of it is plain JSON."""
 
     identity: str
     sentence: str
@@ -79,7 +79,7 @@ class Result:
 
     @property
     def closest(self) -> SystemResult:
-        """The system in which the error came closest to its bound."""
+        """The result whose error is the largest fraction of its bound."""
         return max(
             self.systems.values(), key=lambda s: (s.status == "failed", s.worst_error / s.bound if s.bound else 0.0)
         )
@@ -93,7 +93,7 @@ class Result:
         return sum(system.seconds for system in self.systems.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; an error that is not a number is null."""
+        """Return plain JSON; an infinite or undefined error is null."""
         plain = asdict(self)
         for name, system in plain["systems"].items():
             system["symbol"] = SYMBOLS.get(name, name)
@@ -122,7 +122,7 @@ def check(
 
 
 def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
-    """Every number system in turn, up to the first that objects."""
+    """Check a statement in each number system in turn, up to the first failure."""
     result = Result(
         statement.name,
         statement.sentence,
@@ -141,23 +141,24 @@ def check_statement(statement: Statement, profile: str = "quick", progress: Prog
 
 
 def systems_of(statement: Statement) -> list[str]:
-    """The number systems in which a statement says something, the strictest first."""
-    if statement.kind in measured.KINDS:
-        return [measured.KINDS[statement.kind]]
-    return [name for name, system in SYSTEMS.items() if system.holds(statement)]
+    """Return the number systems that apply to a statement, the strictest first."""
+    if statement.kind in measuring.KINDS:
+        return [measuring.KINDS[statement.kind]]
+    return [name for name, system in SYSTEMS.items() if system.applies_to(statement)]
 
 
 def check_system(statement: Statement, name: str, profile: str = "quick") -> SystemResult:
-    """One statement in one number system."""
+    """Check one statement in one number system."""
     start, budget = time.perf_counter(), PROFILES[profile]
-    if statement.kind in measured.KINDS:
-        search = Search(statement, lambda drawn: measured.judge(statement, drawn), budget.gradients, budget.patience)
+    if statement.kind in measuring.KINDS:
+        compare = functools.partial(measuring.compare, statement)
+        search = Search(statement, compare, budget.gradients, budget.shrink_seconds)
     else:
         system = SYSTEMS[name]
         if not system.installed:
             return SystemResult("not installed")
-        judge = functools.partial(system.judge, statement)
-        search = Search(statement, judge, budget.examples(system), budget.patience, system.sizes)
+        compare = functools.partial(system.compare, statement)
+        search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes)
     found = search.run()
     found.seconds = time.perf_counter() - start
     if found.counterexample is not None:
@@ -166,17 +167,17 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
 
 
 class Search:
-    """Examples until one is objected to, and then smaller ones."""
+    """Draw examples until one fails, then shrink it."""
 
-    def __init__(self, statement: Statement, judge: Callable[[Mapping[str, Any]], Judgement], examples: int,
-                 patience: float, sizes: Mapping[str, Any] | None = None):  # fmt: skip
-        self.statement, self.judge, self.sizes = statement, judge, sizes
-        self.examples, self.patience = examples, patience
+    def __init__(self, statement: Statement, compare: Callable[[Mapping[str, Any]], Comparison], examples: int,
+                 shrink_seconds: float, sizes: Mapping[str, Any] | None = None):  # fmt: skip
+        self.statement, self.compare, self.sizes = statement, compare, sizes
+        self.examples, self.shrink_seconds = examples, shrink_seconds
         self.refuting = statement.kind == "refuted"
         self.seen: set[str] = set()
         self.vacuous = 0
-        self.closest = Judgement()
-        self.objected: tuple[Judgement, Mapping[str, Any]] | None = None
+        self.closest = Comparison()
+        self.failed: tuple[Comparison, Mapping[str, Any]] | None = None
         self.deadline = float("inf")
 
     def run(self) -> SystemResult:
@@ -189,60 +190,60 @@ class Search:
         def attempt(drawn: Mapping[str, Any]) -> None:
             self.attempt(drawn)
 
-        with contextlib.suppress(Objection, Flaky):  # flaky: patience with the shrinking ran out
+        with contextlib.suppress(Failure, Flaky):  # flaky: the time for shrinking is over
             attempt()
         return self.refutation() if self.refuting else self.verdict()
 
     def attempt(self, drawn: Mapping[str, Any]) -> None:
         if time.perf_counter() > self.deadline:
             return
-        if self.objected is None:
-            spelled = encoding.dumps(drawn)
-            if spelled in self.seen:
+        if self.failed is None:
+            encoded = encoding.dumps(drawn)
+            if encoded in self.seen:
                 return
-            self.seen.add(spelled)
-        judged = self.judge(drawn)
-        if judged.objection:
-            if self.objected is None:
-                self.deadline = time.perf_counter() + self.patience
-            self.objected = judged, drawn
-            raise Objection
-        if self.objected is None:
-            self.vacuous += judged.vacuous
-            if not judged.vacuous and judged.error * self.closest.bound >= self.closest.error * judged.bound:
-                self.closest = judged
+            self.seen.add(encoded)
+        compared = self.compare(drawn)
+        if compared.failure:
+            if self.failed is None:
+                self.deadline = time.perf_counter() + self.shrink_seconds
+            self.failed = compared, drawn
+            raise Failure
+        if self.failed is None:
+            self.vacuous += compared.vacuous
+            if not compared.vacuous and compared.error * self.closest.bound >= self.closest.error * compared.bound:
+                self.closest = compared
 
     @property
     def tried(self) -> int:
         return len(self.seen)
 
     def verdict(self) -> SystemResult:
-        if self.objected:
-            judged, drawn = self.objected
-            return SystemResult("failed", judged.error, judged.bound, self.tried, objection=judged.objection,
-                                counterexample=encoding.plain(drawn))  # fmt: skip
+        if self.failed:
+            compared, drawn = self.failed
+            return SystemResult("failed", compared.error, compared.bound, self.tried, failure=compared.failure,
+                                counterexample=encoding.encode(drawn))  # fmt: skip
         result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried)
         if self.vacuous == self.tried:
-            result.status, result.objection = "failed", "no example had a finite bound, so nothing was shown"
+            result.status, result.failure = "failed", "no example had a finite bound, so nothing was shown"
         return result
 
     def refutation(self) -> SystemResult:
-        if self.objected is None:
-            return SystemResult("failed", examples=self.tried, objection=f"no counterexample in {self.tried} examples")
-        judged, drawn = self.objected
-        return SystemResult("passed", judged.error, judged.bound, self.tried, objection=judged.objection,
-                            counterexample=encoding.plain(drawn))  # fmt: skip
+        if self.failed is None:
+            return SystemResult("failed", examples=self.tried, failure=f"no counterexample in {self.tried} examples")
+        compared, drawn = self.failed
+        return SystemResult("passed", compared.error, compared.bound, self.tried, failure=compared.failure,
+                            counterexample=encoding.encode(drawn))  # fmt: skip
 
 
-class Objection(AssertionError):
-    """Raised through Hypothesis by an example that a number system objects to."""
+class Failure(AssertionError):
+    """Raised inside Hypothesis when an example refutes the statement."""
 
 
 def snippet(statement: Statement, system: str, found: SystemResult) -> str:
-    """Python that shows a counterexample again, wherever it is pasted."""
+    """Return Python code that evaluates a counterexample again."""
     registered = STATEMENTS.get(statement.name) is statement
     function = statement.function
-    lines = [f"# {statement.sentence}", f"# {system}: {found.objection}", "from proofs import replay"]
+    lines = [f"# {statement.sentence}", f"# {system}: {found.failure}", "from proofs import replay"]
     if registered:
         target = repr(statement.name)
     else:
@@ -252,19 +253,19 @@ def snippet(statement: Statement, system: str, found: SystemResult) -> str:
     return "\n".join(lines) + f"\n\nreplay(\n    {target}, {system!r},\n{arguments})\n"
 
 
-def replay(statement: str | Callable[..., Any], system: str, **spelled: Any) -> None:
-    """Compute both sides of a statement once more for arguments spelled as in a snippet, print them, and judge.
+def replay(statement: str | Callable[..., Any], system: str, **encoded: Any) -> None:
+    """Evaluate both sides of a statement for arguments encoded as in a snippet, print and compare them.
 
-    Raises AssertionError, with the error and its bound, where the number system objects.
+    Raises AssertionError, with the error and its bound, where they differ by more.
     """
     stated: Statement = select([statement])[0] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
-    drawn = encoding.restored(spelled, stated.wanted)
-    if stated.kind in measured.KINDS:
-        judged = measured.judge(stated, drawn)
+    drawn = encoding.decode(encoded, stated.wanted)
+    if stated.kind in measuring.KINDS:
+        compared = measuring.compare(stated, drawn)
     else:
-        judged = SYSTEMS[system].judge(stated, drawn)
-        for side, leaves in zip(("left", "right"), SYSTEMS[system].sides(stated, drawn), strict=True):
+        compared = SYSTEMS[system].compare(stated, drawn)
+        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, drawn), strict=True):
             print(f"{side}:", *leaves, sep="\n")
-    if judged.objection and stated.kind != "refuted":
-        raise AssertionError(f"{stated.name}, {system}: {judged.objection}")
-    print(judged.objection or f"error {judged.error:.3g} within {judged.bound:.3g}")
+    if compared.failure and stated.kind != "refuted":
+        raise AssertionError(f"{stated.name}, {system}: {compared.failure}")
+    print(compared.failure or f"error {compared.error:.3g} within {compared.bound:.3g}")

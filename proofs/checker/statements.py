@@ -1,4 +1,4 @@
-"""How a claim is stated: decorators on a function that computes the two things the claim compares.
+"""Decorators that turn a function into a statement: it returns the two results that the claim compares.
 
     @identity("(QKᵀ)V = Q(KᵀV)", source="katharopoulos2020, eq. 6; talk-titans, 10:25", exact=True)
     def order_of_multiplication(q: Queries, k: Keys, v: Values):
@@ -6,12 +6,13 @@
 
 - `identity`   the two (nested) results are equal, and so are their first and second derivatives
 - `bounded`    the first is at most the second, entry by entry
-- `refuted`    a tempting equality (or, with `relation="≤"`, inequality) that has a counterexample
+- `refuted`    a plausible equality (or, with `relation="≤"`, inequality) that has a counterexample
 - `converges`  errors for a growing effort stay below the theorem's bounds, and those go to 0
 - `grows`      a cost, measured at 1, 2 and 4 times a length, grows with the order claimed
 
-`exact=True`: the two sides are polynomial or rational in the arguments, so fractions decide with ==. With `over`, a
-statement is made once and instantiated for many functions: see `proofs.identities.every_mechanism`.
+`exact=True`: the two sides are polynomial or rational in the arguments, so they are compared exactly, over fractions
+and modulo a prime. With `over`, a general statement has an instance for each function: see
+`proofs.identities.every_mechanism`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Claim: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Instance:
-    """One of the cases a general statement is made for: what it is called and what the function is given."""
+    """One case of a general statement: its label, and the arguments that are bound."""
 
     label: str
     given: Mapping[str, Any]
@@ -48,7 +49,7 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A claim, where it was made, and the function that computes what it compares."""
+    """A claim, its source, and the function that computes the two sides."""
 
     name: str
     sentence: str
@@ -67,18 +68,18 @@ class Statement:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The file that states it, relative to the repository, and the line."""
+        """The file, relative to the repository, and the line of the statement."""
         code = inspect.unwrap(self.function).__code__
         return Path(code.co_filename).relative_to(ROOT).as_posix(), code.co_firstlineno
 
     @property
     def citations(self) -> list[Citation]:
-        """The works and places that the source names."""
+        """The citations in the source."""
         return citations(self.source)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything the statement answers to."""
+        """All names by which `select` finds the statement."""
         general = self.name.partition("[")[0]
         instance = self.name[len(general) + 1 : -1]
         short = self.name.partition(".")[2]
@@ -119,35 +120,35 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
 def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
              derivatives: bool = True, only: tuple[str, ...] = (),
              register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
-    """The two results are equal for all arguments, in every number system, and so are their derivatives.
+    """State that the two results, and their derivatives, are equal for all arguments, in every number system.
 
-    `derivatives=False` where the claim is about values, `only=EXACT` or `only=FLOATS` where other numbers cannot tell.
+    `derivatives=False` restricts the claim to values; `only=EXACT` or `only=FLOATS` restricts the number systems.
     """
     return _decorator("identity", "=", sentence, source, exact, over, register, derivatives=derivatives, only=only)
 
 
 def bounded(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
             only: tuple[str, ...] = (), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
-    """The first result is at most the second, entry by entry."""
+    """State that the first result is at most the second, entry by entry."""
     return _decorator("bounded", "≤", sentence, source, exact, over, register, derivatives=False, only=only)
 
 
 def refuted(sentence: str, *, source: str, exact: bool = False, relation: str = "=",
             register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
-    """The sentence says what one might think; some arguments show that it is not so."""
+    """State a plausible claim that is false: the checker must find a counterexample."""
     return _decorator(
         "refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False
     )
 
 
 def converges(sentence: str, *, source: str, register: bool = True) -> Callable[[Claim], Claim]:
-    """The function returns errors and their bounds along a growing effort; the last bound is much below the first."""
+    """State convergence: the function returns errors and bounds along the last axis, and the bounds go to 0."""
     return _decorator("converges", "→", sentence, source, False, None, register, derivatives=False)
 
 
 def grows(sentence: str, *, source: str, order: float, over: Iterable[Instance] | None = None,
           lengths: tuple[int, int, int] = (16, 32, 64), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
-    """The function takes a `length` and returns a cost, which is of this order in the length.
+    """State an order of growth: the function takes a `length` and returns a cost of this order in it.
 
     `lengths` are T, 2T and 4T.
     """
@@ -157,7 +158,7 @@ def grows(sentence: str, *, source: str, order: float, over: Iterable[Instance] 
 
 
 def select(names: Iterable[str] | None = None) -> list[Statement]:
-    """The statements with these names, in the order of the chapters.
+    """Return the statements with these names, in the order of the chapters.
 
     A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
     the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.

@@ -1,4 +1,4 @@
-"""What a statement may take: types for its arguments that say which values to draw, where bugs live.
+"""Argument types of statements: annotations that say which values Hypothesis draws.
 
     def streaming(q: Queries, k: Keys, v: Values, cut: Cut): ...
 
@@ -45,7 +45,7 @@ class Sizes(dict[str, Any]):
         return self[axis]
 
     def shape(self, axes: str) -> tuple[int, ...]:
-        """The shape that "*batch T K" has here."""
+        """Return the shape of axes such as "*batch T K"."""
         return tuple(n for axis in axes.split() for n in ([*self[axis]] if axis == "*batch" else [self[axis]]))
 
 
@@ -54,7 +54,7 @@ Fill: TypeAlias = Callable[[Draw, tuple[int, ...], Sizes], Exact]
 
 @dataclass(frozen=True)
 class Drawn:
-    """How one argument is drawn: `axes` and `fill` for an array, `number` for anything else."""
+    """How one argument is drawn: `axes` and `fill` for an array, `number` for a scalar."""
 
     axes: str = ""
     fill: Fill | None = None
@@ -72,7 +72,7 @@ class Drawn:
 
 
 def elements(*values: Any) -> Fill:
-    """Arrays of these values; the first is the simplest. A byte each, drawn at once: a third of many draws' time."""
+    """Return a fill of these values, the first the simplest; one byte each, drawn together, is three times as fast."""
     exact = np.array([Fraction(value) for value in values], dtype=object)
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
@@ -84,7 +84,7 @@ def elements(*values: Any) -> Fill:
 
 
 def constant(*values: Any) -> Fill:
-    """Arrays of one of these values alone."""
+    """Return a fill whose entries are all the same value, one of these."""
     exact = [Fraction(value) for value in values]
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
@@ -94,7 +94,7 @@ def constant(*values: Any) -> Fill:
 
 
 def pairs(real: Fill, imag: Fill) -> Fill:
-    """Complex numbers, as their two parts along a new last axis."""
+    """Return a fill of complex numbers, with real and imaginary parts along a new last axis."""
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
         return np.stack([real(draw, shape, sizes), imag(draw, shape, sizes)], axis=-1)
@@ -103,7 +103,7 @@ def pairs(real: Fill, imag: Fill) -> Fill:
 
 
 def repeating(rows: Fill) -> Fill:
-    """Rows along time of which some come again: what a memory overwrites."""
+    """Return a fill of rows along time, some repeated: a memory overwrites what it stored for a key."""
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
         drawn = rows(draw, shape, sizes)
@@ -119,33 +119,33 @@ def repeating(rows: Fill) -> Fill:
 
 
 def gates(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-    """Gates in [0, 1]; sometimes shut, open, or so nearly shut that float32 underflows."""
+    """Draw gates in [0, 1], sometimes exactly 0 or 1, or so small that float32 underflows."""
     return (STRONG if draw(st.booleans()) else MILD)(draw, shape, sizes)
 
 
 def unit_rows(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-    """Rational vectors of length exactly 1, by stereographic projection: (2x, |x|² − 1) / (|x|² + 1)."""
+    """Draw rational vectors of length exactly 1, by stereographic projection: (2x, |x|² − 1) / (|x|² + 1)."""
     x = SMALL(draw, (*shape[:-1], shape[-1] - 1), sizes)
     square = np.sum(x * x, axis=-1, keepdims=True) + Fraction(0)
     return np.concatenate([2 * x, square - 1], axis=-1) / (square + 1)
 
 
 def stable(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-    """Matrices whose eigenvalues have real parts of at most −1/2: −xxᵀ − 1/2 and something skew-symmetric."""
+    """Draw matrices whose eigenvalues have real parts of at most −1/2: −xxᵀ − 1/2 and something skew-symmetric."""
     x, skew = SMALL(draw, (*shape[:-1], 1), sizes), SMALL(draw, shape, sizes)
     half = np.vectorize(lambda i: Fraction(int(i), 2), otypes=[object])(np.eye(shape[-1], dtype=int))
     return skew - np.swapaxes(skew, -1, -2) - x * np.swapaxes(x, -1, -2) - half
 
 
 def orthonormal_rows(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-    """Rational rows with x·x = 1 and x·y = 0: rows of a product of two reflections I − 2uuᵀ, u of length 1."""
+    """Draw rational rows with x·x = 1 and x·y = 0: rows of a product of two reflections I − 2uuᵀ, u of length 1."""
     u, w = np.moveaxis(unit_rows(draw, (2, *shape[:-2], shape[-1]), sizes), 0, 0)
     identity = np.vectorize(Fraction, otypes=[object])(np.eye(shape[-1], dtype=int))
     reflections = [identity - 2 * x[..., :, None] * x[..., None, :] for x in (u, w)]
     return (reflections[0] @ reflections[1])[..., : shape[-2], :]
 
 
-# Thirds, fifths and sevenths: halves would never round.
+# Thirds, fifths and sevenths, since halves never round.
 SMALL = elements(1, -1, "1/2", 0, "-1/3", "2/3", "-3/5", "1/7", "-6/7")
 LARGE = elements(1, -1, 2, 0, "1/3", "-5/3", "7/5", -2, "-2/7")
 POSITIVE = elements(1, "1/3", 2, "3/5", "1/7", "5/3")
@@ -190,7 +190,7 @@ Cut = Annotated[
 
 
 def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Drawn]:
-    """How each argument of a statement is drawn, by name, but for those in `omit`.
+    """Return how each argument of a statement is drawn, by name, except those in `omit`.
 
     Raises TypeError for an argument without one of the types above.
     """
@@ -214,7 +214,7 @@ class Maybe:
 
 
 def walk(wanted: Any) -> Iterator[Drawn]:
-    """Every `Drawn` in nested mappings and tuples of them."""
+    """Yield every `Drawn` in nested mappings and tuples of them."""
     if isinstance(wanted, Drawn):
         yield wanted
     elif isinstance(wanted, Maybe):
@@ -225,7 +225,7 @@ def walk(wanted: Any) -> Iterator[Drawn]:
 
 
 def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
-    """`function(drawn, *values)` for every argument, in the same nesting; an optional part that is None stays None."""
+    """Apply `function(drawn, *values)` to every argument, keeping the nesting; an optional part may be None."""
     if isinstance(wanted, Maybe):
         return None if values and values[0] is None else tree_map(function, wanted.wanted, *values)
     if isinstance(wanted, Drawn):
@@ -236,7 +236,7 @@ def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
 
 
 def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None) -> Any:
-    """One example: a value for each argument, with shared sizes; those in `fixed` are not drawn."""
+    """Draw one example: a value for each argument, with shared sizes; those in `fixed` are not drawn."""
     sizes = Sizes(draw)
     sizes.update(fixed or {})
     for drawn in walk(wanted):

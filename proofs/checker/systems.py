@@ -1,4 +1,4 @@
-"""The number systems in which a statement is computed, and the verdict of each on one example.
+"""The number systems in which a statement is evaluated, and the comparison of its two sides in each.
 
     fractions, modular               values, compared with ==
     float64, float32                 values, within the bound of `proofs.checker.rounding`
@@ -7,7 +7,7 @@
     cupy gradient                    the same on a GPU, where a compiled form's are those of its raw kernel
     exact gradient, exact second gradient     the same over fractions and modulo a prime, compared with ==
 
-Both sides, and their derivatives, are those of `proofs.checker.sides`.
+Both sides, and their derivatives, are those of `proofs.checker.evaluate`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gpu import device
 from minigrad.exact import Log, Modular
 from minigrad.namespace import fetched
 from proofs.checker import encoding, rounding
-from proofs.checker.sides import entrywise, sides
+from proofs.checker.evaluate import elementwise, evaluate
 from proofs.checker.statements import Statement
 from proofs.checker.strategies import Drawn, Exact, walk
 
@@ -36,21 +36,21 @@ INEQUALITIES = "≤≰→"
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What one number system says about one example: a worst error, the bound there, and what is wrong, if anything."""
+class Comparison:
+    """The comparison of both sides at one example: the worst error, its bound, and the failure, if any."""
 
     error: float = 0.0
     bound: float = 0.0
-    objection: str = ""
+    failure: str = ""
     vacuous: bool = False
 
 
 @dataclass(frozen=True)
 class System:
-    """A number system: how rationals enter it, and to which order of derivatives it compares."""
+    """A number system: how rationals are converted to it, and the order of derivatives that is compared."""
 
     name: str
-    enter: Callable[[Exact, bool], Any]  # (rationals, whether the argument is their logarithm) → array
+    convert: Callable[[Exact, bool], Any]  # (rationals, whether the argument is their logarithm) → array
     order: int = 0
     precision: str = ""  # "" where == decides
     library: str = ""
@@ -58,13 +58,13 @@ class System:
 
     @property
     def installed(self) -> bool:
-        """Whether its library is here, and with CuPy a device to run on."""
+        """Whether its library is installed, and for CuPy whether there is a device."""
         if self.library == "cupy":
             return _has_device()
         return not self.library or importlib.util.find_spec(self.library) is not None
 
-    def holds(self, statement: Statement) -> bool:
-        """Whether the statement says anything here."""
+    def applies_to(self, statement: Statement) -> bool:
+        """Return whether the statement can be evaluated in this number system."""
         if self.order and not (statement.derivatives and any(d.differentiable for d in arrays(statement))):
             return False
         if statement.kind == "refuted":  # one counterexample, in the strictest system there is
@@ -74,22 +74,23 @@ class System:
         # There is no order modulo a prime.
         return bool(self.precision) or statement.exact and (self.name != "modular" or statement.relation == "=")
 
-    def judge(self, statement: Statement, example: Mapping[str, Any]) -> Judgement:
-        """Both sides of the statement at this example, compared."""
+    def compare(self, statement: Statement, example: Mapping[str, Any]) -> Comparison:
+        """Evaluate both sides of the statement at this example and compare them."""
         try:
-            left, right = self.sides(statement, example)
-        except Exception as error:  # whatever the statement raises is an objection to it
-            return Judgement(np.inf, 0.0, f"{type(error).__name__}: {error}")
-        if objection := _misfit(left, right, self):
-            return Judgement(np.inf, 0.0, objection)
+            left, right = self.evaluate(statement, example)
+        except Exception as error:  # any exception in a statement is a failure
+            return Comparison(np.inf, 0.0, f"{type(error).__name__}: {error}")
+        if failure := _find_mismatch(left, right, self):
+            return Comparison(np.inf, 0.0, failure)
         if not self.precision:
-            return _exactly(statement, left, right)
-        return _within(statement, left, right, bounds(statement, encoding.dumps(example), self.order, self.precision))
+            return _compare_exactly(statement, left, right)
+        allowed = bounds(statement, encoding.dumps(example), self.order, self.precision)
+        return _compare_within_bounds(statement, left, right, allowed)
 
-    def sides(self, statement: Statement, example: Mapping[str, Any]) -> tuple[list, list]:
-        """The arrays of the two results, or of their derivatives, in this number system."""
+    def evaluate(self, statement: Statement, example: Mapping[str, Any]) -> tuple[list, list]:
+        """Return the arrays of both results, or of their derivatives, in this number system."""
         with _context(self.library), np.errstate(over="raise", divide="raise", invalid="raise"):
-            return sides(statement, example, self.enter, self.order)
+            return evaluate(statement, example, self.convert, self.order)
 
 
 def _has_device() -> bool:
@@ -101,15 +102,15 @@ def _has_device() -> bool:
 
 
 def arrays(statement: Statement) -> Iterator[Drawn]:
-    """How the arrays among a statement's arguments are drawn."""
+    """Return how the arrays among a statement's arguments are drawn."""
     return (drawn for drawn in walk(statement.wanted) if drawn.fill is not None)
 
 
-# The verdict
+# Comparison
 
 
-def _misfit(left: list, right: list, system: System) -> str:
-    """Why the two sides cannot even be compared, or an empty string."""
+def _find_mismatch(left: list, right: list, system: System) -> str:
+    """Return why the two sides cannot be compared: shapes or dtypes; an empty string where they can."""
     shapes = [[np.shape(x) for x in side] for side in (left, right)]
     if shapes[0] != shapes[1]:
         return f"shapes {shapes[0]} on the left, {shapes[1]} on the right"
@@ -117,57 +118,57 @@ def _misfit(left: list, right: list, system: System) -> str:
         dtype = str(getattr(x, "dtype", "")).rpartition(".")[2]
         allowed = (system.precision, {"float64": "complex128", "float32": "complex64"}.get(system.precision))
         if system.precision and dtype.startswith(("float", "complex")) and dtype not in allowed:
-            return f"{dtype} came of {system.precision}"
+            return f"{dtype} from {system.precision} arguments"
     return ""
 
 
-def _exactly(statement: Statement, left: list, right: list) -> Judgement:
+def _compare_exactly(statement: Statement, left: list, right: list) -> Comparison:
     for x, y in zip(left, right, strict=True):
         for a, b in zip(np.ravel(np.asarray(x, dtype=object)), np.ravel(np.asarray(y, dtype=object)), strict=True):
             if not (a <= b if statement.relation in INEQUALITIES else a == b):
                 error = abs(float(a - b)) if not isinstance(a - b, Modular) else float((a - b).value)
-                return Judgement(error, 0.0, f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}")
-    return Judgement()
+                return Comparison(error, 0.0, f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}")
+    return Comparison()
 
 
-def _within(statement: Statement, left: list, right: list, bound: list[np.ndarray] | str) -> Judgement:
+def _compare_within_bounds(statement: Statement, left: list, right: list, bound: list[np.ndarray] | str) -> Comparison:
     if isinstance(bound, str):
-        return Judgement(np.inf, 0.0, bound)
-    worst, vacuous = Judgement(), True
+        return Comparison(np.inf, 0.0, bound)
+    worst, vacuous = Comparison(), True
     for x, y, limit in zip(left, right, bound, strict=True):
         difference = fetched(x).astype(complex) - fetched(y).astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
         for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
             vacuous = vacuous and not np.isfinite(allowed)
             if not error <= allowed:
-                return Judgement(float(error), float(allowed), f"error {error:.3g}, bound {allowed:.3g}")
+                return Comparison(float(error), float(allowed), f"error {error:.3g}, bound {allowed:.3g}")
             if np.isfinite(allowed) and error * worst.bound >= worst.error * allowed:
-                worst = Judgement(float(error), float(allowed))
-    return Judgement(worst.error, worst.bound, vacuous=vacuous)
+                worst = Comparison(float(error), float(allowed))
+    return Comparison(worst.error, worst.bound, vacuous=vacuous)
 
 
 @functools.lru_cache(maxsize=512)
-def _rounded(statement: Statement, encoded: str, order: int) -> tuple[list, list] | str:
+def _evaluate_rounded(statement: Statement, encoded: str, order: int) -> tuple[list, list] | str:
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a bound may well be infinite
-            return sides(statement, encoding.loads(encoded, statement.wanted), _enter_rounded, order)
+            return evaluate(statement, encoding.loads(encoded, statement.wanted), _convert_rounded, order)
     except Exception as error:
         return f"no bound: {type(error).__name__}: {error}"
 
 
 def bounds(statement: Statement, encoded: str, order: int, precision: str) -> list[np.ndarray] | str:
-    """How far apart rounding alone can bring the two sides, entry by entry."""
-    found = _rounded(statement, encoded, order)
+    """Return the bound on the difference of the two sides that rounding allows, entry by entry."""
+    found = _evaluate_rounded(statement, encoded, order)
     if isinstance(found, str):
         return found
     return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found, strict=True)]
 
 
-# How rationals enter
+# Conversion of rationals
 
 
-def _enter_exact(number: Callable[[Fraction], Any]) -> Callable[[Exact, bool], Any]:
-    return lambda array, logarithm: entrywise(lambda x: Log(number(x)) if logarithm else number(x))(array)
+def _convert_exact(number: Callable[[Fraction], Any]) -> Callable[[Exact, bool], Any]:
+    return lambda array, logarithm: elementwise(lambda x: Log(number(x)) if logarithm else number(x))(array)
 
 
 def _modular(x: Fraction) -> Modular:
@@ -175,7 +176,7 @@ def _modular(x: Fraction) -> Modular:
 
 
 def _floats(array: Exact, logarithm: bool) -> np.ndarray:
-    """float64; a logarithm is cut to what float32 holds, so that every precision starts from the same number."""
+    """Convert to float64; a logarithm is rounded to float32, so that every precision starts from the same number."""
     values = np.asarray(array, dtype=np.float64)
     if not logarithm:
         return values
@@ -183,15 +184,15 @@ def _floats(array: Exact, logarithm: bool) -> np.ndarray:
         return np.asarray(np.log(values), dtype=np.float32).astype(np.float64)
 
 
-def _enter_rounded(array: Exact, logarithm: bool) -> Any:
-    return entrywise(rounding.Rounded.of)(_floats(array, True) if logarithm else array)
+def _convert_rounded(array: Exact, logarithm: bool) -> Any:
+    return elementwise(rounding.Rounded.of)(_floats(array, True) if logarithm else array)
 
 
-def _enter_torch(array: Exact, logarithm: bool) -> Any:
+def _convert_torch(array: Exact, logarithm: bool) -> Any:
     return importlib.import_module("torch").from_numpy(_floats(array, logarithm))
 
 
-def _enter_library(name: str) -> Callable[[Exact, bool], Any]:
+def _convert_library(name: str) -> Callable[[Exact, bool], Any]:
     return lambda array, logarithm: importlib.import_module(name).asarray(_floats(array, logarithm))
 
 
@@ -205,8 +206,8 @@ def _float32(array: Exact, logarithm: bool) -> np.ndarray:
     return _floats(array, logarithm).astype(np.float32)
 
 
-_fractions = _enter_exact(Fraction)
-_residues = _enter_exact(_modular)
+_fractions = _convert_exact(Fraction)
+_residues = _convert_exact(_modular)
 
 SYSTEMS = {
     system.name: system
@@ -219,17 +220,17 @@ SYSTEMS = {
         System("gradient", _floats, order=1, precision="float64"),
         System("exact second gradient", _residues, order=2),
         System("second gradient", _floats, order=2, precision="float64"),
-        System("torch", _enter_torch, precision="float64", library="torch"),
+        System("torch", _convert_torch, precision="float64", library="torch"),
         # JAX compiles every operation for every shape.
         System(
             "jax",
-            _enter_library("jax.numpy"),
+            _convert_library("jax.numpy"),
             precision="float64",
             library="jax",
             sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2, "D": 2, "N": 2, "P": 2},
         ),  # fmt: skip
-        System("cupy", _enter_library("cupy"), precision="float64", library="cupy"),
-        System("cupy gradient", _enter_library("cupy"), order=1, precision="float64", library="cupy"),
+        System("cupy", _convert_library("cupy"), precision="float64", library="cupy"),
+        System("cupy gradient", _convert_library("cupy"), order=1, precision="float64", library="cupy"),
     )
 }
 

@@ -1,4 +1,4 @@
-"""What the processes of `python -m proofs check` run: here, and not in `__main__`, which a spawned process lacks."""
+"""The worker processes of `python -m proofs check`; a spawned process cannot import `__main__`."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ from proofs import STATEMENTS
 from proofs.checker import Result, check_statement
 
 
-def begin(parent: int) -> None:
-    """Leave Ctrl-C to the parent process, and end when that is gone."""
+def initialize(parent: int) -> None:
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -21,6 +21,6 @@ def begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def checked(name: str, profile: str) -> Result:
+def check_one(name: str, profile: str) -> Result:
     """Check the statement of that name."""
     return check_statement(STATEMENTS[name], profile)

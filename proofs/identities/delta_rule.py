@@ -1,4 +1,4 @@
-"""The delta rule: write only what the memory cannot restore yet. The talk's 21:08 to 23:26, and the gated rule."""
+"""The delta rule: write the difference between the value and what the memory returns for the key."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SCHLAG = "schlag2021"
 DELTANET = "yang2024deltanet"
 
 
-def written(k: Any, v: Any, beta: Any, state: Any) -> Any:
-    """The memory after one token k (*batch, K), v (*batch, V)."""
+def write_token(k: Any, v: Any, beta: Any, state: Any) -> Any:
+    """Return the memory after one token k (*batch, K), v (*batch, V)."""
     row = k[..., None, :]
     return delta_rule.recurrent(row, row, v[..., None, :], beta[..., None], state=state)[1]
 
 
 def square(k: Any, v: Any) -> Any:
-    """The loss S ↦ ‖kS − v‖², summed over the batch."""
+    """Return the loss S ↦ ‖kS − v‖², summed over the batch."""
     return lambda S: mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2)
 
 
@@ -50,7 +50,7 @@ def square(k: Any, v: Any) -> Any:
 @identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖²", source="talk-titans, 22:34", exact=True)
 def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
     gradient = mg.grad(lambda S: square(k, v)(S) / 2)(state)
-    return written(k, v, beta, state), state - beta[..., None, None] * gradient
+    return write_token(k, v, beta, state), state - beta[..., None, None] * gradient
 
 
 @refuted(
@@ -59,7 +59,7 @@ def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
     exact=True,
 )
 def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):
-    return written(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
+    return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
 
 
 @refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
@@ -68,18 +68,18 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     def norm(S: Any) -> Any:
         return mg.sum(mg.sqrt(mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2, axis=-1)))
 
-    return written(k, v, beta, state), state - beta[..., None, None] * mg.grad(norm)(state)
+    return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(norm)(state)
 
 
 @identity("The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
           source=f"{SCHLAG}, section 4.2; talk-titans, 21:43", exact=True)  # fmt: skip
 def correction_is_a_product(k: Key, v: Value, beta: Beta, state: State):
     kept = transition(k, beta, state)
-    return written(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
+    return write_token(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
 
 
 def transition(k: Any, beta: Any, x: Any) -> Any:
-    """(I − β kᵀk) x, for x (*batch, K, n)."""
+    """Return (I − β kᵀk) x, for x (*batch, K, n)."""
     return x - beta[..., None, None] * k[..., :, None] * (k[..., None, :] @ x)
 
 
@@ -106,14 +106,14 @@ def overwriting_without_the_delta(k: UnitKeys, v: Values):
 @identity("β = 1 and ‖k‖ = 1: writing a pair again changes nothing", source="talk-titans, 21:43", exact=True)
 def writing_again_changes_nothing(k: UnitKey, v: Value, state: State):
     beta = namespace(k).ones_like(k[..., 0])
-    once = written(k, v, beta, state)
-    return written(k, v, beta, once), once
+    once = write_token(k, v, beta, state)
+    return write_token(k, v, beta, once), once
 
 
 @identity("What is stored under orthogonal keys is not touched", source=f"{SCHLAG}, section 4.2", exact=True)
 def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, state: State):
     others = k[..., 1:, :]
-    return others @ written(k[..., 0, :], v, beta, state), others @ state
+    return others @ write_token(k[..., 0, :], v, beta, state), others @ state
 
 
 @identity(

@@ -1,4 +1,4 @@
-"""From a continuous system to steps: what each method keeps of ẋ = Ax + Bu."""
+"""Discretisation of ẋ = Ax + Bu: zero-order hold, bilinear, Euler, and Mamba's rule."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ METHODS = [Instance(name, {"method": method}, {}, exact=name in ("bilinear", "eu
 
 
 def stable(mixing: Any, push: Any) -> Any:
-    """−I + a skew-symmetric matrix − p pᵀ, much as HiPPO's are: xᵀAx < 0, so every eigenvalue has Re λ < 0."""
+    """Return −I + a skew-symmetric matrix − p pᵀ, similar to HiPPO's: xᵀAx < 0, so every eigenvalue has Re λ < 0."""
     xp = namespace(mixing, push)
     skew = mixing - xp.matrix_transpose(mixing)
     return skew - xp.eye(push.shape[0], dtype=push.dtype) - push[:, None] * push[None, :]
 
 
 def diagonal(rates: Any) -> Any:
-    """The matrix with these numbers on its diagonal."""
+    """Return the matrix with this diagonal."""
     return rates[:, None] * namespace(rates).eye(rates.shape[0], dtype=rates.dtype)
 
 
@@ -127,13 +127,13 @@ def complex_is_two_real(method: Any, rates: Rates, turns: Turns, B: Enter, delta
 
 
 def rotation(a: Any, b: Any) -> Any:
-    """[[a, −b], [b, a]], with diagonals for blocks: what a + bi does to real and imaginary parts."""
+    """Return [[a, −b], [b, a]] with diagonal blocks: a + bi as a real matrix on real and imaginary parts."""
     xp, a, b = namespace(a, b), diagonal(a), diagonal(b)
     return xp.concat([xp.concat([a, -b], axis=1), xp.concat([b, a], axis=1)], axis=0)
 
 
-def operations(length: int, *, dense: bool) -> int:
-    """What zero-order hold does with single numbers, for a system of this size."""
+def count_operations(length: int, *, dense: bool) -> int:
+    """Count the scalar operations of zero-order hold for a system of this size."""
     tally = [0]
     rates = -np.linspace(0.1, 0.9, length)
     A = counted(np.diag(rates) if dense else rates, tally)
@@ -144,12 +144,12 @@ def operations(length: int, *, dense: bool) -> int:
 
 @grows("Zero-order hold of a matrix costs N³", source="talk-mamba, slide 22", order=3, lengths=(6, 12, 24))
 def cost_of_a_matrix(length: int):
-    return operations(length, dense=True)
+    return count_operations(length, dense=True)
 
 
 @grows("Of a diagonal it costs N", source="talk-mamba, slides 22–23", order=1)
 def cost_of_a_diagonal(length: int):
-    return operations(length, dense=False)
+    return count_operations(length, dense=False)
 
 
 # One family

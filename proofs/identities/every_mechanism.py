@@ -1,4 +1,4 @@
-"""What holds for every mechanism, in all its forms. A new mechanism or form is held to it by being registered."""
+"""Statements about every registered form of every mechanism."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import minigrad as mg
 from minigrad import namespace
 from proofs.checker.counting import counted
-from proofs.checker.forms import Form, Tokens, each_form, each_pair, one_of, stacked
-from proofs.checker.sides import flat
+from proofs.checker.evaluate import flatten
+from proofs.checker.forms import Form, Tokens, each_form, each_pair, select_state, stack_results
 from proofs.checker.statements import grows, identity
 from proofs.checker.strategies import ChunkSize, Cut
 
@@ -32,8 +32,8 @@ def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_si
 @identity("Streaming: a sequence may be cut anywhere and go on from the returned state",
           source=f"{CONTRACT}; talk-titans, 12:17", exact=True, over=each_form())  # fmt: skip
 def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
-    before, middle = form(form.during(tokens, None, cut), state, chunk_size)
-    after, end = form(form.during(tokens, cut, None), middle, chunk_size)
+    before, middle = form(form.slice_time(tokens, None, cut), state, chunk_size)
+    after, end = form(form.slice_time(tokens, cut, None), middle, chunk_size)
     return form(tokens, state, chunk_size), (namespace(before).concat([before, after], axis=-2), end)
 
 
@@ -41,44 +41,45 @@ def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: Chun
           source=f"{CONTRACT}; talk-titans, 11:40", exact=True, over=each_form("others"))  # fmt: skip
 def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
     y, _ = form(tokens, state, chunk_size)
-    changed, _ = form(form.joined(form.during(tokens, None, cut), form.during(others, cut, None)), state, chunk_size)
+    mixed = form.concatenate(form.slice_time(tokens, None, cut), form.slice_time(others, cut, None))
+    changed, _ = form(mixed, state, chunk_size)
     return y[..., :cut, :], changed[..., :cut, :]
 
 
 @identity("Sequences and heads beside each other do not mix; a batch of one is the plain call",
           source=CONTRACT, exact=True, over=each_form())  # fmt: skip
 def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
-    def one_at_a_time(tokens: Tokens, state: Any) -> Any:
+    def one_by_one(tokens: Tokens, state: Any) -> Any:
         if not form.batch(tokens):
             return form(tokens, state, chunk_size)
         each = range(form.batch(tokens)[0])
-        return stacked([one_at_a_time(form.alone(tokens, i), one_of(state, i)) for i in each])
+        return stack_results([one_by_one(form.select_sequence(tokens, i), select_state(state, i)) for i in each])
 
-    return form(tokens, state, chunk_size), one_at_a_time(tokens, state)
+    return form(tokens, state, chunk_size), one_by_one(tokens, state)
 
 
 @grows("All tokens at once: T² operations",
        source=f"{TRIANGLE}; talk-titans, 05:41", order=2, over=each_form(work="T²", compiled=False))  # fmt: skip
 def operations_at_once(form: Form, length: int):
-    return operations(form, length)
+    return count_operations(form, length)
 
 
 @grows("In recurrent and chunkwise form: T operations",
        source=f"{TRIANGLE}; talk-titans, 12:42", order=1, over=each_form(work="T", compiled=False))  # fmt: skip
 def operations_in_time(form: Form, length: int):
-    return operations(form, length)
+    return count_operations(form, length)
 
 
 @grows("As a scan of an associative operator: T log T operations, so T for each round of log T",
        source="hillis1986", order=1, over=each_form(work="T log T"))  # fmt: skip
 def operations_in_rounds(form: Form, length: int):
-    return operations(form, length) / math.log2(length)
+    return count_operations(form, length) / math.log2(length)
 
 
 @grows("As a convolution, by Fourier transforms: T log T operations",
        source="gu2022s4, eq. 4", order=1, over=each_form(work="FFT"), lengths=(128, 256, 512))  # fmt: skip
 def operations_of_transforms(form: Form, length: int):
-    return operations(form, length) / math.log2(length)
+    return count_operations(form, length) / math.log2(length)
 
 
 @grows("All tokens at once: T² memory",
@@ -88,32 +89,33 @@ def memory_at_once(form: Form, length: int):
 
 
 @grows("In recurrent, chunkwise and fused form: T memory, for the outputs themselves",
-       source=TRIANGLE, order=1, over=each_form(work="T", lean=True), lengths=(1024, 2048, 4096))  # fmt: skip
+       source=TRIANGLE, order=1, lengths=(1024, 2048, 4096),
+       over=each_form(work="T", small_workspace=True))  # fmt: skip
 def memory_in_time(form: Form, length: int):
     return peak_memory(form, length)
 
 
 @grows("A matrix memory is as large after any number of tokens",
-       source=f"{TRIANGLE}; talk-titans, 07:11, 12:42", order=0, over=each_form(remembers_all=False))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 07:11, 12:42", order=0, over=each_form(state_grows=False))  # fmt: skip
 def size_of_state(form: Form, length: int):
     return state_size(form, length)
 
 
 @grows("Softmax attention keeps every key and value: T numbers",
-       source=f"{TRIANGLE}; talk-titans, 06:06", order=1, over=each_form(remembers_all=True))  # fmt: skip
+       source=f"{TRIANGLE}; talk-titans, 06:06", order=1, over=each_form(state_grows=True))  # fmt: skip
 def size_of_softmax_state(form: Form, length: int):
     return state_size(form, length)
 
 
-def operations(form: Form, length: int) -> float:
-    """Additions, multiplications, exponentials and comparisons of one call, counted by the numbers themselves."""
+def count_operations(form: Form, length: int) -> float:
+    """Count the additions, multiplications, exponentials and comparisons of one call."""
     tally = [0]
     form({name: counted(x, tally) for name, x in form.sample(length).items()}, None, chunk_size=4)
     return tally[0]
 
 
 def peak_memory(form: Form, length: int) -> int:
-    """The most bytes in use during one call, beyond its arguments: the least of five calls.
+    """Return the peak memory of one call beyond its arguments, in bytes: the minimum over five calls.
 
     A list of free objects that grows, or another program's thread, adds to one of them and not to all. There is one
     thread, and NumPy's own buffers are small: they are as large as an array up to 8192 elements, and no larger.
@@ -139,6 +141,6 @@ def peak_memory(form: Form, length: int) -> int:
 
 
 def state_size(form: Form, length: int) -> int:
-    """How many numbers the final state holds."""
+    """Return the number of scalars in the final state."""
     _, state = form(form.sample(length))
-    return sum(np.size(x) for x in flat(state))
+    return sum(np.size(x) for x in flatten(state))

@@ -1,4 +1,4 @@
-"""The gated delta rule: let the memory fade, then write what it still gets wrong."""
+"""The gated delta rule: decay the memory, then apply the delta rule."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CHAPTER = 6
 YANG = "yang2025gated"
 
 
-def written(k: Any, v: Any, beta: Any, log_gate: Any, state: Any) -> Any:
-    """The memory after one token k (*batch, K), v (*batch, V)."""
+def write_token(k: Any, v: Any, beta: Any, log_gate: Any, state: Any) -> Any:
+    """Return the memory after one token k (*batch, K), v (*batch, V)."""
     row = k[..., None, :]
     return gated_delta_rule.recurrent(row, row, v[..., None, :], beta[..., None], log_gate[..., None], state=state)[1]
 
@@ -55,7 +55,7 @@ def shut_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: ShutGates
 def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     write = beta[..., None, None] * k[..., :, None] * v[..., None, :]
-    return written(k, v, beta, log_gate, state), gate * transition(k, beta, state) + write
+    return write_token(k, v, beta, log_gate, state), gate * transition(k, beta, state) + write
 
 
 @identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the faded memory",
@@ -63,7 +63,7 @@ def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: Sta
 def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     faded = namespace(log_gate).exp(log_gate)[..., None, None] * state
     gradient = mg.grad(lambda S: square(k, v)(S) / 2)(faded)
-    return written(k, v, beta, log_gate, state), faded - beta[..., None, None] * gradient
+    return write_token(k, v, beta, log_gate, state), faded - beta[..., None, None] * gradient
 
 
 @refuted(
@@ -74,7 +74,7 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGa
 def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     correction = v[..., None, :] - k[..., None, :] @ state
-    return written(k, v, beta, log_gate, state), gate * state + beta[..., None, None] * k[..., :, None] * correction
+    return write_token(k, v, beta, log_gate, state), gate * state + beta[..., None, None] * k[..., :, None] * correction
 
 
 @refuted(
@@ -85,7 +85,7 @@ def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, st
 def fading_after_the_write(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     write = beta[..., None, None] * k[..., :, None] * v[..., None, :]
-    return written(k, v, beta, log_gate, state), gate * (transition(k, beta, state) + write)
+    return write_token(k, v, beta, log_gate, state), gate * (transition(k, beta, state) + write)
 
 
 @refuted("beta and log_decay may be given in either order (both are (*batch, T): no shape tells them apart)",

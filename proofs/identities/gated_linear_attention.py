@@ -1,4 +1,4 @@
-"""Gated linear attention: a linear attention whose memory fades."""
+"""Gated linear attention: linear attention with a decay of the state."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: 
     xp = namespace(q, log_decay)
     gates, y = xp.exp(log_decay), []
     for t in range(q.shape[-2]):
-        memory = faded(state, gates[..., : t + 1, :])
+        memory = apply_gates(state, gates[..., : t + 1, :])
         for s in range(t + 1):
-            memory = memory + faded(k[..., s, :, None] * v[..., s, None, :], gates[..., s + 1 : t + 1, :])
+            memory = memory + apply_gates(k[..., s, :, None] * v[..., s, None, :], gates[..., s + 1 : t + 1, :])
         y.append((q[..., t, None, :] @ memory)[..., 0, :])
     return gated_linear_attention.recurrent(q, k, v, log_decay, state=state)[0], xp.stack(y, axis=-2)
 
@@ -81,8 +81,8 @@ def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
     return written, gate * (state + row.mT @ v[..., None, :])
 
 
-def faded(memory: Any, gates: Any) -> Any:
-    """The memory (*batch, K, V) after the gates (*batch, n, K), one after the other."""
+def apply_gates(memory: Any, gates: Any) -> Any:
+    """Multiply the memory (*batch, K, V) by the gates (*batch, n, K), one after the other."""
     for i in range(gates.shape[-2]):
         memory = gates[..., i, :, None] * memory
     return memory

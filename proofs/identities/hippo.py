@@ -1,4 +1,4 @@
-"""HiPPO: the coefficients obey the published equations, and what they remember.
+"""HiPPO: the coefficients satisfy the published equations, and how well they reconstruct the past.
 
 √(2n + 1) is not rational, but LegS and LegT are √(2n + 1)√(2k + 1) times rational numbers. With D = diag √(2n + 1) the
 matrices D A D and D⁻¹ A D are whole, so the statements about them are decided by whole numbers, for the code's own A.
@@ -31,44 +31,44 @@ Order = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, 5)))
 UNIT = 2.0**-53
 
 
-def whole(matrix: Any) -> Any:
-    """A matrix of whole numbers, for floats that are these but for rounding. Raises ValueError for others."""
+def as_integers(matrix: Any) -> Any:
+    """Return the integer matrix that a float matrix is up to rounding. Raises ValueError for others."""
     nearest = np.rint(matrix)
     if not np.all(abs(matrix - nearest) <= 64 * UNIT * abs(nearest)):
         raise ValueError(f"{matrix} is not whole")
     return np.vectorize(lambda x: int(float(x)), otypes=[object])(nearest)
 
 
-def rescaled(N: int, measure: str) -> Any:
-    """D⁻¹ A D, for coefficients c/D: the A of Legendre polynomials that are not normalised."""
+def unnormalised(N: int, measure: str) -> Any:
+    """Return D⁻¹ A D, for coefficients c/D: the A of Legendre polynomials that are not normalised."""
     root = np.sqrt(2 * np.arange(N) + 1.0)
-    return whole(hippo.MEASURES[measure](N)[0] / root[:, None] * root)
+    return as_integers(hippo.MEASURES[measure](N)[0] / root[:, None] * root)
 
 
 # The equations
 
 
-def value(polynomial: Any, t: Any) -> Any:
-    """Σ aₘ tᵐ."""
+def polynomial_value(polynomial: Any, t: Any) -> Any:
+    """Return Σ aₘ tᵐ."""
     total = 0 * t
     for a in reversed(list(polynomial)):
         total = total * t + a
     return total
 
 
-def slope(polynomial: Any, t: Any) -> Any:
-    """The polynomial's derivative at t."""
-    return value([m * polynomial[m] for m in range(1, len(polynomial))] or [0 * t], t)
+def derivative_value(polynomial: Any, t: Any) -> Any:
+    """Return the polynomial's derivative at t."""
+    return polynomial_value([m * polynomial[m] for m in range(1, len(polynomial))] or [0 * t], t)
 
 
-def after(polynomial: Any, start: Any) -> list[Any]:
-    """The coefficients of p(start + x) as a polynomial in x."""
+def taylor_shift(polynomial: Any, start: Any) -> list[Any]:
+    """Return the coefficients of p(start + x) as a polynomial in x."""
     size = len(polynomial)
-    return [value([math.comb(m, j) * polynomial[m] for m in range(j, size)], start) for j in range(size)]
+    return [polynomial_value([math.comb(m, j) * polynomial[m] for m in range(j, size)], start) for j in range(size)]
 
 
-def on_unit(polynomial: Any, n: int) -> Any:
-    """∫₀¹ p(s) Pₙ(2s − 1) ds, from ∫₀¹ sᵐ Pₙ(2s − 1) ds = m!²/((m − n)!(m + n + 1)!)."""
+def project_on_legendre(polynomial: Any, n: int) -> Any:
+    """Return ∫₀¹ p(s) Pₙ(2s − 1) ds, from ∫₀¹ sᵐ Pₙ(2s − 1) ds = m!²/((m − n)!(m + n + 1)!)."""
     total = 0 * polynomial[0]
     for m in range(n, len(polynomial)):
         below = math.factorial(m - n) * math.factorial(m + n + 1)
@@ -77,30 +77,30 @@ def on_unit(polynomial: Any, n: int) -> Any:
 
 
 def legs_coefficients(polynomial: Any, t: Any, N: int) -> list[Any]:
-    """cₙ(t)/√(2n + 1) = ∫₀¹ f(ts) Pₙ(2s − 1) ds."""
+    """Return cₙ(t)/√(2n + 1) = ∫₀¹ f(ts) Pₙ(2s − 1) ds."""
     stretched = [polynomial[m] * t**m for m in range(len(polynomial))]
-    return [on_unit(stretched, n) for n in range(N)]
+    return [project_on_legendre(stretched, n) for n in range(N)]
 
 
 def legt_coefficients(polynomial: Any, t: Any, N: int) -> list[Any]:
-    """cₙ(t)/√(2n + 1) = ∫₀¹ f(t − 1 + s) Pₙ(2s − 1) ds."""
-    return [on_unit(after(polynomial, t - 1), n) for n in range(N)]
+    """Return cₙ(t)/√(2n + 1) = ∫₀¹ f(t − 1 + s) Pₙ(2s − 1) ds."""
+    return [project_on_legendre(taylor_shift(polynomial, t - 1), n) for n in range(N)]
 
 
 def lagt_coefficients(polynomial: Any, t: Any, N: int) -> list[Any]:
-    """cₙ(t) = ∫₀^∞ f(t − a) Lₙ(a) e⁻ᵃ da, from ∫₀^∞ aᵐ Lₙ(a) e⁻ᵃ da = (−1)ⁿ m! C(m, n)."""
-    behind = after(polynomial, t)
+    """Return cₙ(t) = ∫₀^∞ f(t − a) Lₙ(a) e⁻ᵃ da, from ∫₀^∞ aᵐ Lₙ(a) e⁻ᵃ da = (−1)ⁿ m! C(m, n)."""
+    behind = taylor_shift(polynomial, t)
     weights = [[(-1) ** (m + n) * math.factorial(m) * math.comb(m, n) for m in range(len(behind))] for n in range(N)]
     return [sum((w * b for w, b in zip(row, behind, strict=True)), 0 * t) for row in weights]
 
 
 def derivative(coefficients: Any, polynomial: Any, t: Any, N: int) -> list[Any]:
-    """ċ for a measure that moves with t and keeps its shape: c(t) of f is c(0) of f(t + ·), so ċ is what f′ leaves."""
+    """Return ċ for a measure translated with t: c(t) of f is c(0) of f(t + ·), so ċ is the coefficients of f′."""
     return coefficients([m * polynomial[m] for m in range(1, len(polynomial))] or [0 * t], t, N)
 
 
-def times(A: Any, c: list[Any]) -> list[Any]:
-    """A c, of whole numbers and any others."""
+def matrix_times(A: Any, c: list[Any]) -> list[Any]:
+    """Return A c for an integer matrix and numbers of any kind."""
     return [sum((a * x for a, x in zip(row, c, strict=True)), 0 * c[0]) for row in A.tolist()]
 
 
@@ -108,25 +108,26 @@ def times(A: Any, c: list[Any]) -> list[Any]:
           source=f"{HIPPO}, theorem 2 and appendix D.3", exact=True, only=EXACT)  # fmt: skip
 def legs_equation(f: Polynomial, t: Time, N: Order):
     f, t = list(f), t[()]
-    A, c = rescaled(N, "legs"), legs_coefficients(f, t, N)
+    A, c = unnormalised(N, "legs"), legs_coefficients(f, t, N)
     moving = legs_coefficients([m * f[m] for m in range(len(f))], t, N)  # t d/dt of tᵐ is m tᵐ
-    return np.array(moving), np.array([x + value(f, t) for x in times(A, c)])  # B is 1 in these coefficients
+    # B is 1 in these coefficients
+    return np.array(moving), np.array([x + polynomial_value(f, t) for x in matrix_times(A, c)])
 
 
 @identity("LagT's coefficients, ∫ f gₙ e^(−age), obey ċ = A c + B f, whatever f",
           source=f"{HIPPO}, theorem 1 and appendix D.2", exact=True, only=EXACT)  # fmt: skip
 def lagt_equation(f: Polynomial, t: Time, N: Order):
     f, t = list(f), t[()]
-    A, c = whole(hippo.lagt(N)[0]), lagt_coefficients(f, t, N)
+    A, c = as_integers(hippo.lagt(N)[0]), lagt_coefficients(f, t, N)
     moving = derivative(lagt_coefficients, f, t, N)
-    return np.array(moving), np.array([x + value(f, t) for x in times(A, c)])
+    return np.array(moving), np.array([x + polynomial_value(f, t) for x in matrix_times(A, c)])
 
 
 def legt_sides(f: list[Any], t: Any, N: int) -> tuple[Any, Any]:
-    """ċ and A c + B f of LegT."""
-    A, c = rescaled(N, "legt"), legt_coefficients(f, t, N)
+    """Return ċ and A c + B f of LegT."""
+    A, c = unnormalised(N, "legt"), legt_coefficients(f, t, N)
     moving = derivative(legt_coefficients, f, t, N)
-    return np.array(moving), np.array([x + value(f, t) for x in times(A, c)])
+    return np.array(moving), np.array([x + polynomial_value(f, t) for x in matrix_times(A, c)])
 
 
 @identity("LegT's obey theirs for polynomials below the order",
@@ -144,8 +145,8 @@ def legt_equation_of_any_function(f: Polynomial, t: Time, N: Order):
 # Remembering
 
 
-def projected(samples: Any, N: int) -> Any:
-    """cₙ = Σₖ fₖ ∫ gₙ over the k-th of T equal parts of the past, by the antiderivative of a polynomial."""
+def project_held(samples: Any, N: int) -> Any:
+    """Return cₙ = Σₖ fₖ ∫ gₙ over the k-th of T equal parts of the past, by the antiderivative of a polynomial."""
     edges, c = np.linspace(-1, 1, len(samples) + 1), []
     for n in range(N):
         integral = legendre.legval(edges, legendre.legint(np.eye(n + 1)[n])) / 2
@@ -158,7 +159,7 @@ def projected(samples: Any, N: int) -> Any:
 def recurrence_is_projection(f: Samples, N: Order):
     f = np.asarray(f, dtype=np.float64)
     online = hippo.project(f, N, method="zoh")
-    errors = [abs(online[k] - projected(f[: k + 1], N)) for k in range(len(f))]
+    errors = [abs(online[k] - project_held(f[: k + 1], N)) for k in range(len(f))]
     return np.array(errors), np.full((len(f), N), 1e4 * UNIT * N * N * (1 + abs(f).max()))
 
 
@@ -182,8 +183,8 @@ def timescale(f: Samples, N: Order):
 MEASURES = [Instance(measure, {"measure": measure}, {}) for measure in ("legs", "legt", "lagt")]
 
 
-def remembered(f: Any, N: int, measure: str, ages: Any) -> Any:
-    """The reconstruction at t = 1 from exact coefficients of a polynomial with these coefficients."""
+def reconstruct(f: Any, N: int, measure: str, ages: Any) -> Any:
+    """Return the reconstruction at t = 1 from the exact projection of a polynomial with these coefficients."""
     find = {"legs": legs_coefficients, "legt": legt_coefficients, "lagt": lagt_coefficients}[measure]
     roots = np.sqrt(2 * np.arange(N) + 1.0) if measure != "lagt" else np.ones(N)
     f = [Fraction(float(a)) for a in f]
@@ -195,14 +196,14 @@ def remembered(f: Any, N: int, measure: str, ages: Any) -> Any:
 def reconstruction(measure: str, f: Polynomial):
     f, ages = np.asarray(f, dtype=np.float64), np.linspace(0, 1, 7)
     exact = np.polynomial.polynomial.polyval(1 - ages, f)
-    return abs(remembered(f, len(f), measure, ages) - exact), np.full(7, 1e6 * UNIT * (1 + abs(f).max()))
+    return abs(reconstruct(f, len(f), measure, ages) - exact), np.full(7, 1e6 * UNIT * (1 + abs(f).max()))
 
 
 @refuted("A polynomial of any degree is remembered as it is", source="minigrad, N numbers", relation="≤")
 def reconstruction_of_any_degree(f: Polynomial, N: Order):
     f, ages = np.asarray(f, dtype=np.float64), np.linspace(0, 1, 7)
     exact = np.polynomial.polynomial.polyval(1 - ages, f)
-    return abs(remembered(f, N, "legs", ages) - exact), np.full(7, 0.01)
+    return abs(reconstruct(f, N, "legs", ages) - exact), np.full(7, 0.01)
 
 
 @converges("Of a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
@@ -232,4 +233,5 @@ def memory_of_a_corner(length: int):
 @refuted("The projection is a Taylor approximation", source="talk-mamba, slide 14", exact=True)
 def taylor(f: Polynomial, t: Time):
     f, t = list(f), t[()]
-    return np.array(legs_coefficients(f, t, 1)), np.array([value(f, t)])  # of order 1: the mean, and the value now
+    # of order 1: the mean, and the value now
+    return np.array(legs_coefficients(f, t, 1)), np.array([polynomial_value(f, t)])

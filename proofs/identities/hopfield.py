@@ -1,4 +1,4 @@
-"""Hopfield networks: attention is a retrieval, which goes down an energy whose lowest points are what was stored."""
+"""Modern Hopfield networks: attention as one retrieval step, which decreases an energy."""
 
 from __future__ import annotations
 

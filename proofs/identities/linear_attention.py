@@ -1,7 +1,7 @@
-"""Linear attention is an RNN: what the talk derives from 05:41 to 26:00, and how far it holds.
+"""Linear attention is an RNN: the derivation of the talk on Titans, 05:41 to 26:00.
 
-Without the softmax, attention is a matrix that is written to and read from. Each claim on the way is a statement here;
-where the talk is loose, the tempting version is refuted and the precise one stands beside it.
+Without the softmax, attention is a matrix that is written to and read from. Each claim of the talk is a statement;
+where it is imprecise, the plausible version is refuted and a precise one follows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Systems that do not change with time: the recurrence, the convolution, and what leaves both as they are."""
+"""Linear time-invariant systems: recurrence, convolution, and their invariances."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ Pair = Annotated[Any, Drawn("two", SMALL, sizes={"two": st.just(2)})]
 Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": st.integers(2, 9)})]
 
 
-def by_powers(A: Any, B: Any, C: Any, length: int) -> Any:
-    """C B, C A B, C A A B, …: one product after the other."""
-    made, x = [], B[:, None]
+def kernel_by_powers(A: Any, B: Any, C: Any, length: int) -> Any:
+    """Return C B, C A B, C A A B, …, by repeated multiplication."""
+    entries, x = [], B[:, None]
     for _ in range(length):
-        made.append((C[None, :] @ x)[0, 0])
+        entries.append((C[None, :] @ x)[0, 0])
         x = A @ x
-    return namespace(A, B, C).stack(made, axis=0)
+    return namespace(A, B, C).stack(entries, axis=0)
 
 
-def summed(u: Any, kernel: Any) -> Any:
-    """yₜ = Σ_{s ≤ t} K[t − s] uₛ, term by term."""
+def direct_sum(u: Any, kernel: Any) -> Any:
+    """Return yₜ = Σ_{s ≤ t} K[t − s] uₛ, term by term."""
     terms = [[kernel[t - s] * u[..., s, :] for s in range(t + 1)] for t in range(u.shape[-2])]
     return namespace(u, kernel).stack([sum(row[1:], row[0]) for row in terms], axis=-2)
 
 
-def delayed(x: Any) -> Any:
-    """x one token later, after a 0."""
+def delay(x: Any) -> Any:
+    """Shift x by one token; the first becomes 0."""
     return namespace(x).concat([0 * x[..., :1, :], x[..., :-1, :]], axis=-2)
 
 
 @identity("The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk-mamba, slide 21",
           exact=True)  # fmt: skip
 def recurrence_is_a_convolution(u: Inputs, A: System, B: Enter, C: Leave):
-    return lti.recurrent(u, A, B, C)[0], summed(u, by_powers(A, B, C, u.shape[-2]))
+    return lti.recurrent(u, A, B, C)[0], direct_sum(u, kernel_by_powers(A, B, C, u.shape[-2]))
 
 
 @identity("Powers by doubling are the powers", source="minigrad, made precise", exact=True)
 def doubled_powers(A: System, B: Enter, C: Leave, length: Length):
-    return lti.kernel(A[None], B[None], C[None], length=length)[0], by_powers(A, B, C, length)
+    return lti.kernel(A[None], B[None], C[None], length=length)[0], kernel_by_powers(A, B, C, length)
 
 
 @identity("A diagonal system is the dense one with zeros beside its diagonal",
@@ -75,12 +75,12 @@ def diagonal_is_dense(u: Inputs, A: Diagonal, B: Enter, C: Leave, state: Start):
 
 @identity("A convolution by Fourier transforms, with zeros behind both, is the direct one", source=f"{S4}, eq. 4")
 def padded_transforms(u: Inputs, kernel: Kernel):
-    return lti.causal_convolution(u, kernel), summed(u, namespace(kernel).matrix_transpose(kernel))
+    return lti.causal_convolution(u, kernel), direct_sum(u, namespace(kernel).matrix_transpose(kernel))
 
 
 @refuted("The zeros are not needed", source="minigrad, the end would wrap around onto the beginning")
 def transforms_without_padding(u: Several, kernel: Kernel):
-    return circular(u, kernel), lti.direct_convolution(u, kernel)
+    return circular_convolution(u, kernel), lti.direct_convolution(u, kernel)
 
 
 @identity("Without the zeros what comes after t is added at t, as if it had come one length earlier",
@@ -88,18 +88,18 @@ def transforms_without_padding(u: Several, kernel: Kernel):
 def wrapped_around(u: Inputs, kernel: Kernel):
     xp = namespace(u, kernel)
     twice = lti.direct_convolution(xp.concat([u, u], axis=-2), xp.concat([kernel, 0 * kernel], axis=-1))
-    return circular(u, kernel), twice[..., u.shape[-2] :, :]
+    return circular_convolution(u, kernel), twice[..., u.shape[-2] :, :]
 
 
-def circular(u: Any, kernel: Any) -> Any:
-    """The product of the two transforms, as long as the input itself."""
+def circular_convolution(u: Any, kernel: Any) -> Any:
+    """Convolve circularly, by Fourier transforms of the input's length."""
     spectrum = mg.fft.rfft(u, axis=-2) * namespace(kernel).matrix_transpose(mg.fft.rfft(kernel))
     return mg.fft.irfft(spectrum, u.shape[-2], axis=-2)
 
 
 @identity("What comes later comes out later: the system commutes with delays", source=f"{S4}, section 2.4", exact=True)
 def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
-    return lti.convolution(delayed(u), A, B, C)[0], delayed(lti.recurrent(u, A, B, C)[0])
+    return lti.convolution(delay(u), A, B, C)[0], delay(lti.recurrent(u, A, B, C)[0])
 
 
 @identity("A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves what comes out as it is",
@@ -112,7 +112,7 @@ def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left
 
 
 def invertible(left: Any, right: Any) -> tuple[Any, Any]:
-    """A matrix and its inverse: the product of a lower and an upper triangle with ones on the diagonal."""
+    """Return a matrix and its inverse: a product of unit lower and unit upper triangular matrices."""
     xp = namespace(left, right)
     one = xp.eye(left.shape[-1], dtype=left.dtype)
     lower, upper = (one + xp.tril(x, k=-1) for x in (left, right))
@@ -136,13 +136,13 @@ def conjugate_pair(u: Inputs, a: Pair, b: Pair, c: Pair):
     reading = xp.stack([2 * c[0], -2 * c[1]], axis=0)
     kernel, power = [], (b[0], b[1])
     for _ in range(u.shape[-2]):
-        kernel.append(2 * times((c[0], c[1]), power)[0])
-        power = times((a[0], a[1]), power)
-    return lti.convolution(u, turning, b, reading)[0], summed(u, xp.stack(kernel, axis=0))
+        kernel.append(2 * complex_product((c[0], c[1]), power)[0])
+        power = complex_product((a[0], a[1]), power)
+    return lti.convolution(u, turning, b, reading)[0], direct_sum(u, xp.stack(kernel, axis=0))
 
 
-def times(x: Any, y: Any) -> tuple[Any, Any]:
-    """The product of two complex numbers, each as its parts."""
+def complex_product(x: Any, y: Any) -> tuple[Any, Any]:
+    """Multiply complex numbers given as (real, imaginary)."""
     return x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]
 
 
@@ -152,11 +152,11 @@ def times(x: Any, y: Any) -> tuple[Any, Any]:
 @identity("LSSL is the bilinear rule, channel by channel: one A, and a step of its own for each",
           source=f"{LSSL}, section 3", exact=True)  # fmt: skip
 def lssl_by_channels(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delta: Steps, state: Start):
-    def alone(i: int) -> Any:
+    def one_channel(i: int) -> Any:
         A_bar, B_bar = discretize.bilinear(A, B, delta[i])
         return lti.recurrent(u[..., i : i + 1], A_bar, B_bar, C[i], state=state[..., i : i + 1, :])
 
-    each, xp = [alone(i) for i in range(u.shape[-1])], namespace(u)
+    each, xp = [one_channel(i) for i in range(u.shape[-1])], namespace(u)
     y, h = xp.concat([y for y, _ in each], axis=-1), xp.concat([h for _, h in each], axis=-2)
     return lssl.convolution(u, A, B, C, D, delta, state=state), (y + D * u, h)
 

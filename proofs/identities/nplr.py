@@ -1,4 +1,4 @@
-"""Why S4 needs normal plus rank one: HiPPO's matrices are that, and their own eigenvectors have no digits left."""
+"""HiPPO's matrices are normal plus low rank, and diagonalising them directly is ill-conditioned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from models.ssm import hippo
 from proofs.checker.statements import EXACT, Instance, bounded, grows, identity, refuted
 from proofs.checker.strategies import SMALL, Drawn
-from proofs.identities.hippo import UNIT, Order, rescaled, whole
+from proofs.identities.hippo import UNIT, Order, as_integers, unnormalised
 
 CHAPTER = 13
 
@@ -23,7 +23,7 @@ Numbers = Annotated[Any, Drawn("D", SMALL)]
 def legs_is_normal_plus_rank_one(N: Order):
     odd = 2 * np.arange(N).astype(object) + 1
     root = np.sqrt(odd.astype(float))
-    twice = 2 * whole(root[:, None] * hippo.legs(N)[0] * root)  # 2 D A D; D(−½I)D = −½(2n+1), D P = n + ½
+    twice = 2 * as_integers(root[:, None] * hippo.legs(N)[0] * root)  # 2 D A D; D(−½I)D = −½(2n+1), D P = n + ½
     skew = twice + np.diag(odd) + odd[:, None] * odd
     return skew, -skew.T
 
@@ -67,12 +67,12 @@ def every_matrix_is_diagonalisable(x: Numbers):
           source=f"{S4}, lemma 3.2", exact=True, only=EXACT)  # fmt: skip
 def eigenvectors(N: Order):
     V, eigenvalues = binomials(2 * N), -np.arange(1, 2 * N + 1).astype(object)
-    A = rescaled(2 * N, "legs")
+    A = unnormalised(2 * N, "legs")
     return A @ V, V * eigenvalues
 
 
 def binomials(N: int) -> Any:
-    """(−1)ⁱ⁻ʲ C(i + j, i − j), below the diagonal and on it."""
+    """Return the lower triangular matrix of (−1)ⁱ⁻ʲ C(i + j, i − j)."""
     entries = [[(-1) ** (i - j) * math.comb(i + j, i - j) if j <= i else 0 for j in range(N)] for i in range(N)]
     return np.array(entries, dtype=object)
 

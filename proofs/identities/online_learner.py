@@ -1,4 +1,4 @@
-"""The theory that contains them: each mechanism of the house is a point of one online learner. The talk's closing."""
+"""Each mechanism is an instance of one online learner: a memory, a loss, an optimiser, a batch."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ Down = Annotated[Any, Drawn("K D", SMALL)]
 Up = Annotated[Any, Drawn("D V", SMALL)]
 
 
-def point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: Any = None, **gates: Any) -> Any:
-    """What the learner makes of a sequence with a mechanism's choices: (y, the matrix after it) or (y, layers)."""
+def run_point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: Any = None, **gates: Any) -> Any:
+    """Run the learner with a mechanism's choices: (y, final matrix), or (y, final layers)."""
     chosen = POINTS[name]
     layers = memory if isinstance(memory, tuple) else ((memory,),)
     y, after = run(q, k, v, gates, layers, loss=chosen.loss, optimiser=chosen.optimiser, batch=batch, norm=norm)
@@ -62,13 +62,13 @@ def point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: 
 
 @identity("Matrix, dot product, descent at rate 1: linear attention", source=CLOSING, exact=True)
 def is_linear_attention(q: Queries, k: Keys, v: Values, rate: FullBetas, state: State):
-    return point("linear attention", q, k, v, state, rate=rate), linear_attention.recurrent(q, k, v, state=state)
+    return run_point("linear attention", q, k, v, state, rate=rate), linear_attention.recurrent(q, k, v, state=state)
 
 
 @identity("… with decay: gated linear attention, a gate per token (Mamba-2)", source=CLOSING, exact=True)
 def is_gated_by_token(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: LogDecay, state: State):
-    learned = point("Mamba-2 (SSD)", q, k, v, state, rate=rate, log_keep=log_decay)
-    return learned, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
+    found = run_point("Mamba-2 (SSD)", q, k, v, state, rate=rate, log_keep=log_decay)
+    return found, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
 @identity("… with the same decay at every token: RetNet without its rotations, S ← γS + kᵀv",
@@ -80,38 +80,38 @@ def is_retnet(q: Queries, k: Keys, v: Values, rate: FullBetas, log_gamma: LogGat
         S = xp.exp(log_gamma)[..., None, None] * S + k[..., now, :].mT @ v[..., now, :]
         y.append(q[..., now, :] @ S)
     always = xp.broadcast_to(log_gamma[..., None], rate.shape)
-    return point("RetNet", q, k, v, state, rate=rate, log_keep=always), (xp.concat(y, axis=-2), S)
+    return run_point("RetNet", q, k, v, state, rate=rate, log_keep=always), (xp.concat(y, axis=-2), S)
 
 
 @identity("… with a decay per key channel: GLA", source="yang2024gla, section 4.1", exact=True)
 def is_gla(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: ChannelLogDecay, state: State):
-    learned = point("GLA", q, k, v, state, rate=rate, log_keep=log_decay)
-    return learned, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
+    found = run_point("GLA", q, k, v, state, rate=rate, log_keep=log_decay)
+    return found, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
 @identity("Matrix, ½ L2, descent: the delta rule", source=CLOSING, exact=True)
 def is_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
-    return point("delta rule", q, k, v, state, rate=beta), delta_rule.recurrent(q, k, v, beta, state=state)
+    return run_point("delta rule", q, k, v, state, rate=beta), delta_rule.recurrent(q, k, v, beta, state=state)
 
 
 @identity("… with decay first: the gated delta rule", source="yang2025gated, section 3.1", exact=True)
 def is_gated_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDecay, state: State):
-    learned = point("gated delta rule", q, k, v, state, rate=beta, log_keep=log_decay)
-    return learned, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
+    found = run_point("gated delta rule", q, k, v, state, rate=beta, log_keep=log_decay)
+    return found, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
 
 
 @identity("… with an implicit step: Longhorn, the delta rule of rate θ / (1 + θ‖k‖²), one θ for all value channels",
           source="liu2024longhorn, theorem 3.1 (place not verified); yang2025gated, table 1", exact=True)  # fmt: skip
 def is_longhorn(q: Queries, k: Keys, v: Values, theta: Betas, state: State):
     beta = theta / (1 + theta * namespace(k).sum(k * k, axis=-1))
-    return point("Longhorn", q, k, v, state, rate=theta), delta_rule.recurrent(q, k, v, beta, state=state)
+    return run_point("Longhorn", q, k, v, state, rate=theta), delta_rule.recurrent(q, k, v, beta, state=state)
 
 
 @identity("Longhorn's write is M − θ∇ℓ at the memory it arrives at, the minimum of ½‖M′ − M‖² + θℓ(M′)",
           source="liu2024longhorn, the objective of theorem 3.1 (place not verified)", exact=True)  # fmt: skip
 def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
     row, target = k[..., None, :], v[..., None, :]
-    _, after = point("Longhorn", row, row, target, state, rate=theta[..., None])
+    _, after = run_point("Longhorn", row, row, target, state, rate=theta[..., None])
     gradient = mg.grad(lambda M: mg.sum((row @ M - target) ** 2) / 2)(after)
     return after, state - theta[..., None, None] * gradient
 
@@ -126,14 +126,14 @@ def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDeca
         scaled = (a * k)[..., now, :].mT
         S = w[..., t, :, None] * S - scaled @ (k[..., now, :] @ S) + scaled @ v[..., now, :]
         y.append(q[..., now, :] @ S)
-    learned = point("RWKV-7", q, k, v, state, rate=a, log_keep=log_decay)
-    return learned, (xp.concat(y, axis=-2), S)
+    found = run_point("RWKV-7", q, k, v, state, rate=a, log_keep=log_decay)
+    return found, (xp.concat(y, axis=-2), S)
 
 
 @identity("Matrix, ½ L2, descent in mini-batches: TTT-Linear without its norm", source=CLOSING, exact=True)
 def is_ttt_linear(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
     y, after = ttt.primal(q, k, v, eta, ttt.Weights(((state,),)), batch_size=chunk_size)
-    return point("TTT-Linear", q, k, v, state, chunk_size, rate=eta), (y, after.start[0][0] - after.total[0][0])
+    return run_point("TTT-Linear", q, k, v, state, chunk_size, rate=eta), (y, after.start[0][0] - after.total[0][0])
 
 
 @identity("MLP, ½ L2, descent in mini-batches: TTT-MLP without its norm", source=CLOSING, only=WITHOUT_JAX)
@@ -141,7 +141,7 @@ def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
     layers = ((W1,), (W2 / 4,))
     y, after = ttt.primal(q, k, v, eta / 8, ttt.Weights(layers), batch_size=4)
     now = inner.each(lambda W, G: W - G, after.start, after.total)
-    return point("TTT-MLP", q, k, v, layers, 4, rate=eta / 8), (y, now)
+    return run_point("TTT-MLP", q, k, v, layers, 4, rate=eta / 8), (y, now)
 
 
 @identity("… and with layer norm and residual inside, as published: TTT-Linear",
@@ -157,10 +157,10 @@ def is_ttt_mlp_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Inward
 
 
 def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: Any) -> Any:
-    """(y, weights) of the learner, and of the mechanism in batches of 2."""
+    """Return (y, weights) of the learner, and of the mechanism with batches of 2."""
     y, after = ttt.primal(q, k, v, eta, ttt.Weights(layers, norm), batch_size=2)
     now = inner.each(lambda W, G: W - G, after.start, after.total)
-    return point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
+    return run_point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
 
 
 @identity("Matrix, ½ L2, momentum and decay in batches: Titans",
@@ -169,7 +169,7 @@ def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, l
               chunk_size: ChunkSize):  # fmt: skip
     y, after = titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((state,),), batch_size=chunk_size)
     gates = {"rate": theta, "log_momentum": log_eta, "log_keep": log_decay}
-    return point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
+    return run_point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
 
 
 @identity("… and with an MLP", source="behrouz2025titans, section 3.1", only=WITHOUT_JAX)
@@ -178,7 +178,7 @@ def is_titans_mlp(q: FewQueries, k: Keys, v: Values, theta: Betas, log_eta: Mild
     layers = ((W1,), (W2 / 4,))
     y, after = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, layers, batch_size=2)
     gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
-    return point("Titans", q, k, v, layers, 2, **gates), (y, after.memory)
+    return run_point("Titans", q, k, v, layers, 2, **gates), (y, after.memory)
 
 
 @identity("Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
@@ -191,8 +191,8 @@ def is_moneta(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDe
         error = k_t @ read(A) - v_t
         return kept_t * A - 3 * theta_t * k_t.mT @ (error * abs(error))
 
-    learned = point("Moneta (MIRAS)", q, k, v, state, rate=theta / 8, log_keep=log_decay)
-    return learned, closed(read, write, q, k, v, theta / 8, log_decay, state)
+    found = run_point("Moneta (MIRAS)", q, k, v, state, rate=theta / 8, log_keep=log_decay)
+    return found, run_closed_form(read, write, q, k, v, theta / 8, log_decay, state)
 
 
 @identity("Matrix, Huber, decay: Yaad's W ← αW − θ kᵀe where ‖e‖ ≤ 1, and θ kᵀ sign e beyond",
@@ -204,8 +204,8 @@ def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay
         taught = mg.where(namespace(error).sum(error * error, axis=-1, keepdims=True) <= 1, error, sign)
         return kept_t * W - theta_t * k_t.mT @ taught
 
-    learned = point("Yaad (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
-    return learned, closed(lambda W: W, write, q, k, v, theta, log_decay, state)
+    found = run_point("Yaad (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    return found, run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, state)
 
 
 @identity("Matrix, ½ L2, decay, read through a softmax: Memora's W ← softmax(α log W − θ ∇ℓ)",
@@ -214,13 +214,13 @@ def is_memora(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDe
     def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
         return mg.softmax(kept_t * namespace(W).log(W) - theta_t * k_t.mT @ (k_t @ W - v_t), axis=-2)
 
-    y, kept = point("Memora (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    y, kept = run_point("Memora (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
     first = mg.softmax(state, axis=-2)
-    return (y, mg.softmax(kept, axis=-2)), closed(lambda W: W, write, q, k, v, theta, log_decay, first)
+    return (y, mg.softmax(kept, axis=-2)), run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, first)
 
 
-def closed(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay: Any, memory: Any) -> Any:
-    """What a write without `grad` makes of a sequence: (y, the matrix after it)."""
+def run_closed_form(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay: Any, memory: Any) -> Any:
+    """Run a memory whose update is given in closed form, without `grad`: (y, final matrix)."""
     xp, y, kept = namespace(q, memory), [], namespace(log_decay).exp(log_decay)
     for t in range(q.shape[-2]):
         now = slice(t, t + 1)

@@ -1,4 +1,4 @@
-"""S4 and S4D: half of each conjugate pair, kernels without powers, and the starts they are known for."""
+"""S4 and S4D: conjugate pairs, kernels without matrix powers, and their initialisations."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Step = Annotated[Any, Drawn("", POSITIVE)]
 DISCRETISATIONS = [Instance(name, {"discretisation": name}, {}) for name in s4d.DISCRETISATIONS]
 
 
-def full(x: Any) -> Any:
-    """Both halves of the conjugate pairs."""
+def both_halves(x: Any) -> Any:
+    """Return both members of the conjugate pairs."""
     xp = namespace(x)
     return xp.concat([x, xp.conj(x)], axis=-1)
 
@@ -45,34 +45,34 @@ def full(x: Any) -> Any:
           over=DISCRETISATIONS)  # fmt: skip
 def vandermonde_is_powers(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
     xp = namespace(Lambda)
-    made = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
     A, power = discretize.METHODS[discretisation](Lambda, B, delta[:, None])
-    plain = []
+    expected = []
     for _ in range(length):
-        plain.append(2 * xp.real(xp.sum(C * power, axis=-1)))
+        expected.append(2 * xp.real(xp.sum(C * power, axis=-1)))
         power = A * power
-    return made, xp.stack(plain, axis=-1)
+    return kernel, xp.stack(expected, axis=-1)
 
 
 @identity("Conjugate pairs: twice the real part over one half is the sum over both",
           source=f"{S4}, section 3; {S4D}, section 3", over=DISCRETISATIONS)  # fmt: skip
 def twice_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
     xp = namespace(Lambda)
-    made = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
-    A, power = discretize.METHODS[discretisation](full(Lambda), full(B), delta[:, None])
-    plain = []
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
+    A, power = discretize.METHODS[discretisation](both_halves(Lambda), both_halves(B), delta[:, None])
+    expected = []
     for _ in range(length):
-        plain.append(xp.sum(full(C) * power, axis=-1))
+        expected.append(xp.sum(both_halves(C) * power, axis=-1))
         power = A * power
-    return made + 0j * made, xp.stack(plain, axis=-1)
+    return kernel + 0j * kernel, xp.stack(expected, axis=-1)
 
 
 @refuted("The real part alone would do", source="minigrad, the other half adds as much again")
 def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
     xp = namespace(Lambda)
     _, B_bar = discretize.zoh(Lambda, B, delta[:, None])
-    made = s4d.kernel_vandermonde(Lambda, B, C, delta, length=1)
-    return made[:, 0], xp.real(xp.sum(C * B_bar, axis=-1))
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=1)
+    return kernel[:, 0], xp.real(xp.sum(C * B_bar, axis=-1))
 
 
 @identity("S4D's convolution from a start state is its recurrence, by zero-order hold and bilinear",
@@ -97,22 +97,22 @@ def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Ste
 @identity("It is the kernel of the dense matrix: A = Λ − PPᴴ, discretised bilinearly, its powers",
           source=f"{S4}, eq. 3–5 and theorem 1")  # fmt: skip
 def cauchy_is_dense(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
-    made = s4.kernel_cauchy(Lambda, P, B, C, delta, length=length)
-    whole = [full(x) for x in (Lambda, P, B, C)]
+    kernel = s4.kernel_cauchy(Lambda, P, B, C, delta, length=length)
+    whole = [both_halves(x) for x in (Lambda, P, B, C)]
     each = [dense_kernel(*(x[i] for x in whole), delta=delta[i], length=length) for i in range(delta.shape[0])]
-    return made + 0j * made, namespace(Lambda).stack(each, axis=0)
+    return kernel + 0j * kernel, namespace(Lambda).stack(each, axis=0)
 
 
 def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int) -> Any:
-    """C B̄, C Ā B̄, … of one channel, with A as the matrix that it is."""
+    """Return C B̄, C Ā B̄, … of one channel, with A = Λ − PPᴴ as a dense matrix."""
     xp = namespace(Lambda, P)
     A = Lambda[:, None] * xp.eye(Lambda.shape[0], dtype=Lambda.dtype) - P[:, None] * xp.conj(P)[None, :]
     A_bar, x = discretize.bilinear(A, B, delta)
-    made = []
+    kernel = []
     for _ in range(length):
-        made.append(xp.sum(C * x, axis=-1))
+        kernel.append(xp.sum(C * x, axis=-1))
         x = A_bar @ x
-    return xp.stack(made, axis=-1)
+    return xp.stack(kernel, axis=-1)
 
 
 @refuted("C may stand where C̃ = C(1 − Āᴸ) does", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
@@ -153,11 +153,11 @@ def kernel_of_legs(c: Reader, delta: Step, length: Length):
     A, B = hippo.legs(8)
     Lambda, P, entering, V = (half[None] for half in hippo.dplr(8))
     halves = Lambda, P, entering, (c[None, None] @ V)[:, 0]
-    x, made = discretize.bilinear(A, B, delta)[1], []
+    x, kernel = discretize.bilinear(A, B, delta)[1], []
     for _ in range(length):
-        made.append(namespace(c).sum(c * x))
+        kernel.append(namespace(c).sum(c * x))
         x = discretize.bilinear(A, B, delta)[0] @ x
-    return s4.kernel_cauchy(*halves, delta[None], length=length)[0], namespace(c).stack(made, axis=0)
+    return s4.kernel_cauchy(*halves, delta[None], length=length)[0], namespace(c).stack(kernel, axis=0)
 
 
 @identity("S4D-LegS starts at the eigenvalues of LegS + PPᵀ, S4D-Lin at −½ + iπn, S4D-Inv at −½ + i(N/π)(N/(2n+1) − 1)",

@@ -1,4 +1,4 @@
-"""The selective scan and its dual: what selection keeps of a state space, and what it gives up for it."""
+"""The selective scan and its dual form: which properties of a linear system selection keeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from proofs.checker.strategies import (
     elements,
     gates,
 )
-from proofs.identities.lti import delayed
+from proofs.identities.lti import delay
 
 CHAPTER = 18
 
@@ -56,87 +56,88 @@ HeadSteps = Annotated[Any, Drawn("*batch T", POSITIVE)]
 
 Pair = tuple[Any, Any]
 
-# The operator of the scan, and the ways to bracket it
+# The operator of the scan, and its associativity
 
 
-def after(second: Pair, first: Pair) -> Pair:
-    """(a₂, b₂) ∘ (a₁, b₁): the second step after the first, as one."""
+def compose(second: Pair, first: Pair) -> Pair:
+    """Return (a₂, b₂) ∘ (a₁, b₁), the second step after the first."""
     return second[0] * first[0], second[0] * first[1] + second[1]
 
 
 def pairs(log_a: Any, b: Any) -> list[Pair]:
-    """One (a, b) for each token."""
+    """Return one (a, b) for each token."""
     a = namespace(log_a).exp(log_a)
     return [(a[..., t, :, :], b[..., t, :, :]) for t in range(b.shape[-3])]
 
 
-def sequential(log_a: Any, b: Any, h: Any) -> Any:
-    """All hₜ = aₜ hₜ₋₁ + bₜ, one after the other."""
-    made = []
+def scan_in_order(log_a: Any, b: Any, h: Any) -> Any:
+    """Compute all hₜ = aₜ hₜ₋₁ + bₜ, one after the other."""
+    outputs = []
     for a, b_t in pairs(log_a, b):
         h = a * h + b_t
-        made.append(h)
-    return namespace(b).stack(made, axis=-3)
+        outputs.append(h)
+    return namespace(b).stack(outputs, axis=-3)
 
 
-def blelloch(steps: list[Pair], before: Pair) -> list[Pair]:
-    """What lies before each step, up and down a tree of neighbours (Blelloch 1990, section 1.3)."""
+def exclusive_scan(steps: list[Pair], before: Pair) -> list[Pair]:
+    """Return the composition of all steps before each one, by up- and down-sweep (Blelloch 1990, section 1.3)."""
     if len(steps) == 1:
         return [before]
-    joined = [after(*reversed(steps[i : i + 2])) if i + 1 < len(steps) else steps[i] for i in range(0, len(steps), 2)]
-    parents = blelloch(joined, before)
-    return [parents[i // 2] if i % 2 == 0 else after(steps[i - 1], parents[i // 2]) for i in range(len(steps))]
+    neighbours = [steps[i : i + 2] for i in range(0, len(steps), 2)]
+    combined = [compose(*reversed(pair)) if len(pair) == 2 else pair[0] for pair in neighbours]
+    parents = exclusive_scan(combined, before)
+    return [parents[i // 2] if i % 2 == 0 else compose(steps[i - 1], parents[i // 2]) for i in range(len(steps))]
 
 
-def bracketed(steps: list[Pair], cut: int) -> Pair:
-    """All steps as one, by brackets that `cut` chooses."""
+def reduce_in_brackets(steps: list[Pair], cut: int) -> Pair:
+    """Compose all steps, with brackets that depend on `cut`."""
     if len(steps) == 1:
         return steps[0]
     middle = 1 + cut % (len(steps) - 1)
-    return after(bracketed(steps[middle:], cut + 1), bracketed(steps[:middle], cut + 2))
+    return compose(reduce_in_brackets(steps[middle:], cut + 1), reduce_in_brackets(steps[:middle], cut + 2))
 
 
 @identity("The scan's operator (a₂, b₂)∘(a₁, b₁) = (a₂a₁, a₂b₁ + b₂) is associative",
           source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2", exact=True)  # fmt: skip
 def operator_is_associative(a: Factor, b: Term, c: Factor, d: Term, e: Factor, f: Term):
-    return after((a, b), after((c, d), (e, f))), after(after((a, b), (c, d)), (e, f))
+    return compose((a, b), compose((c, d), (e, f))), compose(compose((a, b), (c, d)), (e, f))
 
 
 @identity("Its identity is (1, 0), on either side", source="blelloch1990, section 1.4", exact=True)
 def operator_has_an_identity(a: Factor, b: Term):
     one = (0 * a + 1, 0 * b)
-    return (after((a, b), one), after(one, (a, b))), ((a, b), (a, b))
+    return (compose((a, b), one), compose(one, (a, b))), ((a, b), (a, b))
 
 
 @refuted("It is commutative too", source="minigrad, the order of tokens would not matter", exact=True)
 def operator_commutes(a: Factor, b: Term, c: Factor, d: Term):
-    return after((a, b), (c, d)), after((c, d), (a, b))
+    return compose((a, b), (c, d)), compose((c, d), (a, b))
 
 
 @identity("Any bracketing of the steps is the same step, so a sequence may be cut anywhere, onto other machines too",
           source=f"{MAMBA}, section 3.3.2", exact=True)  # fmt: skip
 def any_bracketing(log_a: LogFactors, b: Terms, state: Start, cut: Cut):
-    a, summed = bracketed(pairs(log_a, b), cut)
-    return a * state + summed, sequential(log_a, b, state)[..., -1, :, :]
+    a, summed = reduce_in_brackets(pairs(log_a, b), cut)
+    return a * state + summed, scan_in_order(log_a, b, state)[..., -1, :, :]
 
 
 @identity("Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence",
           source="hillis1986", exact=True)  # fmt: skip
 def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
-    return selective_scan.doubling(log_a, b, state), sequential(log_a, b, state)
+    return selective_scan.doubling(log_a, b, state), scan_in_order(log_a, b, state)
 
 
 @identity("Blelloch's scan, up and down a tree, is the recurrence", source="blelloch1990, section 1.2", exact=True)
 def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
     steps, start = pairs(log_a, b), (0 * state + 1, 0 * state)
-    passed = [after(step, before) for step, before in zip(steps, blelloch(steps, start), strict=True)]
-    return namespace(b).stack([a * state + summed for a, summed in passed], axis=-3), sequential(log_a, b, state)
+    passed = [compose(step, before) for step, before in zip(steps, exclusive_scan(steps, start), strict=True)]
+    return namespace(b).stack([a * state + summed for a, summed in passed], axis=-3), scan_in_order(log_a, b, state)
 
 
 @identity("Chunks from empty states, with what they inherit added, are the recurrence",
           source=f"{MAMBA2}, section 6", exact=True)  # fmt: skip
 def scan_in_chunks(log_a: LogFactors, b: Terms, state: Start, chunk_size: ChunkSize):
-    return selective_scan.in_chunks(log_a, b, state, chunk_size), sequential(log_a, b, state)
+    return selective_scan.in_chunks(log_a, b, state, chunk_size), scan_in_order(log_a, b, state)
 
 
 # The selective scan
@@ -162,11 +163,11 @@ def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D:
         return form(u_c, delta_c, A, B_c, C_c, D, state=state)
 
     y, state = run(selective_scan.chunkwise, 0, cut, None)
-    made = [y]
+    outputs = [y]
     for t in range(cut, u.shape[-2]):
         y, state = run(selective_scan.recurrent, t, t + 1, state)
-        made.append(y)
-    return (namespace(u).concat(made, axis=-2), state), run(selective_scan.associative, 0, None, None)
+        outputs.append(y)
+    return (namespace(u).concat(outputs, axis=-2), state), run(selective_scan.associative, 0, None, None)
 
 
 @identity("Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
@@ -189,30 +190,31 @@ def constant_selection_is_a_convolution(u: Inputs, log_a: LogFactor, b: Directio
           source=f"{MAMBA}, theorem 1")  # fmt: skip
 def gates_of_an_rnn(u: Inputs, delta: Steps):
     gate = 1 - namespace(delta).exp(-delta)
-    return one_gate(u * gate / delta, delta), gated_rnn(u, gate)  # zero-order hold's B̄ = g, where the scan takes ΔB
+    # zero-order hold's B̄ = g, where the scan takes ΔB
+    return scan_one_state(u * gate / delta, delta), run_gated_rnn(u, gate)
 
 
 @refuted("Theorem 1 holds for the code's B̄ = ΔB as well (there softplus(z) stands where σ(z) should)",
          source=f"{MAMBA}, theorem 1, which is about zero-order hold")  # fmt: skip
 def gates_of_an_rnn_in_code(u: Inputs, z: Logits):
-    return one_gate(u, mg.softplus(z)), gated_rnn(u, mg.sigmoid(z))
+    return scan_one_state(u, mg.softplus(z)), run_gated_rnn(u, mg.sigmoid(z))
 
 
-def one_gate(u: Any, delta: Any) -> Any:
-    """The scan with N = 1, A = −1, B = C = 1 and no skip."""
+def scan_one_state(u: Any, delta: Any) -> Any:
+    """Run the scan with N = 1, A = −1, B = C = 1 and no skip."""
     xp = namespace(u, delta)
     one = xp.ones_like(u[..., :1])
     rate = -xp.ones((u.shape[-1], 1), dtype=u.dtype)
     return selective_scan.recurrent(u, delta, rate, one, one, xp.zeros((u.shape[-1],), dtype=u.dtype))[0]
 
 
-def gated_rnn(u: Any, gate: Any) -> Any:
-    """All hₜ = (1 − gₜ)hₜ₋₁ + gₜuₜ."""
-    h, made = 0 * u[..., 0, :], []
+def run_gated_rnn(u: Any, gate: Any) -> Any:
+    """Compute all hₜ = (1 − gₜ)hₜ₋₁ + gₜuₜ."""
+    h, outputs = 0 * u[..., 0, :], []
     for t in range(u.shape[-2]):
         h = (1 - gate[..., t, :]) * h + gate[..., t, :] * u[..., t, :]
-        made.append(h)
-    return namespace(u).stack(made, axis=-2)
+        outputs.append(h)
+    return namespace(u).stack(outputs, axis=-2)
 
 
 # "Mamba trains by FFT convolution"
@@ -222,8 +224,8 @@ def gated_rnn(u: Any, gate: Any) -> Any:
          source="talk-papers, a convolution commutes with delays")  # fmt: skip
 def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
-    late, _ = selective_scan.recurrent(delayed(u), delta, A, B, C, D)
-    return late, delayed(y)
+    late, _ = selective_scan.recurrent(delay(u), delta, A, B, C, D)
+    return late, delay(y)
 
 
 @refuted("Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
@@ -238,8 +240,8 @@ def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
           source="minigrad, made precise")  # fmt: skip
 def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
-    late, _ = selective_scan.recurrent(delayed(u), 1 + delayed(delta - 1), A, delayed(B), delayed(C), D)
-    return late, delayed(y)
+    late, _ = selective_scan.recurrent(delay(u), 1 + delay(delta - 1), A, delay(B), delay(C), D)
+    return late, delay(y)
 
 
 # B̄ = ΔB

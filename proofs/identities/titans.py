@@ -1,4 +1,4 @@
-"""Titans: momentum and forgetting, unrolled into two triangular products. The talk's 48:58 to 59:16."""
+"""Titans: momentum and weight decay, unrolled into two triangular products. Talk on Titans, 48:58 to 59:16."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ BEHROUZ = "behrouz2025titans"
 ALONE = "Titans with neither momentum nor forgetting"
 
 
-def learned(form: Any, *arguments: Any, **options: Any) -> Any:
-    """(y, M, S) of a form with a matrix memory, the last of the arguments."""
+def run_matrix(form: Any, *arguments: Any, **options: Any) -> Any:
+    """Return (y, M, S) of a form whose memory is one matrix, the last argument."""
     *tokens, M = arguments
     y, state = form(*tokens, ((M,),), **options)
     return y, state.memory[0][0], state.surprise[0][0]
@@ -62,7 +62,7 @@ def learned(form: Any, *arguments: Any, **options: Any) -> Any:
 @identity(f"{ALONE} is test-time training", source=f"{BEHROUZ}, section 3.1; talk-titans, 49:16–50:21", exact=True)
 def without_momentum_or_forgetting(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates,
                                    log_decay: OpenGates, state: State, chunk_size: ChunkSize):  # fmt: skip
-    y, M, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
+    y, M, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
     z, after = ttt.dual(q, k, v, theta, ttt.Weights(((state,),)), batch_size=chunk_size)
     return (y, M), (z, after.start[0][0] - after.total[0][0])
 
@@ -70,7 +70,7 @@ def without_momentum_or_forgetting(q: Queries, k: Keys, v: Values, theta: Betas,
 @identity(f"{ALONE}, in batches of one token: the delta rule", source=f"{BEHROUZ}, section 3.1", exact=True)
 def delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: OpenGates,
                       state: State):  # fmt: skip
-    y, M, _ = learned(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
+    y, M, _ = run_matrix(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     return (y, M), delta_rule.recurrent(q, k, v, theta, state=state)
 
 
@@ -78,7 +78,7 @@ def delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Shu
          source=f"{BEHROUZ}, eq. 13–14 against yang2025gated, eq. 10", exact=True)  # fmt: skip
 def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: LogDecay,
                             state: State):  # fmt: skip
-    y, M, _ = learned(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
+    y, M, _ = run_matrix(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     return (y, M), gated_delta_rule.recurrent(q, k, v, theta, log_decay, state=state)
 
 
@@ -119,8 +119,8 @@ def point_within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: 
 # Unrolled
 
 
-def product(log_gates: Any, after: int, upto: int) -> Any:
-    """The product of the gates of the tokens after one and up to another, (*batch, 1, 1), factor by factor."""
+def gate_product(log_gates: Any, after: int, upto: int) -> Any:
+    """Return the product of the gates of tokens after < r ≤ upto, (*batch, 1, 1)."""
     gates = namespace(log_gates).exp(log_gates)[..., None, None]
     found = namespace(gates).ones_like(gates[..., 0, :, :])
     for r in range(after + 1, upto + 1):
@@ -128,8 +128,8 @@ def product(log_gates: Any, after: int, upto: int) -> Any:
     return found
 
 
-def surprises(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
-    """−θₛ ∇ℓₛ at one memory for all tokens."""
+def negative_gradients(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
+    """Return −θₛ ∇ℓₛ for every token, all at the same memory."""
     rows = range(k.shape[-2])
 
     def loss(M: Any, s: int) -> Any:
@@ -142,19 +142,19 @@ def surprises(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
 def momentum_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
                       state: State):  # fmt: skip
     T = q.shape[-2]
-    _, _, S = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
-    return S, sum(product(log_eta, s, T - 1) * u for s, u in enumerate(surprises(k, v, theta, state)))
+    _, _, S = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
+    return S, sum(gate_product(log_eta, s, T - 1) * u for s, u in enumerate(negative_gradients(k, v, theta, state)))
 
 
 @identity("The memory unrolled: each surprise counts by the product of both triangular matrices, Π(1 − α) · Πη",
           source=f"{BEHROUZ}, section 3.2, eq. 16; talk-titans, 58:43", exact=True)  # fmt: skip
 def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     T = q.shape[-2]
-    _, M, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
-    unrolled = product(log_decay, -1, T - 1) * state
-    for s, u in enumerate(surprises(k, v, theta, state)):
+    _, M, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
+    unrolled = gate_product(log_decay, -1, T - 1) * state
+    for s, u in enumerate(negative_gradients(k, v, theta, state)):
         for r in range(s, T):
-            unrolled = unrolled + product(log_decay, r, T - 1) * product(log_eta, s, r) * u
+            unrolled = unrolled + gate_product(log_decay, r, T - 1) * gate_product(log_eta, s, r) * u
     return M, unrolled
 
 
@@ -162,7 +162,7 @@ def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDe
           source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47", exact=True, only=WITHOUT_JAX)  # fmt: skip
 def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: ShutGates,
                           state: State, chunk_size: ChunkSize):  # fmt: skip
-    y, M, S = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
+    y, M, S = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
     return (y[..., -1:, :], M), (q[..., -1:, :] @ S, S)
 
 
@@ -170,7 +170,7 @@ def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
           "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)", exact=True)  # fmt: skip
 def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
-    y, _, _ = learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
+    y, _, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
     A, B = (gated_linear_attention.recurrent(q, k, theta[..., None] * v, gates)[0] for gates in (log_decay, log_eta))
     a, b = (namespace(x).exp(x[..., :1])[..., None] for x in (log_decay, log_eta))
     return y, (a * A - b * B) / (a - b)
@@ -199,12 +199,12 @@ def persistent_tokens_as_a_start(q: Queries, k: Keys, v: Values, theta: Betas, l
 def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     xp, M, S, y = namespace(q), state, 0 * state, []
     for t in range(q.shape[-2]):
-        (surprise,) = surprises(k[..., t : t + 1, :], v[..., t : t + 1, :], theta[..., t : t + 1], M)
-        S = product(log_eta, t - 1, t) * S + surprise
-        M = product(log_decay, t - 1, t) * M + S
+        (surprise,) = negative_gradients(k[..., t : t + 1, :], v[..., t : t + 1, :], theta[..., t : t + 1], M)
+        S = gate_product(log_eta, t - 1, t) * S + surprise
+        M = gate_product(log_decay, t - 1, t) * M + S
         y.append(q[..., t : t + 1, :] @ M)
     forms = [
-        learned(form, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
+        run_matrix(form, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
         for form in (titans.recurrent, titans.chunkwise)
     ]
     return forms, [(xp.concat(y, axis=-2), M, S)] * 2
@@ -214,7 +214,7 @@ def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay,
          exact=True)  # fmt: skip
 def anchored_is_online(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
                        state: State):  # fmt: skip
-    one, more = (learned(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=n) for n in (1, 3))
+    one, more = (run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=n) for n in (1, 3))
     return one, more
 
 
@@ -225,26 +225,26 @@ def one_linear_recurrence(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
     T, found = q.shape[-2], []
     for form in (titans.recurrent, titans.chunkwise):
         started = titans.State(((state,),), ((state,),), ((surprise,),), T)
-        _, M, S = learned(form, q, k, v, theta, log_eta, log_decay, state, state=started)
+        _, M, S = run_matrix(form, q, k, v, theta, log_eta, log_decay, state, state=started)
         found.append((M, S))
-    u = surprises(k, v, theta, state)
-    steps = [step(product(log_decay, t - 1, t), product(log_eta, t - 1, t), u[t]) for t in range(T)]
+    u = negative_gradients(k, v, theta, state)
+    steps = [step(gate_product(log_decay, t - 1, t), gate_product(log_eta, t - 1, t), u[t]) for t in range(T)]
     early, late = steps[0], steps[cut]  # the later tokens are composed on their own
     for t in range(1, cut):
-        early = composed(steps[t], early)
+        early = compose(steps[t], early)
     for t in range(cut + 1, T):
-        late = composed(steps[t], late)
-    (a, b, c, d), (m, s) = composed(late, early)
+        late = compose(steps[t], late)
+    (a, b, c, d), (m, s) = compose(late, early)
     return found, [(a * state + b * surprise + m, c * state + d * surprise + s)] * 2
 
 
 def step(kept: Any, eta: Any, u: Any) -> Any:
-    """(M, S) ↦ (kept M + eta S + u, eta S + u), as the entries of its matrix and what it adds."""
+    """Return the affine map (M, S) ↦ (kept M + eta S + u, eta S + u): its 2 × 2 matrix and its offset."""
     return (kept, eta, 0 * eta, eta), (u, u)
 
 
-def composed(later: Any, earlier: Any) -> Any:
-    """One step after the other as one step."""
+def compose(later: Any, earlier: Any) -> Any:
+    """Compose two affine maps."""
     (a, b, c, d), (m, s) = later
     (e, f, g, h), (n, r) = earlier
     return (a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h), (a * n + b * r + m, c * n + d * r + s)

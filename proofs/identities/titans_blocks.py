@@ -1,4 +1,4 @@
-"""Titans' blocks: memory as context, as gate and as layer, each with attention to what is near.
+"""Titans' blocks: memory as context, as gate and as layer, each with local attention.
 
 Beside the real attention stands a memory whose rounding can be bounded, the sum of what it has read: what is shown is
 how a block joins its parts. That the real memory is causal and streams is shown for every form of it; that blocks with
@@ -33,8 +33,8 @@ FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
 FixedValues = Annotated[Any, Drawn("S V", LARGE)]
 
 
-class Sums:
-    """A memory that answers with the sum of what it has read, and recalls that of the segments before."""
+class CumulativeSum:
+    """A memory whose output is the cumulative sum of its inputs; recall returns the sum of earlier segments."""
 
     loudness = 1
 
@@ -57,14 +57,14 @@ class Sums:
         return self.loudness * (asked if memory is None else asked + memory.start[..., None, :])
 
 
-class Silence(Sums):
-    """A memory that is switched off."""
+class ZeroMemory(CumulativeSum):
+    """A memory that returns 0."""
 
     loudness = 0
 
 
-def built(kind: str, size: int, memory: type[Sums] = Sums) -> Any:
-    """A block of that kind with the same weights every time, and a memory in its memory's place."""
+def make_block(kind: str, size: int, memory: type[CumulativeSum] = CumulativeSum) -> Any:
+    """Return a block of that kind with fixed weights and the given memory."""
     config = BlockConfig(width=WIDTH, heads=2, conv=2, form="chunkwise", chunk_size=size)
     block = getattr(blocks, kind)(config, np.random.default_rng(0))
     block.memory = memory(size)
@@ -80,7 +80,7 @@ EACH = [
 @identity("Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
           source=f"{BEHROUZ}, section 4; minigrad, the contract of a block", over=EACH, only=NUMPY)  # fmt: skip
 def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
-    block = built(kind, chunk_size)
+    block = make_block(kind, chunk_size)
     before, middle = block(x[..., :cut, :])
     after, end = block(x[..., cut:, :], middle)
     return block(x), (namespace(x).concat([before, after], axis=-2), end)
@@ -89,7 +89,7 @@ def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
 @identity("Causality: another future changes nothing before it", source=f"{BEHROUZ}, section 4",
           over=EACH, only=NUMPY)  # fmt: skip
 def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
-    block = built(kind, chunk_size)
+    block = make_block(kind, chunk_size)
     changed = namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2)
     return block(x)[0][..., :cut, :], block(changed)[0][..., :cut, :]
 
@@ -97,11 +97,11 @@ def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSi
 # What each is, written out
 
 
-def attended(attention: Any, x: Any, size: int, segments: bool, h: Any = None, ahead: bool = False) -> Any:
-    """What each token sees, gathered for it alone, and keys turned by places from the first token on.
+def attend_each_token(attention: Any, x: Any, size: int, segments: bool, h: Any = None, ahead: bool = False) -> Any:
+    """Compute attention token by token, with rotary positions counted from the first token.
 
-    It sees the persistent tokens, its window or its segment up to itself, and as much of h or, with `ahead`, of all h
-    of its segment.
+    A token attends to the persistent tokens, to its window or its segment up to itself, and to h over the same range
+    or, with `ahead`, over its whole segment.
     """
     xp, y = namespace(x), []
     q, k, v = attention.split(attention.conv(attention.qkv(x))[0])
@@ -126,29 +126,30 @@ def attended(attention: Any, x: Any, size: int, segments: bool, h: Any = None, a
 @identity("As layer: attention to what the memory has added to", source=f"{BEHROUZ}, eq. 29–31 and section 4.4",
           only=NUMPY)  # fmt: skip
 def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMALBlock", chunk_size)
+    block = make_block("TitansMALBlock", chunk_size)
     added = x + namespace(x).cumulative_sum(x, axis=-2)
-    return block(x)[0], attended(block.attention, added, chunk_size, segments=False)
+    return block(x)[0], attend_each_token(block.attention, added, chunk_size, segments=False)
 
 
 @identity("As gate: what attention reads, by σ of what the memory reads, each normalised",
           source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
 def memory_as_gate(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMAGBlock", chunk_size)
-    y, m = attended(block.attention, x, chunk_size, segments=False), namespace(x).cumulative_sum(x, axis=-2)
+    block = make_block("TitansMAGBlock", chunk_size)
+    y, m = attend_each_token(block.attention, x, chunk_size, segments=False), namespace(x).cumulative_sum(x, axis=-2)
     return block(x)[0], block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m))
 
 
 @identity("As context: the memory recalls what it knew before the segment, learns what attention reads, and gates it",
           source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
 def memory_as_context(x: Inputs, chunk_size: ChunkSize):
-    block, xp = built("TitansMACBlock", chunk_size), namespace(x)
+    block, xp = make_block("TitansMACBlock", chunk_size), namespace(x)
     known, h, out = 0 * x[..., :1, :], [], []
     for first in range(0, x.shape[-2], chunk_size):
         stop = min(first + chunk_size, x.shape[-2])
         h.append(known + block.query(x[..., first:stop, :]))
         recalled = xp.concat(h, axis=-2)
-        y = attended(block.attention, x[..., :stop, :], chunk_size, segments=True, h=recalled)[..., first:stop, :]
+        y = attend_each_token(block.attention, x[..., :stop, :], chunk_size, segments=True, h=recalled)
+        y = y[..., first:stop, :]
         m = known + xp.cumulative_sum(y, axis=-2)
         out.append(block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m)))
         known = m[..., -1:, :]
@@ -161,40 +162,40 @@ def memory_as_context(x: Inputs, chunk_size: ChunkSize):
 @identity("As layer, with the memory switched off: attention to the persistent tokens and the last C",
           source=f"{BEHROUZ}, eq. 29–31 and section 4.4, figure 3b", only=NUMPY)  # fmt: skip
 def layer_without_memory(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMALBlock", chunk_size, Silence)
-    return block(x)[0], attended(block.attention, x, chunk_size, segments=False)
+    block = make_block("TitansMALBlock", chunk_size, ZeroMemory)
+    return block(x)[0], attend_each_token(block.attention, x, chunk_size, segments=False)
 
 
 @identity("As gate, with the memory switched off: that attention, normalised, through a gate half open",
           source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
 def gate_without_memory(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMAGBlock", chunk_size, Silence)
-    return block(x)[0], block.gate.attended(attended(block.attention, x, chunk_size, segments=False)) / 2
+    block = make_block("TitansMAGBlock", chunk_size, ZeroMemory)
+    return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=False)) / 2
 
 
 @identity("As context, with the memory switched off: attention in segments, to which every token brings a 0 as well",
           source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
 def context_without_memory(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMACBlock", chunk_size, Silence)
-    seen = attended(block.attention, x, chunk_size, segments=True, h=0 * x)
+    block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
+    seen = attend_each_token(block.attention, x, chunk_size, segments=True, h=0 * x)
     return block(x)[0], block.gate.attended(seen) / 2
 
 
 @refuted("As context, with the memory switched off: its attention alone (but a key of 0 takes a share of the weights)",
          source=f"{BEHROUZ}, eq. 22")  # fmt: skip
 def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
-    block = built("TitansMACBlock", chunk_size, Silence)
-    return block(x)[0], block.gate.attended(attended(block.attention, x, chunk_size, segments=True)) / 2
+    block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
+    return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=True)) / 2
 
 
 @refuted("As context, every token may see what the memory recalls for the whole segment",
          source=f"{BEHROUZ}, eq. 21–22 and figure 3a, which shows no mask there")  # fmt: skip
 def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
-    block = built("TitansMACBlock", chunk_size)
+    block = make_block("TitansMACBlock", chunk_size)
 
     def read(x: Any) -> Any:
         h = block.memory.recall(split_heads(block.query(x), 2), None)
-        return attended(block.attention, x, chunk_size, segments=True, h=h, ahead=True)[..., :cut, :]
+        return attend_each_token(block.attention, x, chunk_size, segments=True, h=h, ahead=True)[..., :cut, :]
 
     return read(x), read(namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2))
 

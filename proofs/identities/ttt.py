@@ -1,4 +1,4 @@
-"""Test-time training: what a model as memory contains, and that its forms learn the same. The talk's 26:32 to 48:58."""
+"""Test-time training: special cases, inner gradients, and dual form against primal form."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ CHAPTER = 7
 SUN = "sun2024ttt"
 
 
-def spread(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-    """Columns that lie apart, so that a layer norm has a variance to divide by."""
+def distinct_columns(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
+    """Draw columns that differ, so that the variance in a layer norm is not 0."""
     return SMALL(draw, shape, sizes) / 2 + [(-1) ** j * (1 + j) for j in range(shape[-1])]
 
 
 FEW = {"K": st.integers(2, 3), "T": st.integers(1, 3), "*batch": st.just(())}
 State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
 Tokens = Annotated[Any, Drawn("*batch T K", SMALL, sizes=FEW)]
-Bias = Annotated[Any, Drawn("1 K", spread)]
+Bias = Annotated[Any, Drawn("1 K", distinct_columns)]
 Gamma = Annotated[Any, Drawn("1 K", SMALL)]
 Shift = Annotated[Any, Drawn("1 K", LARGE)]
 Square = Annotated[Any, Drawn("K K", SMALL)]
@@ -56,7 +56,7 @@ Row = Annotated[Any, Drawn("1 K", SMALL, sizes=FEW)]
 
 
 def matrix(W: Any) -> Weights:
-    """The plain linear model, without a layer norm."""
+    """Return the linear model without bias or layer norm."""
     return Weights(((W,),))
 
 
@@ -173,13 +173,13 @@ def batch_size_at_small_rates(q: Queries, k: Keys, v: Values, eta: FullBetas, st
     batched = [[ttt.dual(q, k, v, rate * eta, weights, batch_size=n)[0] for n in (1, T)] for rate in rates]
     errors = [abs(one - other) for one, other in batched]
     # ‖Wₜ − W₀‖ ≤ ε/κ ((1 + ηκ²)ᵗ − 1), with κ ≥ ‖k‖ and ε ≥ ‖k W₀ − v‖; a step differs by ηκ² of that
-    kappa, epsilon, reading = (xp.max(length(x)) for x in (k, k @ state - v, q))
+    kappa, epsilon, reading = (xp.max(one_norm(x)) for x in (k, k @ state - v, q))
     limits = [reading * epsilon * kappa**3 * rate**2 * math.comb(T, 2) * (1 + rate * kappa**2) ** T for rate in rates]
     return xp.stack(errors, axis=-1), xp.stack([limit + 0 * errors[0] for limit in limits], axis=-1)
 
 
-def length(x: Any) -> Any:
-    """At least the Euclidean length of rows: the sum of what their entries are in size, (*batch, T)."""
+def one_norm(x: Any) -> Any:
+    """Return the 1-norm of rows, (*batch, T), which bounds their Euclidean norm."""
     return namespace(x).sum(abs(x), axis=-1)
 
 

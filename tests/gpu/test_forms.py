@@ -96,7 +96,7 @@ def test_titans_takes_it_for_any_number_of_layers(on_device, monkeypatch, sizes)
 def proofs_on_a_device(monkeypatch):
     """The number systems of a GPU, where there is none: arrays that can do what CuPy's can, raw kernels on the host."""
     for name in CUPY:
-        walled = replace(systems.SYSTEMS[name], enter=lambda x, log: asarray(systems._floats(x, log)))
+        walled = replace(systems.SYSTEMS[name], convert=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
     monkeypatch.setattr(systems, "_has_device", lambda: True)
     return fake.install(monkeypatch)
@@ -113,7 +113,7 @@ def judged(form, system="cupy gradient"):
 def test_statements_hold_there(proofs_on_a_device, statement, system):
     """With them every form is run, for values and for gradients."""
     found = check_system(statement, system, "quick")
-    assert found.status == "passed", found.objection
+    assert found.status == "passed", found.failure
 
 
 def test_what_is_not_fused_needs_no_raw_kernel(proofs_on_a_device):

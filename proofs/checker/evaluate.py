@@ -1,4 +1,4 @@
-"""The two sides of a statement at one example, or their derivatives, in any number system.
+"""Evaluate both sides of a statement at one example, or their derivatives, in any number system.
 
 The second order is taken through a recorded pass, whose first gradients must also be those of the ordinary pass.
 """
@@ -18,25 +18,25 @@ from proofs.checker.statements import Statement
 from proofs.checker.strategies import Drawn, Exact, tree_map
 
 
-def sides(
-    statement: Statement, example: Mapping[str, Any], enter: Callable[[Exact, bool], Any], order: int
+def evaluate(
+    statement: Statement, example: Mapping[str, Any], convert: Callable[[Exact, bool], Any], order: int
 ) -> tuple[list, list]:
-    """The leaves of the two results, or of their derivatives, in the number system that `enter` leads to."""
+    """Return the arrays of both results, or of their derivatives, in the number system that `convert` converts to."""
     leaves: list[Any] = []
 
-    def entered(drawn: Drawn, value: Any) -> Any:
+    def converted(drawn: Drawn, value: Any) -> Any:
         if drawn.fill is None:
             return value
         if drawn.complex:
-            array = enter(value[..., 0], False) + 1j * enter(value[..., 1], False)
+            array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
         else:
-            array = enter(value, drawn.logarithm)
+            array = convert(value, drawn.logarithm)
         if order and drawn.differentiable:
             array = mg.Tensor(array)
             leaves.append(array)
         return array
 
-    left, right = (flat(side) for side in statement(**tree_map(entered, statement.wanted, example)))
+    left, right = (flatten(side) for side in statement(**tree_map(converted, statement.wanted, example)))
     if order == 0:
         return left, right
     first = [_gradients(side, leaves, record=False) for side in (left, right)]
@@ -49,14 +49,14 @@ def sides(
 
 
 def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]:
-    """The gradient of Σ ⟨c, result⟩ for fixed random c, with respect to every leaf."""
+    """Return the gradient of Σ ⟨c, result⟩, for fixed random c, with respect to every leaf."""
     rng, terms = np.random.default_rng(0), []
     for result in results:
         c = rng.choice([-2, -1, 1, 2], size=(result.size, 1))
         if _is_complex(result):  # Re c̅ r sees only what is real in r, so c has both parts
             c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
         if _is_rounded(result):  # a sum of integers and roots of unity rounds too
-            c = entrywise(Rounded.of)(c)
+            c = elementwise(Rounded.of)(c)
         if isinstance(result, mg.Tensor):
             terms.append(mg.reshape(result, (1, -1)) @ beside(result, c.astype(result.dtype)))
     if not terms:  # constants: a plain array for a gradient that is zero
@@ -75,17 +75,17 @@ def _is_rounded(result: Any) -> bool:
     return result.dtype.kind == "O" and any(isinstance(x, Rounded) for x in unwrap(result).flat)
 
 
-def flat(result: Any) -> list[Any]:
-    """The arrays of nested tuples, lists and mappings, in order."""
+def flatten(result: Any) -> list[Any]:
+    """Return the arrays of nested tuples, lists and mappings, in order."""
     if isinstance(result, Mapping):
-        return [leaf for key in sorted(result) for leaf in flat(result[key])]
+        return [leaf for key in sorted(result) for leaf in flatten(result[key])]
     if isinstance(result, (tuple, list)):
-        return [leaf for item in result for leaf in flat(item)]
+        return [leaf for item in result for leaf in flatten(item)]
     return [] if result is None else [np.array(result) if isinstance(result, int) else result]
 
 
-def entrywise(function: Callable[[Any], Any]) -> Callable[[Exact], Any]:
-    """The function of an array of objects that takes every entry by itself."""
+def elementwise(function: Callable[[Any], Any]) -> Callable[[Exact], Any]:
+    """Return the function that applies `function` to every entry of an object array."""
 
     def apply(array: Exact) -> Any:
         return np.fromiter(map(function, array.flat), dtype=object).reshape(array.shape)
