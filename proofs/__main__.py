@@ -1,4 +1,4 @@
-"""python -m proofs list | check: the statements, and the attempt to refute them."""
+"""python -m proofs list | check: list the statements, or try to refute them on drawn examples."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from minigrad import get_num_threads
 from models import tables
 from models.references import cited
 from models.terminal import escape_unencodable
-from proofs import report, workers
-from proofs.checker import PROFILES, Result, systems_of
-from proofs.statements import Statement, select
+from proofs.checker import PROFILES, Result, report, systems_of, workers
+from proofs.checker.statements import Statement, select
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-console, complaints = Console(), Console(stderr=True)
+console, stderr = Console(), Console(stderr=True)
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")
@@ -44,19 +43,19 @@ JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all resul
 
 @app.command("list")
 def list_statements(names: Names = None, json: ListFile = None) -> None:
-    """What is stated, chapter by chapter."""
+    """List the statements, chapter by chapter."""
     if json:
         _require_folder(json)
-        report.write_statements(json, _selected(names))
+        report.write_statements(json, _select(names))
         return
     chapter = ""
-    for statement in _selected(names):
+    for statement in _select(names):
         if statement.chapter != chapter:
             chapter = statement.chapter
             console.print(f"\n[bold]{chapter}[/]")
         tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
         tables.write(console, f"{statement.sentence}.", indent=4)
-        systems = ', '.join(systems_of(statement))
+        systems = ", ".join(systems_of(statement))
         tables.write(console, f"{cited(statement.source)}. In {systems}.", indent=4, style="dim")
 
 
@@ -70,16 +69,16 @@ def check(
 ) -> None:
     """Try to refute the statements in every number system; exit with 1 where that succeeds."""
     if profile not in PROFILES:
-        _refuse(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
+        _exit_with_error(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
         if path:
             _require_folder(path)
-    statements, start = _selected(names), time.perf_counter()
+    statements, start = _select(names), time.perf_counter()
     results: list[Result] = []
     try:
         _run(statements, profile, processes, results)
     except KeyboardInterrupt:
-        complaints.print(f"interrupted after {len(results)} of {len(statements)} statements")
+        stderr.print(f"interrupted after {len(results)} of {len(statements)} statements")
         raise typer.Exit(130) from None
     finally:
         if json:
@@ -93,15 +92,15 @@ def check(
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Check statements side by side; print each when it and all before it are done, with a bar below."""
+    """Check statements in parallel processes; print each when it and all before it are done, with a bar below."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     task = bar.add_task(profile, total=len(statements))
-    pool = ProcessPoolExecutor(processes, initializer=workers.begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, initializer=workers.initialize, initargs=(os.getpid(),))
     try:
         with Live(bar, console=console, transient=True):
-            for result in pool.map(workers.checked, [s.name for s in statements], [profile] * len(statements)):
+            for result in pool.map(workers.check_one, [s.name for s in statements], [profile] * len(statements)):
                 results.append(result)
                 report.show(console, result)
                 if result.verdict == "failed":
@@ -111,20 +110,20 @@ def _run(statements: list[Statement], profile: str, processes: int, results: lis
         pool.shutdown(cancel_futures=True)
 
 
-def _selected(names: list[str] | None) -> list[Statement]:
+def _select(names: list[str] | None) -> list[Statement]:
     try:
         return select(names)
     except LookupError as error:
-        _refuse(error.args[0])
+        _exit_with_error(error.args[0])
 
 
 def _require_folder(path: Path) -> None:
     if not path.parent.is_dir():
-        _refuse(f"{path} cannot be written: there is no folder {path.parent}")
+        _exit_with_error(f"{path} cannot be written: there is no folder {path.parent}")
 
 
-def _refuse(message: str) -> NoReturn:
-    complaints.print(f"proofs: {message}", markup=False, highlight=False, soft_wrap=True)
+def _exit_with_error(message: str) -> NoReturn:
+    stderr.print(f"proofs: {message}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 

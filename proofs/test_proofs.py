@@ -13,7 +13,7 @@ import pytest
 
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
-from proofs.statements import CUPY
+from proofs.checker.statements import CUPY
 
 PROFILE = os.environ.get("PROOFS_PROFILE", "quick")
 OUTSIDE = {"torch", "jax"}
@@ -31,4 +31,4 @@ def cases():
 @pytest.mark.parametrize(("statement", "system"), list(cases()))
 def test_statement(statement, system):
     found = check_system(statement, system, PROFILE)
-    assert found.status == "passed", f"{statement.sentence}\n{found.objection or found.status}\n{found.snippet}"
+    assert found.status == "passed", f"{statement.sentence}\n{found.failure or found.status}\n{found.snippet}"

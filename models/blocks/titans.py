@@ -32,7 +32,8 @@ What the paper leaves open, and what we take:
 - ⊗: RMSNorm(y) ∘ σ(RMSNorm(m)), after "normalize … using learnable vector-valued weights, followed by a non-linearity
   σ" (section 4.2), which says neither which σ nor on which side.
 - MAG and MAL, eq. 26 and 29, put p before the memory's input too. Read first, p leaves a memory that depends on nothing
-  read; ours starts from a learned one as it is, so it does not read p (`proofs.titans`: persistent_tokens_as_a_start).
+  read; ours starts from a learned one as it is, so it does not read p
+  (`proofs.identities.titans`: persistent_tokens_as_a_start).
 - MAL adds its input to what the memory gives (section 4.4: "In all blocks, we use residual connections").
 - When to forget, and whether to read before or after the write: see `models.memory.titans`.
 """

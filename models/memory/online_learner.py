@@ -8,8 +8,8 @@ Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titan
 (Behrouz et al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of
 the optimiser. A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent
 does; where nothing is said of a link, W is M.
-`POINTS` has the mechanisms that are points of this space; `proofs.online_learner` shows each equal to its own file, and
-`python -m models map` prints them.
+`POINTS` has the mechanisms that are points of this space; `proofs.identities.online_learner` shows each equal to its
+own file, and `python -m models map` prints them.
 
     memory     layers, as `models.memory.inner` has them: a matrix or an MLP.
     gates      by name, (*batch, T) or, for a matrix, (*batch, T, K): `rate` θ, and `log_keep` and `log_momentum` where

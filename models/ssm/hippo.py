@@ -156,7 +156,7 @@ def dplr(N: int, measure: str = "legs") -> tuple[Complex, Complex, Complex, Comp
 
     With the other halves beside them, Vᴴ A V = diag(Λ) − P Pᴴ, and B = Vᴴ B. What a real system makes of a real input
     is twice the real part of what this half makes. By `eigh`, since S's skew part is i times a Hermitian matrix:
-    V is unitary to rounding, where A's own eigenvectors have no digits left (proofs.nplr).
+    V is unitary to rounding, where A's own eigenvectors have no digits left (proofs.identities.nplr).
     """
     if measure not in ("legs", "lagt"):
         raise ValueError(f"hippo.dplr: measure is {measure!r}, expected legs or lagt: normal plus rank one")

@@ -13,7 +13,8 @@
     D        what of u passes by the state, (D,).
     h        the state, (*batch, D, N).
 
-Deviation from the paper: B̄ as the code has it. One step of it differs from zero-order hold by O(Δ²) (proofs.selective).
+Deviation from the paper: B̄ as the code has it. One step of it differs from zero-order hold by O(Δ²)
+(proofs.identities.selective).
 
 Decays are never divided by: a product of them is the exponential of a sum of ΔA, which is at most 1. For real numbers;
 the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says, and so do A > 0, Δ < 0.

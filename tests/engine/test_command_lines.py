@@ -73,7 +73,8 @@ def test_no_number_is_every_core(package):
 
 @pytest.mark.parametrize(("package", "module"), [
     *((package, "numpy") for package in COMMANDS), ("models", "typer"), ("gpu", "rich"),
-    ("models", "scipy"), ("proofs", "hypothesis"), ("proofs", "proofs.lti"), ("benchmarks", "benchmarks.runner"),
+    ("models", "scipy"), ("proofs", "hypothesis"),
+    ("proofs", "proofs.identities.lti"), ("benchmarks", "benchmarks.runner"),
 ])  # fmt: skip
 def test_an_interrupt_while_importing_leaves_no_traceback(tmp_path, package, module):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED.format(module=module))

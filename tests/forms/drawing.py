@@ -1,4 +1,4 @@
-"""Tokens for every registered form, as `proofs.forms` lists them, and ways to lay an array out.
+"""Tokens for every registered form, as `proofs.checker.forms` lists them, and ways to lay an array out.
 
 A new form is taken up by being registered.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.containers import arrays_of
-from proofs.forms import Form, forms
+from proofs.checker.forms import Form, forms
 
 FORMS = {form.name: form for form in forms()}
 PLAIN = {name: form for name, form in FORMS.items() if not form.compiled}

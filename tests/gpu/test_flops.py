@@ -8,7 +8,7 @@ import pytest
 from gpu import flops, launch
 from models.attention import softmax
 from models.memory import delta_rule, gated_linear_attention, linear_attention
-from proofs.counting import counted
+from proofs.checker.counting import counted
 
 COUNTED = {
     "gated_delta_rule": (flops.delta_rule, 0), "gated_linear_attention": (flops.gated_linear_attention, 0),

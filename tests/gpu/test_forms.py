@@ -15,9 +15,9 @@ from models.kernels import dispatch
 from models.kernels.dispatch import KERNELS
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
 from models.ssm import selective_scan, ssd
-from proofs import STATEMENTS, systems
-from proofs.checker import check_system, systems_of
-from proofs.statements import CUPY
+from proofs import STATEMENTS
+from proofs.checker import check_system, systems, systems_of
+from proofs.checker.statements import CUPY
 from tests.fake_cupy import asarray
 from tests.gpu import fake_gpu
 
@@ -97,7 +97,7 @@ def test_titans_takes_it_for_any_number_of_layers(on_device, monkeypatch, sizes)
 def proofs_on_a_device(monkeypatch):
     """The number systems of a GPU, where there is none: arrays that can do what CuPy's can, raw kernels on the host."""
     for name in CUPY:
-        walled = replace(systems.SYSTEMS[name], enter=lambda x, log: asarray(systems._floats(x, log)))
+        walled = replace(systems.SYSTEMS[name], convert=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
     monkeypatch.setattr(systems, "_has_device", lambda: True)
     return fake_gpu.install(monkeypatch)
@@ -114,7 +114,7 @@ def judged(form, system="cupy gradient"):
 def test_statements_hold_there(proofs_on_a_device, statement, system):
     """With them every form is run, for values and for gradients."""
     found = check_system(statement, system, "quick")
-    assert found.status == "passed", found.objection
+    assert found.status == "passed", found.failure
 
 
 def test_what_is_not_fused_needs_no_raw_kernel(proofs_on_a_device):

@@ -11,7 +11,7 @@ import pytest
 
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
-from proofs.systems import SYSTEMS
+from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
 BROKEN = [

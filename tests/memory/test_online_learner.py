@@ -11,7 +11,7 @@ import pytest
 from models.memory.online_learner import LOSSES, OPTIMISERS, POINTS, huber, run
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
-from proofs.systems import SYSTEMS
+from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
 
@@ -64,7 +64,7 @@ def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatc
 )
 def test_a_broken_copy_is_caught(text, instead, statement, monkeypatch):
     copy = copy_of("memory.online_learner", text, instead)
-    monkeypatch.setattr("proofs.online_learner.run", copy.run)
+    monkeypatch.setattr("proofs.identities.online_learner.run", copy.run)
     stated = STATEMENTS[f"online_learner.{statement}"]
     systems = [name for name in systems_of(stated) if not SYSTEMS[name].library]
     assert "failed" in (check_system(stated, name).status for name in systems)

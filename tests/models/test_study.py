@@ -35,7 +35,7 @@ TINY: plans.Sizes = {
 }  # fmt: skip
 STATED = [
     {"identity": f"{name}[{case}]", "sentence": name, "source": "Sun et al. 2024 (TTT), eq. 1 < 2", "chapter": chapter,
-     "relation": "=", "file": "proofs/ttt.py", "line": 7, "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"}}
+     "relation": "=", "file": "proofs/identities/ttt.py", "line": 7, "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"}}
     for name, case, chapter in [("a < b", "x", "the_rule"), ("a < b", "y", "the_rule"), ("c", "x", "the_rule"),
                                 ("d", "x", "the_other")]
 ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(who
     files = [link for link in page.followed if not link.startswith(("#", "https://"))]
     assert len(files) == 3 and {link.partition("#")[2] for link in files} == {"L7"}
     for link in files:
-        assert (whole / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "ttt.py"
+        assert (whole / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "identities" / "ttt.py"
     assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a> (TTT), eq. 1 &lt; 2' in text
     assert text.count("<details") == 2
     assert re.search(r"<summary>the rule: 1 hold, <span class=\"bad\">1 fail</span></summary>", text)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from proofs.forms import forms
+from proofs.checker.forms import forms
 
 FORMS = {form.name: form for form in forms() if not form.compiled}
 

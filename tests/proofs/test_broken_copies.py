@@ -14,10 +14,10 @@ from minigrad import namespace
 from models.memory import delta_rule, gated_linear_attention, linear_attention
 from proofs import STATEMENTS
 from proofs.checker import check_statement, check_system, systems_of
-from proofs.forms import Form
-from proofs.statements import identity, refuted
-from proofs.strategies import Betas, Keys, Queries, Values
-from proofs.systems import SYSTEMS
+from proofs.checker.forms import Form
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import Betas, Keys, Queries, Values
+from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
 BROKEN = [
@@ -51,7 +51,7 @@ BROKEN = [
 
 
 def verdicts(mechanism, form, module):
-    """What becomes of the statements about the form when a copy takes its place; the first objection ends it."""
+    """What becomes of the statements about the form when a copy takes its place; the first failure ends it."""
     found: list[str] = []
     for statement in STATEMENTS.values():
         given = {
@@ -176,10 +176,10 @@ def test_what_holds_cannot_be_refuted():
         return linear_attention.parallel(q, k, v), linear_attention.recurrent(q, k, v)
 
     result = check_statement(claim.statements[0])
-    assert result.verdict == "failed" and "no counterexample" in result.systems["fractions"].objection
+    assert result.verdict == "failed" and "no counterexample" in result.systems["fractions"].failure
 
 
-def test_a_misshapen_result_is_an_objection():
+def test_a_misshapen_result_is_a_failure():
     @identity("Shapes that differ", source="minigrad, this test", exact=True, register=False)
     def claim(q: Queries, k: Keys, v: Values, beta: Betas):
         return delta_rule.recurrent(q, k, v, beta)[0], delta_rule.recurrent(q, k, v, beta)[0][..., None, :]
@@ -188,7 +188,7 @@ def test_a_misshapen_result_is_an_objection():
 
 
 def test_a_quotient_of_underflows_is_caught():
-    """Decays as exp(a)/exp(b) are the same over fractions, but not after a gate of 0: a NaN is an objection."""
+    """Decays as exp(a)/exp(b) are the same over fractions, but not after a gate of 0: a NaN is a failure."""
 
     @identity("Decays by division", source="minigrad, this test", register=False)
     def claim(q: Queries, k: Keys, v: Values):

@@ -14,10 +14,10 @@ from rich.console import Console
 
 import proofs
 from models.memory import linear_attention
-from proofs import report
-from proofs.checker import check_statement
-from proofs.statements import converges, grows, identity, select
-from proofs.strategies import Keys, Queries, Values
+from models.references import cited
+from proofs.checker import check_statement, report
+from proofs.checker.statements import converges, grows, identity, select
+from proofs.checker.strategies import Keys, Queries, Values
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,8 +46,8 @@ def test_a_failure_prints_a_snippet_that_runs(tmp_path):
     assert "fails first in fractions" in text
     (tmp_path / "claims.py").write_text(
         "from models.memory import linear_attention\n"
-        "from proofs.statements import identity\n"
-        "from proofs.strategies import Keys, Queries, Values\n"
+        "from proofs.checker.statements import identity\n"
+        "from proofs.checker.strategies import Keys, Queries, Values\n"
         "@identity('Attention without a mask is causal', source='minigrad, this test', exact=True, register=False)\n"
         "def unmasked(q: Queries, k: Keys, v: Values):\n"
         "    return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]\n"
@@ -92,7 +92,7 @@ def test_what_is_shown_of_a_result_is_whole(width):
     assert lines[0] == f"∝ {statement.name}"
     shown = " ".join(line.strip() for line in lines[1:])
     error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
-    assert shown == f"{statement.source}; count; {error}; 1 example"
+    assert shown == f"{cited(statement.source)}; count; {error}; 1 example"
     assert all(len(line) <= width for line in lines[1:])
 
 
@@ -155,7 +155,7 @@ def test_statements_as_json_name_their_line_and_papers(tmp_path):
         lines = (ROOT / row["file"]).read_text(encoding="utf-8").splitlines()[row["line"] - 1 :]
         function = row["identity"].partition(".")[2].partition("[")[0]
         assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")
-        assert row["file"] == f"proofs/{row['chapter']}.py" and lines[0].startswith(("@", "def "))
+        assert row["file"] == f"proofs/identities/{row['chapter']}.py" and lines[0].startswith(("@", "def "))
         assert all(name in row["source"] for name in row["papers"])
     addresses = {row["source"]: row["papers"] for row in rows}
     assert addresses["Katharopoulos et al. 2020, eq. 7"] == {

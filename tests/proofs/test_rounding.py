@@ -1,4 +1,4 @@
-"""The bounds of `proofs.rounding` are never exceeded, and are not so wide that they would say nothing."""
+"""The bounds of `proofs.checker.rounding` are never exceeded, and are not so wide that they would say nothing."""
 
 import operator
 from fractions import Fraction
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs.rounding import Rounded, errors
+from proofs.checker.rounding import Rounded, errors
 
 numbers = st.fractions(min_value=-4, max_value=4, max_denominator=64)
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}

@@ -1,0 +1,79 @@
+"""A number system that counts operations: scalars that add one to a shared tally for each."""
+
+from __future__ import annotations
+
+import cmath
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Counted:
+    """A number that adds one to its tally for every operation with it; a real or imaginary part counts as none."""
+
+    __slots__ = ("tally", "value")
+
+    def __init__(self, value: complex, tally: list[int]):
+        self.value, self.tally = value, tally
+
+    def _count(self, value: complex) -> Counted:
+        self.tally[0] += 1
+        return Counted(value, self.tally)
+
+    def exp(self) -> Counted:
+        return self._count(_real_of_real(cmath.exp(self.value), self.value))
+
+    def sqrt(self) -> Counted:
+        return self._count(_real_of_real(cmath.sqrt(self.value), self.value))
+
+    def __neg__(self) -> Counted:
+        return self._count(-self.value)
+
+    def __abs__(self) -> Counted:
+        return self._count(abs(self.value))
+
+    def conjugate(self) -> Counted:
+        return Counted(self.value.conjugate(), self.tally)
+
+    @property
+    def real(self) -> Counted:
+        return Counted(self.value.real, self.tally)
+
+    @property
+    def imag(self) -> Counted:
+        return Counted(self.value.imag, self.tally)
+
+    def __float__(self) -> float:
+        return float(self.value.real)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _real_of_real(result: complex, argument: complex) -> complex:
+    """Return the result as a real number where the argument is one."""
+    return result if isinstance(argument, complex) else result.real
+
+
+def _operator(name: str) -> Callable[[Counted, Any], Any]:
+    function = getattr(operator, name.removeprefix("r") if name.startswith("r") else name)
+
+    def apply(self: Counted, other: Any) -> Any:
+        other = other.value if isinstance(other, Counted) else other
+        result = function(other, self.value) if name.startswith("r") else function(self.value, other)
+        if isinstance(result, (bool, np.bool_)):  # a comparison is an operation too
+            self.tally[0] += 1
+            return result
+        return self._count(result)
+
+    return apply
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Counted, f"__{_name}__", _operator(_name))
+
+
+def counted(array: np.ndarray, tally: list[int]) -> np.ndarray:
+    """Return the array as an object array of `Counted` numbers that share `tally`."""
+    return np.fromiter((Counted(x, tally) for x in array.ravel().tolist()), dtype=object).reshape(array.shape)

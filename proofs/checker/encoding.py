@@ -1,0 +1,51 @@
+"""Encode examples as JSON and decode them, for failures, JSON files and snippets.
+
+A number is written as a fraction ("1/2"), an argument that is a logarithm as the numbers it is the logarithm of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from proofs.checker.strategies import Drawn, tree_map
+
+
+def encode(example: Any) -> Any:
+    """Return nested lists of integers and of fractions written as strings."""
+    if isinstance(example, np.ndarray):
+        return encode(example.tolist())
+    if isinstance(example, Mapping):
+        return {key: encode(value) for key, value in example.items()}
+    if isinstance(example, (list, tuple)):
+        return [encode(value) for value in example]
+    if isinstance(example, Fraction):
+        return example.numerator if example.denominator == 1 else str(example)
+    return example
+
+
+def dumps(example: Mapping[str, Any]) -> str:
+    return json.dumps(encode(example))
+
+
+def exact(encoded: Any) -> np.ndarray:
+    """Return an array of fractions from nested lists of numbers or strings."""
+    given = np.array(encoded, dtype=object)
+    return np.fromiter(map(Fraction, given.flat), dtype=object).reshape(given.shape)
+
+
+def decode(encoded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the example that `encode` was given, for arguments drawn as `wanted` says."""
+
+    def one(drawn: Drawn, value: Any) -> Any:
+        return value if drawn.fill is None else exact(value)
+
+    return tree_map(one, wanted, encoded)
+
+
+def loads(text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return decode(json.loads(text), wanted)

@@ -1,0 +1,93 @@
+"""Evaluate both sides of a statement at one example, or their derivatives, in any number system.
+
+The second order is taken through a recorded pass, whose first gradients must also be those of the ordinary pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.engine import unwrap
+from models.device import asarray
+from proofs.checker.rounding import Rounded
+from proofs.checker.statements import Statement
+from proofs.checker.strategies import Drawn, Exact, tree_map
+
+
+def evaluate(
+    statement: Statement, example: Mapping[str, Any], convert: Callable[[Exact, bool], Any], order: int
+) -> tuple[list, list]:
+    """Return the arrays of both results, or of their derivatives, in the number system that `convert` converts to."""
+    leaves: list[Any] = []
+
+    def converted(drawn: Drawn, value: Any) -> Any:
+        if drawn.fill is None:
+            return value
+        if drawn.complex:
+            array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
+        else:
+            array = convert(value, drawn.logarithm)
+        if order and drawn.differentiable:
+            array = mg.Tensor(array)
+            leaves.append(array)
+        return array
+
+    left, right = (flatten(side) for side in statement(**tree_map(converted, statement.wanted, example)))
+    if order == 0:
+        return left, right
+    first = [_gradients(side, leaves, record=False) for side in (left, right)]
+    if order == 1:
+        return first[0], first[1]
+    recorded = [_gradients(side, leaves, record=True) for side in (left, right)]
+    second = [_gradients(gradient, leaves, record=False) for gradient in recorded]
+    raw = [[unwrap(g) for g in gradient] for gradient in recorded]
+    return raw[0] + raw[1] + second[0], first[0] + first[1] + second[1]
+
+
+def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]:
+    """Return the gradient of Σ ⟨c, result⟩, for fixed random c, with respect to every leaf."""
+    rng, terms = np.random.default_rng(0), []
+    for result in results:
+        c = rng.choice([-2, -1, 1, 2], size=(result.size, 1))
+        if _is_complex(result):  # Re c̅ r sees only what is real in r, so c has both parts
+            c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
+        if _is_rounded(result):  # a sum of integers and roots of unity rounds too
+            c = elementwise(Rounded.of)(c)
+        if isinstance(result, mg.Tensor):
+            terms.append(mg.reshape(result, (1, -1)) @ asarray(c.astype(result.dtype), like=result))
+    if not terms:  # constants: a plain array for a gradient that is zero
+        zeros = [np.zeros_like(leaf.value) for leaf in leaves]
+        return [mg.Tensor(zero) for zero in zeros] if record else zeros
+    total = mg.sum(mg.concat(terms, axis=0), axis=0)
+    return list(mg.gradients(total, leaves, asarray(np.ones(1, dtype=total.dtype), like=total), record=record))
+
+
+def _is_complex(result: Any) -> bool:
+    kind = result.dtype.kind
+    return kind == "c" or kind == "O" and any(isinstance(getattr(x, "value", x), complex) for x in unwrap(result).flat)
+
+
+def _is_rounded(result: Any) -> bool:
+    return result.dtype.kind == "O" and any(isinstance(x, Rounded) for x in unwrap(result).flat)
+
+
+def flatten(result: Any) -> list[Any]:
+    """Return the arrays of nested tuples, lists and mappings, in order."""
+    if isinstance(result, Mapping):
+        return [leaf for key in sorted(result) for leaf in flatten(result[key])]
+    if isinstance(result, (tuple, list)):
+        return [leaf for item in result for leaf in flatten(item)]
+    return [] if result is None else [np.array(result) if isinstance(result, int) else result]
+
+
+def elementwise(function: Callable[[Any], Any]) -> Callable[[Exact], Any]:
+    """Return the function that applies `function` to every entry of an object array."""
+
+    def apply(array: Exact) -> Any:
+        return np.fromiter(map(function, array.flat), dtype=object).reshape(array.shape)
+
+    return apply

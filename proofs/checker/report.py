@@ -1,0 +1,92 @@
+"""Report results: lines for a terminal, JSON, JUnit XML."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from models import tables
+from models.references import cited
+from proofs.checker import Result
+from proofs.checker.statements import Statement
+from proofs.checker.systems import SYMBOLS
+
+
+def show(console: Console, result: Result) -> None:
+    """Print a statement's verdict and name, then its source, the number systems it passed in, and the worst error."""
+    failed, closest = result.verdict == "failed", result.closest
+    error = f"worst error {closest.worst_error:.1e} of at most {closest.bound:.1e}"
+    if closest.status == "passed" and closest.bound == 0:
+        error = "exact" if result.kind != "refuted" else f"off by {closest.worst_error:.1e}"
+    systems = {
+        status: " ".join(SYMBOLS.get(name, name) for name, s in result.systems.items() if s.status == status)
+        for status in ("passed", "failed", "not installed")
+    }
+    shown = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
+    examples = f"{result.examples} example{'s' if result.examples != 1 else ''}"
+    tables.write(console, f"{'✗' if failed else result.relation} {result.identity}", style="bold red" if failed else "")
+    tables.write(console, "; ".join([result.source, *shown, error, examples]), indent=4, style="dim")
+
+
+def failures(result: Result) -> str:
+    """Return the failures, each with a minimal counterexample as Python to paste; empty where there are none."""
+    return "\n".join(
+        f"{result.identity} fails first in {name}: {system.failure}\n{system.snippet}"
+        for name, system in result.systems.items()
+        if system.status == "failed"
+    )
+
+
+def write_json(path: Path, results: Iterable[Result]) -> None:
+    """Write all results as a JSON array."""
+    _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_statements(path: Path, statements: Iterable[Statement]) -> None:
+    """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
+    rows = [
+        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter,
+         "relation": s.relation, "file": s.place[0], "line": s.place[1],
+         "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url}}
+        for s in statements
+    ]  # fmt: skip
+    _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
+
+
+def write_junit(path: Path, results: Iterable[Result]) -> None:
+    """Write a JUnit test case for every statement and number system."""
+    suite = ElementTree.Element("testsuite", name="proofs")
+    counts = dict.fromkeys(("tests", "failures", "skipped"), 0)
+    for result in results:
+        for name, system in result.systems.items():
+            case = ElementTree.SubElement(suite, "testcase", classname=result.chapter, name=f"{result.identity}-{name}",
+                                          time=f"{system.seconds:.3f}")  # fmt: skip
+            counts["tests"] += 1
+            if system.status == "failed":
+                counts["failures"] += 1
+                ElementTree.SubElement(case, "failure", message=system.failure).text = system.snippet
+            elif system.status == "not installed":
+                counts["skipped"] += 1
+                ElementTree.SubElement(case, "skipped", message=f"{name} is not installed")
+    for key, count in counts.items():
+        suite.set(key, str(count))
+    _write(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file atomically: to a temporary name, then rename it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def summary(results: list[Result]) -> dict[str, Any]:
+    """Count the statements that hold, those that fail, and the examples tried."""
+    failed = sum(result.verdict == "failed" for result in results)
+    return {"hold": len(results) - failed, "failed": failed, "examples": sum(result.examples for result in results)}

@@ -1,0 +1,271 @@
+"""Check statements in every number system that applies, on examples drawn from values where mistakes show.
+
+Hypothesis draws the examples, the same ones on every run, and shrinks what fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
+
+from models.references import cited
+from proofs.checker import encoding, measuring
+from proofs.checker.statements import STATEMENTS, Statement, select
+from proofs.checker.strategies import example
+from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How many examples each kind of number system gets."""
+
+    values: int
+    gradients: int
+    second_gradients: int
+    libraries: int
+    shrink_seconds: float = 20.0  # seconds of shrinking
+
+    def examples(self, system: System) -> int:
+        if system.library:
+            return self.libraries
+        return (self.values, self.gradients, self.second_gradients)[system.order]
+
+
+PROFILES = {
+    "quick": Profile(values=20, gradients=6, second_gradients=3, libraries=2),
+    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4),
+    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, shrink_seconds=120),
+}
+
+
+@dataclass
+class SystemResult:
+    """The result of one statement in one number system."""
+
+    status: str  # passed, failed, not installed
+    worst_error: float = 0.0
+    bound: float = 0.0  # at the example where the error came closest to it
+    examples: int = 0
+    seconds: float = 0.0
+    failure: str = ""
+    counterexample: Any = None
+    snippet: str = ""
+
+
+@dataclass
+class Result:
+    """The result of one statement; `asdict` of it is plain JSON."""
+
+    identity: str
+    sentence: str
+    source: str
+    chapter: str
+    kind: str
+    relation: str
+    systems: dict[str, SystemResult] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        return "failed" if any(s.status == "failed" for s in self.systems.values()) else "holds"
+
+    @property
+    def closest(self) -> SystemResult:
+        """The result whose error is the largest fraction of its bound."""
+        return max(
+            self.systems.values(), key=lambda s: (s.status == "failed", s.worst_error / s.bound if s.bound else 0.0)
+        )
+
+    @property
+    def examples(self) -> int:
+        return sum(system.examples for system in self.systems.values())
+
+    @property
+    def seconds(self) -> float:
+        return sum(system.seconds for system in self.systems.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON; an infinite or undefined error is null."""
+        plain = asdict(self)
+        for name, system in plain["systems"].items():
+            system["symbol"] = SYMBOLS.get(name, name)
+        for values in (plain, *plain["systems"].values()):
+            if values is plain:
+                closest = self.closest
+                values |= {"verdict": self.verdict, "examples": self.examples, "seconds": self.seconds}
+                values |= {"worst_error": closest.worst_error, "bound": closest.bound}
+            for key in ("worst_error", "bound"):
+                values[key] = values[key] if math.isfinite(values[key]) else None
+        return plain
+
+
+Progress: TypeAlias = Callable[[Result, str], None]
+
+
+def check(
+    names: Iterable[str] | None = None, profile: str = "quick", progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """Check the statements with these names (all by default) and return plain JSON, one object for each.
+
+    `progress(result, system)` is called after every number system.
+    Raises LookupError for an unknown name, with the nearest known one.
+    """
+    return [check_statement(statement, profile, progress).to_json() for statement in select(names)]
+
+
+def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
+    """Check a statement in each number system in turn, up to the first failure."""
+    result = Result(
+        statement.name,
+        statement.sentence,
+        cited(statement.source),
+        statement.chapter,
+        statement.kind,
+        statement.relation,
+    )
+    for name in systems_of(statement):
+        result.systems[name] = check_system(statement, name, profile)
+        if progress:
+            progress(result, name)
+        if result.systems[name].status == "failed":
+            break
+    return result
+
+
+def systems_of(statement: Statement) -> list[str]:
+    """Return the number systems that apply to a statement, the strictest first."""
+    if statement.kind in measuring.KINDS:
+        return [measuring.KINDS[statement.kind]]
+    return [name for name, system in SYSTEMS.items() if system.applies_to(statement)]
+
+
+def check_system(statement: Statement, name: str, profile: str = "quick") -> SystemResult:
+    """Check one statement in one number system."""
+    start, budget = time.perf_counter(), PROFILES[profile]
+    if statement.kind in measuring.KINDS:
+        compare = functools.partial(measuring.compare, statement)
+        search = Search(statement, compare, budget.gradients, budget.shrink_seconds)
+    else:
+        system = SYSTEMS[name]
+        if not system.installed:
+            return SystemResult("not installed")
+        compare = functools.partial(system.compare, statement)
+        search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes)
+    found = search.run()
+    found.seconds = time.perf_counter() - start
+    if found.counterexample is not None:
+        found.snippet = snippet(statement, name, found)
+    return found
+
+
+class Search:
+    """Draw examples until one fails, then shrink it."""
+
+    def __init__(self, statement: Statement, compare: Callable[[Mapping[str, Any]], Comparison], examples: int,
+                 shrink_seconds: float, sizes: Mapping[str, Any] | None = None):  # fmt: skip
+        self.statement, self.compare, self.sizes = statement, compare, sizes
+        self.examples, self.shrink_seconds = examples, shrink_seconds
+        self.refuting = statement.kind == "refuted"
+        self.seen: set[str] = set()
+        self.vacuous = 0
+        self.closest = Comparison()
+        self.failed: tuple[Comparison, Mapping[str, Any]] | None = None
+        self.deadline = float("inf")
+
+    def run(self) -> SystemResult:
+        wanted, limit = self.statement.wanted, self.examples if self.statement.wanted else 1
+
+        @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None,
+                  deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(st.composite(lambda draw: example(draw, wanted, self.sizes))())
+        def attempt(drawn: Mapping[str, Any]) -> None:
+            self.attempt(drawn)
+
+        with contextlib.suppress(Failure, Flaky):  # flaky: the time for shrinking is over
+            attempt()
+        return self.refutation() if self.refuting else self.verdict()
+
+    def attempt(self, drawn: Mapping[str, Any]) -> None:
+        if time.perf_counter() > self.deadline:
+            return
+        if self.failed is None:
+            encoded = encoding.dumps(drawn)
+            if encoded in self.seen:
+                return
+            self.seen.add(encoded)
+        compared = self.compare(drawn)
+        if compared.failure:
+            if self.failed is None:
+                self.deadline = time.perf_counter() + self.shrink_seconds
+            self.failed = compared, drawn
+            raise Failure
+        if self.failed is None:
+            self.vacuous += compared.vacuous
+            if not compared.vacuous and compared.error * self.closest.bound >= self.closest.error * compared.bound:
+                self.closest = compared
+
+    @property
+    def tried(self) -> int:
+        return len(self.seen)
+
+    def verdict(self) -> SystemResult:
+        if self.failed:
+            compared, drawn = self.failed
+            return SystemResult("failed", compared.error, compared.bound, self.tried, failure=compared.failure,
+                                counterexample=encoding.encode(drawn))  # fmt: skip
+        result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried)
+        if self.vacuous == self.tried:
+            result.status, result.failure = "failed", "no example had a finite bound, so nothing was shown"
+        return result
+
+    def refutation(self) -> SystemResult:
+        if self.failed is None:
+            return SystemResult("failed", examples=self.tried, failure=f"no counterexample in {self.tried} examples")
+        compared, drawn = self.failed
+        return SystemResult("passed", compared.error, compared.bound, self.tried, failure=compared.failure,
+                            counterexample=encoding.encode(drawn))  # fmt: skip
+
+
+class Failure(AssertionError):
+    """Raised inside Hypothesis when an example refutes the statement."""
+
+
+def snippet(statement: Statement, system: str, found: SystemResult) -> str:
+    """Return Python code that evaluates a counterexample again."""
+    registered = STATEMENTS.get(statement.name) is statement
+    function = statement.function
+    lines = [f"# {statement.sentence}", f"# {system}: {found.failure}", "from proofs import replay"]
+    if registered:
+        target = repr(statement.name)
+    else:
+        lines.append(f"from {function.__module__} import {function.__qualname__}")
+        target = function.__qualname__
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in found.counterexample.items())
+    return "\n".join(lines) + f"\n\nreplay(\n    {target}, {system!r},\n{arguments})\n"
+
+
+def replay(statement: str | Callable[..., Any], system: str, **encoded: Any) -> None:
+    """Evaluate both sides of a statement for arguments encoded as in a snippet, print and compare them.
+
+    Raises AssertionError, with the error and its bound, where they differ by more.
+    """
+    stated: Statement = select([statement])[0] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
+    drawn = encoding.decode(encoded, stated.wanted)
+    if stated.kind in measuring.KINDS:
+        compared = measuring.compare(stated, drawn)
+    else:
+        compared = SYSTEMS[system].compare(stated, drawn)
+        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, drawn), strict=True):
+            print(f"{side}:", *leaves, sep="\n")
+    if compared.failure and stated.kind != "refuted":
+        raise AssertionError(f"{stated.name}, {system}: {compared.failure}")
+    print(compared.failure or f"error {compared.error:.3g} within {compared.bound:.3g}")

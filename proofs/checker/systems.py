@@ -1,0 +1,248 @@
+"""The number systems in which a statement is evaluated, and the comparison of its two sides in each.
+
+    fractions, modular               values, compared with ==
+    float64, float32                 values, within the bound of `proofs.checker.rounding`
+    torch, jax, cupy                 the same lines on these libraries' arrays, float64, within the same bound
+    gradient, second gradient        derivatives by minigrad of both sides along one random cotangent, float64
+    cupy gradient                    the same on a GPU, where a compiled form's are those of its raw kernel
+    exact gradient, exact second gradient     the same over fractions and modulo a prime, compared with ==
+
+Both sides, and their derivatives, are those of `proofs.checker.evaluate`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from gpu import device
+from minigrad.exact import Log, Modular
+from minigrad.namespace import fetched
+from proofs.checker import encoding, rounding
+from proofs.checker.evaluate import elementwise, evaluate
+from proofs.checker.statements import Statement
+from proofs.checker.strategies import Drawn, Exact, walk
+
+PRIME = 2**61 - 1
+INEQUALITIES = "≤≰→"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of both sides at one example: the worst error, its bound, and the failure, if any."""
+
+    error: float = 0.0
+    bound: float = 0.0
+    failure: str = ""
+    vacuous: bool = False
+
+
+@dataclass(frozen=True)
+class System:
+    """A number system: how rationals are converted to it, and the order of derivatives that is compared."""
+
+    name: str
+    convert: Callable[[Exact, bool], Any]  # (rationals, whether the argument is their logarithm) → array
+    order: int = 0
+    precision: str = ""  # "" where == decides
+    library: str = ""
+    sizes: Mapping[str, Any] = field(default_factory=dict)  # where others would cost too much
+
+    @property
+    def installed(self) -> bool:
+        """Whether its library is installed, and for CuPy whether there is a device."""
+        if self.library == "cupy":
+            return _has_device()
+        return not self.library or importlib.util.find_spec(self.library) is not None
+
+    def applies_to(self, statement: Statement) -> bool:
+        """Return whether the statement can be evaluated in this number system."""
+        if self.order and not (statement.derivatives and any(d.differentiable for d in arrays(statement))):
+            return False
+        if statement.kind == "refuted":  # one counterexample, in the strictest system there is
+            return self.name == ("fractions" if statement.exact else "float64")
+        if statement.only and self.name not in statement.only:
+            return False
+        # There is no order modulo a prime.
+        return bool(self.precision) or statement.exact and (self.name != "modular" or statement.relation == "=")
+
+    def compare(self, statement: Statement, example: Mapping[str, Any]) -> Comparison:
+        """Evaluate both sides of the statement at this example and compare them."""
+        try:
+            left, right = self.evaluate(statement, example)
+        except Exception as error:  # any exception in a statement is a failure
+            return Comparison(np.inf, 0.0, f"{type(error).__name__}: {error}")
+        if failure := _find_mismatch(left, right, self):
+            return Comparison(np.inf, 0.0, failure)
+        if not self.precision:
+            return _compare_exactly(statement, left, right)
+        allowed = bounds(statement, encoding.dumps(example), self.order, self.precision)
+        return _compare_within_bounds(statement, left, right, allowed)
+
+    def evaluate(self, statement: Statement, example: Mapping[str, Any]) -> tuple[list, list]:
+        """Return the arrays of both results, or of their derivatives, in this number system."""
+        with _context(self.library), np.errstate(over="raise", divide="raise", invalid="raise"):
+            return evaluate(statement, example, self.convert, self.order)
+
+
+def _has_device() -> bool:
+    try:
+        device.ready()
+    except device.MissingError:
+        return False
+    return True
+
+
+def arrays(statement: Statement) -> Iterator[Drawn]:
+    """Return how the arrays among a statement's arguments are drawn."""
+    return (drawn for drawn in walk(statement.wanted) if drawn.fill is not None)
+
+
+# Comparison
+
+
+def _find_mismatch(left: list, right: list, system: System) -> str:
+    """Return why the two sides cannot be compared: shapes or dtypes; an empty string where they can."""
+    shapes = [[np.shape(x) for x in side] for side in (left, right)]
+    if shapes[0] != shapes[1]:
+        return f"shapes {shapes[0]} on the left, {shapes[1]} on the right"
+    for x in (*left, *right):
+        dtype = str(getattr(x, "dtype", "")).rpartition(".")[2]
+        allowed = (system.precision, {"float64": "complex128", "float32": "complex64"}.get(system.precision))
+        if system.precision and dtype.startswith(("float", "complex")) and dtype not in allowed:
+            return f"{dtype} from {system.precision} arguments"
+    return ""
+
+
+def _compare_exactly(statement: Statement, left: list, right: list) -> Comparison:
+    for x, y in zip(left, right, strict=True):
+        for a, b in zip(np.ravel(np.asarray(x, dtype=object)), np.ravel(np.asarray(y, dtype=object)), strict=True):
+            if not (a <= b if statement.relation in INEQUALITIES else a == b):
+                error = abs(float(a - b)) if not isinstance(a - b, Modular) else float((a - b).value)
+                return Comparison(error, 0.0, f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}")
+    return Comparison()
+
+
+def _compare_within_bounds(statement: Statement, left: list, right: list, bound: list[np.ndarray] | str) -> Comparison:
+    if isinstance(bound, str):
+        return Comparison(np.inf, 0.0, bound)
+    worst, vacuous = Comparison(), True
+    for x, y, limit in zip(left, right, bound, strict=True):
+        difference = fetched(x).astype(complex) - fetched(y).astype(complex)
+        difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
+        for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
+            vacuous = vacuous and not np.isfinite(allowed)
+            if not error <= allowed:
+                return Comparison(float(error), float(allowed), f"error {error:.3g}, bound {allowed:.3g}")
+            if np.isfinite(allowed) and error * worst.bound >= worst.error * allowed:
+                worst = Comparison(float(error), float(allowed))
+    return Comparison(worst.error, worst.bound, vacuous=vacuous)
+
+
+@functools.lru_cache(maxsize=512)
+def _evaluate_rounded(statement: Statement, encoded: str, order: int) -> tuple[list, list] | str:
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # a bound may well be infinite
+            return evaluate(statement, encoding.loads(encoded, statement.wanted), _convert_rounded, order)
+    except Exception as error:
+        return f"no bound: {type(error).__name__}: {error}"
+
+
+def bounds(statement: Statement, encoded: str, order: int, precision: str) -> list[np.ndarray] | str:
+    """Return the bound on the difference of the two sides that rounding allows, entry by entry."""
+    found = _evaluate_rounded(statement, encoded, order)
+    if isinstance(found, str):
+        return found
+    return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found, strict=True)]
+
+
+# Conversion of rationals
+
+
+def _convert_exact(number: Callable[[Fraction], Any]) -> Callable[[Exact, bool], Any]:
+    return lambda array, logarithm: elementwise(lambda x: Log(number(x)) if logarithm else number(x))(array)
+
+
+def _modular(x: Fraction) -> Modular:
+    return Modular(x.numerator, PRIME) / x.denominator
+
+
+def _floats(array: Exact, logarithm: bool) -> np.ndarray:
+    """Convert to float64; a logarithm is rounded to float32, so that every precision starts from the same number."""
+    values = np.asarray(array, dtype=np.float64)
+    if not logarithm:
+        return values
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(values), dtype=np.float32).astype(np.float64)
+
+
+def _convert_rounded(array: Exact, logarithm: bool) -> Any:
+    return elementwise(rounding.Rounded.of)(_floats(array, True) if logarithm else array)
+
+
+def _convert_torch(array: Exact, logarithm: bool) -> Any:
+    return importlib.import_module("torch").from_numpy(_floats(array, logarithm))
+
+
+def _convert_library(name: str) -> Callable[[Exact, bool], Any]:
+    return lambda array, logarithm: importlib.import_module(name).asarray(_floats(array, logarithm))
+
+
+def _context(library: str) -> AbstractContextManager[Any]:
+    if library == "jax":
+        return importlib.import_module("jax").enable_x64(True)
+    return nullcontext()
+
+
+def _float32(array: Exact, logarithm: bool) -> np.ndarray:
+    return _floats(array, logarithm).astype(np.float32)
+
+
+_fractions = _convert_exact(Fraction)
+_residues = _convert_exact(_modular)
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        System("fractions", _fractions),
+        System("modular", _residues),
+        System("float64", _floats, precision="float64"),
+        System("float32", _float32, precision="float32"),
+        System("exact gradient", _fractions, order=1),
+        System("gradient", _floats, order=1, precision="float64"),
+        System("exact second gradient", _residues, order=2),
+        System("second gradient", _floats, order=2, precision="float64"),
+        System("torch", _convert_torch, precision="float64", library="torch"),
+        # JAX compiles every operation for every shape.
+        System(
+            "jax",
+            _convert_library("jax.numpy"),
+            precision="float64",
+            library="jax",
+            sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2, "D": 2, "N": 2, "P": 2},
+        ),  # fmt: skip
+        System("cupy", _convert_library("cupy"), precision="float64", library="cupy"),
+        System("cupy gradient", _convert_library("cupy"), order=1, precision="float64", library="cupy"),
+    )
+}
+
+# What a narrow table writes for a system.
+SYMBOLS = {
+    "fractions": "ℚ",
+    "modular": "𝔽ₚ",
+    "float64": "f64",
+    "float32": "f32",
+    "exact gradient": "∇ℚ",
+    "gradient": "∇f64",
+    "exact second gradient": "∇²𝔽ₚ",
+    "second gradient": "∇²f64",
+    "counted": "count",
+}

@@ -1,0 +1,174 @@
+"""The delta rule: write the difference between the value and what the memory returns for the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import minigrad as mg
+from minigrad import namespace
+from models.memory import delta_rule, linear_attention
+from models.memory.chunks import unit_lower_inverse
+from proofs.checker.statements import bounded, identity, refuted
+from proofs.checker.strategies import (
+    Beta,
+    Betas,
+    ChunkSize,
+    FullBetas,
+    Key,
+    Keys,
+    LargeBeta,
+    Length,
+    OrthonormalKeys,
+    Queries,
+    State,
+    UnitKey,
+    UnitKeys,
+    Value,
+    Values,
+)
+
+CHAPTER = 5
+
+SCHLAG = "schlag2021"
+DELTANET = "yang2024deltanet"
+
+
+def write_token(k: Any, v: Any, beta: Any, state: Any) -> Any:
+    """Return the memory after one token k (*batch, K), v (*batch, V)."""
+    row = k[..., None, :]
+    return delta_rule.recurrent(row, row, v[..., None, :], beta[..., None], state=state)[1]
+
+
+def square(k: Any, v: Any) -> Any:
+    """Return the loss S ↦ ‖kS − v‖², summed over the batch."""
+    return lambda S: mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2)
+
+
+# The write as a gradient step
+
+
+@identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖²", source="talk-titans, 22:34", exact=True)
+def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
+    gradient = mg.grad(lambda S: square(k, v)(S) / 2)(state)
+    return write_token(k, v, beta, state), state - beta[..., None, None] * gradient
+
+
+@refuted(
+    "It is a step of rate β on ‖kS − v‖² (that step is twice as long)",
+    source="talk-titans, 22:34 (leaves the ½ out)",
+    exact=True,
+)
+def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):
+    return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
+
+
+@refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
+         source="talk-titans, 22:34: 'the L2 norm is the loss'")  # fmt: skip
+def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
+    def norm(S: Any) -> Any:
+        return mg.sum(mg.sqrt(mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2, axis=-1)))
+
+    return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(norm)(state)
+
+
+@identity("The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
+          source=f"{SCHLAG}, section 4.2; talk-titans, 21:43", exact=True)  # fmt: skip
+def correction_is_a_product(k: Key, v: Value, beta: Beta, state: State):
+    kept = transition(k, beta, state)
+    return write_token(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
+
+
+def transition(k: Any, beta: Any, x: Any) -> Any:
+    """Return (I − β kᵀk) x, for x (*batch, K, n)."""
+    return x - beta[..., None, None] * k[..., :, None] * (k[..., None, :] @ x)
+
+
+# What is read back
+
+
+@identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, whatever the memory held",
+          source="talk-titans, 21:08–21:43", exact=True)  # fmt: skip
+def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, state: State, chunk_size: ChunkSize):
+    y, _ = delta_rule.chunkwise(k, k, v, beta, state=state, chunk_size=chunk_size)
+    return y, v
+
+
+@refuted(
+    "In linear attention, too, a key that is written again returns its last value",
+    source="talk-titans, 21:08",
+    exact=True,
+)
+def overwriting_without_the_delta(k: UnitKeys, v: Values):
+    y, _ = linear_attention.recurrent(k, k, v)
+    return y, v
+
+
+@identity("β = 1 and ‖k‖ = 1: writing a pair again changes nothing", source="talk-titans, 21:43", exact=True)
+def writing_again_changes_nothing(k: UnitKey, v: Value, state: State):
+    beta = namespace(k).ones_like(k[..., 0])
+    once = write_token(k, v, beta, state)
+    return write_token(k, v, beta, once), once
+
+
+@identity("What is stored under orthogonal keys is not touched", source=f"{SCHLAG}, section 4.2", exact=True)
+def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, state: State):
+    others = k[..., 1:, :]
+    return others @ write_token(k[..., 0, :], v, beta, state), others @ state
+
+
+@identity(
+    "Orthonormal keys, β = 1, empty memory: the delta rule is linear attention",
+    source=f"{SCHLAG}, section 4.2",
+    exact=True,
+)
+def orthonormal_keys(q: Queries, k: OrthonormalKeys, v: Values, beta: FullBetas):
+    return delta_rule.recurrent(q, k, v, beta), linear_attention.recurrent(q, k, v)
+
+
+# Products of transitions
+
+
+@identity(
+    "(I + N)(I + N)⁻¹ = I for N strictly lower triangular", source=f"{DELTANET}, section 3 (UT transform)", exact=True
+)
+def unit_lower_triangular_inverse(k: Keys, beta: Betas):
+    xp = namespace(k, beta)
+    N = xp.tril(beta[..., None] * (k @ k.mT), k=-1)
+    return unit_lower_inverse(N) + N @ unit_lower_inverse(N), xp.eye(k.shape[-2], dtype=k.dtype) + 0 * N
+
+
+@identity(
+    "The product of the transitions I − βkᵀk is I − Σ kᵀw: the WY representation",
+    source=f"{DELTANET}, section 3",
+    exact=True,
+)
+def wy_representation(k: Keys, beta: Betas, state: State):
+    xp, product = namespace(k, beta), state
+    for t in range(k.shape[-2]):
+        product = transition(k[..., t, :], beta[..., t], product)
+    weighted = beta[..., None] * k
+    w = unit_lower_inverse(xp.tril(weighted @ k.mT, k=-1)) @ weighted
+    return product, state - k.mT @ (w @ state)
+
+
+@bounded(
+    "0 ≤ β ≤ 2 and ‖k‖ = 1: the transition makes no vector longer", source="grazzi2024, section 4.2, eq. 2", exact=True
+)
+def transition_does_not_grow(k: UnitKey, beta: Beta, x: Key):
+    xp, column = namespace(k, x), x[..., :, None]
+    moved = transition(k, beta, column)
+    return xp.sum(moved * moved, axis=-2), xp.sum(column * column, axis=-2)
+
+
+@refuted("Nor does it with β up to 3", source="minigrad, the bound on β is needed", exact=True, relation="≤")
+def transition_with_a_larger_beta(k: UnitKey, beta: LargeBeta, x: Key):
+    return transition_does_not_grow(k, beta, x)
+
+
+@identity("Along the key the transition multiplies by 1 − β‖k‖²: n writes beyond β = 2 grow as |1 − β|ⁿ",
+          source="minigrad, the eigenvector of I − βkᵀk", exact=True)  # fmt: skip
+def transition_along_the_key(k: UnitKey, beta: LargeBeta, length: Length):
+    moved = k[..., :, None]
+    for _ in range(length):
+        moved = transition(k, beta, moved)
+    return moved, (1 - beta[..., None, None]) ** length * k[..., :, None]

@@ -1,0 +1,146 @@
+"""Statements about every registered form of every mechanism."""
+
+from __future__ import annotations
+
+import gc
+import math
+import tracemalloc
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import namespace
+from proofs.checker.counting import counted
+from proofs.checker.evaluate import flatten
+from proofs.checker.forms import Form, Tokens, each_form, each_pair, select_state, stack_results
+from proofs.checker.statements import grows, identity
+from proofs.checker.strategies import ChunkSize, Cut
+
+CHAPTER = 1
+
+CONTRACT = "minigrad, the contract of a form"
+TRIANGLE = "talk-mamba, slide 13"
+
+
+@identity("All forms of a mechanism give the same outputs and the same final state",
+          source="minigrad, the papers each mechanism names", exact=True, over=each_pair())  # fmt: skip
+def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
+    return form(tokens, state, chunk_size), plainest(tokens, state, chunk_size)
+
+
+@identity("Streaming: a sequence may be cut anywhere and go on from the returned state",
+          source=f"{CONTRACT}; talk-titans, 12:17", exact=True, over=each_form())  # fmt: skip
+def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
+    before, middle = form(form.slice_time(tokens, None, cut), state, chunk_size)
+    after, end = form(form.slice_time(tokens, cut, None), middle, chunk_size)
+    return form(tokens, state, chunk_size), (namespace(before).concat([before, after], axis=-2), end)
+
+
+@identity("Causality: another future changes nothing before it",
+          source=f"{CONTRACT}; talk-titans, 11:40", exact=True, over=each_form("others"))  # fmt: skip
+def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
+    y, _ = form(tokens, state, chunk_size)
+    mixed = form.concatenate(form.slice_time(tokens, None, cut), form.slice_time(others, cut, None))
+    changed, _ = form(mixed, state, chunk_size)
+    return y[..., :cut, :], changed[..., :cut, :]
+
+
+@identity("Sequences and heads beside each other do not mix; a batch of one is the plain call",
+          source=CONTRACT, exact=True, over=each_form())  # fmt: skip
+def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
+    def one_by_one(tokens: Tokens, state: Any) -> Any:
+        if not form.batch(tokens):
+            return form(tokens, state, chunk_size)
+        each = range(form.batch(tokens)[0])
+        return stack_results([one_by_one(form.select_sequence(tokens, i), select_state(state, i)) for i in each])
+
+    return form(tokens, state, chunk_size), one_by_one(tokens, state)
+
+
+@grows("All tokens at once: T² operations",
+       source=f"{TRIANGLE}; talk-titans, 05:41", order=2, over=each_form(work="T²", compiled=False))  # fmt: skip
+def operations_at_once(form: Form, length: int):
+    return count_operations(form, length)
+
+
+@grows("In recurrent and chunkwise form: T operations",
+       source=f"{TRIANGLE}; talk-titans, 12:42", order=1, over=each_form(work="T", compiled=False))  # fmt: skip
+def operations_in_time(form: Form, length: int):
+    return count_operations(form, length)
+
+
+@grows("As a scan of an associative operator: T log T operations, so T for each round of log T",
+       source="hillis1986", order=1, over=each_form(work="T log T"))  # fmt: skip
+def operations_in_rounds(form: Form, length: int):
+    return count_operations(form, length) / math.log2(length)
+
+
+@grows("As a convolution, by Fourier transforms: T log T operations",
+       source="gu2022s4, eq. 4", order=1, over=each_form(work="FFT"), lengths=(128, 256, 512))  # fmt: skip
+def operations_of_transforms(form: Form, length: int):
+    return count_operations(form, length) / math.log2(length)
+
+
+@grows("All tokens at once: T² memory",
+       source=TRIANGLE, order=2, over=each_form(work="T²"), lengths=(256, 512, 1024))  # fmt: skip
+def memory_at_once(form: Form, length: int):
+    return peak_memory(form, length)
+
+
+@grows("In recurrent, chunkwise and fused form: T memory, for the outputs themselves",
+       source=TRIANGLE, order=1, lengths=(1024, 2048, 4096),
+       over=each_form(work="T", small_workspace=True))  # fmt: skip
+def memory_in_time(form: Form, length: int):
+    return peak_memory(form, length)
+
+
+@grows("A matrix memory is as large after any number of tokens",
+       source=f"{TRIANGLE}; talk-titans, 07:11, 12:42", order=0, over=each_form(state_grows=False))  # fmt: skip
+def size_of_state(form: Form, length: int):
+    return state_size(form, length)
+
+
+@grows("Softmax attention keeps every key and value: T numbers",
+       source=f"{TRIANGLE}; talk-titans, 06:06", order=1, over=each_form(state_grows=True))  # fmt: skip
+def size_of_softmax_state(form: Form, length: int):
+    return state_size(form, length)
+
+
+def count_operations(form: Form, length: int) -> float:
+    """Count the additions, multiplications, exponentials and comparisons of one call."""
+    tally = [0]
+    form({name: counted(x, tally) for name, x in form.sample(length).items()}, None, chunk_size=4)
+    return tally[0]
+
+
+def peak_memory(form: Form, length: int) -> int:
+    """Return the peak memory of one call beyond its arguments, in bytes: the minimum over five calls.
+
+    A list of free objects that grows, or another program's thread, adds to one of them and not to all. There is one
+    thread, and NumPy's own buffers are small: they are as large as an array up to 8192 elements, and no larger.
+    """
+    tokens, peaks, threads = form.sample(length), [], mg.get_num_threads()
+    mg.set_num_threads(1)
+    gc.disable()  # it would empty the lists of free objects that the first calls fill
+    try:
+        with np.errstate():  # which has the size of buffers too
+            np.setbufsize(16)
+            for _ in range(2):
+                form(tokens, chunk_size=4)
+            for _ in range(5):
+                tracemalloc.start()
+                form(tokens, chunk_size=4)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+        return min(peaks)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+        mg.set_num_threads(threads)
+
+
+def state_size(form: Form, length: int) -> int:
+    """Return the number of scalars in the final state."""
+    _, state = form(form.sample(length))
+    return sum(np.size(x) for x in flatten(state))

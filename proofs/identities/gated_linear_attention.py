@@ -1,0 +1,88 @@
+"""Gated linear attention: linear attention with a decay of the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import minigrad as mg
+from minigrad import namespace
+from models.memory import gated_linear_attention, linear_attention
+from proofs.checker.statements import identity, refuted
+from proofs.checker.strategies import (
+    ChannelLogDecay,
+    ChunkSize,
+    Key,
+    Keys,
+    LogDecay,
+    LogGate,
+    OpenGates,
+    Queries,
+    ShutGates,
+    State,
+    Value,
+    Values,
+)
+
+CHAPTER = 4
+
+YANG = "yang2024gla"
+
+
+@identity("With every gate open it is linear attention", source=f"{YANG}, section 4.1", exact=True)
+def open_gates(q: Queries, k: Keys, v: Values, log_decay: OpenGates, state: State, chunk_size: ChunkSize):
+    faded = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
+    return faded, linear_attention.recurrent(q, k, v, state=state)
+
+
+@identity("A shut gate forgets: what is read is the token's own value, whatever came before",
+          source=f"{YANG}, section 4.1", exact=True)  # fmt: skip
+def shut_gates(q: Queries, k: Keys, v: Values, log_decay: ShutGates, state: State, chunk_size: ChunkSize):
+    y, _ = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
+    return y, namespace(q).sum(q * k, axis=-1, keepdims=True) * v
+
+
+@identity("One gate a token is the same gate in every key channel", source=f"{YANG}, section 4.1", exact=True)
+def one_gate_for_all_channels(q: Queries, k: Keys, v: Values, log_decay: LogDecay, state: State):
+    channels = namespace(log_decay).stack([log_decay] * k.shape[-1], axis=-1)
+    per_token = gated_linear_attention.parallel(q, k, v, log_decay, state=state)
+    return per_token, gated_linear_attention.parallel(q, k, v, channels, state=state)
+
+
+@identity("Unrolled: oₜ = qₜ Diag(α₁ ⋯ αₜ) S₀ + Σ qₜ Diag(αₛ₊₁ ⋯ αₜ) kₛᵀ vₛ over s ≤ t",
+          source=f"{YANG}, section 4.1", exact=True)  # fmt: skip
+def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: State):
+    xp = namespace(q, log_decay)
+    gates, y = xp.exp(log_decay), []
+    for t in range(q.shape[-2]):
+        memory = apply_gates(state, gates[..., : t + 1, :])
+        for s in range(t + 1):
+            memory = memory + apply_gates(k[..., s, :, None] * v[..., s, None, :], gates[..., s + 1 : t + 1, :])
+        y.append((q[..., t, None, :] @ memory)[..., 0, :])
+    return gated_linear_attention.recurrent(q, k, v, log_decay, state=state)[0], xp.stack(y, axis=-2)
+
+
+@identity("The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the faded memory",
+          source="talk-titans, 14:50 with decay", exact=True)  # fmt: skip
+def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: State):
+    def loss(S: Any) -> Any:
+        return -mg.sum((k[..., None, :] @ S)[..., 0, :] * v)
+
+    row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
+    _, written = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
+    return written, gate * state - mg.grad(loss)(gate * state)
+
+
+@refuted(
+    "Fading before the write or after it is the same", source="titans-code, #6 (where is the forgetting?)", exact=True
+)
+def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
+    row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
+    _, written = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
+    return written, gate * (state + row.mT @ v[..., None, :])
+
+
+def apply_gates(memory: Any, gates: Any) -> Any:
+    """Multiply the memory (*batch, K, V) by the gates (*batch, n, K), one after the other."""
+    for i in range(gates.shape[-2]):
+        memory = gates[..., i, :, None] * memory
+    return memory

@@ -1,0 +1,176 @@
+"""S4 and S4D: conjugate pairs, kernels without matrix powers, and their initialisations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import namespace
+from models.ssm import discretize, hippo, initializers, s4, s4d
+from proofs.checker.statements import Instance, bounded, identity, refuted
+from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
+
+CHAPTER = 17
+
+S4, S4D = "gu2022s4", "gu2022s4d"
+
+Eigenvalues = Annotated[Any, Drawn("D N", pairs(RATES, LARGE), complex=True)]
+Low = Annotated[Any, Drawn("D N", pairs(SMALL, SMALL), complex=True)]
+Enter = Annotated[Any, Drawn("D N", pairs(SMALL, SMALL), complex=True)]
+Leave = Annotated[Any, Drawn("D N", pairs(LARGE, LARGE), complex=True)]
+Start = Annotated[Any, Drawn("*batch D N", pairs(LARGE, LARGE), complex=True)]
+Steps = Annotated[Any, Drawn("D", POSITIVE)]
+Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
+Skip = Annotated[Any, Drawn("D", LARGE)]
+Pairs = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, 4)))]
+Reader = Annotated[Any, Drawn("eight", LARGE, sizes={"eight": st.just(8)})]
+Step = Annotated[Any, Drawn("", POSITIVE)]
+
+DISCRETISATIONS = [Instance(name, {"discretisation": name}, {}) for name in s4d.DISCRETISATIONS]
+
+
+def both_halves(x: Any) -> Any:
+    """Return both members of the conjugate pairs."""
+    xp = namespace(x)
+    return xp.concat([x, xp.conj(x)], axis=-1)
+
+
+# S4D
+
+
+@identity("S4D's kernel, two small Vandermonde matrices, is the powers of Ā", source=f"{S4D}, section 3",
+          over=DISCRETISATIONS)  # fmt: skip
+def vandermonde_is_powers(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
+    xp = namespace(Lambda)
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
+    A, power = discretize.METHODS[discretisation](Lambda, B, delta[:, None])
+    expected = []
+    for _ in range(length):
+        expected.append(2 * xp.real(xp.sum(C * power, axis=-1)))
+        power = A * power
+    return kernel, xp.stack(expected, axis=-1)
+
+
+@identity("Conjugate pairs: twice the real part over one half is the sum over both",
+          source=f"{S4}, section 3; {S4D}, section 3", over=DISCRETISATIONS)  # fmt: skip
+def twice_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
+    xp = namespace(Lambda)
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
+    A, power = discretize.METHODS[discretisation](both_halves(Lambda), both_halves(B), delta[:, None])
+    expected = []
+    for _ in range(length):
+        expected.append(xp.sum(both_halves(C) * power, axis=-1))
+        power = A * power
+    return kernel + 0j * kernel, xp.stack(expected, axis=-1)
+
+
+@refuted("The real part alone would do", source="minigrad, the other half adds as much again")
+def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
+    xp = namespace(Lambda)
+    _, B_bar = discretize.zoh(Lambda, B, delta[:, None])
+    kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=1)
+    return kernel[:, 0], xp.real(xp.sum(C * B_bar, axis=-1))
+
+
+@identity("S4D's convolution from a start state is its recurrence, by zero-order hold and bilinear",
+          source=f"{S4D}, section 3", over=DISCRETISATIONS)  # fmt: skip
+def diagonal_forms(
+    u: Inputs, Lambda: Eigenvalues, B: Enter, C: Leave, D: Skip, delta: Steps, state: Start, discretisation: str
+):
+    given, options = (u, Lambda, B, C, D, delta), {"state": state, "discretisation": discretisation}
+    return s4d.convolution(*given, **options), s4d.recurrent(*given, **options)
+
+
+# S4
+
+
+@identity("S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers, at even and odd lengths",
+          source=f"{S4}, theorem 3 and appendix C.3")  # fmt: skip
+def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
+    given = Lambda, P, B, C, delta
+    return s4.kernel_cauchy(*given, length=length), s4.kernel_power(*given, length=length)
+
+
+@identity("It is the kernel of the dense matrix: A = Λ − PPᴴ, discretised bilinearly, its powers",
+          source=f"{S4}, eq. 3–5 and theorem 1")  # fmt: skip
+def cauchy_is_dense(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
+    kernel = s4.kernel_cauchy(Lambda, P, B, C, delta, length=length)
+    whole = [both_halves(x) for x in (Lambda, P, B, C)]
+    each = [dense_kernel(*(x[i] for x in whole), delta=delta[i], length=length) for i in range(delta.shape[0])]
+    return kernel + 0j * kernel, namespace(Lambda).stack(each, axis=0)
+
+
+def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int) -> Any:
+    """Return C B̄, C Ā B̄, … of one channel, with A = Λ − PPᴴ as a dense matrix."""
+    xp = namespace(Lambda, P)
+    A = Lambda[:, None] * xp.eye(Lambda.shape[0], dtype=Lambda.dtype) - P[:, None] * xp.conj(P)[None, :]
+    A_bar, x = discretize.bilinear(A, B, delta)
+    kernel = []
+    for _ in range(length):
+        kernel.append(xp.sum(C * x, axis=-1))
+        x = A_bar @ x
+    return xp.stack(kernel, axis=-1)
+
+
+@refuted("C may stand where C̃ = C(1 − Āᴸ) does", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
+def without_truncation(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
+    whole = mg.fft.irfft(s4.generating(Lambda, P, B, C, delta, length, s4.cauchy), length)
+    return whole, s4.kernel_power(Lambda, P, B, C, delta, length=length)
+
+
+@identity("Without its rank one S4 is S4D, bilinear", source=f"{S4D}, section 3")
+def without_rank_one(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length):
+    diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
+    return s4.kernel_cauchy(Lambda, 0 * B, B, C, delta, length=length), diagonal
+
+
+@refuted("The rank one may be left out: S4D-LegS is S4-LegS", source=f"{S4D}, section 4: only as N grows without bound")
+def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
+    diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
+    return s4.kernel_cauchy(Lambda, P, B, C, delta, length=length), diagonal
+
+
+@bounded("A step of S4 never adds to |h|, whatever Δ: Re Λ < 0, and −PPᴴ takes energy too",
+         source=f"{S4}, section 3; goel2022sashimi, section 4 (place not verified)")  # fmt: skip
+def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
+    xp = namespace(Lambda)
+
+    def energy(h: Any) -> Any:
+        return xp.sum(xp.real(h * xp.conj(h)), axis=-1)
+
+    return energy(s4.stepping(Lambda, P, B, delta)(h, 0 * delta[:, None])), energy(h)
+
+
+# The starts
+
+
+@identity("From HiPPO's DPLR, half of each pair, comes the kernel of HiPPO-LegS itself: N = 8",
+          source=f"{S4}, theorem 1", only=("float64", "gradient"))  # fmt: skip
+def kernel_of_legs(c: Reader, delta: Step, length: Length):
+    A, B = hippo.legs(8)
+    Lambda, P, entering, V = (half[None] for half in hippo.dplr(8))
+    halves = Lambda, P, entering, (c[None, None] @ V)[:, 0]
+    x, kernel = discretize.bilinear(A, B, delta)[1], []
+    for _ in range(length):
+        kernel.append(namespace(c).sum(c * x))
+        x = discretize.bilinear(A, B, delta)[0] @ x
+    return s4.kernel_cauchy(*halves, delta[None], length=length)[0], namespace(c).stack(kernel, axis=0)
+
+
+@identity("S4D-LegS starts at the eigenvalues of LegS + PPᵀ, S4D-Lin at −½ + iπn, S4D-Inv at −½ + i(N/π)(N/(2n+1) − 1)",
+          source=f"{S4D}, section 4", derivatives=False, only=("float64",))  # fmt: skip
+def published_starts(half: Pairs):
+    N = 2 * half
+    A, B = hippo.legs(N)
+    found = np.linalg.eigvals(A + np.outer(B, B) / 2)
+    n = np.arange(half)
+    written = np.sort(found[found.imag > 0].imag), n, np.full(half, -0.5)
+    lin, inv = initializers.lin(N), initializers.inv(N)
+    seen = np.sort(initializers.legs(N).imag), lin.imag / np.pi, initializers.legs(N).real
+    recovered = (N / (1 + np.pi * inv.imag / N) - 1) / 2
+    return [np.round(x, 9) for x in (*seen, recovered, lin.real, inv.real)], [
+        np.round(x, 9) for x in (*written, n, written[2], written[2])
+    ]

@@ -1,0 +1,218 @@
+"""Titans' blocks: memory as context, as gate and as layer, each with local attention.
+
+Beside the real attention stands a memory whose rounding can be bounded, the sum of what it has read: what is shown is
+how a block joins its parts. That the real memory is causal and streams is shown for every form of it; that blocks with
+the real memory do, by `tests/models/test_lm.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import namespace
+from models.attention import softmax
+from models.blocks import BlockConfig, BlockState
+from models.blocks import titans as blocks
+from models.blocks.block import merge_heads, split_heads
+from models.blocks.softmax import rotate
+from models.memory import titans
+from proofs.checker.statements import Instance, identity, refuted
+from proofs.checker.strategies import LARGE, SMALL, ChunkSize, Cut, Drawn, Keys, Queries, Values
+
+CHAPTER = 9
+
+BEHROUZ = "behrouz2025titans"
+WIDTH = 4
+NUMPY = ("float64", "float32", "gradient")  # a block's own weights are NumPy arrays of float32
+
+Inputs = Annotated[Any, Drawn(f"*batch T {WIDTH}", LARGE)]
+FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
+FixedValues = Annotated[Any, Drawn("S V", LARGE)]
+
+
+class CumulativeSum:
+    """A memory whose output is the cumulative sum of its inputs; recall returns the sum of earlier segments."""
+
+    loudness = 1
+
+    def __init__(self, segment: int):
+        self.segment = segment
+
+    def __call__(self, x: Any, state: BlockState | None = None) -> tuple[Any, BlockState]:
+        nothing = 0 * x[..., 0, :]
+        before: Any = (nothing, nothing, (), self.segment) if state is None else state.memory
+        start, total, _, left = before
+        y = []
+        for t in range(x.shape[-2]):
+            total, left = total + x[..., t, :], left - 1
+            y.append(self.loudness * total)
+            start, left = (start, left) if left else (total, self.segment)
+        return namespace(x).stack(y, axis=-2), BlockState(None, titans.State(start, total, (), left))
+
+    def recall(self, q: Any, memory: Any) -> Any:
+        asked = merge_heads(q)
+        return self.loudness * (asked if memory is None else asked + memory.start[..., None, :])
+
+
+class ZeroMemory(CumulativeSum):
+    """A memory that returns 0."""
+
+    loudness = 0
+
+
+def make_block(kind: str, size: int, memory: type[CumulativeSum] = CumulativeSum) -> Any:
+    """Return a block of that kind with fixed weights and the given memory."""
+    config = BlockConfig(width=WIDTH, heads=2, conv=2, form="chunkwise", chunk_size=size)
+    block = getattr(blocks, kind)(config, np.random.default_rng(0))
+    block.memory = memory(size)
+    return block
+
+
+EACH = [
+    Instance(label, {"kind": kind}, {})
+    for label, kind in (("context", "TitansMACBlock"), ("gate", "TitansMAGBlock"), ("layer", "TitansMALBlock"))
+]
+
+
+@identity("Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
+          source=f"{BEHROUZ}, section 4; minigrad, the contract of a block", over=EACH, only=NUMPY)  # fmt: skip
+def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
+    block = make_block(kind, chunk_size)
+    before, middle = block(x[..., :cut, :])
+    after, end = block(x[..., cut:, :], middle)
+    return block(x), (namespace(x).concat([before, after], axis=-2), end)
+
+
+@identity("Causality: another future changes nothing before it", source=f"{BEHROUZ}, section 4",
+          over=EACH, only=NUMPY)  # fmt: skip
+def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
+    block = make_block(kind, chunk_size)
+    changed = namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2)
+    return block(x)[0][..., :cut, :], block(changed)[0][..., :cut, :]
+
+
+# What each is, written out
+
+
+def attend_each_token(attention: Any, x: Any, size: int, segments: bool, h: Any = None, ahead: bool = False) -> Any:
+    """Compute attention token by token, with rotary positions counted from the first token.
+
+    A token attends to the persistent tokens, to its window or its segment up to itself, and to h over the same range
+    or, with `ahead`, over its whole segment.
+    """
+    xp, y = namespace(x), []
+    q, k, v = attention.split(attention.conv(attention.qkv(x))[0])
+    always_k, always_v = attention.keys_and_values(attention.persistent)
+    turned = rotate(k, 0)
+    for t in range(x.shape[-2]):
+        first = t - t % size if segments else max(0, t - size + 1)
+        keys, values = [turned[..., first : t + 1, :]], [v[..., first : t + 1, :]]
+        if h is not None:
+            stop = first + size if ahead else t + 1
+            recalled_k, recalled_v = attention.keys_and_values(h)
+            keys.append(rotate(recalled_k, 0)[..., first:stop, :])
+            values.append(recalled_v[..., first:stop, :])
+        now = q[..., t : t + 1, :]
+        scores = xp.concat([now @ always_k.mT, rotate(now, t) @ xp.concat(keys, axis=-2).mT], axis=-1)
+        weights = mg.softmax(scores * now.shape[-1] ** -0.5, axis=-1)
+        fixed = always_k.shape[-2]
+        y.append(weights[..., :fixed] @ always_v + weights[..., fixed:] @ xp.concat(values, axis=-2))
+    return attention.output(merge_heads(xp.concat(y, axis=-2)))
+
+
+@identity("As layer: attention to what the memory has added to", source=f"{BEHROUZ}, eq. 29–31 and section 4.4",
+          only=NUMPY)  # fmt: skip
+def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMALBlock", chunk_size)
+    added = x + namespace(x).cumulative_sum(x, axis=-2)
+    return block(x)[0], attend_each_token(block.attention, added, chunk_size, segments=False)
+
+
+@identity("As gate: what attention reads, by σ of what the memory reads, each normalised",
+          source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
+def memory_as_gate(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMAGBlock", chunk_size)
+    y, m = attend_each_token(block.attention, x, chunk_size, segments=False), namespace(x).cumulative_sum(x, axis=-2)
+    return block(x)[0], block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m))
+
+
+@identity("As context: the memory recalls what it knew before the segment, learns what attention reads, and gates it",
+          source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
+def memory_as_context(x: Inputs, chunk_size: ChunkSize):
+    block, xp = make_block("TitansMACBlock", chunk_size), namespace(x)
+    known, h, out = 0 * x[..., :1, :], [], []
+    for first in range(0, x.shape[-2], chunk_size):
+        stop = min(first + chunk_size, x.shape[-2])
+        h.append(known + block.query(x[..., first:stop, :]))
+        recalled = xp.concat(h, axis=-2)
+        y = attend_each_token(block.attention, x[..., :stop, :], chunk_size, segments=True, h=recalled)
+        y = y[..., first:stop, :]
+        m = known + xp.cumulative_sum(y, axis=-2)
+        out.append(block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m)))
+        known = m[..., -1:, :]
+    return block(x)[0], xp.concat(out, axis=-2)
+
+
+# With the memory switched off
+
+
+@identity("As layer, with the memory switched off: attention to the persistent tokens and the last C",
+          source=f"{BEHROUZ}, eq. 29–31 and section 4.4, figure 3b", only=NUMPY)  # fmt: skip
+def layer_without_memory(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMALBlock", chunk_size, ZeroMemory)
+    return block(x)[0], attend_each_token(block.attention, x, chunk_size, segments=False)
+
+
+@identity("As gate, with the memory switched off: that attention, normalised, through a gate half open",
+          source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
+def gate_without_memory(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMAGBlock", chunk_size, ZeroMemory)
+    return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=False)) / 2
+
+
+@identity("As context, with the memory switched off: attention in segments, to which every token brings a 0 as well",
+          source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
+def context_without_memory(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
+    seen = attend_each_token(block.attention, x, chunk_size, segments=True, h=0 * x)
+    return block(x)[0], block.gate.attended(seen) / 2
+
+
+@refuted("As context, with the memory switched off: its attention alone (but a key of 0 takes a share of the weights)",
+         source=f"{BEHROUZ}, eq. 22")  # fmt: skip
+def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
+    block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
+    return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=True)) / 2
+
+
+@refuted("As context, every token may see what the memory recalls for the whole segment",
+         source=f"{BEHROUZ}, eq. 21–22 and figure 3a, which shows no mask there")  # fmt: skip
+def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
+    block = make_block("TitansMACBlock", chunk_size)
+
+    def read(x: Any) -> Any:
+        h = block.memory.recall(split_heads(block.query(x), 2), None)
+        return attend_each_token(block.attention, x, chunk_size, segments=True, h=h, ahead=True)[..., :cut, :]
+
+    return read(x), read(namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2))
+
+
+# Persistent tokens
+
+
+@identity("Attention to persistent tokens too is a mean of two: a feed-forward net whose activation is softmax, and "
+          "attention without them, by the mass of each",
+          source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; "
+                 "sukhbaatar2019, eq. 5–9 (place not verified)")  # fmt: skip
+def persistent_tokens_are_a_feed_forward_net(q: Queries, k: Keys, v: Values, p_k: FixedKeys, p_v: FixedValues):
+    xp, root = namespace(q), q.shape[-1] ** -0.5
+    always = tuple(xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_v))
+    both, _ = softmax.quadratic(q, k, v, state=always)  # what stands before the first token is seen by all
+    net = mg.softmax(q @ p_k.mT * root, axis=-1) @ p_v  # its weights p_k and p_v depend on nothing that is read
+    alone, _ = softmax.quadratic(q, k, v)
+    fixed = xp.sum(xp.exp(q @ p_k.mT * root), axis=-1, keepdims=True)
+    seen = xp.sum(xp.tril(xp.exp(q @ k.mT * root)), axis=-1, keepdims=True)
+    return both, (fixed * net + seen * alone) / (fixed + seen)

@@ -1,0 +1,207 @@
+"""Test-time training: special cases, inner gradients, and dual form against primal form."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import namespace
+from models.attention import softmax
+from models.memory import delta_rule, inner, linear_attention, ttt
+from models.memory.ttt import Weights
+from proofs.checker.forms import WITHOUT_JAX
+from proofs.checker.statements import converges, identity, refuted
+from proofs.checker.strategies import (
+    LARGE,
+    SMALL,
+    Beta,
+    Betas,
+    ChunkSize,
+    Draw,
+    Drawn,
+    Exact,
+    FullBetas,
+    Key,
+    Keys,
+    Queries,
+    Sizes,
+    Value,
+    Values,
+)
+
+CHAPTER = 7
+
+SUN = "sun2024ttt"
+
+
+def distinct_columns(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
+    """Draw columns that differ, so that the variance in a layer norm is not 0."""
+    return SMALL(draw, shape, sizes) / 2 + [(-1) ** j * (1 + j) for j in range(shape[-1])]
+
+
+FEW = {"K": st.integers(2, 3), "T": st.integers(1, 3), "*batch": st.just(())}
+State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
+Tokens = Annotated[Any, Drawn("*batch T K", SMALL, sizes=FEW)]
+Bias = Annotated[Any, Drawn("1 K", distinct_columns)]
+Gamma = Annotated[Any, Drawn("1 K", SMALL)]
+Shift = Annotated[Any, Drawn("1 K", LARGE)]
+Square = Annotated[Any, Drawn("K K", SMALL)]
+Down = Annotated[Any, Drawn("K D", SMALL)]
+DownBias = Annotated[Any, Drawn("1 D", SMALL)]
+Up = Annotated[Any, Drawn("D K", SMALL)]
+Row = Annotated[Any, Drawn("1 K", SMALL, sizes=FEW)]
+
+
+def matrix(W: Any) -> Weights:
+    """Return the linear model without bias or layer norm."""
+    return Weights(((W,),))
+
+
+# What it contains
+
+
+@identity("Theorem 1: linear model, W₀ = 0, one batch, rate 1 on ½‖·‖² (½ on ‖·‖²): linear attention",
+          source=f"{SUN}, theorem 1; talk-titans, 48:00–48:58", exact=True)  # fmt: skip
+def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
+    y, after = ttt.dual(q, k, v, eta, matrix(0 * state), batch_size=q.shape[-2])
+    return (y, after.start[0][0]), linear_attention.recurrent(q, k, v)
+
+
+@refuted("So is it from any W₀", source=f"{SUN}, theorem 1: W₀ = 0 is needed", exact=True)
+def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
+    y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=q.shape[-2])
+    return y, linear_attention.recurrent(q, k, v, state=state)[0]
+
+
+@identity("Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
+          source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
+def linear_model_in_batches_of_one(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
+    forms = [form(q, k, v, beta, matrix(state), batch_size=1) for form in (ttt.primal, ttt.dual)]
+    return [(y, after.start[0][0]) for y, after in forms], [delta_rule.recurrent(q, k, v, beta, state=state)] * 2
+
+
+@identity("Theorem 2: the Nadaraya–Watson estimator with the kernel exp(qkᵀ/√K) is softmax attention",
+          source=f"{SUN}, theorem 2")  # fmt: skip
+def nadaraya_watson(q: Keys, k: Keys, v: Values):
+    xp = namespace(q)
+    kernel = xp.tril(xp.exp(q @ k.mT / math.sqrt(q.shape[-1])))
+    return kernel @ v / xp.sum(kernel, axis=-1, keepdims=True), softmax.quadratic(q, k, v)[0]
+
+
+# The gradients by hand are those of the inner loss
+
+
+@identity("gelu′ by hand is the derivative", source="hendrycks2016, section 2")
+def gelu_by_hand(x: Row):
+    return inner.gelu_slope(x), mg.grad(lambda x: mg.sum(inner.gelu(x)))(x)
+
+
+@identity("The layer norm's slope by hand is its gradient", source="ba2016, eq. 3–4")
+def layer_norm_by_hand(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
+    z = k @ W + b
+    by_hand = inner.layer_norm_slope(*inner.standardised(z), gamma, g)
+    return by_hand, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
+
+
+@refuted("The mean of the slope may be left out of it", source="minigrad, the normaliser's mean depends on z too")
+def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
+    z = k @ W + b
+    deviation = namespace(z).sqrt(namespace(z).sum((z - mg.mean(z)) ** 2) / z.shape[-1] + inner.EPSILON)
+    unit = (z - mg.mean(z)) / deviation
+    short = (gamma * g - unit * mg.mean(gamma * g * unit)) / deviation
+    return short, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
+
+
+@identity("For every layer the slope by hand makes the gradient of ½‖f(k) − v‖², layer norm and residual inside",
+          source=f"{SUN}, appendix A; ttt-code, ln_fused_l2_bwd")  # fmt: skip
+def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):
+    layers, norm = ((W1, b1), (W2, b2)), (gamma, beta)
+    inputs, outputs = inner.forward(layers, k)
+    error = k + inner.layer_norm(outputs[-1], *norm) - v
+    slopes = inner.backward(layers, outputs, inner.layer_norm_slope(*inner.standardised(outputs[-1]), gamma, error))
+    by_hand = inner.written(layers, inputs, slopes, namespace(k).ones_like(k[:, :1]))
+    return by_hand, mg.grad(lambda layers: mg.sum((inner.model(layers, norm, k) - v) ** 2) / 2)(layers)
+
+
+# Dual and primal
+
+
+@identity("TTT-Linear, layer norm and residual inside: the dual form is the primal form",
+          source=f"{SUN}, section 2.5, eq. 7–8; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+def linear_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
+    weights = Weights(((W / 8, b),), (gamma / 8, beta))
+    return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]
+
+
+@identity("TTT-MLP, layer norm and residual inside: the dual form is the primal form",
+          source=f"{SUN}, section 2.5 and appendix A; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+def mlp_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1: DownBias, W2: Up, b2: Bias,
+                       gamma: Gamma, beta: Shift):  # fmt: skip
+    weights = Weights(((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
+    return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]
+
+
+@identity("A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
+          source=f"{SUN}, section 2.7; ttt-code, eta", exact=True, only=WITHOUT_JAX)  # fmt: skip
+def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State):
+    rates, error, forms = tau[..., :, None] * eta[..., None, :], k @ state - v, (ttt.primal, ttt.dual)
+    found = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
+    y = q @ state - (namespace(q).tril(rates) * (q @ k.mT)) @ error
+    last = state - k.mT @ (rates[..., -1, :, None] * error)  # where the next batch starts
+    return [(y, after.start[0][0]) for y, after in found], [(y, last)] * 2
+
+
+# What the batch changes
+
+
+@refuted(
+    "The size of the mini-batch changes nothing", source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45", exact=True
+)
+def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
+    one, all_of_them = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
+    return one, all_of_them
+
+
+@converges("It changes little where the rate is small: batches of 1 and of T differ by O(η²)",
+           source=f"{SUN}, section 2.4, made precise")  # fmt: skip
+def batch_size_at_small_rates(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
+    xp, T = namespace(q), q.shape[-2]
+    weights, rates = matrix(state), [2.0**-n for n in range(9)]
+    batched = [[ttt.dual(q, k, v, rate * eta, weights, batch_size=n)[0] for n in (1, T)] for rate in rates]
+    errors = [abs(one - other) for one, other in batched]
+    # ‖Wₜ − W₀‖ ≤ ε/κ ((1 + ηκ²)ᵗ − 1), with κ ≥ ‖k‖ and ε ≥ ‖k W₀ − v‖; a step differs by ηκ² of that
+    kappa, epsilon, reading = (xp.max(one_norm(x)) for x in (k, k @ state - v, q))
+    limits = [reading * epsilon * kappa**3 * rate**2 * math.comb(T, 2) * (1 + rate * kappa**2) ** T for rate in rates]
+    return xp.stack(errors, axis=-1), xp.stack([limit + 0 * errors[0] for limit in limits], axis=-1)
+
+
+def one_norm(x: Any) -> Any:
+    """Return the 1-norm of rows, (*batch, T), which bounds their Euclidean norm."""
+    return namespace(x).sum(abs(x), axis=-1)
+
+
+# The outer loop
+
+
+@identity("The gradient through the inner loop is the slope of the outputs: for the linear model, in W₀, exactly",
+          source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
+          exact=True, derivatives=False, only=WITHOUT_JAX)  # fmt: skip
+def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
+    def y(W: Any) -> Any:
+        return ttt.primal(q, k, v, eta, matrix(W), batch_size=chunk_size)[0]
+
+    xp, direction = namespace(q), state + 1  # outputs are affine in W₀, so that a difference is the derivative
+    gradient = mg.grad(lambda W: mg.sum(v * y(W)))(state)
+    return xp.sum(gradient * direction), xp.sum(v * (y(state + direction) - y(state - direction))) / 2
+
+
+@identity("One step on the token's own loss shrinks what is wrong about it by 1 − η‖k‖²: at η‖k‖² < 2 it falls",
+          source=f"{SUN}, figure 4, made precise", exact=True)  # fmt: skip
+def own_loss_falls(k: Key, v: Value, eta: Beta, state: State):
+    row = k[..., None, :]
+    y, _ = ttt.primal(row, row, v[..., None, :], eta[..., None], matrix(state))
+    shrunk = 1 - eta[..., None] * namespace(k).sum(k * k, axis=-1, keepdims=True)
+    return y[..., 0, :] - v, shrunk * ((row @ state)[..., 0, :] - v)
