@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import as_raw, unwrap
-from minigrad.namespace import fetched, namespace
+from minigrad.engine import as_array, unwrap
+from minigrad.namespace import namespace, to_numpy
 
 
 def check_indices(who: str, name: str, indices: Any, count: int, what: str) -> Any:
@@ -15,7 +15,7 @@ def check_indices(who: str, name: str, indices: Any, count: int, what: str) -> A
 
     Raises TypeError for other numbers, IndexError for an integer outside. Values that JAX only traces are not seen.
     """
-    raw = as_raw(unwrap(indices), who)
+    raw = as_array(unwrap(indices), who)
     xp = namespace(raw)
     if not xp.isdtype(raw.dtype, "integral"):
         raise TypeError(f"{who}: {name} are {raw.dtype}, expected integers")
@@ -25,7 +25,7 @@ def check_indices(who: str, name: str, indices: Any, count: int, what: str) -> A
     except TypeError:
         return raw
     if found:
-        place = tuple(np.argwhere(fetched(outside))[0].tolist())
+        place = tuple(np.argwhere(to_numpy(outside))[0].tolist())
         where = f"{name}[{', '.join(map(str, place))}]" if place else name
         raise IndexError(f"{who}: {where} is {int(raw[place])}, expected {what} from 0 to {count - 1}")
     return raw

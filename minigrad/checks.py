@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import is_container, leaves_of, map_leaves
-from minigrad.conversion import as_raw, is_complex, is_differentiable
+from minigrad.conversion import as_array, is_complex, is_differentiable
 from minigrad.engine import unwrap
+from minigrad.pytree import is_container, leaves_of, map_leaves
 from minigrad.transforms import vjp
 
 
@@ -28,7 +28,7 @@ def _random_like(x: Any, rng: np.random.Generator) -> Any:
         if not is_differentiable(a):
             return a
         real = rng.standard_normal(np.shape(a))
-        return real + 1j * rng.standard_normal(real.shape) if is_complex(as_raw(a, "check_grads").dtype) else real
+        return real + 1j * rng.standard_normal(real.shape) if is_complex(as_array(a, "check_grads").dtype) else real
 
     return map_leaves(one, x)
 
@@ -45,7 +45,7 @@ def check_grads(f: Callable, args: Sequence[Any], *, order: int = 2, seed: int =
     or containers of them, and `f` returns an array or containers. Both sides may differ by `tolerance` of their scale.
     """
     rng = np.random.default_rng(seed)
-    args = tuple(a if is_container(a) else as_raw(a, "check_grads") for a in args)
+    args = tuple(a if is_container(a) else as_array(a, "check_grads") for a in args)
     out, pull = vjp(f, *args)
     g, v = _random_like(out, rng), _random_like(args, rng)
 

@@ -9,11 +9,11 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from minigrad.containers import is_array
 from minigrad.namespace import namespace
+from minigrad.pytree import is_array
 
 
-def as_raw(value: Any, who: str) -> Any:
+def as_array(value: Any, who: str) -> Any:
     """Return an array of some library; numbers and nested lists of them become NumPy's.
 
     NumPy's arrays come out without a subclass and in the machine's byte order. Raises TypeError for anything else.
@@ -42,7 +42,7 @@ def argument(value: Any, who: str) -> Any:
     if isinstance(value, list) and _holds_tensor(value):
         return sys.modules["minigrad"].stack([argument(v, who) for v in value])
     if isinstance(value, (list, tuple, np.ndarray, str, bytes, dict, set)):
-        return as_raw(value, who)
+        return as_array(value, who)
     return value
 
 
@@ -80,7 +80,7 @@ def beside(values: list) -> list | None:
     return [xp.asarray(v) if type(v) is np.ndarray else v for v in values]
 
 
-def snapshot(raw: Any) -> Any:
+def copy_if_mutable(raw: Any) -> Any:
     """Return a copy of what its owner may change: an array or a list. What cannot change is returned as it is."""
     if type(raw) is np.ndarray:
         return raw.copy()

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.conversion import argument, as_raw, beside, differentiable, is_complex, snapshot
-from minigrad.namespace import fetched, namespace
+from minigrad.conversion import argument, as_array, beside, copy_if_mutable, differentiable, is_complex
+from minigrad.namespace import namespace, to_numpy
 
 _clock = itertools.count()
 _NUMBERS = frozenset({float, int, complex, bool})
@@ -214,9 +214,9 @@ class Primitive:
         uses_out, places = self.kept[key]
         saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
-            saved[j] = values[j] if type(args[j]) is Tensor else snapshot(values[j])
+            saved[j] = values[j] if type(args[j]) is Tensor else copy_if_mutable(values[j])
         if options:
-            options = {name: snapshot(value) for name, value in options.items()}
+            options = {name: copy_if_mutable(value) for name, value in options.items()}
         if self.defaults:
             options = {**self.defaults, **options}
         return Operation(self, parents, saved, made, made if uses_out else None, options)
@@ -255,7 +255,7 @@ class Tensor:
     _node: Any  # a Node, or None for a constant
 
     def __init__(self, value: Any):
-        raw = value._value if isinstance(value, Tensor) else snapshot(as_raw(value, "Tensor"))
+        raw = value._value if isinstance(value, Tensor) else copy_if_mutable(as_array(value, "Tensor"))
         self._value = raw
         self._node = Node((), tuple(raw.shape), raw.dtype) if differentiable(raw.dtype) else None
 
@@ -333,7 +333,7 @@ class Tensor:
         return self._value.item()
 
     def __repr__(self) -> str:
-        return f"Tensor({np.array2string(fetched(self._value), separator=', ', prefix='Tensor(')})"
+        return f"Tensor({np.array2string(to_numpy(self._value), separator=', ', prefix='Tensor(')})"
 
 
 def wrap(value: Any, node: Node | None) -> Tensor:

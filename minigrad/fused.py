@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigrad.containers import arrays_of, map_arrays, rebuilt
-from minigrad.conversion import argument, snapshot
+from minigrad.conversion import argument, copy_if_mutable
 from minigrad.engine import Node, Tensor, constant, wrap
 from minigrad.namespace import namespace
+from minigrad.pytree import arrays_of, map_arrays, replace_arrays
 from minigrad.transforms import gradients, identity
 
 
@@ -68,7 +68,7 @@ def fused(forward: Callable, backward: Callable, reference: Callable) -> Callabl
         inputs = tuple(argument(x, f"input {n}") for n, x in enumerate(inputs))
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
         tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
-        values = [x._value if isinstance(x, Tensor) else snapshot(x) if tracked else x for x in inputs]
+        values = [x._value if isinstance(x, Tensor) else copy_if_mutable(x) if tracked else x for x in inputs]
         made, saved = forward(*values)
         if not tracked:
             return map_arrays(constant, made) if Tensor in map(type, inputs) else made
@@ -92,7 +92,7 @@ def checkpoint(f: Callable) -> Callable:
         template: list = []
 
         def run(*xs: Any) -> Any:
-            made = f(*rebuilt(args, list(xs)))
+            made = f(*replace_arrays(args, list(xs)))
             template[:] = [made]
             return tuple(arrays_of(made))
 
@@ -111,6 +111,6 @@ def checkpoint(f: Callable) -> Callable:
             return [next(queue) if x._node is not None else None for x in leaves]
 
         made = fused(forward, backward, run)(*arrays)
-        return rebuilt(template[0], list(made))
+        return replace_arrays(template[0], list(made))
 
     return call

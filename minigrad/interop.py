@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, map_arrays
 from minigrad.engine import Tensor, constant, unwrap
 from minigrad.numpy_signatures import ADAPTED
+from minigrad.pytree import arrays_of, map_arrays
 
 _RENAMED = {  # NumPy's name: ours, where they differ
     "absolute": "abs",

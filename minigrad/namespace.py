@@ -52,6 +52,6 @@ def _stronger(one: Any, other: Any) -> Any:
     raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")
 
 
-def fetched(array: Any) -> np.ndarray:
+def to_numpy(array: Any) -> np.ndarray:
     """An array at the host, as NumPy's: CuPy brings its arrays there only when it is asked by name."""
     return array.get() if hasattr(array, "get") else np.asarray(array)

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from minigrad.bounds import check_indices
-from minigrad.containers import Container, is_array
 from minigrad.convolution import causal_conv1d
-from minigrad.namespace import fetched, namespace
+from minigrad.namespace import namespace, to_numpy
 from minigrad.primitives.elementwise import where
 from minigrad.primitives.indexing import take
 from minigrad.primitives.linalg import matmul
 from minigrad.primitives.normalisers import rms_norm
 from minigrad.primitives.reductions import mean
 from minigrad.primitives.shapes import matrix_transpose
+from minigrad.pytree import Container, is_array
 
 
 def _walk(prefix: str, x: Any) -> Iterator[tuple[str, Any, Any, Any]]:
@@ -58,7 +58,7 @@ class Module(Container):
             if not bool(namespace(new).all(namespace(new).isfinite(new))):
                 raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
         for name, (array, holder, key) in places.items():
-            holder[key] = namespace(array).asarray(fetched(parameters[name]), dtype=array.dtype, copy=True)
+            holder[key] = namespace(array).asarray(to_numpy(parameters[name]), dtype=array.dtype, copy=True)
 
 
 class Linear(Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 from minigrad.engine import Tensor, constant, unwrap
 from minigrad.interop import OfTheType, array_function, array_ufunc
-from minigrad.primitives import constants, elementwise, indexing, linalg, reductions, shapes
+from minigrad.primitives import elementwise, indexing, linalg, nondifferentiable, reductions, shapes
 
 
 def _binary(f: Any) -> tuple[Any, Any]:
@@ -22,7 +22,7 @@ for _name, _function in {
     "pow": elementwise.pow,
     "matmul": linalg.matmul,
     "mod": elementwise.remainder,
-    "floordiv": constants.floor_divide,
+    "floordiv": nondifferentiable.floor_divide,
     "divmod": lambda x, y: (x // y, x % y),
 }.items():
     _left, _right = _binary(_function)
@@ -58,7 +58,7 @@ for _name, _function in {
 
 def _round(x: Any, digits: int = 0) -> Any:
     scale = 10.0**digits
-    return constants.round(x * scale) / scale if digits else constants.round(x)
+    return nondifferentiable.round(x * scale) / scale if digits else nondifferentiable.round(x)
 
 
 def _reshape(x: Any, *shape: Any) -> Any:

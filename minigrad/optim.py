@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, map_arrays
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from minigrad.nn import Module
+from minigrad.pytree import arrays_of, map_arrays
 
 
 class _Optimiser:
@@ -109,7 +109,7 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
     Raises ValueError when the norm is NaN or infinite: such a step would destroy every parameter.
     """
     squares = [np.vdot(g, g).real for g in arrays_of(grads)]
-    total = math.sqrt(sum(fetched(np.stack(squares)).tolist())) if squares else 0.0  # a GPU is asked once
+    total = math.sqrt(sum(to_numpy(np.stack(squares)).tolist())) if squares else 0.0  # a GPU is asked once
     if not math.isfinite(total):
         raise ValueError(f"clip_by_global_norm: the gradients' norm is {total}, expected a finite number")
     if total <= max_norm:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from minigrad.backward import depends_on_older, pull_back
-from minigrad.containers import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
-from minigrad.conversion import as_raw, differentiable, is_complex, is_differentiable, snapshot
+from minigrad.conversion import as_array, copy_if_mutable, differentiable, is_complex, is_differentiable
 from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
 from minigrad.namespace import namespace
+from minigrad.pytree import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
 
 
 @primitive(x=lambda g: g)
@@ -28,7 +28,7 @@ def _target(x: Any, who: str) -> Tensor:
     """Return a Tensor to differentiate with respect to: a fresh node, above x's own if x is a Tensor that has one."""
     if isinstance(x, Tensor) and x._node is not None:
         return identity(x)
-    raw = snapshot(as_raw(unwrap(x), who))
+    raw = copy_if_mutable(as_array(unwrap(x), who))
     if not differentiable(raw.dtype):
         raise TypeError(f"{who}: got an array of dtype {raw.dtype}, expected floating, complex or exact numbers")
     return wrap(raw, Node((), tuple(raw.shape), raw.dtype))
@@ -78,7 +78,7 @@ def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool |
 
     Otherwise their graph is freed on the way if the caller has let go of it.
     """
-    outs = leaves_of(outputs) if is_container(outputs) else [as_raw(outputs, who)]
+    outs = leaves_of(outputs) if is_container(outputs) else [as_array(outputs, who)]
     gs = [None] * len(outs) if cotangents is None else _cotangents(outputs, cotangents, who)
     pairs = [(y, _cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
@@ -92,7 +92,7 @@ def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool |
         if found[n] is None:
             found[n] = namespace(t._value).zeros_like(t._value)
         elif not _is_alone(found, n):
-            found[n] = snapshot(found[n])
+            found[n] = copy_if_mutable(found[n])
     return found, roots
 
 
@@ -139,14 +139,14 @@ _ALONE, _ALONE_BELOW = _references()
 
 
 def _cotangent(output: Any, cotangent: Any, who: str) -> Any:
-    raw = as_raw(unwrap(output), who)
+    raw = as_array(unwrap(output), who)
     if cotangent is None:
         if tuple(raw.shape) != () or is_complex(raw.dtype):
             raise ValueError(
                 f"{who}: the output is {raw.dtype} of shape {tuple(raw.shape)}, expected a real scalar or a cotangent"
             )
         return namespace(raw).ones_like(raw)
-    given = as_raw(cotangent, f"{who}: the cotangent")
+    given = as_array(cotangent, f"{who}: the cotangent")
     if tuple(given.shape) != tuple(raw.shape):
         raise ValueError(f"{who}: the cotangent has shape {tuple(given.shape)}, expected {tuple(raw.shape)}")
     return given if given.dtype == raw.dtype or hasattr(cotangent, "dtype") else given.astype(raw.dtype)
@@ -241,7 +241,7 @@ def vjp(f: Callable, *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
 
 def _copied(x: Any) -> Any:
     """Return the raw array of a Tensor that the graph keeps, for the caller to change; anything else as it is."""
-    return snapshot(x._value) if isinstance(x, Tensor) else x
+    return copy_if_mutable(x._value) if isinstance(x, Tensor) else x
 
 
 def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -255,7 +255,7 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     def leaf(x: Any) -> Tensor:
         if isinstance(x, Tensor) and x._node is not None:
             return x
-        fresh.append(Tensor(as_raw(unwrap(x), "jvp")))
+        fresh.append(Tensor(as_array(unwrap(x), "jvp")))
         return fresh[-1]
 
     out, pull = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
@@ -271,14 +271,14 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
 
 
 def _zeros_like(x: Any) -> Any:
-    raw = as_raw(unwrap(x), "jvp")
+    raw = as_array(unwrap(x), "jvp")
     return namespace(raw).zeros_like(raw)
 
 
 def _along(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
     """Return the vector that belongs to each differentiable leaf of the arguments."""
     leaves, found = leaves_of(list(args)), beside_leaves(list(args), list(vectors), who)
-    pairs = [(x, as_raw(v, who)) for x, v in zip(leaves, found, strict=True) if is_differentiable(x)]
+    pairs = [(x, as_array(v, who)) for x, v in zip(leaves, found, strict=True) if is_differentiable(x)]
     for x, v in pairs:
         if tuple(np.shape(unwrap(x))) != tuple(v.shape):
             raise ValueError(f"{who}: got a vector of shape {tuple(v.shape)}, expected {tuple(np.shape(unwrap(x)))}")

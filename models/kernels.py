@@ -9,8 +9,8 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import kernels, namespace
-from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
+from minigrad.pytree import arrays_of
 
 
 def compiled(name: str, reference: Callable) -> Callable:

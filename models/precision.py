@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigrad as mg
-from minigrad.containers import map_arrays
 from minigrad.engine import unwrap
 from minigrad.kernels import WIDTHS
+from minigrad.pytree import map_arrays
 
 Kinds = frozenset  # the dtypes of NumPy's arrays, and the types of other libraries' arrays
 

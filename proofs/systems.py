@@ -25,7 +25,7 @@ import numpy as np
 
 from gpu import device
 from minigrad.exact import Log, Modular
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from proofs import encoding, rounding
 from proofs.sides import entrywise, sides
 from proofs.statements import Statement
@@ -135,7 +135,7 @@ def _within(statement: Statement, left: list, right: list, bound: list[np.ndarra
         return Judgement(np.inf, 0.0, bound)
     worst, vacuous = Judgement(), True
     for x, y, limit in zip(left, right, bound, strict=True):
-        difference = fetched(x).astype(complex) - fetched(y).astype(complex)
+        difference = to_numpy(x).astype(complex) - to_numpy(y).astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
         for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
             vacuous = vacuous and not np.isfinite(allowed)

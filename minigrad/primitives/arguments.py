@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import AxisError
 
-from minigrad.engine import as_raw, is_complex, unwrap
+from minigrad.engine import as_array, is_complex, unwrap
 from minigrad.namespace import namespace
 
 
@@ -65,7 +65,7 @@ def sizes(shape: Any, who: str) -> tuple[int, ...]:
 
 def array(x: Any, who: str) -> Any:
     """Return x if it is an array or a Tensor; numbers and nested lists become NumPy arrays."""
-    return x if hasattr(x, "dtype") else as_raw(x, who)
+    return x if hasattr(x, "dtype") else as_array(x, who)
 
 
 def filled(shape: Any, value: Any, like: Any) -> Any:

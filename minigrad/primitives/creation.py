@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import is_array
 from minigrad.engine import Tensor, constant, differentiable, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, integer, sizes
@@ -14,6 +13,7 @@ from minigrad.primitives.dtypes import library_of
 from minigrad.primitives.elementwise import astype
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import broadcast_to, stack
+from minigrad.pytree import is_array
 
 
 def _place(device: Any) -> dict:

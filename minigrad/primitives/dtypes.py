@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.containers import is_array
 from minigrad.engine import unwrap
 from minigrad.namespace import namespace
+from minigrad.pytree import is_array
 
 
 class FloatInfo(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.constants import floor_divide
+from minigrad.primitives.nondifferentiable import floor_divide
 
 
 def complex_valued(x: Any) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from minigrad.containers import is_array
-from minigrad.conversion import is_complex, snapshot
+from minigrad.conversion import copy_if_mutable, is_complex
 from minigrad.engine import Piece, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
+from minigrad.pytree import is_array
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
@@ -41,7 +41,7 @@ def _settled(index: Any, raw: Any) -> Any:
 
 def _index_part(part: Any, raw: Any) -> Any:
     if is_array(part) and not isinstance(part, (np.ndarray, np.generic)):
-        return snapshot(part)
+        return copy_if_mutable(part)
     array = np.array(part)
     if array.size == 0 and isinstance(part, (list, tuple)):
         array = array.astype(np.intp)

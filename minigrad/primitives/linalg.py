@@ -8,13 +8,13 @@ from typing import Any
 
 from minigrad.engine import primitive
 from minigrad.primitives.arguments import array, in_single, many_axes
-from minigrad.primitives.constants import count_nonzero
 from minigrad.primitives.determinants import det, slogdet
 from minigrad.primitives.dtypes import finfo
 from minigrad.primitives.einsum import einsum
 from minigrad.primitives.elementwise import abs as abs_
 from minigrad.primitives.elementwise import astype, real, where
 from minigrad.primitives.factorizations import cholesky, eigh, eigvalsh, pinv, qr, svd, svdvals
+from minigrad.primitives.nondifferentiable import count_nonzero
 from minigrad.primitives.products import (
     cross,
     diagonal,

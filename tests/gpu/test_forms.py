@@ -9,7 +9,7 @@ import minigrad as mg
 from gpu import device
 from gpu import linear_attention as kernel
 from gpu.precision import matmul_precision
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models import kernels
 from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans

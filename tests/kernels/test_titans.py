@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of, map_arrays
 from minigrad.kernels.gelu import gelu
+from minigrad.pytree import arrays_of, map_arrays
 from models.memory import inner, titans
 from models.memory.titans import State
 

@@ -83,7 +83,7 @@ def leaves_of(x: Any) -> list:
     return found
 
 
-def rebuilt(x: Any, arrays: list) -> Any:
+def replace_arrays(x: Any, arrays: list) -> Any:
     """Return the containers of x around other arrays, given in the order of `arrays_of`."""
     queue = iter(arrays)
     return map_arrays(lambda _: next(queue), x)

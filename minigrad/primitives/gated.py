@@ -28,16 +28,16 @@ def _swiglu_adjoint(g, x):
 
 
 @primitive(
-    x=lambda g, cos, sin: turn(g, conj(cos), -conj(sin)),
+    x=lambda g, cos, sin: rotary(g, conj(cos), -conj(sin)),
     cos=lambda g, x: _along(g, conj(x)),
     sin=lambda g, x: _across(g, conj(x)),
 )
-def turn(xp, x, cos, sin):
+def rotary(xp, x, cos, sin):
     """Return [a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
 
     cos and sin have shape (T, K/2) for x (*batch, T, K).
     """
-    if compiled := _chain("turn", x, cos, sin):
+    if compiled := _chain("rotary", x, cos, sin):
         return compiled(x, cos, sin)
     a, b = _halves(x)
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
