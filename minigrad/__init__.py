@@ -100,11 +100,11 @@ from minigrad.primitives.elementwise import (
 from minigrad.primitives.gated import rotary, swiglu
 from minigrad.primitives.indexing import (
     argsort,
-    assemble,
     scatter_add,
     sort,
     take,
     take_along_axis,
+    to_dense,
 )
 from minigrad.primitives.nondifferentiable import (
     all,

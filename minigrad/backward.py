@@ -33,7 +33,7 @@ def depends_on_older(results: Sequence[Any], targets: Sequence[Tensor]) -> bool:
     return _walk(roots, min((t._node.number for t in targets), default=sys.maxsize))[1]
 
 
-def pull_back(
+def backward_pass(
     roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
 ) -> list:
     """Return cotangents of the targets for those of the roots, None where no root depends on a target.
@@ -58,7 +58,7 @@ def pull_back(
     pending: dict[int, list] = {}
     for root, g in zip(roots, cotangents, strict=True):
         g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
-        pending.setdefault(root.number, []).append(root.fit(g))
+        pending.setdefault(root.number, []).append(root.unbroadcast_and_cast(g))
     found: dict[int, Any] = {}
     if not record:
         roots.clear()
@@ -69,13 +69,13 @@ def pull_back(
         contributions = pending.pop(node.number, None)
         if contributions is None:
             continue
-        g = node.total(contributions)
+        g = node.accumulate(contributions)
         if node.number in wanted:
             found[node.number] = g
         if True in need:
-            for parent, d in zip(node.parents, node.pull(g, need, record), strict=True):
+            for parent, d in zip(node.parents, node.vjp(g, need, record), strict=True):
                 if d is not None:
-                    d = parent.fit(d)
+                    d = parent.unbroadcast_and_cast(d)
                     if parent.number in pending:
                         pending[parent.number].append(d)
                     else:

@@ -33,7 +33,7 @@ def _random_like(x: Any, rng: np.random.Generator) -> Any:
     return map_leaves(one, x)
 
 
-def _moved(x: Any, v: Any, step: float) -> Any:
+def _perturbed(x: Any, v: Any, step: float) -> Any:
     queue = iter(_numbers(v))
     return map_leaves(lambda a: a + step * next(queue) if is_differentiable(a) else a, x)
 
@@ -46,22 +46,22 @@ def check_grads(f: Callable, args: Sequence[Any], *, order: int = 2, seed: int =
     """
     rng = np.random.default_rng(seed)
     args = tuple(a if is_container(a) else as_array(a, "check_grads") for a in args)
-    out, pull = vjp(f, *args)
+    out, pullback = vjp(f, *args)
     g, v = _random_like(out, rng), _random_like(args, rng)
 
     def slope(h: float) -> float:
-        ahead, behind = f(*_moved(args, v, h)), f(*_moved(args, v, -h))
-        return (_dot(g, ahead) - _dot(g, behind)) / (2 * h)
+        plus, minus = f(*_perturbed(args, v, h)), f(*_perturbed(args, v, -h))
+        return (_dot(g, plus) - _dot(g, minus)) / (2 * h)
 
     h = 1e-4
     numeric = (4 * slope(h / 2) - slope(h)) / 3
-    exact = _dot(pull(g), v)
+    exact = _dot(pullback(g), v)
     scale = max(1.0, abs(numeric), abs(exact))
     if not abs(numeric - exact) <= tolerance * scale:
         raise AssertionError(f"check_grads: Re⟨Jᴴg, v⟩ = {exact:.9g}, expected {numeric:.9g} from differences")
     if order > 1:
 
-        def pulled(*xs: Any) -> Any:
+        def gradients(*xs: Any) -> Any:
             return vjp(f, *xs)[1](g)
 
-        check_grads(pulled, args, order=order - 1, seed=seed + 1, tolerance=10 * tolerance)
+        check_grads(gradients, args, order=order - 1, seed=seed + 1, tolerance=10 * tolerance)

@@ -68,7 +68,7 @@ def _line(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(". The")[0]
 
 
-def beside(values: list) -> list | None:
+def to_common_library(values: list) -> list | None:
     """Return the values with NumPy's arrays brought, as constants, to the other library there is; else None.
 
     So what a function makes of nothing (zeros, a mask, a range) goes with whatever arrays its Tensors hold.

@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.conversion import argument, as_array, beside, copy_if_mutable, differentiable, is_complex
+from minigrad.conversion import argument, as_array, copy_if_mutable, differentiable, is_complex, to_common_library
 from minigrad.namespace import namespace, to_numpy
 
-_clock = itertools.count()
-_NUMBERS = frozenset({float, int, complex, bool})
-_SETTLED = frozenset({int, bool, float, str, type(None)})  # types of options that need no second look
+_node_counter = itertools.count()
+_NUMBER_TYPES = frozenset({float, int, complex, bool})
+_PLAIN_OPTION_TYPES = frozenset({int, bool, float, str, type(None)})  # types of options that need no second look
 
 
 class Node:
-    """A step of a recorded computation: its parents, and the shape and dtype of what it made.
+    """A step of a recorded computation: its parents, and the shape and dtype of its value.
 
     Nodes point to their parents only, so a graph is freed when the last Tensor that needs it goes.
     Numbers grow with time: a parent's is smaller, which is all the ordering a backward pass needs.
@@ -44,15 +44,15 @@ class Node:
     __slots__ = ("dtype", "number", "parents", "shape")
 
     def __init__(self, parents: Sequence, shape: Any, dtype: Any):
-        self.parents, self.shape, self.dtype, self.number = parents, shape, dtype, next(_clock)
+        self.parents, self.shape, self.dtype, self.number = parents, shape, dtype, next(_node_counter)
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
         """Cotangents of the wanted parents, given the cotangent g of this node's result."""
         raise AssertionError("a leaf has no parents")
 
-    def fit(self, g: Any) -> Any:
+    def unbroadcast_and_cast(self, g: Any) -> Any:
         """Undo what the library did silently to this value: broadcasting it, and promoting its dtype."""
-        if type(g) is Piece:
+        if type(g) is SparseCotangent:
             return g
         if not hasattr(g, "shape"):
             g = np.array(g, dtype=object)
@@ -68,19 +68,19 @@ class Node:
             g = xp.astype(g, self.dtype)
         return g
 
-    def total(self, contributions: list) -> Any:
+    def accumulate(self, contributions: list) -> Any:
         """The sum of the cotangents that this node's result received."""
-        if len(contributions) == 1 and type(contributions[0]) is not Piece:
+        if len(contributions) == 1 and type(contributions[0]) is not SparseCotangent:
             return contributions[0]
-        dense = [c for c in contributions if type(c) is not Piece]
+        dense = [c for c in contributions if type(c) is not SparseCotangent]
         if len(dense) < len(contributions):
-            pieces = [c for c in contributions if type(c) is Piece]
-            dense.append(sys.modules["minigrad"].assemble(pieces, shape=self.shape, dtype=self.dtype))
+            sparse = [c for c in contributions if type(c) is SparseCotangent]
+            dense.append(sys.modules["minigrad"].to_dense(sparse, shape=self.shape, dtype=self.dtype))
         summed = functools.reduce(operator.add, dense)
         return summed if hasattr(summed, "shape") else np.array(summed, dtype=object)  # NumPy hands it out bare
 
 
-class Piece:
+class SparseCotangent:
     """A cotangent for part of an array: g at an index, zero elsewhere.
 
     Pieces are kept apart until all have come, so that T slices of one array cost one array and not T.
@@ -97,19 +97,19 @@ class Operation(Node):
 
     __slots__ = ("options", "out", "primitive", "saved")
 
-    def __init__(self, primitive: Primitive, parents: list, saved: list, made: Any, out: Any, options: dict):
-        self.parents, self.shape, self.dtype, self.number = parents, made.shape, made.dtype, next(_clock)
+    def __init__(self, primitive: Primitive, parents: list, saved: list, result: Any, out: Any, options: dict):
+        self.parents, self.shape, self.dtype, self.number = parents, result.shape, result.dtype, next(_node_counter)
         self.primitive, self.saved, self.out, self.options = primitive, saved, out, options
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
         saved, out, rules = self.saved, self.out, self.primitive.rules
         if record:
             saved = [v if p is None else wrap(v, p) for v, p in itertools.zip_longest(saved, self.parents)]
             out = None if out is None else wrap(out, self)
-        one, pulled = self.primitive.variadic, []
+        one, cotangents = self.primitive.variadic, []
         for i, want in enumerate(wanted):
-            pulled.append(rules[0 if one else i](self, i, g, saved, out) if want else None)
-        return pulled
+            cotangents.append(rules[0 if one else i](self, i, g, saved, out) if want else None)
+        return cotangents
 
 
 class Primitive:
@@ -123,15 +123,15 @@ class Primitive:
     def __init__(self, function: Callable, rules: dict[str, Callable]):
         signature = inspect.signature(function)
         library, *parameters = signature.parameters.values()
-        self.asks_library = library.name != "_"
+        self.takes_namespace = library.name != "_"
         self.function = function
         self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
-        self.count = len(rules)  # differentiable arguments come first
-        self.rules = [self._compiled(rule) for rule in rules.values()]
-        self.names = [set(inspect.signature(rule).parameters) for rule in rules.values()]
-        self.kept: dict[Any, tuple[bool, list[int]]] = {}  # what to save, by the arguments tracked (and their number)
+        self.differentiable = len(rules)  # differentiable arguments come first
+        self.rules = [self._compile_rule(rule) for rule in rules.values()]
+        self.rule_parameters = [set(inspect.signature(rule).parameters) for rule in rules.values()]
+        self.residuals: dict[Any, tuple[bool, list[int]]] = {}  # what to save, by tracked arguments
         assert list(rules) == self.positional[: len(rules)], f"{function.__name__}: rules for {list(rules)}"
         functools.update_wrapper(self, function)
         vars(self).pop("__wrapped__")  # whose signature has the library
@@ -142,15 +142,15 @@ class Primitive:
         """Bind as a function does, as a method; `help` shows it as one, too."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def _needs(self, parents: list) -> tuple[bool, list[int]]:
+    def _find_residuals(self, parents: list) -> tuple[bool, list[int]]:
         """Return whether the rules of the tracked arguments use the result, and the places of those they use."""
         if self.variadic:
-            (names,) = self.names
+            (names,) = self.rule_parameters
             return "out" in names, list(range(len(parents))) if self.positional[0] in names else []
-        names = {name for rule, p in zip(self.names, parents, strict=True) if p is not None for name in rule}
+        names = {name for rule, p in zip(self.rule_parameters, parents, strict=True) if p is not None for name in rule}
         return "out" in names, [j for j, name in enumerate(self.positional) if name in names]
 
-    def _compiled(self, rule: Callable) -> Callable:
+    def _compile_rule(self, rule: Callable) -> Callable:
         """Return the rule as a function of all that a node has, whatever it names."""
         sources = {"g": "g", "out": "out", "i": "i", "shape": "node.parents[i].shape"}
         sources |= {name: f"node.options[{name!r}]" for name in self.defaults}
@@ -165,53 +165,53 @@ class Primitive:
             if len(args) < len(self.positional) and not self.variadic:
                 args += tuple([options.pop(name) for name in self.positional[len(args) :] if name in options])
             for name, value in options.items():
-                if type(value) not in _SETTLED:
-                    options[name] = _option(value, f"{self.__name__}: option {name}")
-        values, parents, tracked, boxed = [], [], 0, False
+                if type(value) not in _PLAIN_OPTION_TYPES:
+                    options[name] = _normalize_option(value, f"{self.__name__}: option {name}")
+        values, parents, tracked, any_tensor = [], [], 0, False
         for a in args:
             kind = type(a)
             if kind is Tensor:
-                boxed = True
+                any_tensor = True
                 values.append(a._value)
                 parents.append(a._node)
                 if a._node is not None:
                     tracked |= 1 << len(values)
                 continue
-            if not a.dtype.isnative if kind is np.ndarray else kind not in _NUMBERS:
+            if not a.dtype.isnative if kind is np.ndarray else kind not in _NUMBER_TYPES:
                 n = len(values)
-                if (n < self.count or self.variadic) and (settled := self._argument(a, n)) is not a:
-                    return self(*args[:n], settled, *args[n + 1 :], **options)
+                if (n < self.differentiable or self.variadic) and (converted := self._argument(a, n)) is not a:
+                    return self(*args[:n], converted, *args[n + 1 :], **options)
             values.append(a)
             parents.append(None)
-        count = len(values) if self.variadic else self.count
+        count = len(values) if self.variadic else self.differentiable
         try:
-            made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
+            result = self.function(namespace(*values[:count]) if self.takes_namespace else None, *values, **options)
         except (TypeError, ArithmeticError):
-            if _NUMBERS.issuperset(map(type, values)):
+            if _NUMBER_TYPES.issuperset(map(type, values)):
                 return self(np.asarray(values[0]), *values[1:], **options)
-            if (together := beside(values)) is None:
+            if (converted := to_common_library(values)) is None:
                 raise
-            values = together
-            made = self.function(namespace(*values[:count]) if self.asks_library else None, *values, **options)
+            values = converted
+            result = self.function(namespace(*values[:count]) if self.takes_namespace else None, *values, **options)
         try:
-            dtype = made.dtype
+            dtype = result.dtype
         except AttributeError:  # numbers alone are NumPy's; NumPy hands a single exact one out bare
-            if _NUMBERS.issuperset(map(type, values)):
+            if _NUMBER_TYPES.issuperset(map(type, values)):
                 return self(np.asarray(values[0]), *values[1:], **options)
-            made, dtype = np.array(made, dtype=object), np.dtype(object)
+            result, dtype = np.array(result, dtype=object), np.dtype(object)
         if tracked and differentiable(dtype):
-            return wrap(made, self._record(args, values, parents[:count], tracked, made, options))
-        return wrap(made, None) if boxed else made
+            return wrap(result, self._record(args, values, parents[:count], tracked, result, options))
+        return wrap(result, None) if any_tensor else result
 
     def _argument(self, value: Any, n: int) -> Any:
         """Return what was given in place n, no Tensor, number or native array, as one of these if it can be."""
         return argument(value, f"{self.__name__}: argument {self.positional[0 if self.variadic else n]}")
 
-    def _record(self, args: tuple, values: list, parents: list, tracked: int, made: Any, options: dict) -> Operation:
+    def _record(self, args: tuple, values: list, parents: list, tracked: int, result: Any, options: dict) -> Operation:
         key = (tracked, len(values)) if self.variadic else tracked
-        if key not in self.kept:
-            self.kept[key] = self._needs(parents)
-        uses_out, places = self.kept[key]
+        if key not in self.residuals:
+            self.residuals[key] = self._find_residuals(parents)
+        uses_out, places = self.residuals[key]
         saved: list = [None] * len(values)
         for j in places:  # what the graph did not make is copied: its owner may change it
             saved[j] = values[j] if type(args[j]) is Tensor else copy_if_mutable(values[j])
@@ -219,14 +219,14 @@ class Primitive:
             options = {name: copy_if_mutable(value) for name, value in options.items()}
         if self.defaults:
             options = {**self.defaults, **options}
-        return Operation(self, parents, saved, made, made if uses_out else None, options)
+        return Operation(self, parents, saved, result, result if uses_out else None, options)
 
 
-def _option(value: Any, who: str) -> Any:
+def _normalize_option(value: Any, who: str) -> Any:
     """Return an option without NumPy's integers, lists and Tensors, for which a rule need not be prepared."""
     if isinstance(value, (list, tuple)):
-        settled = type(value) is tuple and _SETTLED.issuperset(map(type, value))
-        return value if settled else tuple([int(v) if isinstance(v, np.integer) else v for v in value])
+        converted = type(value) is tuple and _PLAIN_OPTION_TYPES.issuperset(map(type, value))
+        return value if converted else tuple([int(v) if isinstance(v, np.integer) else v for v in value])
     if isinstance(value, np.integer):
         return int(value)
     if type(value) is not Tensor:
@@ -242,7 +242,7 @@ def primitive(**rules: Callable) -> Callable[[Callable], Any]:
 
 
 class Tensor:
-    """An immutable array that remembers how it was made: a leaf here, and what operations return elsewhere.
+    """An immutable array that remembers how it was computed: a leaf here, and what operations return elsewhere.
 
     The value is copied in and handed out read-only, so no change in place can reach a graph that needs it.
     Raises TypeError when the value is not an array or a number.
@@ -309,15 +309,15 @@ class Tensor:
         return bool(self._value)
 
     def __float__(self) -> float:
-        return float(self._number("float"))
+        return float(self._untracked_value("float"))
 
     def __int__(self) -> int:
-        return int(self._number("int"))
+        return int(self._untracked_value("int"))
 
     def __complex__(self) -> complex:
-        return complex(self._number("complex"))
+        return complex(self._untracked_value("complex"))
 
-    def _number(self, kind: str) -> Any:
+    def _untracked_value(self, kind: str) -> Any:
         """Return the value where no gradient is lost by it: NumPy asks for a float when an element is assigned."""
         if self._node is not None:
             raise TypeError(f"Tensor: a {kind} was asked for, to which no gradient would flow: use `.item()`")
@@ -337,7 +337,7 @@ class Tensor:
 
 
 def wrap(value: Any, node: Node | None) -> Tensor:
-    """A Tensor around what an operation made."""
+    """A Tensor around the value that an operation computed."""
     tensor = object.__new__(Tensor)
     tensor._value, tensor._node = value, node
     return tensor

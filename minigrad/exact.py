@@ -178,7 +178,7 @@ class Log:
         return f"Log({self.number!r})"
 
 
-def _each(name: str) -> Callable[[Any], Any]:
+def _elementwise(name: str) -> Callable[[Any], Any]:
     """A function of every element by the element's own method; of the integers 0 and 1 by their known value."""
     known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[name]
 
@@ -195,7 +195,7 @@ def _each(name: str) -> Callable[[Any], Any]:
     return apply
 
 
-exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
+exp, sqrt, tanh, log, log1p = map(_elementwise, ("exp", "sqrt", "tanh", "log", "log1p"))
 
 
 def sign(x: Any) -> Any:
@@ -209,21 +209,21 @@ def isfinite(x: Any) -> Any:
     return np.array([bool(e - e == 0) for e in np.asarray(x).flat], dtype=bool).reshape(np.shape(x))
 
 
-def _filled(shape: Any, value: Any, dtype: Any = None) -> Any:
+def _full(shape: Any, value: Any, dtype: Any = None) -> Any:
     return np.full(shape, value, dtype=object if dtype is None else dtype)
 
 
 def full(shape: Any, value: Any, *, dtype: Any = None) -> Any:
-    return _filled(shape, value, dtype)
+    return _full(shape, value, dtype)
 
 
 def zeros(shape: Any, *, dtype: Any = None) -> Any:
-    return _filled(shape, 0, dtype)
+    return _full(shape, 0, dtype)
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Any:
     """Ones that stay exact when divided: the integers 1 / 2 would make a float."""
-    return _filled(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
+    return _full(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
 
 
 def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
@@ -234,7 +234,7 @@ def ones_like(x: Any, *, dtype: Any = None) -> Any:
     return ones(x.shape, dtype=dtype)
 
 
-def _parts(name: str) -> Callable[[Any], Any]:
+def _attribute(name: str) -> Callable[[Any], Any]:
     """A part of every element, by its own attribute."""
 
     def apply(x: Any) -> Any:
@@ -243,7 +243,7 @@ def _parts(name: str) -> Callable[[Any], Any]:
     return apply
 
 
-real, imag = _parts("real"), _parts("imag")
+real, imag = _attribute("real"), _attribute("imag")
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
@@ -264,21 +264,21 @@ class linalg:
     @staticmethod
     def det(a: Any) -> Any:
         """The determinant by Gaussian elimination."""
-        n, found = a.shape[-1], []
+        n, determinants = a.shape[-1], []
         for block in a.astype(object).reshape(math.prod(a.shape[:-2]), n, n):
-            made: Any = Fraction(1)
+            result: Any = Fraction(1)
             for i in range(n):
                 pivot = next((j for j in range(i, n) if block[j, i] != 0), None)
                 if pivot is None:
-                    made = block[i, i] * made
+                    result = block[i, i] * result
                     break
                 if pivot != i:
-                    block[[i, pivot]], made = block[[pivot, i]], -made
-                made = block[i, i] * made
+                    block[[i, pivot]], result = block[[pivot, i]], -result
+                result = block[i, i] * result
                 for j in range(i + 1, n):
                     block[j] = block[j] - block[j, i] * (Fraction(1) / block[i, i]) * block[i]
-            found.append(made)
-        return np.fromiter(found, dtype=object).reshape(a.shape[:-2])
+            determinants.append(result)
+        return np.fromiter(determinants, dtype=object).reshape(a.shape[:-2])
 
     diagonal = staticmethod(np.linalg.diagonal)
 
@@ -314,34 +314,34 @@ class fft:
 
     @staticmethod
     def fft(x: Any, axis: int = -1) -> Any:
-        return _along(x, axis, -1)
+        return _dft_along(x, axis, -1)
 
     @staticmethod
     def ifft(x: Any, axis: int = -1) -> Any:
-        return _along(x, axis, 1) / x.shape[axis]
+        return _dft_along(x, axis, 1) / x.shape[axis]
 
     @staticmethod
     def rfft(x: Any, axis: int = -1) -> Any:
-        return np.take(_along(x, axis, -1), range(x.shape[axis] // 2 + 1), axis=axis)
+        return np.take(_dft_along(x, axis, -1), range(x.shape[axis] // 2 + 1), axis=axis)
 
     @staticmethod
     def irfft(x: Any, n: int, axis: int = -1) -> Any:
         mirrored = np.take(x, range((n - 1) // 2, 0, -1), axis=axis)  # frequencies that are not stored: conjugates
-        return real(_along(np.concatenate([x, np.conj(mirrored)], axis=axis), axis, 1) / n)
+        return real(_dft_along(np.concatenate([x, np.conj(mirrored)], axis=axis), axis, 1) / n)
 
 
-def _along(x: Any, axis: int, sign: int) -> Any:
+def _dft_along(x: Any, axis: int, sign: int) -> Any:
     """Σₜ xₜ e^(± 2πi kt/n) along an axis."""
-    return np.moveaxis(_transformed(np.moveaxis(x, axis, -1), sign), -1, axis)
+    return np.moveaxis(_dft(np.moveaxis(x, axis, -1), sign), -1, axis)
 
 
-def _transformed(x: Any, sign: int) -> Any:
+def _dft(x: Any, sign: int) -> Any:
     n = x.shape[-1]
     if n == 1:
         return x
     if n % 2:
         return x @ _roots(np.outer(np.arange(n), np.arange(n)), n, sign)
-    even, odd = _transformed(x[..., ::2], sign), _transformed(x[..., 1::2], sign)
+    even, odd = _dft(x[..., ::2], sign), _dft(x[..., 1::2], sign)
     odd = odd * _roots(np.arange(n // 2), n, sign)
     return np.concatenate([even + odd, even - odd], axis=-1)
 

@@ -17,24 +17,24 @@ class _Kernel(Node):
 
     __slots__ = ("backward", "inputs", "outputs", "reference", "saved", "single")
 
-    def __init__(self, backward: Callable, reference: Callable, parents: list, inputs: list, made: Any, saved: Any):
+    def __init__(self, backward: Callable, reference: Callable, parents: list, inputs: list, result: Any, saved: Any):
         super().__init__(tuple(parents), None, None)
         self.backward, self.reference, self.inputs, self.saved = backward, reference, inputs, saved
-        self.single = not isinstance(made, tuple)
-        self.outputs = [(namespace(y), tuple(y.shape), y.dtype) for y in ((made,) if self.single else made)]
+        self.single = not isinstance(result, tuple)
+        self.outputs = [(namespace(y), tuple(y.shape), y.dtype) for y in ((result,) if self.single else result)]
 
-    def fit(self, g: Any) -> Any:
+    def unbroadcast_and_cast(self, g: Any) -> Any:
         return g
 
-    def total(self, contributions: list) -> Any:
+    def accumulate(self, contributions: list) -> Any:
         received = dict(contributions)
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
         g = g[0] if self.single else tuple(g)
         if not record:
-            pulled = self.backward(self.saved, g)
-            return [d if want else None for d, want in zip(pulled, wanted, strict=True)]
+            cotangents = self.backward(self.saved, g)
+            return [d if want else None for d, want in zip(cotangents, wanted, strict=True)]
         # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
         chosen = [x for x, want in zip(inputs, wanted, strict=True) if want]
@@ -51,7 +51,7 @@ class _Output(Node):
         super().__init__((kernel,), *kernel.outputs[place][1:])
         self.place = place
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
         return [(self.place, g)]
 
 
@@ -69,13 +69,13 @@ def fused(forward: Callable, backward: Callable, reference: Callable) -> Callabl
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
         tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
         values = [x._value if isinstance(x, Tensor) else copy_if_mutable(x) if tracked else x for x in inputs]
-        made, saved = forward(*values)
+        result, saved = forward(*values)
         if not tracked:
-            return map_arrays(constant, made) if Tensor in map(type, inputs) else made
-        kernel = _Kernel(backward, reference, nodes, values, made, saved)
+            return map_arrays(constant, result) if Tensor in map(type, inputs) else result
+        kernel = _Kernel(backward, reference, nodes, values, result, saved)
         if kernel.single:
-            return wrap(made, _Output(kernel, 0))
-        return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(made))
+            return wrap(result, _Output(kernel, 0))
+        return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(result))
 
     return call
 
@@ -92,17 +92,17 @@ def checkpoint(f: Callable) -> Callable:
         template: list = []
 
         def run(*xs: Any) -> Any:
-            made = f(*replace_arrays(args, list(xs)))
-            template[:] = [made]
-            return tuple(arrays_of(made))
+            result = f(*replace_arrays(args, list(xs)))
+            template[:] = [result]
+            return tuple(arrays_of(result))
 
         def forward(*xs: Any) -> Any:
-            made = run(*xs)
-            if any(isinstance(y, Tensor) for y in made):
+            result = run(*xs)
+            if any(isinstance(y, Tensor) for y in result):
                 raise ValueError(
                     "checkpoint: the function uses a Tensor from outside, expected all among its arguments"
                 )
-            return tuple(made), xs
+            return tuple(result), xs
 
         def backward(xs: Any, cotangents: tuple) -> Any:
             leaves = [Tensor(x) for x in xs]
@@ -110,7 +110,7 @@ def checkpoint(f: Callable) -> Callable:
             queue = iter(gradients(run(*leaves), inputs, cotangents, record=False))
             return [next(queue) if x._node is not None else None for x in leaves]
 
-        made = fused(forward, backward, run)(*arrays)
-        return replace_arrays(template[0], list(made))
+        result = fused(forward, backward, run)(*arrays)
+        return replace_arrays(template[0], list(result))
 
     return call

@@ -49,7 +49,7 @@ _REDUCTIONS = {
 }
 _ACCUMULATIONS = {"add": "cumulative_sum", "maximum": "cumulative_max", "multiply": "cumulative_prod"}
 _OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: ours
-_ABOUT_VALUES = frozenset(  # their results are no function of the numbers, or have no derivative
+_NONDIFFERENTIABLE = frozenset(  # their results are no function of the numbers, or have no derivative
     "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
     "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
 )
@@ -69,7 +69,7 @@ _OPERATORS: dict[Any, Callable] = {  # of the values alone
 }
 
 
-class OfTheType:
+class ClassOnlyMethod:
     """A method that NumPy, which asks the type, finds, and that is None on an instance.
 
     There CuPy asks, and gives way to our operators only where it finds None.
@@ -84,14 +84,14 @@ class OfTheType:
 
 def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     """Answer a ufunc, or one of its methods, as NumPy asks every `__array_ufunc__` to do."""
-    ours = _ours(ufunc)
+    ours = _counterpart(ufunc)
     if method == "__call__" and ours is not None and not options:
         return ours(*inputs)
     who = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if not _tracked(inputs):
         return _on_values(getattr(ufunc, method), inputs, options)
     if options.get("out") is not None:
-        raise TypeError(f"{who}: out= would write a Tensor into an array{_instead(ufunc, ours)}")
+        raise TypeError(f"{who}: out= would write a Tensor into an array{_suggestion(ufunc, ours)}")
     if method == "outer" and ours is not None and not options:
         x, y = (a if hasattr(a, "shape") else np.asarray(a) for a in inputs)
         return ours(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
@@ -100,15 +100,15 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
     if name is not None and set(options) <= {"axis", "keepdims"}:
         return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
     if ours is not None and method == "__call__":
-        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ufunc, ours)}")
+        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_suggestion(ufunc, ours)}")
     raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
     """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
-    who, ours = f"{function.__module__}.{function.__name__}", _ours(function)
+    who, ours = f"{function.__module__}.{function.__name__}", _counterpart(function)
     adapted: Any = ADAPTED.get(function)
-    if function.__name__ in _ABOUT_VALUES:
+    if function.__name__ in _NONDIFFERENTIABLE:
         return _on_values(function, args, options)
     if adapted is None and ours is None:
         if _tracked((args, options)):
@@ -120,14 +120,14 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
     try:
         if adapted is not None:
             return adapted(*args, **options)
-        positional, named = _translated(function, ours, args, options)
+        positional, named = _translate_arguments(function, ours, args, options)
         inspect.signature(ours).bind(*positional, **named)
     except TypeError as error:
-        raise TypeError(f"{who}: for a Tensor, {error}{_instead(function, ours)}") from None
+        raise TypeError(f"{who}: for a Tensor, {error}{_suggestion(function, ours)}") from None
     return ours(*positional, **named)
 
 
-def _translated(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
+def _translate_arguments(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
     """Return the arguments for ours: NumPy's by position unless ours takes that name only as an option."""
     theirs = inspect.signature(function).parameters
     takes = inspect.signature(ours).parameters
@@ -149,7 +149,7 @@ def _translated(function: Callable, ours: Callable, args: tuple, options: dict) 
 
 
 @functools.cache
-def _ours(function: Any) -> Any:
+def _counterpart(function: Any) -> Any:
     """Return the function of minigrad with the meaning of NumPy's, or None."""
     if (operation := _OPERATORS.get(function)) is not None:
         return lambda *inputs: _on_values(operation, inputs, {})
@@ -163,11 +163,11 @@ def _ours(function: Any) -> Any:
         return place.erf if special and function is special.erf else None
     for name in names[1:]:
         place = getattr(place, name, None)
-    found = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
-    return found if callable(found) else None
+    counterpart = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
+    return counterpart if callable(counterpart) else None
 
 
-def _instead(function: Any, ours: Any) -> str:
+def _suggestion(function: Any, ours: Any) -> str:
     name = getattr(ours, "__name__", "<lambda>")
     place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
     return "" if name == "<lambda>" else f"; use {place}.{name}"
@@ -179,5 +179,5 @@ def _tracked(given: Any) -> bool:
 
 def _on_values(function: Callable, args: Any, options: dict) -> Any:
     """Return what NumPy makes of the values, as constants."""
-    made = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
-    return made if options.get("out") is not None else map_arrays(constant, made)
+    result = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
+    return result if options.get("out") is not None else map_arrays(constant, result)

@@ -18,7 +18,7 @@ def namespace(*arrays: Any) -> Any:
     `minigrad.exact`) a mask. Python scalars and None fit anywhere; with nothing else the answer is NumPy.
     Raises TypeError when arrays come from two libraries.
     """
-    found = None
+    common = None
     for array in arrays:
         if type(array) is np.ndarray and array.dtype.kind != "O":  # by far the most frequent case
             xp = np
@@ -26,11 +26,11 @@ def namespace(*arrays: Any) -> Any:
             continue
         else:
             xp = _namespace_of(array)
-        if found is None or xp is found:
-            found = xp
+        if common is None or xp is common:
+            common = xp
         else:
-            found = _stronger(found, xp)
-    return np if found is None else found
+            common = _promote(common, xp)
+    return np if common is None else common
 
 
 def _namespace_of(array: Any) -> Any:
@@ -44,7 +44,7 @@ def _namespace_of(array: Any) -> Any:
         raise TypeError(f"namespace: got {type(array).__name__}, expected an array of a known library") from None
 
 
-def _stronger(one: Any, other: Any) -> Any:
+def _promote(one: Any, other: Any) -> Any:
     """The namespace of the two that can take the other's arrays."""
     for strong in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
         if strong in (one, other) and (strong is sys.modules["minigrad"] or np in (one, other)):

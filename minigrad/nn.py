@@ -145,5 +145,5 @@ class Dropout(Module):
     def __call__(self, x: Any, rng: np.random.Generator | None = None) -> Any:
         if rng is None or self.p == 0:
             return x
-        kept = rng.random(x.shape) >= self.p
-        return where(kept, x / (1 - self.p), 0)
+        keep = rng.random(x.shape) >= self.p
+        return where(keep, x / (1 - self.p), 0)

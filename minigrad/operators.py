@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.engine import Tensor, constant, unwrap
-from minigrad.interop import OfTheType, array_function, array_ufunc
+from minigrad.interop import ClassOnlyMethod, array_function, array_ufunc
 from minigrad.primitives import elementwise, indexing, linalg, nondifferentiable, reductions, shapes
 
 
@@ -34,8 +34,8 @@ _BITWISE = ("and", "or", "xor", "lshift", "rshift")
 for _name in (*_COMPARISONS, *_BITWISE, *(f"r{name}" for name in _BITWISE)):  # constants for gradients
 
     def _compare(x: Any, y: Any, _name: str = f"__{_name}__") -> Any:
-        made = getattr(unwrap(x), _name)(unwrap(y))
-        return made if made is NotImplemented else constant(made)
+        result = getattr(unwrap(x), _name)(unwrap(y))
+        return result if result is NotImplemented else constant(result)
 
     setattr(Tensor, f"__{_name}__", _compare)
 
@@ -77,5 +77,5 @@ Tensor.imag = property(elementwise.imag)  # type: ignore[attr-defined]
 Tensor.mT = property(shapes.matrix_transpose)  # type: ignore[attr-defined]
 Tensor.T = property(lambda x: shapes.permute_dims(x, tuple(reversed(range(x.ndim)))))  # type: ignore[attr-defined]
 Tensor.__round__ = _round  # type: ignore[attr-defined]
-Tensor.__array_ufunc__ = OfTheType(array_ufunc)  # type: ignore[attr-defined]
+Tensor.__array_ufunc__ = ClassOnlyMethod(array_ufunc)  # type: ignore[attr-defined]
 Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

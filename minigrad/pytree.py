@@ -31,39 +31,39 @@ def is_leaf(x: Any) -> bool:
     return is_array(x) or isinstance(x, (float, complex))
 
 
-def same(x: Any) -> Any:
+def unchanged(x: Any) -> Any:
     """Return x."""
     return x
 
 
 def map_arrays(f: Callable[[Any], Any], x: Any) -> Any:
     """Return the same containers with f of every array; anything else in them stays as it is."""
-    return _mapped(f, x, same, is_array)
+    return _map(f, x, unchanged, is_array)
 
 
-def map_leaves(f: Callable[[Any], Any], x: Any, other: Callable[[Any], Any] = same) -> Any:
+def map_leaves(f: Callable[[Any], Any], x: Any, other: Callable[[Any], Any] = unchanged) -> Any:
     """Return the same containers with f of every leaf, and `other` of anything else but a `Container`'s attributes."""
-    return _mapped(f, x, other, is_leaf)
+    return _map(f, x, other, is_leaf)
 
 
-def _mapped(f: Callable, x: Any, other: Callable, is_one: Callable[[Any], bool]) -> Any:
-    if is_one(x):
+def _map(f: Callable, x: Any, other: Callable, is_selected: Callable[[Any], bool]) -> Any:
+    if is_selected(x):
         return f(x)
     if isinstance(x, dict):
-        items = {key: _mapped(f, item, other, is_one) for key, item in x.items()}
+        items = {key: _map(f, item, other, is_selected) for key, item in x.items()}
         if type(x) is dict:
             return items
-        same_kind = copy.copy(x)  # a subclass keeps what else it has: its order, its default
-        same_kind.update(items)
-        return same_kind
+        copied = copy.copy(x)  # a subclass keeps what else it has: its order, its default
+        copied.update(items)
+        return copied
     if isinstance(x, (list, tuple)):
-        members = [_mapped(f, item, other, is_one) for item in x]
+        members = [_map(f, item, other, is_selected) for item in x]
         return x._make(members) if hasattr(x, "_make") else type(x)(members)
     if isinstance(x, Container):
-        twin = copy.copy(x)
+        copied = copy.copy(x)
         for name, item in vars(x).items():
-            twin.__dict__[name] = map_arrays(f, item)
-        return twin
+            copied.__dict__[name] = map_arrays(f, item)
+        return copied
     return other(x)
 
 
@@ -89,7 +89,7 @@ def replace_arrays(x: Any, arrays: list) -> Any:
     return map_arrays(lambda _: next(queue), x)
 
 
-def beside_leaves(x: Any, y: Any, who: str) -> list:
+def matching_leaves(x: Any, y: Any, who: str) -> list:
     """Return what stands in y where x has a leaf, in the order of `leaves_of(x)`.
 
     Raises ValueError when the containers of y are not those of x.
@@ -98,20 +98,20 @@ def beside_leaves(x: Any, y: Any, who: str) -> list:
         return [y]
     if isinstance(x, (list, tuple)):
         if not isinstance(y, (list, tuple)) or len(y) != len(x):
-            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
-        return [leaf for a, b in zip(x, y, strict=True) for leaf in beside_leaves(a, b, who)]
+            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
+        return [leaf for a, b in zip(x, y, strict=True) for leaf in matching_leaves(a, b, who)]
     if isinstance(x, dict):
         if not isinstance(y, dict) or x.keys() != y.keys():
-            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
-        return [leaf for key in x for leaf in beside_leaves(x[key], y[key], who)]
+            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
+        return [leaf for key in x for leaf in matching_leaves(x[key], y[key], who)]
     if isinstance(x, Container):
         if type(x) is not type(y):
-            raise ValueError(f"{who}: got {_described(y)}, expected {_described(x)}")
+            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
         return [leaf for leaf, _ in zip(arrays_of(y), arrays_of(x), strict=True)]
     return []
 
 
-def _described(x: Any) -> str:
+def _describe(x: Any) -> str:
     if isinstance(x, dict):
         return f"a {type(x).__name__} with the keys {list(x)}"
     return f"a {type(x).__name__}" + (f" of {len(x)}" if isinstance(x, (list, tuple)) else "")

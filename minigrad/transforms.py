@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backward import depends_on_older, pull_back
+from minigrad.backward import backward_pass, depends_on_older
 from minigrad.conversion import as_array, copy_if_mutable, differentiable, is_complex, is_differentiable
 from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
 from minigrad.namespace import namespace
-from minigrad.pytree import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
+from minigrad.pytree import is_container, is_leaf, leaves_of, map_leaves, matching_leaves
 
 
 @primitive(x=lambda g: g)
@@ -50,7 +50,7 @@ def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
     return map_leaves(boxed, x), found
 
 
-def _regrouped(x: Any, gradients: Sequence[Any]) -> Any:
+def _unflatten(x: Any, gradients: Sequence[Any]) -> Any:
     """Return the gradients in the containers of x; None stands where something is not differentiable."""
     queue = iter(gradients)
     if not is_container(x):
@@ -70,33 +70,33 @@ def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool
     for t in targets:
         if not isinstance(t, Tensor) or t._node is None:
             raise TypeError(f"gradients: inputs hold {type(t).__name__}, expected Tensors that are differentiated")
-    return _regrouped(inputs, _pulled(outputs, cotangents, targets, record, "gradients")[0])
+    return _unflatten(inputs, _backward(outputs, cotangents, targets, record, "gradients")[0])
 
 
-def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
+def _backward(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
     """Return what reaches each target, and the outputs' nodes if the pass was recorded.
 
     Otherwise their graph is freed on the way if the caller has let go of it.
     """
     outs = leaves_of(outputs) if is_container(outputs) else [as_array(outputs, who)]
-    gs = [None] * len(outs) if cotangents is None else _cotangents(outputs, cotangents, who)
-    pairs = [(y, _cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
+    gs = [None] * len(outs) if cotangents is None else _flatten_cotangents(outputs, cotangents, who)
+    pairs = [(y, _check_cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
     del outputs, outs
     found: list = [None] * len(targets)
     roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
     del pairs
     if roots and targets:
-        found = pull_back(roots, gs, [t._node for t in targets], record)
+        found = backward_pass(roots, gs, [t._node for t in targets], record)
     for n, t in enumerate(targets):
         if found[n] is None:
             found[n] = namespace(t._value).zeros_like(t._value)
-        elif not _is_alone(found, n):
+        elif not _owns_memory(found, n):
             found[n] = copy_if_mutable(found[n])
     return found, roots
 
 
-def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
+def _flatten_cotangents(outputs: Any, cotangents: Any, who: str) -> list:
     """Return the cotangents in the order of the outputs."""
     if not is_container(outputs):
         given = leaves_of(cotangents) if isinstance(cotangents, tuple) else [cotangents]
@@ -105,10 +105,10 @@ def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
         return given
     if is_leaf(cotangents) and len(leaves_of(outputs)) == 1:
         return [cotangents]
-    return beside_leaves(outputs, cotangents, f"{who}: cotangents")
+    return matching_leaves(outputs, cotangents, f"{who}: cotangents")
 
 
-def _is_alone(arrays: list, n: int) -> bool:
+def _owns_memory(arrays: list, n: int) -> bool:
     """Return whether the list holds the only reference to a writable array, and to its memory.
 
     Otherwise it may be the caller's cotangent, another result, or what the graph keeps. (PyTorch too decides by the
@@ -116,7 +116,7 @@ def _is_alone(arrays: list, n: int) -> bool:
     """
     if isinstance(arrays[n], (Tensor, np.generic)):
         return True
-    if sys.getrefcount(arrays[n]) > _ALONE:
+    if sys.getrefcount(arrays[n]) > _SOLE_COUNT:
         return False
     if not isinstance(arrays[n], np.ndarray):
         return getattr(arrays[n], "base", getattr(arrays[n], "_base", None)) is None
@@ -124,21 +124,21 @@ def _is_alone(arrays: list, n: int) -> bool:
         return False
     base = arrays[n].base
     return base is None or (
-        isinstance(base, np.ndarray) and base.size == arrays[n].size and sys.getrefcount(base) <= _ALONE_BELOW
+        isinstance(base, np.ndarray) and base.size == arrays[n].size and sys.getrefcount(base) <= _SOLE_BASE_COUNT
     )
 
 
-def _references() -> tuple[int, int]:
-    """Return the counts that `_is_alone` finds for an array of its own: they differ between versions of Python."""
+def _sole_reference_counts() -> tuple[int, int]:
+    """Return the counts that `_owns_memory` finds for an array of its own: they differ between versions of Python."""
     arrays = [np.empty(2)[:]]
     base = arrays[0].base
     return sys.getrefcount(arrays[0]), sys.getrefcount(base)
 
 
-_ALONE, _ALONE_BELOW = _references()
+_SOLE_COUNT, _SOLE_BASE_COUNT = _sole_reference_counts()
 
 
-def _cotangent(output: Any, cotangent: Any, who: str) -> Any:
+def _check_cotangent(output: Any, cotangent: Any, who: str) -> Any:
     raw = as_array(unwrap(output), who)
     if cotangent is None:
         if tuple(raw.shape) != () or is_complex(raw.dtype):
@@ -152,7 +152,7 @@ def _cotangent(output: Any, cotangent: Any, who: str) -> Any:
     return given if given.dtype == raw.dtype or hasattr(cotangent, "dtype") else given.astype(raw.dtype)
 
 
-def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
+def _check_argnums(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
     try:
         nums = tuple(map(operator.index, (argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
     except TypeError:
@@ -164,17 +164,17 @@ def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, .
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Python looks for reference cycles ever again among all it holds; a graph has none, and would be walked each time.
 
     Where nothing is switched off already: a call within another one leaves it to the outer, and so does its user.
     """
-    searching = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if searching:
+        if was_enabled:
             gc.enable()
 
 
@@ -188,9 +188,9 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
     Raises ValueError when f returns no real scalar, TypeError when an argument cannot be differentiated.
     """
 
-    @_no_search_for_cycles()
+    @gc_disabled()
     def evaluate(*args: Any) -> Any:
-        nums = _chosen(args, argnums, "grad")
+        nums = _check_argnums(args, argnums, "grad")
         boxed = {n: _targets(args[n], f"grad: argument {n}") for n in nums}
         targets = [t for n in nums for t in boxed[n][1]]
         out = f(*(boxed[n][0] if n in boxed else a for n, a in enumerate(args)))
@@ -203,9 +203,9 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
             aux = map_leaves(unwrap, aux)
         value, last = unwrap(out), [out]
         del out
-        pulled, roots = _pulled(last.pop(), None, targets, None, "grad")  # nothing else holds the graph now
-        value, found = wrap(value, roots[0]) if roots else value, iter(pulled)
-        grouped = tuple(_regrouped(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
+        cotangents, roots = _backward(last.pop(), None, targets, None, "grad")  # nothing else holds the graph now
+        value, found = wrap(value, roots[0]) if roots else value, iter(cotangents)
+        grouped = tuple(_unflatten(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
         result = grouped[0] if isinstance(argnums, (int, np.integer)) else grouped
         return ((value, aux), result) if has_aux else (value, result)
 
@@ -231,15 +231,15 @@ def vjp(f: Callable, *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
     targets = [t for b in boxed for t in b[1]]
     nested = depends_on_older(leaves_of(out), targets)
 
-    def pull(cotangents: Any) -> tuple:
+    def pullback(cotangents: Any) -> tuple:
         record = True if any(isinstance(g, Tensor) and g._node for g in leaves_of(cotangents)) else None
-        found = iter(_pulled(out, cotangents, targets, record, "vjp")[0])
-        return tuple(_regrouped(a, [next(found) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
+        found = iter(_backward(out, cotangents, targets, record, "vjp")[0])
+        return tuple(_unflatten(a, [next(found) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
 
-    return (out if nested else map_leaves(_copied, out)), pull
+    return (out if nested else map_leaves(_copy_value, out)), pullback
 
 
-def _copied(x: Any) -> Any:
+def _copy_value(x: Any) -> Any:
     """Return the raw array of a Tensor that the graph keeps, for the caller to change; anything else as it is."""
     return copy_if_mutable(x._value) if isinstance(x, Tensor) else x
 
@@ -258,10 +258,10 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
         fresh.append(Tensor(as_array(unwrap(x), "jvp")))
         return fresh[-1]
 
-    out, pull = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
+    out, pullback = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
     dummy = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
-    vectors = _along(args, tangents, "jvp")
-    total = _inner(pull(dummy), vectors)
+    vectors = _matching_vectors(args, tangents, "jvp")
+    total = _real_inner(pullback(dummy), vectors)
     nested = depends_on_older([*leaves_of(out), *vectors], [x for x in fresh if x._node is not None])
     raw = out if nested else map_leaves(unwrap, out)
     if not isinstance(total, Tensor) or total._node is None:
@@ -275,9 +275,9 @@ def _zeros_like(x: Any) -> Any:
     return namespace(raw).zeros_like(raw)
 
 
-def _along(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
+def _matching_vectors(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
     """Return the vector that belongs to each differentiable leaf of the arguments."""
-    leaves, found = leaves_of(list(args)), beside_leaves(list(args), list(vectors), who)
+    leaves, found = leaves_of(list(args)), matching_leaves(list(args), list(vectors), who)
     pairs = [(x, as_array(v, who)) for x, v in zip(leaves, found, strict=True) if is_differentiable(x)]
     for x, v in pairs:
         if tuple(np.shape(unwrap(x))) != tuple(v.shape):
@@ -285,7 +285,7 @@ def _along(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
     return [v for _, v in pairs]
 
 
-def _inner(x: Any, vectors: list) -> Any:
+def _real_inner(x: Any, vectors: list) -> Any:
     """Return Re⟨x, v⟩ over all leaves of x."""
     total: Any = 0.0
     for a, b in zip(leaves_of(x), vectors, strict=True):
@@ -296,5 +296,5 @@ def _inner(x: Any, vectors: list) -> Any:
 
 def hvp(f: Callable, args: Sequence[Any], vectors: Sequence[Any]) -> tuple:
     """Return the Hessian of a real scalar function times the vectors: ∂/∂x ⟨∂f/∂x, v⟩, one for each argument."""
-    nums, along = tuple(range(len(args))), _along(args, vectors, "hvp")
-    return grad(lambda *xs: _inner(grad(f, nums)(*xs), along), nums)(*args)
+    nums, along = tuple(range(len(args))), _matching_vectors(args, vectors, "hvp")
+    return grad(lambda *xs: _real_inner(grad(f, nums)(*xs), along), nums)(*args)

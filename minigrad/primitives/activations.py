@@ -12,7 +12,7 @@ from typing import Any
 from minigrad.engine import primitive
 from minigrad.kernels import chain
 from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
-from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
+from minigrad.primitives.trigonometry import exp_neg_abs, sech_squared, tanh
 
 # ---- the logistic function
 
@@ -28,7 +28,7 @@ def sigmoid(xp, x):
     """Return σ(x) = 1/(1 + e⁻ˣ) = eˣ/(1 + eˣ), each where its exponential does not overflow."""
     if compiled := chain("sigmoid", x):
         return compiled(x)
-    e = decaying(xp, x)
+    e = exp_neg_abs(xp, x)
     return xp.where(_below_zero(xp, x), e, 1) / (1 + e)
 
 
@@ -40,7 +40,7 @@ def _below_zero(xp, x):
 def softplus(xp, x):
     """Return log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|)."""
     refuse_complex("softplus", x)
-    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(decaying(xp, x))
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(exp_neg_abs(xp, x))
 
 
 def log_sigmoid(x: Any) -> Any:
@@ -62,7 +62,7 @@ def silu(xp, x):
     """Return x σ(x) (Elfwing et al. 2018)."""
     if compiled := chain("silu", x):
         return compiled(x)
-    return _silu(xp, x, decaying(xp, x / 2))
+    return _silu(xp, x, exp_neg_abs(xp, x / 2))
 
 
 def _silu(xp, x, k):
@@ -75,13 +75,13 @@ def silu_adjoint(g: Any, x: Any) -> Any:
     """Return g times the conjugate of silu′(x)."""
     if compiled := chain("silu_adjoint", g, x):
         return compiled(g, x)
-    return g * conj(_silu_slope(x))
+    return g * conj(_silu_derivative(x))
 
 
 @primitive(x=lambda g, x: g * conj(sech_squared(x / 2) * (2 - x * tanh(x / 2)) / 4))
-def _silu_slope(xp, x):
+def _silu_derivative(xp, x):
     """silu′(x) = σ(x) + x σ(x) σ(−x)."""
-    k = decaying(xp, x / 2)
+    k = exp_neg_abs(xp, x / 2)
     e, below = k * k, _below_zero(xp, x)
     return (xp.where(below, e, 1) + _silu(xp, x, k) * xp.where(below, 1, e)) / (1 + e)
 
@@ -99,7 +99,7 @@ def relu(xp, x):
 # ---- the normal distribution
 
 
-@primitive(x=lambda g, x: g * conj(2 / math.sqrt(math.pi) * _bell(x, rate=1)))
+@primitive(x=lambda g, x: g * conj(2 / math.sqrt(math.pi) * _gaussian(x, rate=1)))
 def erf(xp, x):
     """Return the error function, 2/√π ∫₀ˣ e^−t² dt."""
     return _special(xp, "erf", x)
@@ -116,20 +116,20 @@ def _special(xp, name, x):
         import cupyx.scipy.special as special
     else:
         import jax.scipy.special as special
-    made = getattr(special, name)(x)
-    return xp.astype(made, x.dtype) if str(getattr(x, "dtype", "")).endswith("float16") else made
+    result = getattr(special, name)(x)
+    return xp.astype(result, x.dtype) if str(getattr(x, "dtype", "")).endswith("float16") else result
 
 
 @primitive(x=lambda g, x, out, rate: g * conj(-2 * rate * x * out))
-def _bell(xp, x, *, rate):
+def _gaussian(xp, x, *, rate):
     """e^(−rate x²) for a rate that is a power of 2."""
     if complex_valued(x):
         return xp.exp(-rate * x * x)
-    half, small = _bell_factors(xp, x, rate)
+    half, small = _gaussian_factors(xp, x, rate)
     return half * small * half
 
 
-def _bell_factors(xp, x, rate):
+def _gaussian_factors(xp, x, rate):
     """e^(−rate x²) as h² s, with a = x in whole sixteenths, whose square is exact: h = e^(−rate a²/2), and s near 1.
 
     The rounding of x² would cost as many ulp as x² is, and h holds all its digits where h² no longer does. Beyond ±80,
@@ -147,12 +147,12 @@ def gelu(xp, x):
         return compiled(x)
     if complex_valued(x):
         return x * _special(xp, "erfc", x * -math.sqrt(0.5)) / 2
-    half, small = _bell_factors(xp, x, 0.5)
-    below = xp.abs(xp.where(x > 80, 80, x)) * _tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
+    half, small = _gaussian_factors(xp, x, 0.5)
+    below = xp.abs(xp.where(x > 80, 80, x)) * _upper_tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
     return xp.where(x < 0, -below, x - below)
 
 
-def _tail(xp, x, small):
+def _upper_tail(xp, x, small):
     """Φ(−|x|) but for the factor h² of e^−x²/2, which comes last: where it is nearly 0 it holds few digits."""
     return _special(xp, "erfcx", xp.abs(x) * math.sqrt(0.5)) * small / 2
 
@@ -160,15 +160,15 @@ def _tail(xp, x, small):
 def _gelu_adjoint(g, x):
     if compiled := chain("gelu_adjoint", g, x):
         return compiled(g, x)
-    return g * conj(_gelu_slope(x))
+    return g * conj(_gelu_derivative(x))
 
 
-@primitive(x=lambda g, x: g * conj(_bell(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
-def _gelu_slope(xp, x):
+@primitive(x=lambda g, x: g * conj(_gaussian(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
+def _gelu_derivative(xp, x):
     """gelu′(x) = Φ(x) + x φ(x), φ = Φ′."""
     if complex_valued(x):
         density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         return _special(xp, "erfc", x * -math.sqrt(0.5)) / 2 + x * density
-    half, small = _bell_factors(xp, x, 0.5)
-    tail, rise = _tail(xp, x, small), x * (small / math.sqrt(2 * math.pi))
+    half, small = _gaussian_factors(xp, x, 0.5)
+    tail, rise = _upper_tail(xp, x, small), x * (small / math.sqrt(2 * math.pi))
     return xp.where(x < 0, (tail + rise) * half * half, 1 + (rise - tail) * half * half)

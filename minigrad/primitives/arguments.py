@@ -31,7 +31,7 @@ def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
     return (integer(value, who, what),)
 
 
-def one_axis(axis: Any, ndim: int, who: str) -> int:
+def normalize_axis(axis: Any, ndim: int, who: str) -> int:
     """Return the axis counted from 0. Raise AxisError (an IndexError and a ValueError) for another one."""
     axis = axis if type(axis) is int else integer(axis, who, "axis")
     if not -ndim <= axis < ndim:
@@ -39,23 +39,23 @@ def one_axis(axis: Any, ndim: int, who: str) -> int:
     return axis % ndim
 
 
-def many_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
+def normalize_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
     """Return the axes counted from 0, all of them for None. Raise ValueError when one is named twice."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int:
-        return (one_axis(axis, ndim, who),)
-    axes = tuple(one_axis(a, ndim, who) for a in integers(axis, who, "axis"))
+        return (normalize_axis(axis, ndim, who),)
+    axes = tuple(normalize_axis(a, ndim, who) for a in integers(axis, who, "axis"))
     if len(set(axes)) < len(axes):
         raise ValueError(f"{who}: got axes {axes}, expected each axis once")
     return axes
 
 
-def only_axis(axis: Any, ndim: int, who: str) -> int:
+def normalize_optional_axis(axis: Any, ndim: int, who: str) -> int:
     """Return the axis counted from 0; None stands for the only axis of a vector and is refused for other arrays."""
     if axis is None and ndim != 1:
         raise ValueError(f"{who}: axis is None, expected an axis for an array of {ndim} axes")
-    return one_axis(0 if axis is None else axis, ndim, who)
+    return normalize_axis(0 if axis is None else axis, ndim, who)
 
 
 def sizes(shape: Any, who: str) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ def array(x: Any, who: str) -> Any:
     return x if hasattr(x, "dtype") else as_array(x, who)
 
 
-def filled(shape: Any, value: Any, like: Any) -> Any:
+def filled_like(shape: Any, value: Any, like: Any) -> Any:
     """Return a constant array of zeros or ones, in the library, dtype and place of another array."""
     raw = unwrap(like)
     device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # JAX traces without
@@ -89,7 +89,7 @@ def _is_half(dtype: Any) -> bool:
     return str(dtype).endswith("float16") or (getattr(dtype, "kind", "") == "f" and dtype.itemsize == 2)
 
 
-def in_single(f: Callable) -> Callable:
+def upcast_half(f: Callable) -> Callable:
     """Make f compute floats of 16 bits in float32 and round its results once.
 
     Sums in 16 bits stop growing at 2048 ones and overflow at 65,504, and LAPACK has no routines for them.

@@ -16,7 +16,7 @@ from minigrad.primitives.shapes import broadcast_to, stack
 from minigrad.pytree import is_array
 
 
-def _place(device: Any) -> dict:
+def _device_option(device: Any) -> dict:
     """Return the option that libraries take only where a device is asked for."""
     return {} if device is None else {"device": device}
 
@@ -25,7 +25,7 @@ def _new(name: str, what: str) -> Any:
     """Return a function that makes an array of a shape."""
 
     def make(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        return getattr(library_of(dtype), name)(sizes(shape, name), dtype=dtype, **_place(device))
+        return getattr(library_of(dtype), name)(sizes(shape, name), dtype=dtype, **_device_option(device))
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"Return an array of {what}."
@@ -37,8 +37,10 @@ def _new_like(name: str, what: str) -> Any:
 
     def make(x: Any, *, dtype: Any = None, device: Any = None) -> Any:
         raw = unwrap(array(x, name))
-        made = getattr(namespace(raw), name)(raw, **({} if dtype is None else {"dtype": dtype}), **_place(device))
-        return constant(made) if isinstance(x, Tensor) else made
+        result = getattr(namespace(raw), name)(
+            raw, **({} if dtype is None else {"dtype": dtype}), **_device_option(device)
+        )
+        return constant(result) if isinstance(x, Tensor) else result
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"Return {what} in the shape and, unless a dtype is given, the number system of x."
@@ -57,7 +59,7 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
         if fill_value.ndim:
             raise ValueError(f"full: fill_value has shape {fill_value.shape}, expected a scalar")
         return broadcast_to(fill_value if dtype is None else astype(fill_value, dtype), shape)
-    return library_of(dtype).full(shape, fill_value, dtype=dtype, **_place(device))
+    return library_of(dtype).full(shape, fill_value, dtype=dtype, **_device_option(device))
 
 
 def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
@@ -67,15 +69,15 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None)
         return full(tuple(x.shape), fill_value, dtype=x.dtype if dtype is None else dtype)
     raw = unwrap(x)
     options = {} if dtype is None else {"dtype": dtype}
-    made = namespace(raw).full_like(raw, fill_value, **options, **_place(device))
-    return constant(made) if isinstance(x, Tensor) else made
+    result = namespace(raw).full_like(raw, fill_value, **options, **_device_option(device))
+    return constant(result) if isinstance(x, Tensor) else result
 
 
 def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
     """Return the identity matrix, or a matrix with ones on its k-th diagonal."""
     rows = integer(n_rows, "eye", "n_rows")
     columns = rows if n_cols is None else integer(n_cols, "eye", "n_cols")
-    return library_of(dtype).eye(rows, columns, k=integer(k, "eye", "k"), dtype=dtype, **_place(device))
+    return library_of(dtype).eye(rows, columns, k=integer(k, "eye", "k"), dtype=dtype, **_device_option(device))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
@@ -88,7 +90,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, de
             raise TypeError(f"arange: {name} is a differentiated Tensor, expected a number (linspace has a gradient)")
     start, stop, step = (x.item() if isinstance(x, Tensor) else x for x in (start, stop, step))
     start, stop = (0, start) if stop is None else (start, stop)
-    return library_of(dtype).arange(start, stop, step, dtype=dtype, **_place(device))
+    return library_of(dtype).arange(start, stop, step, dtype=dtype, **_device_option(device))
 
 
 # ---- linspace
@@ -100,14 +102,14 @@ def _weights(like, ndim, num, endpoint):
     return namespace(unwrap(like)).asarray(t.reshape((-1,) + (1,) * (ndim - 1)))
 
 
-def _toward(g, num, endpoint, stop):
+def _linspace_vjp(g, num, endpoint, stop):
     t = _weights(g, g.ndim, num, endpoint)
     return sum_(g * astype(t if stop else 1 - t, g.dtype), axis=0)
 
 
 @primitive(
-    start=lambda g, num, endpoint: _toward(g, num, endpoint, False),
-    stop=lambda g, num, endpoint: _toward(g, num, endpoint, True),
+    start=lambda g, num, endpoint: _linspace_vjp(g, num, endpoint, False),
+    stop=lambda g, num, endpoint: _linspace_vjp(g, num, endpoint, True),
 )
 def _linspace(xp, start, stop, *, num, dtype, endpoint):
     ndim = max(getattr(start, "ndim", 0), getattr(stop, "ndim", 0))
@@ -125,7 +127,7 @@ def linspace(start: Any, stop: Any, num: int, *, dtype: Any = None, device: Any 
             dtype = next(x.dtype for x in (start, stop) if isinstance(x, Tensor))
             dtype = dtype if differentiable(dtype) else None
         return _linspace(start, stop, num=num, dtype=dtype, endpoint=endpoint)
-    return library_of(dtype).linspace(start, stop, num, dtype=dtype, endpoint=endpoint, **_place(device))
+    return library_of(dtype).linspace(start, stop, num, dtype=dtype, endpoint=endpoint, **_device_option(device))
 
 
 # ---- arrays of other objects
@@ -140,11 +142,11 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     if isinstance(obj, Tensor):
         return obj if dtype is None or obj.dtype == dtype else astype(obj, dtype)
     if _holds_tensors(obj):
-        made = stack([asarray(x) for x in obj])
-        return made if dtype is None else astype(made, dtype)
+        result = stack([asarray(x) for x in obj])
+        return result if dtype is None else astype(result, dtype)
     named = library_of(dtype)
     xp = namespace(obj) if is_array(obj) and named is np else named
-    return xp.asarray(obj, dtype=dtype, copy=copy, **_place(device))
+    return xp.asarray(obj, dtype=dtype, copy=copy, **_device_option(device))
 
 
 def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Any:

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from minigrad.engine import is_complex, primitive
-from minigrad.primitives.arguments import in_single
+from minigrad.primitives.arguments import upcast_half
 from minigrad.primitives.elementwise import conj, imag, stop_gradient
 from minigrad.primitives.products import adjoint, trace
 from minigrad.primitives.shapes import matrix_transpose, reshape, stack
@@ -19,7 +19,7 @@ def _det(xp, a):
     return xp.linalg.det(a)
 
 
-@in_single
+@upcast_half
 def det(a: Any) -> Any:
     """Return the determinant of a square matrix; its gradient holds at singular matrices too."""
     return _det(square(a, "det"))
@@ -42,8 +42,8 @@ def _products_without(xp, s, count):
     n = s.shape[-1]
     one = xp.eye(n, dtype=bool)
     left = one if count == 1 else one[:, None, :] | one[None, :, :]
-    made = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
-    return made if count == 1 else xp.where(one, xp.zeros_like(made), made)
+    result = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
+    return result if count == 1 else xp.where(one, xp.zeros_like(result), result)
 
 
 def _factors(xp, a):
@@ -116,7 +116,7 @@ def _phase_rule(g, a, out):
     return adjoint(inv(a)) * (imag(g * conj(out)) * 1j)[..., None, None]
 
 
-@in_single
+@upcast_half
 def slogdet(a: Any) -> SlogdetResult:
     """Return the sign (for complex numbers the phase) of the determinant and the logarithm of its modulus."""
     a = square(a, "slogdet")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import primitive
-from minigrad.primitives.arguments import array, in_single
+from minigrad.primitives.arguments import array, upcast_half
 from minigrad.primitives.elementwise import conj
 from minigrad.primitives.products import diagonal
 from minigrad.primitives.shapes import broadcast_to, moveaxis, reshape, squeeze
 
 
-def _rule(g, i, xs, subscripts):
+def _einsum_vjp(g, i, xs, subscripts):
     """Return operand i's cotangent, an einsum of the result's and the other operands into operand i's axes."""
     *terms, result = subscripts.replace("->", ",").split(",")
     others = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
@@ -26,7 +26,7 @@ def _rule(g, i, xs, subscripts):
     return broadcast_to(g, tuple(xs[i].shape))
 
 
-@primitive(xs=_rule)
+@primitive(xs=_einsum_vjp)
 def _einsum(xp, *xs, subscripts):
     return xp.einsum(subscripts, *xs, optimize=True) if xp is np and len(xs) > 1 else xp.einsum(subscripts, *xs)
 
@@ -44,12 +44,12 @@ def einsum(subscripts: str, *operands: Any) -> Any:
         raise ValueError(
             f"einsum: the result of {subscripts!r} has {unknown[0]!r}, expected letters of terms, once each"
         )
-    pairs = [_reduced(term, x, sizes) for term, x in zip(terms, arrays, strict=True)]
-    return _contracted(*(x for _, x in pairs), subscripts=",".join(t for t, _ in pairs) + "->" + result)
+    pairs = [_without_repeats(term, x, sizes) for term, x in zip(terms, arrays, strict=True)]
+    return _contract(*(x for _, x in pairs), subscripts=",".join(t for t, _ in pairs) + "->" + result)
 
 
-@in_single
-def _contracted(*operands, subscripts):
+@upcast_half
+def _contract(*operands, subscripts):
     return _einsum(*operands, subscripts=subscripts)
 
 
@@ -90,7 +90,7 @@ def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
     return sizes
 
 
-def _reduced(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
+def _without_repeats(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
     """Return a term without axes of size 1 whose letter has another size, and with a diagonal for a letter twice."""
     single = [i for i, c in enumerate(term) if x.shape[i] != sizes[c]]
     term, x = "".join(c for i, c in enumerate(term) if i not in single), squeeze(x, tuple(single))

@@ -64,26 +64,26 @@ def divide(_, x, y):
     return x / y
 
 
-@primitive(x=lambda g, x, y: g * conj(_power_slope(x, y)), y=lambda g, x, y, out: g * conj(out * _log_base(x, y)))
+@primitive(x=lambda g, x, y: g * conj(_pow_derivative(x, y)), y=lambda g, x, y, out: g * conj(out * _log_base(x, y)))
 def pow(_, x, y):
     """Return xʸ."""
     return x**y
 
 
-def _power_slope(x, y):
+def _pow_derivative(x, y):
     """∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, whatever x is."""
     if isinstance(y, (int, float, complex)):
         return y * x ** (y - 1) if y else zeros(x)
-    nothing = y == 0
-    return y * where(nothing, 1, x) ** where(nothing, 1, y + zeros(x) - 1)  # with the digits of both
+    is_zero = y == 0
+    return y * where(is_zero, 1, x) ** where(is_zero, 1, y + zeros(x) - 1)  # with the digits of both
 
 
 def _log_base(x, y):
     """log x, the factor of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
     if isinstance(x, (int, float)) and x:
         return math.log(x) if x > 0 else math.nan
-    nothing = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
-    return log(where(nothing, 1, x + zeros(y)))  # with the digits of both
+    is_zero = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
+    return log(where(is_zero, 1, x + zeros(y)))  # with the digits of both
 
 
 @primitive(x=lambda g: g, y=lambda g, x, y: -g * floor_divide(x, y))
@@ -210,13 +210,13 @@ def abs(xp, x):
     return xp.abs(x)
 
 
-@primitive(x=lambda g, x, out: _turned(g, x, out) if complex_valued(x) else zeros(x))
+@primitive(x=lambda g, x, out: _sign_vjp(g, x, out) if complex_valued(x) else zeros(x))
 def sign(xp, x):
     """Return x/|x|, and 0 at 0."""
     return xp.sign(x)
 
 
-def _turned(g, x, out):
+def _sign_vjp(g, x, out):
     """The part of g across out = x/|x|, over |x|: only a turn of x changes its direction."""
     size = abs(x)
     return where(size == 0, 0, (g - out * real(conj(out) * g)) / where(size == 0, 1, size))
@@ -231,19 +231,19 @@ def copysign(xp, x, y):
 # ---- choices
 
 
-def _share(g, loses, ties):
+def _tie_vjp(g, loses, ties):
     """The cotangent of one of two arguments: all of g, half where they are equal, nothing where the other is chosen."""
     return where(loses, 0, where(ties, g / 2, g))
 
 
-@primitive(x=lambda g, x, y: _share(g, x < y, x == y), y=lambda g, x, y: _share(g, y < x, x == y))
+@primitive(x=lambda g, x, y: _tie_vjp(g, x < y, x == y), y=lambda g, x, y: _tie_vjp(g, y < x, x == y))
 def maximum(xp, x, y):
     """Return the larger of x and y; NaN where either is."""
     refuse_complex("maximum", x, y)
     return xp.maximum(x, y)
 
 
-@primitive(x=lambda g, x, y: _share(g, x > y, x == y), y=lambda g, x, y: _share(g, y > x, x == y))
+@primitive(x=lambda g, x, y: _tie_vjp(g, x > y, x == y), y=lambda g, x, y: _tie_vjp(g, y > x, x == y))
 def minimum(xp, x, y):
     """Return the smaller of x and y; NaN where either is."""
     refuse_complex("minimum", x, y)
@@ -252,10 +252,10 @@ def minimum(xp, x, y):
 
 @primitive(x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g))
 def _choose(xp, x, y, condition):
-    return xp.where(mask_beside(x if hasattr(x, "dtype") else y, condition), x, y)
+    return xp.where(to_library_of(x if hasattr(x, "dtype") else y, condition), x, y)
 
 
-def mask_beside(x: Any, mask: Any) -> Any:
+def to_library_of(x: Any, mask: Any) -> Any:
     """Return a NumPy mask as an array of the library and the device of x."""
     if not isinstance(mask, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
         return mask

@@ -16,21 +16,21 @@ def swiglu(_, x):
     """Return SiLU(a) b (Shazeer 2020, eq. 6, between its matrices)."""
     if compiled := _chain("swiglu", x):
         return compiled(x)
-    a, b = _halves(x)
+    a, b = _split_halves(x)
     return silu(a) * b
 
 
 def _swiglu_adjoint(g, x):
     if compiled := _chain("swiglu_adjoint", x, g):
         return compiled(x, g)
-    a, b = _halves(x)
+    a, b = _split_halves(x)
     return concat([silu_adjoint(g * conj(b), a), g * conj(silu(a))], axis=-1)
 
 
 @primitive(
     x=lambda g, cos, sin: rotary(g, conj(cos), -conj(sin)),
-    cos=lambda g, x: _along(g, conj(x)),
-    sin=lambda g, x: _across(g, conj(x)),
+    cos=lambda g, x: _cos_vjp(g, conj(x)),
+    sin=lambda g, x: _sin_vjp(g, conj(x)),
 )
 def rotary(xp, x, cos, sin):
     """Return [a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
@@ -39,22 +39,22 @@ def rotary(xp, x, cos, sin):
     """
     if compiled := _chain("rotary", x, cos, sin):
         return compiled(x, cos, sin)
-    a, b = _halves(x)
+    a, b = _split_halves(x)
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
 
-def _along(g, x):
+def _cos_vjp(g, x):
     """Σ over the two channels of a pair of g x."""
-    (ga, gb), (a, b) = _halves(g), _halves(x)
+    (ga, gb), (a, b) = _split_halves(g), _split_halves(x)
     return ga * a + gb * b
 
 
-def _across(g, x):
-    (ga, gb), (a, b) = _halves(g), _halves(x)
+def _sin_vjp(g, x):
+    (ga, gb), (a, b) = _split_halves(g), _split_halves(x)
     return gb * a - ga * b
 
 
-def _halves(x: Any) -> tuple[Any, Any]:
+def _split_halves(x: Any) -> tuple[Any, Any]:
     half = x.shape[-1] // 2
     return x[..., :half], x[..., half:]
 

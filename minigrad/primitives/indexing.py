@@ -11,14 +11,14 @@ import numpy as np
 import scipy.sparse
 
 from minigrad.conversion import copy_if_mutable, is_complex
-from minigrad.engine import Piece, Tensor, constant, primitive, unwrap
+from minigrad.engine import SparseCotangent, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.pytree import is_array
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
-@primitive(x=lambda g, index: Piece(g, index))
+@primitive(x=lambda g, index: SparseCotangent(g, index))
 def _getitem(_, x, index):
     return x[index]
 
@@ -28,18 +28,18 @@ def getitem(x: Any, index: Any) -> Any:
 
     Raises IndexError for an index out of range, or one that is neither integer nor boolean.
     """
-    return _getitem(x, index if type(index) in _BASIC else _settled(index, unwrap(x)))
+    return _getitem(x, index if type(index) in _BASIC else _normalize_index(index, unwrap(x)))
 
 
-def _settled(index: Any, raw: Any) -> Any:
+def _normalize_index(index: Any, raw: Any) -> Any:
     """Return the index with integers, slices, …, None, booleans and arrays of raw's library, and nothing else."""
     parts = index if isinstance(index, tuple) else (index,)
     if all(type(p) in _BASIC for p in parts):
         return index
-    return tuple(p if type(p) in _BASIC else _index_part(unwrap(p), raw) for p in parts)
+    return tuple(p if type(p) in _BASIC else _normalize_index_entry(unwrap(p), raw) for p in parts)
 
 
-def _index_part(part: Any, raw: Any) -> Any:
+def _normalize_index_entry(part: Any, raw: Any) -> Any:
     if is_array(part) and not isinstance(part, (np.ndarray, np.generic)):
         return copy_if_mutable(part)
     array = np.array(part)
@@ -57,46 +57,46 @@ def _beside(raw: Any, array: np.ndarray) -> Any:
     return array if isinstance(raw, (np.ndarray, np.generic)) else namespace(raw).asarray(array, device=raw.device)
 
 
-@primitive(pieces=lambda g, i, indices: g[indices[i]])
-def _assemble(xp, *pieces, indices, shape, dtype):
-    place = {} if isinstance(pieces[0], (np.ndarray, np.generic)) else {"device": pieces[0].device}
+@primitive(values=lambda g, i, indices: g[indices[i]])
+def _to_dense(xp, *values, indices, shape, dtype):
+    place = {} if isinstance(values[0], (np.ndarray, np.generic)) else {"device": values[0].device}
     whole = xp.zeros(shape, dtype=dtype, **place)
-    for piece, index in zip(pieces, indices, strict=True):
-        whole = _added(xp, whole, index, piece)
+    for piece, index in zip(values, indices, strict=True):
+        whole = _add_at(xp, whole, index, piece)
     return whole
 
 
-def assemble(pieces: Sequence[Piece], *, shape: tuple, dtype: Any) -> Any:
+def to_dense(sparse: Sequence[SparseCotangent], *, shape: tuple, dtype: Any) -> Any:
     """Return the array of zeros into which every piece is added at its index: the adjoint of indexing."""
-    return _assemble(*(p.g for p in pieces), indices=tuple(p.index for p in pieces), shape=shape, dtype=dtype)
+    return _to_dense(*(s.g for s in sparse), indices=tuple(s.index for s in sparse), shape=shape, dtype=dtype)
 
 
-def _repeats(index: Any) -> bool:
+def _may_repeat(index: Any) -> bool:
     """Return whether an index may name one element twice: only arrays of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
     arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
     return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
-def _added(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
+def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
     """Return whole with the piece added at the index, as often as it names an element."""
     name = xp.__name__
     if "jax" in name:
         return whole.at[index].add(piece)
-    if not _repeats(index):
+    if not _may_repeat(index):
         whole[index] += piece
     elif "torch" in name:  # whose own function takes arrays only, no slices
         places = xp.reshape(xp.arange(whole.numel(), device=whole.device), whole.shape)[index]
         whole.view(-1).index_put_((places.reshape(-1),), piece.reshape(-1), accumulate=True)
     elif "cupy" in name and is_complex(whole.dtype):  # whose kernel adds real numbers
-        _added(xp, whole.real, index, piece.real)
-        _added(xp, whole.imag, index, piece.imag)
+        _add_at(xp, whole.real, index, piece.real)
+        _add_at(xp, whole.imag, index, piece.imag)
     else:
         (xp if "cupy" in name else np).add.at(whole, index, piece)
     return whole
 
 
-@primitive(x=lambda g, indices, shape, axis: take_add(g, indices, size=shape[axis], axis=axis))
+@primitive(x=lambda g, indices, shape, axis: take_adjoint(g, indices, size=shape[axis], axis=axis))
 def _take(xp, x, indices, *, axis):
     return xp.take(x, indices, axis=axis)
 
@@ -132,12 +132,12 @@ def _axis(axis: Any, ndim: int, who: str) -> int:
 
 
 @primitive(x=lambda g, indices, axis: _take(g, indices, axis=axis))
-def _take_add(xp, x, indices, *, size, axis):
+def _take_adjoint(xp, x, indices, *, size, axis):
     """As a product with the sparse matrix that the indices are, where SciPy has one."""
     rows = xp.moveaxis(x, axis, 0)
     shape = (size, *rows.shape[1:])
     if xp is not np:
-        added = _assemble(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
+        added = _to_dense(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
     elif rows.size == 0:
         added = np.zeros(shape, x.dtype)
     else:
@@ -150,12 +150,12 @@ def _take_add(xp, x, indices, *, size, axis):
     return xp.moveaxis(added, 0, axis)
 
 
-def take_add(g: Any, indices: Any, *, size: int, axis: int) -> Any:
+def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
     """Return zeros with every slice of g added at its index along the axis: the scatter that is take's adjoint."""
-    return _take_add(g, indices, size=size, axis=axis % g.ndim)
+    return _take_adjoint(g, indices, size=size, axis=axis % g.ndim)
 
 
-def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
+def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
     """Return the index tuple with which indices pick along one axis and every other axis of x is itself."""
     indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
     if len(indices.shape) != x.ndim:
@@ -165,7 +165,7 @@ def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
         if i != axis and n != m and 1 not in (n, m):
             raise IndexError(f"{who}: indices have size {n} on axis {i}, expected 1 or {m} as x has")
     grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
-    return _settled((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
+    return _normalize_index((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
 
 
 def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
@@ -173,13 +173,13 @@ def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
 
     Raises ValueError when x and indices have not the same number of axes, IndexError when an index lies outside.
     """
-    return getitem(x, _along(x, indices, axis, "take_along_axis"))
+    return getitem(x, _index_along_axis(x, indices, axis, "take_along_axis"))
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
     """Return x with the values added at indices along one axis: the adjoint of take_along_axis beside an identity."""
-    index = _along(x, indices, axis, "scatter_add")
-    return x + assemble([Piece(values, index)], shape=tuple(x.shape), dtype=x.dtype)
+    index = _index_along_axis(x, indices, axis, "scatter_add")
+    return x + to_dense([SparseCotangent(values, index)], shape=tuple(x.shape), dtype=x.dtype)
 
 
 def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:

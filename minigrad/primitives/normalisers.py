@@ -16,10 +16,10 @@ from minigrad.bounds import check_indices
 from minigrad.engine import primitive, unwrap
 from minigrad.kernels import chain
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, mask_beside, sqrt
+from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, sqrt, to_library_of
 from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
-from minigrad.primitives.reductions import kept, mean, spread
+from minigrad.primitives.reductions import expand_reduced, keepdims_shape, mean
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import reshape
 
@@ -63,7 +63,7 @@ def _softmax(xp, x, *, axis=-1, where=None):
     if where is None:
         y = xp.exp(x - _largest(xp, x, axis))
         return y / xp.sum(y, axis=axis, keepdims=True)
-    x = xp.where(mask_beside(x, where), x, -math.inf)
+    x = xp.where(to_library_of(x, where), x, -math.inf)
     y = xp.exp(x - _finite(xp, _largest(xp, x, axis)))
     total = xp.sum(y, axis=axis, keepdims=True)
     return y / xp.where(total == 0, 1, total)
@@ -82,10 +82,10 @@ def _finite(xp, x):
 
 def _matrix_by_matrix(x, where):
     """The same in place, one matrix at a time, so that its five passes run in the cache."""
-    made = np.empty_like(x)
+    result = np.empty_like(x)
     hidden = None if where is None else np.broadcast_to(~np.asarray(where), x.shape)
     for i in np.ndindex(x.shape[:-2]):
-        y = made[i]
+        y = result[i]
         np.copyto(y, x[i])
         if hidden is not None:
             np.copyto(y, -np.inf, where=hidden[i])
@@ -94,7 +94,7 @@ def _matrix_by_matrix(x, where):
         np.exp(y, out=y)
         total = y.sum(axis=-1, keepdims=True)
         y /= total if hidden is None else np.where(total == 0, 1, total)
-    return made
+    return result
 
 
 def _adjoint_out(h, g, out, axis):
@@ -127,10 +127,10 @@ def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
 
 def _shares(x, out, axis):
     """∂out/∂x = softmax x, and 0 for a number beside +∞, which has no softmax."""
-    return choose(x - reshape(out, kept(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
+    return choose(x - reshape(out, keepdims_shape(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
 
 
-@primitive(x=lambda g, x, out, axis: spread(g, x.shape, axis) * conj(_shares(x, out, axis)))
+@primitive(x=lambda g, x, out, axis: expand_reduced(g, x.shape, axis) * conj(_shares(x, out, axis)))
 def _logsumexp(xp, x, *, axis=-1, keepdims=False):
     top = _largest(xp, x, axis)
     total = xp.sum(xp.exp(x - _finite(xp, top)), axis=axis, keepdims=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad.engine import primitive
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, in_single, integer, integers, one_axis
+from minigrad.primitives.arguments import array, integer, integers, normalize_axis, upcast_half
 from minigrad.primitives.elementwise import conj, real
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import (
@@ -52,7 +52,7 @@ def _matmul(xp, x, y):
     return _product(x, y)
 
 
-@in_single
+@upcast_half
 def matmul(x: Any, y: Any) -> Any:
     """Return x @ y over the last two axes, the others broadcast.
 
@@ -74,7 +74,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
     for name, z in (("x", x), ("y", y)):
         if z.ndim == 0:
             raise ValueError(f"vecdot: {name} is a scalar, expected an array of at least one axis")
-    place = one_axis(axis, x.ndim, "vecdot"), one_axis(axis, y.ndim, "vecdot")
+    place = normalize_axis(axis, x.ndim, "vecdot"), normalize_axis(axis, y.ndim, "vecdot")
     if x.shape[place[0]] != y.shape[place[1]]:
         raise ValueError(f"vecdot: got {x.shape[place[0]]} and {y.shape[place[1]]} numbers, expected as many")
     x, y = moveaxis(x, place[0], -1), moveaxis(y, place[1], -1)
@@ -99,8 +99,8 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
         left, right = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
     else:
         left, right = (integers(pair, "tensordot", "axes") for pair in axes)
-        left = tuple(one_axis(a, x.ndim, "tensordot") for a in left)
-        right = tuple(one_axis(a, y.ndim, "tensordot") for a in right)
+        left = tuple(normalize_axis(a, x.ndim, "tensordot") for a in left)
+        right = tuple(normalize_axis(a, y.ndim, "tensordot") for a in right)
     if [x.shape[a] for a in left] != [y.shape[a] for a in right]:
         raise ValueError(
             f"tensordot: axes {left} of shape {tuple(x.shape)} and {right} of {tuple(y.shape)} differ in size"
@@ -115,12 +115,12 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
     """Return the vector product x × y of vectors of three along an axis."""
     x, y = array(x, "cross"), array(y, "cross")
-    places = one_axis(axis, x.ndim, "cross"), one_axis(axis, y.ndim, "cross")
+    places = normalize_axis(axis, x.ndim, "cross"), normalize_axis(axis, y.ndim, "cross")
     if x.shape[places[0]] != 3 or y.shape[places[1]] != 3:
         raise ValueError(f"cross: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected 3 along axis {axis}")
     a, b = unstack(x, axis=places[0]), unstack(y, axis=places[1])
-    made = broadcast_arrays(*(a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)))
-    return stack(made, axis=axis)
+    result = broadcast_arrays(*(a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)))
+    return stack(result, axis=axis)
 
 
 # ---- diagonals

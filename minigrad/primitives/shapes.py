@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad.engine import Tensor, primitive
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, filled, integer, integers, many_axes, one_axis, sizes
+from minigrad.primitives.arguments import array, filled_like, integer, integers, normalize_axes, normalize_axis, sizes
 
 
 @primitive(x=lambda g, shape: _reshape(g, to=shape))
@@ -38,7 +38,7 @@ def _permute_dims(xp, x, axes):
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     """Return x with its axes in the given order. Raises ValueError unless every axis is named once."""
     x = array(x, "permute_dims")
-    order = many_axes(axes, x.ndim, "permute_dims")
+    order = normalize_axes(axes, x.ndim, "permute_dims")
     if len(order) != x.ndim:
         raise ValueError(f"permute_dims: got axes {order}, expected the {x.ndim} axes of the array")
     return _permute_dims(x, order)
@@ -54,7 +54,7 @@ def matrix_transpose(x: Any) -> Any:
 def swapaxes(x: Any, a: int, b: int) -> Any:
     """Return x with the axes a and b exchanged."""
     axes = list(range(x.ndim))
-    a, b = one_axis(a, x.ndim, "swapaxes"), one_axis(b, x.ndim, "swapaxes")
+    a, b = normalize_axis(a, x.ndim, "swapaxes"), normalize_axis(b, x.ndim, "swapaxes")
     axes[a], axes[b] = b, a
     return _permute_dims(x, tuple(axes))
 
@@ -62,7 +62,7 @@ def swapaxes(x: Any, a: int, b: int) -> Any:
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """Return x with axes moved to other places, the rest in order."""
     x = array(x, "moveaxis")
-    origins, goals = many_axes(source, x.ndim, "moveaxis"), many_axes(destination, x.ndim, "moveaxis")
+    origins, goals = normalize_axes(source, x.ndim, "moveaxis"), normalize_axes(destination, x.ndim, "moveaxis")
     if len(origins) != len(goals):
         raise ValueError(f"moveaxis: got {len(origins)} axes and {len(goals)} places, expected as many")
     order = [a for a in range(x.ndim) if a not in origins]
@@ -75,14 +75,14 @@ def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
     """Return x with new axes of size 1 at the places that they have in the result."""
     x = array(x, "expand_dims")
     ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
-    places, old = many_axes(axis, ndim, "expand_dims"), iter(x.shape)
+    places, old = normalize_axes(axis, ndim, "expand_dims"), iter(x.shape)
     return reshape(x, tuple(1 if i in places else next(old) for i in range(ndim)))
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
     """Return x without the named axes, whose size must be 1: another one raises ValueError."""
     x = array(x, "squeeze")
-    axes = many_axes(axis, x.ndim, "squeeze")
+    axes = normalize_axes(axis, x.ndim, "squeeze")
     if any(x.shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: got shape {tuple(x.shape)}, expected size 1 on axes {sorted(axes)}")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -140,7 +140,7 @@ def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
         raise ValueError("concat: got no arrays, expected at least one")
     if axis is None:
         arrays, axis = [reshape(x, (-1,)) for x in arrays], 0
-    axis = one_axis(axis, arrays[0].ndim, "concat")
+    axis = normalize_axis(axis, arrays[0].ndim, "concat")
     if any(x.ndim != arrays[0].ndim for x in arrays):
         raise ValueError(f"concat: got shapes {[tuple(x.shape) for x in arrays]}, expected as many axes each")
     if len(arrays) == 1:
@@ -158,12 +158,12 @@ def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
     arrays = [array(x, "stack") for x in arrays]
     if not arrays:
         raise ValueError("stack: got no arrays, expected at least one")
-    return _stack(*arrays, axis=one_axis(axis, arrays[0].ndim + 1, "stack"))
+    return _stack(*arrays, axis=normalize_axis(axis, arrays[0].ndim + 1, "stack"))
 
 
 def unstack(x: Any, *, axis: int = 0) -> tuple:
     """Return the slices of x along an axis."""
-    lead = (slice(None),) * one_axis(axis, x.ndim, "unstack")
+    lead = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
     return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
 
@@ -178,7 +178,7 @@ def _flip(xp, x, *, axis):
 def flip(x: Any, *, axis: int | Sequence[int] | None = None) -> Any:
     """Return x with the order of its elements reversed along the axes."""
     x = array(x, "flip")
-    return _flip(x, axis=many_axes(axis, x.ndim, "flip"))
+    return _flip(x, axis=normalize_axes(axis, x.ndim, "flip"))
 
 
 @primitive(x=lambda g, shift, axis: _roll(g, tuple(map(operator.neg, shift)), axis=axis))
@@ -191,7 +191,7 @@ def roll(x: Any, shift: int | Sequence[int], *, axis: int | Sequence[int] | None
     x, shifts = array(x, "roll"), integers(shift, "roll", "shift")
     if axis is None:
         return reshape(_roll(reshape(x, (-1,)), (sum(shifts),), axis=(0,)), tuple(x.shape))
-    axes = tuple(one_axis(a, x.ndim, "roll") for a in integers(axis, "roll", "axis"))
+    axes = tuple(normalize_axis(a, x.ndim, "roll") for a in integers(axis, "roll", "axis"))
     shifts = shifts * len(axes) if len(shifts) == 1 else shifts
     axes = axes * len(shifts) if len(axes) == 1 else axes
     if len(shifts) != len(axes):
@@ -204,7 +204,7 @@ def _pad(xp, x, widths):
     for axis, (before, after) in enumerate(widths):
         if before or after:
             edges = [tuple(x.shape[:axis]) + (n,) + tuple(x.shape[axis + 1 :]) for n in (before, after)]
-            x = xp.concat([filled(edges[0], 0, x), x, filled(edges[1], 0, x)], axis=axis)
+            x = xp.concat([filled_like(edges[0], 0, x), x, filled_like(edges[1], 0, x)], axis=axis)
     return x
 
 
@@ -242,7 +242,7 @@ def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
     `repeats` is one count, or one for each slice.
     """
     x = array(x, "repeat")
-    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, one_axis(axis, x.ndim, "repeat"))
+    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, normalize_axis(axis, x.ndim, "repeat"))
     lead, tail = tuple(x.shape[: axis + 1]), tuple(x.shape[axis + 1 :])
     counts = integers(repeats, "repeat", "repeats")
     if min(counts, default=0) < 0 or len(counts) not in (1, lead[-1]):
@@ -268,7 +268,7 @@ def tile(x: Any, repetitions: Sequence[int]) -> Any:
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
     """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
     x, n = array(x, "diff"), integer(n, "diff", "n")
-    axis = one_axis(axis, x.ndim, "diff")
+    axis = normalize_axis(axis, x.ndim, "diff")
     if n < 0:
         raise ValueError(f"diff: got n = {n}, expected at least 0")
     parts = [array(part, "diff") for part in (prepend, x, append) if part is not None]

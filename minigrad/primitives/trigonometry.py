@@ -97,12 +97,12 @@ def sech_squared(xp, x):
     """Return 1/cosh² x = tanh′ x = (2k/(1 + k²))² with k = e^−|x|, which keeps the digits that 1 − tanh² x loses."""
     if compiled := chain("sech_squared", x):
         return compiled(x)
-    k = decaying(xp, x)
+    k = exp_neg_abs(xp, x)
     root = 2 * k / (1 + k * k)
     return root * root
 
 
-def decaying(xp: Any, x: Any) -> Any:
+def exp_neg_abs(xp: Any, x: Any) -> Any:
     """Return e^−|x| of raw numbers; of complex ones eˣ or e⁻ˣ, the one within the unit circle."""
     return xp.exp(xp.where(xp.real(x) > 0, -x, x) if complex_valued(x) else -xp.abs(x))
 
