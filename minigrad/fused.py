@@ -1,4 +1,4 @@
-"""Hand-written kernels and recomputation, closed under differentiation like everything else."""
+"""Hand-written kernels, and recomputation in the backward pass; both can be differentiated to any order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigrad.transforms import gradients, identity
 
 
 class _Kernel(Node):
-    """A call of a fused function: its result is a tuple, and so is its cotangent."""
+    """The call of a fused function; its value is a tuple of results, its cotangent a list of theirs."""
 
     __slots__ = ("backward", "inputs", "outputs", "reference", "saved", "single")
 
@@ -30,44 +30,44 @@ class _Kernel(Node):
         received = dict(contributions)
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
-    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
         g = g[0] if self.single else tuple(g)
         if not record:
             cotangents = self.backward(self.saved, g)
-            return [d if want else None for d, want in zip(cotangents, wanted, strict=True)]
-        # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
+            return [d if is_needed else None for d, is_needed in zip(cotangents, needed, strict=True)]
+        # Partial derivatives are wanted, and one input may depend on another: each gets a node of its own.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
-        chosen = [x for x, want in zip(inputs, wanted, strict=True) if want]
-        queue = iter(gradients(self.reference(*inputs), chosen, g, record=True))
-        return [next(queue) if want else None for want in wanted]
+        targets = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]
+        queue = iter(gradients(self.reference(*inputs), targets, g, record=True))
+        return [next(queue) if is_needed else None for is_needed in needed]
 
 
 class _Output(Node):
-    """One member of a kernel's tuple."""
+    """One result of a fused function."""
 
-    __slots__ = ("place",)
+    __slots__ = ("position",)
 
-    def __init__(self, kernel: _Kernel, place: int):
-        super().__init__((kernel,), *kernel.outputs[place][1:])
-        self.place = place
+    def __init__(self, kernel: _Kernel, position: int):
+        super().__init__((kernel,), *kernel.outputs[position][1:])
+        self.position = position
 
-    def vjp(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
-        return [(self.place, g)]
+    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+        return [(self.position, g)]
 
 
 def fused(forward: Callable, backward: Callable, reference: Callable) -> Callable:
-    """A function computed by a hand-written kernel: y = fused(forward, backward, reference)(*inputs).
+    """Return a differentiable function computed by a hand-written kernel, y = fused(forward, backward, reference)(*x).
 
     `forward(*inputs)` returns (result, saved), the result an array or a tuple of arrays;
-    `backward(saved, cotangent)` returns one cotangent for each input (None where there is none). Both see raw arrays.
-    An ordinary backward pass runs `backward`; a recorded one differentiates `reference(*inputs)`, which must compute
-    the same result out of primitives.
+    `backward(saved, cotangent)` returns one cotangent for each input (None where there is none). Both get raw arrays.
+    An ordinary backward pass runs `backward`; a recorded one differentiates `reference(*inputs)`, which computes the
+    same result from primitives.
     """
 
     def call(*inputs: Any) -> Any:
         inputs = tuple(argument(x, f"input {n}") for n, x in enumerate(inputs))
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
-        tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
+        tracked = any(nodes)  # then the kernel saves arrays, and those that the caller may change are copied
         values = [x._value if isinstance(x, Tensor) else copy_if_mutable(x) if tracked else x for x in inputs]
         result, saved = forward(*values)
         if not tracked:
@@ -81,7 +81,7 @@ def fused(forward: Callable, backward: Callable, reference: Callable) -> Callabl
 
 
 def checkpoint(f: Callable) -> Callable:
-    """f, forgetting what it computed on the way: the backward pass runs it again (Chen et al. 2016).
+    """Return f without saved intermediate values: the backward pass recomputes them (Chen et al. 2016).
 
     Arguments and results are arrays or containers of arrays (`nn.Module`s too). Raises ValueError when f uses a
     Tensor that is not among its arguments, because no gradient could reach it.

@@ -1,4 +1,4 @@
-"""Nested containers of arrays: flattened into a list of leaves, and built again around other leaves."""
+"""Nested containers of arrays ("pytrees"): map a function over their leaves, flatten and unflatten them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 
 class Container:
-    """Base of objects whose attributes may hold arrays (`nn.Module`): they are walked like dictionaries.
+    """Base class of objects that are traversed like dictionaries of their attributes (`nn.Module`).
 
-    A Python number in an attribute (an ε, a probability) is configuration, not a leaf.
+    Only arrays in attributes are leaves: a Python number there (an ε, a probability) is configuration.
     """
 
 
@@ -22,7 +22,7 @@ def is_array(x: Any) -> bool:
 
 
 def is_container(x: Any) -> bool:
-    """Return whether x is walked, and is no leaf itself."""
+    """Return whether x is traversed: a dict, a list, a tuple or a `Container`."""
     return isinstance(x, (dict, list, tuple, Container))
 
 
@@ -32,17 +32,17 @@ def is_leaf(x: Any) -> bool:
 
 
 def unchanged(x: Any) -> Any:
-    """Return x."""
+    """Return x itself."""
     return x
 
 
 def map_arrays(f: Callable[[Any], Any], x: Any) -> Any:
-    """Return the same containers with f of every array; anything else in them stays as it is."""
+    """Apply f to every array in the containers; anything else in them stays as it is."""
     return _map(f, x, unchanged, is_array)
 
 
 def map_leaves(f: Callable[[Any], Any], x: Any, other: Callable[[Any], Any] = unchanged) -> Any:
-    """Return the same containers with f of every leaf, and `other` of anything else but a `Container`'s attributes."""
+    """Apply f to every leaf in the containers, and `other` to anything else but a `Container`'s attributes."""
     return _map(f, x, other, is_leaf)
 
 
@@ -68,31 +68,31 @@ def _map(f: Callable, x: Any, other: Callable, is_selected: Callable[[Any], bool
 
 
 def arrays_of(x: Any) -> list:
-    """Return every array in the containers, in order."""
-    found: list = []
-    map_arrays(found.append, x)
-    return found
+    """Return a list of the arrays in the containers, in order."""
+    arrays: list = []
+    map_arrays(arrays.append, x)
+    return arrays
 
 
 def leaves_of(x: Any) -> list:
-    """Return every leaf in the containers, in order."""
+    """Return a list of the leaves in the containers, in order."""
     if is_leaf(x):
         return [x]
-    found: list = []
-    map_leaves(found.append, x)
-    return found
+    leaves: list = []
+    map_leaves(leaves.append, x)
+    return leaves
 
 
 def replace_arrays(x: Any, arrays: list) -> Any:
-    """Return the containers of x around other arrays, given in the order of `arrays_of`."""
+    """Return the containers of x with other arrays in place of its own, in the order of `arrays_of`."""
     queue = iter(arrays)
     return map_arrays(lambda _: next(queue), x)
 
 
 def matching_leaves(x: Any, y: Any, who: str) -> list:
-    """Return what stands in y where x has a leaf, in the order of `leaves_of(x)`.
+    """Return the elements of y at the positions of the leaves of x, in the order of `leaves_of(x)`.
 
-    Raises ValueError when the containers of y are not those of x.
+    Raises ValueError when the containers of y and x differ in structure.
     """
     if is_leaf(x):
         return [y]

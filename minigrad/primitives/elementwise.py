@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+from minigrad.conversion import to_library_of
 from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.nondifferentiable import floor_divide
@@ -253,13 +252,6 @@ def minimum(xp, x, y):
 @primitive(x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g))
 def _choose(xp, x, y, condition):
     return xp.where(to_library_of(x if hasattr(x, "dtype") else y, condition), x, y)
-
-
-def to_library_of(x: Any, mask: Any) -> Any:
-    """Return a NumPy mask as an array of the library and the device of x."""
-    if not isinstance(mask, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
-        return mask
-    return namespace(x).asarray(mask, device=x.device)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

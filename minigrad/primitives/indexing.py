@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from minigrad.conversion import copy_if_mutable, is_complex
+from minigrad.conversion import copy_if_mutable, is_complex, to_library_of
 from minigrad.engine import SparseCotangent, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.pytree import is_array
@@ -49,12 +49,7 @@ def _normalize_index_entry(part: Any, raw: Any) -> Any:
         raise IndexError(f"index: got {type(part).__name__} ({array.dtype}), expected integers, booleans or slices")
     if array.ndim == 0:
         return array.item()
-    return _beside(raw, array if array.dtype.kind == "b" else array.astype(np.intp))
-
-
-def _beside(raw: Any, array: np.ndarray) -> Any:
-    """Return a NumPy array as one of raw's library, on its device."""
-    return array if isinstance(raw, (np.ndarray, np.generic)) else namespace(raw).asarray(array, device=raw.device)
+    return to_library_of(raw, array if array.dtype.kind == "b" else array.astype(np.intp))
 
 
 @primitive(values=lambda g, i, indices: g[indices[i]])
@@ -118,7 +113,7 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
     if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):
         raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected −{size} to {size - 1}")
     if isinstance(flat, np.ndarray):
-        flat = _beside(unwrap(x), flat.astype(np.intp))
+        flat = to_library_of(unwrap(x), flat.astype(np.intp))
     y = _take(x, flat % max(size, 1), axis=axis)
     shape = tuple(indices.shape)
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + shape + tuple(x.shape[axis + 1 :]))

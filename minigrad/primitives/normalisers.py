@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from minigrad.bounds import check_indices
+from minigrad.conversion import to_library_of
 from minigrad.engine import primitive, unwrap
 from minigrad.kernels import chain
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, sqrt, to_library_of
+from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, sqrt
 from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.reductions import expand_reduced, keepdims_shape, mean
