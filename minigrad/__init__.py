@@ -1,11 +1,12 @@
-# ruff: noqa: F401 - this file is the list of what the namespace offers
-"""minigrad: a small engine for gradients of any order, and itself an array namespace.
+# ruff: noqa: F401 - this file lists the public names
+"""minigrad: reverse-mode automatic differentiation of any order, and an array namespace.
 
-    loss, slope = mg.value_and_grad(f)(x)      x: an array, or containers of arrays such as a `minigrad.nn.Module`
+    loss, gradient = mg.value_and_grad(f)(x)      x: an array, or containers of arrays such as a `minigrad.nn.Module`
 
-Functions carry the names of the Python array API standard. They take arrays of NumPy, CuPy, PyTorch and JAX, NumPy
-arrays of exact numbers (`minigrad.exact`), and Tensors; only Tensors in make Tensors out. `minigrad.engine` is the
-engine, `minigrad.primitives` the calculus, `minigrad.transforms` what is made of both.
+Functions have the names of the Python array API standard. They accept arrays of NumPy, CuPy, PyTorch and JAX, NumPy
+arrays of exact numbers (`minigrad.exact`), and Tensors, and return Tensors only where an argument is one.
+`minigrad.engine` defines Tensors and the graph, `minigrad.backward` the backward pass, `minigrad.primitives` the
+operations with their rules, and `minigrad.transforms` grad, vjp and jvp.
 """
 
 from numpy import (

@@ -1,4 +1,4 @@
-"""Are the gradients right? Rules against differences, along random directions, to any order."""
+"""Gradient checking: reverse-mode derivatives against finite differences along random directions, to any order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from minigrad.transforms import vjp
 
 
 def _numbers(x: Any) -> list:
-    """Return the differentiable leaves."""
+    """Return a list of the differentiable leaves as raw arrays."""
     return [unwrap(leaf) for leaf in leaves_of(x) if is_differentiable(leaf)]
 
 
 def _dot(x: Any, y: Any) -> float:
-    """Return Re⟨x, y⟩ over all leaves."""
+    """Return Re⟨x, y⟩, summed over all leaves."""
     return float(sum(np.real(np.vdot(a, b)) for a, b in zip(_numbers(x), _numbers(y), strict=True)))
 
 
@@ -39,10 +39,11 @@ def _perturbed(x: Any, v: Any, step: float) -> Any:
 
 
 def check_grads(f: Callable, args: Sequence[Any], *, order: int = 2, seed: int = 0, tolerance: float = 1e-6) -> None:
-    """Raise AssertionError unless Re⟨g, J v⟩ = Re⟨Jᴴ g, v⟩ for random g and v, and so for the gradients of gradients.
+    """Raise AssertionError unless Re⟨g, J v⟩ = Re⟨Jᴴ g, v⟩ for random g and v; the same of gradients, up to `order`.
 
-    J v is a central difference of step 1e-5, with Richardson's extrapolation; `args` are float64 or complex128 arrays
-    or containers of them, and `f` returns an array or containers. Both sides may differ by `tolerance` of their scale.
+    J v is a central difference with Richardson extrapolation from steps 1e-4 and 5e-5; `args` are float64 or complex128
+    arrays or containers of them, and `f` returns an array or containers. Both sides may differ by `tolerance` times
+    the larger of them, or times 1.
     """
     rng = np.random.default_rng(seed)
     args = tuple(a if is_container(a) else as_array(a, "check_grads") for a in args)

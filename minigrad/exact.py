@@ -1,8 +1,8 @@
-"""Exact numbers, and the array namespace of NumPy arrays that hold them.
+"""Exact numbers, and the array namespace of NumPy arrays of them (dtype object).
 
-Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. Arrays of such
-numbers (dtype object) go through every mechanism as they are; this module answers for NumPy where NumPy
-cannot work on objects, and has the logarithm of an exact number, so that decays in logarithms stay exact.
+Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. This module is the namespace
+of such arrays: NumPy's functions, and replacements for those that do not work on objects. `Log` is the logarithm of an
+exact number, so that decays given as logarithms stay exact.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ asarray = np.asarray
 
 
 class Modular:
-    """An integer modulo a prime: a field in which polynomial identities can be refuted but not excused by rounding."""
+    """An integer modulo a prime, an element of a finite field."""
 
     __slots__ = ("prime", "value")
 
@@ -140,9 +140,9 @@ class Modular:
 
 
 class Log:
-    """The logarithm of an exact number: adding multiplies, subtracting divides, and exp gives the number back.
+    """The logarithm of an exact number, represented by the number: addition multiplies, and exp returns it.
 
-    Log(Fraction(0)) plays −∞. The integer 0 is the logarithm of one, so sums may start from zero.
+    Log(Fraction(0)) stands for −∞. The integer 0 counts as the logarithm of one, so that sums may start from it.
     """
 
     __slots__ = ("number",)
@@ -179,7 +179,7 @@ class Log:
 
 
 def _elementwise(name: str) -> Callable[[Any], Any]:
-    """A function of every element by the element's own method; of the integers 0 and 1 by their known value."""
+    """Return an elementwise function that calls the element's method `name`; for 0 and 1 the exact values are known."""
     known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[name]
 
     def apply(x: Any) -> Any:
@@ -199,13 +199,13 @@ exp, sqrt, tanh, log, log1p = map(_elementwise, ("exp", "sqrt", "tanh", "log", "
 
 
 def sign(x: Any) -> Any:
-    """x/|x| of every number, and 0 of 0."""
+    """Return x/|x|, and 0 at 0."""
     size = abs(x)
     return x / where(size == 0, 1, size)
 
 
 def isfinite(x: Any) -> Any:
-    """Whether each number is; only infinity and NaN differ from themselves by more than nothing."""
+    """Return whether each number is finite: x − x = 0 unless x is infinite or NaN."""
     return np.array([bool(e - e == 0) for e in np.asarray(x).flat], dtype=bool).reshape(np.shape(x))
 
 
@@ -222,7 +222,7 @@ def zeros(shape: Any, *, dtype: Any = None) -> Any:
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Any:
-    """Ones that stay exact when divided: the integers 1 / 2 would make a float."""
+    """Return ones; as fractions, since dividing the integer 1 would give a float."""
     return _full(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
 
 
@@ -235,7 +235,7 @@ def ones_like(x: Any, *, dtype: Any = None) -> Any:
 
 
 def _attribute(name: str) -> Callable[[Any], Any]:
-    """A part of every element, by its own attribute."""
+    """Return an elementwise function that reads the element's attribute `name`."""
 
     def apply(x: Any) -> Any:
         return np.fromiter((getattr(e, name) for e in np.asarray(x).flat), dtype=object).reshape(np.shape(x))
@@ -247,7 +247,7 @@ real, imag = _attribute("real"), _attribute("imag")
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
-    """numpy.einsum, by one matrix of products and sums: NumPy's own is not defined for every object."""
+    """Return numpy.einsum, computed from broadcast products and a sum: NumPy's does not support every object."""
     terms, result = subscripts.replace(" ", "").split("->")
     letters = result + "".join(sorted(set(terms) - set(result) - {","}))
     wide: Any = 1
@@ -259,11 +259,11 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
 
 class linalg:
-    """The linear algebra that needs only + − × ÷."""
+    """Linear algebra by field operations alone."""
 
     @staticmethod
     def det(a: Any) -> Any:
-        """The determinant by Gaussian elimination."""
+        """Return the determinant by Gaussian elimination."""
         n, determinants = a.shape[-1], []
         for block in a.astype(object).reshape(math.prod(a.shape[:-2]), n, n):
             result: Any = Fraction(1)
@@ -284,7 +284,7 @@ class linalg:
 
     @staticmethod
     def solve(a: Any, b: Any) -> Any:
-        """x with a x = b by Gauss–Jordan elimination; raises ZeroDivisionError when a is singular."""
+        """Return x with a x = b by Gauss–Jordan elimination. Raise ZeroDivisionError when a is singular."""
         n = a.shape[-1]
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         rows = np.concatenate([np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)], axis=-1).astype(object)
@@ -302,14 +302,14 @@ class linalg:
 
 
 def has_roots_of_unity(x: Any) -> bool:
-    """Whether e^(2πi/n) is among the numbers of an array: not where all are integers, fractions or residues."""
+    """Return whether an array's numbers can be multiplied by e^(2πi/n): not integers, fractions or residues."""
     return x.dtype != object or not set(map(type, x.flat)) <= {int, np.int64, Fraction, Modular}
 
 
 class fft:
-    """Fourier transforms of numbers that have the roots of unity among them, such as those that bound rounding.
+    """Fourier transforms of numbers that combine with complex roots of unity, such as those that bound rounding errors.
 
-    By halves where the length is even (Cooley and Tukey 1965), by the sum itself where it is odd.
+    Even lengths are halved recursively (Cooley and Tukey 1965), odd ones summed directly.
     """
 
     @staticmethod
@@ -331,7 +331,7 @@ class fft:
 
 
 def _dft_along(x: Any, axis: int, sign: int) -> Any:
-    """Σₜ xₜ e^(± 2πi kt/n) along an axis."""
+    """Return Σₜ xₜ e^(± 2πi kt/n) along an axis."""
     return np.moveaxis(_dft(np.moveaxis(x, axis, -1), sign), -1, axis)
 
 
@@ -347,7 +347,7 @@ def _dft(x: Any, sign: int) -> Any:
 
 
 def _roots(k: Any, n: int, sign: int) -> Any:
-    """e^(± 2πi k/n), those on the axes exact."""
+    """Return e^(± 2πi k/n), exact for ±1 and ±i."""
 
     def root(k: int) -> complex:
         return (sign * 1j) ** (4 * k // n) if 4 * k % n == 0 else cmath.exp(sign * 2j * cmath.pi * k / n)

@@ -1,9 +1,9 @@
-"""NumPy's own functions called with Tensors: ours of the same meaning answers, or one line says that there is none.
+"""NumPy's dispatch protocols: its functions called with Tensors run minigrad's counterpart, or raise TypeError.
 
     np.concatenate([x, x])      minigrad.concat([x, x])         np.exp(x)       minigrad.exp(x)
     np.add.reduce(x, axis=0)    minigrad.sum(x, axis=0)         np.median(x)    TypeError
 
-Where no argument is differentiated, nothing can be lost: a function without a counterpart runs on the values.
+A function without a counterpart runs on the values if no argument is differentiated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minigrad.engine import Tensor, constant, unwrap
 from minigrad.numpy_signatures import ADAPTED
 from minigrad.pytree import arrays_of, map_arrays
 
-_RENAMED = {  # NumPy's name: ours, where they differ
+_RENAMED = {  # NumPy's name: minigrad's, where they differ
     "absolute": "abs",
     "amax": "max",
     "amin": "min",
@@ -48,12 +48,12 @@ _REDUCTIONS = {
     "multiply": "prod",
 }
 _ACCUMULATIONS = {"add": "cumulative_sum", "maximum": "cumulative_max", "multiply": "cumulative_prod"}
-_OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: ours
-_NONDIFFERENTIABLE = frozenset(  # their results are no function of the numbers, or have no derivative
+_OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: minigrad's
+_NONDIFFERENTIABLE = frozenset(  # functions without a derivative
     "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
     "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
 )
-_OPERATORS: dict[Any, Callable] = {  # of the values alone
+_OPERATORS: dict[Any, Callable] = {  # applied to the values
     np.bitwise_and: operator.and_,
     np.bitwise_or: operator.or_,
     np.bitwise_xor: operator.xor,
@@ -70,9 +70,9 @@ _OPERATORS: dict[Any, Callable] = {  # of the values alone
 
 
 class ClassOnlyMethod:
-    """A method that NumPy, which asks the type, finds, and that is None on an instance.
+    """A descriptor that is the method on the class, where NumPy looks it up, and None on an instance, where CuPy does.
 
-    There CuPy asks, and gives way to our operators only where it finds None.
+    CuPy's operators defer to those of Tensor only if the instance's `__array_ufunc__` is None.
     """
 
     def __init__(self, method: Callable):
@@ -83,7 +83,7 @@ class ClassOnlyMethod:
 
 
 def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """Answer a ufunc, or one of its methods, as NumPy asks every `__array_ufunc__` to do."""
+    """Implement `__array_ufunc__`: evaluate a ufunc, or one of its methods, for Tensors."""
     ours = _counterpart(ufunc)
     if method == "__call__" and ours is not None and not options:
         return ours(*inputs)
@@ -105,7 +105,7 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
-    """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
+    """Implement `__array_function__`: evaluate any other function of NumPy's for Tensors."""
     who, ours = f"{function.__module__}.{function.__name__}", _counterpart(function)
     adapted: Any = ADAPTED.get(function)
     if function.__name__ in _NONDIFFERENTIABLE:
@@ -128,7 +128,7 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
 
 
 def _translate_arguments(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
-    """Return the arguments for ours: NumPy's by position unless ours takes that name only as an option."""
+    """Return positional and keyword arguments for minigrad's function, given those for NumPy's."""
     theirs = inspect.signature(function).parameters
     takes = inspect.signature(ours).parameters
     positional: list = []
@@ -150,7 +150,7 @@ def _translate_arguments(function: Callable, ours: Callable, args: tuple, option
 
 @functools.cache
 def _counterpart(function: Any) -> Any:
-    """Return the function of minigrad with the meaning of NumPy's, or None."""
+    """Return minigrad's counterpart of a function of NumPy's, or None."""
     if (operation := _OPERATORS.get(function)) is not None:
         return lambda *inputs: _on_values(operation, inputs, {})
     if function in (np.positive, np.divmod):
@@ -168,6 +168,7 @@ def _counterpart(function: Any) -> Any:
 
 
 def _suggestion(function: Any, ours: Any) -> str:
+    """Return the end of an error message that names minigrad's counterpart."""
     name = getattr(ours, "__name__", "<lambda>")
     place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
     return "" if name == "<lambda>" else f"; use {place}.{name}"
@@ -178,6 +179,6 @@ def _tracked(given: Any) -> bool:
 
 
 def _on_values(function: Callable, args: Any, options: dict) -> Any:
-    """Return what NumPy makes of the values, as constants."""
+    """Return NumPy's result for the values, as constant Tensors."""
     result = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
     return result if options.get("out") is not None else map_arrays(constant, result)

@@ -1,4 +1,4 @@
-"""Which library's functions fit an array: the one place where array libraries are told apart."""
+"""The array namespace of given arrays; the one place where array libraries are distinguished."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SCALARS = (bool, int, float, complex, type(None))
 
 
 def namespace(*arrays: Any) -> Any:
-    """The array namespace shared by the arrays: minigrad for Tensors, else the library that made them.
+    """Return the array namespace common to the arrays: minigrad for Tensors, else the arrays' library.
 
-    A NumPy array beside a Tensor is a constant, and beside an array of exact numbers (whose namespace is
-    `minigrad.exact`) a mask. Python scalars and None fit anywhere; with nothing else the answer is NumPy.
+    NumPy arrays may be mixed with Tensors, as constants, and with arrays of exact numbers (whose namespace is
+    `minigrad.exact`), as masks. Python scalars and None are ignored; NumPy is the default.
     Raises TypeError when arrays come from two libraries.
     """
     common = None
@@ -45,13 +45,13 @@ def _namespace_of(array: Any) -> Any:
 
 
 def _promote(one: Any, other: Any) -> Any:
-    """The namespace of the two that can take the other's arrays."""
-    for strong in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
-        if strong in (one, other) and (strong is sys.modules["minigrad"] or np in (one, other)):
-            return strong
+    """Return whichever of two namespaces accepts the other's arrays."""
+    for xp in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
+        if xp in (one, other) and (xp is sys.modules["minigrad"] or np in (one, other)):
+            return xp
     raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """An array at the host, as NumPy's: CuPy brings its arrays there only when it is asked by name."""
+    """Convert an array to NumPy, copying from the device if necessary, which CuPy does only on request."""
     return array.get() if hasattr(array, "get") else np.asarray(array)

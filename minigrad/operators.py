@@ -1,4 +1,4 @@
-"""Operators and methods of Tensor, bound to the primitives they stand for."""
+"""Operators and methods of Tensor, defined by the primitives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minigrad.primitives import elementwise, indexing, linalg, nondifferentiable
 
 
 def _binary(f: Any) -> tuple[Any, Any]:
-    """Return x ∘ y and its mirror for y on the left."""
+    """Return the operator and its reflected version."""
     return (lambda x, y: f(x, y)), (lambda x, y: f(y, x))
 
 

@@ -1,4 +1,4 @@
-"""Checks and conversions of arguments that functions of the array API standard have in common."""
+"""Checks and conversions of arguments that several functions share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
 
 
 def normalize_axis(axis: Any, ndim: int, who: str) -> int:
-    """Return the axis counted from 0. Raise AxisError (an IndexError and a ValueError) for another one."""
+    """Return a non-negative axis. Raise AxisError (an IndexError and a ValueError) where there is no such axis."""
     axis = axis if type(axis) is int else integer(axis, who, "axis")
     if not -ndim <= axis < ndim:
         raise AxisError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
@@ -40,7 +40,7 @@ def normalize_axis(axis: Any, ndim: int, who: str) -> int:
 
 
 def normalize_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
-    """Return the axes counted from 0, all of them for None. Raise ValueError when one is named twice."""
+    """Return a tuple of non-negative axes, all of them for None. Raise ValueError for a repeated axis."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int:
@@ -52,7 +52,7 @@ def normalize_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
 
 
 def normalize_optional_axis(axis: Any, ndim: int, who: str) -> int:
-    """Return the axis counted from 0; None stands for the only axis of a vector and is refused for other arrays."""
+    """Return a non-negative axis; None is the axis of a vector. Raise ValueError for None otherwise."""
     if axis is None and ndim != 1:
         raise ValueError(f"{who}: axis is None, expected an axis for an array of {ndim} axes")
     return normalize_axis(0 if axis is None else axis, ndim, who)
@@ -69,9 +69,9 @@ def array(x: Any, who: str) -> Any:
 
 
 def filled_like(shape: Any, value: Any, like: Any) -> Any:
-    """Return a constant array of zeros or ones, in the library, dtype and place of another array."""
+    """Return a constant array of zeros or ones with the library, dtype and device of another array."""
     raw = unwrap(like)
-    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # JAX traces without
+    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # not of JAX tracers
     place = {} if device is None else {"device": device}
     xp = namespace(raw)
     return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **place)
@@ -85,15 +85,15 @@ def refuse_complex(x: Any, who: str) -> None:
 
 @functools.cache
 def _is_half(dtype: Any) -> bool:
-    """Return whether a dtype, of any library, is a float of 16 bits."""
+    """Return whether a dtype of any library is float16 or bfloat16."""
     return str(dtype).endswith("float16") or (getattr(dtype, "kind", "") == "f" and dtype.itemsize == 2)
 
 
 def upcast_half(f: Callable) -> Callable:
-    """Make f compute floats of 16 bits in float32 and round its results once.
+    """Decorate f to compute in float32 for float16 and bfloat16 arguments, and to round its results once.
 
-    Sums in 16 bits stop growing at 2048 ones and overflow at 65,504, and LAPACK has no routines for them.
-    An option `dtype` names the precision itself, so nothing is converted then.
+    A float16 sum of ones stops growing at 2048 and overflows at 65,504, and LAPACK has no 16-bit routines.
+    With an option `dtype`, which states the precision, nothing is converted.
     """
 
     @functools.wraps(f)

@@ -15,14 +15,14 @@ from minigrad.primitives.shapes import broadcast_to, moveaxis, reshape, squeeze
 
 
 def _einsum_vjp(g, i, xs, subscripts):
-    """Return operand i's cotangent, an einsum of the result's and the other operands into operand i's axes."""
+    """Return the cotangent of operand i: an einsum of g and the other operands to the axes of operand i."""
     *terms, result = subscripts.replace("->", ",").split(",")
     others = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
-    lost = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]  # summed in operand i alone
-    kept = "".join(c for c in terms[i] if c not in lost)
-    g = _einsum(g, *(x for _, x in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{kept}")
+    summed = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]
+    retained = "".join(c for c in terms[i] if c not in summed)
+    g = _einsum(g, *(x for _, x in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{retained}")
     sizes = dict(zip(terms[i], xs[i].shape, strict=True))
-    g = reshape(g, tuple(1 if c in lost else sizes[c] for c in terms[i]))
+    g = reshape(g, tuple(1 if c in summed else sizes[c] for c in terms[i]))
     return broadcast_to(g, tuple(xs[i].shape))
 
 
@@ -54,7 +54,7 @@ def _contract(*operands, subscripts):
 
 
 def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
-    """Return subscripts with ellipses written as letters and the result always given."""
+    """Return the terms and the result of the subscripts, with letters for ellipses and an implicit result added."""
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if not set(left + result) <= set(string.ascii_letters + ",."):
@@ -79,7 +79,7 @@ def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
 
 
 def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
-    """Return the size of every letter: the one that is not 1 where there are both."""
+    """Return the size of every letter's axis, after broadcasting axes of size 1."""
     sizes: dict[str, int] = {}
     for term, x in zip(terms, operands, strict=True):
         for c, n in zip(term, x.shape, strict=True):
@@ -91,7 +91,7 @@ def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
 
 
 def _without_repeats(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
-    """Return a term without axes of size 1 whose letter has another size, and with a diagonal for a letter twice."""
+    """Return a term and its operand with broadcast axes squeezed, and the diagonal taken of repeated letters."""
     single = [i for i, c in enumerate(term) if x.shape[i] != sizes[c]]
     term, x = "".join(c for i, c in enumerate(term) if i not in single), squeeze(x, tuple(single))
     for c in sizes:

@@ -1,6 +1,6 @@
-"""Elementwise primitives: one line of calculus for each argument.
+"""Elementwise primitives, with one rule for each argument.
 
-Derivatives keep their digits over the whole range. Conventions where none exists are in docs/CONVENTIONS.md.
+Derivatives are accurate over the whole range. Conventions where none exists are in docs/CONVENTIONS.md.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def pow(_, x, y):
 
 
 def _pow_derivative(x, y):
-    """∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, whatever x is."""
+    """Return ∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, for every x."""
     if isinstance(y, (int, float, complex)):
         return y * x ** (y - 1) if y else zeros(x)
     is_zero = y == 0
-    return y * where(is_zero, 1, x) ** where(is_zero, 1, y + zeros(x) - 1)  # with the digits of both
+    return y * where(is_zero, 1, x) ** where(is_zero, 1, y + zeros(x) - 1)  # y − 1 in the dtype of xʸ
 
 
 def _log_base(x, y):
-    """log x, the factor of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
+    """Return log x of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
     if isinstance(x, (int, float)) and x:
         return math.log(x) if x > 0 else math.nan
     is_zero = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
-    return log(where(is_zero, 1, x + zeros(y)))  # with the digits of both
+    return log(where(is_zero, 1, x + zeros(y)))  # in the dtype of xʸ
 
 
 @primitive(x=lambda g: g, y=lambda g, x, y: -g * floor_divide(x, y))
@@ -127,7 +127,7 @@ def exp(xp, x):
 
 @primitive(x=lambda g, x: g * conj(exp(x)))
 def expm1(xp, x):
-    """Return eˣ − 1, with all digits near 0."""
+    """Return eˣ − 1, accurate near 0."""
     return xp.expm1(x)
 
 
@@ -139,12 +139,12 @@ def log(xp, x):
 
 @primitive(x=lambda g, x: g / conj(1 + x))
 def log1p(xp, x):
-    """Return log(1 + x), with all digits near 0."""
+    """Return log(1 + x), accurate near 0."""
     return _complex_log1p(xp, x) if complex_valued(x) else xp.log1p(x)
 
 
 def _complex_log1p(xp, z):
-    """log(1 + z); libraries lose a small z beside 1. |1 + z|² − 1 = a (2 + a) + b² for z = a + bi."""
+    """Return log(1 + z), accurate near 0, by |1 + z|² − 1 = a (2 + a) + b² for z = a + bi; libraries round 1 + z."""
     near = xp.abs(z) < 0.5
     small, large = xp.where(near, z, xp.zeros_like(z)), xp.where(near, xp.ones_like(z), 1 + z)
     a, b = xp.real(small), xp.imag(small)
@@ -171,7 +171,7 @@ def sqrt(xp, x):
 
 @primitive(x=lambda g, x, out: g * (x / out), y=lambda g, y, out: g * (y / out))
 def hypot(xp, x, y):
-    """Return √(x² + y²), without overflow or underflow on the way."""
+    """Return √(x² + y²), without intermediate overflow or underflow."""
     refuse_complex("hypot", x, y)
     return xp.hypot(x, y)
 
@@ -185,7 +185,7 @@ def _conjugate(xp, x):
 
 
 def conj(x: Any) -> Any:
-    """Return x̅; a real array is its own conjugate and is returned as it is."""
+    """Return the complex conjugate; a real array is returned itself."""
     if hasattr(x, "dtype"):
         return _conjugate(x) if is_complex(x.dtype) else x
     return x.conjugate() if isinstance(x, complex) else x
@@ -216,14 +216,14 @@ def sign(xp, x):
 
 
 def _sign_vjp(g, x, out):
-    """The part of g across out = x/|x|, over |x|: only a turn of x changes its direction."""
+    """Return the component of g orthogonal to out = x/|x|, over |x|: only rotations of x change out."""
     size = abs(x)
     return where(size == 0, 0, (g - out * real(conj(out) * g)) / where(size == 0, 1, size))
 
 
 @primitive(x=lambda g, x, y: g * (sign(x) * copysign(ones(x), y)))
 def copysign(xp, x, y):
-    """Return |x| with the sign of y, that of a zero too."""
+    """Return |x| with the sign of y, which may be that of −0."""
     return xp.copysign(x, y)
 
 
@@ -231,7 +231,7 @@ def copysign(xp, x, y):
 
 
 def _tie_vjp(g, loses, ties):
-    """The cotangent of one of two arguments: all of g, half where they are equal, nothing where the other is chosen."""
+    """Return the cotangent of one of two arguments: g where it is chosen, half of g for ties, else 0."""
     return where(loses, 0, where(ties, g / 2, g))
 
 
@@ -260,7 +260,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """Return x kept within [min, max]; max where min is above it."""
+    """Return x clipped to [min, max]; max where min > max."""
     return positive(x) if min is None and max is None else _clip(x, min, max)
 
 
@@ -290,7 +290,7 @@ def _astype(xp, x, dtype):
 
 
 def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
-    """x in another dtype, on the device it is on; with copy=False an array that has the dtype is returned itself.
+    """Return x in another dtype, on its own device; x itself if it has the dtype already and copy=False.
 
     Raises ValueError for a device other than the array's.
     """
@@ -300,5 +300,5 @@ def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
 
 
 def stop_gradient(x: Any) -> Any:
-    """Return x as a constant: the value passes, gradients do not."""
+    """Return x as a constant: no gradient flows through it."""
     return constant(x) if hasattr(x, "_node") else x

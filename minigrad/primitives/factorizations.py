@@ -1,8 +1,8 @@
-"""Factorizations of matrices, and what is made of their factors.
+"""Cholesky, eigenvalue, singular value and QR factorizations, and the pseudo-inverse.
 
-Each primitive returns its factors packed below one another in a single array, so that one rule sees all cotangents.
-Where eigenvalues or singular values coincide, the factors are not differentiable; the terms that would divide by
-their difference are left out, which is right for every function that does not depend on the choice of vectors.
+Each primitive returns its factors concatenated in a single array, so that one rule receives all cotangents. Where
+eigenvalues or singular values coincide, the factors are not differentiable; terms that divide by their difference are
+set to 0, which is correct for every function that does not depend on the choice of vectors.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class SVDResult(NamedTuple):
 def _svd_rule(g, out, shape):
     """Return U ((Uᴴg_U)ₛ/E S + S (Vᴴg_V)ₛ/E + diag(g_S)) Vᴴ, with xₛ = x − xᴴ and Eᵢⱼ = sⱼ² − sᵢ² (Townsend 2016).
 
-    What g_U and g_V have outside the ranges of U and V is divided by S and added; for complex numbers the diagonal
-    has the phase's term (Wan and Zhang 2019).
+    The components of g_U and g_V orthogonal to the ranges of U and V are divided by S and added; for complex numbers
+    the diagonal has a term for the phase of the vectors (Wan and Zhang 2019).
     """
     m = shape[-2]
     (u, s, v), (gu, gs, gv) = ((x[..., :m, :], real(x[..., m, :]), x[..., m + 1 :, :]) for x in (out, g))

@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms: each is a linear map, so its adjoint is its whole calculus."""
+"""Discrete Fourier transforms: linear maps, whose rules are their adjoints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from minigrad.primitives.creation import arange
 from minigrad.primitives.elementwise import conj
 from minigrad.primitives.shapes import pad, roll
 
-_SCALES = {"backward": (0, 1), "ortho": (0.5, 0.5), "forward": (1, 0)}  # powers of 1/n: of a transform, of its inverse
+_SCALES = {
+    "backward": (0, 1),
+    "ortho": (0.5, 0.5),
+    "forward": (1, 0),
+}  # exponents of 1/n: forward, inverse
 _DUAL = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
 def _scale_exponent(norm: str, inverse: bool, who: str) -> float:
-    """Return the power of 1/n that a transform is scaled with."""
+    """Return the exponent of 1/n in the scale of a transform."""
     if norm not in _SCALES:
         raise ValueError(f"{who}: got norm {norm!r}, expected 'backward', 'ortho' or 'forward'")
     return _SCALES[norm][inverse]
@@ -30,7 +34,7 @@ def _scaled(y: Any, n: int, power: float) -> Any:
 
 
 def _pad_or_truncate(x: Any, n: int, axis: int) -> Any:
-    """Return x cut or filled with zeros to n along an axis."""
+    """Return x truncated, or padded with zeros, to n along an axis."""
     size = x.shape[axis]
     if n <= size:
         return x if n == size else x[(slice(None),) * axis + (slice(0, n),)]
@@ -38,7 +42,7 @@ def _pad_or_truncate(x: Any, n: int, axis: int) -> Any:
 
 
 def _check_size(x: Any, n: int | None, axis: int, who: str) -> tuple[Any, int, int]:
-    """Return the array, the number of points and the axis counted from 0. Raises ValueError for less than one point."""
+    """Return the array, the number of points and the non-negative axis. Raise ValueError for less than one point."""
     x = array(x, who)
     axis = normalize_axis(axis, x.ndim, who)
     n = x.shape[axis] if n is None else integer(n, who, "n")
@@ -77,7 +81,7 @@ def ifft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -
 
 
 def _weights(g: Any, n: int, axis: int) -> Any:
-    """Return how often each frequency stored of a real signal of length n is in the full spectrum: once or twice."""
+    """Return the multiplicity, 1 or 2, of each stored frequency of a real signal of length n in its full spectrum."""
     xp = namespace(unwrap(g))  # a constant of the library that holds g
     count = np.full(n // 2 + 1, 2.0)
     count[0] = 1
@@ -101,7 +105,7 @@ def _irfft(xp, x, *, n, axis):
 
 @upcast_half
 def rfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
-    """Return the first ⌊n/2⌋ + 1 frequencies of a real signal; the others are their conjugates."""
+    """Return the first ⌊n/2⌋ + 1 frequencies of a real signal; the others are complex conjugates of these."""
     power = _scale_exponent(norm, False, "rfft")
     x, n, axis = _check_size(x, n, axis, "rfft")
     if is_complex(x.dtype):
@@ -135,7 +139,7 @@ def ihfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") 
 
 
 def _check_sizes(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, who: str) -> tuple[tuple, tuple]:
-    """Return the numbers of points and the axes of a transform: all axes, or as many of the last as s names."""
+    """Return the numbers of points and the axes of a transform; by default all axes, or the last len(s)."""
     counts = None if s is None else integers(s, who, "s")
     if axes is None:
         places = tuple(range(x.ndim))[0 if counts is None else x.ndim - len(counts) :]
@@ -165,7 +169,7 @@ def ifftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 
 
 def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """Return the transform of a real signal over several axes; of the last the frequencies up to the middle."""
+    """Return the transform of a real signal over several axes, with ⌊n/2⌋ + 1 frequencies on the last."""
     x = array(x, "rfftn")
     counts, places = _check_sizes(x, s, axes, "rfftn")
     x = rfft(x, counts[-1], places[-1], norm)
@@ -173,7 +177,7 @@ def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 
 
 def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
-    """Return the inverse of rfftn: a real signal, of 2(m − 1) points on the last axis unless s says otherwise."""
+    """Return the inverse of rfftn: a real signal, by default of 2(m − 1) points on the last axis."""
     x = array(x, "irfftn")
     counts, places = _check_sizes(x, s, axes, "irfftn")
     last = None if s is None else counts[-1]
@@ -184,14 +188,14 @@ def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = 
 
 
 def fftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
-    """Return the frequencies of fft for samples d apart, in its order: from 0 up, then the negative ones."""
+    """Return the frequencies of fft for a sample spacing d, the non-negative ones first."""
     n = integer(n, "fftfreq", "n")
     k = arange(-(n // 2), n - n // 2, dtype=np.float64 if dtype is None else dtype, device=device)
     return ifftshift(k / (n * d))
 
 
 def rfftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
-    """Return the frequencies of rfft, for samples d apart."""
+    """Return the frequencies of rfft for a sample spacing d."""
     n = integer(n, "rfftfreq", "n")
     return arange(0, n // 2 + 1, dtype=np.float64 if dtype is None else dtype, device=device) / (n * d)
 

@@ -1,4 +1,4 @@
-"""Primitives on the two halves of the last axis, x = [a ‖ b]: the gate of an MLP, and the turn of pairs of channels."""
+"""Primitives on the two halves of the last axis, x = [a ‖ b]: the gated unit SwiGLU and rotary position embedding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigrad.primitives.shapes import concat
 
 @primitive(x=lambda g, x: _swiglu_adjoint(g, x))
 def swiglu(_, x):
-    """Return SiLU(a) b (Shazeer 2020, eq. 6, between its matrices)."""
+    """Return SiLU(a) b, the gate of SwiGLU without its matrices (Shazeer 2020, eq. 6)."""
     if compiled := _chain("swiglu", x):
         return compiled(x)
     a, b = _split_halves(x)
@@ -33,9 +33,9 @@ def _swiglu_adjoint(g, x):
     sin=lambda g, x: _sin_vjp(g, conj(x)),
 )
 def rotary(xp, x, cos, sin):
-    """Return [a cos − b sin ‖ a sin + b cos]: channels (c, c + K/2) turned by an angle (Su et al. 2021, eq. 15).
+    """Return [a cos − b sin ‖ a sin + b cos]: each pair of channels (c, c + K/2) rotated by an angle.
 
-    cos and sin have shape (T, K/2) for x (*batch, T, K).
+    This is rotary position embedding (Su et al. 2021, eq. 15). cos and sin have shape (T, K/2) for x (*batch, T, K).
     """
     if compiled := _chain("rotary", x, cos, sin):
         return compiled(x, cos, sin)
@@ -44,7 +44,7 @@ def rotary(xp, x, cos, sin):
 
 
 def _cos_vjp(g, x):
-    """Σ over the two channels of a pair of g x."""
+    """Return Σ g x over the two channels of each pair."""
     (ga, gb), (a, b) = _split_halves(g), _split_halves(x)
     return ga * a + gb * b
 
@@ -60,5 +60,5 @@ def _split_halves(x: Any) -> tuple[Any, Any]:
 
 
 def _chain(name: str, x: Any, *others: Any) -> Any:
-    """The compiled chain, for halves of at least one vector of 512 bits."""
+    """Return the fused kernel of that name, or None; a half must fill at least one vector of 512 bits."""
     return chain(name, x, *others) if x.shape[-1] >= 32 else None

@@ -1,4 +1,4 @@
-"""Reading parts of an array, and the adjoint of that: adding parts into one."""
+"""Indexing, gathering and sorting, and their adjoints, which scatter and add."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _getitem(_, x, index):
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """Return x[index], with whatever NumPy takes as an index; arrays and lists in it are copied.
+    """Return x[index] for any index that NumPy accepts; arrays and lists in it are copied.
 
     Raises IndexError for an index out of range, or one that is neither integer nor boolean.
     """
@@ -32,7 +32,7 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _normalize_index(index: Any, raw: Any) -> Any:
-    """Return the index with integers, slices, …, None, booleans and arrays of raw's library, and nothing else."""
+    """Convert an index to one of integers, slices, …, None, booleans and arrays of raw's library only."""
     parts = index if isinstance(index, tuple) else (index,)
     if all(type(p) in _BASIC for p in parts):
         return index
@@ -62,28 +62,28 @@ def _to_dense(xp, *values, indices, shape, dtype):
 
 
 def to_dense(sparse: Sequence[SparseCotangent], *, shape: tuple, dtype: Any) -> Any:
-    """Return the array of zeros into which every piece is added at its index: the adjoint of indexing."""
+    """Return the sum of sparse cotangents as a dense array: zeros, with each g added at its index."""
     return _to_dense(*(s.g for s in sparse), indices=tuple(s.index for s in sparse), shape=shape, dtype=dtype)
 
 
 def _may_repeat(index: Any) -> bool:
-    """Return whether an index may name one element twice: only arrays of integers can."""
+    """Return whether an index may select an element more than once, as an array of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
     arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
     return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
 def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
-    """Return whole with the piece added at the index, as often as it names an element."""
+    """Return whole[index] += piece, accumulated over repeated indices; whole is modified where its library can."""
     name = xp.__name__
     if "jax" in name:
         return whole.at[index].add(piece)
     if not _may_repeat(index):
         whole[index] += piece
-    elif "torch" in name:  # whose own function takes arrays only, no slices
+    elif "torch" in name:  # index_put_ takes no slices
         places = xp.reshape(xp.arange(whole.numel(), device=whole.device), whole.shape)[index]
         whole.view(-1).index_put_((places.reshape(-1),), piece.reshape(-1), accumulate=True)
-    elif "cupy" in name and is_complex(whole.dtype):  # whose kernel adds real numbers
+    elif "cupy" in name and is_complex(whole.dtype):  # cupy.add.at has no complex kernel
         _add_at(xp, whole.real, index, piece.real)
         _add_at(xp, whole.imag, index, piece.imag)
     else:
@@ -97,7 +97,7 @@ def _take(xp, x, indices, *, axis):
 
 
 def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
-    """Return the slices of x along an axis at an array of indices (of any shape); an embedding is take with axis 0.
+    """Return the slices of x along an axis at an array of indices of any shape; with axis 0, an embedding.
 
     Without an axis x is flattened. Raises IndexError when an index lies outside the axis or is no integer.
     """
@@ -128,7 +128,7 @@ def _axis(axis: Any, ndim: int, who: str) -> int:
 
 @primitive(x=lambda g, indices, axis: _take(g, indices, axis=axis))
 def _take_adjoint(xp, x, indices, *, size, axis):
-    """As a product with the sparse matrix that the indices are, where SciPy has one."""
+    """Add the slices of x at their indices; for NumPy as the product with a sparse selection matrix."""
     rows = xp.moveaxis(x, axis, 0)
     shape = (size, *rows.shape[1:])
     if xp is not np:
@@ -146,12 +146,12 @@ def _take_adjoint(xp, x, indices, *, size, axis):
 
 
 def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
-    """Return zeros with every slice of g added at its index along the axis: the scatter that is take's adjoint."""
+    """Return zeros with every slice of g added at its index along the axis: the adjoint of take."""
     return _take_adjoint(g, indices, size=size, axis=axis % g.ndim)
 
 
 def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
-    """Return the index tuple with which indices pick along one axis and every other axis of x is itself."""
+    """Return the index tuple that applies indices along one axis, and the identity along the others."""
     indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
     if len(indices.shape) != x.ndim:
         raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
@@ -164,7 +164,7 @@ def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
 
 
 def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
-    """Return xᵢ at i = indices along one axis, every other index its own (gather); the other axes are broadcast.
+    """Return the elements of x at indices along one axis (gather); the other axes are broadcast.
 
     Raises ValueError when x and indices have not the same number of axes, IndexError when an index lies outside.
     """
@@ -172,13 +172,13 @@ def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
-    """Return x with the values added at indices along one axis: the adjoint of take_along_axis beside an identity."""
+    """Return x with the values added at indices along one axis; in them the adjoint of take_along_axis."""
     index = _index_along_axis(x, indices, axis, "scatter_add")
     return x + to_dense([SparseCotangent(values, index)], shape=tuple(x.shape), dtype=x.dtype)
 
 
 def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
-    """Return the order that sorts x along an axis, as a constant for gradients; stable whether asked for or not.
+    """Return the indices that sort x along an axis, always stably; constant for gradients.
 
     NaNs come last, or first when descending.
     """

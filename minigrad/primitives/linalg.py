@@ -1,4 +1,4 @@
-"""The linear algebra extension of the array API standard: solves, determinants, norms, beside products and factors."""
+"""The linear algebra extension of the array API standard: norms are here, the rest is imported."""
 
 # ruff: noqa: F401 - products and factorizations belong to the extension too
 from __future__ import annotations
@@ -51,8 +51,7 @@ def _p_norm(xp, x, *, axis, keepdims, ord):
 def vector_norm(x: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
     """Return (Σ |xᵢ|ᵖ)^(1/p) over the axes for p = ord.
 
-    ±∞ give the extremes of |xᵢ|, 0 the count of those that are not 0. Where the norm is 0
-    its gradient is taken as 0.
+    ±∞ give the extremes of |xᵢ|, 0 the number of nonzeros. Where the norm is 0 its gradient is taken as 0.
     """
     x = array(x, "vector_norm")
     axis = normalize_axes(axis, x.ndim, "vector_norm")
@@ -92,7 +91,7 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:
 
 
 def matrix_rank(x: Any, *, rtol: Any = None) -> Any:
-    """Return how many singular values exceed rtol times the largest; constant for gradients."""
+    """Return the number of singular values above rtol times the largest; constant for gradients."""
     x = array(x, "matrix_rank")
     if x.ndim < 2:
         raise ValueError(f"matrix_rank: got shape {tuple(x.shape)}, expected at least two axes")

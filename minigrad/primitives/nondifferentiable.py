@@ -1,4 +1,4 @@
-"""What has no derivative: comparisons, choices and counts; their results are constants for gradients."""
+"""Functions without a derivative: comparisons, rounding, counts and indices; their results are constants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _axes(axis: Any, ndim: int, who: str) -> Any:
 
 
 def _constant(result: Any) -> Any:
-    """Return a constant Tensor, or a tuple of them."""
+    """Wrap a result in a constant Tensor, a tuple of results in a tuple of them."""
     if isinstance(result, tuple):
         parts = map(_constant, result)
         return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
@@ -27,7 +27,7 @@ def _constant(result: Any) -> Any:
 
 
 def _nondifferentiable(name: str, parameters: str) -> Callable:
-    """Return the library's own function of raw arrays; with a Tensor among its arguments it gives a constant Tensor."""
+    """Return the array library's function of that name, extended to Tensors: then its result is a constant Tensor."""
 
     def apply(*args: Any, **options: Any) -> Any:
         raw = [unwrap(a) for a in args]

@@ -1,6 +1,6 @@
-"""Primitives that put an axis on a common scale: softmax and its relatives, and the root-mean-square norm.
+"""Normalisations along an axis: softmax, its logarithm, cross-entropy, and the root-mean-square norm.
 
-Sixteen-bit numbers are computed with in float32 and rounded once, at the end.
+For float16 and bfloat16 they compute in float32 and round once, at the end.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def _in_single(function: Callable) -> Callable:
 
 @_in_single
 def softmax(x: Any, *, axis: int = -1, where: Any = None) -> Any:
-    """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the places where `where` holds; 0 elsewhere.
+    """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the elements where `where` holds, and 0 elsewhere.
 
-    Where `where` leaves nothing everything is 0; without it, −∞ alone has no softmax and gives NaN.
+    Where `where` holds nowhere along the axis the result is 0; without `where`, if all are −∞, it is NaN.
     """
     return _softmax(x, axis=axis, where=where)
 
@@ -71,18 +71,18 @@ def _softmax(xp, x, *, axis=-1, where=None):
 
 
 def _largest(xp, x, axis):
-    """The largest number of an axis, by its real part; −∞ of none."""
+    """Return the maximum of the real part along an axis; −∞ if the axis is empty."""
     x = xp.real(x) if complex_valued(x) else x
     return xp.max(x, axis=axis, keepdims=True) if 0 not in x.shape else xp.sum(x, axis=axis, keepdims=True) - math.inf
 
 
 def _finite(xp, x):
-    """x, and 0 where it is not finite: what may be subtracted from infinities."""
+    """Return x with 0 where it is not finite, so that it can be subtracted from infinities."""
     return xp.where(xp.isfinite(x), x, 0)
 
 
 def _matrix_by_matrix(x, where):
-    """The same in place, one matrix at a time, so that its five passes run in the cache."""
+    """Return the softmax of the last axis, computed in place one matrix at a time so that it stays in cache."""
     result = np.empty_like(x)
     hidden = None if where is None else np.broadcast_to(~np.asarray(where), x.shape)
     for i in np.ndindex(x.shape[:-2]):
@@ -99,7 +99,7 @@ def _matrix_by_matrix(x, where):
 
 
 def _adjoint_out(h, g, out, axis):
-    """∂/∂out of out (g − Σ g·out), against h."""
+    """Return the cotangent of out in out (g − Σ g·out), given the cotangent h of the result."""
     along = sum_(h * conj(out), axis=axis, keepdims=True)
     return h * conj(g - sum_(g * out, axis=axis, keepdims=True)) - conj(g) * along
 
@@ -109,7 +109,7 @@ def _adjoint_out(h, g, out, axis):
     out_=lambda g, x, out_, axis: _adjoint_out(g, x, out_, axis),
 )
 def softmax_adjoint(xp, x, out_, *, axis=-1):
-    """Return out (g − Σ g·out), for the cotangent g = x of the softmax `out_`; as a map of real g its own adjoint."""
+    """Return out (g − Σ g·out) for the softmax `out_` and its cotangent g = x; a self-adjoint map of real g."""
     if xp is np and axis == -1:
         y = x - np.einsum("...i,...i->...", x, out_)[..., None]
         y *= out_
@@ -122,12 +122,12 @@ def softmax_adjoint(xp, x, out_, *, axis=-1):
 
 @_in_single
 def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
-    """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all are."""
+    """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all xᵢ are."""
     return _logsumexp(x, axis=axis, keepdims=keepdims)
 
 
 def _shares(x, out, axis):
-    """∂out/∂x = softmax x, and 0 for a number beside +∞, which has no softmax."""
+    """Return ∂out/∂x = softmax x, with 0 for finite numbers where another is +∞."""
     return choose(x - reshape(out, keepdims_shape(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
 
 
@@ -141,7 +141,7 @@ def _logsumexp(xp, x, *, axis=-1, keepdims=False):
 
 @_in_single
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
-    """Return xᵢ − log Σⱼ exp xⱼ, whose largest x is subtracted from both first: an offset of x costs no digits."""
+    """Return xᵢ − log Σⱼ exp xⱼ, with max x subtracted from x first, so that a common offset costs no accuracy."""
     return _log_softmax(x, axis=axis)
 
 
@@ -185,7 +185,7 @@ def _rms_norm(xp, x, *, axis=-1, eps=1e-6):
 
 
 def _rms_adjoint(g, x, out, axis, eps):
-    """(g − out · mean(g · out)) / √(mean x² + ε)."""
+    """Return (g − out · mean(g · out)) / √(mean x² + ε)."""
     if 0 in x.shape:
         return g
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm_adjoint", g, x, out)):
@@ -195,9 +195,9 @@ def _rms_adjoint(g, x, out, axis, eps):
 
 
 def _root_mean_square(x, axis, eps):
-    """√(mean x² + ε), computed in a unit in which no square overflows, nor those underflow that count.
+    """Return √(mean x² + ε), scaled by max |x| so that no square overflows and no significant one underflows.
 
-    The unit is a constant for gradients, since the result does not depend on it.
+    The scale is constant for gradients, since the result does not depend on it.
     """
     raw, root = unwrap(x), math.sqrt(eps)
     xp = namespace(raw)

@@ -36,10 +36,10 @@ def _flat(x):
 
 
 def _product(x, y):
-    """Return x @ y; of NumPy arrays in the package's own threads."""
+    """Return x @ y; NumPy arrays are multiplied by `minigrad.threads`."""
     if not (type(x) is np.ndarray and type(y) is np.ndarray):
         return x @ y
-    if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one instead of a batch
+    if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one product instead of a batch
         return product(_flat(x), y).reshape(*x.shape[:-1], y.shape[-1])
     return product(x, y)
 
@@ -69,7 +69,7 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast, in the dtype of the factors."""
+    """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast."""
     x, y = array(x, "vecdot"), array(y, "vecdot")
     for name, z in (("x", x), ("y", y)):
         if z.ndim == 0:
@@ -127,7 +127,7 @@ def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
 
 
 def diagonal(x: Any, *, offset: int = 0) -> Any:
-    """Return the elements x[…, i, i + offset]: every (n + 1)-th of the elements of a matrix of n columns."""
+    """Return the elements x[…, i, i + offset], every (n + 1)-th of a matrix of n columns."""
     x, offset = array(x, "diagonal"), integer(offset, "diagonal", "offset")
     if x.ndim < 2:
         raise ValueError(f"diagonal: got shape {tuple(x.shape)}, expected at least two axes")

@@ -1,4 +1,4 @@
-"""Sums, products, extremes, and what is built from them; and the linear recurrence."""
+"""Reductions, cumulative sums and products, and the linear recurrence."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Axis = int | tuple[int, ...] | None
 
 
 def _axes(axis: Axis, ndim: int, who: str) -> Axis:
-    """Return the reduced axes counted from 0, or None for all of them, which libraries do in one pass."""
+    """Return the reduced axes as non-negative integers, or None for all of them, which libraries reduce faster."""
     return None if axis is None else normalize_axes(axis, ndim, who)
 
 
 def _count(shape: tuple, axis: Axis) -> int:
-    """Return how many numbers are reduced to one."""
+    """Return the number of elements that are reduced to one."""
     return math.prod(shape[a] for a in normalize_axes(axis, len(shape), "count"))
 
 
 def keepdims_shape(shape: tuple, axis: Axis) -> tuple:
-    """Return a shape after a reduction that keeps the reduced axes with size 1."""
+    """Return the shape of a reduction with keepdims=True."""
     axes = normalize_axes(axis, len(shape), "reduction")
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def expand_reduced(g, shape, axis):
-    """Return a reduction's cotangent repeated over what was reduced."""
+    """Return the cotangent of a reduction broadcast over the reduced axes."""
     return broadcast_to(reshape(g, keepdims_shape(shape, axis)), shape)
 
 
@@ -95,13 +95,13 @@ def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = 
 
 @primitive(x=lambda g, out: where(out == 0, 0, g / (2 * where(out == 0, 1, out))))
 def safe_sqrt(xp, x):
-    """Return the square root whose slope at 0 is taken as 0: the convention for a deviation or a norm that vanishes."""
+    """Return √x with derivative 0 at x = 0: the convention for standard deviations and norms."""
     return xp.sqrt(x)
 
 
 @upcast_half
 def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Return the square root of var; its gradient where all numbers are equal is 0, as in PyTorch."""
+    """Return the square root of var; its gradient is 0 where all numbers are equal, as in PyTorch."""
     return safe_sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
@@ -109,7 +109,7 @@ def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = 
 
 
 def _extremum_vjp(g, x, out, axis):
-    """Send the cotangent to where the extreme was attained, in equal parts; NaNs attain one that is NaN."""
+    """Return the cotangent divided equally among the elements that attain the extremum; NaNs attain NaN."""
     attained = (x == reshape(out, keepdims_shape(x.shape, axis))) | (x != x)
     xp = namespace(unwrap(attained), unwrap(x))
     ones = xp.where(unwrap(attained), xp.ones_like(unwrap(x)), xp.zeros_like(unwrap(x)))
@@ -148,7 +148,7 @@ def min(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
 def _cumulative_sum(xp, x, *, axis):
     if xp is not np or x.dtype.kind not in "fc" or axis == x.ndim - 1:
         return xp.cumulative_sum(x, axis=axis)
-    result = np.moveaxis(x.copy(), axis, 0)  # slice by slice is several times faster than NumPy's own loop
+    result = np.moveaxis(x.copy(), axis, 0)  # slice by slice: several times faster than np.cumsum along this axis
     for before, now in zip(result, result[1:], strict=False):
         now += before
     return np.moveaxis(result, 0, axis)
@@ -188,7 +188,7 @@ def cumulative_prod(x: Any, *, axis: int | None = None, dtype: Any = None, inclu
 
 
 def _prod_vjp(g, x, axis):
-    """Return g Πⱼ≠ᵢ xⱼ from the products before and behind: there is no division, so it holds at zeros and ±∞."""
+    """Return g Πⱼ≠ᵢ xⱼ from the products before and after i: without division, so it holds at zeros and ±∞."""
     axes = normalize_axes(axis, x.ndim, "prod")
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
     moved = namespace(x).permute_dims(x, order)
@@ -206,7 +206,7 @@ def _prod(xp, x, *, axis, keepdims):
 
 @upcast_half
 def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """Return Π xᵢ, with the right gradient at zeros too."""
+    """Return Π xᵢ; the gradient is correct at zeros too."""
     x = array(x, "prod")
     x = x if dtype is None else astype(x, dtype)
     result = _prod(x, axis=_axes(axis, x.ndim, "prod"), keepdims=keepdims)
@@ -214,7 +214,7 @@ def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False
 
 
 def cumulative_max(x: Any, *, axis: int) -> Any:
-    """Return maxₛ≤ₜ xₛ; the gradient goes to the last place where it was attained, as in PyTorch."""
+    """Return maxₛ≤ₜ xₛ; the gradient goes to the last element that attains it, as in PyTorch."""
     x = array(x, "cumulative_max")
     refuse_complex(x, "cumulative_max")
     raw, axis = unwrap(x), normalize_axis(axis, x.ndim, "cumulative_max")
@@ -238,7 +238,7 @@ def _slice(x, axis, start, stop):
 
 
 def _shift_by_one(h, axis, first=1):
-    """Return the sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
+    """Return hₜ₋₁ for every t, beginning with a constant."""
     return concat([filled_like(_slice(h, axis, 0, 1).shape, first, h), _slice(h, axis, 0, -1)], axis=axis)
 
 

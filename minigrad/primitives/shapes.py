@@ -1,4 +1,4 @@
-"""Primitives that move elements and compute nothing; their adjoints move them back."""
+"""Primitives that reshape, reorder, join and repeat elements without computing new ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _reshape(xp, x, to):
 def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
     """Return x with the same elements in another shape; one size may be −1.
 
-    With copy=False a raw array that would have to be copied raises ValueError; Tensors never change, so it is all one.
+    With copy=False a raw array that would have to be copied raises ValueError; Tensors, being immutable, ignore it.
     """
     x, shape = array(x, "reshape"), sizes(shape, "reshape")
     if copy is not None and type(x) is not Tensor:
@@ -60,7 +60,7 @@ def swapaxes(x: Any, a: int, b: int) -> Any:
 
 
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
-    """Return x with axes moved to other places, the rest in order."""
+    """Return x with axes moved to other positions, the rest in order."""
     x = array(x, "moveaxis")
     origins, goals = normalize_axes(source, x.ndim, "moveaxis"), normalize_axes(destination, x.ndim, "moveaxis")
     if len(origins) != len(goals):
@@ -72,7 +72,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
-    """Return x with new axes of size 1 at the places that they have in the result."""
+    """Return x with new axes of size 1 at the given positions of the result."""
     x = array(x, "expand_dims")
     ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
     places, old = normalize_axes(axis, ndim, "expand_dims"), iter(x.shape)
@@ -80,7 +80,7 @@ def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
-    """Return x without the named axes, whose size must be 1: another one raises ValueError."""
+    """Return x without the given axes. Raise ValueError unless their size is 1."""
     x = array(x, "squeeze")
     axes = normalize_axes(axis, x.ndim, "squeeze")
     if any(x.shape[a] != 1 for a in axes):
@@ -100,18 +100,18 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape that arrays of these shapes have together. Raises ValueError when they do not fit."""
+    """Return the shape that these shapes broadcast to. Raise ValueError when they do not."""
     return np.broadcast_shapes(*shapes)
 
 
 def broadcast_arrays(*arrays: Any) -> tuple:
-    """Return the arrays, all of their common shape."""
+    """Return the arrays broadcast against each other."""
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in arrays))
     return tuple(broadcast_to(x, shape) for x in arrays)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
-    """Return every vector spread over the grid of all; "xy" exchanges the first two axes of the grid, "ij" does not."""
+    """Return coordinate matrices of vectors; indexing "xy" exchanges the first two axes, "ij" does not."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
     count = len(arrays)
@@ -120,11 +120,11 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
     return broadcast_arrays(*wide) if wide else ()
 
 
-# ---- arrays side by side
+# ---- joining
 
 
 def _part(g, i, axis, ends):
-    """Return what concatenation put in place i."""
+    """Return the slice of g that comes from array i of a concatenation."""
     return g[(slice(None),) * axis + (slice(ends[i], ends[i + 1]),)]
 
 
@@ -134,7 +134,7 @@ def _concat(xp, *arrays, axis, ends):
 
 
 def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
-    """Return the arrays one behind another along an existing axis (all flattened when axis is None)."""
+    """Return the arrays joined along an existing axis; all flattened first if it is None."""
     arrays = [array(x, "concat") for x in arrays]
     if not arrays:
         raise ValueError("concat: got no arrays, expected at least one")
@@ -154,7 +154,7 @@ def _stack(xp, *arrays, axis):
 
 
 def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
-    """Return the arrays side by side along a new axis."""
+    """Return the arrays joined along a new axis."""
     arrays = [array(x, "stack") for x in arrays]
     if not arrays:
         raise ValueError("stack: got no arrays, expected at least one")
@@ -167,7 +167,7 @@ def unstack(x: Any, *, axis: int = 0) -> tuple:
     return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
 
-# ---- elements moved, repeated and left out
+# ---- reordering, padding and repeating
 
 
 @primitive(x=lambda g, axis: _flip(g, axis=axis))
@@ -187,7 +187,7 @@ def _roll(xp, x, shift, *, axis):
 
 
 def roll(x: Any, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
-    """Return x with its elements moved on by a shift along each axis, those beyond the end back to the front."""
+    """Return x with its elements shifted cyclically along each axis."""
     x, shifts = array(x, "roll"), integers(shift, "roll", "shift")
     if axis is None:
         return reshape(_roll(reshape(x, (-1,)), (sum(shifts),), axis=(0,)), tuple(x.shape))
@@ -237,7 +237,7 @@ def triu(x: Any, *, k: int = 0) -> Any:
 
 
 def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
-    """Return x with every slice along the axis (every element when it is None) repeated in place.
+    """Return x with every slice along the axis repeated, every element if it is None.
 
     `repeats` is one count, or one for each slice.
     """
@@ -256,7 +256,7 @@ def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
 
 
 def tile(x: Any, repetitions: Sequence[int]) -> Any:
-    """Return x laid side by side the given number of times along each axis."""
+    """Return x repeated as a whole the given number of times along each axis."""
     x, counts = array(x, "tile"), integers(repetitions, "tile", "repetitions")
     x = reshape(x, (1,) * (len(counts) - x.ndim) + tuple(x.shape))
     counts = (1,) * (x.ndim - len(counts)) + counts
@@ -266,7 +266,7 @@ def tile(x: Any, repetitions: Sequence[int]) -> Any:
 
 
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
-    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
+    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, after prepending and appending to x."""
     x, n = array(x, "diff"), integer(n, "diff", "n")
     axis = normalize_axis(axis, x.ndim, "diff")
     if n < 0:

@@ -31,7 +31,7 @@ def _solve(xp, a, b):
 
 
 def _broadcast_batch(a, b):
-    """Return both with the batch axes that they have together: CuPy's solver does not broadcast."""
+    """Broadcast the batch axes of both, which CuPy's solver does not."""
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
     return broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
 
@@ -68,7 +68,7 @@ def matrix_power(a: Any, n: int) -> Any:
 
 
 def _triangle(x, lower, unit):
-    """Return the triangle that a triangular solve reads."""
+    """Return the triangle of x that a triangular solve uses."""
     k = 1 if unit else 0
     return tril(x, k=-k) if lower else triu(x, k=k)
 
@@ -96,7 +96,7 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
 
 @upcast_half
 def solve_triangular(a: Any, b: Any, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """Return x with a x = b, reading one triangle of a only (and ones on its diagonal if unit_diagonal)."""
+    """Return x with a x = b, using one triangle of a only, with ones on its diagonal if unit_diagonal."""
     a, b = square(a, "solve_triangular"), array(b, "solve_triangular")
     options = {"lower": lower, "unit_diagonal": unit_diagonal}
     if b.ndim == 1:
