@@ -37,7 +37,6 @@ from minigrad.checks import check_grads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive
 from minigrad.fused import checkpoint, fused
-from minigrad.lists import accept_lists as _accept_lists
 from minigrad.memory import keep_freed_memory
 from minigrad.namespace import namespace
 from minigrad.primitives import fft, linalg
@@ -206,4 +205,3 @@ from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
 
 __array_api_version__ = "2024.12"
-_accept_lists()

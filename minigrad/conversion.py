@@ -39,7 +39,7 @@ def argument(value: Any, who: str) -> Any:
 
     Raises TypeError for what can be converted to none of them.
     """
-    if isinstance(value, list) and _holds_tensor(value):
+    if isinstance(value, list) and holds_tensor(value):
         return sys.modules["minigrad"].stack([argument(v, who) for v in value])
     if isinstance(value, (list, tuple, np.ndarray, str, bytes, dict, set)):
         return as_array(value, who)
@@ -53,8 +53,9 @@ def _plain(array: np.ndarray, who: str) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _holds_tensor(value: Any) -> bool:
-    return hasattr(value, "_node") or (isinstance(value, (list, tuple)) and any(map(_holds_tensor, value)))
+def holds_tensor(value: Any) -> bool:
+    """Return whether a value is a Tensor, or a nested list or tuple that holds one."""
+    return hasattr(value, "_node") or (isinstance(value, (list, tuple)) and any(map(holds_tensor, value)))
 
 
 def _refuse_pair(value: Any, who: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from minigrad.engine import primitive
 from minigrad.kernels import chain
+from minigrad.primitives.arguments import array
 from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
 from minigrad.primitives.trigonometry import exp_neg_abs, sech_squared, tanh
 
@@ -45,7 +46,7 @@ def softplus(xp, x):
 
 def log_sigmoid(x: Any) -> Any:
     """Return log σ(x) = −softplus(−x)."""
-    return -softplus(-x)
+    return -softplus(-array(x, "log_sigmoid"))
 
 
 @primitive(x=lambda g, x, y: g * conj(sigmoid(x - y)), y=lambda g, x, y: g * conj(sigmoid(y - x)))

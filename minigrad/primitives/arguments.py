@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import AxisError
 
-from minigrad.engine import as_array, is_complex, unwrap
+from minigrad.conversion import argument, as_array, is_complex
+from minigrad.engine import unwrap
 from minigrad.namespace import namespace
 
 
@@ -63,9 +64,16 @@ def sizes(shape: Any, who: str) -> tuple[int, ...]:
     return integers(shape, who, "shape")
 
 
-def array(x: Any, who: str) -> Any:
-    """Return x if it is an array or a Tensor; numbers and nested lists become NumPy arrays."""
-    return x if hasattr(x, "dtype") else as_array(x, who)
+def array(x: Any, who: str, name: str = "x") -> Any:
+    """Convert argument `name` of function `who` to an array or a Tensor.
+
+    Numbers and nested lists become NumPy arrays, a list that holds Tensors becomes a Tensor. Raises TypeError for
+    anything else.
+    """
+    if hasattr(x, "dtype"):
+        return x
+    who = f"{who}: argument {name}"
+    return as_array(argument(x, who), who)
 
 
 def filled_like(shape: Any, value: Any, like: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.conversion import holds_tensor
 from minigrad.engine import Tensor, constant, differentiable, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, integer, sizes
@@ -36,7 +37,8 @@ def _new_like(name: str, what: str) -> Any:
     """Return a function that creates an array in the shape of another."""
 
     def make(x: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        raw = unwrap(array(x, name))
+        x = array(x, name)
+        raw = unwrap(x)
         result = getattr(namespace(raw), name)(
             raw, **({} if dtype is None else {"dtype": dtype}), **_device_option(device)
         )
@@ -133,15 +135,11 @@ def linspace(start: Any, stop: Any, num: int, *, dtype: Any = None, device: Any 
 # ---- conversion
 
 
-def _holds_tensors(x: Any) -> bool:
-    return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(_holds_tensors, x)))
-
-
 def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
     """Convert obj to an array; a Tensor, or a nested list that holds Tensors, to a Tensor."""
     if isinstance(obj, Tensor):
         return obj if dtype is None or obj.dtype == dtype else astype(obj, dtype)
-    if _holds_tensors(obj):
+    if holds_tensor(obj):
         result = stack([asarray(x) for x in obj])
         return result if dtype is None else astype(result, dtype)
     named = library_of(dtype)

@@ -37,7 +37,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     An axis of size 1 goes with any size under the same letter. Raises ValueError when the subscripts do not fit the
     operands.
     """
-    arrays = [array(x, "einsum") for x in operands]
+    arrays = [array(x, "einsum", "operands") for x in operands]
     terms, result = _explicit(subscripts, arrays)
     sizes = _sizes(subscripts, terms, arrays)
     if unknown := sorted(set(result) - set(sizes)) or [c for c in sizes if result.count(c) > 1]:

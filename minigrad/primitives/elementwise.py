@@ -11,6 +11,7 @@ from typing import Any
 from minigrad.conversion import to_library_of
 from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
+from minigrad.primitives.arguments import array
 from minigrad.primitives.nondifferentiable import floor_divide
 
 
@@ -188,7 +189,9 @@ def conj(x: Any) -> Any:
     """Return the complex conjugate; a real array is returned itself."""
     if hasattr(x, "dtype"):
         return _conjugate(x) if is_complex(x.dtype) else x
-    return x.conjugate() if isinstance(x, complex) else x
+    if isinstance(x, (int, float, complex)):
+        return x.conjugate()
+    return conj(array(x, "conj"))
 
 
 @primitive(x=lambda g: g)  # a real cotangent for a complex argument: the engine promotes it
@@ -256,11 +259,12 @@ def _choose(xp, x, y, condition):
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Return x where the condition holds and y elsewhere; no gradient flows to the condition."""
-    return _choose(x, y, condition)
+    return _choose(x, y, array(condition, "where", "condition"))
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     """Return x clipped to [min, max]; max where min > max."""
+    x = array(x, "clip")
     return positive(x) if min is None and max is None else _clip(x, min, max)
 
 
@@ -294,6 +298,7 @@ def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
 
     Raises ValueError for a device other than the array's.
     """
+    x = array(x, "astype")
     if device is not None and device != x.device:
         raise ValueError(f"astype: got device {device!r}, expected the array's own, {x.device!r}")
     return x if not copy and x.dtype == dtype else _astype(x, dtype)

@@ -29,7 +29,7 @@ def _differences(s):
 
 
 def _matrices(x, who):
-    x = array(x, who)
+    x = array(x, who, "a")
     if x.ndim < 2:
         raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected matrices")
     return x

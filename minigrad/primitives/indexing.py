@@ -13,6 +13,7 @@ import scipy.sparse
 from minigrad.conversion import copy_if_mutable, is_complex, to_library_of
 from minigrad.engine import SparseCotangent, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
+from minigrad.primitives.arguments import array
 from minigrad.pytree import is_array
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
@@ -42,14 +43,14 @@ def _normalize_index(index: Any, raw: Any) -> Any:
 def _normalize_index_entry(part: Any, raw: Any) -> Any:
     if is_array(part) and not isinstance(part, (np.ndarray, np.generic)):
         return copy_if_mutable(part)
-    array = np.array(part)
-    if array.size == 0 and isinstance(part, (list, tuple)):
-        array = array.astype(np.intp)
-    if array.dtype.kind not in "biu":
-        raise IndexError(f"index: got {type(part).__name__} ({array.dtype}), expected integers, booleans or slices")
-    if array.ndim == 0:
-        return array.item()
-    return to_library_of(raw, array if array.dtype.kind == "b" else array.astype(np.intp))
+    entry = np.array(part)
+    if entry.size == 0 and isinstance(part, (list, tuple)):
+        entry = entry.astype(np.intp)
+    if entry.dtype.kind not in "biu":
+        raise IndexError(f"index: got {type(part).__name__} ({entry.dtype}), expected integers, booleans or slices")
+    if entry.ndim == 0:
+        return entry.item()
+    return to_library_of(raw, entry if entry.dtype.kind == "b" else entry.astype(np.intp))
 
 
 @primitive(values=lambda g, i, indices: g[indices[i]])
@@ -101,9 +102,10 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
 
     Without an axis x is flattened. Raises IndexError when an index lies outside the axis or is no integer.
     """
+    x = array(x, "take")
     x = x.reshape((-1,)) if axis is None else x
     axis = _axis(0 if axis is None else axis, x.ndim, "take")
-    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+    indices = unwrap(array(indices, "take", "indices"))
     if indices.dtype == np.float64 and not math.prod(indices.shape):
         indices = indices.astype(np.intp)  # an empty list
     kind = getattr(indices.dtype, "kind", str(indices.dtype))  # torch's dtypes have a name only
@@ -152,7 +154,7 @@ def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
 
 def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
     """Return the index tuple that applies indices along one axis, and the identity along the others."""
-    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+    indices = unwrap(array(indices, who, "indices"))
     if len(indices.shape) != x.ndim:
         raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
     axis = _axis(axis, x.ndim, who)
@@ -168,11 +170,13 @@ def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
 
     Raises ValueError when x and indices have not the same number of axes, IndexError when an index lies outside.
     """
+    x = array(x, "take_along_axis")
     return getitem(x, _index_along_axis(x, indices, axis, "take_along_axis"))
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
     """Return x with the values added at indices along one axis; in them the adjoint of take_along_axis."""
+    x, values = array(x, "scatter_add"), array(values, "scatter_add", "values")
     index = _index_along_axis(x, indices, axis, "scatter_add")
     return x + to_dense([SparseCotangent(values, index)], shape=tuple(x.shape), dtype=x.dtype)
 
@@ -182,6 +186,7 @@ def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = 
 
     NaNs come last, or first when descending.
     """
+    x = array(x, "argsort")
     if isinstance(x, Tensor):
         return constant(argsort(x._value, axis=axis, descending=descending))
     raw, xp, axis = x, namespace(x), _axis(axis, x.ndim, "argsort")
@@ -193,4 +198,5 @@ def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = 
 
 def sort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return x sorted along an axis, by the order of `argsort`."""
+    x = array(x, "sort")
     return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)

@@ -12,6 +12,8 @@ from minigrad.engine import Tensor, constant, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, integers, normalize_axis
 
+_NUMBERS = (bool, int, float, complex)  # left to the array library's promotion where they are not the first argument
+
 
 def _axes(axis: Any, ndim: int, who: str) -> Any:
     axes = tuple(normalize_axis(a, ndim, who) for a in integers(axis, who, "axis"))
@@ -28,19 +30,21 @@ def _constant(result: Any) -> Any:
 
 def _nondifferentiable(name: str, parameters: str) -> Callable:
     """Return the array library's function of that name, extended to Tensors: then its result is a constant Tensor."""
+    signature = inspect.signature(eval(f"lambda {parameters}: None"))
+    names = list(signature.parameters)
 
     def apply(*args: Any, **options: Any) -> Any:
-        raw = [unwrap(a) for a in args]
+        arrays = [a if n and isinstance(a, _NUMBERS) else array(a, name, names[n]) for n, a in enumerate(args)]
+        raw = [unwrap(a) for a in arrays]
         if options.get("axis") is not None:
-            raw[0] = array(raw[0], name)
             options["axis"] = _axes(options["axis"], raw[0].ndim, name)
         options = {key: unwrap(option) for key, option in options.items()}
         result = getattr(namespace(*(a for a in raw if hasattr(a, "dtype"))), name)(*raw, **options)
-        return _constant(result) if Tensor in map(type, args) else result
+        return _constant(result) if Tensor in map(type, arrays) else result
 
     apply.__name__ = apply.__qualname__ = name
     apply.__doc__ = f"Return the array library's own {name}; constant for gradients."
-    apply.__signature__ = inspect.signature(eval(f"lambda {parameters}: None"))  # type: ignore[attr-defined]
+    apply.__signature__ = signature  # type: ignore[attr-defined]
     return apply
 
 

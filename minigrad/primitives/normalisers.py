@@ -5,9 +5,7 @@ For float16 and bfloat16 they compute in float32 and round once, at the end.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from minigrad.conversion import to_library_of
 from minigrad.engine import primitive, unwrap
 from minigrad.kernels import chain
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, sqrt
+from minigrad.primitives.arguments import array, upcast_half
+from minigrad.primitives.elementwise import complex_valued, conj, exp, sqrt
 from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.reductions import expand_reduced, keepdims_shape, mean
@@ -27,34 +26,16 @@ from minigrad.primitives.shapes import reshape
 _LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
 
 
-@functools.cache
-def _is_half(dtype: Any) -> bool:
-    return str(dtype).endswith("float16")  # bfloat16 too, of any library
-
-
-def _in_single(function: Callable) -> Callable:
-    """The function of x, which computes in float32 where x is float16 or bfloat16."""
-
-    @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Any:
-        if not _is_half(x.dtype):
-            return function(x, *args, **options)
-        single = astype(x, namespace(unwrap(x)).float32)
-        return astype(function(single, *args, **options), x.dtype)
-
-    return call
-
-
 # ---- softmax
 
 
-@_in_single
+@upcast_half
 def softmax(x: Any, *, axis: int = -1, where: Any = None) -> Any:
     """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the elements where `where` holds, and 0 elsewhere.
 
     Where `where` holds nowhere along the axis the result is 0; without `where`, if all are −∞, it is NaN.
     """
-    return _softmax(x, axis=axis, where=where)
+    return _softmax(array(x, "softmax"), axis=axis, where=where)
 
 
 @primitive(x=lambda g, out, axis: softmax_adjoint(g, conj(out), axis=axis))
@@ -120,10 +101,10 @@ def softmax_adjoint(xp, x, out_, *, axis=-1):
 # ---- its logarithm
 
 
-@_in_single
+@upcast_half
 def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
     """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all xᵢ are."""
-    return _logsumexp(x, axis=axis, keepdims=keepdims)
+    return _logsumexp(array(x, "logsumexp"), axis=axis, keepdims=keepdims)
 
 
 def _shares(x, out, axis):
@@ -139,10 +120,10 @@ def _logsumexp(xp, x, *, axis=-1, keepdims=False):
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
-@_in_single
+@upcast_half
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
     """Return xᵢ − log Σⱼ exp xⱼ, with max x subtracted from x first, so that a common offset costs no accuracy."""
-    return _log_softmax(x, axis=axis)
+    return _log_softmax(array(x, "log_softmax"), axis=axis)
 
 
 @primitive(x=lambda g, out, axis: g - conj(exp(out)) * sum_(g, axis=axis, keepdims=True))
@@ -153,26 +134,31 @@ def _log_softmax(xp, x, *, axis=-1):
     return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
 
 
-@_in_single
 def cross_entropy(logits: Any, targets: Any) -> Any:
     """Return the mean of −log softmax(logits)[target] in nats; logits (*batch, classes), integer targets (*batch).
 
     Raises IndexError for a target that is no class, TypeError for one that is no integer, ValueError for other shapes.
     """
+    logits, targets = array(logits, "cross_entropy", "logits"), array(targets, "cross_entropy", "targets")
     *batch, classes = logits.shape
     targets = check_indices("cross_entropy", "targets", targets, classes, "a class")
     if tuple(targets.shape) != tuple(batch):
         raise ValueError(f"cross_entropy: targets have shape {tuple(targets.shape)}, expected {tuple(batch)}")
+    return _cross_entropy(logits, targets=targets)
+
+
+@upcast_half
+def _cross_entropy(logits, *, targets):
     return -mean(take_along_axis(log_softmax(logits), targets[..., None], axis=-1))
 
 
 # ---- the root-mean-square norm
 
 
-@_in_single
+@upcast_half
 def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
     """Return x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
-    return _rms_norm(x, axis=axis, eps=eps)
+    return _rms_norm(array(x, "rms_norm"), axis=axis, eps=eps)
 
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))

@@ -58,6 +58,7 @@ def matmul(x: Any, y: Any) -> Any:
 
     A vector is a row on the left and a column on the right. Raises ValueError for a scalar.
     """
+    x, y = array(x, "matmul"), array(y, "matmul", "y")
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError("matmul: got a scalar, expected arrays of at least one axis")
     if x.ndim == 1:
@@ -70,7 +71,7 @@ def matmul(x: Any, y: Any) -> Any:
 
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
     """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast."""
-    x, y = array(x, "vecdot"), array(y, "vecdot")
+    x, y = array(x, "vecdot"), array(y, "vecdot", "y")
     for name, z in (("x", x), ("y", y)):
         if z.ndim == 0:
             raise ValueError(f"vecdot: {name} is a scalar, expected an array of at least one axis")
@@ -83,7 +84,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
 
 def outer(x: Any, y: Any) -> Any:
     """Return xᵢ yⱼ of two vectors."""
-    x, y = array(x, "outer"), array(y, "outer")
+    x, y = array(x, "outer"), array(y, "outer", "y")
     if x.ndim != 1 or y.ndim != 1:
         raise ValueError(f"outer: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected two vectors")
     return x[:, None] * y[None, :]
@@ -91,7 +92,7 @@ def outer(x: Any, y: Any) -> Any:
 
 def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any:
     """Return the sum of products over the last `axes` axes of x and the first of y, or over the pairs named."""
-    x, y = array(x, "tensordot"), array(y, "tensordot")
+    x, y = array(x, "tensordot"), array(y, "tensordot", "y")
     if hasattr(axes, "__index__"):
         count = integer(axes, "tensordot", "axes")
         if not 0 <= count <= min(x.ndim, y.ndim):
@@ -114,7 +115,7 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 
 def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
     """Return the vector product x × y of vectors of three along an axis."""
-    x, y = array(x, "cross"), array(y, "cross")
+    x, y = array(x, "cross"), array(y, "cross", "y")
     places = normalize_axis(axis, x.ndim, "cross"), normalize_axis(axis, y.ndim, "cross")
     if x.shape[places[0]] != 3 or y.shape[places[1]] != 3:
         raise ValueError(f"cross: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected 3 along axis {axis}")
@@ -145,4 +146,5 @@ def trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
 
 def diagonal_matrix(d: Any) -> Any:
     """Return the matrix with d on its diagonal and zeros elsewhere."""
+    d = array(d, "diagonal_matrix", "d")
     return d[..., None] * namespace(d).eye(d.shape[-1], dtype=real(d).dtype)

@@ -281,6 +281,7 @@ def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
     Its adjoint is the same recurrence run backwards, λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁ with dx = λ and
     da = λ conj(hₜ₋₁), so it is closed under differentiation.
     """
+    a, x = array(a, "scan", "a"), array(x, "scan")
     shape = np.broadcast_shapes(tuple(a.shape), tuple(x.shape))
     axis = normalize_axis(axis, len(shape), "scan")
     return _scan(broadcast_to(a, shape), broadcast_to(x, shape), axis=axis, reverse=reverse)

@@ -46,6 +46,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 
 def matrix_transpose(x: Any) -> Any:
     """Return x with its last two axes exchanged."""
+    x = array(x, "matrix_transpose")
     if x.ndim < 2:
         raise ValueError(f"matrix_transpose: got shape {tuple(x.shape)}, expected at least two axes")
     return _permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
@@ -53,6 +54,7 @@ def matrix_transpose(x: Any) -> Any:
 
 def swapaxes(x: Any, a: int, b: int) -> Any:
     """Return x with the axes a and b exchanged."""
+    x = array(x, "swapaxes")
     axes = list(range(x.ndim))
     a, b = normalize_axis(a, x.ndim, "swapaxes"), normalize_axis(b, x.ndim, "swapaxes")
     axes[a], axes[b] = b, a
@@ -106,6 +108,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
 
 def broadcast_arrays(*arrays: Any) -> tuple:
     """Return the arrays broadcast against each other."""
+    arrays = tuple(array(x, "broadcast_arrays") for x in arrays)
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in arrays))
     return tuple(broadcast_to(x, shape) for x in arrays)
 
@@ -114,6 +117,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
     """Return coordinate matrices of vectors; indexing "xy" exchanges the first two axes, "ij" does not."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
+    arrays = tuple(array(x, "meshgrid") for x in arrays)
     count = len(arrays)
     places = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
     wide = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
@@ -135,7 +139,7 @@ def _concat(xp, *arrays, axis, ends):
 
 def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
     """Return the arrays joined along an existing axis; all flattened first if it is None."""
-    arrays = [array(x, "concat") for x in arrays]
+    arrays = [array(x, "concat", "arrays") for x in arrays]
     if not arrays:
         raise ValueError("concat: got no arrays, expected at least one")
     if axis is None:
@@ -155,7 +159,7 @@ def _stack(xp, *arrays, axis):
 
 def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
     """Return the arrays joined along a new axis."""
-    arrays = [array(x, "stack") for x in arrays]
+    arrays = [array(x, "stack", "arrays") for x in arrays]
     if not arrays:
         raise ValueError("stack: got no arrays, expected at least one")
     return _stack(*arrays, axis=normalize_axis(axis, arrays[0].ndim + 1, "stack"))
@@ -163,6 +167,7 @@ def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
 
 def unstack(x: Any, *, axis: int = 0) -> tuple:
     """Return the slices of x along an axis."""
+    x = array(x, "unstack")
     lead = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
     return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
@@ -211,6 +216,7 @@ def _pad(xp, x, widths):
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
     """Return x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
     widths = tuple((int(a), int(b)) for a, b in widths)
+    x = array(x, "pad")
     if len(widths) != x.ndim or any(a < 0 or b < 0 for a, b in widths):
         raise ValueError(f"pad: got widths {widths}, expected {x.ndim} pairs (before, after) of counts ≥ 0")
     return _pad(x, widths=widths) if any(a or b for a, b in widths) else x

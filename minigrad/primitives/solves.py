@@ -15,7 +15,7 @@ from minigrad.primitives.shapes import broadcast_to, tril, triu
 
 def square(x: Any, who: str) -> Any:
     """Return x as an array of square matrices. Raise ValueError when it is none."""
-    x = array(x, who)
+    x = array(x, who, "a")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected square matrices")
     return x
@@ -42,7 +42,7 @@ def solve(a: Any, b: Any) -> Any:
 
     Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead.
     """
-    a, b = square(a, "solve"), array(b, "solve")
+    a, b = square(a, "solve"), array(b, "solve", "b")
     return solve(a, b[:, None])[..., 0] if b.ndim == 1 else _solve(*_broadcast_batch(a, b))
 
 
@@ -97,7 +97,7 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
 @upcast_half
 def solve_triangular(a: Any, b: Any, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
     """Return x with a x = b, using one triangle of a only, with ones on its diagonal if unit_diagonal."""
-    a, b = square(a, "solve_triangular"), array(b, "solve_triangular")
+    a, b = square(a, "solve_triangular"), array(b, "solve_triangular", "b")
     options = {"lower": lower, "unit_diagonal": unit_diagonal}
     if b.ndim == 1:
         return solve_triangular(a, b[:, None], **options)[..., 0]
