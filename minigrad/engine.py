@@ -242,7 +242,7 @@ def _normalize_option(value: Any, who: str) -> Any:
     return value._value
 
 
-def primitive(**rules: Callable) -> Callable[[Callable], Any]:
+def primitive(**rules: Callable) -> Callable[[Callable], Primitive]:
     """Declare a primitive by the rule of each differentiable argument, as the module's docstring describes."""
     return lambda function: Primitive(function, rules)
 

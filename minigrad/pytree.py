@@ -60,10 +60,10 @@ def _map(f: Callable, x: Any, other: Callable, is_selected: Callable[[Any], bool
         members = [_map(f, item, other, is_selected) for item in x]
         return x._make(members) if hasattr(x, "_make") else type(x)(members)
     if isinstance(x, Container):
-        copied = copy.copy(x)
+        instance = copy.copy(x)
         for name, item in vars(x).items():
-            copied.__dict__[name] = map_arrays(f, item)
-        return copied
+            instance.__dict__[name] = map_arrays(f, item)
+        return instance
     return other(x)
 
 
