@@ -250,12 +250,12 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     """Return numpy.einsum, computed from broadcast products and a sum: NumPy's does not support every object."""
     terms, result = subscripts.replace(" ", "").split("->")
     letters = result + "".join(sorted(set(terms) - set(result) - {","}))
-    wide: Any = 1
+    product: Any = 1
     for term, x in zip(terms.split(","), operands, strict=True):
         order = sorted(range(x.ndim), key=[letters.index(c) for c in term].__getitem__)
         shape = [x.shape[term.index(c)] if c in term else 1 for c in letters]
-        wide = wide * np.transpose(x, order).reshape(shape)
-    return np.sum(wide, axis=tuple(range(len(result), len(letters))))
+        product = product * np.transpose(x, order).reshape(shape)
+    return np.sum(product, axis=tuple(range(len(result), len(letters))))
 
 
 class linalg:

@@ -84,64 +84,66 @@ class ClassOnlyMethod:
 
 def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     """Implement `__array_ufunc__`: evaluate a ufunc, or one of its methods, for Tensors."""
-    ours = _counterpart(ufunc)
-    if method == "__call__" and ours is not None and not options:
-        return ours(*inputs)
-    who = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    counterpart = _counterpart(ufunc)
+    if method == "__call__" and counterpart is not None and not options:
+        return counterpart(*inputs)
+    numpy_name = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if not _tracked(inputs):
         return _on_values(getattr(ufunc, method), inputs, options)
     if options.get("out") is not None:
-        raise TypeError(f"{who}: out= would write a Tensor into an array{_suggestion(ufunc, ours)}")
-    if method == "outer" and ours is not None and not options:
+        raise TypeError(f"{numpy_name}: out= would write a Tensor into an array{_suggestion(ufunc, counterpart)}")
+    if method == "outer" and counterpart is not None and not options:
         x, y = (a if hasattr(a, "shape") else np.asarray(a) for a in inputs)
-        return ours(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
+        return counterpart(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
     table = {"reduce": _REDUCTIONS, "accumulate": _ACCUMULATIONS}.get(method, {})
     name = table.get(ufunc.__name__)
     if name is not None and set(options) <= {"axis", "keepdims"}:
         return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
-    if ours is not None and method == "__call__":
-        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_suggestion(ufunc, ours)}")
-    raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
+    if counterpart is not None and method == "__call__":
+        raise TypeError(
+            f"{numpy_name}: got {', '.join(options)}, no option for a Tensor{_suggestion(ufunc, counterpart)}"
+        )
+    raise TypeError(f"{numpy_name}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
     """Implement `__array_function__`: evaluate any other function of NumPy's for Tensors."""
-    who, ours = f"{function.__module__}.{function.__name__}", _counterpart(function)
+    numpy_name, counterpart = f"{function.__module__}.{function.__name__}", _counterpart(function)
     adapted: Any = ADAPTED.get(function)
     if function.__name__ in _NONDIFFERENTIABLE:
         return _on_values(function, args, options)
-    if adapted is None and ours is None:
+    if adapted is None and counterpart is None:
         if _tracked((args, options)):
             raise TypeError(
-                f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
+                f"{numpy_name}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
             )
         return _on_values(function, args, options)
     options = {name: value for name, value in options.items() if value is not None or name == "axis"}
     try:
         if adapted is not None:
             return adapted(*args, **options)
-        positional, named = _translate_arguments(function, ours, args, options)
-        inspect.signature(ours).bind(*positional, **named)
+        positional, named = _translate_arguments(function, counterpart, args, options)
+        inspect.signature(counterpart).bind(*positional, **named)
     except TypeError as error:
-        raise TypeError(f"{who}: for a Tensor, {error}{_suggestion(function, ours)}") from None
-    return ours(*positional, **named)
+        raise TypeError(f"{numpy_name}: for a Tensor, {error}{_suggestion(function, counterpart)}") from None
+    return counterpart(*positional, **named)
 
 
-def _translate_arguments(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
+def _translate_arguments(function: Callable, counterpart: Callable, args: tuple, options: dict) -> tuple[list, dict]:
     """Return positional and keyword arguments for minigrad's function, given those for NumPy's."""
-    theirs = inspect.signature(function).parameters
-    takes = inspect.signature(ours).parameters
+    parameters = inspect.signature(function).parameters
+    accepted = inspect.signature(counterpart).parameters
     positional: list = []
     named: dict = {}
     for name, value in inspect.signature(function).bind(*args, **options).arguments.items():
         option = _OPTIONS.get(name, name)
-        if theirs[name].kind is inspect.Parameter.VAR_POSITIONAL:
+        if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
-        elif theirs[name].default is not inspect.Parameter.empty and value is theirs[name].default:
+        elif parameters[name].default is not inspect.Parameter.empty and value is parameters[name].default:
             continue
-        elif option in takes and positional:
+        elif option in accepted and positional:
             named[option] = value
-        elif theirs[name].default is inspect.Parameter.empty:
+        elif parameters[name].default is inspect.Parameter.empty:
             positional.append(value)
         else:
             raise TypeError(f"there is no option {name}=")
@@ -156,22 +158,22 @@ def _counterpart(function: Any) -> Any:
     if function in (np.positive, np.divmod):
         return operator.pos if function is np.positive else lambda x, y: (x // y, x % y)
     module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none, or NumPy's
-    place: Any = sys.modules["minigrad"]
+    scope: Any = sys.modules["minigrad"]
     names = module.split(".")
     if names[0] != "numpy" or (isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function):
         special = sys.modules.get("scipy.special")
-        return place.erf if special and function is special.erf else None
+        return scope.erf if special and function is special.erf else None
     for name in names[1:]:
-        place = getattr(place, name, None)
-    counterpart = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
-    return counterpart if callable(counterpart) else None
+        scope = getattr(scope, name, None)
+    match = getattr(scope, _RENAMED.get(function.__name__, function.__name__), None)
+    return match if callable(match) else None
 
 
-def _suggestion(function: Any, ours: Any) -> str:
+def _suggestion(function: Any, counterpart: Any) -> str:
     """Return the end of an error message that names minigrad's counterpart."""
-    name = getattr(ours, "__name__", "<lambda>")
-    place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
-    return "" if name == "<lambda>" else f"; use {place}.{name}"
+    name = getattr(counterpart, "__name__", "<lambda>")
+    scope = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
+    return "" if name == "<lambda>" else f"; use {scope}.{name}"
 
 
 def _tracked(given: Any) -> bool:

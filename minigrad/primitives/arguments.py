@@ -112,15 +112,17 @@ def upcast_half(f: Callable) -> Callable:
         arrays = [a for a in args if hasattr(a, "dtype")]
         if not all(_is_half(a.dtype) for a in arrays):
             return f(*args, **options)
-        narrow, xp = arrays[0].dtype, namespace(*arrays)
-        wide = namespace(*map(unwrap, arrays)).float32
-        made = f(*(xp.astype(a, wide) if hasattr(a, "dtype") else a for a in args), **options)
+        half, xp = arrays[0].dtype, namespace(*arrays)
+        single = namespace(*map(unwrap, arrays)).float32
+        result = f(*(xp.astype(a, single) if hasattr(a, "dtype") else a for a in args), **options)
 
-        def rounded(y: Any) -> Any:
-            return xp.astype(y, narrow) if getattr(y, "dtype", None) == wide else y
+        def round_back(y: Any) -> Any:
+            return xp.astype(y, half) if getattr(y, "dtype", None) == single else y
 
-        if isinstance(made, tuple):
-            return type(made)(*map(rounded, made)) if hasattr(made, "_fields") else tuple(map(rounded, made))
-        return rounded(made)
+        if isinstance(result, tuple):
+            return (
+                type(result)(*map(round_back, result)) if hasattr(result, "_fields") else tuple(map(round_back, result))
+            )
+        return round_back(result)
 
     return apply

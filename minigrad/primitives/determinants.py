@@ -70,7 +70,7 @@ def _cofactors(xp, a):
 def _second(xp, a, x):
     """Return the derivative of the cofactors along x.
 
-    In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weighs bⱼⱼ on the diagonal, −bⱼᵢ beside it.
+    In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weights bⱼⱼ on the diagonal and −bⱼᵢ off it.
     """
     u, s, v, phase = _factors(xp, a)
     pairs = xp.astype(_products_without(xp, s, 2), a.dtype)

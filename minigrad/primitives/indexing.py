@@ -134,17 +134,17 @@ def _take_adjoint(xp, x, indices, *, size, axis):
     rows = xp.moveaxis(x, axis, 0)
     shape = (size, *rows.shape[1:])
     if xp is not np:
-        added = _to_dense(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
+        result = _to_dense(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
     elif rows.size == 0:
-        added = np.zeros(shape, x.dtype)
+        result = np.zeros(shape, x.dtype)
     else:
-        wide = np.float32 if x.dtype.itemsize < 4 else x.dtype  # SciPy has no smaller floats
+        dtype = np.float32 if x.dtype.itemsize < 4 else x.dtype  # SciPy has no smaller floats
         select = scipy.sparse.csr_array(
-            (np.ones(len(indices), wide), (indices, np.arange(len(indices)))), shape=(size, len(indices))
+            (np.ones(len(indices), dtype), (indices, np.arange(len(indices)))), shape=(size, len(indices))
         )
-        added = (select @ rows.reshape(len(indices), -1).astype(wide, copy=False)).astype(x.dtype, copy=False)
-        added = added.reshape(shape)
-    return xp.moveaxis(added, 0, axis)
+        result = (select @ rows.reshape(len(indices), -1).astype(dtype, copy=False)).astype(x.dtype, copy=False)
+        result = result.reshape(shape)
+    return xp.moveaxis(result, 0, axis)
 
 
 def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
@@ -175,7 +175,7 @@ def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
-    """Return x with the values added at indices along one axis; in them the adjoint of take_along_axis."""
+    """Return x with the values added at indices along one axis, the adjoint of take_along_axis."""
     x, values = array(x, "scatter_add"), array(values, "scatter_add", "values")
     index = _index_along_axis(x, indices, axis, "scatter_add")
     return x + to_dense([SparseCotangent(values, index)], shape=tuple(x.shape), dtype=x.dtype)

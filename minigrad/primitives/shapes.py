@@ -120,8 +120,8 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
     arrays = tuple(array(x, "meshgrid") for x in arrays)
     count = len(arrays)
     places = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
-    wide = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
-    return broadcast_arrays(*wide) if wide else ()
+    expanded = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
+    return broadcast_arrays(*expanded) if expanded else ()
 
 
 # ---- joining
@@ -257,8 +257,8 @@ def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
         part = (slice(None),) * axis
         parts = [repeat(x[(*part, slice(i, i + 1))], n, axis=axis) for i, n in enumerate(counts)]
         return concat(parts or [x], axis=axis)
-    wide = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, *counts, *tail))
-    return reshape(wide, (*lead[:-1], lead[-1] * counts[0], *tail))
+    expanded = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, *counts, *tail))
+    return reshape(expanded, (*lead[:-1], lead[-1] * counts[0], *tail))
 
 
 def tile(x: Any, repetitions: Sequence[int]) -> Any:
@@ -266,9 +266,9 @@ def tile(x: Any, repetitions: Sequence[int]) -> Any:
     x, counts = array(x, "tile"), integers(repetitions, "tile", "repetitions")
     x = reshape(x, (1,) * (len(counts) - x.ndim) + tuple(x.shape))
     counts = (1,) * (x.ndim - len(counts)) + counts
-    wide = reshape(x, tuple(m for n in x.shape for m in (1, n)))
-    wide = broadcast_to(wide, tuple(m for r, n in zip(counts, x.shape, strict=True) for m in (r, n)))
-    return reshape(wide, tuple(r * n for r, n in zip(counts, x.shape, strict=True)))
+    expanded = reshape(x, tuple(m for n in x.shape for m in (1, n)))
+    expanded = broadcast_to(expanded, tuple(m for r, n in zip(counts, x.shape, strict=True) for m in (r, n)))
+    return reshape(expanded, tuple(r * n for r, n in zip(counts, x.shape, strict=True)))
 
 
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
