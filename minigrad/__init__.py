@@ -1,11 +1,12 @@
-# ruff: noqa: F401 - this file is the list of what the namespace offers
-"""minigrad: a small engine for gradients of any order, and itself an array namespace.
+# ruff: noqa: F401 - this file lists the public names
+"""minigrad: reverse-mode automatic differentiation of any order, and an array namespace.
 
-    loss, slope = mg.value_and_grad(f)(x)      x: an array, or containers of arrays such as a `minigrad.nn.Module`
+    loss, gradient = mg.value_and_grad(f)(x)      x: an array, or containers of arrays such as a `minigrad.nn.Module`
 
-Functions carry the names of the Python array API standard. They take arrays of NumPy, CuPy, PyTorch and JAX, NumPy
-arrays of exact numbers (`minigrad.exact`), and Tensors; only Tensors in make Tensors out. `minigrad.engine` is the
-engine, `minigrad.primitives` the calculus, `minigrad.transforms` what is made of both.
+Functions have the names of the Python array API standard. They accept arrays of NumPy, CuPy, PyTorch and JAX, NumPy
+arrays of exact numbers (`minigrad.exact`), and Tensors, and return Tensors only where an argument is one.
+`minigrad.engine` defines Tensors and the graph, `minigrad.backward` the backward pass, `minigrad.primitives` the
+operations with their rules, and `minigrad.transforms` grad, vjp and jvp.
 """
 
 from numpy import (
@@ -37,51 +38,10 @@ from minigrad.compiled.threads import get_num_threads, set_num_threads
 from minigrad.convolution import causal_conv1d
 from minigrad.engine import Tensor, primitive
 from minigrad.fused import checkpoint, fused
-from minigrad.lists import accept_lists as _accept_lists
 from minigrad.memory import keep_freed_memory
 from minigrad.namespace import namespace
 from minigrad.primitives import fft, linalg
 from minigrad.primitives.activations import erf, gelu, log_sigmoid, logaddexp, relu, sigmoid, silu, softplus
-from minigrad.primitives.constants import (
-    all,
-    any,
-    argmax,
-    argmin,
-    bitwise_and,
-    bitwise_invert,
-    bitwise_left_shift,
-    bitwise_or,
-    bitwise_right_shift,
-    bitwise_xor,
-    ceil,
-    count_nonzero,
-    equal,
-    floor,
-    floor_divide,
-    greater,
-    greater_equal,
-    isfinite,
-    isin,
-    isinf,
-    isnan,
-    less,
-    less_equal,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    nextafter,
-    nonzero,
-    not_equal,
-    round,
-    searchsorted,
-    signbit,
-    trunc,
-    unique_all,
-    unique_counts,
-    unique_inverse,
-    unique_values,
-)
 from minigrad.primitives.creation import (
     arange,
     asarray,
@@ -138,14 +98,54 @@ from minigrad.primitives.elementwise import (
     subtract,
     where,
 )
-from minigrad.primitives.halves import swiglu, turn
+from minigrad.primitives.gated import rotary, swiglu
 from minigrad.primitives.indexing import (
     argsort,
-    assemble,
     scatter_add,
     sort,
     take,
     take_along_axis,
+    to_dense,
+)
+from minigrad.primitives.nondifferentiable import (
+    all,
+    any,
+    argmax,
+    argmin,
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
+    ceil,
+    count_nonzero,
+    equal,
+    floor,
+    floor_divide,
+    greater,
+    greater_equal,
+    isfinite,
+    isin,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    nextafter,
+    nonzero,
+    not_equal,
+    round,
+    searchsorted,
+    signbit,
+    trunc,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
 )
 from minigrad.primitives.normalisers import cross_entropy, log_softmax, logsumexp, rms_norm, softmax
 from minigrad.primitives.products import diagonal, diagonal_matrix, matmul, outer, tensordot, trace, vecdot
@@ -205,4 +205,3 @@ from minigrad.primitives.trigonometry import (
 from minigrad.transforms import grad, gradients, hvp, jvp, value_and_grad, vjp
 
 __array_api_version__ = "2024.12"
-_accept_lists()

@@ -1,4 +1,4 @@
-"""The backward pass: from the nodes of results to those of targets, newest first, and each node once."""
+"""The backward pass: visit the nodes between results and targets once, newest first, and propagate cotangents."""
 
 from __future__ import annotations
 
@@ -9,75 +9,92 @@ from typing import Any
 from minigrad.engine import Node, Tensor, constant, unwrap
 
 
-def _walk(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
-    """Return the nodes under the roots, oldest first, down to the oldest target; and whether anything older was met."""
-    stack, order, older = list({root.number: root for root in roots}.values()), [], False
+def backward_pass(
+    roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
+) -> list:
+    """Return the cotangents of the targets given those of the roots; None where no root depends on a target.
+
+    With record=True the vector–Jacobian products are computed on Tensors and can be differentiated again. With
+    record=None they are when the roots also depend on a node older than every target: then an enclosing transform is
+    active and may differentiate the result. Without recording, the list of roots is emptied, so that each node is
+    freed, with the arrays it saved, as soon as it has been visited.
+    """
+    steps, depends_on_outer = _path(roots, targets)
+    record = depends_on_outer if record is None else record
+    received = _seed(roots, cotangents, record)  # by number of node: the cotangents that it has received so far
+    if not record:
+        roots.clear()
+    results: dict[int, Any] = {t.number: None for t in targets}
+    while steps:
+        node, needed = steps.pop()
+        contributions = received.pop(node.number, None)
+        if contributions is None:
+            continue
+        g = node.accumulate(contributions)
+        if node.number in results:
+            results[node.number] = g
+        if True in needed:
+            for parent, d in zip(node.parents, node.vjp(g, needed, record), strict=True):
+                if d is not None:
+                    d = parent.unbroadcast_and_cast(d)
+                    if parent.number in received:
+                        received[parent.number].append(d)
+                    else:
+                        received[parent.number] = [d]
+    return [results[t.number] for t in targets]
+
+
+def depends_on_older(results: Sequence[Any], targets: Sequence[Tensor]) -> bool:
+    """Return whether the results depend on a node older than every target: one of an enclosing transform."""
+    roots = [y._node for y in results if isinstance(y, Tensor) and y._node is not None]
+    return _ancestors(roots, min((t._node.number for t in targets), default=sys.maxsize))[1]
+
+
+def _ancestors(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
+    """Return the nodes that the roots depend on in topological order, parents first, and whether any was left out.
+
+    Nodes older than `oldest`, a node's number, are left out. Parents have smaller numbers than their children, so
+    sorting by number is a topological sort.
+    """
+    stack, ancestors, any_older = list({root.number: root for root in roots}.values()), [], False
     seen = {root.number for root in roots}
     while stack:
         node = stack.pop()
         if node.number < oldest:
-            older = True
+            any_older = True
             continue
-        order.append(node)
+        ancestors.append(node)
         for parent in node.parents:
             if parent is not None and parent.number not in seen:
                 seen.add(parent.number)
                 stack.append(parent)
-    order.sort(key=lambda node: node.number)
-    return order, older
+    ancestors.sort(key=lambda node: node.number)
+    return ancestors, any_older
 
 
-def depends_on_older(results: Sequence[Any], targets: Sequence[Tensor]) -> bool:
-    """Return whether results depend on a Tensor older than the targets: one that an outer transform differentiates."""
-    roots = [y._node for y in results if isinstance(y, Tensor) and y._node is not None]
-    return _walk(roots, min((t._node.number for t in targets), default=sys.maxsize))[1]
+def _path(roots: Sequence[Node], targets: Sequence[Node]) -> tuple[list[tuple[Node, list[bool]]], bool]:
+    """Return the nodes that depend on a target, parents first, each with which of its parents do, or are one.
 
-
-def pull_back(
-    roots: list[Node], cotangents: Sequence[Any], targets: Sequence[Node], record: bool | None = None
-) -> list:
-    """Return cotangents of the targets for those of the roots, None where no root depends on a target.
-
-    With record=None the pass is recorded exactly when the roots also depend on something older than the targets:
-    then an outer gradient is under way and may differentiate this one. Otherwise the list of roots is emptied, so
-    that values are freed as the walk passes them.
+    The second result says whether the roots also depend on a node older than every target.
     """
-    order, older = _walk(roots, min(t.number for t in targets))
-    record = older if record is None else record
-    wanted = {t.number for t in targets}
-    leads = set(wanted)
-    steps = []  # the nodes that lead to a target, oldest first, and through which of their parents
-    for node in order:
-        need, needed = [], node.number in leads
-        for p in node.parents:
-            need.append(p is not None and p.number in leads)
-            needed = needed or need[-1]
-        if needed:
-            leads.add(node.number)
-            steps.append((node, need))
-    pending: dict[int, list] = {}
+    ancestors, any_older = _ancestors(roots, min(t.number for t in targets))
+    relevant = {t.number for t in targets}
+    steps = []
+    for node in ancestors:
+        needed, is_relevant = [], node.number in relevant
+        for parent in node.parents:
+            needed.append(parent is not None and parent.number in relevant)
+            is_relevant = is_relevant or needed[-1]
+        if is_relevant:
+            relevant.add(node.number)
+            steps.append((node, needed))
+    return steps, any_older
+
+
+def _seed(roots: Sequence[Node], cotangents: Sequence[Any], record: bool) -> dict[int, list]:
+    """Return the cotangents that each root starts with: Tensors if the pass is recorded, else raw arrays."""
+    received: dict[int, list] = {}
     for root, g in zip(roots, cotangents, strict=True):
         g = (g if type(g) is Tensor else constant(g)) if record else unwrap(g)
-        pending.setdefault(root.number, []).append(root.fit(g))
-    found: dict[int, Any] = {}
-    if not record:
-        roots.clear()
-    order.clear()
-    root = node = p = None  # type: ignore[assignment]
-    while steps:
-        node, need = steps.pop()
-        contributions = pending.pop(node.number, None)
-        if contributions is None:
-            continue
-        g = node.total(contributions)
-        if node.number in wanted:
-            found[node.number] = g
-        if True in need:
-            for parent, d in zip(node.parents, node.pull(g, need, record), strict=True):
-                if d is not None:
-                    d = parent.fit(d)
-                    if parent.number in pending:
-                        pending[parent.number].append(d)
-                    else:
-                        pending[parent.number] = [d]
-    return [found.get(t.number) for t in targets]
+        received.setdefault(root.number, []).append(root.unbroadcast_and_cast(g))
+    return received

@@ -1,4 +1,4 @@
-"""What enters the engine: arrays of any library, numbers and nested lists, made into arrays that it can keep."""
+"""Conversion of arguments: arrays of any library, numbers and nested lists into arrays that the engine may save."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from minigrad.containers import is_array
 from minigrad.namespace import namespace
+from minigrad.pytree import is_array
 
 
-def as_raw(value: Any, who: str) -> Any:
-    """Return an array of some library; numbers and nested lists of them become NumPy's.
+def as_array(value: Any, who: str) -> Any:
+    """Convert to an array: that of another library unchanged, numbers and nested lists of them to NumPy's.
 
-    NumPy's arrays come out without a subclass and in the machine's byte order. Raises TypeError for anything else.
+    A NumPy array loses its subclass and gets native byte order. Raises TypeError for anything else.
     """
     if type(value) is np.ndarray and value.dtype.isnative:
         return value
@@ -35,14 +35,14 @@ def as_raw(value: Any, who: str) -> Any:
 
 
 def argument(value: Any, who: str) -> Any:
-    """Return what stands where a primitive takes an array, as an array, a Tensor or a number.
+    """Convert an argument of a primitive to an array, a Tensor or a number; a list that holds Tensors to one Tensor.
 
-    A list that holds Tensors becomes one Tensor. Raises TypeError for what can be none of them.
+    Raises TypeError for what can be converted to none of them.
     """
-    if isinstance(value, list) and _holds_tensor(value):
+    if isinstance(value, list) and holds_tensor(value):
         return sys.modules["minigrad"].stack([argument(v, who) for v in value])
     if isinstance(value, (list, tuple, np.ndarray, str, bytes, dict, set)):
-        return as_raw(value, who)
+        return as_array(value, who)
     return value
 
 
@@ -53,8 +53,9 @@ def _plain(array: np.ndarray, who: str) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _holds_tensor(value: Any) -> bool:
-    return hasattr(value, "_node") or (isinstance(value, (list, tuple)) and any(map(_holds_tensor, value)))
+def holds_tensor(value: Any) -> bool:
+    """Return whether a value is a Tensor, or a nested list or tuple that holds one."""
+    return hasattr(value, "_node") or (isinstance(value, (list, tuple)) and any(map(holds_tensor, value)))
 
 
 def _refuse_pair(value: Any, who: str) -> None:
@@ -68,10 +69,10 @@ def _line(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(". The")[0]
 
 
-def beside(values: list) -> list | None:
-    """Return the values with NumPy's arrays brought, as constants, to the other library there is; else None.
+def to_common_library(values: list) -> list | None:
+    """Convert NumPy arrays among the values to the other library that is among them; return None if there is none.
 
-    So what a function makes of nothing (zeros, a mask, a range) goes with whatever arrays its Tensors hold.
+    So an array that a function creates (zeros, a mask, a range) combines with Tensors over any library.
     """
     others = [v for v in values if is_array(v) and not isinstance(v, (np.ndarray, np.generic))]
     if not others or not any(type(v) is np.ndarray for v in values):
@@ -80,8 +81,15 @@ def beside(values: list) -> list | None:
     return [xp.asarray(v) if type(v) is np.ndarray else v for v in values]
 
 
-def snapshot(raw: Any) -> Any:
-    """Return a copy of what its owner may change: an array or a list. What cannot change is returned as it is."""
+def to_library_of(x: Any, array: Any) -> Any:
+    """Convert a NumPy array to the library and the device of the raw array x; return anything else unchanged."""
+    if not isinstance(array, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
+        return array
+    return namespace(x).asarray(array, device=x.device)
+
+
+def copy_if_mutable(raw: Any) -> Any:
+    """Return a copy of an array or a list, which its owner may change in place; anything immutable itself."""
     if type(raw) is np.ndarray:
         return raw.copy()
     if type(raw) in _IMMUTABLE:
@@ -95,7 +103,7 @@ def snapshot(raw: Any) -> Any:
 
 @functools.cache
 def differentiable(dtype: Any) -> bool:
-    """Return whether numbers of a dtype have derivatives: floating, complex and exact ones do, integers not."""
+    """Return whether a dtype can be differentiated: floating, complex and exact numbers, but not integers."""
     kind = getattr(dtype, "kind", None)
     if kind is None:
         return dtype.is_floating_point or dtype.is_complex
@@ -103,12 +111,12 @@ def differentiable(dtype: Any) -> bool:
 
 
 def is_differentiable(leaf: Any) -> bool:
-    """Return whether a leaf has a gradient: Python's own floats and complex numbers do."""
+    """Return whether a leaf has a gradient: a float or complex number, or an array of a differentiable dtype."""
     return not hasattr(leaf, "dtype") or differentiable(leaf.dtype)
 
 
 _IMMUTABLE = frozenset({int, float, complex, bool, slice, tuple, type(None)})
-_SMALL_FLOATS = ("bfloat16",)  # of ml_dtypes, which NumPy takes for a kind of its own
+_SMALL_FLOATS = ("bfloat16",)  # of ml_dtypes, whose kind is "V" to NumPy
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The short causal convolution that sequence models put before their mixer."""
+"""The short causal depthwise convolution that many sequence models apply before their mixer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from minigrad.namespace import namespace
 
 
 def causal_conv1d(x: Any, w: Any, *, before: Any = None) -> Any:
-    """yₜ = Σⱼ wⱼ xₜ₋ⱼ for every channel alone; x (*batch, T, D), w (D, W), y (*batch, T, D).
+    """Return yₜ = Σⱼ wⱼ xₜ₋ⱼ, channel by channel; x (*batch, T, D), w (D, W), y (*batch, T, D).
 
-    w[:, 0] weighs the present. `before` (*batch, W − 1, D) are the inputs that came before x; zeros if None.
+    w[:, 0] is the weight of the current input. `before` (*batch, W − 1, D) are the inputs before x; zeros if None.
     Raises ValueError when the channels differ, w has no weights, or `before` has another shape.
     """
     if x.shape[-1] != w.shape[0]:
@@ -27,7 +27,7 @@ def causal_conv1d(x: Any, w: Any, *, before: Any = None) -> Any:
 
 
 def _shifted(x: Any, w: Any, before: Any) -> Any:
-    """One weighted copy of x for each of the W shifts."""
+    """Sum W shifted and weighted copies of x."""
     xp, steps, width = namespace(x, w, before), x.shape[-2], w.shape[-1]
     x = xp.concat([before, x], axis=-2)
     y = x[..., width - 1 :, :] * w[:, 0]

@@ -1,8 +1,8 @@
-"""Exact numbers, and the array namespace of NumPy arrays that hold them.
+"""Exact numbers, and the array namespace of NumPy arrays of them (dtype object).
 
-Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. Arrays of such
-numbers (dtype object) go through every mechanism as they are; this module answers for NumPy where NumPy
-cannot work on objects, and has the logarithm of an exact number, so that decays in logarithms stay exact.
+Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. This module is the namespace
+of such arrays: NumPy's functions, and replacements for those that do not work on objects. `Log` is the logarithm of an
+exact number, so that decays given as logarithms stay exact.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ asarray = np.asarray
 
 
 class Modular:
-    """An integer modulo a prime: a field in which polynomial identities can be refuted but not excused by rounding."""
+    """An integer modulo a prime, an element of a finite field."""
 
     __slots__ = ("prime", "value")
 
@@ -140,9 +140,9 @@ class Modular:
 
 
 class Log:
-    """The logarithm of an exact number: adding multiplies, subtracting divides, and exp gives the number back.
+    """The logarithm of an exact number, represented by the number: addition multiplies, and exp returns it.
 
-    Log(Fraction(0)) plays −∞. The integer 0 is the logarithm of one, so sums may start from zero.
+    Log(Fraction(0)) stands for −∞. The integer 0 counts as the logarithm of one, so that sums may start from it.
     """
 
     __slots__ = ("number",)
@@ -178,8 +178,8 @@ class Log:
         return f"Log({self.number!r})"
 
 
-def _each(name: str) -> Callable[[Any], Any]:
-    """A function of every element by the element's own method; of the integers 0 and 1 by their known value."""
+def _elementwise(name: str) -> Callable[[Any], Any]:
+    """Return an elementwise function that calls the element's method `name`; for 0 and 1 the exact values are known."""
     known = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[name]
 
     def apply(x: Any) -> Any:
@@ -195,35 +195,35 @@ def _each(name: str) -> Callable[[Any], Any]:
     return apply
 
 
-exp, sqrt, tanh, log, log1p = map(_each, ("exp", "sqrt", "tanh", "log", "log1p"))
+exp, sqrt, tanh, log, log1p = map(_elementwise, ("exp", "sqrt", "tanh", "log", "log1p"))
 
 
 def sign(x: Any) -> Any:
-    """x/|x| of every number, and 0 of 0."""
+    """Return x/|x|, and 0 at 0."""
     size = abs(x)
     return x / where(size == 0, 1, size)
 
 
 def isfinite(x: Any) -> Any:
-    """Whether each number is; only infinity and NaN differ from themselves by more than nothing."""
+    """Return whether each number is finite: x − x = 0 unless x is infinite or NaN."""
     return np.array([bool(e - e == 0) for e in np.asarray(x).flat], dtype=bool).reshape(np.shape(x))
 
 
-def _filled(shape: Any, value: Any, dtype: Any = None) -> Any:
+def _full(shape: Any, value: Any, dtype: Any = None) -> Any:
     return np.full(shape, value, dtype=object if dtype is None else dtype)
 
 
 def full(shape: Any, value: Any, *, dtype: Any = None) -> Any:
-    return _filled(shape, value, dtype)
+    return _full(shape, value, dtype)
 
 
 def zeros(shape: Any, *, dtype: Any = None) -> Any:
-    return _filled(shape, 0, dtype)
+    return _full(shape, 0, dtype)
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Any:
-    """Ones that stay exact when divided: the integers 1 / 2 would make a float."""
-    return _filled(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
+    """Return ones; as fractions, since dividing the integer 1 would give a float."""
+    return _full(shape, Fraction(1) if dtype in (None, object) else 1, dtype)
 
 
 def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
@@ -234,8 +234,8 @@ def ones_like(x: Any, *, dtype: Any = None) -> Any:
     return ones(x.shape, dtype=dtype)
 
 
-def _parts(name: str) -> Callable[[Any], Any]:
-    """A part of every element, by its own attribute."""
+def _attribute(name: str) -> Callable[[Any], Any]:
+    """Return an elementwise function that reads the element's attribute `name`."""
 
     def apply(x: Any) -> Any:
         return np.fromiter((getattr(e, name) for e in np.asarray(x).flat), dtype=object).reshape(np.shape(x))
@@ -243,48 +243,48 @@ def _parts(name: str) -> Callable[[Any], Any]:
     return apply
 
 
-real, imag = _parts("real"), _parts("imag")
+real, imag = _attribute("real"), _attribute("imag")
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
-    """numpy.einsum, by one matrix of products and sums: NumPy's own is not defined for every object."""
+    """Return numpy.einsum, computed from broadcast products and a sum: NumPy's does not support every object."""
     terms, result = subscripts.replace(" ", "").split("->")
     letters = result + "".join(sorted(set(terms) - set(result) - {","}))
-    wide: Any = 1
+    product: Any = 1
     for term, x in zip(terms.split(","), operands, strict=True):
         order = sorted(range(x.ndim), key=[letters.index(c) for c in term].__getitem__)
         shape = [x.shape[term.index(c)] if c in term else 1 for c in letters]
-        wide = wide * np.transpose(x, order).reshape(shape)
-    return np.sum(wide, axis=tuple(range(len(result), len(letters))))
+        product = product * np.transpose(x, order).reshape(shape)
+    return np.sum(product, axis=tuple(range(len(result), len(letters))))
 
 
 class linalg:
-    """The linear algebra that needs only + − × ÷."""
+    """Linear algebra by field operations alone."""
 
     @staticmethod
     def det(a: Any) -> Any:
-        """The determinant by Gaussian elimination."""
-        n, found = a.shape[-1], []
+        """Return the determinant by Gaussian elimination."""
+        n, determinants = a.shape[-1], []
         for block in a.astype(object).reshape(math.prod(a.shape[:-2]), n, n):
-            made: Any = Fraction(1)
+            result: Any = Fraction(1)
             for i in range(n):
                 pivot = next((j for j in range(i, n) if block[j, i] != 0), None)
                 if pivot is None:
-                    made = block[i, i] * made
+                    result = block[i, i] * result
                     break
                 if pivot != i:
-                    block[[i, pivot]], made = block[[pivot, i]], -made
-                made = block[i, i] * made
+                    block[[i, pivot]], result = block[[pivot, i]], -result
+                result = block[i, i] * result
                 for j in range(i + 1, n):
                     block[j] = block[j] - block[j, i] * (Fraction(1) / block[i, i]) * block[i]
-            found.append(made)
-        return np.fromiter(found, dtype=object).reshape(a.shape[:-2])
+            determinants.append(result)
+        return np.fromiter(determinants, dtype=object).reshape(a.shape[:-2])
 
     diagonal = staticmethod(np.linalg.diagonal)
 
     @staticmethod
     def solve(a: Any, b: Any) -> Any:
-        """x with a x = b by Gauss–Jordan elimination; raises ZeroDivisionError when a is singular."""
+        """Return x with a x = b by Gauss–Jordan elimination. Raise ZeroDivisionError when a is singular."""
         n = a.shape[-1]
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         rows = np.concatenate([np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)], axis=-1).astype(object)
@@ -302,52 +302,52 @@ class linalg:
 
 
 def has_roots_of_unity(x: Any) -> bool:
-    """Whether e^(2πi/n) is among the numbers of an array: not where all are integers, fractions or residues."""
+    """Return whether an array's numbers can be multiplied by e^(2πi/n): not integers, fractions or residues."""
     return x.dtype != object or not set(map(type, x.flat)) <= {int, np.int64, Fraction, Modular}
 
 
 class fft:
-    """Fourier transforms of numbers that have the roots of unity among them, such as those that bound rounding.
+    """Fourier transforms of numbers that combine with complex roots of unity, such as those that bound rounding errors.
 
-    By halves where the length is even (Cooley and Tukey 1965), by the sum itself where it is odd.
+    Even lengths are halved recursively (Cooley and Tukey 1965), odd ones summed directly.
     """
 
     @staticmethod
     def fft(x: Any, axis: int = -1) -> Any:
-        return _along(x, axis, -1)
+        return _dft_along(x, axis, -1)
 
     @staticmethod
     def ifft(x: Any, axis: int = -1) -> Any:
-        return _along(x, axis, 1) / x.shape[axis]
+        return _dft_along(x, axis, 1) / x.shape[axis]
 
     @staticmethod
     def rfft(x: Any, axis: int = -1) -> Any:
-        return np.take(_along(x, axis, -1), range(x.shape[axis] // 2 + 1), axis=axis)
+        return np.take(_dft_along(x, axis, -1), range(x.shape[axis] // 2 + 1), axis=axis)
 
     @staticmethod
     def irfft(x: Any, n: int, axis: int = -1) -> Any:
         mirrored = np.take(x, range((n - 1) // 2, 0, -1), axis=axis)  # frequencies that are not stored: conjugates
-        return real(_along(np.concatenate([x, np.conj(mirrored)], axis=axis), axis, 1) / n)
+        return real(_dft_along(np.concatenate([x, np.conj(mirrored)], axis=axis), axis, 1) / n)
 
 
-def _along(x: Any, axis: int, sign: int) -> Any:
-    """Σₜ xₜ e^(± 2πi kt/n) along an axis."""
-    return np.moveaxis(_transformed(np.moveaxis(x, axis, -1), sign), -1, axis)
+def _dft_along(x: Any, axis: int, sign: int) -> Any:
+    """Return Σₜ xₜ e^(± 2πi kt/n) along an axis."""
+    return np.moveaxis(_dft(np.moveaxis(x, axis, -1), sign), -1, axis)
 
 
-def _transformed(x: Any, sign: int) -> Any:
+def _dft(x: Any, sign: int) -> Any:
     n = x.shape[-1]
     if n == 1:
         return x
     if n % 2:
         return x @ _roots(np.outer(np.arange(n), np.arange(n)), n, sign)
-    even, odd = _transformed(x[..., ::2], sign), _transformed(x[..., 1::2], sign)
+    even, odd = _dft(x[..., ::2], sign), _dft(x[..., 1::2], sign)
     odd = odd * _roots(np.arange(n // 2), n, sign)
     return np.concatenate([even + odd, even - odd], axis=-1)
 
 
 def _roots(k: Any, n: int, sign: int) -> Any:
-    """e^(± 2πi k/n), those on the axes exact."""
+    """Return e^(± 2πi k/n), exact for ±1 and ±i."""
 
     def root(k: int) -> complex:
         return (sign * 1j) ** (4 * k // n) if 4 * k % n == 0 else cmath.exp(sign * 2j * cmath.pi * k / n)

@@ -1,87 +1,87 @@
-"""Hand-written kernels and recomputation, closed under differentiation like everything else."""
+"""Hand-written kernels, and recomputation in the backward pass; both can be differentiated to any order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigrad.containers import arrays_of, map_arrays, rebuilt
-from minigrad.conversion import argument, snapshot
+from minigrad.conversion import argument, copy_if_mutable
 from minigrad.engine import Node, Tensor, constant, wrap
 from minigrad.namespace import namespace
+from minigrad.pytree import arrays_of, map_arrays, replace_arrays
 from minigrad.transforms import gradients, identity
 
 
 class _Kernel(Node):
-    """A call of a fused function: its result is a tuple, and so is its cotangent."""
+    """The call of a fused function; its value is a tuple of results, its cotangent a list of theirs."""
 
     __slots__ = ("backward", "inputs", "outputs", "reference", "saved", "single")
 
-    def __init__(self, backward: Callable, reference: Callable, parents: list, inputs: list, made: Any, saved: Any):
+    def __init__(self, backward: Callable, reference: Callable, parents: list, inputs: list, result: Any, saved: Any):
         super().__init__(tuple(parents), None, None)
         self.backward, self.reference, self.inputs, self.saved = backward, reference, inputs, saved
-        self.single = not isinstance(made, tuple)
-        self.outputs = [(namespace(y), tuple(y.shape), y.dtype) for y in ((made,) if self.single else made)]
+        self.single = not isinstance(result, tuple)
+        self.outputs = [(namespace(y), tuple(y.shape), y.dtype) for y in ((result,) if self.single else result)]
 
-    def fit(self, g: Any) -> Any:
+    def unbroadcast_and_cast(self, g: Any) -> Any:
         return g
 
-    def total(self, contributions: list) -> Any:
+    def accumulate(self, contributions: list) -> Any:
         received = dict(contributions)
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
         g = g[0] if self.single else tuple(g)
         if not record:
-            pulled = self.backward(self.saved, g)
-            return [d if want else None for d, want in zip(pulled, wanted, strict=True)]
-        # Two inputs may depend on each other: fresh nodes keep what flows through one apart from the other.
+            cotangents = self.backward(self.saved, g)
+            return [d if is_needed else None for d, is_needed in zip(cotangents, needed, strict=True)]
+        # Partial derivatives are wanted, and one input may depend on another: each gets a node of its own.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
-        chosen = [x for x, want in zip(inputs, wanted, strict=True) if want]
-        queue = iter(gradients(self.reference(*inputs), chosen, g, record=True))
-        return [next(queue) if want else None for want in wanted]
+        targets = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]
+        queue = iter(gradients(self.reference(*inputs), targets, g, record=True))
+        return [next(queue) if is_needed else None for is_needed in needed]
 
 
 class _Output(Node):
-    """One member of a kernel's tuple."""
+    """One result of a fused function."""
 
-    __slots__ = ("place",)
+    __slots__ = ("position",)
 
-    def __init__(self, kernel: _Kernel, place: int):
-        super().__init__((kernel,), *kernel.outputs[place][1:])
-        self.place = place
+    def __init__(self, kernel: _Kernel, position: int):
+        super().__init__((kernel,), *kernel.outputs[position][1:])
+        self.position = position
 
-    def pull(self, g: Any, wanted: Sequence[bool], record: bool) -> Sequence[Any]:
-        return [(self.place, g)]
+    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+        return [(self.position, g)]
 
 
 def fused(forward: Callable, backward: Callable, reference: Callable) -> Callable:
-    """A function computed by a hand-written kernel: y = fused(forward, backward, reference)(*inputs).
+    """Return a differentiable function computed by a hand-written kernel, y = fused(forward, backward, reference)(*x).
 
     `forward(*inputs)` returns (result, saved), the result an array or a tuple of arrays;
-    `backward(saved, cotangent)` returns one cotangent for each input (None where there is none). Both see raw arrays.
-    An ordinary backward pass runs `backward`; a recorded one differentiates `reference(*inputs)`, which must compute
-    the same result out of primitives.
+    `backward(saved, cotangent)` returns one cotangent for each input (None where there is none). Both get raw arrays.
+    An ordinary backward pass runs `backward`; a recorded one differentiates `reference(*inputs)`, which computes the
+    same result from primitives.
     """
 
     def call(*inputs: Any) -> Any:
         inputs = tuple(argument(x, f"input {n}") for n, x in enumerate(inputs))
         nodes = [x._node if isinstance(x, Tensor) else None for x in inputs]
-        tracked = any(nodes)  # then what the caller may change is copied, before the kernel saves any of it
-        values = [x._value if isinstance(x, Tensor) else snapshot(x) if tracked else x for x in inputs]
-        made, saved = forward(*values)
+        tracked = any(nodes)  # then the kernel saves arrays, and those that the caller may change are copied
+        values = [x._value if isinstance(x, Tensor) else copy_if_mutable(x) if tracked else x for x in inputs]
+        result, saved = forward(*values)
         if not tracked:
-            return map_arrays(constant, made) if Tensor in map(type, inputs) else made
-        kernel = _Kernel(backward, reference, nodes, values, made, saved)
+            return map_arrays(constant, result) if Tensor in map(type, inputs) else result
+        kernel = _Kernel(backward, reference, nodes, values, result, saved)
         if kernel.single:
-            return wrap(made, _Output(kernel, 0))
-        return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(made))
+            return wrap(result, _Output(kernel, 0))
+        return tuple(wrap(y, _Output(kernel, i)) for i, y in enumerate(result))
 
     return call
 
 
 def checkpoint(f: Callable) -> Callable:
-    """f, forgetting what it computed on the way: the backward pass runs it again (Chen et al. 2016).
+    """Return f without saved intermediate values: the backward pass recomputes them (Chen et al. 2016).
 
     Arguments and results are arrays or containers of arrays (`nn.Module`s too). Raises ValueError when f uses a
     Tensor that is not among its arguments, because no gradient could reach it.
@@ -92,17 +92,17 @@ def checkpoint(f: Callable) -> Callable:
         template: list = []
 
         def run(*xs: Any) -> Any:
-            made = f(*rebuilt(args, list(xs)))
-            template[:] = [made]
-            return tuple(arrays_of(made))
+            result = f(*replace_arrays(args, list(xs)))
+            template[:] = [result]
+            return tuple(arrays_of(result))
 
         def forward(*xs: Any) -> Any:
-            made = run(*xs)
-            if any(isinstance(y, Tensor) for y in made):
+            result = run(*xs)
+            if any(isinstance(y, Tensor) for y in result):
                 raise ValueError(
                     "checkpoint: the function uses a Tensor from outside, expected all among its arguments"
                 )
-            return tuple(made), xs
+            return tuple(result), xs
 
         def backward(xs: Any, cotangents: tuple) -> Any:
             leaves = [Tensor(x) for x in xs]
@@ -110,7 +110,7 @@ def checkpoint(f: Callable) -> Callable:
             queue = iter(gradients(run(*leaves), inputs, cotangents, record=False))
             return [next(queue) if x._node is not None else None for x in leaves]
 
-        made = fused(forward, backward, run)(*arrays)
-        return rebuilt(template[0], list(made))
+        result = fused(forward, backward, run)(*arrays)
+        return replace_arrays(template[0], list(result))
 
     return call

@@ -1,9 +1,9 @@
-"""NumPy's own functions called with Tensors: ours of the same meaning answers, or one line says that there is none.
+"""NumPy's dispatch protocols: its functions called with Tensors run minigrad's counterpart, or raise TypeError.
 
     np.concatenate([x, x])      minigrad.concat([x, x])         np.exp(x)       minigrad.exp(x)
     np.add.reduce(x, axis=0)    minigrad.sum(x, axis=0)         np.median(x)    TypeError
 
-Where no argument is differentiated, nothing can be lost: a function without a counterpart runs on the values.
+A function without a counterpart runs on the values if no argument is differentiated.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, map_arrays
 from minigrad.engine import Tensor, constant, unwrap
 from minigrad.numpy_signatures import ADAPTED
+from minigrad.pytree import arrays_of, map_arrays
 
-_RENAMED = {  # NumPy's name: ours, where they differ
+_RENAMED = {  # NumPy's name: minigrad's, where they differ
     "absolute": "abs",
     "amax": "max",
     "amin": "min",
@@ -48,12 +48,12 @@ _REDUCTIONS = {
     "multiply": "prod",
 }
 _ACCUMULATIONS = {"add": "cumulative_sum", "maximum": "cumulative_max", "multiply": "cumulative_prod"}
-_OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: ours
-_ABOUT_VALUES = frozenset(  # their results are no function of the numbers, or have no derivative
+_OPTIONS = {"ddof": "correction"}  # NumPy's name of an option: minigrad's
+_NONDIFFERENTIABLE = frozenset(  # functions without a derivative
     "allclose array2string array_equal array_equiv array_repr array_str can_cast common_type iscomplex iscomplexobj "
     "isclose isreal isrealobj may_share_memory min_scalar_type ndim result_type shape shares_memory size".split()
 )
-_OPERATORS: dict[Any, Callable] = {  # of the values alone
+_OPERATORS: dict[Any, Callable] = {  # applied to the values
     np.bitwise_and: operator.and_,
     np.bitwise_or: operator.or_,
     np.bitwise_xor: operator.xor,
@@ -69,10 +69,10 @@ _OPERATORS: dict[Any, Callable] = {  # of the values alone
 }
 
 
-class OfTheType:
-    """A method that NumPy, which asks the type, finds, and that is None on an instance.
+class ClassOnlyMethod:
+    """A descriptor that is the method on the class, where NumPy looks it up, and None on an instance, where CuPy does.
 
-    There CuPy asks, and gives way to our operators only where it finds None.
+    CuPy's operators defer to those of Tensor only if the instance's `__array_ufunc__` is None.
     """
 
     def __init__(self, method: Callable):
@@ -83,65 +83,67 @@ class OfTheType:
 
 
 def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """Answer a ufunc, or one of its methods, as NumPy asks every `__array_ufunc__` to do."""
-    ours = _ours(ufunc)
-    if method == "__call__" and ours is not None and not options:
-        return ours(*inputs)
-    who = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    """Implement `__array_ufunc__`: evaluate a ufunc, or one of its methods, for Tensors."""
+    counterpart = _counterpart(ufunc)
+    if method == "__call__" and counterpart is not None and not options:
+        return counterpart(*inputs)
+    numpy_name = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if not _tracked(inputs):
         return _on_values(getattr(ufunc, method), inputs, options)
     if options.get("out") is not None:
-        raise TypeError(f"{who}: out= would write a Tensor into an array{_instead(ufunc, ours)}")
-    if method == "outer" and ours is not None and not options:
+        raise TypeError(f"{numpy_name}: out= would write a Tensor into an array{_suggestion(ufunc, counterpart)}")
+    if method == "outer" and counterpart is not None and not options:
         x, y = (a if hasattr(a, "shape") else np.asarray(a) for a in inputs)
-        return ours(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
+        return counterpart(x.reshape((*x.shape, *(1 for _ in y.shape))), y)
     table = {"reduce": _REDUCTIONS, "accumulate": _ACCUMULATIONS}.get(method, {})
     name = table.get(ufunc.__name__)
     if name is not None and set(options) <= {"axis", "keepdims"}:
         return getattr(sys.modules["minigrad"], name)(inputs[0], **{"axis": 0, **options})
-    if ours is not None and method == "__call__":
-        raise TypeError(f"{who}: got {', '.join(options)}, no option for a Tensor{_instead(ufunc, ours)}")
-    raise TypeError(f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
+    if counterpart is not None and method == "__call__":
+        raise TypeError(
+            f"{numpy_name}: got {', '.join(options)}, no option for a Tensor{_suggestion(ufunc, counterpart)}"
+        )
+    raise TypeError(f"{numpy_name}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient")
 
 
 def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options: dict) -> Any:
-    """Answer any other function of NumPy's, as it asks every `__array_function__` to do."""
-    who, ours = f"{function.__module__}.{function.__name__}", _ours(function)
+    """Implement `__array_function__`: evaluate any other function of NumPy's for Tensors."""
+    numpy_name, counterpart = f"{function.__module__}.{function.__name__}", _counterpart(function)
     adapted: Any = ADAPTED.get(function)
-    if function.__name__ in _ABOUT_VALUES:
+    if function.__name__ in _NONDIFFERENTIABLE:
         return _on_values(function, args, options)
-    if adapted is None and ours is None:
+    if adapted is None and counterpart is None:
         if _tracked((args, options)):
             raise TypeError(
-                f"{who}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
+                f"{numpy_name}: not available for a Tensor; use functions of minigrad, or `.value` for no gradient"
             )
         return _on_values(function, args, options)
     options = {name: value for name, value in options.items() if value is not None or name == "axis"}
     try:
         if adapted is not None:
             return adapted(*args, **options)
-        positional, named = _translated(function, ours, args, options)
-        inspect.signature(ours).bind(*positional, **named)
+        positional, named = _translate_arguments(function, counterpart, args, options)
+        inspect.signature(counterpart).bind(*positional, **named)
     except TypeError as error:
-        raise TypeError(f"{who}: for a Tensor, {error}{_instead(function, ours)}") from None
-    return ours(*positional, **named)
+        raise TypeError(f"{numpy_name}: for a Tensor, {error}{_suggestion(function, counterpart)}") from None
+    return counterpart(*positional, **named)
 
 
-def _translated(function: Callable, ours: Callable, args: tuple, options: dict) -> tuple[list, dict]:
-    """Return the arguments for ours: NumPy's by position unless ours takes that name only as an option."""
-    theirs = inspect.signature(function).parameters
-    takes = inspect.signature(ours).parameters
+def _translate_arguments(function: Callable, counterpart: Callable, args: tuple, options: dict) -> tuple[list, dict]:
+    """Return positional and keyword arguments for minigrad's function, given those for NumPy's."""
+    parameters = inspect.signature(function).parameters
+    accepted = inspect.signature(counterpart).parameters
     positional: list = []
     named: dict = {}
     for name, value in inspect.signature(function).bind(*args, **options).arguments.items():
         option = _OPTIONS.get(name, name)
-        if theirs[name].kind is inspect.Parameter.VAR_POSITIONAL:
+        if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
-        elif theirs[name].default is not inspect.Parameter.empty and value is theirs[name].default:
+        elif parameters[name].default is not inspect.Parameter.empty and value is parameters[name].default:
             continue
-        elif option in takes and positional:
+        elif option in accepted and positional:
             named[option] = value
-        elif theirs[name].default is inspect.Parameter.empty:
+        elif parameters[name].default is inspect.Parameter.empty:
             positional.append(value)
         else:
             raise TypeError(f"there is no option {name}=")
@@ -149,28 +151,29 @@ def _translated(function: Callable, ours: Callable, args: tuple, options: dict) 
 
 
 @functools.cache
-def _ours(function: Any) -> Any:
-    """Return the function of minigrad with the meaning of NumPy's, or None."""
+def _counterpart(function: Any) -> Any:
+    """Return minigrad's counterpart of a function of NumPy's, or None."""
     if (operation := _OPERATORS.get(function)) is not None:
         return lambda *inputs: _on_values(operation, inputs, {})
     if function in (np.positive, np.divmod):
         return operator.pos if function is np.positive else lambda x, y: (x // y, x % y)
     module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none, or NumPy's
-    place: Any = sys.modules["minigrad"]
+    scope: Any = sys.modules["minigrad"]
     names = module.split(".")
     if names[0] != "numpy" or (isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function):
         special = sys.modules.get("scipy.special")
-        return place.erf if special and function is special.erf else None
+        return scope.erf if special and function is special.erf else None
     for name in names[1:]:
-        place = getattr(place, name, None)
-    found = getattr(place, _RENAMED.get(function.__name__, function.__name__), None)
-    return found if callable(found) else None
+        scope = getattr(scope, name, None)
+    match = getattr(scope, _RENAMED.get(function.__name__, function.__name__), None)
+    return match if callable(match) else None
 
 
-def _instead(function: Any, ours: Any) -> str:
-    name = getattr(ours, "__name__", "<lambda>")
-    place = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
-    return "" if name == "<lambda>" else f"; use {place}.{name}"
+def _suggestion(function: Any, counterpart: Any) -> str:
+    """Return the end of an error message that names minigrad's counterpart."""
+    name = getattr(counterpart, "__name__", "<lambda>")
+    scope = ".".join(["minigrad", *(getattr(function, "__module__", None) or "numpy").split(".")[1:]])
+    return "" if name == "<lambda>" else f"; use {scope}.{name}"
 
 
 def _tracked(given: Any) -> bool:
@@ -178,6 +181,6 @@ def _tracked(given: Any) -> bool:
 
 
 def _on_values(function: Callable, args: Any, options: dict) -> Any:
-    """Return what NumPy makes of the values, as constants."""
-    made = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
-    return made if options.get("out") is not None else map_arrays(constant, made)
+    """Return NumPy's result for the values, as constant Tensors."""
+    result = function(*map_arrays(unwrap, args), **map_arrays(unwrap, options))
+    return result if options.get("out") is not None else map_arrays(constant, result)

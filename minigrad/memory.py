@@ -1,4 +1,4 @@
-"""Memory that a training step gives back and takes again, step after step."""
+"""Tuning of the C library's allocator for training loops."""
 
 import ctypes
 
@@ -7,11 +7,11 @@ _NEVER, _LARGEST = 2**31 - 1, 32 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep the memory of freed arrays for the next ones, and say whether the C library could be told.
+    """Let the process keep the memory of freed arrays for the next ones; return whether the C library supports it.
 
-    By default glibc returns large arrays to the system, which then clears and maps every page anew: without this, a
-    training step spends about a third of its time there. It holds for the whole process until it ends, so it is for
-    programs to call, such as `models.train`, and never called by importing something.
+    By default glibc returns the memory of large arrays to the system, which maps and clears every page again: about a
+    third of the time of a training step. The setting holds until the process ends, so programs call this, such as
+    `models.train`, and no import does.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

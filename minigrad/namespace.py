@@ -1,4 +1,4 @@
-"""Which library's functions fit an array: the one place where array libraries are told apart."""
+"""The array namespace of given arrays; the one place where array libraries are distinguished."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SCALARS = (bool, int, float, complex, type(None))
 
 
 def namespace(*arrays: Any) -> Any:
-    """The array namespace shared by the arrays: minigrad for Tensors, else the library that made them.
+    """Return the array namespace common to the arrays: minigrad for Tensors, else the arrays' library.
 
-    A NumPy array beside a Tensor is a constant, and beside an array of exact numbers (whose namespace is
-    `minigrad.exact`) a mask. Python scalars and None fit anywhere; with nothing else the answer is NumPy.
+    NumPy arrays may be mixed with Tensors, as constants, and with arrays of exact numbers (whose namespace is
+    `minigrad.exact`), as masks. Python scalars and None are ignored; NumPy is the default.
     Raises TypeError when arrays come from two libraries.
     """
-    found = None
+    common = None
     for array in arrays:
         if type(array) is np.ndarray and array.dtype.kind != "O":  # by far the most frequent case
             xp = np
@@ -26,11 +26,11 @@ def namespace(*arrays: Any) -> Any:
             continue
         else:
             xp = _namespace_of(array)
-        if found is None or xp is found:
-            found = xp
+        if common is None or xp is common:
+            common = xp
         else:
-            found = _stronger(found, xp)
-    return np if found is None else found
+            common = _promote(common, xp)
+    return np if common is None else common
 
 
 def _namespace_of(array: Any) -> Any:
@@ -44,14 +44,14 @@ def _namespace_of(array: Any) -> Any:
         raise TypeError(f"namespace: got {type(array).__name__}, expected an array of a known library") from None
 
 
-def _stronger(one: Any, other: Any) -> Any:
-    """The namespace of the two that can take the other's arrays."""
-    for strong in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
-        if strong in (one, other) and (strong is sys.modules["minigrad"] or np in (one, other)):
-            return strong
+def _promote(one: Any, other: Any) -> Any:
+    """Return whichever of two namespaces accepts the other's arrays."""
+    for xp in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
+        if xp in (one, other) and (xp is sys.modules["minigrad"] or np in (one, other)):
+            return xp
     raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")
 
 
-def fetched(array: Any) -> np.ndarray:
-    """An array at the host, as NumPy's: CuPy brings its arrays there only when it is asked by name."""
+def to_numpy(array: Any) -> np.ndarray:
+    """Convert an array to NumPy, copying from the device if necessary, which CuPy does only on request."""
     return array.get() if hasattr(array, "get") else np.asarray(array)

@@ -1,7 +1,7 @@
 """Layers as containers of arrays.
 
-A Module holds plain arrays, so calling it is plain NumPy; `value_and_grad(loss)(module)` puts Tensors in their
-place for the duration of the call and returns the gradients in a module of the same shape.
+A Module holds plain arrays, so calling it is plain NumPy; `value_and_grad(loss)(module)` calls the loss with a copy
+of the module that holds Tensors, and returns the gradients in a module of the same structure.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 from minigrad.bounds import check_indices
-from minigrad.containers import Container, is_array
 from minigrad.convolution import causal_conv1d
-from minigrad.namespace import fetched, namespace
+from minigrad.namespace import namespace, to_numpy
 from minigrad.primitives.elementwise import where
 from minigrad.primitives.indexing import take
 from minigrad.primitives.linalg import matmul
 from minigrad.primitives.normalisers import rms_norm
 from minigrad.primitives.reductions import mean
 from minigrad.primitives.shapes import matrix_transpose
+from minigrad.pytree import Container, is_array
 
 
 def _walk(prefix: str, x: Any) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Every array below x: its dotted name, and the dict or list and key that hold it."""
+    """Yield every array in x: its dotted name, itself, and the dict or list and the key that hold it."""
     holder = vars(x) if isinstance(x, Container) else x
     for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
         name = f"{prefix}{key}"
@@ -35,14 +35,14 @@ def _walk(prefix: str, x: Any) -> Iterator[tuple[str, Any, Any, Any]]:
 
 
 class Module(Container):
-    """A layer: its attributes are arrays (the parameters), Modules, lists and dicts of these, and plain settings."""
+    """A layer: its attributes are arrays (the parameters), Modules, lists and dicts of these, and configuration."""
 
     def named_parameters(self) -> dict[str, Any]:
-        """The arrays by dotted name, such as `layers.0.norm.weight`."""
+        """Return the arrays by dotted name, such as `layers.0.norm.weight`."""
         return {name: array for name, array, _, _ in _walk("", self)}
 
     def load_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Take every array from a mapping by name, with the module's dtypes and where its arrays are; all or none.
+        """Replace every array by the one of its name, converted to its dtype and device; all or none.
 
         Raises ValueError when a name is missing or unknown, a shape differs, or a value is NaN or infinite.
         """
@@ -58,11 +58,11 @@ class Module(Container):
             if not bool(namespace(new).all(namespace(new).isfinite(new))):
                 raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
         for name, (array, holder, key) in places.items():
-            holder[key] = namespace(array).asarray(fetched(parameters[name]), dtype=array.dtype, copy=True)
+            holder[key] = namespace(array).asarray(to_numpy(parameters[name]), dtype=array.dtype, copy=True)
 
 
 class Linear(Module):
-    """y = x Wᵀ + b, (…, inputs) → (…, outputs); weights are uniform within ±1/√inputs."""
+    """y = x Wᵀ + b, (…, inputs) → (…, outputs); W and b are initialised uniformly in ±1/√inputs."""
 
     def __init__(
         self, inputs: int, outputs: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
@@ -77,7 +77,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A row of W for each token, (…) → (…, width); weights are normal with deviation 0.02.
+    """The row of W for each token, (…) → (…, width); W is initialised from a normal distribution of deviation 0.02.
 
     Raises IndexError for a token that is not in the vocabulary.
     """
@@ -111,7 +111,7 @@ class RMSNorm(Module):
 
 
 class Conv1d(Module):
-    """A causal convolution of each channel of x (*batch, T, channels) alone; the last W − 1 inputs are its state."""
+    """A causal depthwise convolution of x (*batch, T, channels); its state is the last W − 1 inputs."""
 
     def __init__(
         self, channels: int, width: int, *, bias: bool = True, rng: np.random.Generator, dtype: Any = np.float32
@@ -121,7 +121,7 @@ class Conv1d(Module):
         self.bias = rng.uniform(-bound, bound, channels).astype(dtype) if bias else None
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Any, Any]:
-        """Return y, of x's shape, and the state `(*batch, W − 1, channels)`; without one, zeros come before x."""
+        """Return y, of x's shape, and the new state `(*batch, W − 1, channels)`; an initial state of None is zero."""
         xp, before = namespace(x, self.weight), self.weight.shape[-1] - 1
         if state is None:
             state = xp.zeros((*x.shape[:-2], before, x.shape[-1]), dtype=x.dtype)
@@ -132,7 +132,7 @@ class Conv1d(Module):
 
 
 class Dropout(Module):
-    """Zeros with probability p and the rest scaled by 1/(1 − p) (Srivastava et al. 2014); off without a generator.
+    """x with elements set to 0 with probability p, the rest divided by 1 − p (Srivastava et al. 2014); x if no rng.
 
     Raises ValueError for a p outside 0 ≤ p < 1.
     """
@@ -145,5 +145,5 @@ class Dropout(Module):
     def __call__(self, x: Any, rng: np.random.Generator | None = None) -> Any:
         if rng is None or self.p == 0:
             return x
-        kept = rng.random(x.shape) >= self.p
-        return where(kept, x / (1 - self.p), 0)
+        keep = rng.random(x.shape) >= self.p
+        return where(keep, x / (1 - self.p), 0)

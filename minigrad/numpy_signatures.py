@@ -1,4 +1,4 @@
-"""Functions of NumPy's whose arguments differ from ours in more than a name, in terms of ours."""
+"""Adapters for functions of NumPy's whose arguments differ from their counterpart's by more than a name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _stack(arrays: Any, axis: int = 0) -> Any:
 
 
 def _at_least(x: Any, n: int) -> Any:
-    """Return x with axes in front until it has n."""
+    """Return x with leading axes of size 1 added until it has n."""
     x = _array(x)
     return shapes.reshape(x, (1,) * (n - x.ndim) + tuple(x.shape)) if x.ndim < n else x
 

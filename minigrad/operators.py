@@ -1,16 +1,16 @@
-"""Operators and methods of Tensor, bound to the primitives they stand for."""
+"""Operators and methods of Tensor, defined by the primitives."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from minigrad.engine import Tensor, constant, unwrap
-from minigrad.interop import OfTheType, array_function, array_ufunc
-from minigrad.primitives import constants, elementwise, indexing, linalg, reductions, shapes
+from minigrad.interop import ClassOnlyMethod, array_function, array_ufunc
+from minigrad.primitives import elementwise, indexing, linalg, nondifferentiable, reductions, shapes
 
 
 def _binary(f: Any) -> tuple[Any, Any]:
-    """Return x ∘ y and its mirror for y on the left."""
+    """Return the operator and its reflected version."""
     return (lambda x, y: f(x, y)), (lambda x, y: f(y, x))
 
 
@@ -22,7 +22,7 @@ for _name, _function in {
     "pow": elementwise.pow,
     "matmul": linalg.matmul,
     "mod": elementwise.remainder,
-    "floordiv": constants.floor_divide,
+    "floordiv": nondifferentiable.floor_divide,
     "divmod": lambda x, y: (x // y, x % y),
 }.items():
     _left, _right = _binary(_function)
@@ -34,8 +34,8 @@ _BITWISE = ("and", "or", "xor", "lshift", "rshift")
 for _name in (*_COMPARISONS, *_BITWISE, *(f"r{name}" for name in _BITWISE)):  # constants for gradients
 
     def _compare(x: Any, y: Any, _name: str = f"__{_name}__") -> Any:
-        made = getattr(unwrap(x), _name)(unwrap(y))
-        return made if made is NotImplemented else constant(made)
+        result = getattr(unwrap(x), _name)(unwrap(y))
+        return result if result is NotImplemented else constant(result)
 
     setattr(Tensor, f"__{_name}__", _compare)
 
@@ -58,7 +58,7 @@ for _name, _function in {
 
 def _round(x: Any, digits: int = 0) -> Any:
     scale = 10.0**digits
-    return constants.round(x * scale) / scale if digits else constants.round(x)
+    return nondifferentiable.round(x * scale) / scale if digits else nondifferentiable.round(x)
 
 
 def _reshape(x: Any, *shape: Any) -> Any:
@@ -77,5 +77,5 @@ Tensor.imag = property(elementwise.imag)  # type: ignore[attr-defined]
 Tensor.mT = property(shapes.matrix_transpose)  # type: ignore[attr-defined]
 Tensor.T = property(lambda x: shapes.permute_dims(x, tuple(reversed(range(x.ndim)))))  # type: ignore[attr-defined]
 Tensor.__round__ = _round  # type: ignore[attr-defined]
-Tensor.__array_ufunc__ = OfTheType(array_ufunc)  # type: ignore[attr-defined]
+Tensor.__array_ufunc__ = ClassOnlyMethod(array_ufunc)  # type: ignore[attr-defined]
 Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Optimisers: they read a module's gradients and write its arrays in place. A negative rate raises ValueError."""
+"""Optimisers, which update a module's arrays in place, gradient clipping and a learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of, map_arrays
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from minigrad.nn import Module
+from minigrad.pytree import arrays_of, map_arrays
 
 
 class _Optimiser:
-    """State by name beside the module's parameters: `slots` says which arrays each parameter gets."""
+    """Base of optimisers: `slots` names the state arrays of each parameter. A negative rate raises ValueError."""
 
     slots: tuple[str, ...] = ()
 
@@ -25,7 +25,7 @@ class _Optimiser:
         self.state: dict[str, np.ndarray] = {}
 
     def step(self, module: Module, grads: Module, *, lr: float | None = None) -> None:
-        """One update of every parameter that has a gradient; lr overrides the optimiser's own for this step."""
+        """Update every parameter that has a gradient; lr overrides the optimiser's own for this step."""
         self.count += 1
         gradients = grads.named_parameters()
         for name, p in module.named_parameters().items():
@@ -41,11 +41,11 @@ class _Optimiser:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Everything a later run needs to go on as if it had never stopped."""
+        """Return the state that resumes training exactly."""
         return {**self.state, "step": np.array(self.count)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left off. Raises ValueError when the step is missing."""
+        """Restore the state that `state_dict` returned. Raises ValueError when the step is missing."""
         if "step" not in state:
             raise ValueError(f"{type(self).__name__}: the state holds {sorted(state)[:3]}…, expected a member 'step'")
         self.count = int(state["step"])
@@ -104,12 +104,12 @@ class AdamW(_Optimiser):
 
 
 def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
-    """The gradients scaled so that their joint Euclidean norm is at most max_norm, and the norm they had.
+    """Return the gradients scaled so that their global Euclidean norm is at most max_norm, and the norm before.
 
     Raises ValueError when the norm is NaN or infinite: such a step would destroy every parameter.
     """
     squares = [np.vdot(g, g).real for g in arrays_of(grads)]
-    total = math.sqrt(sum(fetched(np.stack(squares)).tolist())) if squares else 0.0  # a GPU is asked once
+    total = math.sqrt(sum(to_numpy(np.stack(squares)).tolist())) if squares else 0.0  # one transfer from a GPU
     if not math.isfinite(total):
         raise ValueError(f"clip_by_global_norm: the gradients' norm is {total}, expected a finite number")
     if total <= max_norm:
@@ -118,8 +118,10 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
 
 
 def cosine(step: int, *, steps: int, warmup: int, peak: float, floor: float = 0.0) -> float:
-    """A learning rate that rises linearly over the warm-up and falls to the floor along half a cosine
-    (Loshchilov and Hutter 2017, eq. 5)."""
+    """Return a learning rate that rises linearly during warm-up, then decays to the floor along half a cosine.
+
+    (Loshchilov and Hutter 2017, eq. 5)
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, steps - warmup))

@@ -1,4 +1,4 @@
-"""grad, vjp, jvp and their relatives: functions made from functions by the engine's one backward pass."""
+"""Transforms of functions: grad, value_and_grad, vjp, jvp and hvp, all in terms of one backward pass."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backward import depends_on_older, pull_back
-from minigrad.containers import beside_leaves, is_container, is_leaf, leaves_of, map_leaves
-from minigrad.conversion import as_raw, differentiable, is_complex, is_differentiable, snapshot
+from minigrad.backward import backward_pass, depends_on_older
+from minigrad.conversion import as_array, copy_if_mutable, differentiable, is_complex, is_differentiable
 from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
 from minigrad.namespace import namespace
+from minigrad.pytree import is_container, is_leaf, leaves_of, map_leaves, matching_leaves
 
 
 @primitive(x=lambda g: g)
 def identity(_, x):
-    """x itself as a new node: what is differentiated with respect to it leaves x's other uses alone."""
+    """Return x as a new node: derivatives with respect to it are partial, other uses of x do not count."""
     return x
 
 
 def _target(x: Any, who: str) -> Tensor:
-    """Return a Tensor to differentiate with respect to: a fresh node, above x's own if x is a Tensor that has one."""
+    """Return a Tensor to differentiate with respect to: a new leaf, or a child of x's node if x is tracked."""
     if isinstance(x, Tensor) and x._node is not None:
         return identity(x)
-    raw = snapshot(as_raw(unwrap(x), who))
+    raw = copy_if_mutable(as_array(unwrap(x), who))
     if not differentiable(raw.dtype):
         raise TypeError(f"{who}: got an array of dtype {raw.dtype}, expected floating, complex or exact numbers")
     return wrap(raw, Node((), tuple(raw.shape), raw.dtype))
 
 
 def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
-    """Return containers with every differentiable leaf replaced by a target, and the targets."""
+    """Replace every differentiable leaf in the containers by a target; return the containers and the targets."""
     if not is_container(x):
         target = _target(x, who)
         return target, [target]
-    found: list[Tensor] = []
+    targets: list[Tensor] = []
 
-    def boxed(a: Any) -> Any:
+    def box(a: Any) -> Any:
         if not is_differentiable(a):
             return a
-        found.append(_target(a, who))
-        return found[-1]
+        targets.append(_target(a, who))
+        return targets[-1]
 
-    return map_leaves(boxed, x), found
+    return map_leaves(box, x), targets
 
 
-def _regrouped(x: Any, gradients: Sequence[Any]) -> Any:
-    """Return the gradients in the containers of x; None stands where something is not differentiable."""
+def _unflatten(x: Any, gradients: Sequence[Any]) -> Any:
+    """Return the gradients in the containers of x, with None for leaves that are not differentiable."""
     queue = iter(gradients)
     if not is_container(x):
         return next(queue)
@@ -61,8 +61,8 @@ def _regrouped(x: Any, gradients: Sequence[Any]) -> Any:
 def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool | None = None) -> Any:
     """Return Jᴴ g for every input, in the inputs' containers; zeros where the outputs do not depend on it.
 
-    Every other gradient here is made of this one. With record=True the results are Tensors that can be differentiated
-    again; with None they are exactly when the outputs also depend on something older than the inputs.
+    With record=True the results are Tensors that can be differentiated again; with None they are if the outputs also
+    depend on a Tensor older than the inputs, which an enclosing transform may differentiate with respect to.
     Raises ValueError when an output is no real scalar and no cotangent of its shape is given, TypeError when an
     input is not a Tensor that is differentiated.
     """
@@ -70,34 +70,34 @@ def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool
     for t in targets:
         if not isinstance(t, Tensor) or t._node is None:
             raise TypeError(f"gradients: inputs hold {type(t).__name__}, expected Tensors that are differentiated")
-    return _regrouped(inputs, _pulled(outputs, cotangents, targets, record, "gradients")[0])
+    return _unflatten(inputs, _backward(outputs, cotangents, targets, record, "gradients")[0])
 
 
-def _pulled(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
-    """Return what reaches each target, and the outputs' nodes if the pass was recorded.
+def _backward(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
+    """Return the cotangent of each target, and the nodes of the outputs if the pass was recorded.
 
-    Otherwise their graph is freed on the way if the caller has let go of it.
+    If it was not, each node is freed once it has been visited, unless the caller still refers to it.
     """
-    outs = leaves_of(outputs) if is_container(outputs) else [as_raw(outputs, who)]
-    gs = [None] * len(outs) if cotangents is None else _cotangents(outputs, cotangents, who)
-    pairs = [(y, _cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
+    outs = leaves_of(outputs) if is_container(outputs) else [as_array(outputs, who)]
+    gs = [None] * len(outs) if cotangents is None else _flatten_cotangents(outputs, cotangents, who)
+    pairs = [(y, _check_cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
     del outputs, outs
-    found: list = [None] * len(targets)
+    results: list = [None] * len(targets)
     roots, gs = [y for y, _ in pairs], [g for _, g in pairs]
     del pairs
     if roots and targets:
-        found = pull_back(roots, gs, [t._node for t in targets], record)
+        results = backward_pass(roots, gs, [t._node for t in targets], record)
     for n, t in enumerate(targets):
-        if found[n] is None:
-            found[n] = namespace(t._value).zeros_like(t._value)
-        elif not _is_alone(found, n):
-            found[n] = snapshot(found[n])
-    return found, roots
+        if results[n] is None:
+            results[n] = namespace(t._value).zeros_like(t._value)
+        elif not _owns_memory(results, n):
+            results[n] = copy_if_mutable(results[n])
+    return results, roots
 
 
-def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
-    """Return the cotangents in the order of the outputs."""
+def _flatten_cotangents(outputs: Any, cotangents: Any, who: str) -> list:
+    """Return a list of the cotangents in the order of the outputs."""
     if not is_container(outputs):
         given = leaves_of(cotangents) if isinstance(cotangents, tuple) else [cotangents]
         if len(given) != 1:
@@ -105,18 +105,18 @@ def _cotangents(outputs: Any, cotangents: Any, who: str) -> list:
         return given
     if is_leaf(cotangents) and len(leaves_of(outputs)) == 1:
         return [cotangents]
-    return beside_leaves(outputs, cotangents, f"{who}: cotangents")
+    return matching_leaves(outputs, cotangents, f"{who}: cotangents")
 
 
-def _is_alone(arrays: list, n: int) -> bool:
-    """Return whether the list holds the only reference to a writable array, and to its memory.
+def _owns_memory(arrays: list, n: int) -> bool:
+    """Return whether item n of the list is a Tensor, which is immutable, or the only reference to a writable array.
 
-    Otherwise it may be the caller's cotangent, another result, or what the graph keeps. (PyTorch too decides by the
-    number of references whether a gradient is copied.) Tensors are immutable.
+    An array with other references may be the caller's cotangent, another result, or saved in the graph. (PyTorch too
+    decides by the reference count whether a gradient must be copied.)
     """
     if isinstance(arrays[n], (Tensor, np.generic)):
         return True
-    if sys.getrefcount(arrays[n]) > _ALONE:
+    if sys.getrefcount(arrays[n]) > _SOLE_COUNT:
         return False
     if not isinstance(arrays[n], np.ndarray):
         return getattr(arrays[n], "base", getattr(arrays[n], "_base", None)) is None
@@ -124,35 +124,37 @@ def _is_alone(arrays: list, n: int) -> bool:
         return False
     base = arrays[n].base
     return base is None or (
-        isinstance(base, np.ndarray) and base.size == arrays[n].size and sys.getrefcount(base) <= _ALONE_BELOW
+        isinstance(base, np.ndarray) and base.size == arrays[n].size and sys.getrefcount(base) <= _SOLE_BASE_COUNT
     )
 
 
-def _references() -> tuple[int, int]:
-    """Return the counts that `_is_alone` finds for an array of its own: they differ between versions of Python."""
+def _sole_reference_counts() -> tuple[int, int]:
+    """Return the reference counts that `_owns_memory` sees for a sole reference; they differ between Pythons."""
     arrays = [np.empty(2)[:]]
     base = arrays[0].base
     return sys.getrefcount(arrays[0]), sys.getrefcount(base)
 
 
-_ALONE, _ALONE_BELOW = _references()
+_SOLE_COUNT, _SOLE_BASE_COUNT = _sole_reference_counts()
 
 
-def _cotangent(output: Any, cotangent: Any, who: str) -> Any:
-    raw = as_raw(unwrap(output), who)
+def _check_cotangent(output: Any, cotangent: Any, who: str) -> Any:
+    """Return the cotangent as an array of the output's shape; 1 for a real scalar if it is None."""
+    raw = as_array(unwrap(output), who)
     if cotangent is None:
         if tuple(raw.shape) != () or is_complex(raw.dtype):
             raise ValueError(
                 f"{who}: the output is {raw.dtype} of shape {tuple(raw.shape)}, expected a real scalar or a cotangent"
             )
         return namespace(raw).ones_like(raw)
-    given = as_raw(cotangent, f"{who}: the cotangent")
+    given = as_array(cotangent, f"{who}: the cotangent")
     if tuple(given.shape) != tuple(raw.shape):
         raise ValueError(f"{who}: the cotangent has shape {tuple(given.shape)}, expected {tuple(raw.shape)}")
     return given if given.dtype == raw.dtype or hasattr(cotangent, "dtype") else given.astype(raw.dtype)
 
 
-def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
+def _check_argnums(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
+    """Return argnums as a tuple. Raise TypeError or ValueError where they are not positions of arguments."""
     try:
         nums = tuple(map(operator.index, (argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
     except TypeError:
@@ -164,17 +166,17 @@ def _chosen(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, .
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
-    """Python looks for reference cycles ever again among all it holds; a graph has none, and would be walked each time.
+def gc_disabled() -> Iterator[None]:
+    """Disable Python's search for reference cycles, which would traverse the graph repeatedly: it has none.
 
-    Where nothing is switched off already: a call within another one leaves it to the outer, and so does its user.
+    It is enabled again at the end if it was before.
     """
-    searching = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if searching:
+        if was_enabled:
             gc.enable()
 
 
@@ -188,9 +190,9 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
     Raises ValueError when f returns no real scalar, TypeError when an argument cannot be differentiated.
     """
 
-    @_no_search_for_cycles()
+    @gc_disabled()
     def evaluate(*args: Any) -> Any:
-        nums = _chosen(args, argnums, "grad")
+        nums = _check_argnums(args, argnums, "grad")
         boxed = {n: _targets(args[n], f"grad: argument {n}") for n in nums}
         targets = [t for n in nums for t in boxed[n][1]]
         out = f(*(boxed[n][0] if n in boxed else a for n, a in enumerate(args)))
@@ -203,51 +205,52 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, *, has_aux: bo
             aux = map_leaves(unwrap, aux)
         value, last = unwrap(out), [out]
         del out
-        pulled, roots = _pulled(last.pop(), None, targets, None, "grad")  # nothing else holds the graph now
-        value, found = wrap(value, roots[0]) if roots else value, iter(pulled)
-        grouped = tuple(_regrouped(args[n], [next(found) for _ in boxed[n][1]]) for n in nums)
-        result = grouped[0] if isinstance(argnums, (int, np.integer)) else grouped
+        cotangents, roots = _backward(last.pop(), None, targets, None, "grad")  # nothing else refers to the graph now
+        value, queue = wrap(value, roots[0]) if roots else value, iter(cotangents)
+        grads = tuple(_unflatten(args[n], [next(queue) for _ in boxed[n][1]]) for n in nums)
+        result = grads[0] if isinstance(argnums, (int, np.integer)) else grads
         return ((value, aux), result) if has_aux else (value, result)
 
     return evaluate
 
 
 def grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
-    """Return the gradient of a scalar function, ∂f/∂args[argnums], as `value_and_grad` gives it.
+    """Return a function that returns the gradient ∂f/∂args[argnums] of a scalar f, as `value_and_grad` does.
 
-    For complex arguments it is the adjoint's: descent is −grad.
+    For complex arguments it is Jᴴ 1, as in PyTorch: descend along −grad.
     """
     evaluate = value_and_grad(f, argnums)
     return lambda *args: evaluate(*args)[1]
 
 
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
-    """Return f(*args), and the function g ↦ Jᴴ g to the arguments; f returns an array or containers of arrays.
+    """Return f(*args) and the function g ↦ Jᴴ g, where f returns an array or containers of arrays.
 
-    Cotangents come in the containers of f's result. Raises ValueError when they do not.
+    g has the containers of f's result, and Jᴴ g is a tuple with one member for each argument. Raises ValueError when
+    the containers or shapes of g are others.
     """
     boxed = [_targets(a, f"vjp: argument {n}") for n, a in enumerate(args)]
     out = f(*(b[0] for b in boxed))
     targets = [t for b in boxed for t in b[1]]
     nested = depends_on_older(leaves_of(out), targets)
 
-    def pull(cotangents: Any) -> tuple:
+    def pullback(cotangents: Any) -> tuple:
         record = True if any(isinstance(g, Tensor) and g._node for g in leaves_of(cotangents)) else None
-        found = iter(_pulled(out, cotangents, targets, record, "vjp")[0])
-        return tuple(_regrouped(a, [next(found) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
+        queue = iter(_backward(out, cotangents, targets, record, "vjp")[0])
+        return tuple(_unflatten(a, [next(queue) for _ in b[1]]) for a, b in zip(args, boxed, strict=True))
 
-    return (out if nested else map_leaves(_copied, out)), pull
+    return (out if nested else map_leaves(_copy_value, out)), pullback
 
 
-def _copied(x: Any) -> Any:
-    """Return the raw array of a Tensor that the graph keeps, for the caller to change; anything else as it is."""
-    return snapshot(x._value) if isinstance(x, Tensor) else x
+def _copy_value(x: Any) -> Any:
+    """Return a copy of a Tensor's raw array, which the graph may have saved; anything else unchanged."""
+    return copy_if_mutable(x._value) if isinstance(x, Tensor) else x
 
 
 def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """Return f(*args) and its derivative J v along the tangents, which come in the arguments' containers.
+    """Return f(*args) and the directional derivative J v; the tangents v have the containers of the arguments.
 
-    g ↦ Jᴴ g is linear, and its adjoint is J: so a gradient of a recorded gradient is the directional derivative.
+    g ↦ Jᴴ g is linear in g, so J v is the gradient of Re⟨Jᴴ g, v⟩ with respect to g, at any g: reverse mode twice.
     Raises ValueError when the tangents are not in the arguments' containers or shapes.
     """
     fresh: list[Tensor] = []
@@ -255,38 +258,38 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     def leaf(x: Any) -> Tensor:
         if isinstance(x, Tensor) and x._node is not None:
             return x
-        fresh.append(Tensor(as_raw(unwrap(x), "jvp")))
+        fresh.append(Tensor(as_array(unwrap(x), "jvp")))
         return fresh[-1]
 
-    out, pull = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
-    dummy = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
-    vectors = _along(args, tangents, "jvp")
-    total = _inner(pull(dummy), vectors)
+    out, pullback = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
+    g = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
+    vectors = _matching_vectors(args, tangents, "jvp")
+    inner = _real_inner(pullback(g), vectors)
     nested = depends_on_older([*leaves_of(out), *vectors], [x for x in fresh if x._node is not None])
     raw = out if nested else map_leaves(unwrap, out)
-    if not isinstance(total, Tensor) or total._node is None:
+    if not isinstance(inner, Tensor) or inner._node is None:
         return raw, map_leaves(_zeros_like, out)
-    along = iter(gradients(total, [d for d in leaves_of(dummy) if d._node is not None], record=nested))
-    return raw, map_leaves(lambda d: unwrap(d) if d._node is None else next(along), dummy)
+    queue = iter(gradients(inner, [d for d in leaves_of(g) if d._node is not None], record=nested))
+    return raw, map_leaves(lambda d: unwrap(d) if d._node is None else next(queue), g)
 
 
 def _zeros_like(x: Any) -> Any:
-    raw = as_raw(unwrap(x), "jvp")
+    raw = as_array(unwrap(x), "jvp")
     return namespace(raw).zeros_like(raw)
 
 
-def _along(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
-    """Return the vector that belongs to each differentiable leaf of the arguments."""
-    leaves, found = leaves_of(list(args)), beside_leaves(list(args), list(vectors), who)
-    pairs = [(x, as_raw(v, who)) for x, v in zip(leaves, found, strict=True) if is_differentiable(x)]
+def _matching_vectors(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
+    """Return a list of the vectors' leaves, one of the same shape for each differentiable leaf of the arguments."""
+    leaves, matching = leaves_of(list(args)), matching_leaves(list(args), list(vectors), who)
+    pairs = [(x, as_array(v, who)) for x, v in zip(leaves, matching, strict=True) if is_differentiable(x)]
     for x, v in pairs:
         if tuple(np.shape(unwrap(x))) != tuple(v.shape):
             raise ValueError(f"{who}: got a vector of shape {tuple(v.shape)}, expected {tuple(np.shape(unwrap(x)))}")
     return [v for _, v in pairs]
 
 
-def _inner(x: Any, vectors: list) -> Any:
-    """Return Re⟨x, v⟩ over all leaves of x."""
+def _real_inner(x: Any, vectors: list) -> Any:
+    """Return Re⟨x, v⟩, summed over all leaves of x."""
     total: Any = 0.0
     for a, b in zip(leaves_of(x), vectors, strict=True):
         xp = namespace(a, b)
@@ -295,6 +298,6 @@ def _inner(x: Any, vectors: list) -> Any:
 
 
 def hvp(f: Callable, args: Sequence[Any], vectors: Sequence[Any]) -> tuple:
-    """Return the Hessian of a real scalar function times the vectors: ∂/∂x ⟨∂f/∂x, v⟩, one for each argument."""
-    nums, along = tuple(range(len(args))), _along(args, vectors, "hvp")
-    return grad(lambda *xs: _inner(grad(f, nums)(*xs), along), nums)(*args)
+    """Return the Hessian–vector product ∂/∂x ⟨∂f/∂x, v⟩ of a real scalar f, a tuple with a member for each argument."""
+    nums, leaves = tuple(range(len(args))), _matching_vectors(args, vectors, "hvp")
+    return grad(lambda *xs: _real_inner(grad(f, nums)(*xs), leaves), nums)(*args)

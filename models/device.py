@@ -7,8 +7,8 @@ import numpy as np
 
 from gpu import device
 from minigrad import namespace
-from minigrad.containers import map_arrays
 from minigrad.engine import unwrap
+from minigrad.pytree import map_arrays
 from models.errors import UserError, known_name
 
 Arrays = TypeVar("Arrays")

@@ -15,8 +15,8 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.compiled import WIDTHS
-from minigrad.containers import map_arrays
 from minigrad.engine import unwrap
+from minigrad.pytree import map_arrays
 
 Kinds = frozenset  # the dtypes of NumPy's arrays, and the types of other libraries' arrays
 

@@ -24,7 +24,7 @@ from filelock import BaseFileLock
 import minigrad as mg
 from gpu.launch import SharedMemoryError
 from minigrad import optim
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from models import log, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import asarray, move
@@ -112,7 +112,7 @@ class Training:
         """
         moments = {MOMENTS + name: array for name, array in self.optimizer.state_dict().items()}
         named = {**self.model.named_parameters(), **moments}
-        arrays = {name: fetched(array) for name, array in named.items()}
+        arrays = {name: to_numpy(array) for name, array in named.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise self._diverged(self.step, "a weight is not finite")
         held_out = next(iter(self.task.eval_batches(np.random.default_rng([self.run.seed, 2])).values()))
@@ -171,7 +171,7 @@ class Training:
         rng = np.random.default_rng([self.run.seed, 2])
         for name, (tokens, targets) in self.task.eval_batches(rng).items():
             parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
-            logits = np.concatenate([fetched(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
+            logits = np.concatenate([to_numpy(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
             losses[name] = float(mean_loss(logits, targets))
             self._require_finite(self.step, "the held-out loss", losses[name])
             accuracies[name] = accuracy(logits, targets)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.containers import arrays_of
-from minigrad.conversion import snapshot
+from minigrad.conversion import copy_if_mutable
 from minigrad.engine import Tensor, unwrap
 from minigrad.fused import fused
+from minigrad.pytree import arrays_of
 
 WIDTHS = ("float32", "float64")
 _PARTS = {"complex64": "float32", "complex128": "float64"}
@@ -33,7 +33,7 @@ def with_kernel(path: str, reference: Callable) -> Callable:
 
     def call(*inputs: Any, **options: Any) -> Any:
         if any(isinstance(x, Tensor) for x in inputs):  # the graph keeps them: their owner may change a mask
-            options = {key: snapshot(value) for key, value in options.items()}
+            options = {key: copy_if_mutable(value) for key, value in options.items()}
         kernel, plain = numba_module(path), functools.partial(reference, **options)
         if kernel is None:
             return plain(*inputs)

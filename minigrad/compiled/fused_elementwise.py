@@ -1,6 +1,6 @@
 """Element-wise chains in one pass each, where NumPy makes one for every operation: raw arrays in, a new one out.
 
-    σ(x) = t²/(1 + k²),  k = e^−|x|/2,  t = k where x < 0, else 1     SiLU, RMSNorm, SwiGLU, the turn of pairs, adjoints
+    σ(x) = t²/(1 + k²),  k = e^−|x|/2,  t = k where x < 0, else 1     SiLU, RMSNorm, SwiGLU, rotary embedding, adjoints
 
 k is a normal number where k², σ(x) and x σ(x) are not yet 0, so none of them loses digits to underflow on the way.
 `minigrad.primitives` says what they compute, and computes it where an array is small or not NumPy's. Softplus, the
@@ -93,11 +93,11 @@ def swiglu_adjoint(x: np.ndarray, g: np.ndarray) -> np.ndarray:
     return out.reshape(x.shape)
 
 
-def turn(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+def rotary(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """[a cos − b sin ‖ a sin + b cos] for rows x = [a ‖ b], (*batch, T, 2 H), and angles (T, H)."""
     rows, cos, sin = _flat(x), np.ascontiguousarray(cos), np.ascontiguousarray(sin)
     out = np.empty_like(rows)
-    share(lambda part, first, last: _turn(rows, cos, sin, out, first, last), len(rows))
+    share(lambda part, first, last: _rotary(rows, cos, sin, out, first, last), len(rows))
     return out.reshape(x.shape)
 
 
@@ -269,7 +269,7 @@ def _swiglu_adjoint(x, g, out, first, last):
 
 
 @kernel
-def _turn(x, cos, sin, out, first, last):
+def _rotary(x, cos, sin, out, first, last):
     length, size = cos.shape
     for row in range(first, last):
         angles = row % length * size

@@ -1,1 +1,1 @@
-"""The calculus: every primitive beside its adjoint, one chapter a file."""
+"""Primitives and their vector–Jacobian products, a module for each area."""

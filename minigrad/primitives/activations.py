@@ -1,7 +1,7 @@
-"""Activations and what they are made of: the logistic function, the error function and their relatives.
+"""Activation functions: the logistic function, the error function, and those defined by them.
 
-Each derivative is a primitive with a form of its own, so that gradients of any order keep their digits where σ(x) is
-near 0 or 1 and Φ(x) near 0.
+Derivatives are primitives with expressions of their own, so that gradients of any order keep their relative accuracy
+where σ(x) is near 0 or 1 and Φ(x) near 0.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 from minigrad.compiled import chain
 from minigrad.engine import primitive
+from minigrad.primitives.arguments import array
 from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
-from minigrad.primitives.trigonometry import decaying, sech_squared, tanh
+from minigrad.primitives.trigonometry import exp_neg_abs, sech_squared, tanh
 
 # ---- the logistic function
 
@@ -25,10 +26,10 @@ def _sigmoid_adjoint(g, x):
 
 @primitive(x=lambda g, x: _sigmoid_adjoint(g, x))
 def sigmoid(xp, x):
-    """Return σ(x) = 1/(1 + e⁻ˣ) = eˣ/(1 + eˣ), each where its exponential does not overflow."""
+    """Return σ(x) = 1/(1 + e⁻ˣ) = eˣ/(1 + eˣ), whichever exponential does not overflow."""
     if compiled := chain("sigmoid", x):
         return compiled(x)
-    e = decaying(xp, x)
+    e = exp_neg_abs(xp, x)
     return xp.where(_below_zero(xp, x), e, 1) / (1 + e)
 
 
@@ -40,12 +41,12 @@ def _below_zero(xp, x):
 def softplus(xp, x):
     """Return log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|)."""
     refuse_complex("softplus", x)
-    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(decaying(xp, x))
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(exp_neg_abs(xp, x))
 
 
 def log_sigmoid(x: Any) -> Any:
     """Return log σ(x) = −softplus(−x)."""
-    return -softplus(-x)
+    return -softplus(-array(x, "log_sigmoid"))
 
 
 @primitive(x=lambda g, x, y: g * conj(sigmoid(x - y)), y=lambda g, x, y: g * conj(sigmoid(y - x)))
@@ -62,11 +63,11 @@ def silu(xp, x):
     """Return x σ(x) (Elfwing et al. 2018)."""
     if compiled := chain("silu", x):
         return compiled(x)
-    return _silu(xp, x, decaying(xp, x / 2))
+    return _silu(xp, x, exp_neg_abs(xp, x / 2))
 
 
 def _silu(xp, x, k):
-    """x σ(x), given k = e^−|x|/2: σ alone would lose digits to underflow before the product does."""
+    """Return x σ(x), given k = e^−|x|/2, whose factors do not underflow before the product does."""
     t = xp.where(_below_zero(xp, x), k, 1)
     return x * t * t / (1 + k * k)
 
@@ -75,13 +76,13 @@ def silu_adjoint(g: Any, x: Any) -> Any:
     """Return g times the conjugate of silu′(x)."""
     if compiled := chain("silu_adjoint", g, x):
         return compiled(g, x)
-    return g * conj(_silu_slope(x))
+    return g * conj(_silu_derivative(x))
 
 
 @primitive(x=lambda g, x: g * conj(sech_squared(x / 2) * (2 - x * tanh(x / 2)) / 4))
-def _silu_slope(xp, x):
-    """silu′(x) = σ(x) + x σ(x) σ(−x)."""
-    k = decaying(xp, x / 2)
+def _silu_derivative(xp, x):
+    """Return silu′(x) = σ(x) + x σ(x) σ(−x)."""
+    k = exp_neg_abs(xp, x / 2)
     e, below = k * k, _below_zero(xp, x)
     return (xp.where(below, e, 1) + _silu(xp, x, k) * xp.where(below, 1, e)) / (1 + e)
 
@@ -99,14 +100,14 @@ def relu(xp, x):
 # ---- the normal distribution
 
 
-@primitive(x=lambda g, x: g * conj(2 / math.sqrt(math.pi) * _bell(x, rate=1)))
+@primitive(x=lambda g, x: g * conj(2 / math.sqrt(math.pi) * _gaussian(x, rate=1)))
 def erf(xp, x):
     """Return the error function, 2/√π ∫₀ˣ e^−t² dt."""
     return _special(xp, "erf", x)
 
 
 def _special(xp, name, x):
-    """A special function, which libraries keep in a place of their own; SciPy's has no form for float16."""
+    """Apply a function of the library's module of special functions; float16 is restored, which SciPy promotes."""
     library = xp.__name__
     if library.startswith("numpy"):
         import scipy.special as special
@@ -116,24 +117,24 @@ def _special(xp, name, x):
         import cupyx.scipy.special as special
     else:
         import jax.scipy.special as special
-    made = getattr(special, name)(x)
-    return xp.astype(made, x.dtype) if str(getattr(x, "dtype", "")).endswith("float16") else made
+    result = getattr(special, name)(x)
+    return xp.astype(result, x.dtype) if str(getattr(x, "dtype", "")).endswith("float16") else result
 
 
 @primitive(x=lambda g, x, out, rate: g * conj(-2 * rate * x * out))
-def _bell(xp, x, *, rate):
-    """e^(−rate x²) for a rate that is a power of 2."""
+def _gaussian(xp, x, *, rate):
+    """Return e^(−rate x²) for a rate that is a power of 2."""
     if complex_valued(x):
         return xp.exp(-rate * x * x)
-    half, small = _bell_factors(xp, x, rate)
+    half, small = _gaussian_factors(xp, x, rate)
     return half * small * half
 
 
-def _bell_factors(xp, x, rate):
-    """e^(−rate x²) as h² s, with a = x in whole sixteenths, whose square is exact: h = e^(−rate a²/2), and s near 1.
+def _gaussian_factors(xp, x, rate):
+    """Return h and s with e^(−rate x²) = h² s, h = e^(−rate a²/2), a = x rounded to a multiple of 1/16, s near 1.
 
-    The rounding of x² would cost as many ulp as x² is, and h holds all its digits where h² no longer does. Beyond ±80,
-    where h is 0 for a rate from ½ on, x counts as 80.
+    a² is exact, whereas the rounding error of x² is magnified by the exponential, to about x² ulp. h does not
+    underflow where h² does. |x| is clipped to 80, where h is 0 for rates ≥ ½.
     """
     x = xp.where(x > 80, 80, xp.where(x < -80, -80, x))
     a = xp.round(x * 16) / 16
@@ -142,33 +143,33 @@ def _bell_factors(xp, x, rate):
 
 @primitive(x=lambda g, x: _gelu_adjoint(g, x))
 def gelu(xp, x):
-    """Return x Φ(x) with the normal distribution function Φ (Hendrycks and Gimpel 2016)."""
+    """Return x Φ(x), Φ the normal distribution function: the exact GELU (Hendrycks and Gimpel 2016)."""
     if compiled := chain("gelu", x):
         return compiled(x)
     if complex_valued(x):
         return x * _special(xp, "erfc", x * -math.sqrt(0.5)) / 2
-    half, small = _bell_factors(xp, x, 0.5)
-    below = xp.abs(xp.where(x > 80, 80, x)) * _tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
+    half, small = _gaussian_factors(xp, x, 0.5)
+    below = xp.abs(xp.where(x > 80, 80, x)) * _upper_tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
     return xp.where(x < 0, -below, x - below)
 
 
-def _tail(xp, x, small):
-    """Φ(−|x|) but for the factor h² of e^−x²/2, which comes last: where it is nearly 0 it holds few digits."""
+def _upper_tail(xp, x, small):
+    """Return Φ(−|x|)/h², with h² s = e^−x²/2: the caller multiplies by h² last, since subnormals have few digits."""
     return _special(xp, "erfcx", xp.abs(x) * math.sqrt(0.5)) * small / 2
 
 
 def _gelu_adjoint(g, x):
     if compiled := chain("gelu_adjoint", g, x):
         return compiled(g, x)
-    return g * conj(_gelu_slope(x))
+    return g * conj(_gelu_derivative(x))
 
 
-@primitive(x=lambda g, x: g * conj(_bell(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
-def _gelu_slope(xp, x):
-    """gelu′(x) = Φ(x) + x φ(x), φ = Φ′."""
+@primitive(x=lambda g, x: g * conj(_gaussian(x, rate=0.5) * (2 - x * x) / math.sqrt(2 * math.pi)))
+def _gelu_derivative(xp, x):
+    """Return gelu′(x) = Φ(x) + x φ(x), φ = Φ′."""
     if complex_valued(x):
         density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         return _special(xp, "erfc", x * -math.sqrt(0.5)) / 2 + x * density
-    half, small = _bell_factors(xp, x, 0.5)
-    tail, rise = _tail(xp, x, small), x * (small / math.sqrt(2 * math.pi))
+    half, small = _gaussian_factors(xp, x, 0.5)
+    tail, rise = _upper_tail(xp, x, small), x * (small / math.sqrt(2 * math.pi))
     return xp.where(x < 0, (tail + rise) * half * half, 1 + (rise - tail) * half * half)

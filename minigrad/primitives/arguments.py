@@ -1,4 +1,4 @@
-"""Checks and conversions of arguments that functions of the array API standard have in common."""
+"""Checks and conversions of arguments that several functions share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import AxisError
 
-from minigrad.engine import as_raw, is_complex, unwrap
+from minigrad.conversion import argument, as_array, is_complex
+from minigrad.engine import unwrap
 from minigrad.namespace import namespace
 
 
@@ -31,31 +32,31 @@ def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
     return (integer(value, who, what),)
 
 
-def one_axis(axis: Any, ndim: int, who: str) -> int:
-    """Return the axis counted from 0. Raise AxisError (an IndexError and a ValueError) for another one."""
+def normalize_axis(axis: Any, ndim: int, who: str) -> int:
+    """Return a non-negative axis. Raise AxisError (an IndexError and a ValueError) where there is no such axis."""
     axis = axis if type(axis) is int else integer(axis, who, "axis")
     if not -ndim <= axis < ndim:
         raise AxisError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
     return axis % ndim
 
 
-def many_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
-    """Return the axes counted from 0, all of them for None. Raise ValueError when one is named twice."""
+def normalize_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
+    """Return a tuple of non-negative axes, all of them for None. Raise ValueError for a repeated axis."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int:
-        return (one_axis(axis, ndim, who),)
-    axes = tuple(one_axis(a, ndim, who) for a in integers(axis, who, "axis"))
+        return (normalize_axis(axis, ndim, who),)
+    axes = tuple(normalize_axis(a, ndim, who) for a in integers(axis, who, "axis"))
     if len(set(axes)) < len(axes):
         raise ValueError(f"{who}: got axes {axes}, expected each axis once")
     return axes
 
 
-def only_axis(axis: Any, ndim: int, who: str) -> int:
-    """Return the axis counted from 0; None stands for the only axis of a vector and is refused for other arrays."""
+def normalize_optional_axis(axis: Any, ndim: int, who: str) -> int:
+    """Return a non-negative axis; None is the axis of a vector. Raise ValueError for None otherwise."""
     if axis is None and ndim != 1:
         raise ValueError(f"{who}: axis is None, expected an axis for an array of {ndim} axes")
-    return one_axis(0 if axis is None else axis, ndim, who)
+    return normalize_axis(0 if axis is None else axis, ndim, who)
 
 
 def sizes(shape: Any, who: str) -> tuple[int, ...]:
@@ -63,15 +64,22 @@ def sizes(shape: Any, who: str) -> tuple[int, ...]:
     return integers(shape, who, "shape")
 
 
-def array(x: Any, who: str) -> Any:
-    """Return x if it is an array or a Tensor; numbers and nested lists become NumPy arrays."""
-    return x if hasattr(x, "dtype") else as_raw(x, who)
+def array(x: Any, who: str, name: str = "x") -> Any:
+    """Convert argument `name` of function `who` to an array or a Tensor.
+
+    Numbers and nested lists become NumPy arrays, a list that holds Tensors becomes a Tensor. Raises TypeError for
+    anything else.
+    """
+    if hasattr(x, "dtype"):
+        return x
+    who = f"{who}: argument {name}"
+    return as_array(argument(x, who), who)
 
 
-def filled(shape: Any, value: Any, like: Any) -> Any:
-    """Return a constant array of zeros or ones, in the library, dtype and place of another array."""
+def filled_like(shape: Any, value: Any, like: Any) -> Any:
+    """Return a constant array of zeros or ones with the library, dtype and device of another array."""
     raw = unwrap(like)
-    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # JAX traces without
+    device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # not of JAX tracers
     place = {} if device is None else {"device": device}
     xp = namespace(raw)
     return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **place)
@@ -85,15 +93,15 @@ def refuse_complex(x: Any, who: str) -> None:
 
 @functools.cache
 def _is_half(dtype: Any) -> bool:
-    """Return whether a dtype, of any library, is a float of 16 bits."""
+    """Return whether a dtype of any library is float16 or bfloat16."""
     return str(dtype).endswith("float16") or (getattr(dtype, "kind", "") == "f" and dtype.itemsize == 2)
 
 
-def in_single(f: Callable) -> Callable:
-    """Make f compute floats of 16 bits in float32 and round its results once.
+def upcast_half(f: Callable) -> Callable:
+    """Decorate f to compute in float32 for float16 and bfloat16 arguments, and to round its results once.
 
-    Sums in 16 bits stop growing at 2048 ones and overflow at 65,504, and LAPACK has no routines for them.
-    An option `dtype` names the precision itself, so nothing is converted then.
+    A float16 sum of ones stops growing at 2048 and overflows at 65,504, and LAPACK has no 16-bit routines.
+    With an option `dtype`, which states the precision, nothing is converted.
     """
 
     @functools.wraps(f)
@@ -104,15 +112,17 @@ def in_single(f: Callable) -> Callable:
         arrays = [a for a in args if hasattr(a, "dtype")]
         if not all(_is_half(a.dtype) for a in arrays):
             return f(*args, **options)
-        narrow, xp = arrays[0].dtype, namespace(*arrays)
-        wide = namespace(*map(unwrap, arrays)).float32
-        made = f(*(xp.astype(a, wide) if hasattr(a, "dtype") else a for a in args), **options)
+        half, xp = arrays[0].dtype, namespace(*arrays)
+        single = namespace(*map(unwrap, arrays)).float32
+        result = f(*(xp.astype(a, single) if hasattr(a, "dtype") else a for a in args), **options)
 
-        def rounded(y: Any) -> Any:
-            return xp.astype(y, narrow) if getattr(y, "dtype", None) == wide else y
+        def round_back(y: Any) -> Any:
+            return xp.astype(y, half) if getattr(y, "dtype", None) == single else y
 
-        if isinstance(made, tuple):
-            return type(made)(*map(rounded, made)) if hasattr(made, "_fields") else tuple(map(rounded, made))
-        return rounded(made)
+        if isinstance(result, tuple):
+            return (
+                type(result)(*map(round_back, result)) if hasattr(result, "_fields") else tuple(map(round_back, result))
+            )
+        return round_back(result)
 
     return apply

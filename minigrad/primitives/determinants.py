@@ -1,4 +1,4 @@
-"""Determinants and their gradients, which are polynomials and need no inverse."""
+"""Determinants; their gradients are polynomials, computed without an inverse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from minigrad.engine import is_complex, primitive
-from minigrad.primitives.arguments import in_single
+from minigrad.primitives.arguments import upcast_half
 from minigrad.primitives.elementwise import conj, imag, stop_gradient
 from minigrad.primitives.products import adjoint, trace
 from minigrad.primitives.shapes import matrix_transpose, reshape, stack
@@ -19,14 +19,14 @@ def _det(xp, a):
     return xp.linalg.det(a)
 
 
-@in_single
+@upcast_half
 def det(a: Any) -> Any:
-    """Return the determinant of a square matrix; its gradient holds at singular matrices too."""
+    """Return the determinant of a square matrix; its gradient is correct at singular matrices too."""
     return _det(square(a, "det"))
 
 
 def cofactors(a: Any) -> Any:
-    """Return ∂ det a/∂a, the matrix of the signed minors: of exact numbers by this definition, else from an SVD."""
+    """Return the cofactor matrix ∂ det a/∂a, for exact numbers from the minors, else from an SVD."""
     return _minors(a) if a.dtype == object else _cofactors(a)
 
 
@@ -42,12 +42,12 @@ def _products_without(xp, s, count):
     n = s.shape[-1]
     one = xp.eye(n, dtype=bool)
     left = one if count == 1 else one[:, None, :] | one[None, :, :]
-    made = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
-    return made if count == 1 else xp.where(one, xp.zeros_like(made), made)
+    result = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
+    return result if count == 1 else xp.where(one, xp.zeros_like(result), result)
 
 
 def _factors(xp, a):
-    """Return u, s, v and δ with a = u diag(s) vᴴ and δ = det u · det vᴴ, of modulus 1; δ is NaN if a is not finite."""
+    """Return u, s, v with a = u diag(s) vᴴ, and δ = det u · det vᴴ, |δ| = 1; δ is NaN if a is not finite."""
     finite = xp.all(xp.isfinite(a), axis=(-2, -1))
     u, s, vh = xp.linalg.svd(xp.where(finite[..., None, None], a, xp.zeros_like(a)), full_matrices=False)
     phase = xp.linalg.det(u) * xp.linalg.det(vh)
@@ -70,7 +70,7 @@ def _cofactors(xp, a):
 def _second(xp, a, x):
     """Return the derivative of the cofactors along x.
 
-    In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weighs bⱼⱼ on the diagonal, −bⱼᵢ beside it.
+    In the basis of the singular vectors, b = uᴴ x v: pᵢⱼ = Πₖ≠ᵢ,ⱼ sₖ weights bⱼⱼ on the diagonal and −bⱼᵢ off it.
     """
     u, s, v, phase = _factors(xp, a)
     pairs = xp.astype(_products_without(xp, s, 2), a.dtype)
@@ -81,7 +81,7 @@ def _second(xp, a, x):
 
 
 def _third(g, a, x):
-    """Return the third derivative by the inverse: beyond the second order a matrix must be regular."""
+    """Return the third derivative in terms of the inverse, so a must be regular, unlike at lower orders."""
 
     def along(a):
         solved = matrix_transpose(inv(a))
@@ -112,11 +112,11 @@ def _sign(xp, a):
 
 
 def _phase_rule(g, a, out):
-    """Return the cotangent of a matrix whose determinant's phase turns by Im tr(a⁻¹ da)."""
+    """Return the cotangent of a: the phase of the determinant changes by Im tr(a⁻¹ da)."""
     return adjoint(inv(a)) * (imag(g * conj(out)) * 1j)[..., None, None]
 
 
-@in_single
+@upcast_half
 def slogdet(a: Any) -> SlogdetResult:
     """Return the sign (for complex numbers the phase) of the determinant and the logarithm of its modulus."""
     a = square(a, "slogdet")

@@ -1,4 +1,4 @@
-"""Number types: what they hold, and which of them results have."""
+"""Data types: their limits, kinds and promotion."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.containers import is_array
 from minigrad.engine import unwrap
 from minigrad.namespace import namespace
+from minigrad.pytree import is_array
 
 
 class FloatInfo(NamedTuple):
@@ -33,7 +33,7 @@ class IntegerInfo(NamedTuple):
 
 
 def library_of(dtype: Any) -> Any:
-    """Return the library that a dtype belongs to; NumPy when it does not say."""
+    """Return the namespace of the library that a dtype belongs to; NumPy for Python's types and None."""
     if dtype is None or dtype in (bool, int, float, complex):
         return np
     if dtype in (object, np.dtype(object)):
@@ -46,7 +46,7 @@ def library_of(dtype: Any) -> Any:
 
 
 def _holds_numbers(x: Any) -> bool:
-    """Return whether x is an array; NumPy's scalar types, which name dtypes, have the attributes of arrays too."""
+    """Return whether x is an array and not a scalar type of NumPy's, which has the attributes of an array too."""
     return is_array(x) and not isinstance(x, type)
 
 
@@ -76,13 +76,13 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 
 def can_cast(from_: Any, to: Any) -> bool:
-    """Return whether every number of one dtype, or of an array's, has a place in another."""
+    """Return whether a dtype, or an array's, can be cast to another under the standard's promotion rules."""
     dtype = _dtype_of(from_)
     return library_of(dtype).can_cast(dtype, to)
 
 
 def result_type(*arrays_and_dtypes: Any) -> Any:
-    """Return the dtype that these arrays, dtypes and Python numbers have together."""
+    """Return the dtype that arrays, dtypes and Python numbers are promoted to."""
     raw = [unwrap(x) for x in arrays_and_dtypes]
     arrays = [x for x in raw if _holds_numbers(x)]
     dtypes = [x for x in raw if not _holds_numbers(x) and not isinstance(x, (int, float, complex))]
@@ -91,5 +91,5 @@ def result_type(*arrays_and_dtypes: Any) -> Any:
 
 
 def __array_namespace_info__() -> Any:
-    """Return what this namespace offers: capabilities, devices and dtypes, those of NumPy, whose arrays it makes."""
+    """Return the namespace's capabilities, devices and dtypes: NumPy's, whose arrays it creates."""
     return np.__array_namespace_info__()

@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import primitive
-from minigrad.primitives.arguments import array, in_single
+from minigrad.primitives.arguments import array, upcast_half
 from minigrad.primitives.elementwise import conj
 from minigrad.primitives.products import diagonal
 from minigrad.primitives.shapes import broadcast_to, moveaxis, reshape, squeeze
 
 
-def _rule(g, i, xs, subscripts):
-    """Return operand i's cotangent, an einsum of the result's and the other operands into operand i's axes."""
+def _einsum_vjp(g, i, xs, subscripts):
+    """Return the cotangent of operand i: an einsum of g and the other operands to the axes of operand i."""
     *terms, result = subscripts.replace("->", ",").split(",")
     others = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
-    lost = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]  # summed in operand i alone
-    kept = "".join(c for c in terms[i] if c not in lost)
-    g = _einsum(g, *(x for _, x in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{kept}")
+    summed = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]
+    retained = "".join(c for c in terms[i] if c not in summed)
+    g = _einsum(g, *(x for _, x in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{retained}")
     sizes = dict(zip(terms[i], xs[i].shape, strict=True))
-    g = reshape(g, tuple(1 if c in lost else sizes[c] for c in terms[i]))
+    g = reshape(g, tuple(1 if c in summed else sizes[c] for c in terms[i]))
     return broadcast_to(g, tuple(xs[i].shape))
 
 
-@primitive(xs=_rule)
+@primitive(xs=_einsum_vjp)
 def _einsum(xp, *xs, subscripts):
     return xp.einsum(subscripts, *xs, optimize=True) if xp is np and len(xs) > 1 else xp.einsum(subscripts, *xs)
 
@@ -37,24 +37,24 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     An axis of size 1 goes with any size under the same letter. Raises ValueError when the subscripts do not fit the
     operands.
     """
-    arrays = [array(x, "einsum") for x in operands]
+    arrays = [array(x, "einsum", "operands") for x in operands]
     terms, result = _explicit(subscripts, arrays)
     sizes = _sizes(subscripts, terms, arrays)
     if unknown := sorted(set(result) - set(sizes)) or [c for c in sizes if result.count(c) > 1]:
         raise ValueError(
             f"einsum: the result of {subscripts!r} has {unknown[0]!r}, expected letters of terms, once each"
         )
-    pairs = [_reduced(term, x, sizes) for term, x in zip(terms, arrays, strict=True)]
-    return _contracted(*(x for _, x in pairs), subscripts=",".join(t for t, _ in pairs) + "->" + result)
+    pairs = [_without_repeats(term, x, sizes) for term, x in zip(terms, arrays, strict=True)]
+    return _contract(*(x for _, x in pairs), subscripts=",".join(t for t, _ in pairs) + "->" + result)
 
 
-@in_single
-def _contracted(*operands, subscripts):
+@upcast_half
+def _contract(*operands, subscripts):
     return _einsum(*operands, subscripts=subscripts)
 
 
 def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
-    """Return subscripts with ellipses written as letters and the result always given."""
+    """Return the terms and the result of the subscripts, with letters for ellipses and an implicit result added."""
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if not set(left + result) <= set(string.ascii_letters + ",."):
@@ -79,7 +79,7 @@ def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
 
 
 def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
-    """Return the size of every letter: the one that is not 1 where there are both."""
+    """Return the size of every letter's axis, after broadcasting axes of size 1."""
     sizes: dict[str, int] = {}
     for term, x in zip(terms, operands, strict=True):
         for c, n in zip(term, x.shape, strict=True):
@@ -90,8 +90,8 @@ def _sizes(subscripts: str, terms: list[str], operands: list) -> dict[str, int]:
     return sizes
 
 
-def _reduced(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
-    """Return a term without axes of size 1 whose letter has another size, and with a diagonal for a letter twice."""
+def _without_repeats(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any]:
+    """Return a term and its operand with broadcast axes squeezed, and the diagonal taken of repeated letters."""
     single = [i for i, c in enumerate(term) if x.shape[i] != sizes[c]]
     term, x = "".join(c for i, c in enumerate(term) if i not in single), squeeze(x, tuple(single))
     for c in sizes:

@@ -1,6 +1,6 @@
-"""Elementwise primitives: one line of calculus for each argument.
+"""Elementwise primitives, with one rule for each argument.
 
-Derivatives keep their digits over the whole range. Conventions where none exists are in docs/CONVENTIONS.md.
+Derivatives are accurate over the whole range. Conventions where none exists are in docs/CONVENTIONS.md.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+from minigrad.conversion import to_library_of
 from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.constants import floor_divide
+from minigrad.primitives.arguments import array
+from minigrad.primitives.nondifferentiable import floor_divide
 
 
 def complex_valued(x: Any) -> bool:
@@ -64,26 +64,26 @@ def divide(_, x, y):
     return x / y
 
 
-@primitive(x=lambda g, x, y: g * conj(_power_slope(x, y)), y=lambda g, x, y, out: g * conj(out * _log_base(x, y)))
+@primitive(x=lambda g, x, y: g * conj(_pow_derivative(x, y)), y=lambda g, x, y, out: g * conj(out * _log_base(x, y)))
 def pow(_, x, y):
     """Return xʸ."""
     return x**y
 
 
-def _power_slope(x, y):
-    """∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, whatever x is."""
+def _pow_derivative(x, y):
+    """Return ∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, for every x."""
     if isinstance(y, (int, float, complex)):
         return y * x ** (y - 1) if y else zeros(x)
-    nothing = y == 0
-    return y * where(nothing, 1, x) ** where(nothing, 1, y + zeros(x) - 1)  # with the digits of both
+    is_zero = y == 0
+    return y * where(is_zero, 1, x) ** where(is_zero, 1, y + zeros(x) - 1)  # y − 1 in the dtype of xʸ
 
 
 def _log_base(x, y):
-    """log x, the factor of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
+    """Return log x of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
     if isinstance(x, (int, float)) and x:
         return math.log(x) if x > 0 else math.nan
-    nothing = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
-    return log(where(nothing, 1, x + zeros(y)))  # with the digits of both
+    is_zero = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
+    return log(where(is_zero, 1, x + zeros(y)))  # in the dtype of xʸ
 
 
 @primitive(x=lambda g: g, y=lambda g, x, y: -g * floor_divide(x, y))
@@ -128,7 +128,7 @@ def exp(xp, x):
 
 @primitive(x=lambda g, x: g * conj(exp(x)))
 def expm1(xp, x):
-    """Return eˣ − 1, with all digits near 0."""
+    """Return eˣ − 1, accurate near 0."""
     return xp.expm1(x)
 
 
@@ -140,12 +140,12 @@ def log(xp, x):
 
 @primitive(x=lambda g, x: g / conj(1 + x))
 def log1p(xp, x):
-    """Return log(1 + x), with all digits near 0."""
+    """Return log(1 + x), accurate near 0."""
     return _complex_log1p(xp, x) if complex_valued(x) else xp.log1p(x)
 
 
 def _complex_log1p(xp, z):
-    """log(1 + z); libraries lose a small z beside 1. |1 + z|² − 1 = a (2 + a) + b² for z = a + bi."""
+    """Return log(1 + z), accurate near 0, by |1 + z|² − 1 = a (2 + a) + b² for z = a + bi; libraries round 1 + z."""
     near = xp.abs(z) < 0.5
     small, large = xp.where(near, z, xp.zeros_like(z)), xp.where(near, xp.ones_like(z), 1 + z)
     a, b = xp.real(small), xp.imag(small)
@@ -172,7 +172,7 @@ def sqrt(xp, x):
 
 @primitive(x=lambda g, x, out: g * (x / out), y=lambda g, y, out: g * (y / out))
 def hypot(xp, x, y):
-    """Return √(x² + y²), without overflow or underflow on the way."""
+    """Return √(x² + y²), without intermediate overflow or underflow."""
     refuse_complex("hypot", x, y)
     return xp.hypot(x, y)
 
@@ -186,10 +186,12 @@ def _conjugate(xp, x):
 
 
 def conj(x: Any) -> Any:
-    """Return x̅; a real array is its own conjugate and is returned as it is."""
+    """Return the complex conjugate; a real array is returned itself."""
     if hasattr(x, "dtype"):
         return _conjugate(x) if is_complex(x.dtype) else x
-    return x.conjugate() if isinstance(x, complex) else x
+    if isinstance(x, (int, float, complex)):
+        return x.conjugate()
+    return conj(array(x, "conj"))
 
 
 @primitive(x=lambda g: g)  # a real cotangent for a complex argument: the engine promotes it
@@ -210,40 +212,40 @@ def abs(xp, x):
     return xp.abs(x)
 
 
-@primitive(x=lambda g, x, out: _turned(g, x, out) if complex_valued(x) else zeros(x))
+@primitive(x=lambda g, x, out: _sign_vjp(g, x, out) if complex_valued(x) else zeros(x))
 def sign(xp, x):
     """Return x/|x|, and 0 at 0."""
     return xp.sign(x)
 
 
-def _turned(g, x, out):
-    """The part of g across out = x/|x|, over |x|: only a turn of x changes its direction."""
+def _sign_vjp(g, x, out):
+    """Return the component of g orthogonal to out = x/|x|, over |x|: only rotations of x change out."""
     size = abs(x)
     return where(size == 0, 0, (g - out * real(conj(out) * g)) / where(size == 0, 1, size))
 
 
 @primitive(x=lambda g, x, y: g * (sign(x) * copysign(ones(x), y)))
 def copysign(xp, x, y):
-    """Return |x| with the sign of y, that of a zero too."""
+    """Return |x| with the sign of y, which may be that of −0."""
     return xp.copysign(x, y)
 
 
 # ---- choices
 
 
-def _share(g, loses, ties):
-    """The cotangent of one of two arguments: all of g, half where they are equal, nothing where the other is chosen."""
+def _tie_vjp(g, loses, ties):
+    """Return the cotangent of one of two arguments: g where it is chosen, half of g for ties, else 0."""
     return where(loses, 0, where(ties, g / 2, g))
 
 
-@primitive(x=lambda g, x, y: _share(g, x < y, x == y), y=lambda g, x, y: _share(g, y < x, x == y))
+@primitive(x=lambda g, x, y: _tie_vjp(g, x < y, x == y), y=lambda g, x, y: _tie_vjp(g, y < x, x == y))
 def maximum(xp, x, y):
     """Return the larger of x and y; NaN where either is."""
     refuse_complex("maximum", x, y)
     return xp.maximum(x, y)
 
 
-@primitive(x=lambda g, x, y: _share(g, x > y, x == y), y=lambda g, x, y: _share(g, y > x, x == y))
+@primitive(x=lambda g, x, y: _tie_vjp(g, x > y, x == y), y=lambda g, x, y: _tie_vjp(g, y > x, x == y))
 def minimum(xp, x, y):
     """Return the smaller of x and y; NaN where either is."""
     refuse_complex("minimum", x, y)
@@ -252,23 +254,17 @@ def minimum(xp, x, y):
 
 @primitive(x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g))
 def _choose(xp, x, y, condition):
-    return xp.where(mask_beside(x if hasattr(x, "dtype") else y, condition), x, y)
-
-
-def mask_beside(x: Any, mask: Any) -> Any:
-    """Return a NumPy mask as an array of the library and the device of x."""
-    if not isinstance(mask, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
-        return mask
-    return namespace(x).asarray(mask, device=x.device)
+    return xp.where(to_library_of(x if hasattr(x, "dtype") else y, condition), x, y)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Return x where the condition holds and y elsewhere; no gradient flows to the condition."""
-    return _choose(x, y, condition)
+    return _choose(x, y, array(condition, "where", "condition"))
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """Return x kept within [min, max]; max where min is above it."""
+    """Return x clipped to [min, max]; max where min > max."""
+    x = array(x, "clip")
     return positive(x) if min is None and max is None else _clip(x, min, max)
 
 
@@ -298,15 +294,16 @@ def _astype(xp, x, dtype):
 
 
 def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
-    """x in another dtype, on the device it is on; with copy=False an array that has the dtype is returned itself.
+    """Return x in another dtype, on its own device; x itself if it has the dtype already and copy=False.
 
     Raises ValueError for a device other than the array's.
     """
+    x = array(x, "astype")
     if device is not None and device != x.device:
         raise ValueError(f"astype: got device {device!r}, expected the array's own, {x.device!r}")
     return x if not copy and x.dtype == dtype else _astype(x, dtype)
 
 
 def stop_gradient(x: Any) -> Any:
-    """Return x as a constant: the value passes, gradients do not."""
+    """Return x as a constant: no gradient flows through it."""
     return constant(x) if hasattr(x, "_node") else x

@@ -1,8 +1,8 @@
-"""Factorizations of matrices, and what is made of their factors.
+"""Cholesky, eigenvalue, singular value and QR factorizations, and the pseudo-inverse.
 
-Each primitive returns its factors packed below one another in a single array, so that one rule sees all cotangents.
-Where eigenvalues or singular values coincide, the factors are not differentiable; the terms that would divide by
-their difference are left out, which is right for every function that does not depend on the choice of vectors.
+Each primitive returns its factors concatenated in a single array, so that one rule receives all cotangents. Where
+eigenvalues or singular values coincide, the factors are not differentiable; terms that divide by their difference are
+set to 0, which is correct for every function that does not depend on the choice of vectors.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from minigrad.engine import is_complex, primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, in_single
+from minigrad.primitives.arguments import array, upcast_half
 from minigrad.primitives.elementwise import real, where
 from minigrad.primitives.products import adjoint, diagonal, diagonal_matrix
 from minigrad.primitives.shapes import concat, matrix_transpose, tril, triu
 from minigrad.primitives.solves import solve_triangular, square
 
 
-def _over(x, d):
+def _safe_divide(x, d):
     """Return x / d, and 0 where d = 0."""
     return where(d == 0, 0, x / where(d == 0, 1, d))
 
@@ -29,7 +29,7 @@ def _differences(s):
 
 
 def _matrices(x, who):
-    x = array(x, who)
+    x = array(x, who, "a")
     if x.ndim < 2:
         raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected matrices")
     return x
@@ -52,7 +52,7 @@ def _cholesky_rule(g, out):
     return (s + adjoint(s)) / 2
 
 
-@in_single
+@upcast_half
 def cholesky(a: Any, *, upper: bool = False) -> Any:
     """Return L with a = L Lᴴ, or Lᴴ if upper; of a, Hermitian, one triangle is read.
 
@@ -75,9 +75,9 @@ class EighResult(NamedTuple):
 def _eigh_rule(g, out):
     """Return V (diag(g_λ) + Vᴴ g_V / (λⱼ − λᵢ)) Vᴴ, made Hermitian (Giles 2008, §3.1; Boeddeker et al. 2017)."""
     w, v = real(out[..., 0, :]), out[..., 1:, :]
-    inner = diagonal_matrix(real(g[..., 0, :])) + _over(adjoint(v) @ g[..., 1:, :], _differences(w))
-    made = v @ inner @ adjoint(v)
-    return (made + adjoint(made)) / 2
+    inner = diagonal_matrix(real(g[..., 0, :])) + _safe_divide(adjoint(v) @ g[..., 1:, :], _differences(w))
+    result = v @ inner @ adjoint(v)
+    return (result + adjoint(result)) / 2
 
 
 @primitive(a=_eigh_rule)
@@ -86,7 +86,7 @@ def _eigh(xp, a):
     return xp.concat([xp.astype(w, v.dtype)[..., None, :], v], axis=-2)
 
 
-@in_single
+@upcast_half
 def eigh(a: Any) -> EighResult:
     """Return the eigenvalues, ascending, and eigenvectors (columns) of a Hermitian matrix; one triangle is read."""
     packed = _eigh(square(a, "eigh"))
@@ -112,21 +112,21 @@ class SVDResult(NamedTuple):
 def _svd_rule(g, out, shape):
     """Return U ((Uᴴg_U)ₛ/E S + S (Vᴴg_V)ₛ/E + diag(g_S)) Vᴴ, with xₛ = x − xᴴ and Eᵢⱼ = sⱼ² − sᵢ² (Townsend 2016).
 
-    What g_U and g_V have outside the ranges of U and V is divided by S and added; for complex numbers the diagonal
-    has the phase's term (Wan and Zhang 2019).
+    The components of g_U and g_V orthogonal to the ranges of U and V are divided by S and added; for complex numbers
+    the diagonal has a term for the phase of the vectors (Wan and Zhang 2019).
     """
     m = shape[-2]
     (u, s, v), (gu, gs, gv) = ((x[..., :m, :], real(x[..., m, :]), x[..., m + 1 :, :]) for x in (out, g))
     squares = _differences(s * s)
-    turned_u, turned_v = (adjoint(x) @ y for x, y in ((u, gu), (v, gv)))
-    turned_u, turned_v = turned_u - adjoint(turned_u), turned_v - adjoint(turned_v)
-    inner = _over(turned_u, squares) * s[..., None, :] + s[..., :, None] * _over(turned_v, squares)
+    rotation_u, rotation_v = (adjoint(x) @ y for x, y in ((u, gu), (v, gv)))
+    rotation_u, rotation_v = rotation_u - adjoint(rotation_u), rotation_v - adjoint(rotation_v)
+    inner = _safe_divide(rotation_u, squares) * s[..., None, :] + s[..., :, None] * _safe_divide(rotation_v, squares)
     inner = inner + diagonal_matrix(gs)
     if is_complex(out.dtype):
-        inner = inner + diagonal_matrix(_over(diagonal(turned_u), 2 * s))
-    beside_u, beside_v = (_over(y, s[..., None, :]) for y in (gu, gv))
-    beside_u, beside_v = (y - x @ (adjoint(x) @ y) for x, y in ((u, beside_u), (v, beside_v)))
-    return (u @ inner + beside_u) @ adjoint(v) + u @ adjoint(beside_v)
+        inner = inner + diagonal_matrix(_safe_divide(diagonal(rotation_u), 2 * s))
+    outside_u, outside_v = (_safe_divide(y, s[..., None, :]) for y in (gu, gv))
+    outside_u, outside_v = (y - x @ (adjoint(x) @ y) for x, y in ((u, outside_u), (v, outside_v)))
+    return (u @ inner + outside_u) @ adjoint(v) + u @ adjoint(outside_v)
 
 
 @primitive(a=_svd_rule)
@@ -135,7 +135,7 @@ def _svd(xp, a):
     return xp.concat([u, xp.astype(s, u.dtype)[..., None, :], xp.conj(xp.matrix_transpose(vh))], axis=-2)
 
 
-@in_single
+@upcast_half
 def svd(a: Any, *, full_matrices: bool = True) -> SVDResult:
     """Return U, S and Vh with a = U diag(S) Vh.
 
@@ -191,7 +191,7 @@ def _complete_qr(xp, a):
     return xp.concat(list(xp.linalg.qr(a, mode="complete")), axis=-1)
 
 
-@in_single
+@upcast_half
 def qr(a: Any, *, mode: str = "reduced") -> QRResult:
     """Return Q with orthonormal columns and R, upper triangular, with a = Q R.
 
@@ -224,7 +224,7 @@ def _pinv(xp, a, *, rtol):
     return xp.linalg.pinv(a) if rtol is None else xp.linalg.pinv(a, rtol=rtol)
 
 
-@in_single
+@upcast_half
 def pinv(a: Any, *, rtol: Any = None) -> Any:
     """Return the Moore–Penrose pseudo-inverse; singular values below rtol times the largest count as 0."""
     return _pinv(_matrices(a, "pinv"), rtol=unwrap(rtol))

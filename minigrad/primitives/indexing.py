@@ -1,4 +1,4 @@
-"""Reading parts of an array, and the adjoint of that: adding parts into one."""
+"""Indexing, gathering and sorting, and their adjoints, which scatter and add."""
 
 from __future__ import annotations
 
@@ -10,105 +10,102 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from minigrad.containers import is_array
-from minigrad.conversion import is_complex, snapshot
-from minigrad.engine import Piece, Tensor, constant, primitive, unwrap
+from minigrad.conversion import copy_if_mutable, is_complex, to_library_of
+from minigrad.engine import SparseCotangent, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
+from minigrad.primitives.arguments import array
+from minigrad.pytree import is_array
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
-@primitive(x=lambda g, index: Piece(g, index))
+@primitive(x=lambda g, index: SparseCotangent(g, index))
 def _getitem(_, x, index):
     return x[index]
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """Return x[index], with whatever NumPy takes as an index; arrays and lists in it are copied.
+    """Return x[index] for any index that NumPy accepts; arrays and lists in it are copied.
 
     Raises IndexError for an index out of range, or one that is neither integer nor boolean.
     """
-    return _getitem(x, index if type(index) in _BASIC else _settled(index, unwrap(x)))
+    return _getitem(x, index if type(index) in _BASIC else _normalize_index(index, unwrap(x)))
 
 
-def _settled(index: Any, raw: Any) -> Any:
-    """Return the index with integers, slices, …, None, booleans and arrays of raw's library, and nothing else."""
+def _normalize_index(index: Any, raw: Any) -> Any:
+    """Convert an index to one of integers, slices, …, None, booleans and arrays of raw's library only."""
     parts = index if isinstance(index, tuple) else (index,)
     if all(type(p) in _BASIC for p in parts):
         return index
-    return tuple(p if type(p) in _BASIC else _index_part(unwrap(p), raw) for p in parts)
+    return tuple(p if type(p) in _BASIC else _normalize_index_entry(unwrap(p), raw) for p in parts)
 
 
-def _index_part(part: Any, raw: Any) -> Any:
+def _normalize_index_entry(part: Any, raw: Any) -> Any:
     if is_array(part) and not isinstance(part, (np.ndarray, np.generic)):
-        return snapshot(part)
-    array = np.array(part)
-    if array.size == 0 and isinstance(part, (list, tuple)):
-        array = array.astype(np.intp)
-    if array.dtype.kind not in "biu":
-        raise IndexError(f"index: got {type(part).__name__} ({array.dtype}), expected integers, booleans or slices")
-    if array.ndim == 0:
-        return array.item()
-    return _beside(raw, array if array.dtype.kind == "b" else array.astype(np.intp))
+        return copy_if_mutable(part)
+    entry = np.array(part)
+    if entry.size == 0 and isinstance(part, (list, tuple)):
+        entry = entry.astype(np.intp)
+    if entry.dtype.kind not in "biu":
+        raise IndexError(f"index: got {type(part).__name__} ({entry.dtype}), expected integers, booleans or slices")
+    if entry.ndim == 0:
+        return entry.item()
+    return to_library_of(raw, entry if entry.dtype.kind == "b" else entry.astype(np.intp))
 
 
-def _beside(raw: Any, array: np.ndarray) -> Any:
-    """Return a NumPy array as one of raw's library, on its device."""
-    return array if isinstance(raw, (np.ndarray, np.generic)) else namespace(raw).asarray(array, device=raw.device)
-
-
-@primitive(pieces=lambda g, i, indices: g[indices[i]])
-def _assemble(xp, *pieces, indices, shape, dtype):
-    place = {} if isinstance(pieces[0], (np.ndarray, np.generic)) else {"device": pieces[0].device}
+@primitive(values=lambda g, i, indices: g[indices[i]])
+def _to_dense(xp, *values, indices, shape, dtype):
+    place = {} if isinstance(values[0], (np.ndarray, np.generic)) else {"device": values[0].device}
     whole = xp.zeros(shape, dtype=dtype, **place)
-    for piece, index in zip(pieces, indices, strict=True):
-        whole = _added(xp, whole, index, piece)
+    for piece, index in zip(values, indices, strict=True):
+        whole = _add_at(xp, whole, index, piece)
     return whole
 
 
-def assemble(pieces: Sequence[Piece], *, shape: tuple, dtype: Any) -> Any:
-    """Return the array of zeros into which every piece is added at its index: the adjoint of indexing."""
-    return _assemble(*(p.g for p in pieces), indices=tuple(p.index for p in pieces), shape=shape, dtype=dtype)
+def to_dense(sparse: Sequence[SparseCotangent], *, shape: tuple, dtype: Any) -> Any:
+    """Return the sum of sparse cotangents as a dense array: zeros, with each g added at its index."""
+    return _to_dense(*(s.g for s in sparse), indices=tuple(s.index for s in sparse), shape=shape, dtype=dtype)
 
 
-def _repeats(index: Any) -> bool:
-    """Return whether an index may name one element twice: only arrays of integers can."""
+def _may_repeat(index: Any) -> bool:
+    """Return whether an index may select an element more than once, as an array of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
     arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
     return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
-def _added(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
-    """Return whole with the piece added at the index, as often as it names an element."""
+def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
+    """Return whole[index] += piece, accumulated over repeated indices; whole is modified where its library can."""
     name = xp.__name__
     if "jax" in name:
         return whole.at[index].add(piece)
-    if not _repeats(index):
+    if not _may_repeat(index):
         whole[index] += piece
-    elif "torch" in name:  # whose own function takes arrays only, no slices
+    elif "torch" in name:  # index_put_ takes no slices
         places = xp.reshape(xp.arange(whole.numel(), device=whole.device), whole.shape)[index]
         whole.view(-1).index_put_((places.reshape(-1),), piece.reshape(-1), accumulate=True)
-    elif "cupy" in name and is_complex(whole.dtype):  # whose kernel adds real numbers
-        _added(xp, whole.real, index, piece.real)
-        _added(xp, whole.imag, index, piece.imag)
+    elif "cupy" in name and is_complex(whole.dtype):  # cupy.add.at has no complex kernel
+        _add_at(xp, whole.real, index, piece.real)
+        _add_at(xp, whole.imag, index, piece.imag)
     else:
         (xp if "cupy" in name else np).add.at(whole, index, piece)
     return whole
 
 
-@primitive(x=lambda g, indices, shape, axis: take_add(g, indices, size=shape[axis], axis=axis))
+@primitive(x=lambda g, indices, shape, axis: take_adjoint(g, indices, size=shape[axis], axis=axis))
 def _take(xp, x, indices, *, axis):
     return xp.take(x, indices, axis=axis)
 
 
 def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
-    """Return the slices of x along an axis at an array of indices (of any shape); an embedding is take with axis 0.
+    """Return the slices of x along an axis at an array of indices of any shape; with axis 0, an embedding.
 
     Without an axis x is flattened. Raises IndexError when an index lies outside the axis or is no integer.
     """
+    x = array(x, "take")
     x = x.reshape((-1,)) if axis is None else x
     axis = _axis(0 if axis is None else axis, x.ndim, "take")
-    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+    indices = unwrap(array(indices, "take", "indices"))
     if indices.dtype == np.float64 and not math.prod(indices.shape):
         indices = indices.astype(np.intp)  # an empty list
     kind = getattr(indices.dtype, "kind", str(indices.dtype))  # torch's dtypes have a name only
@@ -118,7 +115,7 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
     if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):
         raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected −{size} to {size - 1}")
     if isinstance(flat, np.ndarray):
-        flat = _beside(unwrap(x), flat.astype(np.intp))
+        flat = to_library_of(unwrap(x), flat.astype(np.intp))
     y = _take(x, flat % max(size, 1), axis=axis)
     shape = tuple(indices.shape)
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + shape + tuple(x.shape[axis + 1 :]))
@@ -132,32 +129,32 @@ def _axis(axis: Any, ndim: int, who: str) -> int:
 
 
 @primitive(x=lambda g, indices, axis: _take(g, indices, axis=axis))
-def _take_add(xp, x, indices, *, size, axis):
-    """As a product with the sparse matrix that the indices are, where SciPy has one."""
+def _take_adjoint(xp, x, indices, *, size, axis):
+    """Add the slices of x at their indices; for NumPy as the product with a sparse selection matrix."""
     rows = xp.moveaxis(x, axis, 0)
     shape = (size, *rows.shape[1:])
     if xp is not np:
-        added = _assemble(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
+        result = _to_dense(rows, indices=((indices,),), shape=shape, dtype=x.dtype)
     elif rows.size == 0:
-        added = np.zeros(shape, x.dtype)
+        result = np.zeros(shape, x.dtype)
     else:
-        wide = np.float32 if x.dtype.itemsize < 4 else x.dtype  # SciPy has no smaller floats
+        dtype = np.float32 if x.dtype.itemsize < 4 else x.dtype  # SciPy has no smaller floats
         select = scipy.sparse.csr_array(
-            (np.ones(len(indices), wide), (indices, np.arange(len(indices)))), shape=(size, len(indices))
+            (np.ones(len(indices), dtype), (indices, np.arange(len(indices)))), shape=(size, len(indices))
         )
-        added = (select @ rows.reshape(len(indices), -1).astype(wide, copy=False)).astype(x.dtype, copy=False)
-        added = added.reshape(shape)
-    return xp.moveaxis(added, 0, axis)
+        result = (select @ rows.reshape(len(indices), -1).astype(dtype, copy=False)).astype(x.dtype, copy=False)
+        result = result.reshape(shape)
+    return xp.moveaxis(result, 0, axis)
 
 
-def take_add(g: Any, indices: Any, *, size: int, axis: int) -> Any:
-    """Return zeros with every slice of g added at its index along the axis: the scatter that is take's adjoint."""
-    return _take_add(g, indices, size=size, axis=axis % g.ndim)
+def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
+    """Return zeros with every slice of g added at its index along the axis: the adjoint of take."""
+    return _take_adjoint(g, indices, size=size, axis=axis % g.ndim)
 
 
-def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
-    """Return the index tuple with which indices pick along one axis and every other axis of x is itself."""
-    indices = unwrap(indices) if is_array(indices) else np.asarray(indices)
+def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
+    """Return the index tuple that applies indices along one axis, and the identity along the others."""
+    indices = unwrap(array(indices, who, "indices"))
     if len(indices.shape) != x.ndim:
         raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
     axis = _axis(axis, x.ndim, who)
@@ -165,28 +162,31 @@ def _along(x: Any, indices: Any, axis: int, who: str) -> tuple:
         if i != axis and n != m and 1 not in (n, m):
             raise IndexError(f"{who}: indices have size {n} on axis {i}, expected 1 or {m} as x has")
     grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
-    return _settled((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
+    return _normalize_index((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
 
 
 def take_along_axis(x: Any, indices: Any, *, axis: int = -1) -> Any:
-    """Return xᵢ at i = indices along one axis, every other index its own (gather); the other axes are broadcast.
+    """Return the elements of x at indices along one axis (gather); the other axes are broadcast.
 
     Raises ValueError when x and indices have not the same number of axes, IndexError when an index lies outside.
     """
-    return getitem(x, _along(x, indices, axis, "take_along_axis"))
+    x = array(x, "take_along_axis")
+    return getitem(x, _index_along_axis(x, indices, axis, "take_along_axis"))
 
 
 def scatter_add(x: Any, indices: Any, values: Any, *, axis: int = -1) -> Any:
-    """Return x with the values added at indices along one axis: the adjoint of take_along_axis beside an identity."""
-    index = _along(x, indices, axis, "scatter_add")
-    return x + assemble([Piece(values, index)], shape=tuple(x.shape), dtype=x.dtype)
+    """Return x with the values added at indices along one axis, the adjoint of take_along_axis."""
+    x, values = array(x, "scatter_add"), array(values, "scatter_add", "values")
+    index = _index_along_axis(x, indices, axis, "scatter_add")
+    return x + to_dense([SparseCotangent(values, index)], shape=tuple(x.shape), dtype=x.dtype)
 
 
 def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
-    """Return the order that sorts x along an axis, as a constant for gradients; stable whether asked for or not.
+    """Return the indices that sort x along an axis, always stably; constant for gradients.
 
     NaNs come last, or first when descending.
     """
+    x = array(x, "argsort")
     if isinstance(x, Tensor):
         return constant(argsort(x._value, axis=axis, descending=descending))
     raw, xp, axis = x, namespace(x), _axis(axis, x.ndim, "argsort")
@@ -198,4 +198,5 @@ def argsort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = 
 
 def sort(x: Any, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return x sorted along an axis, by the order of `argsort`."""
+    x = array(x, "sort")
     return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)

@@ -1,59 +1,41 @@
-"""Primitives that put an axis on a common scale: softmax and its relatives, and the root-mean-square norm.
+"""Normalisations along an axis: softmax, its logarithm, cross-entropy, and the root-mean-square norm.
 
-Sixteen-bit numbers are computed with in float32 and rounded once, at the end.
+For float16 and bfloat16 they compute in float32 and round once, at the end.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minigrad.bounds import check_indices
 from minigrad.compiled import chain
+from minigrad.conversion import to_library_of
 from minigrad.engine import primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.elementwise import astype, complex_valued, conj, exp, mask_beside, sqrt
+from minigrad.primitives.arguments import array, upcast_half
+from minigrad.primitives.elementwise import complex_valued, conj, exp, sqrt
 from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
-from minigrad.primitives.reductions import kept, mean, spread
+from minigrad.primitives.reductions import expand_reduced, keepdims_shape, mean
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import reshape
 
 _LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
 
 
-@functools.cache
-def _is_half(dtype: Any) -> bool:
-    return str(dtype).endswith("float16")  # bfloat16 too, of any library
-
-
-def _in_single(function: Callable) -> Callable:
-    """The function of x, which computes in float32 where x is float16 or bfloat16."""
-
-    @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Any:
-        if not _is_half(x.dtype):
-            return function(x, *args, **options)
-        single = astype(x, namespace(unwrap(x)).float32)
-        return astype(function(single, *args, **options), x.dtype)
-
-    return call
-
-
 # ---- softmax
 
 
-@_in_single
+@upcast_half
 def softmax(x: Any, *, axis: int = -1, where: Any = None) -> Any:
-    """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the places where `where` holds; 0 elsewhere.
+    """Return exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x) over the elements where `where` holds, and 0 elsewhere.
 
-    Where `where` leaves nothing everything is 0; without it, −∞ alone has no softmax and gives NaN.
+    Where `where` holds nowhere along the axis the result is 0; without `where`, if all are −∞, it is NaN.
     """
-    return _softmax(x, axis=axis, where=where)
+    return _softmax(array(x, "softmax"), axis=axis, where=where)
 
 
 @primitive(x=lambda g, out, axis: softmax_adjoint(g, conj(out), axis=axis))
@@ -63,29 +45,29 @@ def _softmax(xp, x, *, axis=-1, where=None):
     if where is None:
         y = xp.exp(x - _largest(xp, x, axis))
         return y / xp.sum(y, axis=axis, keepdims=True)
-    x = xp.where(mask_beside(x, where), x, -math.inf)
+    x = xp.where(to_library_of(x, where), x, -math.inf)
     y = xp.exp(x - _finite(xp, _largest(xp, x, axis)))
     total = xp.sum(y, axis=axis, keepdims=True)
     return y / xp.where(total == 0, 1, total)
 
 
 def _largest(xp, x, axis):
-    """The largest number of an axis, by its real part; −∞ of none."""
+    """Return the maximum of the real part along an axis; −∞ if the axis is empty."""
     x = xp.real(x) if complex_valued(x) else x
     return xp.max(x, axis=axis, keepdims=True) if 0 not in x.shape else xp.sum(x, axis=axis, keepdims=True) - math.inf
 
 
 def _finite(xp, x):
-    """x, and 0 where it is not finite: what may be subtracted from infinities."""
+    """Return x with 0 where it is not finite, so that it can be subtracted from infinities."""
     return xp.where(xp.isfinite(x), x, 0)
 
 
 def _matrix_by_matrix(x, where):
-    """The same in place, one matrix at a time, so that its five passes run in the cache."""
-    made = np.empty_like(x)
+    """Return the softmax of the last axis, computed in place one matrix at a time so that it stays in cache."""
+    result = np.empty_like(x)
     hidden = None if where is None else np.broadcast_to(~np.asarray(where), x.shape)
     for i in np.ndindex(x.shape[:-2]):
-        y = made[i]
+        y = result[i]
         np.copyto(y, x[i])
         if hidden is not None:
             np.copyto(y, -np.inf, where=hidden[i])
@@ -94,11 +76,11 @@ def _matrix_by_matrix(x, where):
         np.exp(y, out=y)
         total = y.sum(axis=-1, keepdims=True)
         y /= total if hidden is None else np.where(total == 0, 1, total)
-    return made
+    return result
 
 
 def _adjoint_out(h, g, out, axis):
-    """∂/∂out of out (g − Σ g·out), against h."""
+    """Return the cotangent of out in out (g − Σ g·out), given the cotangent h of the result."""
     along = sum_(h * conj(out), axis=axis, keepdims=True)
     return h * conj(g - sum_(g * out, axis=axis, keepdims=True)) - conj(g) * along
 
@@ -108,7 +90,7 @@ def _adjoint_out(h, g, out, axis):
     out_=lambda g, x, out_, axis: _adjoint_out(g, x, out_, axis),
 )
 def softmax_adjoint(xp, x, out_, *, axis=-1):
-    """Return out (g − Σ g·out), for the cotangent g = x of the softmax `out_`; as a map of real g its own adjoint."""
+    """Return out (g − Σ g·out) for the softmax `out_` and its cotangent g = x; a self-adjoint map of real g."""
     if xp is np and axis == -1:
         y = x - np.einsum("...i,...i->...", x, out_)[..., None]
         y *= out_
@@ -119,18 +101,18 @@ def softmax_adjoint(xp, x, out_, *, axis=-1):
 # ---- its logarithm
 
 
-@_in_single
+@upcast_half
 def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
-    """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all are."""
-    return _logsumexp(x, axis=axis, keepdims=keepdims)
+    """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all xᵢ are."""
+    return _logsumexp(array(x, "logsumexp"), axis=axis, keepdims=keepdims)
 
 
 def _shares(x, out, axis):
-    """∂out/∂x = softmax x, and 0 for a number beside +∞, which has no softmax."""
-    return choose(x - reshape(out, kept(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
+    """Return ∂out/∂x = softmax x, with 0 for finite numbers where another is +∞."""
+    return choose(x - reshape(out, keepdims_shape(x.shape, axis)) == -math.inf, 0, softmax(x, axis=axis))
 
 
-@primitive(x=lambda g, x, out, axis: spread(g, x.shape, axis) * conj(_shares(x, out, axis)))
+@primitive(x=lambda g, x, out, axis: expand_reduced(g, x.shape, axis) * conj(_shares(x, out, axis)))
 def _logsumexp(xp, x, *, axis=-1, keepdims=False):
     top = _largest(xp, x, axis)
     total = xp.sum(xp.exp(x - _finite(xp, top)), axis=axis, keepdims=True)
@@ -138,10 +120,10 @@ def _logsumexp(xp, x, *, axis=-1, keepdims=False):
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
-@_in_single
+@upcast_half
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
-    """Return xᵢ − log Σⱼ exp xⱼ, whose largest x is subtracted from both first: an offset of x costs no digits."""
-    return _log_softmax(x, axis=axis)
+    """Return xᵢ − log Σⱼ exp xⱼ, with max x subtracted from x first, so that a common offset costs no accuracy."""
+    return _log_softmax(array(x, "log_softmax"), axis=axis)
 
 
 @primitive(x=lambda g, out, axis: g - conj(exp(out)) * sum_(g, axis=axis, keepdims=True))
@@ -152,26 +134,31 @@ def _log_softmax(xp, x, *, axis=-1):
     return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
 
 
-@_in_single
 def cross_entropy(logits: Any, targets: Any) -> Any:
     """Return the mean of −log softmax(logits)[target] in nats; logits (*batch, classes), integer targets (*batch).
 
     Raises IndexError for a target that is no class, TypeError for one that is no integer, ValueError for other shapes.
     """
+    logits, targets = array(logits, "cross_entropy", "logits"), array(targets, "cross_entropy", "targets")
     *batch, classes = logits.shape
     targets = check_indices("cross_entropy", "targets", targets, classes, "a class")
     if tuple(targets.shape) != tuple(batch):
         raise ValueError(f"cross_entropy: targets have shape {tuple(targets.shape)}, expected {tuple(batch)}")
+    return _cross_entropy(logits, targets=targets)
+
+
+@upcast_half
+def _cross_entropy(logits, *, targets):
     return -mean(take_along_axis(log_softmax(logits), targets[..., None], axis=-1))
 
 
 # ---- the root-mean-square norm
 
 
-@_in_single
+@upcast_half
 def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
     """Return x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
-    return _rms_norm(x, axis=axis, eps=eps)
+    return _rms_norm(array(x, "rms_norm"), axis=axis, eps=eps)
 
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))
@@ -184,7 +171,7 @@ def _rms_norm(xp, x, *, axis=-1, eps=1e-6):
 
 
 def _rms_adjoint(g, x, out, axis, eps):
-    """(g − out · mean(g · out)) / √(mean x² + ε)."""
+    """Return (g − out · mean(g · out)) / √(mean x² + ε)."""
     if 0 in x.shape:
         return g
     if _in_whole_vectors(x, axis) and (compiled := chain("rms_norm_adjoint", g, x, out)):
@@ -194,9 +181,9 @@ def _rms_adjoint(g, x, out, axis, eps):
 
 
 def _root_mean_square(x, axis, eps):
-    """√(mean x² + ε), computed in a unit in which no square overflows, nor those underflow that count.
+    """Return √(mean x² + ε), scaled by max |x| so that no square overflows and no significant one underflows.
 
-    The unit is a constant for gradients, since the result does not depend on it.
+    The scale is constant for gradients, since the result does not depend on it.
     """
     raw, root = unwrap(x), math.sqrt(eps)
     xp = namespace(raw)

@@ -11,7 +11,7 @@ import numpy as np
 from minigrad.compiled.threads import product
 from minigrad.engine import primitive
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, in_single, integer, integers, one_axis
+from minigrad.primitives.arguments import array, integer, integers, normalize_axis, upcast_half
 from minigrad.primitives.elementwise import conj, real
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import (
@@ -36,10 +36,10 @@ def _flat(x):
 
 
 def _product(x, y):
-    """Return x @ y; of NumPy arrays in the package's own threads."""
+    """Return x @ y; NumPy arrays are multiplied by `minigrad.threads`."""
     if not (type(x) is np.ndarray and type(y) is np.ndarray):
         return x @ y
-    if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one instead of a batch
+    if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one product instead of a batch
         return product(_flat(x), y).reshape(*x.shape[:-1], y.shape[-1])
     return product(x, y)
 
@@ -52,12 +52,13 @@ def _matmul(xp, x, y):
     return _product(x, y)
 
 
-@in_single
+@upcast_half
 def matmul(x: Any, y: Any) -> Any:
     """Return x @ y over the last two axes, the others broadcast.
 
     A vector is a row on the left and a column on the right. Raises ValueError for a scalar.
     """
+    x, y = array(x, "matmul"), array(y, "matmul", "y")
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError("matmul: got a scalar, expected arrays of at least one axis")
     if x.ndim == 1:
@@ -69,12 +70,12 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast, in the dtype of the factors."""
-    x, y = array(x, "vecdot"), array(y, "vecdot")
+    """Return Σ conj(xᵢ) yᵢ along an axis, the other axes broadcast."""
+    x, y = array(x, "vecdot"), array(y, "vecdot", "y")
     for name, z in (("x", x), ("y", y)):
         if z.ndim == 0:
             raise ValueError(f"vecdot: {name} is a scalar, expected an array of at least one axis")
-    place = one_axis(axis, x.ndim, "vecdot"), one_axis(axis, y.ndim, "vecdot")
+    place = normalize_axis(axis, x.ndim, "vecdot"), normalize_axis(axis, y.ndim, "vecdot")
     if x.shape[place[0]] != y.shape[place[1]]:
         raise ValueError(f"vecdot: got {x.shape[place[0]]} and {y.shape[place[1]]} numbers, expected as many")
     x, y = moveaxis(x, place[0], -1), moveaxis(y, place[1], -1)
@@ -83,7 +84,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:
 
 def outer(x: Any, y: Any) -> Any:
     """Return xᵢ yⱼ of two vectors."""
-    x, y = array(x, "outer"), array(y, "outer")
+    x, y = array(x, "outer"), array(y, "outer", "y")
     if x.ndim != 1 or y.ndim != 1:
         raise ValueError(f"outer: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected two vectors")
     return x[:, None] * y[None, :]
@@ -91,7 +92,7 @@ def outer(x: Any, y: Any) -> Any:
 
 def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any:
     """Return the sum of products over the last `axes` axes of x and the first of y, or over the pairs named."""
-    x, y = array(x, "tensordot"), array(y, "tensordot")
+    x, y = array(x, "tensordot"), array(y, "tensordot", "y")
     if hasattr(axes, "__index__"):
         count = integer(axes, "tensordot", "axes")
         if not 0 <= count <= min(x.ndim, y.ndim):
@@ -99,8 +100,8 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
         left, right = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
     else:
         left, right = (integers(pair, "tensordot", "axes") for pair in axes)
-        left = tuple(one_axis(a, x.ndim, "tensordot") for a in left)
-        right = tuple(one_axis(a, y.ndim, "tensordot") for a in right)
+        left = tuple(normalize_axis(a, x.ndim, "tensordot") for a in left)
+        right = tuple(normalize_axis(a, y.ndim, "tensordot") for a in right)
     if [x.shape[a] for a in left] != [y.shape[a] for a in right]:
         raise ValueError(
             f"tensordot: axes {left} of shape {tuple(x.shape)} and {right} of {tuple(y.shape)} differ in size"
@@ -114,20 +115,20 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 
 def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
     """Return the vector product x × y of vectors of three along an axis."""
-    x, y = array(x, "cross"), array(y, "cross")
-    places = one_axis(axis, x.ndim, "cross"), one_axis(axis, y.ndim, "cross")
+    x, y = array(x, "cross"), array(y, "cross", "y")
+    places = normalize_axis(axis, x.ndim, "cross"), normalize_axis(axis, y.ndim, "cross")
     if x.shape[places[0]] != 3 or y.shape[places[1]] != 3:
         raise ValueError(f"cross: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected 3 along axis {axis}")
     a, b = unstack(x, axis=places[0]), unstack(y, axis=places[1])
-    made = broadcast_arrays(*(a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)))
-    return stack(made, axis=axis)
+    result = broadcast_arrays(*(a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)))
+    return stack(result, axis=axis)
 
 
 # ---- diagonals
 
 
 def diagonal(x: Any, *, offset: int = 0) -> Any:
-    """Return the elements x[…, i, i + offset]: every (n + 1)-th of the elements of a matrix of n columns."""
+    """Return the elements x[…, i, i + offset], every (n + 1)-th of a matrix of n columns."""
     x, offset = array(x, "diagonal"), integer(offset, "diagonal", "offset")
     if x.ndim < 2:
         raise ValueError(f"diagonal: got shape {tuple(x.shape)}, expected at least two axes")
@@ -145,4 +146,5 @@ def trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
 
 def diagonal_matrix(d: Any) -> Any:
     """Return the matrix with d on its diagonal and zeros elsewhere."""
+    d = array(d, "diagonal_matrix", "d")
     return d[..., None] * namespace(d).eye(d.shape[-1], dtype=real(d).dtype)

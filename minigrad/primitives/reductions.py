@@ -1,4 +1,4 @@
-"""Sums, products, extremes, and what is built from them; and the linear recurrence."""
+"""Reductions, cumulative sums and products, and the linear recurrence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import numpy as np
 from minigrad.compiled import scan_kernel
 from minigrad.engine import primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, filled, in_single, many_axes, one_axis, only_axis, refuse_complex
+from minigrad.primitives.arguments import (
+    array,
+    filled_like,
+    normalize_axes,
+    normalize_axis,
+    normalize_optional_axis,
+    refuse_complex,
+    upcast_half,
+)
 from minigrad.primitives.elementwise import astype, conj, where
 from minigrad.primitives.indexing import take_along_axis
 from minigrad.primitives.shapes import broadcast_to, concat, flip, reshape
@@ -19,41 +27,41 @@ Axis = int | tuple[int, ...] | None
 
 
 def _axes(axis: Axis, ndim: int, who: str) -> Axis:
-    """Return the reduced axes counted from 0, or None for all of them, which libraries do in one pass."""
-    return None if axis is None else many_axes(axis, ndim, who)
+    """Return the reduced axes as non-negative integers, or None for all of them, which libraries reduce faster."""
+    return None if axis is None else normalize_axes(axis, ndim, who)
 
 
 def _count(shape: tuple, axis: Axis) -> int:
-    """Return how many numbers are reduced to one."""
-    return math.prod(shape[a] for a in many_axes(axis, len(shape), "count"))
+    """Return the number of elements that are reduced to one."""
+    return math.prod(shape[a] for a in normalize_axes(axis, len(shape), "count"))
 
 
-def kept(shape: tuple, axis: Axis) -> tuple:
-    """Return a shape after a reduction that keeps the reduced axes with size 1."""
-    axes = many_axes(axis, len(shape), "reduction")
+def keepdims_shape(shape: tuple, axis: Axis) -> tuple:
+    """Return the shape of a reduction with keepdims=True."""
+    axes = normalize_axes(axis, len(shape), "reduction")
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def spread(g, shape, axis):
-    """Return a reduction's cotangent repeated over what was reduced."""
-    return broadcast_to(reshape(g, kept(shape, axis)), shape)
+def expand_reduced(g, shape, axis):
+    """Return the cotangent of a reduction broadcast over the reduced axes."""
+    return broadcast_to(reshape(g, keepdims_shape(shape, axis)), shape)
 
 
-@primitive(x=lambda g, shape, axis: spread(g, shape, axis))
+@primitive(x=lambda g, shape, axis: expand_reduced(g, shape, axis))
 def _sum(xp, x, *, axis, keepdims):
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
 
-@in_single
+@upcast_half
 def sum(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """Return Σ xᵢ; integers are added in NumPy's default integer, 16-bit floats in float32."""
     x = array(x, "sum")
     x = x if dtype is None else astype(x, dtype)
-    made = _sum(x, axis=_axes(axis, x.ndim, "sum"), keepdims=keepdims)
-    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
+    result = _sum(x, axis=_axes(axis, x.ndim, "sum"), keepdims=keepdims)
+    return result if dtype is None or result.dtype == dtype else astype(result, dtype)
 
 
-@in_single
+@upcast_half
 def mean(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return Σ xᵢ / n."""
     x = array(x, "mean")
@@ -69,7 +77,7 @@ def real_square(x: Any) -> Any:
 
 @primitive(
     x=lambda g, x, axis, dof: (
-        spread(g * (2 / dof if dof else math.inf), x.shape, axis) * (x - mean(x, axis=axis, keepdims=True))
+        expand_reduced(g * (2 / dof if dof else math.inf), x.shape, axis) * (x - mean(x, axis=axis, keepdims=True))
     )
 )
 def _var(xp, x, *, axis, keepdims, dof):
@@ -77,7 +85,7 @@ def _var(xp, x, *, axis, keepdims, dof):
     return xp.sum(real_square(d), axis=axis, keepdims=keepdims) / dof
 
 
-@in_single
+@upcast_half
 def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """Return Σ |xᵢ − x̅|² / (n − correction)."""
     x = array(x, "var")
@@ -86,35 +94,35 @@ def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = 
 
 
 @primitive(x=lambda g, out: where(out == 0, 0, g / (2 * where(out == 0, 1, out))))
-def root(xp, x):
-    """Return the square root whose slope at 0 is taken as 0: the convention for a deviation or a norm that vanishes."""
+def safe_sqrt(xp, x):
+    """Return √x with derivative 0 at x = 0: the convention for standard deviations and norms."""
     return xp.sqrt(x)
 
 
-@in_single
+@upcast_half
 def std(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Return the square root of var; its gradient where all numbers are equal is 0, as in PyTorch."""
-    return root(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    """Return the square root of var; its gradient is 0 where all numbers are equal, as in PyTorch."""
+    return safe_sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 # ---- extremes
 
 
-def _to_extreme(g, x, out, axis):
-    """Send the cotangent to where the extreme was attained, in equal parts; NaNs attain one that is NaN."""
-    attained = (x == reshape(out, kept(x.shape, axis))) | (x != x)
+def _extremum_vjp(g, x, out, axis):
+    """Return the cotangent divided equally among the elements that attain the extremum; NaNs attain NaN."""
+    attained = (x == reshape(out, keepdims_shape(x.shape, axis))) | (x != x)
     xp = namespace(unwrap(attained), unwrap(x))
     ones = xp.where(unwrap(attained), xp.ones_like(unwrap(x)), xp.zeros_like(unwrap(x)))
-    g = spread(g, x.shape, axis)
+    g = expand_reduced(g, x.shape, axis)
     return where(attained, g / xp.sum(ones, axis=axis, keepdims=True), 0)
 
 
-@primitive(x=_to_extreme)
+@primitive(x=_extremum_vjp)
 def _max(xp, x, *, axis, keepdims):
     return xp.max(x, axis=axis, keepdims=keepdims)
 
 
-@primitive(x=_to_extreme)
+@primitive(x=_extremum_vjp)
 def _min(xp, x, *, axis, keepdims):
     return xp.min(x, axis=axis, keepdims=keepdims)
 
@@ -140,13 +148,17 @@ def min(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
 def _cumulative_sum(xp, x, *, axis):
     if xp is not np or x.dtype.kind not in "fc" or axis == x.ndim - 1:
         return xp.cumulative_sum(x, axis=axis)
-    made = np.moveaxis(x.copy(), axis, 0)  # slice by slice is several times faster than NumPy's own loop
-    for before, now in zip(made, made[1:], strict=False):
+    result = np.moveaxis(x.copy(), axis, 0)  # slice by slice: several times faster than np.cumsum along this axis
+    for before, now in zip(result, result[1:], strict=False):
         now += before
-    return np.moveaxis(made, 0, axis)
+    return np.moveaxis(result, 0, axis)
 
 
-@primitive(x=lambda g, x, out, axis: scan(*_shifted(x, g, axis), axis=axis, reverse=True) * conj(_before(out, axis)))
+@primitive(
+    x=lambda g, x, out, axis: (
+        scan(*_adjoint_recurrence(x, g, axis), axis=axis, reverse=True) * conj(_shift_by_one(out, axis))
+    )
+)
 def _cumulative_prod(xp, x, *, axis):
     """Return Πₛ≤ₜ xₛ, the recurrence hₜ = xₜ hₜ₋₁ from h₋₁ = 1: its adjoint is the recurrence run backwards."""
     return xp.cumulative_prod(x, axis=axis)
@@ -154,58 +166,58 @@ def _cumulative_prod(xp, x, *, axis):
 
 def _cumulative(f, first, x, axis, dtype, include_initial, who):
     x = array(x, who)
-    axis = only_axis(axis, x.ndim, who)
+    axis = normalize_optional_axis(axis, x.ndim, who)
     y = f(x if dtype is None else astype(x, dtype), axis=axis)
     y = y if dtype is None or y.dtype == dtype else astype(y, dtype)
     if not include_initial:
         return y
     shape = tuple(1 if i == axis else n for i, n in enumerate(y.shape))
-    return concat([filled(shape, first, y), y], axis=axis)
+    return concat([filled_like(shape, first, y), y], axis=axis)
 
 
-@in_single
+@upcast_half
 def cumulative_sum(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
     """Return Σₛ≤ₜ xₛ, after a leading 0 if include_initial."""
     return _cumulative(_cumulative_sum, 0, x, axis, dtype, include_initial, "cumulative_sum")
 
 
-@in_single
+@upcast_half
 def cumulative_prod(x: Any, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
     """Return Πₛ≤ₜ xₛ, after a leading 1 if include_initial."""
     return _cumulative(_cumulative_prod, 1, x, axis, dtype, include_initial, "cumulative_prod")
 
 
-def _prod_rule(g, x, axis):
-    """Return g Πⱼ≠ᵢ xⱼ from the products before and behind: there is no division, so it holds at zeros and ±∞."""
-    axes = many_axes(axis, x.ndim, "prod")
+def _prod_vjp(g, x, axis):
+    """Return g Πⱼ≠ᵢ xⱼ from the products before and after i: without division, so it holds at zeros and ±∞."""
+    axes = normalize_axes(axis, x.ndim, "prod")
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
     moved = namespace(x).permute_dims(x, order)
     flat = reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x.shape, axis)))
-    before = _before(_cumulative_prod(flat, axis=flat.ndim - 1), -1)
-    behind = flip(_before(_cumulative_prod(flip(flat, axis=-1), axis=flat.ndim - 1), -1), axis=-1)
+    before = _shift_by_one(_cumulative_prod(flat, axis=flat.ndim - 1), -1)
+    behind = flip(_shift_by_one(_cumulative_prod(flip(flat, axis=-1), axis=flat.ndim - 1), -1), axis=-1)
     others = reshape(before * behind, tuple(moved.shape))
-    return spread(g, x.shape, axis) * conj(namespace(x).permute_dims(others, tuple(np.argsort(order).tolist())))
+    return expand_reduced(g, x.shape, axis) * conj(namespace(x).permute_dims(others, tuple(np.argsort(order).tolist())))
 
 
-@primitive(x=_prod_rule)
+@primitive(x=_prod_vjp)
 def _prod(xp, x, *, axis, keepdims):
     return xp.prod(x, axis=axis, keepdims=keepdims)
 
 
-@in_single
+@upcast_half
 def prod(x: Any, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """Return Π xᵢ, with the right gradient at zeros too."""
+    """Return Π xᵢ; the gradient is correct at zeros too."""
     x = array(x, "prod")
     x = x if dtype is None else astype(x, dtype)
-    made = _prod(x, axis=_axes(axis, x.ndim, "prod"), keepdims=keepdims)
-    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
+    result = _prod(x, axis=_axes(axis, x.ndim, "prod"), keepdims=keepdims)
+    return result if dtype is None or result.dtype == dtype else astype(result, dtype)
 
 
 def cumulative_max(x: Any, *, axis: int) -> Any:
-    """Return maxₛ≤ₜ xₛ; the gradient goes to the last place where it was attained, as in PyTorch."""
+    """Return maxₛ≤ₜ xₛ; the gradient goes to the last element that attains it, as in PyTorch."""
     x = array(x, "cumulative_max")
     refuse_complex(x, "cumulative_max")
-    raw, axis = unwrap(x), one_axis(axis, x.ndim, "cumulative_max")
+    raw, axis = unwrap(x), normalize_axis(axis, x.ndim, "cumulative_max")
     if raw.shape[axis] == 0:
         return x
     xp = namespace(raw)
@@ -225,30 +237,30 @@ def _slice(x, axis, start, stop):
     return x[(slice(None),) * (axis % x.ndim) + (slice(start, stop),)]
 
 
-def _before(h, axis, first=1):
-    """Return the sequence one step earlier: hₜ₋₁ for every t, beginning with a constant."""
-    return concat([filled(_slice(h, axis, 0, 1).shape, first, h), _slice(h, axis, 0, -1)], axis=axis)
+def _shift_by_one(h, axis, first=1):
+    """Return hₜ₋₁ for every t, beginning with a constant."""
+    return concat([filled_like(_slice(h, axis, 0, 1).shape, first, h), _slice(h, axis, 0, -1)], axis=axis)
 
 
-def _shifted(a, g, axis):
+def _adjoint_recurrence(a, g, axis):
     """Return the coefficients conj(aₜ₊₁) of the adjoint recurrence, and its input g."""
-    return conj(concat([_slice(a, axis, 1, None), filled(_slice(a, axis, 0, 1).shape, 0, a)], axis=axis)), g
+    return conj(concat([_slice(a, axis, 1, None), filled_like(_slice(a, axis, 0, 1).shape, 0, a)], axis=axis)), g
 
 
-def _adjoint_scan(g, a, axis, reverse):
+def _scan_x_vjp(g, a, axis, reverse):
     """Compute λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁: the same recurrence, run the other way."""
     if reverse:
-        return flip(_adjoint_scan(flip(g, axis=axis), flip(a, axis=axis), axis, False), axis=axis)
-    return scan(*_shifted(a, g, axis), axis=axis, reverse=True)
+        return flip(_scan_x_vjp(flip(g, axis=axis), flip(a, axis=axis), axis, False), axis=axis)
+    return scan(*_adjoint_recurrence(a, g, axis), axis=axis, reverse=True)
 
 
-def _scan_a(g, a, out, axis, reverse):
+def _scan_a_vjp(g, a, out, axis, reverse):
     """Return ∂/∂aₜ: λₜ conj(hₜ₋₁)."""
-    earlier = flip(_before(flip(out, axis=axis), axis, 0), axis=axis) if reverse else _before(out, axis, 0)
-    return _adjoint_scan(g, a, axis, reverse) * conj(earlier)
+    earlier = flip(_shift_by_one(flip(out, axis=axis), axis, 0), axis=axis) if reverse else _shift_by_one(out, axis, 0)
+    return _scan_x_vjp(g, a, axis, reverse) * conj(earlier)
 
 
-@primitive(a=_scan_a, x=lambda g, a, axis, reverse: _adjoint_scan(g, a, axis, reverse))
+@primitive(a=_scan_a_vjp, x=lambda g, a, axis, reverse: _scan_x_vjp(g, a, axis, reverse))
 def _scan(xp, a, x, *, axis, reverse):
     if kernel := scan_kernel(a, x):
         return kernel(a, x, axis, reverse)
@@ -262,13 +274,14 @@ def _scan(xp, a, x, *, axis, reverse):
     return xp.moveaxis(xp.stack(out[::-1] if reverse else out), 0, axis)
 
 
-@in_single
+@upcast_half
 def scan(a: Any, x: Any, *, axis: int = -2, reverse: bool = False) -> Any:
     """Compute the linear recurrence hₜ = aₜ hₜ₋₁ + xₜ along an axis, from h = 0 (Blelloch 1990, §1.4).
 
     Its adjoint is the same recurrence run backwards, λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁ with dx = λ and
     da = λ conj(hₜ₋₁), so it is closed under differentiation.
     """
+    a, x = array(a, "scan", "a"), array(x, "scan")
     shape = np.broadcast_shapes(tuple(a.shape), tuple(x.shape))
-    axis = one_axis(axis, len(shape), "scan")
+    axis = normalize_axis(axis, len(shape), "scan")
     return _scan(broadcast_to(a, shape), broadcast_to(x, shape), axis=axis, reverse=reverse)

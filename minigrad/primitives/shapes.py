@@ -1,4 +1,4 @@
-"""Primitives that move elements and compute nothing; their adjoints move them back."""
+"""Primitives that reshape, reorder, join and repeat elements without computing new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad.engine import Tensor, primitive
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, filled, integer, integers, many_axes, one_axis, sizes
+from minigrad.primitives.arguments import array, filled_like, integer, integers, normalize_axes, normalize_axis, sizes
 
 
 @primitive(x=lambda g, shape: _reshape(g, to=shape))
@@ -22,7 +22,7 @@ def _reshape(xp, x, to):
 def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
     """Return x with the same elements in another shape; one size may be −1.
 
-    With copy=False a raw array that would have to be copied raises ValueError; Tensors never change, so it is all one.
+    With copy=False a raw array that would have to be copied raises ValueError; Tensors, being immutable, ignore it.
     """
     x, shape = array(x, "reshape"), sizes(shape, "reshape")
     if copy is not None and type(x) is not Tensor:
@@ -38,7 +38,7 @@ def _permute_dims(xp, x, axes):
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     """Return x with its axes in the given order. Raises ValueError unless every axis is named once."""
     x = array(x, "permute_dims")
-    order = many_axes(axes, x.ndim, "permute_dims")
+    order = normalize_axes(axes, x.ndim, "permute_dims")
     if len(order) != x.ndim:
         raise ValueError(f"permute_dims: got axes {order}, expected the {x.ndim} axes of the array")
     return _permute_dims(x, order)
@@ -46,6 +46,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 
 def matrix_transpose(x: Any) -> Any:
     """Return x with its last two axes exchanged."""
+    x = array(x, "matrix_transpose")
     if x.ndim < 2:
         raise ValueError(f"matrix_transpose: got shape {tuple(x.shape)}, expected at least two axes")
     return _permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
@@ -53,16 +54,17 @@ def matrix_transpose(x: Any) -> Any:
 
 def swapaxes(x: Any, a: int, b: int) -> Any:
     """Return x with the axes a and b exchanged."""
+    x = array(x, "swapaxes")
     axes = list(range(x.ndim))
-    a, b = one_axis(a, x.ndim, "swapaxes"), one_axis(b, x.ndim, "swapaxes")
+    a, b = normalize_axis(a, x.ndim, "swapaxes"), normalize_axis(b, x.ndim, "swapaxes")
     axes[a], axes[b] = b, a
     return _permute_dims(x, tuple(axes))
 
 
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
-    """Return x with axes moved to other places, the rest in order."""
+    """Return x with axes moved to other positions, the rest in order."""
     x = array(x, "moveaxis")
-    origins, goals = many_axes(source, x.ndim, "moveaxis"), many_axes(destination, x.ndim, "moveaxis")
+    origins, goals = normalize_axes(source, x.ndim, "moveaxis"), normalize_axes(destination, x.ndim, "moveaxis")
     if len(origins) != len(goals):
         raise ValueError(f"moveaxis: got {len(origins)} axes and {len(goals)} places, expected as many")
     order = [a for a in range(x.ndim) if a not in origins]
@@ -72,17 +74,17 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
-    """Return x with new axes of size 1 at the places that they have in the result."""
+    """Return x with new axes of size 1 at the given positions of the result."""
     x = array(x, "expand_dims")
     ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
-    places, old = many_axes(axis, ndim, "expand_dims"), iter(x.shape)
+    places, old = normalize_axes(axis, ndim, "expand_dims"), iter(x.shape)
     return reshape(x, tuple(1 if i in places else next(old) for i in range(ndim)))
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
-    """Return x without the named axes, whose size must be 1: another one raises ValueError."""
+    """Return x without the given axes. Raise ValueError unless their size is 1."""
     x = array(x, "squeeze")
-    axes = many_axes(axis, x.ndim, "squeeze")
+    axes = normalize_axes(axis, x.ndim, "squeeze")
     if any(x.shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: got shape {tuple(x.shape)}, expected size 1 on axes {sorted(axes)}")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -100,31 +102,33 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape that arrays of these shapes have together. Raises ValueError when they do not fit."""
+    """Return the shape that these shapes broadcast to. Raise ValueError when they do not."""
     return np.broadcast_shapes(*shapes)
 
 
 def broadcast_arrays(*arrays: Any) -> tuple:
-    """Return the arrays, all of their common shape."""
+    """Return the arrays broadcast against each other."""
+    arrays = tuple(array(x, "broadcast_arrays") for x in arrays)
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in arrays))
     return tuple(broadcast_to(x, shape) for x in arrays)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
-    """Return every vector spread over the grid of all; "xy" exchanges the first two axes of the grid, "ij" does not."""
+    """Return coordinate matrices of vectors; indexing "xy" exchanges the first two axes, "ij" does not."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
+    arrays = tuple(array(x, "meshgrid") for x in arrays)
     count = len(arrays)
     places = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
-    wide = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
-    return broadcast_arrays(*wide) if wide else ()
+    expanded = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
+    return broadcast_arrays(*expanded) if expanded else ()
 
 
-# ---- arrays side by side
+# ---- joining
 
 
 def _part(g, i, axis, ends):
-    """Return what concatenation put in place i."""
+    """Return the slice of g that comes from array i of a concatenation."""
     return g[(slice(None),) * axis + (slice(ends[i], ends[i + 1]),)]
 
 
@@ -134,13 +138,13 @@ def _concat(xp, *arrays, axis, ends):
 
 
 def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
-    """Return the arrays one behind another along an existing axis (all flattened when axis is None)."""
-    arrays = [array(x, "concat") for x in arrays]
+    """Return the arrays joined along an existing axis; all flattened first if it is None."""
+    arrays = [array(x, "concat", "arrays") for x in arrays]
     if not arrays:
         raise ValueError("concat: got no arrays, expected at least one")
     if axis is None:
         arrays, axis = [reshape(x, (-1,)) for x in arrays], 0
-    axis = one_axis(axis, arrays[0].ndim, "concat")
+    axis = normalize_axis(axis, arrays[0].ndim, "concat")
     if any(x.ndim != arrays[0].ndim for x in arrays):
         raise ValueError(f"concat: got shapes {[tuple(x.shape) for x in arrays]}, expected as many axes each")
     if len(arrays) == 1:
@@ -154,20 +158,21 @@ def _stack(xp, *arrays, axis):
 
 
 def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
-    """Return the arrays side by side along a new axis."""
-    arrays = [array(x, "stack") for x in arrays]
+    """Return the arrays joined along a new axis."""
+    arrays = [array(x, "stack", "arrays") for x in arrays]
     if not arrays:
         raise ValueError("stack: got no arrays, expected at least one")
-    return _stack(*arrays, axis=one_axis(axis, arrays[0].ndim + 1, "stack"))
+    return _stack(*arrays, axis=normalize_axis(axis, arrays[0].ndim + 1, "stack"))
 
 
 def unstack(x: Any, *, axis: int = 0) -> tuple:
     """Return the slices of x along an axis."""
-    lead = (slice(None),) * one_axis(axis, x.ndim, "unstack")
+    x = array(x, "unstack")
+    lead = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
     return tuple(x[(*lead, i)] for i in range(x.shape[len(lead)]))
 
 
-# ---- elements moved, repeated and left out
+# ---- reordering, padding and repeating
 
 
 @primitive(x=lambda g, axis: _flip(g, axis=axis))
@@ -178,7 +183,7 @@ def _flip(xp, x, *, axis):
 def flip(x: Any, *, axis: int | Sequence[int] | None = None) -> Any:
     """Return x with the order of its elements reversed along the axes."""
     x = array(x, "flip")
-    return _flip(x, axis=many_axes(axis, x.ndim, "flip"))
+    return _flip(x, axis=normalize_axes(axis, x.ndim, "flip"))
 
 
 @primitive(x=lambda g, shift, axis: _roll(g, tuple(map(operator.neg, shift)), axis=axis))
@@ -187,11 +192,11 @@ def _roll(xp, x, shift, *, axis):
 
 
 def roll(x: Any, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
-    """Return x with its elements moved on by a shift along each axis, those beyond the end back to the front."""
+    """Return x with its elements shifted cyclically along each axis."""
     x, shifts = array(x, "roll"), integers(shift, "roll", "shift")
     if axis is None:
         return reshape(_roll(reshape(x, (-1,)), (sum(shifts),), axis=(0,)), tuple(x.shape))
-    axes = tuple(one_axis(a, x.ndim, "roll") for a in integers(axis, "roll", "axis"))
+    axes = tuple(normalize_axis(a, x.ndim, "roll") for a in integers(axis, "roll", "axis"))
     shifts = shifts * len(axes) if len(shifts) == 1 else shifts
     axes = axes * len(shifts) if len(axes) == 1 else axes
     if len(shifts) != len(axes):
@@ -204,13 +209,14 @@ def _pad(xp, x, widths):
     for axis, (before, after) in enumerate(widths):
         if before or after:
             edges = [tuple(x.shape[:axis]) + (n,) + tuple(x.shape[axis + 1 :]) for n in (before, after)]
-            x = xp.concat([filled(edges[0], 0, x), x, filled(edges[1], 0, x)], axis=axis)
+            x = xp.concat([filled_like(edges[0], 0, x), x, filled_like(edges[1], 0, x)], axis=axis)
     return x
 
 
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
     """Return x with (before, after) zeros on each axis. Raises ValueError for too few pairs or a negative count."""
     widths = tuple((int(a), int(b)) for a, b in widths)
+    x = array(x, "pad")
     if len(widths) != x.ndim or any(a < 0 or b < 0 for a, b in widths):
         raise ValueError(f"pad: got widths {widths}, expected {x.ndim} pairs (before, after) of counts ≥ 0")
     return _pad(x, widths=widths) if any(a or b for a, b in widths) else x
@@ -237,12 +243,12 @@ def triu(x: Any, *, k: int = 0) -> Any:
 
 
 def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
-    """Return x with every slice along the axis (every element when it is None) repeated in place.
+    """Return x with every slice along the axis repeated, every element if it is None.
 
     `repeats` is one count, or one for each slice.
     """
     x = array(x, "repeat")
-    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, one_axis(axis, x.ndim, "repeat"))
+    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, normalize_axis(axis, x.ndim, "repeat"))
     lead, tail = tuple(x.shape[: axis + 1]), tuple(x.shape[axis + 1 :])
     counts = integers(repeats, "repeat", "repeats")
     if min(counts, default=0) < 0 or len(counts) not in (1, lead[-1]):
@@ -251,24 +257,24 @@ def repeat(x: Any, repeats: Any, *, axis: int | None = None) -> Any:
         part = (slice(None),) * axis
         parts = [repeat(x[(*part, slice(i, i + 1))], n, axis=axis) for i, n in enumerate(counts)]
         return concat(parts or [x], axis=axis)
-    wide = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, *counts, *tail))
-    return reshape(wide, (*lead[:-1], lead[-1] * counts[0], *tail))
+    expanded = broadcast_to(reshape(x, (*lead, 1, *tail)), (*lead, *counts, *tail))
+    return reshape(expanded, (*lead[:-1], lead[-1] * counts[0], *tail))
 
 
 def tile(x: Any, repetitions: Sequence[int]) -> Any:
-    """Return x laid side by side the given number of times along each axis."""
+    """Return x repeated as a whole the given number of times along each axis."""
     x, counts = array(x, "tile"), integers(repetitions, "tile", "repetitions")
     x = reshape(x, (1,) * (len(counts) - x.ndim) + tuple(x.shape))
     counts = (1,) * (x.ndim - len(counts)) + counts
-    wide = reshape(x, tuple(m for n in x.shape for m in (1, n)))
-    wide = broadcast_to(wide, tuple(m for r, n in zip(counts, x.shape, strict=True) for m in (r, n)))
-    return reshape(wide, tuple(r * n for r, n in zip(counts, x.shape, strict=True)))
+    expanded = reshape(x, tuple(m for n in x.shape for m in (1, n)))
+    expanded = broadcast_to(expanded, tuple(m for r, n in zip(counts, x.shape, strict=True) for m in (r, n)))
+    return reshape(expanded, tuple(r * n for r, n in zip(counts, x.shape, strict=True)))
 
 
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
-    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, of x between what is prepended and appended."""
+    """Return the n-th differences xᵢ₊₁ − xᵢ along an axis, after prepending and appending to x."""
     x, n = array(x, "diff"), integer(n, "diff", "n")
-    axis = one_axis(axis, x.ndim, "diff")
+    axis = normalize_axis(axis, x.ndim, "diff")
     if n < 0:
         raise ValueError(f"diff: got n = {n}, expected at least 0")
     parts = [array(part, "diff") for part in (prepend, x, append) if part is not None]

@@ -8,21 +8,21 @@ import numpy as np
 
 from minigrad.engine import Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, in_single, integer
+from minigrad.primitives.arguments import array, integer, upcast_half
 from minigrad.primitives.products import adjoint, matmul
 from minigrad.primitives.shapes import broadcast_to, tril, triu
 
 
 def square(x: Any, who: str) -> Any:
     """Return x as an array of square matrices. Raise ValueError when it is none."""
-    x = array(x, who)
+    x = array(x, who, "a")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected square matrices")
     return x
 
 
 def _solve_b(g, a):
-    return _solve(*_in_step(adjoint(a), g))
+    return _solve(*_broadcast_batch(adjoint(a), g))
 
 
 @primitive(a=lambda g, a, out: -_solve_b(g, a) @ adjoint(out), b=_solve_b)
@@ -30,27 +30,27 @@ def _solve(xp, a, b):
     return xp.linalg.solve(a, b)
 
 
-def _in_step(a, b):
-    """Return both with the batch axes that they have together: CuPy's solver does not broadcast."""
+def _broadcast_batch(a, b):
+    """Broadcast the batch axes of both, which CuPy's solver does not."""
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
     return broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
 
 
-@in_single
+@upcast_half
 def solve(a: Any, b: Any) -> Any:
     """Return x with a x = b, for square a; b is a matrix, or a vector when it has one axis.
 
     Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead.
     """
-    a, b = square(a, "solve"), array(b, "solve")
-    return solve(a, b[:, None])[..., 0] if b.ndim == 1 else _solve(*_in_step(a, b))
+    a, b = square(a, "solve"), array(b, "solve", "b")
+    return solve(a, b[:, None])[..., 0] if b.ndim == 1 else _solve(*_broadcast_batch(a, b))
 
 
-@in_single
+@upcast_half
 def inv(a: Any) -> Any:
     """Return a⁻¹. Raises LinAlgError when a is singular; on CuPy's arrays the result is not finite instead."""
     a = square(a, "inv")
-    return _solve(*_in_step(a, namespace(unwrap(a)).eye(a.shape[-1], dtype=a.dtype)))
+    return _solve(*_broadcast_batch(a, namespace(unwrap(a)).eye(a.shape[-1], dtype=a.dtype)))
 
 
 def matrix_power(a: Any, n: int) -> Any:
@@ -67,8 +67,8 @@ def matrix_power(a: Any, n: int) -> Any:
     return matmul(matmul(half, half), a) if n % 2 else matmul(half, half)
 
 
-def _half(x, lower, unit):
-    """Return the triangle that a triangular solve reads."""
+def _triangle(x, lower, unit):
+    """Return the triangle of x that a triangular solve uses."""
     k = 1 if unit else 0
     return tril(x, k=-k) if lower else triu(x, k=k)
 
@@ -78,7 +78,7 @@ def _triangular_b(g, a, lower, unit_diagonal):
 
 
 def _triangular_a(g, a, out, lower, unit_diagonal):
-    return _half(-_triangular_b(g, a, lower, unit_diagonal) @ adjoint(out), lower, unit_diagonal)
+    return _triangle(-_triangular_b(g, a, lower, unit_diagonal) @ adjoint(out), lower, unit_diagonal)
 
 
 @primitive(a=_triangular_a, b=_triangular_b)
@@ -94,11 +94,11 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
     return xp.linalg.solve(a, b)
 
 
-@in_single
+@upcast_half
 def solve_triangular(a: Any, b: Any, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """Return x with a x = b, reading one triangle of a only (and ones on its diagonal if unit_diagonal)."""
-    a, b = square(a, "solve_triangular"), array(b, "solve_triangular")
+    """Return x with a x = b, using one triangle of a only, with ones on its diagonal if unit_diagonal."""
+    a, b = square(a, "solve_triangular"), array(b, "solve_triangular", "b")
     options = {"lower": lower, "unit_diagonal": unit_diagonal}
     if b.ndim == 1:
         return solve_triangular(a, b[:, None], **options)[..., 0]
-    return _solve_triangular(*_in_step(a, b), **options)
+    return _solve_triangular(*_broadcast_batch(a, b), **options)

@@ -1,6 +1,6 @@
 """Circular and hyperbolic functions and their inverses.
 
-Derivatives keep their digits: 1 − x² near ±1 is (1 − x)(1 + x), 1 − tanh² x is 1/cosh² x, and √(1 + x²) is a hypot.
+Derivatives avoid cancellation and overflow: 1 − x² is (1 − x)(1 + x), 1 − tanh² x is 1/cosh² x, √(1 + x²) a hypot.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def atan(xp, x):
 
 
 def _length(x):
-    """√(1 + x²) for real x."""
+    """Return √(1 + x²) for real x."""
     return hypot(x, ones(x))
 
 
 def _over_square(x, length):
-    """x / length², whose square might overflow."""
+    """Return x / length², where length² might overflow."""
     return x / length / length
 
 
 def _distance(x, y):
-    """√(x² + y²), and 1 at the origin, which has no angle: its slope is 0."""
+    """Return √(x² + y²), and 1 at the origin, so that the derivative of the angle is 0 there."""
     length = hypot(x, y)
     return where(length == 0, 1, length)
 
@@ -94,16 +94,16 @@ def tanh(xp, x):
 
 @primitive(x=lambda g, x, out: g * conj(-2 * out * tanh(x)))
 def sech_squared(xp, x):
-    """Return 1/cosh² x = tanh′ x = (2k/(1 + k²))² with k = e^−|x|, which keeps the digits that 1 − tanh² x loses."""
+    """Return 1/cosh² x = tanh′ x as (2k/(1 + k²))² with k = e^−|x|, without the cancellation of 1 − tanh² x."""
     if compiled := chain("sech_squared", x):
         return compiled(x)
-    k = decaying(xp, x)
+    k = exp_neg_abs(xp, x)
     root = 2 * k / (1 + k * k)
     return root * root
 
 
-def decaying(xp: Any, x: Any) -> Any:
-    """Return e^−|x| of raw numbers; of complex ones eˣ or e⁻ˣ, the one within the unit circle."""
+def exp_neg_abs(xp: Any, x: Any) -> Any:
+    """Return e^−|x| of a raw array; for complex numbers eˣ or e⁻ˣ, whichever has modulus ≤ 1."""
     return xp.exp(xp.where(xp.real(x) > 0, -x, x) if complex_valued(x) else -xp.abs(x))
 
 

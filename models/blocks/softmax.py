@@ -40,4 +40,4 @@ def rotate(x, start: int, rows: int = 1):
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
     cos, sin = (asarray(turned.astype(x.dtype), like=x) for turned in (np.cos(angle), np.sin(angle)))
-    return mg.turn(x, cos, sin)
+    return mg.rotary(x, cos, sin)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import minigrad as mg
 from minigrad import compiled, namespace
-from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
+from minigrad.pytree import arrays_of
 
 
 class Kernel(NamedTuple):

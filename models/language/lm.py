@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks import MIXERS, BlockConfig, BlockState
 from models.device import asarray
@@ -149,7 +149,7 @@ def generate(
     feed, state = prompt, None
     for _ in range(tokens):
         logits, state = model(feed, state)
-        token = _draw(fetched(logits[-1]), temperature, rng)
+        token = _draw(to_numpy(logits[-1]), temperature, rng)
         if token in stop:
             return
         yield token

@@ -21,8 +21,8 @@ from numbers import Integral
 from typing import Any, TypeAlias
 
 from minigrad import namespace
-from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
+from minigrad.pytree import arrays_of
 from models.forms import Array
 
 Layer: TypeAlias = tuple[Array, ...]

@@ -25,7 +25,7 @@ import numpy as np
 
 from gpu import device
 from minigrad.exact import Log, Modular
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from proofs.checker import encoding, rounding
 from proofs.checker.evaluate import elementwise, evaluate
 from proofs.checker.statements import Statement
@@ -136,7 +136,7 @@ def _compare_within_bounds(statement: Statement, left: list, right: list, bound:
         return Comparison(np.inf, 0.0, bound)
     worst, vacuous = Comparison(), True
     for x, y, limit in zip(left, right, bound, strict=True):
-        difference = fetched(x).astype(complex) - fetched(y).astype(complex)
+        difference = to_numpy(x).astype(complex) - to_numpy(y).astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
         for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
             vacuous = vacuous and not np.isfinite(allowed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.namespace import fetched
+from minigrad.namespace import to_numpy
 from tests.engine.test_creation import DIFFERENTIABLE
 from tests.engine.test_cupy import derivatives
 from tests.engine.test_einsum import EINSUMS
@@ -36,4 +36,4 @@ def test_values_and_derivatives(name):
     f, args = CASES[name]
     for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
         assert isinstance(found, Walled)
-        np.testing.assert_allclose(fetched(found), expected, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-8, atol=1e-9)

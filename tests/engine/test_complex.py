@@ -34,8 +34,8 @@ CASES |= {
     "cross_entropy": (lambda x: mg.cross_entropy(x, np.array([2, 0])), [cplx(2, 3)]),
     "rms_norm": (lambda x: mg.rms_norm(x, eps=0.1), [cplx(2, 3)]),
     "swiglu": (mg.swiglu, [cplx(2, 6)]),
-    "turn": (mg.turn, [cplx(2, 4, 6), cplx(4, 3), cplx(4, 3)]),
-    "turn of real numbers": (mg.turn, [rng.standard_normal((2, 4, 6)), *rng.standard_normal((2, 4, 3))]),
+    "rotary": (mg.rotary, [cplx(2, 4, 6), cplx(4, 3), cplx(4, 3)]),
+    "rotary of real numbers": (mg.rotary, [rng.standard_normal((2, 4, 6)), *rng.standard_normal((2, 4, 3))]),
     "std": (mg.std, [cplx(4)]),
     "prod": (mg.prod, [cplx(4)]),
 }

@@ -5,8 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.containers import arrays_of, map_arrays
-from minigrad.namespace import fetched, namespace
+from minigrad.namespace import namespace, to_numpy
+from minigrad.pytree import arrays_of, map_arrays
 from tests.engine.test_primitives import CASES
 from tests.fake_cupy import Walled, asarray
 
@@ -26,7 +26,7 @@ def test_a_primitive_and_its_derivatives(name):
     f, args = CASES[name]
     for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
         assert isinstance(found, Walled)
-        np.testing.assert_allclose(fetched(found), expected, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("solve", [mg.linalg.solve, mg.solve_triangular])
@@ -38,7 +38,7 @@ def test_solvers_broadcast(solve, shape):
     lhs = np.triu(a) if solve is mg.solve_triangular else a
     expected = np.linalg.solve(lhs, b if b.ndim > 1 else b[:, None])
     for found in (solve(a, b), solve(asarray(a), asarray(b))):
-        np.testing.assert_allclose(fetched(found), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
+        np.testing.assert_allclose(to_numpy(found), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("enter", [asarray, np.asarray], ids=["there", "host"])

@@ -24,7 +24,7 @@ SQUARE = real(3, 3) + 4 * np.eye(3)
 CSQUARE = cplx(3, 3) + 5 * np.eye(3)
 INDEX = np.array([2, 0, 2])
 ALONG = np.array([[1, 0], [0, 0], [3, 1]])
-TURN = np.cos([[0.1, 1, 2], [3, 4, 5]]), np.sin([[0.1, 1, 2], [3, 4, 5]])
+ROTARY = np.cos([[0.1, 1, 2], [3, 4, 5]]), np.sin([[0.1, 1, 2], [3, 4, 5]])
 
 UNARY = "negative exp expm1 sin cos tan sinh cosh tanh square reciprocal sigmoid"
 CASES = {name: (getattr(mg, name), [real(2, 3)]) for name in UNARY.split()}
@@ -48,7 +48,7 @@ CASES |= {
     "atan2": (mg.atan2, [real(2, 3), positive(3)]),
     "logaddexp": (mg.logaddexp, [real(2, 3), real(3)]),
     "swiglu": (mg.swiglu, [real(2, 6)]),
-    "turn": (lambda x: mg.turn(x, *(part.astype(x.dtype) for part in TURN)), [real(4, 2, 6)]),
+    "rotary": (lambda x: mg.rotary(x, *(part.astype(x.dtype) for part in ROTARY)), [real(4, 2, 6)]),
     "where": (lambda x, y: mg.where(np.array([True, False, True]), x, y), [real(2, 3), real(3)]),
     "clip": (lambda x: mg.clip(x, -0.5, 0.5), [real(4)]),
     "sum": (lambda x: mg.sum(x, axis=1), [real(2, 3)]),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from proofs.checker.forms import Form, forms
 
 FORMS = {form.name: form for form in forms()}

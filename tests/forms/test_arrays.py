@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from minigrad.containers import arrays_of, map_arrays
+from minigrad.pytree import arrays_of, map_arrays
 from models.memory import hopfield, linear_attention
 from tests.forms.drawing import CHUNK, FORMS, LAYOUTS, changed, gradients, results, tokens
 

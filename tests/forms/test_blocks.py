@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.blocks import MIXERS, BlockConfig
 from models.blocks.mamba2 import Mamba2Block, Mamba2Config
 from tests.forms.drawing import LAYOUTS

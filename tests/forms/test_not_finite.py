@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.attention import softmax
 from tests.forms.drawing import CHUNK, FORMS, gradients, tokens
 

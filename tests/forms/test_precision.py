@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.attention import softmax
 from models.memory import delta_rule, hopfield, linear_attention
 from models.ssm import lssl

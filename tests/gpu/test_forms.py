@@ -9,7 +9,7 @@ import minigrad as mg
 from gpu import device
 from gpu.kernels import linear_attention as kernel
 from gpu.precision import matmul_precision
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.attention import softmax
 from models.kernels import dispatch
 from models.kernels.dispatch import KERNELS

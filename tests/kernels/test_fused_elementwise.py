@@ -9,17 +9,17 @@ from minigrad import compiled
 BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
-def turn(x):
+def rotary(x):
     """Every channel of every token by an angle of its own."""
     tokens, half = x.shape[-2], x.shape[-1] // 2
     angles = np.linspace(0, 7, tokens * half).reshape(tokens, half)
-    return mg.turn(x, np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype))
+    return mg.rotary(x, np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype))
 
 
-FUNCTIONS = {"sigmoid": mg.sigmoid, "silu": mg.silu, "rms_norm": mg.rms_norm, "swiglu": mg.swiglu, "turn": turn}
+FUNCTIONS = {"sigmoid": mg.sigmoid, "silu": mg.silu, "rms_norm": mg.rms_norm, "swiglu": mg.swiglu, "rotary": rotary}
 EVEN = [(64, 64), (3, 7, 256), (2, 40, 86)]  # halves of 43 are not made of whole vectors
 ANY = [(64, 64), (3, 7, 256), (4097,), (17, 5, 49)]
-SHAPES = {name: EVEN if name in ("swiglu", "turn") else ANY for name in FUNCTIONS}
+SHAPES = {name: EVEN if name in ("swiglu", "rotary") else ANY for name in FUNCTIONS}
 
 
 def plain(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of, map_arrays
+from minigrad.pytree import arrays_of, map_arrays
 from models.kernels import ttt as kernel
 from models.memory import inner, ttt
 from models.memory.ttt import Weights

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad.containers import rebuilt
+from minigrad.pytree import replace_arrays
 from models.blocks import MIXERS, BlockConfig
 from models.blocks import titans as blocks
 from models.errors import UserError
@@ -18,7 +18,7 @@ def block_of(kind, chunk_size):
     """Return a block in float64, away from what its weights are at first."""
     rng = np.random.default_rng(0)
     block = MIXERS[kind](BlockConfig(width=8, heads=2, form="chunkwise", chunk_size=chunk_size), rng)
-    return rebuilt(block, [a + 0.3 * rng.standard_normal(a.shape) for a in block.named_parameters().values()])
+    return replace_arrays(block, [a + 0.3 * rng.standard_normal(a.shape) for a in block.named_parameters().values()])
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 4, 50])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.memory import inner, ttt
 from models.memory.ttt import State, Weights
 

@@ -8,8 +8,8 @@ import pytest
 import minigrad as mg
 from gpu import device as gpu_device
 from gpu.launch import DeviceMemoryError, SharedMemoryError
-from minigrad.containers import arrays_of
 from minigrad.engine import unwrap
+from minigrad.pytree import arrays_of
 from models import device, train
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from minigrad import compiled
-from minigrad.containers import arrays_of
+from minigrad.pytree import arrays_of
 from models.forms import mechanisms
 from models.kernels.dispatch import KERNELS
-from proofs.forms import forms
+from proofs.checker.forms import forms
 
 ROOT = Path(__file__).parents[2]
 COMPILED = [form for form in forms() if form.compiled]

@@ -94,9 +94,9 @@ def test_the_gradient_is_the_slope(config):
 
 def _with(x, arrays: dict[str, np.ndarray], prefix: str = ""):
     """A copy of a module around arrays of another element type, which `load_parameters` would cast."""
-    from minigrad.containers import rebuilt
+    from minigrad.pytree import replace_arrays
 
-    return rebuilt(x, [arrays[name] for name in x.named_parameters()])
+    return replace_arrays(x, [arrays[name] for name in x.named_parameters()])
 
 
 def test_inference_is_plain_numpy(config):

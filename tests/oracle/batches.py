@@ -48,7 +48,7 @@ BATCHES: dict[str, list[tuple]] = {
         (((16, 8, 32),), {}, ONE),
         (((9, 8, 66),), {}, ONE),
     ],
-    "turn": [
+    "rotary": [
         (((8, 8, 64), (8, 32), (8, 32)), {}, (True, False, False)),
         (((20, 8, 30), (8, 15), (8, 15)), {}, (True, False, False)),
         (((9, 8, 66), (8, 33), (8, 33)), {}, (True, False, False)),

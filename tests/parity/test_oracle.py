@@ -33,7 +33,7 @@ def composed(name):
         "solve": lambda xp, a, b: xp.linalg.solve(a, b),
         "scan": scan,
         "swiglu": lambda xp, x: xp.sigmoid(a := x[..., : x.shape[-1] // 2]) * a * x[..., x.shape[-1] // 2 :],
-        "turn": turned,
+        "rotary": turned,
         "asarray": lambda xp, x: x + 0,
         "astype": lambda xp, x, dtype: x + 0j,
         "causal_conv1d": convolved,

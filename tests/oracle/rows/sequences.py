@@ -62,7 +62,7 @@ ROWS: dict[str, dict] = {
         one(REAL, ((3, 6),), ((4,),), ((0, 4),), ((2, 0),), ((2, 2, 2),), kinds="efdFD"),
         reference=lambda x: (a := np.split(x, 2, -1))[0] * logistic(a[0]) * a[1],
     ),
-    "turn": {
+    "rotary": {
         "arguments": (REAL, REAL, REAL),
         "kinds": "efd",
         "cases": cases([((4, 2, 6), (2, 3), (2, 3))], [((2, 2), (2, 1), (2, 1))], [((0, 2, 4), (2, 2), (2, 2))]),

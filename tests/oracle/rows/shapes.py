@@ -72,9 +72,9 @@ def _added(x: np.ndarray, values: np.ndarray, indices: np.ndarray, axis: int) ->
 
 
 def _piece(g: Any, index: Any) -> Any:
-    from minigrad.engine import Piece
+    from minigrad.engine import SparseCotangent
 
-    return Piece(g, index)
+    return SparseCotangent(g, index)
 
 
 ROWS: dict[str, dict] = {
