@@ -80,7 +80,7 @@ rms_norm outer solve scan turn asarray astype causal_conv1d nn.LayerNorm nn.Line
 
 # Rows of the table that are compared with no other library here, each with the reason.
 ONLY_OURS = {
-    "assemble": "the engine's own adjoint of indexing",
+    "to_dense": "the engine's own adjoint of indexing",
     "nn.Dropout": "its numbers are drawn by NumPy's generator",
     "nn.Conv1d": "causal_conv1d with a bias and a state that is copied",
     "nn.Embedding": "take along axis 0",

@@ -230,12 +230,12 @@ ROWS: dict[str, dict] = {
         "call": lambda xp, x, v, indices, axis=-1: xp.scatter_add(x, indices, v, axis=axis),
         "reference": lambda x, v, indices, axis=-1: _added(x, v, indices, axis),
     },
-    "assemble": {
+    "to_dense": {
         "arguments": (REAL, REAL),
         "linear": True,
         "cases": cases([((3,), (2,))]),
         "kinds": "efdFD",
-        "call": lambda xp, x, y: xp.assemble([_piece(x, REPEATED), _piece(y, slice(1, 3))], shape=(3,), dtype=x.dtype),
+        "call": lambda xp, x, y: xp.to_dense([_piece(x, REPEATED), _piece(y, slice(1, 3))], shape=(3,), dtype=x.dtype),
         "reference": lambda x, y: np.array([x[0] + x[2], y[0], y[1] + x[1]]),
     },
     "sort": dict(
