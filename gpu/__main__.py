@@ -13,8 +13,12 @@ import io
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+
+if missing := [name for name in ("rich", "typer") if find_spec(name) is None]:
+    sys.exit(f"gpu: {missing[0]} is missing, which the extra 'cli' installs: pip install -e '.[cli]'")
 
 import typer
 from rich.console import Console

@@ -6,6 +6,12 @@ import signal
 if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the process, without a traceback
     _ready = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
+import sys
+from importlib.util import find_spec
+
+if missing := [name for name in ("filelock", "rich", "safetensors", "typer") if find_spec(name) is None]:
+    sys.exit(f"models: {missing[0]} is missing, which the extra 'cli' installs: pip install -e '.[cli]'")
+
 from models.cli import main
 
 if __name__ == "__main__":

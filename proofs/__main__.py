@@ -11,8 +11,12 @@ if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the pro
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
+
+if missing := [name for name in ("hypothesis", "rich", "typer") if find_spec(name) is None]:
+    sys.exit(f"proofs: {missing[0]} is missing, which the extra 'check' installs: pip install -e '.[check]'")
 
 import typer
 from rich.console import Console

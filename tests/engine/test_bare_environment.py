@@ -1,8 +1,11 @@
 """The engine and the mechanisms need NumPy, SciPy, Numba, jaxtyping, array-api-compat and threadpoolctl only."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 HIDE = """
@@ -10,7 +13,7 @@ import sys
 from importlib.machinery import PathFinder
 
 ALLOWED = {"array_api_compat", "jaxtyping", "llvmlite", "numba", "numpy", "scipy", "threadpoolctl", "wadler_lindig",
-           "minigrad", "models", "gpu", *sys.stdlib_module_names}
+           "minigrad", "models", "gpu", "proofs", "benchmarks", *sys.stdlib_module_names}
 
 class Bare(PathFinder):
     @classmethod
@@ -40,6 +43,19 @@ print("done")
 def test_the_engine_and_a_model_run_without_the_extras():
     run = subprocess.run([sys.executable, "-W", "error", "-c", HIDE + USE], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout == "done\n", run.stderr
+
+
+@pytest.mark.parametrize(("package", "extra"), [("models", "cli"), ("gpu", "cli"), ("proofs", "check")])
+def test_a_command_line_names_the_extra_that_it_needs(package, extra):
+    run = subprocess.run(
+        [sys.executable, "-c", f"{HIDE}\nimport runpy\nrunpy.run_module({package!r}, run_name='__main__')"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    expected = f"{package}: \\w+ is missing, which the extra '{extra}' installs: pip install -e '.\\[{extra}\\]'\n"
+    assert re.fullmatch(expected, run.stderr), run.stderr
 
 
 def test_types_are_published():

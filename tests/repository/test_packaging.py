@@ -54,12 +54,18 @@ def test_every_package_is_installed_typed_and_layered(package):
 
 def test_what_is_imported_is_required():
     assert imported("minigrad", lazily=False) <= REQUIRED
-    assert imported("proofs", lazily=False) <= REQUIRED
+    assert imported("proofs", lazily=False) <= REQUIRED | modules(words("options.extras_require", "check"))
     assert imported("models", lazily=False) <= REQUIRED | modules(words("options.extras_require", "study"))
 
 
 def test_what_is_required_is_imported():
     assert REQUIRED <= set().union(*(imported(package, lazily=True) for package in ("minigrad", "models", "proofs")))
+
+
+def test_tests_and_the_study_have_the_command_lines():
+    needed = words("options.extras_require", "cli") | words("options.extras_require", "check")
+    for extra in ("test", "study"):
+        assert needed <= words("options.extras_require", extra)
 
 
 def test_every_dependency_is_pinned():
