@@ -45,8 +45,9 @@ def forward(
     """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
     W is the memory before the batch under way, of which `left` tokens are to come. A row more than keys have features
-    is a bias. Logarithms are at most 0 and may be −∞. `on_losses` is shown the squared errors (*batch, T). Where `layers`
-    are more than W, M and S, see `titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check` does.
+    is a bias. Logarithms are at most 0 and may be −∞. `on_losses` is shown the squared errors (*batch, T). Where
+    `layers` are more than W, M and S, see `titans_layers.forward`. Raises TypeError and ValueError, as
+    `gpu.launch.check` does.
     """
     if len(layers) > 3:
         return titans_layers.forward(

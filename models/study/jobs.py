@@ -30,20 +30,10 @@ from models.interrupt import stop_on_interrupt
 from models.lock import claim
 from models.study.job_handlers import AFTER, HANDLERS
 from models.study.machine import machine
+from models.study.sources import sources
 from models.train import LOG
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = {  # what a job's result depends on
-    "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/ssm", "proofs"],
-    "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/recurrent", "models/ssm",
-              "models/blocks", "models/language", "models/tasks", "models/run.py", "models/train.py",
-              "models/study/learning.py"],
-    "hippo": ["models/ssm", "models/study/remembering.py"],
-    "surprise": ["minigrad", "models/forms.py", "models/memory", "models/study/learning.py"],
-    "rotation": ["minigrad", "models/vision", "models/tasks"],
-}  # fmt: skip
-SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]
-SOURCES["induction"] = SOURCES["needle"] = SOURCES["train"]
 ORPHANED = 60.0  # seconds in which a job whose study was killed has stopped by itself
 STOPPED = 130  # the exit code of a job that was asked to stop and can go on
 
@@ -59,7 +49,7 @@ class Job:
 
     def folder(self, study: Path) -> Path:
         """Return the job's folder in a study's folder."""
-        key = json.dumps([self.kind, self.settings, _digest(self.kind), sys.version, np.__version__], sort_keys=True)
+        key = json.dumps([self.kind, self.settings, digest(self.kind), sys.version, np.__version__], sort_keys=True)
         return study / "jobs" / f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
     def result(self, study: Path) -> dict[str, Any] | None:
@@ -75,13 +65,12 @@ class Job:
 
 
 @cache
-def _digest(kind: str) -> str:
-    digest = hashlib.sha256()
-    for source in SOURCES[kind]:
-        path = ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+def digest(kind: str, root: Path = ROOT) -> str:
+    """Return the hash of the source code under a root that computes the result of a job of this kind."""
+    hashed = hashlib.sha256()
+    for file in sources(HANDLERS[kind].__name__, root):
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
 
 
 def start(job: Job, study: Path) -> subprocess.Popen:
