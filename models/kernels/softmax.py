@@ -5,7 +5,7 @@
 A row's maximum m and sum l are kept while its keys go by, tile after tile; what was summed under a smaller maximum
 fades by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P once more:
 
-    P = 2^(S − m) / l        V̄ = Pᵀ Ō        S̄ = P ⊙ (Ō Vᵀ − Σᵥ Ō ⊙ O)        Q̄ = S̄ K · scale        K̄ = S̄ᵀ Q · scale
+    P = 2^(S − m) / l     dV = Pᵀ dO     dS = P ⊙ (dO Vᵀ − Σᵥ dO ⊙ O)     dQ = dS K · scale     dK = dSᵀ Q · scale
 
 Scores come multiplied by log₂ e, so that 2ˣ does for eˣ. Of a causal tile only what can be seen is raised to a power.
 
@@ -80,7 +80,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
                 width = columns.stop - columns.start
                 np.matmul(exponents, k[b, columns].T, out=scores[:size, :width])
                 limit, seen = seeing.tile(b, rows, columns, width)
-                _raise(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
+                _online_softmax_tile(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
                 y[b, rows] += scores[:size, :width] @ v[b, columns]
             y[b, rows] /= np.where(l[b, rows] == 0, 1, l[b, rows])[:, None]
 
@@ -89,12 +89,12 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
     return y.reshape(*shapes[0][:-1], v.shape[2]), Saved(q, k, v, y, m, l, seeing, scale, shapes)
 
 
-def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
+def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
     q, k, v, y, m, l, seeing, scale, shapes = saved
-    gy = np.ascontiguousarray(np.reshape(gy, y.shape))
-    gq, gk, gv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
-    drift, tiles = np.einsum("btv,btv->bt", gy, y), _tiles(q.shape[1], QUERIES)
+    dy = np.ascontiguousarray(np.reshape(dy, y.shape))
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    row_dot, tiles = np.einsum("btv,btv->bt", dy, y), _tiles(q.shape[1], QUERIES)
 
     def work(part: int, first: int, last: int) -> None:
         scores, slopes = _scratch(q.dtype)
@@ -105,18 +105,20 @@ def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
                     width = columns.stop - columns.start
                     P, g = scores[:size, :width], slopes[:size, :width]
                     np.matmul(exponents, k[b, columns].T, out=P)
-                    np.matmul(gy[b, rows], v[b, columns].T, out=g)
+                    np.matmul(dy[b, rows], v[b, columns].T, out=g)
                     limit, seen = seeing.tile(b, rows, columns, width)
-                    _lower(scores, slopes, size, width, limit, seen, m[b, rows], l[b, rows], drift[b, rows])
-                    gv[b, columns] += P.T @ gy[b, rows]
-                    gk[b, columns] += g.T @ q[b, rows]
-                    gq[b, rows] += g @ k[b, columns]
+                    _softmax_backward_tile(
+                        scores, slopes, size, width, limit, seen, m[b, rows], l[b, rows], row_dot[b, rows]
+                    )
+                    dv[b, columns] += P.T @ dy[b, rows]
+                    dk[b, columns] += g.T @ q[b, rows]
+                    dq[b, rows] += g @ k[b, columns]
 
     with one_blas_thread():
         share(work, len(q))
-    gq *= q.dtype.type(scale)
-    gk *= q.dtype.type(scale)
-    return gq.reshape(shapes[0]), gk.reshape(shapes[1]), gv.reshape(shapes[2])
+    dq *= q.dtype.type(scale)
+    dk *= q.dtype.type(scale)
+    return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2])
 
 
 def _tiles(count: int, size: int) -> list[slice]:
@@ -131,7 +133,7 @@ def _scratch(dtype: np.dtype) -> np.ndarray:
 
 
 @kernel
-def _raise(scores, size, width, limit, mask, m, l, y):
+def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
     """Scores to powers of 2, row by row, after the larger maximum; what was summed before fades to it."""
     step, stride = lanes(scores), scores.shape[1]
     tops = np.empty(step, scores.dtype)
@@ -176,8 +178,8 @@ def _holds_nan(row):
 
 
 @kernel
-def _lower(scores, slopes, size, width, limit, mask, m, l, drift):
-    """P in place of the scores, P ⊙ (slope − drift) in place of the slopes."""
+def _softmax_backward_tile(scores, slopes, size, width, limit, mask, m, l, row_dot):
+    """P in place of the scores, P ⊙ (slope − row_dot) in place of the slopes."""
     step, stride = lanes(scores), scores.shape[1]
     for r in range(size):
         seen, row = min(max(r + limit, 0), width), r * stride
@@ -187,7 +189,7 @@ def _lower(scores, slopes, size, width, limit, mask, m, l, drift):
         for i in range(row, row + end, step):
             P = exp2(load(scores, i) - splat(scores, m[r])) / splat(scores, l[r])
             store(scores, i, P)
-            store(slopes, i, P * (load(slopes, i) - splat(scores, drift[r])))
+            store(slopes, i, P * (load(slopes, i) - splat(scores, row_dot[r])))
         for s in range(seen, width):
             scores[r, s], slopes[r, s] = 0, 0
         if mask is not None:

@@ -39,7 +39,7 @@ def convolve(u, u_steps, K, K_steps, y, y_steps, roots, turns, sizes, first, las
 
 
 @kernel
-def correlate(u, u_steps, K, K_steps, g, g_steps, gu, gu_steps, gK, gK_steps, roots, turns, sizes, first, last):
+def correlate(u, u_steps, K, K_steps, g, g_steps, du, du_steps, dK, dK_steps, roots, turns, sizes, first, last):
     """The cotangents of u and K from g, that of y."""
     count, length, taps, channels = sizes
     step, points = lanes(u), len(roots)
@@ -63,9 +63,9 @@ def correlate(u, u_steps, K, K_steps, g, g_steps, gu, gu_steps, gK, gK_steps, ro
                 _multiply(z, weights, -1, start, part)
                 _invert(z, roots, start, part, 1, part)
             _invert(z, roots, 0, points, part, points)
-            _leave(z, turns, gu, b * gu_steps[0] + d * gu_steps[2], gu_steps, length, width)
+            _leave(z, turns, du, b * du_steps[0] + d * du_steps[2], du_steps, length, width)
         _invert(total, roots, 0, points, 1, points)
-        _leave(total, turns, gK, d * gK_steps[2], gK_steps, taps, width)
+        _leave(total, turns, dK, d * dK_steps[2], dK_steps, taps, width)
 
 
 @kernel

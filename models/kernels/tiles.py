@@ -70,7 +70,7 @@ def scaled(x, i, by, out):
 
 
 @kernel
-def standardise(x, i, inside, values):
+def normalize_row(x, i, inside, values):
     """x̂ in place of row i of x, of which `inside` marks the first `values`; √(var x + ε)."""
     columns, step = x.shape[1], lanes(x)
     row, sums, squares = i * columns, splat(x, 0), splat(x, 0)
@@ -88,7 +88,7 @@ def standardise(x, i, inside, values):
 
 
 @kernel
-def unstandardise(unit, g, i, inside, values, deviation):
+def normalize_row_backward(unit, g, i, inside, values, deviation):
     """(g − mean g − x̂ mean(g x̂)) / √(var x + ε) in place of row i of g: the cotangent of x from that of x̂."""
     columns, step = g.shape[1], lanes(g)
     row, sums, along = i * columns, splat(g, 0), splat(g, 0)

@@ -2,7 +2,7 @@
 
     K_{Si+j} = Σₙ 2 Re(wₙ Aₙ^(Si) · Aₙʲ)             S = √L: a product of L/S × 2N by 2N × S real numbers
     Pₙ = Σₗ gₗ Aₙˡ          Qₙ = Σₗ l gₗ Aₙˡ⁻¹          inside blocks of S by a product, then over the blocks
-    w̄ = 2 P̅          Ā = 2 conj(w Q)                 for g = K̄                   adjoint, Jᴴ
+    dw = 2 conj(P)    dA = 2 conj(w Q)               for g = dK                   adjoint, Jᴴ
 
 Work    a thread takes rows as many as whose powers fit the second-level cache. Compiled code makes the powers, BLAS,
         in the thread that calls it, multiplies.
@@ -30,11 +30,11 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, Any]:
     return responses(w, A, length), (w, A)
 
 
-def backward(saved: tuple[Any, Any], gK: Any) -> tuple[Any, Any]:
+def backward(saved: tuple[Any, Any], dK: Any) -> tuple[Any, Any]:
     """Return the cotangents of w and A from that of K."""
     w, A = saved
     Q = np.empty(A.shape, A.dtype)
-    P = sums(gK, A, Q)
+    P = sums(dK, A, Q)
     return 2 * P.conj(), 2 * (w * Q).conj()
 
 
