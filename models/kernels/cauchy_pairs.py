@@ -65,7 +65,7 @@ def backward(saved: Saved, dS: Any) -> tuple[Any, Any]:
 
 
 def _weights(v: np.ndarray, poles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """α and β, (D, K, N)."""
+    """Return α and β, (D, K, N)."""
     return -2 * (v * poles[:, None].conj()).real, 2 * v.real
 
 
@@ -81,7 +81,7 @@ def _joined(parts: np.ndarray) -> np.ndarray:
 
 @njit(inline="always")
 def _reciprocal(sine, cosine, rate, frequency):
-    """The parts of 1 / ((c Im λ − s)(c Im λ + s) + (c Re λ)² − 2is c Re λ)."""
+    """Return the parts of 1 / ((c Im λ − s)(c Im λ + s) + (c Re λ)² − 2is c Re λ)."""
     faded, turned = cosine * rate, cosine * frequency
     x = fma(faded, faded, (turned - sine) * (turned + sine))
     y = faded * (sine + sine)

@@ -69,13 +69,13 @@ def backward(saved: Saved, dy: Any) -> tuple[Any, Any]:
 
 
 def _sizes(saved: Saved) -> tuple[int, int, int, int]:
-    """Sequences, tokens, how much of K reaches them, and channels."""
+    """Return Sequences, tokens, how much of K reaches them, and channels."""
     (*_, length, channels), (_, taps) = saved.shapes
     return flat_count(saved.shapes[0]), length, min(length, taps), channels
 
 
 def _rows(x: np.ndarray) -> Rows:
-    """x (*batch, T, D) as it lies in memory, gaps and all; a copy where an axis runs backwards or repeats itself."""
+    """Return x (*batch, T, D) as it lies in memory, gaps and all; a copy where an axis runs backwards or repeats."""
     x = x.reshape(-1, *x.shape[-2:])
     if any(step <= 0 or step % x.itemsize for step in x.strides):
         x = np.ascontiguousarray(x)
@@ -85,13 +85,13 @@ def _rows(x: np.ndarray) -> Rows:
 
 
 def _empty(x: np.ndarray) -> np.ndarray:
-    """An array of x's shape that lies in memory as x does."""
+    """Return an array of x's shape that lies in memory as x does."""
     return np.empty(x.mT.shape, x.dtype).mT if x.mT.flags.c_contiguous else np.empty(x.shape, x.dtype)
 
 
 @functools.lru_cache(maxsize=8)
 def _tables(length: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """exp(−2πi j / H) and ωʲ for j < H, each (H, 2): real and imaginary parts."""
+    """Return exp(−2πi j / H) and ωʲ for j < H, each (H, 2): real and imaginary parts."""
     points = 1 << (length - 1).bit_length()
     angles = np.arange(points) * (-2 * np.pi / points)
     return _parts(angles, dtype), _parts(angles / 4, dtype)

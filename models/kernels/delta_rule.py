@@ -64,7 +64,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 
 @kernel
 def _reads(k, beta, e, w, dy, S, dq, dk, first, last):
-    """dyₜ Sₜᵀ for every token, into dq, and −dvₜ Sₜ₋₁ᵀ, into dk; w is dv."""
+    """Compute dyₜ Sₜᵀ for every token, into dq, and −dvₜ Sₜ₋₁ᵀ, into dk; w is dv."""
     _, length, rows = e.shape
     step, width = lanes(k), 2 * lanes(k)
     slabs = k.shape[2] // width
@@ -95,7 +95,7 @@ def _reads(k, beta, e, w, dy, S, dq, dk, first, last):
 
 @kernel
 def _writes(q, k, beta, e, w, dy, dS, dk, first, last):
-    """βₜ eₜ dSₜᵀ for every token, added to dk; w is dv."""
+    """Compute βₜ eₜ dSₜᵀ for every token, added to dk; w is dv."""
     _, length, rows = e.shape
     step, width = lanes(k), 2 * lanes(k)
     slabs = k.shape[2] // width

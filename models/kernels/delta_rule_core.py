@@ -21,7 +21,7 @@ from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
 def per_token(x: Any, count: int) -> np.ndarray:
-    """x (*batch, T) as (batch, T')."""
+    """Return x (*batch, T) as (batch, T')."""
     return laid_out(x, count, x.shape[-1], to=(2,))
 
 
@@ -139,7 +139,7 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
 
 @kernel
 def _found(X, k, b, t, u):
-    """What the keys of two tokens find in X: two vectors each."""
+    """Return what the keys of two tokens read in X: two vectors each."""
     rows, width = X.shape
     n00 = n01 = n10 = n11 = splat(X, 0)
     for r in range(rows):
@@ -151,7 +151,7 @@ def _found(X, k, b, t, u):
 
 @kernel
 def _product(x, t, y, u):
-    """Σ xₜ yᵤ of two tokens, in every lane."""
+    """Return Σ xₜ yᵤ of two tokens, in every lane."""
     rows = x.shape[2]
     products = splat(x, 0)
     for r in range(0, rows, lanes(x)):

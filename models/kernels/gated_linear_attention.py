@@ -63,7 +63,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 
 
 def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
-    """α for each channel, (batch, T', K'), 1 where nothing was, from log_decay (*batch, T, K), or without K."""
+    """Return α for each channel, (batch, T', K'), 1 where nothing was, from log_decay (*batch, T, K), or without K."""
     count = flat_count(keys)
     if len(log_decay.shape) == len(keys):
         return np.exp(sequence(log_decay, count, *keys[-2:]))

@@ -84,7 +84,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 
 
 def _states(h: np.ndarray, saved: Saved) -> np.ndarray:
-    """(batch, N, D') → (*batch, D, N)."""
+    """Return (batch, N, D') → (*batch, D, N)."""
     *batch, _, channels = saved.shape
     return np.swapaxes(h[..., :channels], -1, -2).reshape(*batch, channels, h.shape[-2])
 

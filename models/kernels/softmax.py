@@ -51,11 +51,11 @@ class Seeing(NamedTuple):
     mask: Any  # (*batch, T, S) of booleans, or None
 
     def keys(self, queries: slice, count: int) -> int:
-        """How many keys the last of these queries may see, and so the others of them too."""
+        """Return how many keys the last of these queries may see, and so the others of them too."""
         return min(count, queries.stop + self.ahead) if self.causal else count
 
     def tile(self, b: int, queries: slice, keys: slice, count: int) -> tuple[int, Any]:
-        """How many of these keys the first of these queries may see, and the mask between them."""
+        """Return how many of these keys the first of these queries may see, and the mask between them."""
         limit = queries.start + self.ahead + 1 - keys.start if self.causal else count
         if self.mask is None:
             return limit, None
@@ -97,22 +97,22 @@ def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     row_dot, tiles = np.einsum("btv,btv->bt", dy, y), _tiles(q.shape[1], QUERIES)
 
     def work(part: int, first: int, last: int) -> None:
-        scores, slopes = _scratch(q.dtype)
+        scores, dP = _scratch(q.dtype)
         for b in range(first, last):
             for rows in tiles:
                 exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
                 for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
                     width = columns.stop - columns.start
-                    P, g = scores[:size, :width], slopes[:size, :width]
+                    P, dS = scores[:size, :width], dP[:size, :width]
                     np.matmul(exponents, k[b, columns].T, out=P)
-                    np.matmul(dy[b, rows], v[b, columns].T, out=g)
+                    np.matmul(dy[b, rows], v[b, columns].T, out=dS)  # dP until the tile is scaled
                     limit, seen = seeing.tile(b, rows, columns, width)
                     _softmax_backward_tile(
-                        scores, slopes, size, width, limit, seen, m[b, rows], l[b, rows], row_dot[b, rows]
+                        scores, dP, size, width, limit, seen, m[b, rows], l[b, rows], row_dot[b, rows]
                     )
                     dv[b, columns] += P.T @ dy[b, rows]
-                    dk[b, columns] += g.T @ q[b, rows]
-                    dq[b, rows] += g @ k[b, columns]
+                    dk[b, columns] += dS.T @ q[b, rows]
+                    dq[b, rows] += dS @ k[b, columns]
 
     with one_blas_thread():
         share(work, len(q))
@@ -126,7 +126,7 @@ def _tiles(count: int, size: int) -> list[slice]:
 
 
 def _scratch(dtype: np.dtype) -> np.ndarray:
-    """Two tiles of this thread's own."""
+    """Return two tiles of this thread's own."""
     if dtype.name not in _own.__dict__:
         _own.__dict__[dtype.name] = np.zeros((2, QUERIES, KEYS), dtype)
     return _own.__dict__[dtype.name]
@@ -134,7 +134,7 @@ def _scratch(dtype: np.dtype) -> np.ndarray:
 
 @kernel
 def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
-    """Scores to powers of 2, row by row, after the larger maximum; what was summed before fades to it."""
+    """Turn scores into 2^(score − m), row by row, and rescale the sums so far to the new maximum m."""
     step, stride = lanes(scores), scores.shape[1]
     tops = np.empty(step, scores.dtype)
     for r in range(size):
@@ -178,8 +178,8 @@ def _holds_nan(row):
 
 
 @kernel
-def _softmax_backward_tile(scores, slopes, size, width, limit, mask, m, l, row_dot):
-    """P in place of the scores, P ⊙ (slope − row_dot) in place of the slopes."""
+def _softmax_backward_tile(scores, dP, size, width, limit, mask, m, l, row_dot):
+    """Write P in place of the scores, dS = P ⊙ (dP − row_dot) in place of dP."""
     step, stride = lanes(scores), scores.shape[1]
     for r in range(size):
         seen, row = min(max(r + limit, 0), width), r * stride
@@ -189,10 +189,10 @@ def _softmax_backward_tile(scores, slopes, size, width, limit, mask, m, l, row_d
         for i in range(row, row + end, step):
             P = exp2(load(scores, i) - splat(scores, m[r])) / splat(scores, l[r])
             store(scores, i, P)
-            store(slopes, i, P * (load(slopes, i) - splat(scores, row_dot[r])))
+            store(dP, i, P * (load(dP, i) - splat(scores, row_dot[r])))
         for s in range(seen, width):
-            scores[r, s], slopes[r, s] = 0, 0
+            scores[r, s], dP[r, s] = 0, 0
         if mask is not None:
             for s in range(seen):
                 if not mask[r, s]:
-                    scores[r, s], slopes[r, s] = 0, 0
+                    scores[r, s], dP[r, s] = 0, 0

@@ -47,7 +47,7 @@ class Tokens(NamedTuple):
     fades: np.ndarray  # (B, T, 3): γ, p, h
 
     def batch(self, begin: int, stop: int) -> "Tokens":
-        """The tokens from `begin` up to, without, `stop`."""
+        """Return the tokens from `begin` up to, without, `stop`."""
         made = Tokens(*(x[:, begin:stop] for x in self))
         return made._replace(mix=made.mix[..., : stop - begin])
 
@@ -152,7 +152,7 @@ def _sums(x: Arrays, y: Arrays) -> Arrays:
 
 
 def _with_bias_feature(x: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """x, with a feature 1 where W has a row for it."""
+    """Return x, with a feature 1 where W has a row for it."""
     if x.shape[-1] == W.shape[-2]:
         return x
     return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
@@ -200,7 +200,7 @@ def _updated(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arr
 
 @kernel
 def _update(m, s, ends, into_m, into_s):
-    """γ m + p s − x into what held x, and h s − y into what held y."""
+    """Write γ m + p s − x into what held x, and h s − y into what held y."""
     for b in range(len(m)):
         gamma, p, h = ends[b]
         for i in range(m.shape[1]):
@@ -211,7 +211,7 @@ def _update(m, s, ends, into_m, into_s):
 
 @kernel
 def _update_backward(ends, dm, ds, to_m, to_s):
-    """γ dm and p dm + h ds: the adjoint of `_update` toward m and s."""
+    """Write γ dm and p dm + h ds, the cotangents of m and s."""
     for b in range(len(dm)):
         gamma, p, h = ends[b]
         for i in range(dm.shape[1]):

@@ -128,7 +128,7 @@ def _with_ones(x: np.ndarray, features: int) -> np.ndarray:
 
 
 def _own(W: np.ndarray, *shape: int) -> np.ndarray:
-    """W (*batch, K, V) as (B, K', V'), new."""
+    """Return W (*batch, K, V) as (B, K', V'), new."""
     laid = laid_out(W, *shape, to=(vector(W, 2), vector(W, 2)))
     return laid.copy() if np.may_share_memory(laid, W) else laid
 
@@ -162,7 +162,7 @@ def _forward(tokens, norm, W, learned, y, losses, size, first, last):
 
 @kernel
 def _inner_loss_grad(k, v, b, norm, z, delta, spread, losses):
-    """ẑ in place of z, δ, √(var z + ε) and Σ e², row by row."""
+    """Compute ẑ in place of z, δ, √(var z + ε) and Σ e², row by row."""
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row, squares = i * columns, splat(v, 0)
@@ -183,14 +183,14 @@ def _inner_loss_grad(k, v, b, norm, z, delta, spread, losses):
 
 @kernel
 def _error(k, in_k, v, in_v, unit, in_norm, norm):
-    """k + γ ẑ + β − v."""
+    """Return k + γ ẑ + β − v."""
     normed = fma(load(norm.gamma, in_norm), load(unit, in_v), load(norm.beta, in_norm))
     return load(k, in_k) + normed - load(v, in_v)
 
 
 @kernel
 def _read(q, b, norm, r, spread, y):
-    """y from r, and r̂ in place of it."""
+    """Compute y from r, and r̂ in place of r."""
     columns, step, wide = y.shape[1], lanes(y), q.shape[1]
     for i in range(len(y)):
         row = i * columns
@@ -258,7 +258,7 @@ def _backward(tokens, norm, learned, dy, dW, made, around, first, last):
 
 @kernel
 def _read_backward(dy, b, norm, unit, spread, dr, dq, around):
-    """The cotangent of r, and what the residual and the norm get."""
+    """Compute the cotangent of r, and add to those of the residual and the norm."""
     columns, step, wide = dy.shape[1], lanes(dy), dq.shape[1]
     for i in range(len(dy)):
         row = i * columns
@@ -276,7 +276,7 @@ def _read_backward(dy, b, norm, unit, spread, dr, dq, around):
 
 @kernel
 def _inner_loss_backward(k, v, b, norm, unit, delta, spread, g, dk, dv, around):
-    """The cotangent of z in place of g, which is that of δ; those of v, of the residual and of the norm."""
+    """Replace g, the cotangent of δ, by that of z; add to those of v, of the residual and of the norm."""
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row = i * columns
