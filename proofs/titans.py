@@ -10,7 +10,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, online_learner, titans, ttt
 from models.memory.chunks import empty
-from models.memory.inner import each
+from models.memory.inner import map_layers
 from models.memory.online_learner import POINTS
 from proofs.forms import WITHOUT_JAX
 from proofs.statements import identity, refuted
@@ -99,7 +99,7 @@ def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutG
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
     y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
     z, after = ttt.primal(q, k, v, theta / 8, ttt.Weights(memory, norm), batch_size=2)
-    return (y, state.memory), (z, each(lambda W, G: W - G, after.start, after.total))
+    return (y, state.memory), (z, map_layers(lambda W, G: W - G, after.start, after.total))
 
 
 @identity("Within a norm: that point of the online learner whose memory has one", source="talk-titans, 48:58 and 59:16",

@@ -24,7 +24,7 @@ from models.precision import number
 def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> Array:
     """ξ after some retrievals, (*batch, T, K)."""
     _check("retrieve", query, patterns, beta)
-    inner.counted("hopfield.retrieve: steps", steps)
+    inner.check_positive_int("hopfield.retrieve: steps", steps)
     for _ in range(steps):
         query = weights(query, patterns, beta=beta) @ patterns
     return query
