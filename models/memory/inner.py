@@ -17,7 +17,6 @@ form of Sun et al. 2024, section 2.5, and of the talk's 1:17:08 to 1:20:37.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from typing import Any, TypeAlias
 
 from minigrad import namespace
@@ -226,13 +225,6 @@ def validate_norm(form: str, name: str, norm: Norm | None, k: Array, v: Array) -
     for i, x in enumerate(norm):
         _fit(f"{form}: {name}[{i}]", x, "rows", -2, 1, "each of γ and β has")
         _fit(f"{form}: {name}[{i}]", x, "columns", -1, v.shape[-1], "v has features")
-
-
-def check_positive_int(label: str, count: object) -> int:
-    """Return a count as an int. Raises ValueError for what is not an integer of at least 1."""
-    if not isinstance(count, Integral) or count < 1:
-        raise ValueError(f"{label} is {count!r}, expected an integer of at least 1")
-    return int(count)
 
 
 def check_gate_range(label: str, x: Array, lowest: float, highest: float, meaning: str) -> None:

@@ -34,8 +34,8 @@ from minigrad import namespace
 from models.errors import known_name
 from models.forms import Array
 from models.memory import inner
-from models.memory.chunks import tokens
 from models.memory.inner import Layers, Norm, apply_model, map_layers
+from models.sequences import check_positive_int, tokens
 
 Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
@@ -143,7 +143,7 @@ def run(
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
     chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
-    inner.check_positive_int("online_learner.run: batch", batch)
+    check_positive_int("online_learner.run: batch", batch)
     for name, x in {"k": k, "v": v, **gates}.items():
         if x.shape[: q.ndim - 1] != q.shape[:-1]:
             came = f"online_learner.run: {name} has shape {tuple(x.shape)}"

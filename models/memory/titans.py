@@ -44,8 +44,8 @@ from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels import compiled
 from models.memory import inner
-from models.memory.chunks import segment_sums, tokens
 from models.memory.inner import Layers, Norm, map_layers
+from models.sequences import check_positive_int, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -203,6 +203,6 @@ def _prepare(
     if not isinstance(state, State):
         came = type(state).__name__
         raise TypeError(f"{form}: state is of type {came}, expected State(start, memory, surprise, left)")
-    left = inner.check_positive_int(f"{form}: state.left", state.left)
+    left = check_positive_int(f"{form}: state.left", state.left)
     start, M, S = (inner.validate_layers(f"{form}: state.{x}", getattr(state, x), k, v) for x in State._fields[:3])
     return State(start, M, S, left)

@@ -42,6 +42,7 @@ from models.forms import Array, form
 from models.kernels import compiled, on_device
 from models.memory import inner
 from models.memory.inner import Layers, Norm, map_layers
+from models.sequences import check_positive_int
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -224,6 +225,6 @@ def _prepare(
         return State(layers, inner.zeros_like(layers), batch_size), tau
     if not isinstance(state, State):
         raise TypeError(f"{form}: state is of type {type(state).__name__}, expected State(start, total, left)")
-    left = inner.check_positive_int(f"{form}: state.left", state.left)
+    left = check_positive_int(f"{form}: state.left", state.left)
     start, total = (inner.validate_layers(f"{form}: state.{x}", getattr(state, x), k, v) for x in ("start", "total"))
     return State(start, total, left), tau

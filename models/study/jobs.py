@@ -33,13 +33,14 @@ from models.study.machine import machine
 from models.train import LOG
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = {  # what a job's result depends on
-    "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/ssm", "proofs"],
-    "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/recurrent", "models/ssm",
-              "models/blocks", "models/language", "models/tasks", "models/run.py", "models/train.py",
+SHARED = ["models/sequences.py", "models/linear_systems.py"]  # helpers of the mechanisms
+SOURCES = {  # what the result of a job depends on
+    "proofs": ["minigrad", "models/forms.py", *SHARED, "models/attention", "models/memory", "models/ssm", "proofs"],
+    "train": ["minigrad", "models/forms.py", *SHARED, "models/attention", "models/memory", "models/recurrent",
+              "models/ssm", "models/blocks", "models/language", "models/tasks", "models/run.py", "models/train.py",
               "models/study/learning.py"],
     "hippo": ["models/ssm", "models/study/remembering.py"],
-    "surprise": ["minigrad", "models/forms.py", "models/memory", "models/study/learning.py"],
+    "surprise": ["minigrad", "models/forms.py", *SHARED, "models/memory", "models/study/learning.py"],
     "rotation": ["minigrad", "models/vision", "models/tasks"],
 }  # fmt: skip
 SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]

@@ -16,8 +16,8 @@ import minigrad as mg
 from models.blocks.learner import LearnerBlock
 from models.language.lm import LanguageModel
 from models.memory import inner, titans, ttt
-from models.memory.chunks import tokens as one_by_one
 from models.memory.inner import Layers
+from models.sequences import tokens as one_by_one
 
 WIDTH, HIDDEN = 16, 32  # of the memory that is surprised
 
