@@ -1,8 +1,8 @@
 """The S4D block: a diagonal state space for every channel, trained through its kernel (Gu et al. 2022, S4D).
 
-    Λ = −exp(log_rate) + i frequency         Re Λ < 0 whatever is learned          section 3
-    Δ = exp(log_delta)
-    B = 1: only the products Bₙ Cₙ count, and C is trained                         section 3
+Λ = −exp(log_rate) + i frequency         Re Λ < 0 whatever is learned          section 3
+Δ = exp(log_delta)
+B = 1: only the products Bₙ Cₙ count, and C is trained                         section 3
 """
 
 from typing import Any

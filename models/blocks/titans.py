@@ -75,7 +75,7 @@ class TitansBlock(LearnerBlock):
     def recall(self, q: Any, memory: titans.State | None) -> Any:
         """Return M*(q) `(*batch, T, width)` of the memory before the batch under way, which stays as it is."""
         layers = self.layers if memory is None else memory.start
-        return merge_heads(self.norm(inner.model(layers, self.around, unit(mg.silu(q)))))
+        return merge_heads(self.norm(inner.apply_model(layers, self.around, unit(mg.silu(q)))))
 
 
 class TitansState(NamedTuple):
@@ -117,7 +117,7 @@ class TitansMACBlock(WithAttention):
         """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
         state, out = state or TitansState(), []
         left = self.chunk_size if state.memory is None else state.memory.memory.left
-        for (segment,) in inner.batches(left, self.chunk_size, x):
+        for (segment,) in inner.mini_batches(left, self.chunk_size, x):
             y, state = self._segment(segment, state)
             out.append(y)
         return mg.namespace(*out).concat(out, axis=-2), state

@@ -34,8 +34,8 @@ from minigrad import namespace
 from models.errors import known_name
 from models.forms import Array
 from models.memory import inner
-from models.memory.chunks import tokens
-from models.memory.inner import Layers, Norm, each, model
+from models.memory.inner import Layers, Norm, apply_model, map_layers
+from models.sequences import check_positive_int, tokens
 
 Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
@@ -102,18 +102,18 @@ class Optimiser:
 
 def descent(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
     """M − θ ∇."""
-    return each(lambda M, g: M - gates["rate"] * g, M, gradient), S
+    return map_layers(lambda M, g: M - gates["rate"] * g, M, gradient), S
 
 
 def decay(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
     """(1 − α) M − θ ∇."""
-    return descent(each(lambda M: gates["keep"] * M, M), S, gradient, gates)
+    return descent(map_layers(lambda M: gates["keep"] * M, M), S, gradient, gates)
 
 
 def momentum(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
     """S ← η S − θ ∇, (1 − α) M + S."""
-    S = each(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
-    return each(lambda M, S: gates["keep"] * M + S, M, S), S
+    S = map_layers(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
+    return map_layers(lambda M, S: gates["keep"] * M + S, M, S), S
 
 
 OPTIMISERS = {
@@ -143,20 +143,21 @@ def run(
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
     chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
-    inner.counted("online_learner.run: batch", batch)
+    check_positive_int("online_learner.run: batch", batch)
     for name, x in {"k": k, "v": v, **gates}.items():
         if x.shape[: q.ndim - 1] != q.shape[:-1]:
             came = f"online_learner.run: {name} has shape {tuple(x.shape)}"
             raise ValueError(f"{came}, expected one that begins with {tuple(q.shape[:-1])} as that of q does")
-    M = inner.placed("online_learner: memory", memory, k, v)
-    S, start, link, y = inner.nothing(M), M, chosen.link, []
+    M = inner.validate_layers("online_learner: memory", memory, k, v)
+    S, start, link, y = inner.zeros_like(M), M, chosen.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
         now = _gates_at(gates, t, k_t, chosen.implicit)
         start = M if t % batch == 0 else start
-        seen = each(lambda W, now=now: now["keep"] * W, start) if chosen.looks_at_kept else start
-        gradient = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(model(W, norm, k_t), v_t))(each(link, seen))
+        seen = map_layers(lambda W, now=now: now["keep"] * W, start) if chosen.looks_at_kept else start
+        loss_grad = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(apply_model(W, norm, k_t), v_t))
+        gradient = loss_grad(map_layers(link, seen))
         M, S = chosen.step(M, S, gradient, now)
-        y.append(model(each(link, M), norm, q_t))
+        y.append(apply_model(map_layers(link, M), norm, q_t))
     return namespace(*y).concat(y, axis=-2), M
 
 
@@ -203,7 +204,5 @@ POINTS = {
     "Moneta (MIRAS)": Point("MLP, norm", "ℓ₃", "descent + decay, ℓ₄", "1", "behrouz2025miras"),
     "Yaad (MIRAS)": Point("MLP, norm", "Huber", "descent + decay", "1", "behrouz2025miras"),
     "Memora (MIRAS)": Point("MLP, norm", "½ L2", "descent + decay, KL", "1", "behrouz2025miras"),
-    "softmax attention": Point(
-        "all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "nadaraya1964", "none"
-    ),
+    "softmax attention": Point("all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "nadaraya1964", "none"),
 }

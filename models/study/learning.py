@@ -16,8 +16,8 @@ import minigrad as mg
 from models.blocks.learner import LearnerBlock
 from models.language.lm import LanguageModel
 from models.memory import inner, titans, ttt
-from models.memory.chunks import tokens as one_by_one
 from models.memory.inner import Layers
+from models.sequences import tokens as one_by_one
 
 WIDTH, HIDDEN = 16, 32  # of the memory that is surprised
 
@@ -70,9 +70,9 @@ def losses(block: LearnerBlock, q: Any, k: Any, v: Any, *rest: Any, **options: A
     layers, norm = weights if isinstance(weights, ttt.Weights) else (weights, options.get("norm"))
     form, size = getattr(block.mechanism, block.form), block.chunk_size
     found, state = [], None
-    for Q, K, V, *now in inner.batches(size, size, q, k, v, *(gate[..., None] for gate in gates)):
+    for Q, K, V, *now in inner.mini_batches(size, size, q, k, v, *(gate[..., None] for gate in gates)):
         start = layers if state is None else state.start
-        found.append([np.sum((inner.model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
+        found.append([np.sum((inner.apply_model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
         _, state = form(Q, K, V, *(gate[..., 0] for gate in now), weights, state=state, batch_size=size, **options)
     learned, first = (np.concatenate(part, axis=-1) for part in zip(*found, strict=True))
     return learned, first

@@ -47,12 +47,12 @@ def reference(K, left, batch_size, *, norm):
         depth, models = len(matrices) // 3, []
         for i in range(0, len(matrices), depth):
             entering = [K, *(x.shape[-1] for x in matrices[i : i + depth])]
-            models.append(tuple(map(inner.one_layer, matrices[i : i + depth], entering[:-1])))
+            models.append(tuple(map(inner.unpack_layer, matrices[i : i + depth], entering[:-1])))
         state = titans.State(*models, left)
         y, (*after, _) = titans.chunkwise(
             q, k, v, theta, log_eta, log_decay, models[0], state=state, batch_size=batch_size, norm=around
         )
-        return y, *(inner.one_matrix(layer) for model in after for layer in model)
+        return y, *(inner.pack_layer(layer) for model in after for layer in model)
 
     return form
 

@@ -35,9 +35,9 @@ def close(made, inputs, cotangents, widths, batch_size, factor):
     depth = len(widths) - 1
 
     def form(q, k, v, eta, tau, *matrices):
-        layers = tuple(map(inner.one_layer, matrices[:depth], widths[:-1]))
+        layers = tuple(map(inner.unpack_layer, matrices[:depth], widths[:-1]))
         y, state = ttt.dual(q, k, v, eta, ttt.Weights(layers, matrices[depth:] or None), tau=tau, batch_size=batch_size)
-        return y, *map(inner.one_matrix, state.start)
+        return y, *map(inner.pack_layer, state.start)
 
     right, pull = mg.vjp(form, *(x.astype("d") for x in inputs))
     for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
