@@ -128,7 +128,7 @@ linear_attention_states(const Number *__restrict__ k, const Number *__restrict__
         int chunk = start + i * on, next = (chunk + on) * CHUNK;
         bool more = i + 1 < chunks;
         Tile k_next = cut(k_tile, CHUNK - here, 0), v_next = cut(v_tile, CHUNK - here, 0);
-        copied();
+        copy_wait();
         __syncthreads();  // this chunk is there, and that before is done with
         if (more) k_part.begin(k_next, K, next, key), v_part.begin(v_next, V, next, column);
         give(kept + chunk * size, sums, key + mine, keys, column, values);
@@ -186,7 +186,7 @@ linear_attention_outputs(const Number *__restrict__ q, const Number *__restrict_
     for (int key = 0; key < keys; key += deep) {
         if (turned) fill<COLUMNS>(s_tile, there, S, column, key);
         else fill<COLUMNS>(s_tile, deep, S, key, column);
-        copied();
+        copy_wait();
         __syncthreads();
         Tile part = cut(q_tile, 0, key);
         part.columns = min(deep, keys - key);
@@ -195,7 +195,7 @@ linear_attention_outputs(const Number *__restrict__ q, const Number *__restrict_
         __syncthreads();  // this part of the state is done with
     }
     fill<COLUMNS>(k_tile, CHUNK, K, first, 0), fill<COLUMNS>(v_tile, CHUNK, V, first, column);
-    copied();
+    copy_wait();
     __syncthreads();
     attend(sums, q_tile, k_tile, v_tile, mine, there, back);
     give(y + sequence * length * values, sums, first + mine, length, column, values);

@@ -30,12 +30,12 @@ __device__ inline void ldmatrix_trans(unsigned (&words)[4], const unsigned *row)
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                  : "r"(shared_address(row)));
 }
-// 16 bytes to shared memory, or 16 zeros; done when `copied` returns.
-__device__ inline void copy_later(uint4 *to, const uint4 *from, bool inside) {
+// 16 bytes to shared memory, or 16 zeros; done when `copy_wait` returns.
+__device__ inline void copy_async(uint4 *to, const uint4 *from, bool inside) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(inside ? 16 : 0)
                  : "memory");
 }
-__device__ inline void copied() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+__device__ inline void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ inline float two_to(float x) {  // off by less than 2⁻²² of it
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -62,7 +62,7 @@ struct Tile {  // of such rows, 0 outside
 
 // Eight neighbours to a tile, or zeros.
 __device__ inline void keep(unsigned *to, const Bfloat16 *from, bool inside) {
-    copy_later(reinterpret_cast<uint4 *>(to), reinterpret_cast<const uint4 *>(from), inside);
+    copy_async(reinterpret_cast<uint4 *>(to), reinterpret_cast<const uint4 *>(from), inside);
 }
 __device__ inline void keep(unsigned *to, const float (&numbers)[8]) {
     unsigned words[OPERAND::EIGHT];
@@ -78,7 +78,7 @@ __device__ inline void keep(unsigned *to, const float *from, bool inside) {
 }
 
 // Rows row, row + 1, … of a tile from rows first, first + 1, … of x; eight threads share a row. All is there when each has
-// called `copied`.
+// called `copy_wait`.
 template <int COUNT> __device__ inline void fill(Tile tile, int row, Rows x, int first) {
     bool whole = x.columns % 8 == 0 && (size_t)x.from % 16 == 0;
 #pragma unroll

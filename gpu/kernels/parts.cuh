@@ -17,7 +17,7 @@ __device__ inline void read(float (&numbers)[8], unsigned *, const float *from, 
 __device__ inline void read(float (&)[8], unsigned *to, const Bfloat16 *from, bool inside) { keep(to, from, inside); }
 
 // COUNT rows and WIDTH columns on their way to a tile. A thread reads all that it brings when they begin, and rounds it and
-// writes it when they end; what goes past the registers is there when each has called `copied`.
+// writes it when they end; what goes past the registers is there when each has called `copy_wait`.
 template <int COUNT, int WIDTH> struct Part {
     static constexpr int ACROSS = WIDTH / 8, DOWN = THREADS / ACROSS;
     float numbers[COUNT / DOWN][8];

@@ -143,7 +143,7 @@ softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, cons
     for (int strip = 0; strip < STRIPS; strip++) seen[strip] = {{HIDDEN, HIDDEN}, {0, 0}};
     fill<ROWS>(q_tile, 0, Q, first), fill<OTHER>(k_tile, 0, K, 0), fill<OTHER>(v_tile, 0, V, 0);
     for (int key = 0, here = 0; key < end; key += OTHER, here = OTHER - here) {
-        copied();
+        copy_wait();
         __syncthreads();  // these rows are there, and those before are done with
         if (key + OTHER < end)
             fill<OTHER>(k_tile, OTHER - here, K, key + OTHER), fill<OTHER>(v_tile, OTHER - here, V, key + OTHER);
@@ -214,7 +214,7 @@ softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict_
     fill<OWN>(q_tile, 0, Q, first), fill<OWN>(dy_tile, 0, G, first);
     fill<OTHER>(k_tile, 0, K, 0), fill<OTHER>(v_tile, 0, V, 0);
     for (int key = 0, here = 0; key < end; key += OTHER, here = OTHER - here) {
-        copied();
+        copy_wait();
         __syncthreads();  // these rows are there, and those before are done with
         if (key + OTHER < end)
             fill<OTHER>(k_tile, OTHER - here, K, key + OTHER), fill<OTHER>(v_tile, OTHER - here, V, key + OTHER);
@@ -254,7 +254,7 @@ softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k
     fill<OWN>(k_tile, 0, K, first), fill<OWN>(v_tile, 0, V, first);
     fill<OTHER>(q_tile, 0, Q, start), fill<OTHER>(dy_tile, 0, G, start);
     for (int query = start, here = 0; query < queries; query += OTHER, here = OTHER - here) {
-        copied();
+        copy_wait();
         __syncthreads();  // these rows are there, and those before are done with
         if (query + OTHER < queries)
             fill<OTHER>(q_tile, OTHER - here, Q, query + OTHER), fill<OTHER>(dy_tile, OTHER - here, G, query + OTHER);

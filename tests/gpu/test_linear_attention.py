@@ -98,7 +98,7 @@ def test_no_barrier_is_idle_where_words_go_past_the_registers(every_barrier_is_m
 
 @pytest.mark.parametrize("which", range(3))
 def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("linear_attention_tensor_cores", "copied();\n", "\n", in_two_bytes, which=which)
+    shown("linear_attention_tensor_cores", "copy_wait();\n", "\n", in_two_bytes, which=which)
 
 
 @pytest.mark.parametrize(("precision", "right", "wrong"), [

@@ -184,4 +184,4 @@ def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
 
 @pytest.mark.parametrize("which", range(3))
 def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("softmax_tensor_cores", "        copied();\n", "", in_two_bytes, which=which)
+    shown("softmax_tensor_cores", "        copy_wait();\n", "", in_two_bytes, which=which)
