@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +41,7 @@ SIGNALLING_NANS: dict[str, np.unsignedinteger] = {
     "bfloat16": _NAN16, "float32": _NAN32, "complex64": _NAN32, "float64": _NAN64, "complex128": _NAN64,
 }  # fmt: skip
 
-
-class _Schedule(NamedTuple):
-    seed: int
-    skipped_barrier: int  # a line of the source, 0 for none
-
-
-_schedule: ContextVar[_Schedule] = ContextVar("schedule", default=_Schedule(0, 0))
+_schedule: ContextVar[tuple[int, int]] = ContextVar("schedule", default=(0, 0))  # seed, line of the skipped barrier
 
 
 class KernelError(RuntimeError):
@@ -64,7 +58,7 @@ def schedule(seed: int, *, skipped_barrier: int = 0) -> Iterator[None]:
 
     The barrier on line `skipped_barrier` of the source is skipped; if it is needed, some schedule should show it.
     """
-    token = _schedule.set(_Schedule(seed, skipped_barrier))
+    token = _schedule.set((seed, skipped_barrier))
     try:
         yield
     finally:

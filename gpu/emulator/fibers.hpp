@@ -131,7 +131,8 @@ static void suspend() {  // back to the scheduler
 }
 
 static void make_ready(Fiber *f) {
-    long key = grid->policy == ROUND_ROBIN ? -grid->clock++ : grid->policy == RANDOM ? long(grid->random() >> 2) : f->rank;
+    long key = grid->policy == ROUND_ROBIN ? -grid->clock++ : grid->policy == RANDOM
+        ? long(grid->random() >> 2) : f->rank;
     f->block->ready.push({key, f});
 }
 

@@ -41,8 +41,16 @@ inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote
 
 // All fibers run in one host thread, so a read-modify-write needs no lock.
 template <class T> T atomicAdd(T *place, std::type_identity_t<T> x) { T old = *place; *place = old + x; return old; }
-template <class T> T atomicMax(T *place, std::type_identity_t<T> x) { T old = *place; *place = old < x ? x : old; return old; }
-template <class T> T atomicMin(T *place, std::type_identity_t<T> x) { T old = *place; *place = x < old ? x : old; return old; }
+template <class T> T atomicMax(T *place, std::type_identity_t<T> x) {
+    T old = *place;
+    *place = old < x ? x : old;
+    return old;
+}
+template <class T> T atomicMin(T *place, std::type_identity_t<T> x) {
+    T old = *place;
+    *place = x < old ? x : old;
+    return old;
+}
 template <class T> T atomicExch(T *place, std::type_identity_t<T> x) { T old = *place; *place = x; return old; }
 template <class T> T atomicCAS(T *place, std::type_identity_t<T> expected, std::type_identity_t<T> x) {
     T old = *place;

@@ -36,7 +36,7 @@ inline double4 make_double4(double x, double y, double z, double w) { return {x,
 
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
-inline float two_to(float x) { return exp2f(x); }
+inline float exp2_approx(float x) { return exp2f(x); }
 inline float __uint_as_float(unsigned word) { return std::bit_cast<float>(word); }
 template <class T> T __ldg(const T *place) { return *place; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }

@@ -43,7 +43,9 @@ void mma(const char *call, float (&d)[4], const Fragments &own, int in_a_word, N
 }
 
 // Four matrices of 8 rows of 16 bytes: lane l passes the address of row l % 8 of matrix l / 8.
-inline const unsigned *const *rows(const char *call, const unsigned *row) { return warp_exchange(call, 0xffffffffu, row); }
+inline const unsigned *const *rows(const char *call, const unsigned *row) {
+    return warp_exchange(call, 0xffffffffu, row);
+}
 
 inline unsigned half(const unsigned *row, int i) { return row[i / 2] >> 16 * (i % 2) & 0xffffu; }
 

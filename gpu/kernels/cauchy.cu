@@ -24,7 +24,7 @@ __device__ inline Complex inverse(Complex x) {
 }
 
 // Poles and weights of a channel, to shared memory.
-__device__ inline void bring(Complex *poles, const Complex *w, const Complex *lambda, int d, int states) {
+__device__ inline void load_poles(Complex *poles, const Complex *w, const Complex *lambda, int d, int states) {
     for (int n = threadIdx.x; n < states; n += THREADS) {
         poles[n] = lambda[(long long)d * states + n];
         poles[states + n] = w[(long long)d * states + n];
@@ -38,7 +38,7 @@ cauchy_forward(const Complex *__restrict__ w, const Complex *__restrict__ z, con
     DYNAMIC_SHARED(Complex, poles);  // (2, N): λ and w
     int strips = (length + THREADS - 1) / THREADS, d = blockIdx.x / strips;
     int l = blockIdx.x % strips * THREADS + threadIdx.x;
-    bring(poles, w, lambda, d, states);
+    load_poles(poles, w, lambda, d, states);
     if (l >= length) return;
     Complex node = z[(long long)d * length + l], sum = {0, 0};
     for (int n = 0; n < states; n++) sum = sum + poles[states + n] * inverse(node - poles[n]);
@@ -51,29 +51,29 @@ cauchy_backward_nodes(const Complex *__restrict__ w, const Complex *__restrict__
     DYNAMIC_SHARED(Complex, poles);
     int strips = (length + THREADS - 1) / THREADS, d = blockIdx.x / strips;
     int l = blockIdx.x % strips * THREADS + threadIdx.x;
-    bring(poles, w, lambda, d, states);
+    load_poles(poles, w, lambda, d, states);
     if (l >= length) return;
     Complex node = z[(long long)d * length + l], sum = {0, 0};
     for (int n = 0; n < states; n++) {
-        Complex one = inverse(node - poles[n]);
-        sum = sum + poles[states + n] * (one * one);
+        Complex reciprocal = inverse(node - poles[n]);
+        sum = sum + poles[states + n] * (reciprocal * reciprocal);
     }
     dz[(long long)d * length + l] = real(-1) * (dK[(long long)d * length + l] * conj(sum));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 cauchy_backward_poles(const Complex *__restrict__ w, const Complex *__restrict__ z, const Complex *__restrict__ lambda,
-                      const Complex *__restrict__ dK, Complex *__restrict__ dw, Complex *__restrict__ dlambda, int states,
-                      int length) {
+                      const Complex *__restrict__ dK, Complex *__restrict__ dw, Complex *__restrict__ dlambda,
+                      int states, int length) {
     __shared__ Complex first_sums[THREADS / 32], second_sums[THREADS / 32];
     long long row = (long long)(blockIdx.x / states) * length;
-    Complex pole = lambda[blockIdx.x], to_w = {0, 0}, to_pole = {0, 0};
+    Complex pole = lambda[blockIdx.x], dw_sum = {0, 0}, dpole_sum = {0, 0};
     for (int l = threadIdx.x; l < length; l += THREADS) {
-        Complex one = conj(inverse(z[row + l] - pole)), g = dK[row + l];
-        Complex dw_term = g * one;
-        to_w = to_w + dw_term;
-        to_pole = to_pole + dw_term * one;
+        Complex reciprocal = conj(inverse(z[row + l] - pole)), g = dK[row + l];
+        Complex dw_term = g * reciprocal;
+        dw_sum = dw_sum + dw_term;
+        dpole_sum = dpole_sum + dw_term * reciprocal;
     }
-    to_w = block_sum(to_w, first_sums), to_pole = block_sum(to_pole, second_sums);
-    if (threadIdx.x == 0) dw[blockIdx.x] = to_w, dlambda[blockIdx.x] = conj(w[blockIdx.x]) * to_pole;
+    dw_sum = block_sum(dw_sum, first_sums), dpole_sum = block_sum(dpole_sum, second_sums);
+    if (threadIdx.x == 0) dw[blockIdx.x] = dw_sum, dlambda[blockIdx.x] = conj(w[blockIdx.x]) * dpole_sum;
 }

@@ -39,71 +39,73 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
 gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                        const real *__restrict__ g, const real *__restrict__ S, Number *__restrict__ y,
-                       real *__restrict__ last, real *__restrict__ kept, int length, int keys, int values, int gates,
-                       int back) {
+                       real *__restrict__ last, real *__restrict__ boundary_states, int length, int keys, int values,
+                       int gates, int reverse) {
     __shared__ Square tiles[4];
-    Square &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &columns = tiles[3];
+    Square &query_tile = tiles[0], &key_tile = tiles[1], &alpha = tiles[2], &columns = tiles[3];
     DYNAMIC_SHARED(real, state);  // (keys, rounded up to whole slices, SIDE and a gap)
     constexpr int WIDTH = SIDE + 1;
-    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
+    int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, slabs = (values + SIDE - 1) / SIDE;
     int column = blockIdx.x % slabs * SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slabs, entries = (long long)keys * values;
     bool inside = column + lane < values;
     q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
     v += sequence * length * values, y += sequence * length * values + column;
-    S += sequence * entries + column, last += sequence * entries + column, kept += sequence * chunks * entries + column;
+    S += sequence * entries + column, last += sequence * entries + column,
+        boundary_states += sequence * chunks * entries + column;
 
     for (int slice = 0; slice < keys; slice += SIDE)
-        for (int row = slice + mine; row < slice + mine + ROWS; row++)
+        for (int row = slice + warp_row; row < slice + warp_row + ROWS; row++)
             state[row * WIDTH + lane] = inside && row < keys ? S[(long long)row * values + lane] : 0;
 
     for (int first = 0; first < length; first += SIDE) {
         real part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
             __syncthreads();  // the slice before is done with
-            if (slice == 0) fill(columns, v, first, column, length, values, back);
-            fill(queries, q, first, slice, length, keys, back);
-            fill(written, k, first, slice, length, keys, back);
-            fill_gates(alpha, g, first - back, slice, length, keys, gates, back);
+            if (slice == 0) load_tile(columns, v, first, column, length, values, reverse);
+            load_tile(query_tile, q, first, slice, length, keys, reverse);
+            load_tile(key_tile, k, first, slice, length, keys, reverse);
+            load_gate_tile(alpha, g, first - reverse, slice, length, keys, gates, reverse);
             __syncthreads();  // the slice is there
-            real *own = &state[(slice + mine) * WIDTH + lane], sum[ROWS];
+            real *state_rows = &state[(slice + warp_row) * WIDTH + lane], sum[ROWS];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                sum[r] = own[r * WIDTH];
-                if (!back && inside && slice + mine + r < keys)
-                    kept[first / SIDE * entries + (long long)(slice + mine + r) * values + lane] = sum[r];
+                sum[r] = state_rows[r * WIDTH];
+                if (!reverse && inside && slice + warp_row + r < keys)
+                    boundary_states[first / SIDE * entries + (long long)(slice + warp_row + r) * values + lane] =
+                        sum[r];
             }
 #pragma unroll
             for (int t = 0; t < SIDE; t++)
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {
-                    sum[r] = fma(written[t][mine + r], columns[t][lane], alpha[t][mine + r] * sum[r]);
-                    part[t] = fma(queries[t][mine + r], sum[r], part[t]);
+                    sum[r] = fma(key_tile[t][warp_row + r], columns[t][lane], alpha[t][warp_row + r] * sum[r]);
+                    part[t] = fma(query_tile[t][warp_row + r], sum[r], part[t]);
                 }
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) own[r * WIDTH] = sum[r];
+            for (int r = 0; r < ROWS; r++) state_rows[r * WIDTH] = sum[r];
         }
-        over_warps(tiles, part, out);
+        sum_over_warps(tiles, part, out);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = first + mine + r;
-            if (inside && t < length) narrow(y[(long long)(back ? length - 1 - t : t) * values + lane], out[r]);
+            int t = first + warp_row + r;
+            if (inside && t < length) narrow(y[(long long)(reverse ? length - 1 - t : t) * values + lane], out[r]);
         }
     }
     for (int slice = 0; slice < keys; slice += SIDE)
-        for (int row = slice + mine; row < slice + mine + ROWS; row++)
+        for (int row = slice + warp_row; row < slice + warp_row + ROWS; row++)
             if (inside && row < keys) last[(long long)row * values + lane] = state[row * WIDTH + lane];
 }
 
 // Of token s and this thread's key: what the tokens after it say of the key, from `sum` at the chunk's end; and in `part`
 // what passes each gate on the way. pairs[t] is dyₜ · vₛ.
-__device__ inline real follow(const Tile &queries, const Tile &alpha, int s, const real *pairs, real sum, real key,
-                              real (&part)[SIDE]) {
+__device__ inline real propagate_to_chunk_end(const Tile &query_tile, const Tile &alpha, int s, const real *pairs,
+                                              real sum, real key, real (&part)[SIDE]) {
     int lane = threadIdx.x % 32;
     real passing[SIDE];
 #pragma unroll
     for (int t = SIDE - 1; t >= 0; t--)
-        if (t > s) passing[t] = sum = alpha[t][lane] * fma(pairs[t * PITCH], queries[t][lane], sum);
+        if (t > s) passing[t] = sum = alpha[t][lane] * fma(pairs[t * PITCH], query_tile[t][lane], sum);
 #pragma unroll
     for (int t = 0; t < SIDE; t++)
         if (t > s) part[t] = fma(key, passing[t], part[t]), key *= alpha[t][lane];
@@ -111,93 +113,96 @@ __device__ inline real follow(const Tile &queries, const Tile &alpha, int s, con
 }
 
 // What tokens read, as it was at the chunk's start; and in gamma what the whole chunk leaves.
-__device__ inline void fade_from_start(Tile &queries, const Tile &alpha, real *gamma) {
-    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS;
-    real since = 1;
-    for (int t = 0; t < mine; t++) since *= alpha[t][lane];
+__device__ inline void decay_from_chunk_start(Tile &query_tile, const Tile &alpha, real *gamma) {
+    int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
+    real decay = 1;
+    for (int t = 0; t < warp_row; t++) decay *= alpha[t][lane];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) since *= alpha[mine + r][lane], queries[mine + r][lane] *= since;
-    if (mine == SIDE - ROWS) gamma[lane] = since;
+    for (int r = 0; r < ROWS; r++) decay *= alpha[warp_row + r][lane], query_tile[warp_row + r][lane] *= decay;
+    if (warp_row == SIDE - ROWS) gamma[lane] = decay;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gated_linear_attention_backward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
-                                const real *__restrict__ g, const real *__restrict__ kept, const Number *__restrict__ dy,
+gated_linear_attention_backward(const Number *__restrict__ q, const Number *__restrict__ k,
+                                const Number *__restrict__ v, const real *__restrict__ g,
+                                const real *__restrict__ boundary_states, const Number *__restrict__ dy,
                                 const real *__restrict__ dlast, Number *__restrict__ dq, Number *__restrict__ dk,
-                                real *__restrict__ dlog_decay, real *__restrict__ dS, int length, int keys, int values, int gates) {
+                                real *__restrict__ dlog_decay, real *__restrict__ dS, int length, int keys, int values,
+                                int gates) {
     __shared__ Tile tiles[5];
     __shared__ real gamma[SIDE];  // of each key, what the chunk leaves
-    Tile &queries = tiles[0], &written = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &starts = tiles[4];
+    Tile &query_tile = tiles[0], &key_tile = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &dy_S = tiles[4];
     DYNAMIC_SHARED(Tile, state);  // one for every 32 values: dSᵀ
-    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
+    int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
     int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slices, entries = (long long)keys * values, key = column + lane;
     bool inside = key < keys;
     q += sequence * length * keys, k += sequence * length * keys, g += sequence * length * gates;
     dq += sequence * length * keys, dk += sequence * length * keys, dlog_decay += sequence * length * keys;
-    v += sequence * length * values, dy += sequence * length * values, kept += sequence * chunks * entries;
+    v += sequence * length * values, dy += sequence * length * values, boundary_states += sequence * chunks * entries;
     dlast += sequence * entries, dS += sequence * entries;
 
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
-            int value = slab * SIDE + mine + r;
-            state[slab][mine + r][lane] = inside && value < values ? dlast[key * values + value] : 0;
+            int value = slab * SIDE + warp_row + r;
+            state[slab][warp_row + r][lane] = inside && value < values ? dlast[key * values + value] : 0;
         }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
         int first = chunk * SIDE;
-        Own pair = {}, start = {}, end = {}, sum;
-        real ended[ROWS], own[ROWS], both = 0, part[SIDE] = {};
+        Accumulator pair = {}, dy_S_sum = {}, v_dS_sum = {}, sum;
+        real v_dS[ROWS], state_rows[ROWS], S_dS = 0, part[SIDE] = {};
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the tiles before are done with
-            fill(queries, dy, first, slab * SIDE, length, values);
-            fill(written, v, first, slab * SIDE, length, values);
-            fill(alpha, kept + chunk * entries, column, slab * SIDE, keys, values);
+            load_tile(query_tile, dy, first, slab * SIDE, length, values);
+            load_tile(key_tile, v, first, slab * SIDE, length, values);
+            load_tile(alpha, boundary_states + chunk * entries, column, slab * SIDE, keys, values);
             __syncthreads();
-            products(Rows{queries}, into(pair, Rows{written}), into(start, Rows{alpha}));
-            products(Rows{written}, into(end, Columns{state[slab]}));
-            if (mine == SIDE - ROWS)
-                for (int j = 0; j < SIDE; j++) both = fma(alpha[lane][j], state[slab][j][lane], both);
+            products(Rows{query_tile}, into(pair, Rows{key_tile}), into(dy_S_sum, Rows{alpha}));
+            products(Rows{key_tile}, into(v_dS_sum, Columns{state[slab]}));
+            if (warp_row == SIDE - ROWS)
+                for (int j = 0; j < SIDE; j++) S_dS = fma(alpha[lane][j], state[slab][j][lane], S_dS);
         }
-        by_rows(end, queries, ended);
+        to_row_layout(v_dS_sum, query_tile, v_dS);
         __syncthreads();  // the last slab is done with
-        put(pair, pairs), put(start, starts);
-        fill(queries, q, first, column, length, keys);
-        fill(written, k, first, column, length, keys);
-        fill_gates(alpha, g, first, column, length, keys, gates, false);
+        store(pair, pairs), store(dy_S_sum, dy_S);
+        load_tile(query_tile, q, first, column, length, keys);
+        load_tile(key_tile, k, first, column, length, keys);
+        load_gate_tile(alpha, g, first, column, length, keys, gates, false);
         __syncthreads();
 #pragma unroll 1
         for (int r = 0; r < ROWS; r++) {
-            int t = mine + r;
-            real sum = starts[t][lane];
-            for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], written[s][lane], alpha[s][lane] * sum);
+            int t = warp_row + r;
+            real sum = dy_S[t][lane];
+            for (int s = 0; s <= t; s++) sum = fma(pairs[t][s], key_tile[s][lane], alpha[s][lane] * sum);
             if (inside && first + t < length) narrow(dq[(first + t) * (long long)keys + key], sum);
-            sum = follow(queries, alpha, t, &pairs[0][t], ended[r], written[t][lane], part);
+            sum = propagate_to_chunk_end(query_tile, alpha, t, &pairs[0][t], v_dS[r], key_tile[t][lane], part);
             if (inside && first + t < length)
-                narrow(dk[(first + t) * (long long)keys + key], fma(pairs[t][t], queries[t][lane], sum));
+                narrow(dk[(first + t) * (long long)keys + key], fma(pairs[t][t], query_tile[t][lane], sum));
         }
-        if (mine == SIDE - ROWS) follow(queries, alpha, -1, &starts[0][lane], both, 1, part);
+        if (warp_row == SIDE - ROWS) propagate_to_chunk_end(query_tile, alpha, -1, &dy_S[0][lane], S_dS, 1, part);
 
         for (int slab = 0; slab < slabs; slab++) {
             __syncthreads();  // the keys, or the slab before, are done with
-            if (slab == 0) fade_from_start(queries, alpha, gamma);
-            fill(written, dy, first, slab * SIDE, length, values);
+            if (slab == 0) decay_from_chunk_start(query_tile, alpha, gamma);
+            load_tile(key_tile, dy, first, slab * SIDE, length, values);
             __syncthreads();
-            take(sum, state[slab]);
+            load(sum, state[slab]);
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) sum.at[r] *= gamma[Own::column(r)];
-            products(Columns{written}, into(sum, Columns{queries}));
-            put(sum, state[slab]);
+            for (int r = 0; r < ROWS; r++) sum.at[r] *= gamma[Accumulator::column(r)];
+            products(Columns{key_tile}, into(sum, Columns{query_tile}));
+            store(sum, state[slab]);
         }
-        over_warps(tiles, part, own);
+        sum_over_warps(tiles, part, state_rows);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
-            if (inside && first + mine + r < length) dlog_decay[(first + mine + r) * (long long)keys + key] = own[r];
+            if (inside && first + warp_row + r < length) dlog_decay[(first + warp_row + r) * (long long)keys + key] =
+                state_rows[r];
     }
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
-            int value = slab * SIDE + Own::row(r), own_key = column + Own::column(r);
+            int value = slab * SIDE + Accumulator::row(r), own_key = column + Accumulator::column(r);
             if (own_key < keys && value < values)
-                dS[(long long)own_key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+                dS[(long long)own_key * values + value] = state[slab][Accumulator::row(r)][Accumulator::column(r)];
         }
 }

@@ -25,8 +25,8 @@
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
 linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                  const real *__restrict__ S, Number *__restrict__ y, real *__restrict__ last, int length, int keys,
-                 int values, int back) {
-    __shared__ Tile queries, written, entries, scores;
+                 int values, int reverse) {
+    __shared__ Tile query_tile, key_tile, value_tile, scores;
     DYNAMIC_SHARED(Tile, state);  // one for every 32 keys
     int slabs = (values + SIDE - 1) / SIDE, slices = (keys + SIDE - 1) / SIDE;
     int sequence = blockIdx.x / slabs, column = blockIdx.x % slabs * SIDE;
@@ -34,32 +34,32 @@ linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, con
     v += (long long)sequence * length * values, y += (long long)sequence * length * values;
     S += (long long)sequence * keys * values, last += (long long)sequence * keys * values;
 
-    for (int slice = 0; slice < slices; slice++) fill(state[slice], S, slice * SIDE, column, keys, values);
+    for (int slice = 0; slice < slices; slice++) load_tile(state[slice], S, slice * SIDE, column, keys, values);
 
     for (int first = 0; first < length; first += SIDE) {
-        Own score = {}, out = {}, sum;
+        Accumulator score = {}, out = {}, sum;
         for (int slice = 0; slice < slices; slice++) {
             __syncthreads();  // the slice before is done with
-            if (slice == 0) fill(entries, v, first, column, length, values, back);
-            fill(queries, q, first, slice * SIDE, length, keys, back);
-            fill(written, k, first, slice * SIDE, length, keys, back);
+            if (slice == 0) load_tile(value_tile, v, first, column, length, values, reverse);
+            load_tile(query_tile, q, first, slice * SIDE, length, keys, reverse);
+            load_tile(key_tile, k, first, slice * SIDE, length, keys, reverse);
             __syncthreads();
-            products(Rows{queries}, into(score, Rows{written}), into(out, Columns{state[slice]}));
-            take(sum, state[slice]);
-            products(Columns{written}, into(sum, Columns{entries}));
+            products(Rows{query_tile}, into(score, Rows{key_tile}), into(out, Columns{state[slice]}));
+            load(sum, state[slice]);
+            products(Columns{key_tile}, into(sum, Columns{value_tile}));
             __syncthreads();  // all have read the state
-            put(sum, state[slice]);
+            store(sum, state[slice]);
         }
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) score.at[r] = Own::column(r) <= Own::row(r) ? score.at[r] : 0;
-        put(score, scores);
+        for (int r = 0; r < ROWS; r++) score.at[r] = Accumulator::column(r) <= Accumulator::row(r) ? score.at[r] : 0;
+        store(score, scores);
         __syncthreads();
-        products(lower(), Rows{scores}, into(out, Columns{entries}));
-        give(out, y, first, column, length, values, back);
+        products(lower(), Rows{scores}, into(out, Columns{value_tile}));
+        store(out, y, first, column, length, values, reverse);
     }
     for (int slice = 0; slice < slices; slice++) {
-        Own sum;
-        take(sum, state[slice]);
-        give(sum, last, slice * SIDE, column, keys, values);
+        Accumulator sum;
+        load(sum, state[slice]);
+        store(sum, last, slice * SIDE, column, keys, values);
     }
 }

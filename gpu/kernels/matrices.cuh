@@ -3,7 +3,7 @@
 #include "product.cuh"
 
 // 32 rows and columns of what a matrix reads as; 0 outside.
-template <class View> __device__ inline void fill(Tile &tile, const View &from, int row, int column) {
+template <class View> __device__ inline void load_tile(Tile &tile, const View &from, int row, int column) {
     int j = threadIdx.x % SIDE;
     for (int i = threadIdx.x / SIDE; i < SIDE; i += WARPS)
         tile[i][j] = row + i < from.rows() && column + j < from.columns() ? from.at(row + i, column + j) : 0;
@@ -18,7 +18,7 @@ struct Matrix {
     __device__ int rows() const { return height; }
     __device__ int columns() const { return width + one; }
     __device__ real at(int i, int j) const { return j < width ? from[(long long)i * width + j] : 1; }
-    __device__ void load(Tile &tile, int row, int column) const { fill(tile, *this, row, column); }
+    __device__ void load(Tile &tile, int row, int column) const { load_tile(tile, *this, row, column); }
 };
 
 struct Scaled {  // row by row
@@ -29,10 +29,11 @@ struct Scaled {  // row by row
     __device__ int rows() const { return of.rows(); }
     __device__ int columns() const { return of.columns(); }
     __device__ real at(int i, int j) const { return by[i] * of.at(i, j); }
-    __device__ void load(Tile &tile, int row, int column) const { fill(tile, *this, row, column); }
+    __device__ void load(Tile &tile, int row, int column) const { load_tile(tile, *this, row, column); }
 };
 
-template <class View> struct Turned {  // rows for columns; its tiles stay as they are read, and are multiplied the other way
+// rows for columns; its tiles stay as they are read, and are multiplied the other way
+template <class View> struct Transposed {
     typedef Columns Left;
     typedef Rows Right;
     View of;
@@ -40,7 +41,7 @@ template <class View> struct Turned {  // rows for columns; its tiles stay as th
     __device__ int columns() const { return of.rows(); }
     __device__ void load(Tile &tile, int row, int column) const { of.load(tile, column, row); }
 };
-template <class View> __device__ inline Turned<View> turned(View of) { return {of}; }
+template <class View> __device__ inline Transposed<View> transposed(View of) { return {of}; }
 
 template <class First, class Second> struct Times {
     First left;
@@ -52,12 +53,13 @@ template <class First, class Second> __device__ inline Times<First, Second> time
 
 // The tile of left × right that begins with this row and column, added to the sums.
 template <class First, class Second>
-__device__ inline void add(Tile (&tiles)[2], Own &sums, int row, int column, const Times<First, Second> &pair) {
+__device__ inline void accumulate(Tile (&tiles)[2], Accumulator &sums, int row, int column,
+                                  const Times<First, Second> &pair) {
     for (int slice = 0; slice < pair.left.columns(); slice += SIDE) {
         __syncthreads();  // the tiles before are done with, and what these hold has been written
         pair.left.load(tiles[0], row, slice), pair.right.load(tiles[1], slice, column);
         __syncthreads();
-        if (row + Own::from() >= pair.left.rows()) continue;
+        if (row + Accumulator::first_row() >= pair.left.rows()) continue;
         int count = min(SIDE, pair.left.columns() - slice);
 #pragma unroll 4
         for (int d = 0; d < count; d += DEPTH)
@@ -72,12 +74,12 @@ __device__ inline void multiply(Tile (&tiles)[2], Then then, First first, Others
     int rows = first.left.rows(), columns = first.right.columns();
     for (int row = 0; row < rows; row += SIDE)
         for (int column = 0; column < columns; column += SIDE) {
-            Own sums = {};
-            add(tiles, sums, row, column, first);
-            (add(tiles, sums, row, column, others), ...);
+            Accumulator sums = {};
+            accumulate(tiles, sums, row, column, first);
+            (accumulate(tiles, sums, row, column, others), ...);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                int i = row + Own::row(r), j = column + Own::column(r);
+                int i = row + Accumulator::row(r), j = column + Accumulator::column(r);
                 if (i < rows && j < columns) then(i, j, sums.at[r]);
             }
         }

@@ -68,7 +68,7 @@ struct Tf32 {
 #pragma unroll
         for (int i = 0; i < 8; i++) words[i % 2 * 4 + i / 2] = to_tf32(numbers[i]);
     }
-    template <int HALVES> static __device__ void put(Operand<Tf32, HALVES> &x, int half, int, float2 pair) {
+    template <int HALVES> static __device__ void store(Operand<Tf32, HALVES> &x, int half, int, float2 pair) {
         x.words[half] = to_tf32(pair.x), x.words[half + HALVES] = to_tf32(pair.y);
     }
     static __device__ void multiply(Sums &sums, const Left<Tf32> &left, const Right<Tf32> &right) {
@@ -81,7 +81,7 @@ struct Bf16 {
 #pragma unroll
         for (int i = 0; i < 4; i++) words[i] = to_bf16(numbers[2 * i], numbers[2 * i + 1]);
     }
-    template <int HALVES> static __device__ void put(Operand<Bf16, HALVES> &x, int half, int eight, float2 pair) {
+    template <int HALVES> static __device__ void store(Operand<Bf16, HALVES> &x, int half, int eight, float2 pair) {
         x.words[half + HALVES * eight] = to_bf16(pair.x, pair.y);
     }
     static __device__ void multiply(Sums &sums, const Left<Bf16> &left, const Right<Bf16> &right) {
@@ -102,7 +102,7 @@ __device__ inline void rows(Operand<Kind, HALVES> &x, const float *from, int str
     for (int half = 0; half < HALVES; half++)
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++)
-            Kind::put(x, half, eight,
+            Kind::store(x, half, eight,
                       *reinterpret_cast<const float2 *>(&from[(8 * half + g) * stride + 8 * eight + 2 * t]));
 }
 
@@ -115,7 +115,7 @@ __device__ inline void columns(Operand<Kind, HALVES> &x, const float *from, int 
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++) {
             const float *place = &from[(8 * eight + 2 * t) * stride + 8 * half + g];
-            Kind::put(x, half, eight, {place[0], place[stride]});
+            Kind::store(x, half, eight, {place[0], place[stride]});
         }
 }
 
@@ -125,5 +125,5 @@ template <class Kind> __device__ inline void results(Left<Kind> &x, const Sums *
     for (int half = 0; half < 2; half++)
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++)
-            Kind::put(x, half, eight, {sums[eight].at[2 * half], sums[eight].at[2 * half + 1]});
+            Kind::store(x, half, eight, {sums[eight].at[2 * half], sums[eight].at[2 * half + 1]});
 }

@@ -36,11 +36,6 @@ __device__ inline void copy_async(uint4 *to, const uint4 *from, bool inside) {
                  : "memory");
 }
 __device__ inline void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-__device__ inline float two_to(float x) {  // off by less than 2⁻²² of it
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 #endif
 
 struct Rows {  // of a matrix: count of them, of so many columns
@@ -54,32 +49,32 @@ struct Tile {  // of such rows, 0 outside
     unsigned *at;
     int stride, columns;  // of words; of numbers
 
-    __device__ Tile(unsigned *&room, int count, int columns)
-        : at(room), stride(padded(columns) / 8 * OPERAND::EIGHT + 4), columns(columns) {
-        room += count * stride;
+    __device__ Tile(unsigned *&shared, int count, int columns)
+        : at(shared), stride(padded(columns) / 8 * OPERAND::EIGHT + 4), columns(columns) {
+        shared += count * stride;
     }
 };
 
 // Eight neighbours to a tile, or zeros.
-__device__ inline void keep(unsigned *to, const Bfloat16 *from, bool inside) {
+__device__ inline void store_eight(unsigned *to, const Bfloat16 *from, bool inside) {
     copy_async(reinterpret_cast<uint4 *>(to), reinterpret_cast<const uint4 *>(from), inside);
 }
-__device__ inline void keep(unsigned *to, const float (&numbers)[8]) {
+__device__ inline void store_eight(unsigned *to, const float (&numbers)[8]) {
     unsigned words[OPERAND::EIGHT];
     OPERAND::round(words, numbers);
 #pragma unroll
     for (int i = 0; i < OPERAND::EIGHT; i += 4)
         *reinterpret_cast<uint4 *>(&to[i]) = {words[i], words[i + 1], words[i + 2], words[i + 3]};
 }
-__device__ inline void keep(unsigned *to, const float *from, bool inside) {
+__device__ inline void store_eight(unsigned *to, const float *from, bool inside) {
     float4 low = {}, high = {};
     if (inside) low = reinterpret_cast<const float4 *>(from)[0], high = reinterpret_cast<const float4 *>(from)[1];
-    keep(to, {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w});
+    store_eight(to, {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w});
 }
 
 // Rows row, row + 1, … of a tile from rows first, first + 1, … of x; eight threads share a row. All is there when each has
 // called `copy_wait`.
-template <int COUNT> __device__ inline void fill(Tile tile, int row, Rows x, int first) {
+template <int COUNT> __device__ inline void load_tile(Tile tile, int row, Rows x, int first) {
     bool whole = x.columns % 8 == 0 && (size_t)x.from % 16 == 0;
 #pragma unroll
     for (int r = threadIdx.x / 8; r < COUNT; r += THREADS / 8) {
@@ -87,12 +82,12 @@ template <int COUNT> __device__ inline void fill(Tile tile, int row, Rows x, int
         unsigned *to = tile.at + (row + r) * tile.stride;
         int columns = first + r < x.count ? x.columns : 0;
         for (int c = threadIdx.x % 8 * 8; c < padded(x.columns); c += 64)
-            if (whole) keep(to + c / 8 * OPERAND::EIGHT, from + c, c < columns);
+            if (whole) store_eight(to + c / 8 * OPERAND::EIGHT, from + c, c < columns);
             else {
                 float numbers[8];
 #pragma unroll
-                for (int i = 0; i < 8; i++) numbers[i] = c + i < columns ? wide(from[c + i]) : 0;
-                keep(to + c / 8 * OPERAND::EIGHT, numbers);
+                for (int i = 0; i < 8; i++) numbers[i] = c + i < columns ? widen(from[c + i]) : 0;
+                store_eight(to + c / 8 * OPERAND::EIGHT, numbers);
             }
     }
 }

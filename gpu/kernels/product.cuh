@@ -14,21 +14,22 @@
 #include "mma.cuh"
 constexpr int PITCH = SIDE + 4;
 
-struct Own : Sums {  // a thread's numbers of a tile
-    static __device__ int from() { return threadIdx.x / 128 * 16; }  // the first row of its warp, and one past the last
-    static __device__ int to() { return from() + 16; }
-    static __device__ int side() { return threadIdx.x / 32 % 4 * 8; }
-    static __device__ int row(int r) { return from() + Sums::row(r); }
-    static __device__ int column(int r) { return side() + Sums::column(r); }
+struct Accumulator : Sums {  // a thread's numbers of a tile
+    // the first row of its warp, and one past the last
+    static __device__ int first_row() { return threadIdx.x / 128 * 16; }
+    static __device__ int end_row() { return first_row() + 16; }
+    static __device__ int first_column() { return threadIdx.x / 32 % 4 * 8; }
+    static __device__ int row(int r) { return first_row() + Sums::row(r); }
+    static __device__ int column(int r) { return first_column() + Sums::column(r); }
 };
 #else
 constexpr int PITCH = SIDE + 1;
 
-struct Own {
+struct Accumulator {
     real at[ROWS];
-    static __device__ int from() { return threadIdx.x / 32 * ROWS; }
-    static __device__ int to() { return from() + ROWS; }
-    static __device__ int row(int r) { return from() + r; }
+    static __device__ int first_row() { return threadIdx.x / 32 * ROWS; }
+    static __device__ int end_row() { return first_row() + ROWS; }
+    static __device__ int row(int r) { return first_row() + r; }
     static __device__ int column(int) { return threadIdx.x % 32; }
 };
 #endif
@@ -55,10 +56,10 @@ struct Columns {
 constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // steps in flight: with more, registers spill
 struct Factors {  // of a left operand: a warp's rows, the next of the summed axis
     Left<OPERAND> x;
-    template <class From> __device__ Factors(From left, int d) { left.load(x, Own::from(), d); }
-    template <class From> __device__ void times(From right, int d, Own &sums) const {
+    template <class From> __device__ Factors(From left, int d) { left.load(x, Accumulator::first_row(), d); }
+    template <class From> __device__ void times(From right, int d, Accumulator &sums) const {
         Right<OPERAND> y;
-        right.load(y, Own::side(), d);
+        right.load(y, Accumulator::first_column(), d);
         multiply(sums, x, y);
     }
 };
@@ -68,10 +69,10 @@ struct Factors {
     real x[ROWS];
     template <class From> __device__ Factors(From left, int d) {
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) x[r] = left.at(Own::row(r), d);
+        for (int r = 0; r < ROWS; r++) x[r] = left.at(Accumulator::row(r), d);
     }
-    template <class From> __device__ void times(From right, int d, Own &sums) const {
-        real y = right.at(Own::column(0), d);
+    template <class From> __device__ void times(From right, int d, Accumulator &sums) const {
+        real y = right.at(Accumulator::column(0), d);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) sums.at[r] = fma(x[r], y, sums.at[r]);
     }
@@ -79,10 +80,10 @@ struct Factors {
 #endif
 
 template <class From> struct Into {
-    Own &sums;
+    Accumulator &sums;
     From right;
 };
-template <class From> __device__ inline Into<From> into(Own &sums, From right) { return {sums, right}; }
+template <class From> __device__ inline Into<From> into(Accumulator &sums, From right) { return {sums, right}; }
 
 // sums[i][j] += Σ_d left[i][d] right[j][d], of one left operand with each of the right ones.
 template <class Left, class... Rights> __device__ inline void products(Left left, Into<Rights>... all) {
@@ -96,28 +97,29 @@ template <class Left, class... Rights> __device__ inline void products(Left left
 struct Range {  // of d
     int from, to;
 };
-__device__ inline Range lower() { return {0, Own::to()}; }  // where rows of a lower triangle are not 0, in this warp
-__device__ inline Range upper() { return {Own::from(), SIDE}; }
+// where rows of a lower triangle are not 0, in this warp
+__device__ inline Range lower() { return {0, Accumulator::end_row()}; }
+__device__ inline Range upper() { return {Accumulator::first_row(), SIDE}; }
 
 template <class Left, class Right> __device__ inline void products(Range over, Left left, Into<Right> one) {
 #pragma unroll 1
     for (int d = over.from; d < over.to; d += DEPTH) Factors(left, d).times(one.right, d, one.sums);
 }
 
-__device__ inline void take(Own &own, const Tile &tile) {
+__device__ inline void load(Accumulator &own, const Tile &tile) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) own.at[r] = tile[Own::row(r)][Own::column(r)];
+    for (int r = 0; r < ROWS; r++) own.at[r] = tile[Accumulator::row(r)][Accumulator::column(r)];
 }
-__device__ inline void put(const Own &own, Tile &tile) {
+__device__ inline void store(const Accumulator &own, Tile &tile) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] = own.at[r];
+    for (int r = 0; r < ROWS; r++) tile[Accumulator::row(r)][Accumulator::column(r)] = own.at[r];
 }
 
 // The same numbers dealt out anew: 4 rows to a warp, a column to each lane. They pass through the tile, where they must.
-__device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
+__device__ inline void to_row_layout(const Accumulator &own, Tile &tile, real (&rows)[ROWS]) {
 #ifdef OPERAND
     __syncthreads();  // what the tile held is done with
-    put(own, tile);
+    store(own, tile);
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROWS; r++) rows[r] = tile[threadIdx.x / 32 * ROWS + r][threadIdx.x % 32];
@@ -129,10 +131,11 @@ __device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
 
 // To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.
 template <class To>
-__device__ inline void give(const Own &own, To *to, int first, int column, int count, int columns, bool back = false) {
+__device__ inline void store(const Accumulator &own, To *to, int first, int column, int count, int columns,
+                             bool reverse = false) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int t = first + Own::row(r), c = column + Own::column(r);
-        if (t < count && c < columns) narrow(to[(long long)(back ? count - 1 - t : t) * columns + c], own.at[r]);
+        int t = first + Accumulator::row(r), c = column + Accumulator::column(r);
+        if (t < count && c < columns) narrow(to[(long long)(reverse ? count - 1 - t : t) * columns + c], own.at[r]);
     }
 }

@@ -41,10 +41,10 @@ struct Map {
 };
 
 // Of a number in a tile; a gap every STEPS tokens, for lanes to meet different banks.
-__device__ constexpr int place(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
+__device__ constexpr int tile_offset(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
 
 struct Shared {
-    Number a[place(TOKENS, 0)], x[place(TOKENS, 0)];
+    Number a[tile_offset(TOKENS, 0)], x[tile_offset(TOKENS, 0)];
     Map warps[WARPS][WIDTH];
     Number carry[WIDTH];
     int line, tile, row, strip;
@@ -54,7 +54,7 @@ struct Shared {
 struct Lines {
     int length, channels;
     int lines, tiles;
-    int back;      // from the last token to the first
+    int reverse;      // from the last token to the first
     Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
     int *status;    // (lines, tiles), and behind them the ticket
 };
@@ -69,11 +69,13 @@ __device__ inline Map compose(Map later, Map earlier) {
 }
 
 // Past the first-level cache, which does not see what other blocks write.
-__device__ inline real fresh(const real *place) { return *static_cast<const volatile real *>(place); }
-__device__ inline Complex fresh(const Complex *place) { return {fresh(&place->re), fresh(&place->im)}; }
+__device__ inline real load_volatile(const real *address) { return *static_cast<const volatile real *>(address); }
+__device__ inline Complex load_volatile(const Complex *address) {
+    return {load_volatile(&address->re), load_volatile(&address->im)};
+}
 
 // What the earlier threads of this channel do; `total` is what all of the block do.
-__device__ inline Map before(Map own, Shared &shared, Map &total) {
+__device__ inline Map exclusive_scan(Map own, Shared &shared, Map &total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = lane % WIDTH;
     for (int by = WIDTH; by < 32; by *= 2) {
         Map earlier = {shfl_up(own.a, by), shfl_up(own.x, by)};
@@ -92,12 +94,12 @@ __device__ inline Map before(Map own, Shared &shared, Map &total) {
 }
 
 // The state at the start of a tile, by one warp: each lane below WIDTH returns its channel's.
-__device__ inline Number state_before(int line, int tile, Map total, const Lines &of) {
+__device__ inline Number look_back(int line, int tile, Map total, const Lines &of) {
     int lane = threadIdx.x % 32, channel = lane % WIDTH;
     Number *partials = of.partials + (long long)line * of.tiles * 3 * WIDTH + channel;
     int *status = of.status + (long long)line * of.tiles;
-    Number *mine = partials + (long long)tile * 3 * WIDTH;
-    if (lane < WIDTH) mine[0] = total.a, mine[WIDTH] = total.x;
+    Number *own_partials = partials + (long long)tile * 3 * WIDTH;
+    if (lane < WIDTH) own_partials[0] = total.a, own_partials[WIDTH] = total.x;
     __threadfence();
     __syncwarp();
     Number h = Constants<Number>::zero();
@@ -108,9 +110,9 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
             int at = nearest - lane;
             int flag = at < 0 ? AGGREGATE : *static_cast<volatile int *>(&status[at]);
             unsigned prefixes = __ballot_sync(ALL, flag == PREFIX), invalid = __ballot_sync(ALL, flag == INVALID);
-            int back = __ffs(prefixes) - 1;
-            if (prefixes && !(invalid & ((1u << back) - 1))) {
-                nearest -= back;
+            int distance = __ffs(prefixes) - 1;
+            if (prefixes && !(invalid & ((1u << distance) - 1))) {
+                nearest -= distance;
                 break;
             }
             if (!prefixes && !invalid) nearest -= 32;
@@ -118,24 +120,25 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
         }
         __threadfence();
         const Number *from = partials + (long long)nearest * 3 * WIDTH;
-        h = fresh(&from[2 * WIDTH]);
-        constexpr int BESIDE = 32 / WIDTH, AT_ONCE = STEPS / 2;  // maps that a load brings to the lanes, and such loads
-        for (from += 3 * WIDTH; from < mine; from += AT_ONCE * BESIDE * 3 * WIDTH) {
-            Map maps[AT_ONCE];
+        h = load_volatile(&from[2 * WIDTH]);
+        // maps that a load brings to the lanes, and such loads
+        constexpr int MAPS_PER_LOAD = 32 / WIDTH, LOADS = STEPS / 2;
+        for (from += 3 * WIDTH; from < own_partials; from += LOADS * MAPS_PER_LOAD * 3 * WIDTH) {
+            Map maps[LOADS];
 #pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) {
-                const Number *own = from + (i * BESIDE + lane / WIDTH) * 3 * WIDTH;
+            for (int i = 0; i < LOADS; i++) {
+                const Number *own = from + (i * MAPS_PER_LOAD + lane / WIDTH) * 3 * WIDTH;
                 maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};
-                if (own < mine) maps[i] = {fresh(&own[0]), fresh(&own[WIDTH])};
+                if (own < own_partials) maps[i] = {load_volatile(&own[0]), load_volatile(&own[WIDTH])};
             }
 #pragma unroll
-            for (int i = 0; i < AT_ONCE; i++)
+            for (int i = 0; i < LOADS; i++)
 #pragma unroll 4
-                for (int j = 0; j < BESIDE && from + (i * BESIDE + j) * 3 * WIDTH < mine; j++)
+                for (int j = 0; j < MAPS_PER_LOAD && from + (i * MAPS_PER_LOAD + j) * 3 * WIDTH < own_partials; j++)
                     h = step(shfl(maps[i].a, j * WIDTH + channel), h, shfl(maps[i].x, j * WIDTH + channel));
         }
     }
-    if (lane < WIDTH) mine[2 * WIDTH] = step(total.a, h, total.x);
+    if (lane < WIDTH) own_partials[2 * WIDTH] = step(total.a, h, total.x);
     __threadfence();
     __syncwarp();
     if (lane == 0) atomicExch(&status[tile], PREFIX);
@@ -144,7 +147,8 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
 
 // The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line to
 // be taken, and write(at, by, t, h) takes the state.
-template <class Read, class Write> __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
+template <class Read, class Write>
+__device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
     if (threadIdx.x == 0) {
         int ticket = atomicAdd(&of.status[(long long)of.lines * of.tiles], 1);
         int strips = (of.channels + WIDTH - 1) / WIDTH;
@@ -157,19 +161,19 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
     int column = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH;
     int channel = shared.strip * WIDTH + column, early = shared.tile * TOKENS + group;
     int inside = channel < of.channels ? (of.length - early + APART - 1) / APART : 0;
-    int brought = place(group, column), own = place(group * STEPS, column);
-    int ahead = of.back ? -of.channels : of.channels;
-    long long first = (long long)shared.row * of.length + (of.back ? of.length - 1 : 0);
-    long long at = first * of.channels + channel + (long long)early * ahead;
+    int loaded = tile_offset(group, column), own = tile_offset(group * STEPS, column);
+    int stride = of.reverse ? -of.channels : of.channels;
+    long long first = (long long)shared.row * of.length + (of.reverse ? of.length - 1 : 0);
+    long long at = first * of.channels + channel + (long long)early * stride;
     Map maps[STEPS];
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
         maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside, nothing happens
-        if (i < inside) maps[i] = read(at, (long long)ahead * (i * APART), early + i * APART);
+        if (i < inside) maps[i] = read(at, (long long)stride * (i * APART), early + i * APART);
     }
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
-        int to = brought + i * place(APART, 0);
+        int to = loaded + i * tile_offset(APART, 0);
         shared.a[to] = maps[i].a, shared.x[to] = maps[i].x;
     }
     __syncthreads();
@@ -177,9 +181,9 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
     Map folded = {shared.a[own], shared.x[own]};
 #pragma unroll
     for (int i = 1; i < STEPS; i++) folded = compose({shared.a[own + i * WIDTH], shared.x[own + i * WIDTH]}, folded);
-    Map total, earlier = before(folded, shared, total);
+    Map total, earlier = exclusive_scan(folded, shared, total);
     if (threadIdx.x < 32) {
-        Number h = state_before(shared.line, shared.tile, total, of);
+        Number h = look_back(shared.line, shared.tile, total, of);
         if (threadIdx.x < WIDTH) shared.carry[threadIdx.x] = h;
     }
     __syncthreads();
@@ -194,23 +198,23 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
 #pragma unroll
     for (int i = 0; i < STEPS; i++)
         if (i < inside)
-            write(at, (long long)ahead * (i * APART), early + i * APART, shared.x[brought + i * place(APART, 0)]);
+            write(at, (long long)stride * (i * APART), early + i * APART, shared.x[loaded + i * tile_offset(APART, 0)]);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials, int *status,
-             int length, int channels, int lines, int tiles, int back) {
+scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials,
+             int *status, int length, int channels, int lines, int tiles, int reverse) {
     __shared__ Shared shared;
     scan(
-        shared, {length, channels, lines, tiles, back, partials, status},
+        shared, {length, channels, lines, tiles, reverse, partials, status},
         [=](long long at, long long by, int) -> Map { return {(a + at)[by], (x + at)[by]}; },
         [=](long long at, long long by, int, Number state) { (h + at)[by] = state; });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 scan_backward(const Number *__restrict__ a, const Number *__restrict__ h, const Number *__restrict__ g,
-              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status,
-              int length, int channels, int lines, int tiles) {
+              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status, int length, int channels,
+              int lines, int tiles) {
     __shared__ Shared shared;
     scan(
         shared, {length, channels, lines, tiles, true, partials, status},

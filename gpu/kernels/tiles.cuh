@@ -8,18 +8,19 @@ typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
 
 // Rows first, first + 1, … of a matrix, counted from the end where `back`, and 32 of its columns; 0 outside.
 template <int PITCH, class From>
-__device__ inline void fill(real (&square)[SIDE][PITCH], const From *from, int first, int column, int count, int columns,
-                            bool back = false) {
+__device__ inline void load_tile(real (&square)[SIDE][PITCH], const From *from, int first, int column, int count,
+                                 int columns, bool reverse = false) {
     for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
         int t = first + row, c = column + threadIdx.x % SIDE;
         bool inside = t < count && c < columns;
-        square[row][threadIdx.x % SIDE] = inside ? wide(from[(long long)(back ? count - 1 - t : t) * columns + c]) : 0;
+        square[row][threadIdx.x % SIDE] =
+            inside ? widen(from[(long long)(reverse ? count - 1 - t : t) * columns + c]) : 0;
     }
 }
 
 // The sum over the warps of what each has for the rows of this one, in 4 tiles.
 template <int PITCH>
-__device__ inline void over_warps(real (*tiles)[SIDE][PITCH], const real (&part)[SIDE], real (&sum)[ROWS]) {
+__device__ inline void sum_over_warps(real (*tiles)[SIDE][PITCH], const real (&part)[SIDE], real (&sum)[ROWS]) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     __syncthreads();  // the tiles are done with
     if (warp >= WARPS / 2)

@@ -24,44 +24,44 @@
 // kept (batch, segments, parts, entries): M and S, or in test-time training, of one part, M, before every so many batches of
 // tokens; passing (batch, 2, parts, entries): before the others, in turn, and behind the last. losses (batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-titans_layers(const real *q, const real *k, const real *v, const real *theta, const real *log_eta, const real *log_alpha,
-              const real *start, const real *norm, const Layer *layers, real *kept, real *passing, real *y, real *losses,
-              real *room, int length, int left, int size, int depth, int entries, int widest, int segment, int parts,
-              int normed) {
+titans_layers(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
+              const real *log_alpha, const real *start, const real *norm, const Layer *layers, real *boundary_states,
+              real *passing, real *y, real *losses, real *workspace, int length, int left, int batch_size, int depth,
+              int entries, int widest, int segment, int parts, int normed) {
     __shared__ Tile tiles[2];
     __shared__ Gates gates;
     __shared__ Batch batch;
-    int batches = 1 + (length > left ? (length - left + size - 1) / size : 0);
+    int batches = 1 + (length > left ? (length - left + batch_size - 1) / batch_size : 0);
     int keys = layers[0].features, values = layers[depth - 1].columns;
     long long sequence = blockIdx.x, model = (long long)parts * entries;
     q += sequence * length * keys, k += sequence * length * keys, v += sequence * length * values;
     theta += sequence * length, log_eta += sequence * length, log_alpha += sequence * length;
     y += sequence * length * values, losses += sequence * length;
-    start += sequence * entries, kept += sequence * ((batches + segment - 1) / segment) * model;
-    passing += sequence * 2 * model, room += sequence * depth * FIELDS * SIDE * widest;
+    start += sequence * entries, boundary_states += sequence * ((batches + segment - 1) / segment) * model;
+    passing += sequence * 2 * model, workspace += sequence * depth * FIELDS * SIDE * widest;
     const real *gamma = normed ? norm + sequence * 2 * values : nullptr, *beta = normed ? gamma + values : nullptr;
 
     const real *W = start;
     for (int i = 0; i < batches; i++) {
-        int first = i ? left + (i - 1) * size : 0, count = min(left + i * size, length) - first;
-        real *now = i % segment ? passing + i % 2 * model : kept + i / segment * model;
-        bool keep = (i + 1) % segment == 0 && i + 1 < batches;
-        real *next = keep ? kept + (i + 1) / segment * model : passing + (i + 1) % 2 * model;
-        if (i) W = now;
+        int first = i ? left + (i - 1) * batch_size : 0, count = min(left + i * batch_size, length) - first;
+        real *current = i % segment ? passing + i % 2 * model : boundary_states + i / segment * model;
+        bool at_boundary = (i + 1) % segment == 0 && i + 1 < batches;
+        real *next = at_boundary ? boundary_states + (i + 1) / segment * model : passing + (i + 1) % 2 * model;
+        if (i) W = current;
         __syncthreads();  // the batch before is done with
         if (threadIdx.x == 0)
             batch = {layers, depth, widest, count, q + (long long)first * keys, k + (long long)first * keys,
                      v + (long long)first * values, theta + first, log_eta + first, log_alpha + first, gamma, beta,
-                     W, now, parts > 1 ? now + entries : nullptr, room};
+                     W, current, parts > 1 ? current + entries : nullptr, workspace};
         __syncthreads();
-        fill(gates, batch);
+        compute_gates(gates, batch);
         inner_model(tiles, batch, gates, [&](int t, real loss) {
             if (threadIdx.x % 32 == 0) losses[first + t] = loss;
         });
         read(tiles, batch, gates);
         along_rows(count, [&](int t) {
-            const real *z = batch.own(READ) + t * values;
-            real *unit = batch.own(UNIT) + t * values, *out = y + (first + t) * (long long)values;
+            const real *z = batch.buffer(READ) + t * values;
+            real *unit = batch.buffer(UNIT) + t * values, *out = y + (first + t) * (long long)values;
             if (gamma) standardise(z, unit, values);
             for (int j = threadIdx.x % 32; j < values; j += 32)
                 out[j] = gamma ? batch.q[t * keys + j] + gamma[j] * unit[j] + beta[j] : z[j];

@@ -141,9 +141,9 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
     ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
     ("titans_layers", "pair.left.load(tiles[0], row, slice), ", "if (row == 0) pair.left.load(tiles[0], row, slice), "),
-    ("titans_layers", "if (i) W = now;", ""),
+    ("titans_layers", "if (i) W = current;", ""),
     ("titans_layers_backward", "passing + (i - begin - 1)", "passing + (i - begin)"),
-    ("titans_layers_backward", "to.M[j] += to.W[j], to.W[j] = 0", "to.M[j] += to.W[j]"),
+    ("titans_layers_backward", "d.M[j] += d.W[j], d.W[j] = 0", "d.M[j] += d.W[j]"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, call)
