@@ -201,12 +201,12 @@ CASES = {
         _draw_softmax, 3, _softmax, lambda saved, given: softmax.backward(saved, *given), flops.softmax, WIDTHS
     ),
     "titans": _of(
-        titans, _draw_titans, 9, flops.titans, *WIDTHS, batch_size=64, left=32, look=lambda losses: None
+        titans, _draw_titans, 9, flops.titans, *WIDTHS, batch_size=64, left=32, on_losses=lambda losses: None
     ),
     "titans_layers": _of(
-        titans, _draw_titans_layers, 14, flops.titans_layers, 64, batch_size=16, left=5, look=lambda losses: None
+        titans, _draw_titans_layers, 14, flops.titans_layers, 64, batch_size=16, left=5, on_losses=lambda losses: None
     ),
-    "ttt": _of(ttt, _draw_ttt, 8, flops.ttt, 64, batch_size=8, look=lambda losses: None),
+    "ttt": _of(ttt, _draw_ttt, 8, flops.ttt, 64, batch_size=8, on_losses=lambda losses: None),
     "vandermonde": Case(
         _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), flops.vandermonde
     ),

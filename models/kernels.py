@@ -28,7 +28,7 @@ def compiled(name: str, reference: Callable) -> Callable:
         if masked or importlib.util.find_spec(f"gpu.kernels.{name}") is None:
             return plain(*inputs)
         kernel = importlib.import_module(f"gpu.kernels.{name}")
-        if hasattr(kernel, "takes") and not kernel.takes(*inputs, **options):
+        if hasattr(kernel, "supports") and not kernel.supports(*inputs, **options):
             return plain(*inputs)
 
         def forward(*arrays: Any) -> Any:
@@ -48,7 +48,7 @@ def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
     kernel, shape = importlib.import_module("gpu.kernels.scan"), x.shape
     lines = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     a, x = (_contiguous(array).reshape(lines) for array in (a, x))
-    return kernel.forward(a, x, back=reverse).reshape(shape)
+    return kernel.forward(a, x, reverse=reverse).reshape(shape)
 
 
 kernels.SCANS["cupy"] = scan

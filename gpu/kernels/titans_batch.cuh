@@ -39,11 +39,13 @@ struct Gates {
 
 struct Batch {
     const Layer *layers;
-    int depth, widest, count;  // of tokens
+    int depth, widest, count;  // layers; columns of the widest; tokens
+    bool norm;                 // around the model
+    bool momentum;             // S: Titans, and not test-time training
     const real *q, *k, *v;
-    const real *theta, *log_eta, *log_alpha;  // or, without S, η, nothing and τ
-    const real *gamma, *beta;  // of the norm, if there is one
-    const real *W, *M, *S;  // no S in test-time training
+    const real *theta, *log_eta, *log_alpha;  // without momentum η, an unused one and τ
+    const real *gamma, *beta;  // of the norm
+    const real *W, *M, *S;
     real *workspace;
 
     __device__ real *buffer(Field field, int layer = 0) const {
@@ -57,8 +59,8 @@ struct Batch {
     __device__ Matrix r(int l) const { return inputs(R, q, l); }
     __device__ Matrix outputs(Field field, int l) const { return {buffer(field, l), count, layers[l].columns}; }
     __device__ Matrix token_pairs(Field field, int l) const { return {buffer(field, l), count, count}; }
-    __device__ Matrix if_S(Matrix left) const {  // without S a factor of no columns, and the product is 0
-        return S ? left : Matrix{left.from, left.height, 0};
+    __device__ Matrix if_momentum(Matrix left) const {  // otherwise a factor without columns, whose product is 0
+        return momentum ? left : Matrix{left.from, left.height, 0};
     }
     __device__ Matrix layer(const real *of, int l) const {
         return {of + layers[l].before, layers[l].features + layers[l].bias, layers[l].columns};
@@ -88,11 +90,11 @@ __device__ inline void compute_gates(Gates &gates, const Batch &batch) {
     int lane = threadIdx.x;
     if (lane >= SIDE) return;
     real mix_t = 0, G_t = 0, gamma = 1, p = 0, h = 1;
-    for (int t = 0; t < batch.count && !batch.S; t++) {
+    for (int t = 0; t < batch.count && !batch.momentum; t++) {
         gates.mix[t][lane] = mix_t = lane <= t ? batch.log_alpha[t] * batch.theta[lane] : 0;
         if (lane == 0) gates.gamma[t] = 1, gates.p[t] = 0;  // and G is 0
     }
-    for (int t = 0; t < batch.count && batch.S; t++) {
+    for (int t = 0; t < batch.count && batch.momentum; t++) {
         real eta = exp(batch.log_eta[t]), alpha = exp(batch.log_alpha[t]);
         gamma *= alpha, h *= eta, p = fma(alpha, p, h);
         G_t = lane == t ? batch.theta[t] : eta * G_t, mix_t = fma(alpha, mix_t, G_t);
@@ -126,11 +128,11 @@ __device__ inline real inner_loss_grad(const Batch &batch, Gates &gates, int t) 
     const real *z = batch.buffer(Z) + row, *v = batch.v + row, *k = batch.k + row, *gamma = batch.gamma;
     real *error = batch.buffer(ERROR) + row, *unit = batch.buffer(UNIT) + row;
     real *delta = batch.buffer(DELTA, batch.depth - 1) + row;
-    real root = gamma ? standardise(z, unit, width) : 1;
+    real root = batch.norm ? standardise(z, unit, width) : 1;
     if (lane == 0) gates.root[t] = root;
     for (int j = lane; j < width; j += 32)
-        error[j] = gamma ? k[j] + gamma[j] * unit[j] + batch.beta[j] - v[j] : z[j] - v[j];
-    if (gamma) {
+        error[j] = batch.norm ? k[j] + gamma[j] * unit[j] + batch.beta[j] - v[j] : z[j] - v[j];
+    if (batch.norm) {
         Projected onto = projected(width, unit, [&](int j) { return gamma[j] * error[j]; });
         for (int j = lane; j < width; j += 32) delta[j] = onto(gamma[j] * error[j], unit[j]) / root;
     } else {
@@ -177,7 +179,7 @@ __device__ inline void read(Tile (&tiles)[2], const Batch &batch, const Gates &g
             r[t * width + j] = activation.value;
             if (inner) read_slope[t * width + j] = activation.slope;
         }, times(Scaled{gates.gamma, batch.r(l)}, batch.layer(batch.M, l)),
-           times(Scaled{gates.p, batch.if_S(batch.r(l))}, batch.layer(batch.S, l)),
+           times(Scaled{gates.p, batch.if_momentum(batch.r(l))}, batch.layer(batch.S, l)),
            times(batch.token_pairs(WEIGHTS, l), batch.outputs(DELTA, l)));
     }
 }
@@ -188,9 +190,9 @@ __device__ inline void write(Tile (&tiles)[2], const Batch &batch, const Gates &
         Layer layer = batch.layers[l];
         multiply(tiles, [&](int i, int j, real sum) {
             int at = layer.before + i * layer.columns + j;
-            next_M[at] = gates.gamma[end] * batch.M[at] + (batch.S ? gates.p[end] * batch.S[at] : 0) - sum;
+            next_M[at] = gates.gamma[end] * batch.M[at] + (batch.momentum ? gates.p[end] * batch.S[at] : 0) - sum;
         }, times(transposed(Scaled{gates.into_M, batch.x(l)}), batch.outputs(DELTA, l)));
-        if (!batch.S) continue;
+        if (!batch.momentum) continue;
         multiply(tiles, [&](int i, int j, real sum) {
             int at = layer.before + i * layer.columns + j;
             next_S[at] = gates.h[end] * batch.S[at] - sum;

@@ -50,8 +50,9 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
         if (i) W = current;
         __syncthreads();  // the batch before is done with
         if (threadIdx.x == 0)
-            batch = {layers, depth, widest, count, q + (long long)first * keys, k + (long long)first * keys,
-                     v + (long long)first * values, theta + first, log_eta + first, log_alpha + first, gamma, beta,
+            batch = {layers, depth, widest, count, normed != 0, parts > 1,
+                     q + (long long)first * keys, k + (long long)first * keys, v + (long long)first * values,
+                     theta + first, log_eta + first, log_alpha + first, gamma, beta,
                      W, current, parts > 1 ? current + entries : nullptr, workspace};
         __syncthreads();
         compute_gates(gates, batch);
@@ -62,9 +63,9 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
         along_rows(count, [&](int t) {
             const real *z = batch.buffer(READ) + t * values;
             real *unit = batch.buffer(UNIT) + t * values, *out = y + (first + t) * (long long)values;
-            if (gamma) standardise(z, unit, values);
+            if (normed) standardise(z, unit, values);
             for (int j = threadIdx.x % 32; j < values; j += 32)
-                out[j] = gamma ? batch.q[t * keys + j] + gamma[j] * unit[j] + beta[j] : z[j];
+                out[j] = normed ? batch.q[t * keys + j] + gamma[j] * unit[j] + beta[j] : z[j];
         });
         write(tiles, batch, gates, next, next + entries);
     }

@@ -38,7 +38,7 @@ __device__ inline void read_backward(const Batch &batch, const real *dy, int t) 
     int lane = threadIdx.x % 32, width = batch.last().columns, row = t * width;
     real *g = batch.buffer(DY, batch.depth - 1) + row, *unit = batch.buffer(READ) + row;
     const real *gamma = batch.gamma;
-    if (!gamma) {
+    if (!batch.norm) {
         for (int j = lane; j < width; j += 32) g[j] = dy[row + j];
         return;
     }
@@ -56,7 +56,7 @@ __device__ inline void inner_loss_backward(const Batch &batch, const Gates &gate
     const real *d = batch.buffer(D_DELTA, last) + row, *delta = batch.buffer(DELTA, last) + row, *gamma = batch.gamma;
     const real *error = batch.buffer(ERROR) + row, *unit = batch.buffer(UNIT) + row;
     real *dz = batch.buffer(D_Z, last) + row, *dk_residual = batch.buffer(DK_RESIDUAL) + row, root = gates.root[t];
-    if (!gamma) {
+    if (!batch.norm) {
         for (int j = lane; j < width; j += 32) dz[j] = d[j], dv[row + j] = -d[j];
         return;
     }
@@ -90,9 +90,10 @@ __device__ inline void update_backward(Tile (&tiles)[2], const Batch &batch, con
         multiply(tiles, [&](int t, int j, real sum) { x_dM[t * width + j] = sum; },
                  times(x, batch.layer(d.M, l)));
         multiply(tiles, [&](int t, int j, real sum) { x_dS[t * width + j] = sum; },
-                 times(batch.if_S(x), batch.layer(d.S, l)));
+                 times(batch.if_momentum(x), batch.layer(d.S, l)));
         multiply(tiles, [&](int t, int i, real sum) { dy_M[t * rows + i] = sum; }, times(g, transposed(M)));
-        multiply(tiles, [&](int t, int i, real sum) { dy_S[t * rows + i] = sum; }, times(batch.if_S(g), transposed(S)));
+        multiply(tiles, [&](int t, int i, real sum) { dy_S[t * rows + i] = sum;
+                                                     }, times(batch.if_momentum(g), transposed(S)));
         real *scores = batch.buffer(SCORES, l), *dscores = batch.buffer(D_SCORES);
         multiply(tiles, [&](int t, int s, real sum) {
             dgates.mix[t][s] = (first ? 0 : dgates.mix[t][s]) - sum * scores[t * count + s];
@@ -114,15 +115,15 @@ __device__ inline void update_backward(Tile (&tiles)[2], const Batch &batch, con
         }, times(transposed(batch.token_pairs(WEIGHTS, l)), g));
         multiply(tiles, [&](int t, int i, real sum) { dx[t * layer.features + i] = -sum; },
                  times(Scaled{gates.into_M, delta}, transposed(batch.unbiased(d.M, l))),
-                 times(Scaled{gates.into_S, batch.if_S(delta)}, transposed(batch.unbiased(d.S, l))),
+                 times(Scaled{gates.into_S, batch.if_momentum(delta)}, transposed(batch.unbiased(d.S, l))),
                  times(transposed(batch.token_pairs(D_SCORES, 0)), Matrix{r.from, count, layer.features}));
         multiply(tiles, [&](int t, int i, real sum) {
             int at = t * layer.features + i;
             real dr = gates.gamma[t] * dy_M[t * rows + i] + gates.p[t] * dy_S[t * rows + i] - sum;
             if (l) batch.buffer(DY, l - 1)[at] = dr * batch.buffer(READ_SLOPE, l)[at];
-            else dq[at] = batch.gamma ? dr + dy[at] : dr;
+            else dq[at] = batch.norm ? dr + dy[at] : dr;
         }, times(batch.token_pairs(D_SCORES, 0), Matrix{x.from, count, layer.features}));
-        if (batch.S)
+        if (batch.momentum)
             multiply(tiles, [&](int i, int j, real sum) {
                 int at = layer.before + i * width + j;
                 real M = d.M[at], S = d.S[at];
@@ -171,7 +172,7 @@ __device__ inline void inner_model_backward(Tile (&tiles)[2], const Batch &batch
             int at = t * layer.features + i;
             real dx = batch.buffer(D_X, l)[at] + sum;
             if (l) batch.buffer(D_Z, l - 1)[at] += dx * batch.buffer(SLOPE, l)[at];
-            else dk[at] = batch.gamma ? dx + batch.buffer(DK_RESIDUAL)[at] : dx;
+            else dk[at] = batch.norm ? dx + batch.buffer(DK_RESIDUAL)[at] : dx;
         }, times(batch.outputs(D_Z, l), transposed(batch.unbiased(batch.W, l))));
     }
 }
@@ -181,7 +182,7 @@ __device__ inline void gates_backward(const Batch &batch, const Gates &gates, co
                                       real *dtheta, real *dlog_eta, real *dlog_decay) {
     int lane = threadIdx.x, end = batch.count - 1;
     if (lane >= SIDE) return;
-    if (!batch.S) {  // τ and η
+    if (!batch.momentum) {  // τ and η
         real drate = 0, rate = lane <= end ? batch.theta[lane] : 0;
         for (int t = 0; t <= end; t++) {
             real g = lane <= t ? dgates.mix[t][lane] : 0, dtau = warp_sum(rate * g);
@@ -244,9 +245,10 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             real *next = passing + (i - begin) * model;
             __syncthreads();  // the batch before is done with
             if (threadIdx.x == 0)
-                batch = {layers, depth, widest, count, q + at * keys, k + at * keys, v + at * values, theta + at,
-                           log_eta + at, log_alpha + at, gamma, beta, i ? current : start, current,
-                           parts > 1 ? current + entries : nullptr, workspace};
+                batch = {layers, depth, widest, count, normed != 0, parts > 1,
+                         q + at * keys, k + at * keys, v + at * values, theta + at, log_eta + at, log_alpha + at,
+                         gamma, beta, i ? current : start, current, parts > 1 ? current + entries : nullptr,
+                         workspace};
             __syncthreads();
             compute_gates(gates, batch);
             inner_model(tiles, batch, gates, [](int, real) {});

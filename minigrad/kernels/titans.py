@@ -77,12 +77,12 @@ class Saved(NamedTuple):
 
 def forward(
     q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
-    batch_size: int, left: int, look: Callable[[np.ndarray], None],
+    batch_size: int, left: int, on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
     the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 
-    Batches have `batch_size` tokens, the first `left`; `look` is shown the inner losses (*batch, T).
+    Batches have `batch_size` tokens, the first `left`; `on_losses` is called with the inner losses (*batch, T).
     """
     shapes = [x.shape for x in (q, k, v, theta, log_eta, log_decay, *layers)]
     count, length, depth = flat_count(q.shape), q.shape[-2], len(layers) // 3
@@ -105,7 +105,7 @@ def forward(
             z = _read(M, S, learned, batch)[0]
             y[:, begin:stop] = titans_norm.read(norm, batch.q, z) if norm else z
             M, S = _written(M, S, learned, batch)
-    look(losses.reshape(shapes[3]))
+    on_losses(losses.reshape(shapes[3]))
     ends = [*(M if whole else W), *M, *S]
     made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
     return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes)

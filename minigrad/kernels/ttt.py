@@ -74,12 +74,13 @@ class Saved(NamedTuple):
 
 
 def forward(
-    q: Any, k: Any, v: Any, eta: Any, tau: Any, W: Any, *norm: Any, batch_size: int, look: Callable[[np.ndarray], None]
+    q: Any, k: Any, v: Any, eta: Any, tau: Any, W: Any, *norm: Any, batch_size: int,
+    on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, Any], Saved]:
     """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or with
     a row more, and γ and β (*batch, 1, V) or neither. T is a multiple of `batch_size`.
 
-    `look` is shown the inner losses (*batch, T).
+    `on_losses` is called with the inner losses (*batch, T).
     """
     shapes = tuple(x.shape for x in (q, k, v, eta, tau, W, *norm))
     count, length, features, values = flat_count(q.shape), q.shape[-2], W.shape[-2], v.shape[-1]
@@ -95,7 +96,7 @@ def forward(
     learned = Learned(delta, unit, read, spreads[0], spreads[1], kept)
     y, losses = np.empty_like(v), np.empty((count, length), dtype)
     share(lambda part, first, last: _forward(tokens, around, W, learned, y, losses, batch_size, first, last), count)
-    look(losses.reshape(shapes[3]))
+    on_losses(losses.reshape(shapes[3]))
     return (cut_out(y, shapes[2]), cut_out(W, shapes[5])), Saved(tokens, around, learned, shapes)
 
 

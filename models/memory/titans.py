@@ -133,7 +133,7 @@ def fused(
     of_norm = [] if norm is None else [namespace(v, x).broadcast_to(x, (*v.shape[:-2], 1, v.shape[-1])) for x in norm]
     y, *matrices = _compiled(
         q, k, v, theta, log_eta, log_decay, *matrices, *of_norm, batch_size=batch_size, left=given.left,
-        look=lambda losses: inner.converging("titans.fused", losses, 0),
+        on_losses=lambda losses: inner.converging("titans.fused", losses, 0),
     )  # fmt: skip
     start, M, S = _models(matrices, k.shape[-1])
     read = q.shape[-2] - given.left
@@ -142,7 +142,7 @@ def fused(
 
 def _in_batches(
     q: Array, k: Array, v: Array, theta: Array, log_eta: Array, log_decay: Array, *matrices: Array,
-    batch_size: int, left: int, look: Callable[[Array], None],
+    batch_size: int, left: int, on_losses: Callable[[Array], None],
 ) -> tuple[Array, ...]:  # fmt: skip
     matrices, norm = (matrices[:-2], matrices[-2:]) if len(matrices) % 3 else (matrices, None)
     start, M, S = _models(matrices, k.shape[-1])

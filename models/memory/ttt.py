@@ -150,14 +150,14 @@ def _compiled_batches(
     of_norm = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
     y, *matrices = _compiled(
         q, k, v, eta[..., 0], tau[..., 0], *map(inner.one_matrix, state.start), *of_norm, batch_size=batch_size,
-        look=lambda losses: inner.converging(label, losses, first), **({"depth": depth} if depth > 1 else {}),
+        on_losses=lambda losses: inner.converging(label, losses, first), **({"depth": depth} if depth > 1 else {}),
     )  # fmt: skip
     return y, _at_start(matrices, k, batch_size)
 
 
 def _reference(
     q: Array, k: Array, v: Array, eta: Array, tau: Array, *matrices: Array,
-    batch_size: int, look: Callable[[Array], None], depth: int = 1,
+    batch_size: int, on_losses: Callable[[Array], None], depth: int = 1,
 ) -> tuple[Array, ...]:  # fmt: skip
     state, columns = _at_start(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
     y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)

@@ -112,7 +112,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
     ("gated_delta_rule", "tensorfloat32", "t <= Accumulator::row(r); t++", "t < Accumulator::row(r); t++"),
     ("gated_delta_rule", "tensorfloat32", "load_tile(query_tile, q", "if (slice) load_tile(query_tile, q"),
     ("gated_delta_rule_keys", "float32", "s < t ? decay[r] : 0", "decay[r]"),
-    ("gated_delta_rule_keys", "tensorfloat32", "return {Accumulator::first_row(), SIDE}", "return {Accumulator::end_row(), SIDE}"),
+    ("gated_delta_rule_keys", "tensorfloat32", "{Accumulator::first_row(), SIDE}", "{Accumulator::end_row(), SIDE}"),
     ("gated_delta_rule_keys", "float32", "if (lane == 0) end_terms", "if (lane == 0 && r) end_terms"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, precision, right, wrong):

@@ -24,7 +24,7 @@ def draw(batch, T, K, V, dtype, seed, *, bias=False):
 
 
 def both_ways(inputs, cotangents, left, batch_size):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=lambda losses: None)
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=lambda losses: None)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -64,7 +64,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
 def test_squared_errors_are_shown():
     (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
     seen = []
-    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, look=seen.append)
+    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, on_losses=seen.append)
     np.testing.assert_allclose(seen, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 
 

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import flops, launch
+from gpu import emulator, flops, launch
 from gpu.kernels import titans as kernel
+from gpu.kernels import titans_layers
 from minigrad.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
@@ -34,8 +35,8 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
-def both_ways(inputs, cotangents, left, batch_size, look=lambda losses: None):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, look=look)
+def both_ways(inputs, cotangents, left, batch_size, on_losses=lambda losses: None):
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=on_losses)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -105,7 +106,7 @@ def test_squared_errors_are_shown():
     inputs, _ = draw(1, 20, 5, [(7, True), (5, False)], "d", 0, norm=True)
     shown = []
     for module in (kernel, on_host):
-        module.forward(*inputs, batch_size=4, left=3, look=shown.append)
+        module.forward(*inputs, batch_size=4, left=3, on_losses=shown.append)
     np.testing.assert_allclose(*shown, rtol=1e-12)
 
 
@@ -117,19 +118,26 @@ def test_operations_are_those_that_the_header_counts(source, way):
     assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
+def test_the_wrapper_counts_the_fields_that_the_compiler_counts(tmp_path):
+    source, count = tmp_path / "fields.cu", np.zeros(1, np.int32)
+    source.write_text('#include "titans_batch.cuh"\nextern "C" __global__ void fields(int *count) { *count = FIELDS; }')
+    emulator.Module(source).get_function("fields")((1,), (32,), [count])
+    assert titans_layers.field_count() == count[0] > 20
+
+
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
-    options = {"look": lambda losses: None}
-    assert kernel.takes(*inputs, batch_size=32, left=32, **options)
-    assert kernel.takes(*inputs, batch_size=90, left=90, **options) is False
-    assert kernel.takes(*inputs, batch_size=32, left=33, **options) is False
-    assert kernel.takes(*(x[..., :20, :] for x in inputs[:3]), batch_size=90, left=90, **options)
+    options = {"on_losses": lambda losses: None}
+    assert kernel.supports(*inputs, batch_size=32, left=32, **options)
+    assert kernel.supports(*inputs, batch_size=90, left=90, **options) is False
+    assert kernel.supports(*inputs, batch_size=32, left=33, **options) is False
+    assert kernel.supports(*(x[..., :20, :] for x in inputs[:3]), batch_size=90, left=90, **options)
 
 
 def call():
     """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
     inputs, cotangents = draw(1, 19, 37, [(38, True), (37, False)], "f", 0, norm=True)
-    return both_ways(inputs, cotangents, 1, 2, look=lambda losses: None)
+    return both_ways(inputs, cotangents, 1, 2, on_losses=lambda losses: None)
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])

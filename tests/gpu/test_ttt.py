@@ -25,9 +25,9 @@ def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
     return next(cast), tuple(next(cast))
 
 
-def both_ways(inputs, cotangents, batch_size, look=lambda losses: None):
+def both_ways(inputs, cotangents, batch_size, on_losses=lambda losses: None):
     depth = len(cotangents) - 1
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, look=look, depth=depth)
+    made, saved = kernel.forward(*inputs, batch_size=batch_size, on_losses=on_losses, depth=depth)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -68,15 +68,15 @@ def test_float32(widths):
 def test_squared_errors_are_shown():
     inputs, _ = draw(1, 1, 6, [5, 5], "d", 0, bias=False, norm=False)
     shown = []
-    kernel.forward(*inputs, batch_size=6, look=shown.append)
+    kernel.forward(*inputs, batch_size=6, on_losses=shown.append)
     _, k, v, _, _, W = inputs
     np.testing.assert_allclose(shown[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
 
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    assert kernel.takes(*inputs, batch_size=32, look=print)
-    assert not kernel.takes(*inputs, batch_size=33, look=print)
+    assert kernel.supports(*inputs, batch_size=32, on_losses=print)
+    assert not kernel.supports(*inputs, batch_size=33, on_losses=print)
 
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [
