@@ -1,4 +1,4 @@
-// S4's kernel, a product with a Cauchy matrix that is never made, and its adjoint.
+// S4's kernel, a product with a Cauchy matrix that is never stored, and its adjoint.
 //
 //     Kₗ = Σₙ wₙ / (zₗ − λₙ)                                                      Gu et al. 2022 (S4), section 3, C.3
 //     dwₙ = Σₗ dKₗ conj(1 / (zₗ − λₙ))          dλₙ = Σₗ dKₗ conj(wₙ / (zₗ − λₙ)²)    adjoint, Jᴴ
@@ -6,14 +6,14 @@
 //
 // w, lambda are (D, N), z and K (D, L), all complex; no node zₗ is a pole λₙ or at infinity.
 //
-// Forward a block owns THREADS neighbouring nodes of one channel, a thread one of them; poles and weights lie in shared
-//         memory. Backward does the same for dz, and for dw and dλ a block owns one n of one channel and a thread every
-//         THREADS-th node. Sums over threads are made in one order: by shuffles, then warp by warp.
+// Forward and for dz: a block per 256 neighbouring nodes of one channel, a thread per node; poles and weights lie in shared
+//          memory. For dw and dλ: a block per pole n of one channel, a thread for every 256th node. Sums over threads are
+//          made in a fixed order: by shuffles, then warp by warp.
 //
-// Bytes   forward reads 8 and writes 8 a node (complex64); backward reads 16 and writes 8, and 16 again for each of N:
-//         from the second-level cache.
-// Work    a node and n: a division and 16 operations forward, a division and 24 each way back.
-// Floor   arithmetic: at N = 32, 512 operations and 32 divisions for 16 bytes.
+// Memory traffic   forward reads 8 and writes 8 bytes per node (complex64); backward reads 16 and writes 8, and reads 16 again
+//                  for each of N poles, from the L2 cache.
+// FLOPs            per node and pole: a division and 16 operations forward, a division and 24 for each half of the adjoint.
+// Bound            compute: at N = 32, 512 operations and 32 divisions for 16 bytes.
 #include "common.cuh"
 
 constexpr int THREADS = 256;
@@ -23,7 +23,7 @@ __device__ inline Complex inverse(Complex x) {
     return {x.re * scale, -x.im * scale};
 }
 
-// Poles and weights of a channel, to shared memory.
+// Load poles and weights of a channel into shared memory.
 __device__ inline void load_poles(Complex *poles, const Complex *w, const Complex *lambda, int d, int states) {
     for (int n = threadIdx.x; n < states; n += THREADS) {
         poles[n] = lambda[(long long)d * states + n];

@@ -1,36 +1,35 @@
-// The gated delta rule in chunks, a triangular system solved in each; and the first half of its adjoint.
+// The gated delta rule in chunks, each a unit lower triangular system, and the first half of its adjoint.
 //
 //     eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          Yang et al. 2025, eq. 10
 //     (I + N) E = V − γ K S         N[t, s] = Γ[t, s] (kₜ · kₛ) βₛ for s < t               section 3.3, solved for E
 //     Y = γ Q S + (Q Kᵀ ∘ Γ ∘ M) βE          S′ = γ_C S + (Kᵀ ∘ Γ[C]) βE
 //
-// backward, with dSₜ the cotangent of Sₜ, from the last token to the first: what each correction gets. (The second half, once
-// these are known, is in gated_delta_rule_keys.cu.)
+// backward, with dSₜ the cotangent of Sₜ, in reverse: the cotangents wₜ of the corrections βₜ eₜ. (The second half, which needs
+// them, is in gated_delta_rule_keys.cu.)
 //
 //     dSₜ = αₜ₊₁ (dSₜ₊₁ − kₜ₊₁ᵀ dvₜ₊₁) + qₜᵀ dyₜ          wₜ = kₜ dSₜ          dvₜ = βₜ wₜ          dβₜ = wₜ eₜᵀ
-//     (I + N′) W = γ′ K dS + (K Qᵀ ∘ Γ′ ∘ M) dY           a chunk in the other order of time, with the gates of the tokens after
+//     (I + N′) W = γ′ K dS + (K Qᵀ ∘ Γ′ ∘ M) dY           a chunk in reverse, with the gates of the next tokens
 //
-// Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ what is left since the chunk's start: exponentials of sums of log α that are added up on their
-// own, as a difference of running sums would be −∞ − (−∞) after a gate of 0. With all gates open this is the delta rule.
+// Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ the decay since the chunk's start: each is the exponential of its own sum of log α, as a
+// difference of cumulative sums would be −∞ − (−∞) after a gate of 0. With α = 1 this is the delta rule.
 //
 // q, k are (batch, T, K), v, y, e and w (batch, T, V), S (batch, K, V), beta and log α (batch, T).
 //
-// A block owns 32 columns of v of one sequence, and walks along T in chunks of 32 tokens, their part of S in shared memory.
-// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
-//         S, where no other thread writes.
-// A warp owns 4 tokens while the system is solved, by substitution: each warp in turn finishes its 4 rows, and the later ones
-//         take these off theirs.
+// Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of S, which no
+//          other thread writes.
+// Warp     4 tokens in the solution of the system by forward substitution: each warp in turn finishes its 4 rows, and the later
+//          ones subtract them.
 //
-// Bytes   a token forward reads v, writes y and e and 1/32 of S; q and k, twice for every 32 columns, come from the
-//         second-level cache after the first time: 4 · (2 K + 3 V + K V / 32) at float32. Backward reads dy and writes w.
-// Work    a token forward: 6 K V operations to read and write S, 4 K V for the scores (made anew for every 32 columns), and
-//         64 V inside its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all of them but the solving, 32 V,
-//         are on tensor cores, which round q, k, S and what is multiplied with them where it enters a product; S itself,
-//         e, w and all sums stay float32.
-// Floor   at K = V = 128, 170,000 operations forward for 4.5 KB: arithmetic.
+// Memory traffic   per token forward: v is read, y, e and 1/32 of S are written; q and k are read twice per 32 columns, from
+//                  the L2 cache after the first time: 4 · (2 K + 3 V + K V / 32) bytes at float32. Backward reads dy, writes w.
+// FLOPs            per token forward: 6 K V to read and update S, 4 K V for the scores (recomputed per 32 columns), and 64 V
+//                  within its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all but the substitution, 32 V,
+//                  are on tensor cores, which round q, k, S and what is multiplied by them; S itself, e, w and sums are float32.
+// Bound            compute: at K = V = 128, 170,000 operations forward for 4.5 KB.
 #include "gates.cuh"
 
-// X of (I + N) X = right, 4 rows to a warp, and β X in `scaled`; `overlaps` is N without β.
+// Solve (I + N) X = right in place, 4 rows per warp, and store β X in `scaled`; `key_scores` is N without β.
 __device__ inline void solve(const Tile &key_scores, const Gates &gates, real (&right)[ROWS], Tile &scaled) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_row = warp * ROWS;
     for (int turn = 0; turn < WARPS; turn++) {
@@ -52,7 +51,7 @@ __device__ inline void solve(const Tile &key_scores, const Gates &gates, real (&
     }
 }
 
-// What tokens wrote, as it is at the chunk's end.
+// Multiply each token's row by its decay until the end of the chunk.
 __device__ inline void decay_to_chunk_end(Tile &tile, const Gates &gates, real sign) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -61,7 +60,7 @@ __device__ inline void decay_to_chunk_end(Tile &tile, const Gates &gates, real s
     }
 }
 
-// kept (batch, chunks, K, V): S at the start of every chunk.
+// boundary_states (batch, chunks, K, V): S at the start of every chunk.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                  const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ S,
@@ -83,7 +82,7 @@ gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, con
         int first = chunk * SIDE;
         Accumulator score = {}, key_score = {}, read = {}, prediction = {}, sum;
         for (int slice = 0; slice < slices; slice++) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(query_tile, q, first, slice * SIDE, length, keys);
             load_tile(key_tile, k, first, slice * SIDE, length, keys);
             if (slice == 0) load_gates(gates, g, beta, first, length, false);
@@ -102,7 +101,7 @@ gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, con
             prediction.at[r] = value - gates.gamma[Accumulator::row(r)] * prediction.at[r];
         }
         store(score, scores), store(key_score, key_scores);
-        __syncwarp();  // either a row is its warp's own, or by_rows waits for all
+        __syncwarp();  // rows are either written by the warp that reads them, or to_row_layout has a barrier
         Tile &corrections = query_tile;  // β E
         to_row_layout(prediction, corrections, error);
         solve(key_scores, gates, error, corrections);
@@ -114,7 +113,7 @@ gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, con
         products(lower(), Rows{scores}, into(read, Columns{corrections}));
         store(read, y, first, column, length, values);
         for (int slice = 0; slice < slices; slice++) {
-            __syncthreads();  // the keys before are done with
+            __syncthreads();  // the previous keys have been read
             if (slice == 0) decay_to_chunk_end(corrections, gates, 1);
             load_tile(key_tile, k, first, slice * SIDE, length, keys);
             load(sum, state[slice]);
@@ -133,7 +132,7 @@ gated_delta_rule(const Number *__restrict__ q, const Number *__restrict__ k, con
     }
 }
 
-// W, in chunks of tokens counted from the end.
+// W, with tokens, and so chunks, in reverse order.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ beta,
                           const real *__restrict__ g, const Number *__restrict__ dy, const real *__restrict__ dlast,
@@ -153,7 +152,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
         int first = chunk * SIDE;
         Accumulator score = {}, key_score = {}, prediction = {}, sum;
         for (int slice = 0; slice < slices; slice++) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(query_tile, q, first, slice * SIDE, length, keys, true);
             load_tile(key_tile, k, first, slice * SIDE, length, keys, true);
             if (slice == 0) {
@@ -174,7 +173,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
         store(score, scores), store(key_score, key_scores);
         __syncthreads();
         products(lower(), Rows{scores}, into(prediction, Columns{dys}));
-        __syncwarp();  // its lanes have read their scores, where rows are a warp's own
+        __syncwarp();  // all lanes have read their scores, where a warp has whole rows
         Tile &corrections = scores;  // β W
         to_row_layout(prediction, corrections, solved);
         solve(key_scores, gates, solved, corrections);
@@ -185,7 +184,7 @@ gated_delta_rule_backward(const Number *__restrict__ q, const Number *__restrict
         }
         decay_to_chunk_end(corrections, gates, -1), decay_to_chunk_end(dys, gates, 1);
         for (int slice = 0; slice < slices; slice++) {
-            __syncthreads();  // the keys before are done with
+            __syncthreads();  // the previous keys have been read
             load_tile(query_tile, q, first, slice * SIDE, length, keys, true);
             load_tile(key_tile, k, first, slice * SIDE, length, keys, true);
             load(sum, state[slice]);

@@ -1,35 +1,34 @@
-// The second half of the gated delta rule's adjoint: once its corrections e and their cotangents dv are known, S and dS are
-// those of a linear attention that wrote βe and was told dy and dv.
+// The second half of the adjoint of the gated delta rule: given the errors e and their cotangents dv, S and dS are those of a
+// linear attention whose values are u = βe and whose outputs have cotangents dy and dv.
 //
 //     dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ          dlog αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁     from eq. 10
 //
-// In a chunk that starts with S and ends with dS, Γ[t, s] = αₛ₊₁ ⋯ αₜ, γ and ω from its start and to its end, u = βe:
+// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω the decays from its start and to its end:
 //
 //     dqₜ = γₜ dyₜ Sᵀ + Σₛ≤ₜ Γ[t, s] (dyₜ · uₛ) kₛ
 //     dkₜ = ωₜ uₜ dSᵀ − γₜ dvₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (dyₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (dvₛ · uₜ) kₛ − Σₛ<ₜ Γ[t, s] (dvₜ · uₛ) kₛ
-//     dlog αₜ = what crosses its gate: Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), and the same
-//              with S in the place of a token before, and with dS in that of one after
+//     dlog αₜ = Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), all pairs on both sides of the gate, and
+//              the same with S as an earlier token, and with dS as a later one
 //
-// Each term of dlog αₜ holds αₜ, so that a shut gate gets 0; a difference of the sums of q ⊙ dq and k ⊙ dk over time would be
-// shorter, but where gates shut it leaves the rounding errors of others.
+// Each term of dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0. The shorter difference of cumulative sums of
+// q ⊙ dq and k ⊙ dk would leave rounding errors of other terms there.
 //
-// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is left as a sum for every 32 keys.
+// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is a partial sum per 32 keys.
 //
-// A block owns 32 keys of one sequence, their part of dSᵀ in shared memory, and walks from the last chunk to the first, each
-//         from the S that forward kept at its start.
-// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
-//         dS, where no other thread writes.
-// A warp owns 4 tokens where sums along a row of a tile are wanted: each lane has one score of the token, or one key.
+// Block    32 keys of one sequence, their part of dSᵀ in shared memory, chunk by chunk in reverse, each from its boundary state.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of dS, which no
+//          other thread writes.
+// Warp     4 tokens for sums along the rows of a tile: a lane has one score of the token, or one key.
 //
-// Bytes   a token: dy, dv, u are read for every 32 keys, from the second-level cache after the first time, and dy, dv twice;
-//         q, k and 1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) at float32.
-// Work    a token: 6 K V operations for products with S and dS, 4 K V for those of dy and dv with u (made anew for every 32
-//         keys), 4 K V for dS, and some 260 K inside its chunk. With OPERAND defined all these products are on tensor cores,
-//         which round what enters them; dS itself and all sums stay float32.
-// Floor   at K = V = 128, 260,000 operations for 5.6 KB: arithmetic.
+// Memory traffic   per token: dy, dv, u are read per 32 keys (dy and dv twice), from the L2 cache after the first time; q, k and
+//                  1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) bytes at float32.
+// FLOPs            per token: 6 K V for products with S and dS, 4 K V for those of dy and dv with u (recomputed per 32 keys),
+//                  4 K V for dS, and about 260 K within its chunk. With OPERAND defined all these products are on tensor cores,
+//                  which round their operands; dS itself and all sums are float32.
+// Bound            compute: at K = V = 128, 260,000 operations for 5.6 KB.
 #include "gates.cuh"
 
-// Over the lanes of a warp, the sum of what those before this one have.
+// Return the exclusive prefix sum over the lanes of a warp.
 __device__ inline real sum_before(real x) {
     int lane = threadIdx.x % 32;
     for (int by = 1; by < 32; by *= 2) {
@@ -40,7 +39,7 @@ __device__ inline real sum_before(real x) {
     return lane ? x : 0;
 }
 
-// What tokens read or wrote, as it was at the chunk's start.
+// Multiply each token's row by its decay since the start of the chunk.
 __device__ inline void decay_from_chunk_start(Tile &tile, const Gates &gates, real sign) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -81,7 +80,7 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
         Accumulator score = {}, key_score = {}, dy_S = {}, dv_S = {}, u_dS = {};
         real S_dS = 0;
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(query_tile, dy, first, slab * SIDE, length, values);
             load_tile(key_tile, u, first, slab * SIDE, length, values);
             load_tile(scores, dv, first, slab * SIDE, length, values);
@@ -98,7 +97,7 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
         real decay[ROWS];
         chunk_decays(gates.logs, decay);
         S_dS = warp_sum(S_dS);
-        __syncthreads();  // the last slab is done with
+        __syncthreads();  // the last slab has been read
         if (lane == 0) S_dS_of_warp[threadIdx.x / 32] = S_dS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -124,7 +123,7 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
             start_sums[r] = warp_sum(start_sums[r]), end_sums[r] = warp_sum(end_sums[r]);
             if (lane == 0) end_terms[warp_row + r] = end_sums[r];
         }
-        products(Rows{query_tile}, into(q_dot_k, Rows{key_tile}));  // of keys, as the scores have them
+        products(Rows{query_tile}, into(q_dot_k, Rows{key_tile}));  // dot products of keys, in the layout of the scores
         products(Rows{key_tile}, into(k_dot_k, Rows{key_tile}));
 #pragma unroll
         for (int r = 0; r < ROWS; r++) q_dot_k.at[r] = score.at[r] * q_dot_k.at[r] - key_score.at[r] * k_dot_k.at[r];
@@ -144,7 +143,7 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
         for (int r = 0; r < ROWS; r++) u_dS.at[r] -= subtracted.at[r];
         store(u_dS, dk, first, column, length, keys);
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the scores, or the slab before, are done with
+            __syncthreads();  // the scores, or the previous slab, have been read
             if (slab == 0) decay_from_chunk_start(query_tile, gates, 1), decay_from_chunk_start(key_tile, gates, -1);
             load_tile(scores, dy, first, slab * SIDE, length, values);
             load_tile(key_scores, dv, first, slab * SIDE, length, values);
@@ -157,7 +156,7 @@ gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k
             products(Columns{key_scores}, into(sum, Columns{key_tile}));
             store(sum, state[slab]);
         }
-        if (warp_row == 0) {  // a lane is a token: what crosses its gate
+        if (warp_row == 0) {  // a lane is a token: the sum over pairs on both sides of its gate
             real sum = 0;
             for (int w = 0; w < WARPS; w++) sum += S_dS_of_warp[w];
             sum *= gates.gamma[SIDE - 1];

@@ -1,41 +1,41 @@
-// Linear attention whose memory fades, each row of it by as much as each token says, and its adjoint.
+// Gated linear attention, whose state decays row by row, and its adjoint.
 //
 //     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                                 Yang et al. 2024 (GLA), section 4.1
 //
-// backward, with dSₜ = Diag(αₜ₊₁) dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ, from the last token to the first:
+// backward, with dSₜ = Diag(αₜ₊₁) dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ:
 //
-//     dvₜ = kₜ dSₜ: the same kernel, in the other direction and with the gate of the token after
+//     dvₜ = kₜ dSₜ: the same kernel in reverse, with the gate of the next token
 //     dqₜ = dyₜ Sₜᵀ          dkₜ = vₜ dSₜᵀ          dlog αₜ = αₜ ⊙ Σᵥ (dSₜ ⊙ Sₜ₋₁)
 //
-// In a chunk that starts with S and ends with dS, Γ[t, s] = αₛ₊₁ ⋯ αₜ in each channel, start γₜ and end ωₜ of it alike:
+// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ per channel, and γ, ω the decays from its start
+// and to its end:
 //
 //     dqₜ = γₜ (dyₜ Sᵀ) + Σₛ≤ₜ Γ[t, s] (dyₜ · vₛ) kₛ          dkₛ = ωₛ (vₛ dSᵀ) + Σₜ≥ₛ Γ[t, s] (dyₜ · vₛ) qₜ
-//     dlog αₜ = what dk sums from one side of the gate to the other: Σ over s < t ≤ r of kₛ Γ[r, s] (dyᵣ · vₛ) qᵣ, and the
-//              same with S in the place of a token before, and with dS in that of one after
+//     dlog αₜ = Σ over s < t ≤ r of kₛ Γ[r, s] (dyᵣ · vₛ) qᵣ, all pairs on both sides of the gate, and the same with S as an
+//              earlier token, and with dS as a later one
 //
-// Every Γ is a product of gates between two tokens, multiplied out on the way from one to the other: nothing is divided by
-// what may be 0, and each term of dlog αₜ holds αₜ, so that a shut gate gets 0 and not the rounding errors of others.
+// Every Γ is the product of the gates between two tokens: there is no division, whose divisor could be 0, and each term of
+// dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0, free of rounding errors of other terms.
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
 //
-// Forward a block owns 32 columns of v of one sequence, and walks along T in chunks of 32 tokens. A warp owns 4 keys of
-//         each 32, a thread their 4 numbers of S in its column: it takes them through the chunk, token by token, and sums
-//         what its keys add to each token's output. The warps' sums are added in one order.
-// Backward a block owns 32 keys of one sequence, and walks from the last chunk to the first, each from the S that forward
-//         kept at its start. A thread owns 4 numbers of dy Vᵀ, dy Sᵀ, v dSᵀ and dS, as product.cuh deals them out. A warp owns
-//         4 tokens once these are there, a lane one key: it follows its key from each of its tokens to the chunk's end and
-//         back.
+// Forward   a block has 32 columns of v of one sequence, chunk by chunk of 32 tokens; a warp 4 keys of each 32, a thread their 4
+//           elements of S in its column. It advances them token by token, and accumulates its keys' terms of each token's
+//           output; the sums of the warps are added in a fixed order.
+// Backward  a block has 32 keys of one sequence, chunk by chunk in reverse, each from its boundary state. A thread has 4
+//           elements of dy Vᵀ, dy Sᵀ, v dSᵀ and dS, in the layout of product.cuh; after these a warp has 4 tokens, a lane one
+//           key, which it follows from each of its tokens to both ends of the chunk.
 //
-// Bytes   a token forward reads q, k, log α once for every 32 columns (from the second-level cache after the first time)
-//         and v, writes y and 1/32 of S: 4 · (3 K + 2 V + K V / 32) at float32. Backward twice as much.
-// Work    a token forward: 5 K V operations. (Scores as in linear attention would be no fewer: with a decay for each channel
-//         every one is a sum with gates of its own.) Backward: 5 K V for dv, 8 K V for the rest, and 150 K inside its chunk.
-//         These 8 K V are in products of tiles: with OPERAND defined, on tensor cores, which round what enters them. (What
-//         goes forward, and dv, are then left to gated_linear_attention_forward_tensor_cores.cu.)
-// Floor   at K = V = 128, 82,000 operations for 4.6 KB: arithmetic.
+// Memory traffic   per token forward: q, k, log α are read per 32 columns (from the L2 cache after the first time), v once, y and
+//                  1/32 of S are written: 4 · (3 K + 2 V + K V / 32) bytes at float32. Backward twice as much.
+// FLOPs            per token forward: 5 K V. (Scores as in linear attention would need as many: with a decay per channel each is
+//                  a sum with its own gates.) Backward: 5 K V for dv, 8 K V for the rest, and 150 K within its chunk. These
+//                  8 K V are products of tiles: with OPERAND defined they are on tensor cores, which round their operands.
+//                  (Forward and dv are then by gated_linear_attention_forward_tensor_cores.cu.)
+// Bound            compute: at K = V = 128, 82,000 operations for 4.6 KB.
 #include "gates.cuh"
 
-// kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
+// boundary_states (batch, chunks, K, V): S at the start of every chunk; not written in reverse.
 extern "C" __global__ void __launch_bounds__(THREADS)
 gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                        const real *__restrict__ g, const real *__restrict__ S, Number *__restrict__ y,
@@ -61,7 +61,7 @@ gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ 
     for (int first = 0; first < length; first += SIDE) {
         real part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the slice before is done with
+            __syncthreads();  // the slice before has been read
             if (slice == 0) load_tile(columns, v, first, column, length, values, reverse);
             load_tile(query_tile, q, first, slice, length, keys, reverse);
             load_tile(key_tile, k, first, slice, length, keys, reverse);
@@ -97,8 +97,8 @@ gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ 
             if (inside && row < keys) last[(long long)row * values + lane] = state[row * WIDTH + lane];
 }
 
-// Of token s and this thread's key: what the tokens after it say of the key, from `sum` at the chunk's end; and in `part`
-// what passes each gate on the way. pairs[t] is dyₜ · vₛ.
+// Return the terms of dk for token s and this thread's key from the later tokens of the chunk and from `sum`, the term at its
+// end; add to part[t] the terms that pass gate t. pairs[t · PITCH] is dyₜ · vₛ.
 __device__ inline real propagate_to_chunk_end(const Tile &query_tile, const Tile &alpha, int s, const real *pairs,
                                               real sum, real key, real (&part)[SIDE]) {
     int lane = threadIdx.x % 32;
@@ -112,7 +112,7 @@ __device__ inline real propagate_to_chunk_end(const Tile &query_tile, const Tile
     return sum;
 }
 
-// What tokens read, as it was at the chunk's start; and in gamma what the whole chunk leaves.
+// Multiply each token's row by its decay since the start of the chunk; set gamma to the decay over the whole chunk.
 __device__ inline void decay_from_chunk_start(Tile &query_tile, const Tile &alpha, real *gamma) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
     real decay = 1;
@@ -130,7 +130,7 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
                                 real *__restrict__ dlog_decay, real *__restrict__ dS, int length, int keys, int values,
                                 int gates) {
     __shared__ Tile tiles[5];
-    __shared__ real gamma[SIDE];  // of each key, what the chunk leaves
+    __shared__ real gamma[SIDE];  // decay of each key over the chunk
     Tile &query_tile = tiles[0], &key_tile = tiles[1], &alpha = tiles[2], &pairs = tiles[3], &dy_S = tiles[4];
     DYNAMIC_SHARED(Tile, state);  // one for every 32 values: dSᵀ
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
@@ -153,7 +153,7 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
         Accumulator pair = {}, dy_S_sum = {}, v_dS_sum = {}, sum;
         real v_dS[ROWS], state_rows[ROWS], S_dS = 0, part[SIDE] = {};
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(query_tile, dy, first, slab * SIDE, length, values);
             load_tile(key_tile, v, first, slab * SIDE, length, values);
             load_tile(alpha, boundary_states + chunk * entries, column, slab * SIDE, keys, values);
@@ -164,7 +164,7 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
                 for (int j = 0; j < SIDE; j++) S_dS = fma(alpha[lane][j], state[slab][j][lane], S_dS);
         }
         to_row_layout(v_dS_sum, query_tile, v_dS);
-        __syncthreads();  // the last slab is done with
+        __syncthreads();  // the last slab has been read
         store(pair, pairs), store(dy_S_sum, dy_S);
         load_tile(query_tile, q, first, column, length, keys);
         load_tile(key_tile, k, first, column, length, keys);
@@ -183,7 +183,7 @@ gated_linear_attention_backward(const Number *__restrict__ q, const Number *__re
         if (warp_row == SIDE - ROWS) propagate_to_chunk_end(query_tile, alpha, -1, &dy_S[0][lane], S_dS, 1, part);
 
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the keys, or the slab before, are done with
+            __syncthreads();  // the keys, or the previous slab, have been read
             if (slab == 0) decay_from_chunk_start(query_tile, alpha, gamma);
             load_tile(key_tile, dy, first, slab * SIDE, length, values);
             __syncthreads();

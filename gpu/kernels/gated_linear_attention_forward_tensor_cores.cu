@@ -1,30 +1,31 @@
-// Gated linear attention on tensor cores, forward, or with other arrays dv of its adjoint: gated_linear_attention.cu goes from
-// token to token, here a chunk is products of tiles.
+// Gated linear attention forward on tensor cores, and with other arrays dv of its adjoint: gated_linear_attention.cu proceeds
+// token by token, here a chunk is products of tiles.
 //
 //     Y = (Q ∘ γ) S + P V          S′ = Diag(γ_C) S + (K ∘ ω)ᵀ V          P[t, s] = Σ_c q[t, c] Γ[t, s, c] k[s, c] for s ≤ t
 //                                                                         Yang et al. 2024 (GLA), section 4.2 and 4.3
-// In each channel c, Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω are what is left since the chunk's start and until its end. No quotient of
-// two decays is ever taken. A chunk has two halves of 16 tokens: from one to the other Γ[t, s] is what is left since the
-// second began times what was left when the first ended, so that half of P is a product too; within a half it is not, and
-// every decay is multiplied out on the way from s to t.
+// In each channel c, Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω are the decays since the chunk's start and until its end. Decays are never
+// divided. A chunk has two halves of 16 tokens: between them Γ[t, s] is the decay since the start of the second times the
+// decay until the end of the first, so that this part of P is a product of matrices; within a half, where it is not, decays
+// are multiplied from s to t.
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
 //
-// A block owns 32 columns of v of one sequence: their part of S lies in shared memory while it walks along T in chunks.
-// A thread owns 4 numbers of every tile, as product.cuh deals them out. Within the halves a warp has 4 keys of each 32 and a
-//         lane a token s: it takes what that wrote to the half's end, and sums what the keys add to each score on the way. The
-//         warps' sums are added in one order.
+// Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory.
+// Thread   4 elements of every tile, in the layout of product.cuh. Within the halves a warp has 4 keys of each 32 and a lane a
+//          token s: it decays its key to the end of the half, and accumulates the keys' terms of each score on the way. The
+//          sums of the warps are added in a fixed order.
 //
-// Bytes   as in gated_linear_attention.cu.
-// Work    a token: on tensor cores, which round what enters them, 4 K V operations for read and write, 2 K V for P, of which a
-//         quarter is asked for, and 32 V for P V; outside them some K V within the halves. S and all sums stay float32.
+// Memory traffic   as in gated_linear_attention.cu.
+// FLOPs            per token: on tensor cores, which round their operands, 4 K V for output and update, 2 K V for P, of which a
+//                  quarter is needed, and 32 V for P V; outside them a few K V within the halves. S and sums are float32.
+// Bound            compute, as in gated_linear_attention.cu.
 #include "mma.cuh"
 
 #include "gates.cuh"
 
 constexpr int HALF = SIDE / 2;
 
-// What tokens of a half ask of its start, and write to its end; in `all`, what each half leaves of each key.
+// Decay queries since the start of their half and keys until its end; half_decays is the decay of each key over each half.
 __device__ inline void decay_within_halves(Tile &query_tile, Tile &key_tile, const Tile &alpha,
                                            real (&half_decays)[2][SIDE]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, from = warp_row / HALF * HALF;
@@ -39,7 +40,7 @@ __device__ inline void decay_within_halves(Tile &query_tile, Tile &key_tile, con
     if (warp_row == from) half_decays[from / HALF][lane] = decay_to_end;
 }
 
-// What the second half asks of the chunk's start, and the first one writes to its end.
+// Extend these decays to the whole chunk: queries of the second half to its start, keys of the first to its end.
 __device__ inline void decay_across_halves(Tile &query_tile, Tile &key_tile, const real (&half_decays)[2][SIDE]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
 #pragma unroll
@@ -49,7 +50,7 @@ __device__ inline void decay_across_halves(Tile &query_tile, Tile &key_tile, con
     }
 }
 
-// To part[i], of token `lane` and token i of its half: what this warp's keys say of the two.
+// Add this warp's keys' terms of the score of token i of the half with token `lane` to part[i].
 __device__ inline void score_within_half(const Tile &query_tile, const Tile &key_tile, const Tile &alpha,
                                          real (&part)[HALF]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, from = lane / HALF * HALF;
@@ -66,7 +67,7 @@ __device__ inline void score_within_half(const Tile &query_tile, const Tile &key
             }
 }
 
-// kept (batch, chunks, K, V): S at the start of every chunk. In the other direction (`back`) nothing is kept.
+// boundary_states (batch, chunks, K, V): S at the start of every chunk; not written in reverse.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_linear_attention_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                                const real *__restrict__ g, const real *__restrict__ S, Number *__restrict__ y,
@@ -90,7 +91,7 @@ gated_linear_attention_forward(const Number *__restrict__ q, const Number *__res
         Accumulator score = {}, out = {}, sum;
         real part[HALF] = {}, by_token[SIDE], within_half[ROWS];
         for (int slice = 0; slice < slices; slice++) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             if (slice == 0) load_tile(value_tile, v, first, column, length, values, reverse);
             load_tile(query_tile, q, first, slice * SIDE, length, keys, reverse);
             load_tile(key_tile, k, first, slice * SIDE, length, keys, reverse);
@@ -99,14 +100,14 @@ gated_linear_attention_forward(const Number *__restrict__ q, const Number *__res
             score_within_half(query_tile, key_tile, alpha, part);
             load(sum, state[slice]);
             if (!reverse) store(sum, boundary_states + chunk * size, slice * SIDE, column, keys, values);
-            __syncthreads();  // all have walked
+            __syncthreads();  // scores within the halves are computed
             decay_within_halves(query_tile, key_tile, alpha, half_decays);
             __syncthreads();
             products(Rows{query_tile}, into(score, Rows{key_tile}));
 #pragma unroll
             for (int r = 0; r < ROWS; r++) sum.at[r] *= half_decays[0][Accumulator::row(r)]
                 * half_decays[1][Accumulator::row(r)];
-            __syncthreads();  // the halves have met
+            __syncthreads();  // the product of the halves is computed
             decay_across_halves(query_tile, key_tile, half_decays);
             __syncthreads();
             products(Rows{query_tile}, into(out, Columns{state[slice]}));
@@ -118,7 +119,7 @@ gated_linear_attention_forward(const Number *__restrict__ q, const Number *__res
         for (int i = 0; i < HALF; i++) by_token[i] = lane < HALF ? part[i] : 0,
             by_token[HALF + i] = lane < HALF ? 0 : part[i];
         sum_over_warps(tiles, by_token, within_half);
-        __syncthreads();  // the warps' sums are done with
+        __syncthreads();  // the warps' sums have been read
         store(score, scores);
         __syncthreads();
 #pragma unroll

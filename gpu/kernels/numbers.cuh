@@ -1,4 +1,4 @@
-// The numbers of arrays: real, or with -DARRAY=Bfloat16 two bytes each, which are wide where they are worked on.
+// The element type of arrays: real, or with -DARRAY=Bfloat16 bf16, which is widened to float for arithmetic.
 #pragma once
 #include "common.cuh"
 

@@ -1,13 +1,13 @@
-// Tiles of operands.cuh filled in two steps: what is read of an array waits in registers while something else is done, or
-// while more is read, so that many words are on their way at once.
+// Tiles of operands.cuh loaded in two stages: global memory to registers, and registers to shared memory, so that many loads
+// are in flight at once and overlap with computation in between.
 #pragma once
 #include "operands.cuh"
 
-__device__ inline Tile subtile(Tile tile, int row, int column) {  // what begins there
+__device__ inline Tile subtile(Tile tile, int row, int column) {  // the part that begins there
     return tile.at += row * tile.stride + column / 8 * OPERAND::EIGHT, tile;
 }
 
-// Eight neighbours, or zeros, on their way to a tile: to registers first, or past them, as operands.cuh has it.
+// Start to load eight neighbours, or zeros: into registers, or for bf16 by an asynchronous copy to shared memory.
 __device__ inline void load_eight(float (&numbers)[8], unsigned *, const float *from, bool inside) {
     float4 low = {}, high = {};
     if (inside) low = reinterpret_cast<const float4 *>(from)[0], high = reinterpret_cast<const float4 *>(from)[1];
@@ -18,8 +18,8 @@ __device__ inline void load_eight(float (&)[8], unsigned *to, const Bfloat16 *fr
     store_eight(to, from, inside);
 }
 
-// COUNT rows and WIDTH columns on their way to a tile. A thread reads all that it brings when they begin, and rounds it and
-// writes it when they end; what goes past the registers is there when each has called `copy_wait`.
+// COUNT rows and WIDTH columns on the way to a tile: `load` reads them into registers, `store` rounds them and writes them to
+// the tile. What was copied asynchronously is complete when every thread has called `copy_wait`.
 template <int COUNT, int WIDTH> struct StagedTile {
     static constexpr int ACROSS = WIDTH / 8, DOWN = THREADS / ACROSS;
     float numbers[COUNT / DOWN][8];
@@ -27,7 +27,7 @@ template <int COUNT, int WIDTH> struct StagedTile {
 
     static __device__ int row() { return threadIdx.x / ACROSS; }
     static __device__ int column() { return threadIdx.x % ACROSS * 8; }
-    // Of x, from row `first` and column `at` on; 0 outside.
+    // From row `first` and column `at` of x on; 0 outside.
     __device__ void load(Tile tile, Rows x, int first, int at) {
         int t = first + row(), c = at + column();
         const Number *source = x.from + (long long)t * x.columns + c;
@@ -55,7 +55,7 @@ template <int COUNT, int WIDTH> struct StagedTile {
     }
 };
 
-// So many rows of a tile and all its columns, from x as `begin` takes it.
+// Load `count` rows of a tile and all its columns, from row `first` and column `at` of x on.
 template <int WIDTH> __device__ inline void load_tile(Tile tile, int count, Rows x, int first, int at) {
     StagedTile<32, WIDTH> staged;
     for (int row = 0; row < count; row += 32)

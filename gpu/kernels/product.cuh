@@ -1,12 +1,11 @@
-// Products of tiles of 32 × 32 numbers by a block of 8 warps, where each thread makes 4 of the 1024 sums: one multiply-add
-// at a time, or, with OPERAND defined, on tensor cores, which round what they multiply (mma.cuh). A kernel's text is the
-// same for both, as long as it asks where a thread's numbers are:
+// Products of tiles of 32 × 32 elements by a block of 8 warps, with 4 accumulators per thread: by multiply-adds or, with OPERAND
+// defined, on tensor cores, which round the operands (mma.cuh). A kernel is written once for both layouts:
 //
-//              one at a time                       on tensor cores
-//     a warp   4 rows, each lane a column          16 rows and 8 columns, as mma.cuh has them
-//     PITCH    33: lanes read down a column        36: lanes read 8 numbers across and 4 down
+//              multiply-adds                       tensor cores
+//     a warp   4 rows, each lane a column          16 rows and 8 columns, in the layout of mma.cuh
+//     PITCH    33: lanes read down a column        36: lanes read 8 elements across and 4 down
 //
-// Arrays that numbers.cuh has as Bfloat16 are wide in a tile.
+// Tiles of bf16 arrays (numbers.cuh) hold floats.
 #pragma once
 #include "tiles.cuh"
 
@@ -14,8 +13,8 @@
 #include "mma.cuh"
 constexpr int PITCH = SIDE + 4;
 
-struct Accumulator : Sums {  // a thread's numbers of a tile
-    // the first row of its warp, and one past the last
+struct Accumulator : Sums {  // a thread's elements of a tile
+    // first row of the warp; end_row is one past its last
     static __device__ int first_row() { return threadIdx.x / 128 * 16; }
     static __device__ int end_row() { return first_row() + 16; }
     static __device__ int first_column() { return threadIdx.x / 32 % 4 * 8; }
@@ -36,7 +35,7 @@ struct Accumulator {
 
 typedef __align__(16) real Tile[SIDE][PITCH];
 
-// An operand's [i][d], where products are summed over d: the tile's rows, or its columns.
+// An operand [i][d] of a product that sums over d: the rows of a tile, or its columns.
 struct Rows {
     const Tile &tile;
     __device__ real at(int i, int d) const { return tile[i][d]; }
@@ -53,8 +52,8 @@ struct Columns {
 };
 
 #ifdef OPERAND
-constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // steps in flight: with more, registers spill
-struct Factors {  // of a left operand: a warp's rows, the next of the summed axis
+constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // unrolled steps: with more, registers spill
+struct Factors {  // of a left operand: a warp's rows, DEPTH steps of the summed axis
     Left<OPERAND> x;
     template <class From> __device__ Factors(From left, int d) { left.load(x, Accumulator::first_row(), d); }
     template <class From> __device__ void times(From right, int d, Accumulator &sums) const {
@@ -85,7 +84,7 @@ template <class From> struct Into {
 };
 template <class From> __device__ inline Into<From> into(Accumulator &sums, From right) { return {sums, right}; }
 
-// sums[i][j] += Σ_d left[i][d] right[j][d], of one left operand with each of the right ones.
+// sums[i][j] += Σ_d left[i][d] right[j][d], for one left operand and several right ones.
 template <class Left, class... Rights> __device__ inline void products(Left left, Into<Rights>... all) {
 #pragma unroll AHEAD
     for (int d = 0; d < SIDE; d += DEPTH) {
@@ -97,7 +96,7 @@ template <class Left, class... Rights> __device__ inline void products(Left left
 struct Range {  // of d
     int from, to;
 };
-// where rows of a lower triangle are not 0, in this warp
+// the range of d in which this warp's rows of a lower (upper) triangular left operand are not 0
 __device__ inline Range lower() { return {0, Accumulator::end_row()}; }
 __device__ inline Range upper() { return {Accumulator::first_row(), SIDE}; }
 
@@ -115,10 +114,10 @@ __device__ inline void store(const Accumulator &own, Tile &tile) {
     for (int r = 0; r < ROWS; r++) tile[Accumulator::row(r)][Accumulator::column(r)] = own.at[r];
 }
 
-// The same numbers dealt out anew: 4 rows to a warp, a column to each lane. They pass through the tile, where they must.
+// Convert accumulators to the layout of 4 rows per warp and a column per lane, by way of `tile` where layouts differ.
 __device__ inline void to_row_layout(const Accumulator &own, Tile &tile, real (&rows)[ROWS]) {
 #ifdef OPERAND
-    __syncthreads();  // what the tile held is done with
+    __syncthreads();  // the tile has been read
     store(own, tile);
     __syncthreads();
 #pragma unroll
@@ -129,7 +128,7 @@ __device__ inline void to_row_layout(const Accumulator &own, Tile &tile, real (&
 #endif
 }
 
-// To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.
+// Store rows first, first + 1, … of a matrix and 32 of its columns, as `load_tile` loads them.
 template <class To>
 __device__ inline void store(const Accumulator &own, To *to, int first, int column, int count, int columns,
                              bool reverse = false) {

@@ -1,23 +1,23 @@
-// The linear recurrence along time, real or complex, in a single pass over memory, and its adjoint.
+// The linear recurrence along time, real or complex, as a single-pass parallel scan, and its adjoint.
 //
 //     hₜ = aₜ hₜ₋₁ + xₜ,  h₋₁ = 0                                                 Blelloch 1990, section 1.4
-//     λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁      dx = λ      da = λ conj(hₜ₋₁)                backward: the same scan from the end
+//     λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁      dx = λ      da = λ conj(hₜ₋₁)                backward: the same scan in reverse
 //
-// One step is the map h → a h + x, and the maps (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂) compose in any grouping.
+// The scan operator is the composition of affine maps h → a h + x: (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂).
 //
-// Arrays are (rows, time, channels), channels next to each other. A line is a row's strip of WIDTH ≤ 32 channels.
-// A block owns a tile, STEPS · 256 numbers: 256 · STEPS / WIDTH tokens of a line. It takes its tile by a ticket, all
-//         lines' first tiles before the second ones, so that every tile it waits for is already somebody's.
-// A thread owns STEPS tokens of one channel: it folds their maps into one, and later walks through them.
-// A warp composes its threads' maps by shuffles; the block composes its warps' in shared memory.
-// Between tiles (decoupled look-back, Merrill and Garland 2016): a block publishes its tile's map as soon as it has it, looks
-//         back to the nearest tile whose last state is published, and takes that state through the maps since, in order.
-//         Whoever is found, the same products are added in the same order: the result never depends on timing.
+// Arrays are (rows, time, channels), channels contiguous. A line is WIDTH ≤ 32 neighbouring channels of a row.
+// Block    a tile of STEPS · 256 elements: 256 · STEPS / WIDTH tokens of a line. Tiles are assigned by an atomic counter, the
+//          first tiles of all lines before the second ones, so that every tile a block waits for is already assigned.
+// Thread   STEPS consecutive tokens of one channel: it reduces their maps to one, and later applies them in turn.
+// Warp     a scan over the maps of its threads by shuffles; the block combines its warps in shared memory.
+// Between tiles: decoupled look-back (Merrill and Garland 2016). A block publishes the aggregate of its tile, looks back to
+//          the nearest tile with a published prefix (its last state), and applies the aggregates in between, in order.
+//          Products and sums are the same wherever that tile is: the result does not depend on timing.
 //
-// Bytes   forward reads a, x and writes h: 3 numbers a step. Backward reads a, h, g and writes da, dx: 5.
-// Work    3 fused multiply-adds a step forward (complex: 12), 4 backward. The compiler makes 49 instructions of a
-//         float32 step forward, 70 backward (sm_90), most of them for addresses.
-// Floor   memory: 12 bytes a float32 step, at 3 operations: bandwidth decides on every device there is.
+// Memory traffic   forward reads a, x and writes h: 3 elements per step. Backward reads a, h, g, writes da, dx: 5.
+// FLOPs            per step 3 fused multiply-adds forward (complex: 12), 4 backward. Compiled for sm_90, a float32 step has 49
+//                  instructions forward and 70 backward, most of them for addresses.
+// Bound            memory: 12 bytes per float32 step for 3 operations.
 #include "common.cuh"
 
 #ifdef COMPLEX
@@ -31,16 +31,16 @@ typedef real Number;
 #endif
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
-constexpr int STEPS = 32 / sizeof(Number);  // as many bytes of every number type
+constexpr int STEPS = 32 / sizeof(Number);  // the same number of bytes for every type
 constexpr int APART = THREADS / WIDTH, TOKENS = STEPS * APART;  // of a tile
-constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // on a multiprocessor: while one waits, the others load
-enum TileStatus { INVALID, AGGREGATE, PREFIX };  // what a tile has published: nothing, its map, its last state
+constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // per multiprocessor: others load while one waits
+enum TileStatus { INVALID, AGGREGATE, PREFIX };  // of a tile: nothing published, its aggregate, its prefix
 
 struct Map {
     Number a, x;
 };
 
-// Of a number in a tile; a gap every STEPS tokens, for lanes to meet different banks.
+// Offset of an element in a tile, padded after every STEPS tokens against bank conflicts.
 __device__ constexpr int tile_offset(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
 
 struct Shared {
@@ -50,13 +50,13 @@ struct Shared {
     int line, tile, row, strip;
 };
 
-// Of a call: sizes, and what blocks tell each other.
+// Sizes, and the global memory through which blocks communicate.
 struct Lines {
     int length, channels;
     int lines, tiles;
-    int reverse;      // from the last token to the first
-    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
-    int *status;    // (lines, tiles), and behind them the ticket
+    int reverse;      // whether the scan runs from the last token to the first
+    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's aggregate, and its prefix
+    int *status;    // (lines, tiles), followed by the counter of assigned tiles
 };
 
 __device__ inline Complex shfl(Complex x, int lane) { return {shfl(x.re, lane), shfl(x.im, lane)}; }
@@ -68,13 +68,13 @@ __device__ inline Map compose(Map later, Map earlier) {
     return {later.a * earlier.a, step(later.a, earlier.x, later.x)};
 }
 
-// Past the first-level cache, which does not see what other blocks write.
+// Load from the L2 cache: the L1 cache does not see writes of other blocks.
 __device__ inline real load_volatile(const real *address) { return *static_cast<const volatile real *>(address); }
 __device__ inline Complex load_volatile(const Complex *address) {
     return {load_volatile(&address->re), load_volatile(&address->im)};
 }
 
-// What the earlier threads of this channel do; `total` is what all of the block do.
+// Return the composition of the maps of earlier threads with this channel; `total` is that of the whole block.
 __device__ inline Map exclusive_scan(Map own, Shared &shared, Map &total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = lane % WIDTH;
     for (int by = WIDTH; by < 32; by *= 2) {
@@ -93,7 +93,7 @@ __device__ inline Map exclusive_scan(Map own, Shared &shared, Map &total) {
     return lane < WIDTH ? outside : warp ? compose(inside, outside) : inside;
 }
 
-// The state at the start of a tile, by one warp: each lane below WIDTH returns its channel's.
+// Return the state at the start of a tile, by one warp: lane l < WIDTH has that of channel l.
 __device__ inline Number look_back(int line, int tile, Map total, const Lines &of) {
     int lane = threadIdx.x % 32, channel = lane % WIDTH;
     Number *partials = of.partials + (long long)line * of.tiles * 3 * WIDTH + channel;
@@ -121,7 +121,7 @@ __device__ inline Number look_back(int line, int tile, Map total, const Lines &o
         __threadfence();
         const Number *from = partials + (long long)nearest * 3 * WIDTH;
         h = load_volatile(&from[2 * WIDTH]);
-        // maps that a load brings to the lanes, and such loads
+        // maps per load of a warp, and loads in flight
         constexpr int MAPS_PER_LOAD = 32 / WIDTH, LOADS = STEPS / 2;
         for (from += 3 * WIDTH; from < own_partials; from += LOADS * MAPS_PER_LOAD * 3 * WIDTH) {
             Map maps[LOADS];
@@ -145,8 +145,8 @@ __device__ inline Number look_back(int line, int tile, Map total, const Lines &o
     return h;
 }
 
-// The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line to
-// be taken, and write(at, by, t, h) takes the state.
+// Scan the next tile. read(at, by, t) returns the map of the element at offset at + by, the t-th of its line in scan
+// order, and write(at, by, t, h) stores its state.
 template <class Read, class Write>
 __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
     if (threadIdx.x == 0) {
@@ -157,7 +157,7 @@ __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write wr
     }
     __syncthreads();
 
-    // A thread brings every APART-th token of its channel, of which `inside` exist, to shared memory and from there.
+    // A thread copies every APART-th token of its channel, of which `inside` exist, to shared memory and back.
     int column = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH;
     int channel = shared.strip * WIDTH + column, early = shared.tile * TOKENS + group;
     int inside = channel < of.channels ? (of.length - early + APART - 1) / APART : 0;
@@ -168,7 +168,7 @@ __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write wr
     Map maps[STEPS];
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
-        maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside, nothing happens
+        maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside: the identity
         if (i < inside) maps[i] = read(at, (long long)stride * (i * APART), early + i * APART);
     }
 #pragma unroll

@@ -1,8 +1,8 @@
-// The selective scan and its adjoint: discretisation, scan and read in one kernel each way.
+// The selective scan and its adjoint: discretisation, scan and output in one kernel forward and one backward.
 //
 //     hₜ = exp(Δₜ A) ⊙ hₜ₋₁ + Δₜ uₜ Bₜ          yₜ = Cₜ hₜ + D uₜ          Gu and Dao 2023 (Mamba), eq. 2, 4
 //
-// backward, with dhₜ the cotangent of hₜ and cₜ what it passes to the token before:
+// backward, with cₜ the cotangent that token t passes to the state before it:
 //
 //     dhₜ = dyₜ Cₜ + cₜ₊₁          cₜ = exp(Δₜ A) ⊙ dhₜ          q = cₜ ⊙ hₜ₋₁          r = Σₙ dhₜₙ Bₜₙ
 //     duₜ = Δₜ r + D dyₜ           dΔₜ = Σₙ qₙ Aₙ + uₜ r
@@ -10,24 +10,22 @@
 //
 // u, delta, y are (batch, T, D), A (D, N), B, C (batch, T, N), the state (batch, D, N).
 //
-// A block owns CHANNELS neighbouring channels of one sequence, and walks along time, token after token.
-// A thread owns OWN states of one channel, in registers. LANES threads next to each other share a channel, and add by
-//         shuffles what its states give to y, du and dΔ: for N = 16 they are 4, of 4 states each.
-// B and C of a tile of tokens lie in shared memory, where all channels read them. Each thread reads u and Δ itself, the
-//         next STEPS tokens' before it works on the present ones.
-// Backward takes the tiles from the last to the first, each from the state that forward kept at its start: it walks
-//         through once and marks the state at every STEPS-th token, and then takes these parts from the last to the
-//         first, with a part's states and decays in registers. What dB and dC get from its channels a block adds in
-//         shared memory, in their order, and leaves one sum.
+// Block    CHANNELS neighbouring channels of one sequence, token after token.
+// Thread   OWN_STATES states of one channel, in registers. LANES neighbouring threads share a channel and reduce y, du and dΔ
+//          by shuffles: for N = 16, 4 threads of 4 states each.
+// Shared memory holds B and C of a tile of tokens. Each thread loads u and Δ itself, STEPS tokens ahead.
+// Backward takes the tiles in reverse, each from its boundary state: a first pass recomputes the states and stores a
+//          checkpoint every STEPS tokens; then these parts are taken in reverse with their states and decays in registers.
+//          Terms of dB and dC are summed over the block's channels in shared memory, in a fixed order.
 //
-// Bytes   forward reads u, Δ, writes y: 12 a token and channel (float32), and 1/TILE of the states; for CHANNELS of
-//         them B and C are read again, 2 N. Backward reads u, Δ, dy, writes du, dΔ: 20; for CHANNELS it reads 2 N and
-//         writes 2 N, which the caller reads once more.
-// Work    a token, channel and state: forward an exponential and 6 operations, backward two exponentials and 22. For
-//         N = 16 the compiler makes 11 instructions of them forward and 34 backward (sm_90).
-// Floor   at N = 16, forward 16 exponentials for 12 bytes: a multiprocessor makes 16 a clock, and in that clock the
-//         memory of a device with 3.3 TB/s, 132 of them at 1.8 GHz brings each 14 bytes: exponentials decide, where
-//         sequences and channels are enough to fill it: 132 · 12 warps of 8 channels each.
+// Memory traffic   forward reads u, Δ and writes y: 12 bytes per token and channel (float32), and 1/TILE of the states; B and
+//                  C, 2 N, are read again for every CHANNELS channels. Backward reads u, Δ, dy, writes du, dΔ: 20 bytes; per
+//                  CHANNELS channels it reads 2 N and writes 2 N, which the caller reads once more to sum.
+// FLOPs            per token, channel and state: forward an exponential and 6 operations, backward two exponentials and 22.
+//                  Compiled for sm_90, N = 16, they are 11 instructions forward and 34 backward.
+// Bound            exponentials, at N = 16 forward: 16 of them per 12 bytes. A multiprocessor computes 16 per cycle, in which
+//                  3.3 TB/s brings 14 bytes to each of 132 at 1.8 GHz; it takes enough sequences and channels to fill the
+//                  device: 132 · 12 warps of 8 channels each.
 #include "common.cuh"
 
 #ifndef STATES
@@ -39,14 +37,14 @@ constexpr int THREADS = 512 / sizeof(real), CHANNELS = THREADS / LANES;
 constexpr int STEPS = 32 / sizeof(real), TILE = 256 / sizeof(real);
 constexpr real LOG2E = real(1.4426950408889634), LN2 = real(0.6931471805599453);
 
-struct __align__(16) ThreadStates {  // a number for each of a thread's states
+struct __align__(16) ThreadStates {  // a value for each of a thread's states
     real of[OWN_STATES];
 };
 typedef ThreadStates Rows[TILE][LANES];  // B or C of a tile
 
 __device__ inline double exp2_approx(double x) { return exp2(x); }
 
-// Where a thread is.
+// The channel of a thread, and its place among the LANES threads of that channel.
 struct Position {
     int sequence, d, lane;
     bool inside;
@@ -56,7 +54,7 @@ __device__ inline Position position(int channels) {
     return {int(blockIdx.x / slabs), d, int(threadIdx.x % LANES), d < channels};
 }
 
-// This thread's states of `row`, one of an array (…, D, N); 0 outside.
+// Load this thread's states of a row of an array (…, D, N); 0 outside.
 __device__ inline ThreadStates load(const real *from, long long row, int states, const Position &at) {
     ThreadStates own;
 #pragma unroll
@@ -67,7 +65,7 @@ __device__ inline ThreadStates load(const real *from, long long row, int states,
     return own;
 }
 
-// A log₂ e, for powers of 2.
+// Load A log₂ e: decays are computed as powers of 2.
 __device__ inline ThreadStates load_rates(const real *A, const Position &at, int states) {
     ThreadStates rates = load(A, at.d, states, at);
 #pragma unroll
@@ -83,8 +81,8 @@ __device__ inline void store(real *to, long long row, int states, const Position
     }
 }
 
-// A channel's numbers of the next STEPS tokens, of which so many are there; 0 outside. Mostly all are: then an address
-// is one addition, and a load has no condition.
+// Load a channel's values of the next STEPS tokens, of which `tokens` exist; 0 outside. If all exist, which is the rule,
+// loads are unconditional and an address is one addition.
 __device__ inline void load(real (&own)[STEPS], const real *from, int tokens, long long channels) {
     if (tokens >= STEPS)
 #pragma unroll
@@ -94,7 +92,7 @@ __device__ inline void load(real (&own)[STEPS], const real *from, int tokens, lo
         for (int i = 0; i < STEPS; i++) own[i] = i < tokens ? from[i * channels] : 0;
 }
 
-// Rows of an array (…, T, N), of which so many are there; 0 outside.
+// Load rows of an array (…, T, N), of which `tokens` exist; 0 outside.
 __device__ inline void load_tile(Rows &rows, const real *from, int tokens, int states) {
 #pragma unroll 8
     for (int i = 0; i < TILE * STATES / THREADS; i++) {
@@ -103,7 +101,7 @@ __device__ inline void load_tile(Rows &rows, const real *from, int tokens, int s
     }
 }
 
-// One token: h ← a ⊙ h + Δ u B with a = exp(Δ A).
+// Advance the state by one token: h ← a ⊙ h + Δ u B with a = exp(Δ A).
 __device__ inline void step_state(ThreadStates &h, ThreadStates &a, const ThreadStates &rates, const ThreadStates &b,
                                   real delta, real u) {
 #pragma unroll
@@ -113,7 +111,7 @@ __device__ inline void step_state(ThreadStates &h, ThreadStates &a, const Thread
     }
 }
 
-// The sums over a channel's threads, in all of them.
+// Sum over the LANES threads of a channel, in all of them.
 __device__ inline void sum_over_lanes(real (&own)[STEPS]) {
 #pragma unroll
     for (int by = 1; by < LANES; by *= 2)
@@ -121,7 +119,7 @@ __device__ inline void sum_over_lanes(real (&own)[STEPS]) {
         for (int i = 0; i < STEPS; i++) own[i] += shfl_xor(own[i], by);
 }
 
-// A channel's numbers of STEPS tokens, which all its threads have; each writes every LANES-th.
+// Store a channel's values of STEPS tokens, which all its threads have; each stores every LANES-th.
 __device__ inline void store(real *to, int tokens, int channels, int own_lane, const real (&own)[STEPS]) {
 #pragma unroll
     for (int i = 0; i < STEPS; i += LANES) {
@@ -176,13 +174,13 @@ selective_scan_forward(const real *__restrict__ u, const real *__restrict__ delt
         for (int i = 0; i < STEPS; i++) out[i] = fma(own_skip, x[i], out[i]);
         store(y + (first + t) * channels + at.d, tokens - t, channels, at.lane, out);
     }
-    store(last, row, states, at, state);  // tokens past the end have Δ = 0, and pass it on
+    store(last, row, states, at, state);  // tokens past the end have Δ = 0 and leave it unchanged
 }
 
 struct Shared {  // of a block backward
     Rows B_tile, C_tile;
     ThreadStates checkpoints[TILE / STEPS][THREADS];
-    // a gap, for lanes to meet different banks
+    // padded against bank conflicts
     ThreadStates dB_terms[STEPS][CHANNELS + 1][LANES], dC_terms[STEPS][CHANNELS + 1][LANES];
 };
 
@@ -197,7 +195,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
     DYNAMIC_SHARED(Shared, memory);
     Shared &shared = *memory;
     Position at = position(channels);
-    int first = at.sequence * length, row = at.sequence * channels + at.d;  // there are less than 2³¹ tokens
+    int first = at.sequence * length, row = at.sequence * channels + at.d;  // fewer than 2³¹ tokens
     int slabs = (channels + CHANNELS - 1) / CHANNELS, slab = blockIdx.x % slabs, tiles = (length + TILE - 1) / TILE;
     int sums = (slab * (gridDim.x / slabs) + at.sequence) * length;
     ThreadStates rates = load_rates(A, at, states), dh_passed = load(dlast, row, states, at), dA_sums = {};
@@ -211,7 +209,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
         __syncthreads();
         ThreadStates state = load(boundary_states, ((long long)at.sequence * tiles + from / TILE) * channels + at.d,
                                   states, at);
-        for (;; t += STEPS) {  // through the tile once, to mark its states
+        for (;; t += STEPS) {  // recompute the states, and store checkpoints
             long long place = (long long)(first + t) * channels + at.d;
             load(x, u + place, tokens - t, channels), load(step, delta + place, tokens - t, channels);
             shared.checkpoints[(t - from) / STEPS][threadIdx.x] = state;
@@ -223,7 +221,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
         }
         load(dy_t, dy + (long long)(first + t) * channels + at.d, tokens - t, channels);
 
-        for (; t >= from; t -= STEPS) {  // through each part and back
+        for (; t >= from; t -= STEPS) {  // each part: forward, then backward
             state = shared.checkpoints[(t - from) / STEPS][threadIdx.x];
             ThreadStates decays[STEPS], h[STEPS];
             real du_terms[STEPS], ddelta_terms[STEPS];
@@ -264,7 +262,7 @@ selective_scan_backward(const real *__restrict__ u, const real *__restrict__ del
             store(du + place, tokens - t, channels, at.lane, du_terms);
             store(ddelta + place, tokens - t, channels, at.lane, ddelta_terms);
             __syncthreads();
-            if (t > from) {  // the part before is on its way while the sums are made
+            if (t > from) {  // prefetch the previous part
                 place -= (long long)STEPS * channels;
                 load(x, u + place, tokens, channels), load(step, delta + place, tokens, channels);
                 load(dy_t, dy + place, tokens, channels);

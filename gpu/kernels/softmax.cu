@@ -1,24 +1,24 @@
-// Softmax attention in tiles, the maximum and the sum found on the way, and its adjoint: no array of T × S is ever made.
+// Softmax attention by tiles with an online softmax, and its adjoint, in O(T) memory: no T × S array is stored.
 //
 //     Y = softmax(Q Kᵀ · scale) V                                                 Vaswani et al. 2017, eq. 1
-//     m′ = max(m, max s)     l′ = exp(m − m′) l + Σ exp(s − m′)                   a tile more: Milakov and Gimelshein 2018
+//     m′ = max(m, max s)     l′ = exp(m − m′) l + Σ exp(s − m′)                   one tile: Milakov and Gimelshein 2018
 //     y′ = exp(m − m′) y + Σ exp(s − m′) v                                        Rabe and Staats 2021, section 2
-//     P = exp(Q Kᵀ · scale − (m + log l))     dP = dY Vᵀ     dS = P ∘ (dP − rowsum(dY ∘ Y)) · scale
+//     P = exp(Q Kᵀ · scale − lse)     dP = dY Vᵀ     dS = P ∘ (dP − rowsum(dY ∘ Y)) · scale          lse = m + log l
 //     dQ = dS K          dK = dSᵀ Q          dV = Pᵀ dY                                Dao et al. 2022, algorithm 4
 //
 // q, y are (batch, T, K) and (batch, T, V), k (batch, S, K), v (batch, S, V); the T queries are the last of S positions.
 //
-// A block owns 32 queries (for dK and dV: 32 keys) of one sequence, and walks over the other side, 32 at a time.
-// A warp owns 4 of its block's 32 rows; a lane is one of the other side while scores are made, and a column after that.
-// A thread owns 4 scores, and every 32nd column of 4 rows of the result, which lie in shared memory.
+// Block    32 queries of one sequence (for dK and dV: 32 keys); it iterates over tiles of 32 rows of the other side.
+// Warp     4 of the block's 32 rows. A lane is a row of the other side for scores, a column for the output.
+// Thread   4 scores, and every 32nd column of 4 output rows, which are accumulated in shared memory.
 //
-// Bytes   q, y once; k and v once for every 32 queries, from the second-level cache after the first time.
-// Work    a query and key: 2 (K + V) operations and an exponential forward, 2 (3 K + 2 V) to dQ, dK, dV, of which the scores
-//         and dP are made twice, once for each side. Half of it where causal.
-// Floor   at T = S, arithmetic.
+// Memory traffic   q and y once; k and v once per 32 queries, from the L2 cache after the first time.
+// FLOPs            per query and key 2 (K + V) and an exponential forward; 2 (3 K + 2 V) for dQ, dK and dV, where the
+//                  scores and dP are computed twice, once for each side. Half of it if causal.
+// Bound            compute, at T = S.
 #include "tiles.cuh"
 
-constexpr real HIDDEN = real(-1e30);  // the score of a key that must not be seen: its exponential is 0
+constexpr real HIDDEN = real(-1e30);  // the score of a masked key: its exponential is 0
 
 __device__ inline int padded(int columns) { return (columns + SIDE - 1) / SIDE * SIDE; }
 
@@ -27,17 +27,17 @@ __device__ inline real warp_max(real x) {
     return x;
 }
 
-struct Rows {  // of a matrix: count of them, of so many columns
+struct Rows {  // a row-major matrix of count rows
     const real *from;
     int count, columns;
 };
 
-// out[r]: this warp's row r of x times this lane's row of y.
+// Set out[r] to the dot product of this warp's row r of x and this lane's row of y.
 __device__ inline void products(Square (&tiles)[2], Rows x, int x_first, Rows y, int y_first, real (&out)[ROWS]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
     for (int r = 0; r < ROWS; r++) out[r] = 0;
     for (int slice = 0; slice < x.columns; slice += SIDE) {
-        __syncthreads();  // the tiles before are done with
+        __syncthreads();  // the previous tiles have been read
         load_tile(tiles[0], x.from, x_first, slice, x.count, x.columns);
         load_tile(tiles[1], y.from, y_first, slice, y.count, y.columns);
         __syncthreads();
@@ -47,12 +47,12 @@ __device__ inline void products(Square (&tiles)[2], Rows x, int x_first, Rows y,
     }
 }
 
-// sums = fade · sums + weights times rows first, first + 1, … of x, of which this thread makes its own columns.
+// sums = rescale · sums + weights times rows first, first + 1, … of x; a thread updates its own columns.
 __device__ inline void accumulate(Square (&tiles)[2], const real (&weights)[ROWS], Rows x, int first,
                                   const real (&rescale)[ROWS], real *sums) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, width = padded(x.columns);
     for (int slab = 0; slab < width; slab += SIDE) {
-        __syncthreads();  // the tiles before are done with
+        __syncthreads();  // the previous tiles have been read
         if (slab == 0)
             for (int r = 0; r < ROWS; r++) tiles[0][warp_row + r][lane] = weights[r];
         load_tile(tiles[1], x.from, first, slab, x.count, x.columns);
@@ -115,7 +115,7 @@ softmax_forward(const real *__restrict__ q, const real *__restrict__ k, const re
     store(y + sequence * queries * values, sums, first, queries, values, rescale);
 }
 
-// The block's rows are queries; `row_dot` is rowsum(dY ∘ Y).
+// dQ, with a block for every 32 queries; `row_dot` is rowsum(dY ∘ Y).
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 softmax_backward_queries(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
                          const real *__restrict__ dy, const real *__restrict__ lse, const real *__restrict__ row_dot,
@@ -146,7 +146,7 @@ softmax_backward_queries(const real *__restrict__ q, const real *__restrict__ k,
     store(dq + sequence * queries * width, sums, first, queries, width, ones);
 }
 
-// The block's rows are keys.
+// dK and dV, with a block for every 32 keys.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 softmax_backward_keys(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
                       const real *__restrict__ dy, const real *__restrict__ lse, const real *__restrict__ row_dot,

@@ -1,36 +1,35 @@
-// Softmax attention and its adjoint on tensor cores: what softmax.cu computes, and its letters. What is multiplied is
-// rounded to tf32, or to bf16 with -DOPERAND=Bf16; sums, maxima and exponentials are float32. So are the arrays, or, with
+// Softmax attention and its adjoint on tensor cores: the equations and names of softmax.cu. Operands of products are rounded
+// to tf32, or to bf16 with -DOPERAND=Bf16; sums, maxima and exponentials are float32. Arrays are float32, or with
 // -DARRAY=Bfloat16 too, q, k, v, y and their cotangents are bf16.
 //
-//     |ỹ − y| ≤ Σ p |v| (e²ᵟ (1 + u)² − 1)          δ = scale · max Σ |q| |k| (2 u + u²), over the keys that are seen
+//     |ỹ − y| ≤ Σ p |v| (e²ᵟ (1 + u)² − 1)          δ = scale · max Σ |q| |k| (2 u + u²), over the keys that are not masked
 //
-// where u is 2⁻¹¹ for tf32 and 2⁻⁸ for bf16, and where the rounding of float32 itself comes on top, and that of y to bf16.
+// with unit roundoff u = 2⁻¹¹ for tf32 and 2⁻⁸ for bf16; the rounding of float32, and of y to bf16, comes on top.
 //
-// A block owns 128 queries (backward 64, or for dK and dV 64 keys) of one sequence and up to 128 columns of the result. Its own
-//         rows lie in shared memory for good, the other side's pass through it 32 at a time, all at their full width: while 32
-//         are worked on, the next are on their way.
-// A warp owns 32 of its block's rows (backward 16), in strips of 16: of 16 × 32 scores, which become weights where they are
-//         made and are the left operand of the next product without leaving their registers.
-// A thread owns 16 of a strip's scores, 8 in each of 2 rows, and every fourth pair of columns of those rows of the result.
+// Block    128 queries of one sequence (backward 64, or 64 keys for dK and dV) and up to 128 columns of the output. Its own
+//          rows stay in shared memory; those of the other side pass through it 32 at a time, double buffered by cp.async.
+// Warp     32 of the block's rows (backward 16), as strips of 16. It computes 16 × 32 scores, which become weights in
+//          registers and are the left operand of the next product without passing through shared memory.
+// Thread   16 scores of a strip, 8 in each of 2 rows, and every fourth pair of columns of those output rows.
 //
-// Bytes   q, y once; k and v once for every 128 queries, from the second-level cache after the first time; backward 64.
-// Work    as softmax.cu, on tensor cores but for the exponential; scores are made again for every 128 columns of the result.
-// Floor   at T = S, arithmetic, or what is read from shared memory. 32 × 16 sums of depth 16 (in tf32 8) take a warp's tensor
-//         cores 32 clocks on sm_80 and 16 on sm_90, four warps at once; they read 16 rows of a right operand, 512 bytes, and
-//         for scores as much of the left one: 4 or 8 clocks of shared memory, four warps in turn. Backward it is 16 × 16 sums,
-//         16 clocks or 8, and 4 or 6.
+// Memory traffic   q and y once; k and v once per 128 queries (backward 64), from the L2 cache after the first time.
+// FLOPs            as in softmax.cu, on tensor cores except for exponentials; scores are recomputed per 128 output columns.
+// Bound            compute at T = S, or reads of shared memory. 32 × 16 sums of depth 16 (tf32: 8) take the tensor cores of
+//                  a warp 32 cycles on sm_80 and 16 on sm_90, four warps at once; they read 16 rows of a right operand, 512
+//                  bytes, and for scores as much of the left one: 4 or 8 cycles of shared memory, four warps in turn.
+//                  Backward 16 × 16 sums take 16 or 8 cycles, and 4 or 6 of shared memory.
 #include "operands.cuh"
 
 #ifndef COLUMNS
-#define COLUMNS 128  // of a block's result; -DCOLUMNS=64 where there are no more
+#define COLUMNS 128  // of the output, per block; -DCOLUMNS=64 if it has no more
 #endif
 
-constexpr int BLOCKS = COLUMNS == 64 ? 3 : 2;  // on a multiprocessor, as far as registers go
+constexpr int BLOCKS = COLUMNS == 64 ? 3 : 2;  // per multiprocessor, as registers permit
 constexpr int STRIPS = 2, WARP_ROWS = 16 * WARPS, PASSING = 32, EIGHTS = PASSING / 8;
-constexpr float HIDDEN = -1e30f;  // the score of a key that must not be seen: its exponential is 0
+constexpr float HIDDEN = -1e30f;  // the score of a masked key: its exponential is 0
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
-// This warp's strips of x times 32 rows of y, from a row on.
+// scores = this warp's strips of x times 32 rows of y, from `row` on.
 template <int STRIPS> __device__ inline void products(Tile x, Tile y, int row, Sums (&scores)[STRIPS][EIGHTS]) {
     const unsigned *x_from = left_rows(x, threadIdx.x / 32 * 16 * STRIPS), *y_from = right_rows(y, row);
     Left<OPERAND> left[STRIPS];
@@ -52,8 +51,8 @@ template <int STRIPS> __device__ inline void products(Tile x, Tile y, int row, S
     }
 }
 
-// sums += weights times 32 rows of x, from a row and a column on. Where all columns are there, no branch keeps the reading of
-// one operand from overlapping with the product before.
+// sums += weights times 32 rows of x, from `row` and `column` on. WHOLE: all COLUMNS exist, so that without a branch loads of
+// an operand overlap with the previous product.
 template <bool WHOLE, int STRIPS>
 __device__ inline void accumulate_columns(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int row, int column,
                                           Sums (&sums)[STRIPS][COLUMNS / 8]) {
@@ -92,16 +91,16 @@ __device__ inline void store(Number *to, const Sums (&sums)[COLUMNS / 8], int fi
         }
 }
 
-// Over the four lanes that hold a row of sums.
+// Reductions over the four lanes that hold a row of accumulators.
 __device__ inline float four_max(float x) { return x = fmax(x, shfl_xor(x, 1)), fmax(x, shfl_xor(x, 2)); }
 __device__ inline float four_sum(float x) { return x += shfl_xor(x, 1), x + shfl_xor(x, 2); }
 
 // of a strip's two rows: the maximum so far and the sum of the exponentials, which are of base 2
-struct RowStatistics {
+struct RowStatistics {  // of the two rows of a strip: maximum and sum of exponentials (base 2) so far
     float row_max[2], row_sum[2];
 };
 
-// Scores to weights; what was summed before fades as maxima grow.
+// Turn a tile of scores into weights, and rescale the output accumulated so far to the new maxima.
 __device__ inline void online_softmax_tile(Sums (&scores)[EIGHTS], RowStatistics &statistics,
                                            Sums (&sums)[COLUMNS / 8]) {
 #pragma unroll
@@ -119,13 +118,13 @@ __device__ inline void online_softmax_tile(Sums (&scores)[EIGHTS], RowStatistics
 #pragma unroll
             for (int i = 2 * half; i < 2 * half + 2; i++)
                 statistics.row_sum[half] += scores[n].at[i] = exp2_approx(scores[n].at[i] - new_max);
-        if (__any_sync(ALL, rescale < 1))  // seldom, once many keys are seen
+        if (__any_sync(ALL, rescale < 1))  // rare after many keys
 #pragma unroll
             for (int n = 0; n < COLUMNS / 8; n++) sums[n].at[2 * half] *= rescale, sums[n].at[2 * half + 1] *= rescale;
     }
 }
 
-// The block's rows are queries, two strips of each warp's.
+// Y and lse, with a block for every 128 queries.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                 Number *__restrict__ y, float *__restrict__ lse, float scale, int queries, int keys, int width,
@@ -146,14 +145,14 @@ softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, cons
     load_tile<ROWS>(q_tile, 0, Q, first), load_tile<PASSING>(k_tile, 0, K, 0), load_tile<PASSING>(v_tile, 0, V, 0);
     for (int key = 0, stage = 0; key < end; key += PASSING, stage = PASSING - stage) {
         copy_wait();
-        __syncthreads();  // these rows are there, and those before are done with
+        __syncthreads();  // the current tiles have arrived, the previous ones have been read
         if (key + PASSING < end) {
             load_tile<PASSING>(k_tile, PASSING - stage, K, key + PASSING);
             load_tile<PASSING>(v_tile, PASSING - stage, V, key + PASSING);
         }
-        if (causal && key >= warp_row + 16 * STRIPS + offset) continue;  // this warp's queries see none of them
+        if (causal && key >= warp_row + 16 * STRIPS + offset) continue;  // masked for all of this warp's queries
         products(q_tile, k_tile, stage, scores);
-        bool all = key + PASSING <= (causal ? min(keys, warp_row + offset + 1) : keys);  // are seen
+        bool unmasked = key + PASSING <= (causal ? min(keys, warp_row + offset + 1) : keys);
 #pragma unroll
         for (int strip = 0; strip < STRIPS; strip++) {
 #pragma unroll
@@ -162,7 +161,7 @@ softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, cons
 #pragma unroll
                 for (int n = 0; n < EIGHTS; n++) {
                     float *score = &scores[strip][n].at[i];
-                    *score = all || key + 8 * n + Sums::column(i) <= last ? *score * (scale * LOG2_E) : HIDDEN;
+                    *score = unmasked || key + 8 * n + Sums::column(i) <= last ? *score * (scale * LOG2_E) : HIDDEN;
                 }
             }
             online_softmax_tile(scores[strip], statistics[strip], sums[strip]);
@@ -183,7 +182,7 @@ softmax_forward(const Number *__restrict__ q, const Number *__restrict__ k, cons
     }
 }
 
-// rowsum(dY ∘ Y): a warp owns a row.
+// row_dot = rowsum(dY ∘ Y), with a warp for every row.
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax_row_dot(const Number *__restrict__ dy, const Number *__restrict__ y, float *__restrict__ row_dot, int rows,
                 int values) {
@@ -196,7 +195,7 @@ softmax_row_dot(const Number *__restrict__ dy, const Number *__restrict__ y, flo
     if (threadIdx.x % 32 == 0) row_dot[row] = sum;
 }
 
-// The block's rows are queries.
+// dQ, with a block for every 64 queries.
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
 softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                          const Number *__restrict__ dy, const float *__restrict__ lse,
@@ -222,7 +221,7 @@ softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict_
     load_tile<PASSING>(k_tile, 0, K, 0), load_tile<PASSING>(v_tile, 0, V, 0);
     for (int key = 0, stage = 0; key < end; key += PASSING, stage = PASSING - stage) {
         copy_wait();
-        __syncthreads();  // these rows are there, and those before are done with
+        __syncthreads();  // the current tiles have arrived, the previous ones have been read
         if (key + PASSING < end) {
             load_tile<PASSING>(k_tile, PASSING - stage, K, key + PASSING);
             load_tile<PASSING>(v_tile, PASSING - stage, V, key + PASSING);
@@ -243,7 +242,7 @@ softmax_backward_queries(const Number *__restrict__ q, const Number *__restrict_
     store(dq + sequence * queries * width, sums[0], warp_row, queries, column, width, {scale, scale});
 }
 
-// The block's rows are keys.
+// dK and dV, with a block for every 64 keys.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                       const Number *__restrict__ dy, const float *__restrict__ lse, const float *__restrict__ row_dot,
@@ -265,7 +264,7 @@ softmax_backward_keys(const Number *__restrict__ q, const Number *__restrict__ k
     load_tile<PASSING>(q_tile, 0, Q, start), load_tile<PASSING>(dy_tile, 0, G, start);
     for (int query = start, stage = 0; query < queries; query += PASSING, stage = PASSING - stage) {
         copy_wait();
-        __syncthreads();  // these rows are there, and those before are done with
+        __syncthreads();  // the current tiles have arrived, the previous ones have been read
         if (query + PASSING < queries) {
             load_tile<PASSING>(q_tile, PASSING - stage, Q, query + PASSING);
             load_tile<PASSING>(dy_tile, PASSING - stage, G, query + PASSING);

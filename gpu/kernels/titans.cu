@@ -1,33 +1,33 @@
-// Titans with a matrix as memory: two nested decay scans within each batch, of one gradient's tokens; and the first half of
-// its adjoint.
+// Titans with a matrix as memory: within each batch, whose gradients are taken at one point, two nested scans with decay; and
+// the first half of its adjoint.
 //
 //     eₜ = kₜ W − vₜ          Sₜ = ηₜ Sₜ₋₁ − θₜ kₜᵀ eₜ          Mₜ = αₜ Mₜ₋₁ + Sₜ          yₜ = qₜ Mₜ
 //                                                                Behrouz et al. 2025, eq. 12–15; α here is their 1 − α
-// W is the memory where the batch began, at which all its gradients are taken. Backward, from the last token to the first:
+// W is the memory at the start of the batch, where all its gradients are taken. Backward, in reverse:
 //
-//     dMₜ = αₜ₊₁ dMₜ₊₁ + qₜᵀ dyₜ          dSₜ = ηₜ₊₁ dSₜ₊₁ + dMₜ          duₜ = kₜ dSₜ: what the write uₜ = −θₜ eₜ gets
-//     deₜ = −θₜ duₜ          dvₜ = −deₜ          dθₜ = −duₜ eₜᵀ          dW = Σ kₜᵀ deₜ, into dM where the batch began
+//     dMₜ = αₜ₊₁ dMₜ₊₁ + qₜᵀ dyₜ          dSₜ = ηₜ₊₁ dSₜ₊₁ + dMₜ          duₜ = kₜ dSₜ for the update uₜ = −θₜ eₜ
+//     deₜ = −θₜ duₜ          dvₜ = −deₜ          dθₜ = −duₜ eₜᵀ          dW = Σ kₜᵀ deₜ, added to dM at the start of the batch
 //
-// (The second half, once these are known, is in titans_keys.cu.)
+// (The second half, which needs these, is in titans_keys.cu.)
 //
 // q, k are (batch, T, K), v, y, e and du (batch, T, V), W, S and M (batch, K, V), theta, log η and log α (batch, T). Batches of
-// tokens are cut into chunks of at most 32: chunk c is tokens cuts[c] to cuts[c + 1] − 1, and its batch began with chunk
-// begun[c], or before the first where that is −1.
+// tokens are split into chunks of at most 32: chunk c is tokens chunk_starts[c] to chunk_starts[c + 1] − 1, and the first chunk
+// of its batch is batch_first_chunk[c], or −1 if the batch began before the first token.
 //
-// A block owns 32 columns of v of one sequence, their part of W, S and M in shared memory, and walks along T by chunks.
-// A warp owns 4 keys of each 32: it takes their rows of S and M through the chunk, token by token, and sums what these add to
-//         each token's output. The warps' sums are added in one order. Of the errors e, which need all keys at once and no
-//         order of time, it owns 4 tokens.
-// A thread owns one column.
+// Block    32 columns of v of one sequence, chunk by chunk; their part of W, S and M stays in shared memory.
+// Warp     4 keys of each 32: it advances their rows of S and M token by token, and accumulates their terms of each token's
+//          output; the sums of the warps are added in a fixed order. For the errors e, which sum over all keys, 4 tokens.
+// Thread   one column.
 //
-// Bytes   a token forward: q once, k twice for every 32 columns, from the second-level cache after the first time; v is read,
-//         y and e are written, and of every chunk S and M: at 32 tokens, 4 · (3 K + 3 V + K V / 16) at float32. Backward as much.
-// Work    a token forward 9 K V operations, 2 of them for e; backward 9 K V, 2 of them for dW.
-// Floor   at K = V = 128, 150,000 operations for 7 KB: arithmetic. Batches of fewer than 32 tokens leave tiles part empty,
-//         which costs the time of whole ones only for e.
+// Memory traffic   per token forward: q once, k twice per 32 columns, from the L2 cache after the first time; v is read, y and e
+//                  are written, and S and M of every chunk: with 32 tokens 4 · (3 K + 3 V + K V / 16) bytes at float32.
+//                  Backward as much.
+// FLOPs            per token 9 K V forward, 2 of them for e; 9 K V backward, 2 of them for dW.
+// Bound            compute: at K = V = 128, 150,000 operations for 7 KB. Batches of fewer than 32 tokens leave tiles partly
+//                  empty, which costs only the time of e.
 #include "tiles.cuh"
 
-struct Rates {  // of a chunk's tokens
+struct Rates {  // of the tokens of a chunk
     real theta[SIDE], eta[SIDE], alpha[SIDE];
 };
 
@@ -39,7 +39,7 @@ __device__ inline void load_rates(Rates &rates, const real *theta, const real *l
         rates.alpha[i] = exp(log_alpha[first + i]);
 }
 
-// 32 columns of a matrix, its rows rounded up to whole slices; each warp has rows of its own.
+// Load 32 columns of a matrix, its rows padded to whole slices; each warp has its own rows.
 __device__ inline void load_state(real *state, const real *from, int keys, int values, bool inside) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
     for (int slice = 0; slice < keys; slice += SIDE)
@@ -56,7 +56,7 @@ __device__ inline void store(const real *state, real *to, int keys, int values, 
 
 __device__ inline int padded(int keys) { return (keys + SIDE - 1) / SIDE * SIDE; }
 
-// kept (batch, chunks, 2, K, V): S and M at the start of every chunk.
+// boundary_states (batch, chunks, 2, K, V): S and M at the start of every chunk.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_forward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ v,
                const real *__restrict__ theta, const real *__restrict__ log_eta, const real *__restrict__ log_alpha,
@@ -91,7 +91,7 @@ titans_forward(const real *__restrict__ q, const real *__restrict__ k, const rea
                     start[row * SIDE + lane] = memory[row * SIDE + lane];
         real error[ROWS] = {}, part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(key_tile, k, first, slice, stop, keys);
             if (slice == 0) load_rates(rates, theta, log_eta, log_alpha, first, stop);
             __syncthreads();
@@ -108,7 +108,7 @@ titans_forward(const real *__restrict__ q, const real *__restrict__ k, const rea
             columns[warp_row + r][lane] = -rates.theta[warp_row + r] * error[r];
         }
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the keys before are done with
+            __syncthreads();  // the previous keys have been read
             load_tile(query_tile, q, first, slice, stop, keys);
             load_tile(key_tile, k, first, slice, stop, keys);
             __syncthreads();
@@ -140,7 +140,7 @@ titans_forward(const real *__restrict__ q, const real *__restrict__ k, const rea
     store(memory, last_M + own, keys, values, inside);
 }
 
-// dstates (batch, chunks, 2, K, V): what S and M at the end of every chunk get from the tokens after it.
+// dstates (batch, chunks, 2, K, V): cotangents of S and M at the end of every chunk.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_backward(const real *__restrict__ q, const real *__restrict__ k, const real *__restrict__ theta,
                 const real *__restrict__ log_eta, const real *__restrict__ log_alpha, const real *__restrict__ dy,
@@ -171,7 +171,7 @@ titans_backward(const real *__restrict__ q, const real *__restrict__ k, const re
         store(memory, dstates + (2 * chunk + 1) * entries, keys, values, inside);
         real part[SIDE] = {}, out[ROWS];
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the tiles before are done with
+            __syncthreads();  // the previous tiles have been read
             load_tile(query_tile, q, first, slice, stop, keys);
             load_tile(key_tile, k, first, slice, stop, keys);
             if (slice == 0) {
@@ -204,7 +204,7 @@ titans_backward(const real *__restrict__ q, const real *__restrict__ k, const re
             columns[warp_row + r][lane] = t < stop ? -rates.theta[warp_row + r] * out[r] : 0;
         }
         for (int slice = 0; slice < keys; slice += SIDE) {
-            __syncthreads();  // the keys before are done with
+            __syncthreads();  // the previous keys have been read
             load_tile(key_tile, k, first, slice, stop, keys);
             __syncthreads();
             for (int row = warp_row; row < warp_row + ROWS; row++) {

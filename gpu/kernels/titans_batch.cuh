@@ -1,32 +1,34 @@
-// A batch of tokens that a Titans memory of any number of layers learns and reads: what both ways do, forward and backward.
+// One batch of tokens of a Titans memory with any number of layers, as the forward and the backward kernel compute it.
 //
-//     Gₜₛ = ηₜ Gₜ₋₁ₛ, Gₜₜ = θₜ          mixₜₛ = αₜ mixₜ₋₁ₛ + Gₜₛ          of the gradient at token s, what S and M have at t
-//     hₜ = ηₜ hₜ₋₁,  pₜ = αₜ pₜ₋₁ + hₜ,  γₜ = αₜ γₜ₋₁                     of S and M where the batch began
+//     Gₜₛ = ηₜ Gₜ₋₁ₛ, Gₜₜ = θₜ          mixₜₛ = αₜ mixₜ₋₁ₛ + Gₜₛ          weights of the gradient at token s in S and M at t
+//     hₜ = ηₜ hₜ₋₁,  pₜ = αₜ pₜ₋₁ + hₜ,  γₜ = αₜ γₜ₋₁                     weights of S and M at the start of the batch
 //     zₗ = xₗ Wₗ,  xₗ₊₁ = gelu zₗ          δ_L = z_L − v,  δₗ = uₗ ∘ gelu′ zₗ,  uₗ = δₗ₊₁ Wₗ₊₁ᵀ          from x₁ = k
 //     yₗ = γ rₗ Mₗ + p rₗ Sₗ − (mix ∘ rₗ xₗᵀ) δₗ,  rₗ₊₁ = gelu yₗ                                   from r₁ = q
 //     M′ = γ_C M + p_C S − (mix_C ∘ x)ᵀ δ          S′ = h_C S − (G_C ∘ x)ᵀ δ
 //
-// Within a norm, ẑ = (z − mean z) / √(var z + ε), what is read is q + γ ∘ ẑ + β, and, with e = k + γ ∘ ẑ + β − v,
+// Inside a norm, ẑ = (z − mean z) / √(var z + ε), the output is q + γ ∘ ẑ + β, and, with e = k + γ ∘ ẑ + β − v,
 // δ_L = (g − mean g − ẑ mean(g ẑ)) / √(var z + ε) for g = γ ∘ e.
 //
-// Test-time training (Sun et al. 2024, eq. 4–8) is the same with no S, nothing forgotten, and mixₜₛ = τₜ ηₛ.
+// Test-time training (Sun et al. 2024, eq. 4–8) is the same without S and decay, and with mixₜₛ = τₜ ηₛ.
 #pragma once
 #include "matrices.cuh"
 
 struct Layer {
-    int features, bias, columns;  // what enters it, 1 if it has a bias, what it gives
-    int before;                   // the numbers of all layers before it
+    int features, bias, columns;  // of its input; 1 if it has a bias; of its output
+    int before;                   // entries of all previous layers
 };
 
-// What a block keeps of a batch, for each layer of its own: 32 rows at most, which stay in the second-level cache.
+// Matrices of a batch in the workspace, for each layer: 32 rows at most, which stay in the L2 cache.
 enum Field {
-    X, SLOPE, CURVE, U,     // what enters a layer, gelu′ and gelu″ there, and what is told to it
-    DELTA,                  // of what it gives
-    R, READ_SLOPE,                // what enters it when it is read, and gelu′ there
+    X, SLOPE, CURVE, U,     // input of a layer, gelu′ and gelu″ there, and u
+    DELTA,                  // δ: gradient with respect to its output
+    R, READ_SLOPE,          // input of the layer when it is read, and gelu′ there
     SCORES, WEIGHTS,        // r xᵀ, and −mix of it
-    Z, UNIT, ERROR, READ,   // of the last layer: z, ẑ and e, and what is read
-    DY, D_DELTA, D_X, D_Z, D_U, D_SCORES,  // backward: cotangents of these, G of READ and of what made each R
-    X_DM, X_DS, DY_M, DY_S, D_GAMMA, D_BETA, DK_RESIDUAL,
+    Z, UNIT, ERROR, READ,   // of the last layer: z, ẑ and e, and the output
+    DY, D_DELTA, D_X, D_Z, D_U, D_SCORES,           // backward: cotangents of y, δ, x, z, u and r xᵀ
+    X_DM, X_DS, DY_M, DY_S,                         // products x dM, x dS, dy Mᵀ and dy Sᵀ
+    D_GAMMA, D_BETA,                                // cotangents of the norm's parameters, per token
+    DK_RESIDUAL,                                    // cotangent of k through the residual connection of the norm
     FIELDS
 };
 
@@ -85,7 +87,7 @@ __device__ inline Gelu gelu(real x) {
     return {x * s, s + x * rate * spread, spread * (2 * rate + x * curvature)};
 }
 
-// By the first warp, each lane a column of mix and G.
+// Compute the gates, by the first warp: a lane has a column of mix and G.
 __device__ inline void compute_gates(Gates &gates, const Batch &batch) {
     int lane = threadIdx.x;
     if (lane >= SIDE) return;
@@ -104,7 +106,7 @@ __device__ inline void compute_gates(Gates &gates, const Batch &batch) {
     gates.into_S[lane] = G_t, gates.into_M[lane] = mix_t;
 }
 
-// ẑ of a row, and √(var z + ε), by a warp.
+// Compute ẑ of a row by a warp; return √(var z + ε).
 __device__ inline real standardise(const real *z, real *unit, int width) {
     real mean = row_sum(width, [&](int j) { return z[j]; }) / width;
     real spread = row_sum(width, [&](int j) { return (z[j] - mean) * (z[j] - mean); }) / width;
@@ -122,7 +124,7 @@ template <class Value> __device__ inline Projected projected(int width, const re
     return {row_sum(width, g) / width, row_sum(width, [&](int j) { return g(j) * unit[j]; }) / width};
 }
 
-// e and δ of a row, from z; returns Σ e².
+// Compute e and δ_L of row t from z; return Σ e².
 __device__ inline real inner_loss_grad(const Batch &batch, Gates &gates, int t) {
     int lane = threadIdx.x % 32, width = batch.last().columns, row = t * width;
     const real *z = batch.buffer(Z) + row, *v = batch.v + row, *k = batch.k + row, *gamma = batch.gamma;
@@ -141,7 +143,7 @@ __device__ inline real inner_loss_grad(const Batch &batch, Gates &gates, int t) 
     return row_sum(width, [&](int j) { return error[j] * error[j]; });
 }
 
-// Calls on_loss(t, Σ e²) with the inner loss of every token.
+// Forward and backward of the inner model at W; on_loss(t, Σ e²) is called with the inner loss of every token.
 template <class OnLoss>
 __device__ inline void inner_model(Tile (&tiles)[2], const Batch &batch, Gates &gates, OnLoss on_loss) {
     for (int l = 0; l < batch.depth; l++) {
@@ -165,6 +167,7 @@ __device__ inline void inner_model(Tile (&tiles)[2], const Batch &batch, Gates &
     }
 }
 
+// The outputs of the memory at every token.
 __device__ inline void read(Tile (&tiles)[2], const Batch &batch, const Gates &gates) {
     for (int l = 0; l < batch.depth; l++) {
         int width = batch.layers[l].columns;
@@ -184,6 +187,7 @@ __device__ inline void read(Tile (&tiles)[2], const Batch &batch, const Gates &g
     }
 }
 
+// M and S after the batch.
 __device__ inline void write(Tile (&tiles)[2], const Batch &batch, const Gates &gates, real *next_M, real *next_S) {
     int end = batch.count - 1;
     for (int l = 0; l < batch.depth; l++) {

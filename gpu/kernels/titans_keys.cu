@@ -1,32 +1,33 @@
-// The second half of the adjoint of Titans' matrix memory: once the writes u = −θ e and what they get are known, all chunks of
-// a sequence at once.
+// The second half of the adjoint of Titans' matrix memory: given the updates u = −θ e and their cotangents, all chunks of a
+// sequence in parallel.
 //
-// In a chunk that starts with S and M and whose last token c gets dS and dM from after it, with Γ[t, s] = αₛ₊₁ ⋯ αₜ and
-// H[t, s] = ηₛ₊₁ ⋯ ηₜ for s ≤ t, γ and h the same since the chunk began, and P = Γ H, p = Γ h (eq. 13–14 unrolled):
+// In a chunk with initial S and M, last token c and final cotangents dS and dM, with Γ[t, s] = αₛ₊₁ ⋯ αₜ and
+// H[t, s] = ηₛ₊₁ ⋯ ηₜ for s ≤ t, γ and h the same since the chunk's start, and P = Γ H, p = Γ h (eq. 13–14 unrolled):
 //
 //     yₜ = γₜ qₜ M + pₜ qₜ S + Σₛ P[t, s] (qₜ · kₛ) uₛ
 //     dqₜ = γₜ dyₜ Mᵀ + pₜ dyₜ Sᵀ + Σₛ P[t, s] (dyₜ · uₛ) kₛ
 //     dkₛ = Σₜ P[t, s] (dyₜ · uₛ) qₜ + P[c, s] uₛ dMᵀ + H[c, s] uₛ dSᵀ + deₛ Wᵀ
 //
-// A gate gets what crosses it. With w[t, s] = (dyₜ · uₛ)(qₜ · kₛ), and what goes to dM counted as told to the last token:
+// The cotangent of a gate sums over pairs on both sides of it. With w[t, s] = (dyₜ · uₛ)(qₜ · kₛ), and the terms of dM counted as
+// if they were of the last token:
 //
 //     dlog αₜ = Σ_{r ≥ t} Γ[r, t−1] (Σ_{s<t} P[t−1, s] w[r, s] + pₜ₋₁ d[r]) + Σ_{r ≥ t} γᵣ c[r]        d[r] = dyᵣ · (qᵣ S)
 //     dlog ηₜ = Σ_{s<t} H[t, s] (Σ_{r ≥ t} P[r, t] w[r, s] + H[c, t] (uₛ · (kₛ dS))) + hₜ (…)           c[r] = dyᵣ · (qᵣ M)
 //
-// (… the same with S in the place of the token s). Every term holds the gate: a shut one gets 0.
+// (… the same with S in place of token s). Every term has the gate as a factor: at a gate of 0 it is exactly 0.
 //
-// q, k are (batch, T, K), u, de and dy (batch, T, V), memories (batch, K, V); what gates get is left as a sum for every 32 keys.
+// q, k are (batch, T, K), u, de and dy (batch, T, V), memories (batch, K, V); dlog η and dlog α are partial sums per 32 keys.
 //
-// A block owns 32 keys of one chunk. A warp owns 4 tokens, a thread one key of them, and one pair of each with another token.
+// Block    32 keys of one chunk. Warp: 4 tokens. Thread: one key of them, and one pair of each with another token.
 //
-// Bytes   a chunk reads S, M, dS, dM and W: 5 K V numbers; for every 32 keys dy, u and de, from the second-level cache after
-//         the first time; q, k, and writes dq, dk. At 32 tokens, 4 · (5 K V / 32 + 4 K + 3 V) a token at float32.
-// Work    a token: 10 K V operations with memories, 2 K V for dy · u (made anew for every 32 keys), 1.5 K V for what memories
-//         are to each other (which every warp sums), and some 230 K inside its chunk.
-// Floor   at K = V = 128, 250,000 operations for 14 KB: arithmetic.
+// Memory traffic   per chunk S, M, dS, dM and W are read: 5 K V elements; dy, u and de per 32 keys, from the L2 cache after the
+//                  first time; q, k are read, dq, dk written. With 32 tokens 4 · (5 K V / 32 + 4 K + 3 V) bytes per token.
+// FLOPs            per token: 10 K V for products with memories, 2 K V for dy · u (recomputed per 32 keys), 1.5 K V for inner
+//                  products of memories (by every warp), and about 230 K within its chunk.
+// Bound            compute: at K = V = 128, 250,000 operations for 14 KB.
 #include "tiles.cuh"
 
-// What is left at this warp's tokens of what token `lane` wrote (1 if that comes later), and of what was before all.
+// Decays at this warp's tokens: since token `lane` (1 if that is later), and since the start of the chunk.
 __device__ inline void chunk_decays(const real (&logs)[SIDE], real (&decay)[ROWS], real (&gamma)[ROWS]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS;
     real after = 0, shared = 0;
@@ -40,8 +41,8 @@ __device__ inline void chunk_decays(const real (&logs)[SIDE], real (&decay)[ROWS
 
 struct Chunk {
     Square tiles[8];
-    real eta[SIDE], alpha[SIDE];  // logarithms; 0 past the chunk's end
-    real h[SIDE], gamma[SIDE], p[SIDE], c[SIDE], d[SIDE], x[SIDE], z[SIDE];  // of each token: see below
+    real eta[SIDE], alpha[SIDE];  // logarithms; 0 past the end of the chunk
+    real h[SIDE], gamma[SIDE], p[SIDE], c[SIDE], d[SIDE], x[SIDE], z[SIDE];  // of each token: as in the equations
     real parts[WARPS][SIDE];
 };
 
@@ -72,7 +73,7 @@ titans_keys(const real *__restrict__ q, const real *__restrict__ k, const real *
     real pair[ROWS] = {}, dy_S[ROWS] = {}, dy_M[ROWS] = {}, u_dS[ROWS] = {}, u_dM[ROWS] = {}, de_W[ROWS] = {};
     real M_dM = 0, S_dM = 0, S_dS = 0;
     for (int slab = 0; slab < values; slab += SIDE) {
-        __syncthreads();  // the tiles before are done with
+        __syncthreads();  // the previous tiles have been read
         const real *by_token[] = {dy, u, de};
         const real *by_key[] = {boundary_states, boundary_states + entries, dstates, dstates + entries, W};
         for (int i = 0; i < 3; i++) load_tile(tiles[i], by_token[i], first, slab, stop, values);
@@ -92,7 +93,7 @@ titans_keys(const real *__restrict__ q, const real *__restrict__ k, const real *
             }
         }
     }
-    __syncthreads();  // the last slab is done with
+    __syncthreads();  // the last slab has been read
     Square &query_tile = tiles[0], &key_tile = tiles[1], &Gamma = tiles[2], &H = tiles[3], &P = tiles[4],
         &pairs = tiles[5];
     Square &w = tiles[6];
@@ -136,7 +137,7 @@ titans_keys(const real *__restrict__ q, const real *__restrict__ k, const real *
     __syncthreads();
     if (warp == end / ROWS) w[end][lane] += lane <= end ? shared->x[lane] : 0;
     __syncthreads();
-    real gate_terms = 0;  // of this warp's tokens, to the gate α after token `lane`
+    real gate_terms = 0;  // of this warp's tokens, for the gate α after token `lane`
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
         int t = warp_row + r;

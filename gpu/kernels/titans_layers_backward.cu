@@ -1,39 +1,39 @@
-// The adjoint of titans_layers.cu. With dW what is told to the start, dM and dS what is told to M and S of the next batch, and
-// g to what a layer gives when it is read (dy at the last one, through its norm):
+// The adjoint of titans_layers.cu. With dW the cotangent of the start, dM and dS those of M and S after the batch, and g that
+// of a layer's output y (dy at the last layer, through its norm):
 //
 //     dδ = −mix_C ∘ (x dM) − G_C ∘ (x dS) − (mix ∘ r xᵀ)ᵀ g          dx = −mix_C ∘ (δ dMᵀ) − G_C ∘ (δ dSᵀ) − (mix ∘ g δᵀ)ᵀ r
 //     dr = γ g Mᵀ + p g Sᵀ − (mix ∘ g δᵀ) x                        dS ← p_C dM + h_C dS + rᵀ p g,  dM ← γ_C dM + rᵀ γ g
-//     midxₜₛ = −(gₜ · δₛ)(rₜ · xₛ), and at C  −(xₛ dM) · δₛ;  dγₜ = rₜ · (g Mᵀ)ₜ, and at C  Σ dM ∘ M;  dp, dh and dG_C as these
+//     dmixₜₛ = −(gₜ · δₛ)(rₜ · xₛ), and at C  −(xₛ dM) · δₛ;  dγₜ = rₜ · (g Mᵀ)ₜ, and at C  Σ dM ∘ M;  dp, dh and dG_C likewise
 //
-// where all but dr take dM and dS as they came. Then from the first layer to the last, as δₗ = uₗ ∘ gelu′ zₗ, uₗ = δₗ₊₁ Wₗ₊₁ᵀ,
+// where all but dr use dM and dS after the batch. Then from the first layer to the last, as δₗ = uₗ ∘ gelu′ zₗ, uₗ = δₗ₊₁ Wₗ₊₁ᵀ,
 //
 //     duₗ = dδₗ ∘ gelu′ zₗ          dδₗ₊₁ += duₗ Wₗ₊₁          dWₗ₊₁ += duₗᵀ δₗ₊₁          dzₗ = dδₗ ∘ uₗ ∘ gelu″ zₗ
 //
-// and back: dz_L = dδ_L without a norm, dWₗ += xₗᵀ dzₗ, dxₗ += dzₗ Wₗᵀ, dzₗ₋₁ += dxₗ ∘ gelu′ zₗ₋₁. Where a batch begins W is M.
-// Within a norm δ = P(γ ∘ e) / s, s = √(var z + ε), with P(g) = g − mean g − ẑ mean(g ẑ), which is its own adjoint: P(dδ) / s is
-// told to γ ∘ e, −(dδ mean(ẑ γ e) + γ e mean(ẑ dδ)) / s to ẑ, −Σ dδ δ / s to s, and from ẑ and s they go on to z.
+// and in reverse: dz_L = dδ_L without a norm, dWₗ += xₗᵀ dzₗ, dxₗ += dzₗ Wₗᵀ, dzₗ₋₁ += dxₗ ∘ gelu′ zₗ₋₁. At the start of a batch W is M.
+// Inside a norm δ = P(γ ∘ e) / s, s = √(var z + ε), with P(g) = g − mean g − ẑ mean(g ẑ), which is self-adjoint: the cotangents
+// are P(dδ) / s of γ ∘ e, −(dδ mean(ẑ γ e) + γ e mean(ẑ dδ)) / s of ẑ, −Σ dδ δ / s of s, and through ẑ and s that of z.
 //
-// A block owns one sequence, a thread 4 numbers of each tile, as forward. M and S were kept before every 8th batch: from
-//         there a block makes those of the 7 others again, then goes back through them.
+// Block    one sequence. Thread: 4 elements of each tile, as forward. M and S are saved before every 8th batch: a block
+//          recomputes those of the following 7 batches, then takes them in reverse.
 //
-// Bytes   a batch of C tokens reads and writes W, M, S and their cotangents: some 34 N numbers in all, from the second-level
-//         cache if 20 N of every sequence find room there, M and S of 8 batches, cotangents and start.
-// Work    a token 40 N operations, of which 16 N make again what forward made, and 6 C for each feature that enters or
-//         leaves a layer.
-// Floor   at K = V = 64 with 128 inside and C = 16: 690,000 operations for 140 KB from the second-level cache, as forward.
+// Memory traffic   a batch of C tokens reads and writes W, M, S and their cotangents: about 34 N elements in all, from the L2
+//                  cache if 20 N of every sequence fit in it: M and S of 8 batches, cotangents and start.
+// FLOPs            per token 40 N, of which 16 N recompute the forward pass, and 6 C for each feature that enters or leaves a
+//                  layer.
+// Bound            at K = V = 64 with 128 inside and C = 16: 690,000 operations for 140 KB from the L2 cache, as forward.
 #include "titans_batch.cuh"
 
-struct Cotangents {  // of the start, M and S, entries each; the block carries them back in time
+struct Cotangents {  // of the start, M and S, (entries,) each, carried in reverse
     real *W, *M, *S;
 };
 
-struct GateCotangents {  // cotangents of what Gates holds
+struct GateCotangents {  // cotangents of the fields of Gates
     Tile mix;
     real gamma[SIDE], p[SIDE], into_S[SIDE];
-    real dM_M[WARPS], dM_S[WARPS], dS_S[WARPS];  // Σ dM ∘ M, Σ dM ∘ S and Σ dS ∘ S, a part of each warp
+    real dM_M[WARPS], dM_S[WARPS], dS_S[WARPS];  // Σ dM ∘ M, Σ dM ∘ S and Σ dS ∘ S, partial sums of each warp
 };
 
-// What is read gets dy: z of it, and what the norm gets, row by row.
+// Backward of the norm around the output, for row t: the cotangents of y, γ and β.
 __device__ inline void read_backward(const Batch &batch, const real *dy, int t) {
     int lane = threadIdx.x % 32, width = batch.last().columns, row = t * width;
     real *g = batch.buffer(DY, batch.depth - 1) + row, *unit = batch.buffer(READ) + row;
@@ -50,7 +50,7 @@ __device__ inline void read_backward(const Batch &batch, const real *dy, int t) 
     }
 }
 
-// δ gets d: z of the keys, v, what stands around the last layer.
+// Backward of the gradient δ_L of the inner loss, for row t: the cotangents of z_L, k, v, γ and β.
 __device__ inline void inner_loss_backward(const Batch &batch, const Gates &gates, real *dv, int t) {
     int lane = threadIdx.x % 32, width = batch.last().columns, row = t * width, last = batch.depth - 1;
     const real *d = batch.buffer(D_DELTA, last) + row, *delta = batch.buffer(DELTA, last) + row, *gamma = batch.gamma;
@@ -74,7 +74,7 @@ __device__ inline void inner_loss_backward(const Batch &batch, const Gates &gate
     for (int j = lane; j < width; j += 32) dz[j] = (onto(dz[j], unit[j]) - unit[j] * spread) / root;
 }
 
-// What the reads and the writes of a batch get: dS and dM become those before it, and x, δ and the gates are told.
+// Backward of outputs and update: dS and dM become those before the batch; the cotangents of q, x, δ and the gates are set.
 __device__ inline void update_backward(Tile (&tiles)[2], const Batch &batch, const Gates &gates, GateCotangents &dgates,
                                        Cotangents d, const real *dy, real *dq) {
     int count = batch.count, end = count - 1;
@@ -142,7 +142,7 @@ __device__ inline void update_backward(Tile (&tiles)[2], const Batch &batch, con
     }
 }
 
-// What δ and x get goes on to the start, at which they were made, and to the keys and values.
+// Backward of the inner model and its gradients: from the cotangents of δ and x to those of the start, keys and values.
 __device__ inline void inner_model_backward(Tile (&tiles)[2], const Batch &batch, const Gates &gates, real *dW,
                                             real *dk, real *dv) {
     for (int l = 1; l < batch.depth; l++) {
@@ -177,12 +177,12 @@ __device__ inline void inner_model_backward(Tile (&tiles)[2], const Batch &batch
     }
 }
 
-// By the first warp, each lane a column of G and mix.
+// Backward of the gates, by the first warp: a lane has a column of G and mix.
 __device__ inline void gates_backward(const Batch &batch, const Gates &gates, const GateCotangents &dgates,
                                       real *dtheta, real *dlog_eta, real *dlog_decay) {
     int lane = threadIdx.x, end = batch.count - 1;
     if (lane >= SIDE) return;
-    if (!batch.momentum) {  // τ and η
+    if (!batch.momentum) {  // mixₜₛ = τₜ ηₛ
         real drate = 0, rate = lane <= end ? batch.theta[lane] : 0;
         for (int t = 0; t <= end; t++) {
             real g = lane <= t ? dgates.mix[t][lane] : 0, dtau = warp_sum(rate * g);
@@ -210,8 +210,8 @@ __device__ inline void gates_backward(const Batch &batch, const Gates &gates, co
     }
 }
 
-// dW, dM, dS (batch, entries): at first of what came out, at last of what went in. passing
-// (batch, segment − 1, parts, entries): M and S between two that are kept.
+// dW, dM, dS (batch, entries): on entry of the outputs, on return of the inputs. passing (batch, segment − 1, parts, entries):
+// M and S before the batches of a segment, but for the first.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_layers_backward(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
                        const real *log_alpha, const real *start, const real *norm, const Layer *layers,
@@ -235,7 +235,7 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
 
     for (int segment_index = (batches - 1) / segment; segment_index >= 0; segment_index--) {
         int begin = segment_index * segment, end = min(begin + segment, batches);
-        for (int step = begin; step < 2 * end - begin - 1; step++) {  // there, but for the last batch, and back
+        for (int step = begin; step < 2 * end - begin - 1; step++) {  // recompute all but the last batch, then go back
             bool backward = step >= end - 1;
             int i = backward ? 2 * end - 2 - step : step;
             int first = i ? left + (i - 1) * batch_size : 0, count = min(left + i * batch_size, length) - first;
@@ -243,7 +243,7 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             const real *current = i == begin ? boundary_states + segment_index * model
                                              : passing + (i - begin - 1) * model;
             real *next = passing + (i - begin) * model;
-            __syncthreads();  // the batch before is done with
+            __syncthreads();  // all threads have finished the previous batch
             if (threadIdx.x == 0)
                 batch = {layers, depth, widest, count, normed != 0, parts > 1,
                          q + at * keys, k + at * keys, v + at * values, theta + at, log_eta + at, log_alpha + at,
@@ -261,12 +261,12 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             update_backward(tiles, batch, gates, dgates, d, dy + at * values, dq + at * keys);
             inner_model_backward(tiles, batch, gates, d.W, dk + at * keys, dv + at * values);
             gates_backward(batch, gates, dgates, dtheta + at, dlog_eta + at, dlog_decay + at);
-            // all rows and sums were made before the last product
+            // no barrier: all rows were written before the last product
             for (int j = threadIdx.x; normed && j < 2 * values; j += THREADS) {
                 const real *rows = j < values ? batch.buffer(D_GAMMA) + j : batch.buffer(D_BETA) + j - values;
                 for (int t = 0; t < count; t++) dnorm[j] += rows[t * values];
             }
-            if (i)  // the batch began with its own M
+            if (i)  // at the start of a batch W is M
                 for (int j = threadIdx.x; j < entries; j += THREADS) d.M[j] += d.W[j], d.W[j] = 0;
         }
     }

@@ -1,18 +1,18 @@
-// S4D's kernel, a product with a Vandermonde matrix that is never made, and its adjoint.
+// S4D's kernel, a product with a Vandermonde matrix that is never stored, and its adjoint.
 //
 //     Kₗ = 2 Re Σₙ wₙ Aₙˡ,  l = 0 … L − 1                                         Gu et al. 2022 (S4D), section 3
 //     dwₙ = 2 Σₗ dKₗ conj(Aₙˡ)          dAₙ = 2 Σₗ dKₗ conj(l wₙ Aₙˡ⁻¹)              adjoint, Jᴴ
 //
 // w, A are (D, N), complex; K is (D, L), real.
 //
-// Forward a block owns THREADS · STEPS neighbouring l of one channel, and a thread every THREADS-th of them: it raises
-//         Aₙ to its first l by squaring, and goes on by the factor Aₙ^THREADS, which the block makes once for each n.
-// Backward a block owns one n of one channel, a thread every THREADS-th l of all, in the same way. Sums over threads
-//         are made in one order: by shuffles, then warp by warp.
+// Forward: a block per THREADS · STEPS neighbouring l of one channel, a thread for every THREADS-th of them. It raises Aₙ to
+//          its first l by repeated squaring, and multiplies by Aₙ^THREADS, which the block computes once for each n.
+// Backward: a block per n of one channel, a thread for every THREADS-th l. Sums over threads are made in a fixed order: by
+//          shuffles, then warp by warp.
 //
-// Bytes   forward writes 4 a number of K (float32), backward reads 4 for each of N: from the second-level cache.
-// Work    a number of K and n: forward 8 operations and 2 log₂ L / STEPS products of complex numbers, backward 15.
-// Floor   arithmetic: at N = 32 and L = 16384, some 600 operations for 4 bytes.
+// Memory traffic   forward writes 4 bytes per element of K (float32); backward reads 4 for each of N, from the L2 cache.
+// FLOPs            per element of K and n: forward 8, and 2 log₂ L / STEPS complex products; backward 15.
+// Bound            compute: at N = 32 and L = 16384, about 600 operations for 4 bytes.
 #include "common.cuh"
 
 constexpr int THREADS = 256, STEPS = 16;
