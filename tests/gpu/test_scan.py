@@ -98,7 +98,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
     ("i < inside", "i <= inside", 1),
     ("channel < of.channels", "channel <= of.channels", 0),
     ("i < STEPS; i++", "i < STEPS - 1; i++", 1),
-    ("from += 3 * WIDTH; from < mine", "from += 6 * WIDTH; from < mine", 0),
+    ("from += 3 * WIDTH; from < own_partials", "from += 6 * WIDTH; from < own_partials", 0),
     ("t < length - 1 ? lambda", "true ? lambda", 0),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, right, wrong, which):

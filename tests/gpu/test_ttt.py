@@ -75,8 +75,8 @@ def test_squared_errors_are_shown():
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    assert kernel.takes(*inputs, batch_size=32, on_losses=print)
-    assert not kernel.takes(*inputs, batch_size=33, on_losses=print)
+    assert kernel.supports(*inputs, batch_size=32, on_losses=print)
+    assert not kernel.supports(*inputs, batch_size=33, on_losses=print)
 
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [
