@@ -80,15 +80,22 @@ def forward(
     eta: Any,
     tau: Any,
     W: Any,
-    *norm: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
     batch_size: int,
+    depth: int,
     on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, Any], Saved]:
-    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or with
-    a row more, and γ and β (*batch, 1, V) or neither. T is a multiple of `batch_size`.
+    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or
+    (*batch, K + 1, V) with a bias in its last row, and `gamma` and `beta` (*batch, 1, V) of a norm, None without one.
 
-    `on_losses` is shown the inner losses (*batch, T).
+    T is a multiple of `batch_size`. `on_losses` is called with the inner losses (*batch, T). Raises ValueError for a
+    `depth` other than 1.
     """
+    if depth != 1:
+        raise ValueError(f"ttt: depth is {depth}, expected 1")
+    norm = () if gamma is None else (gamma, beta)
     shapes = tuple(x.shape for x in (q, k, v, eta, tau, W, *norm))
     count, length, features, values = flat_count(q.shape), q.shape[-2], W.shape[-2], v.shape[-1]
     pair, dtype = (vector(v, 2),), v.dtype

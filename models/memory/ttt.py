@@ -168,15 +168,14 @@ def _compiled_batches(
     gamma_beta = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
     y, *matrices = _compiled(
         q, k, v, eta[..., 0], tau[..., 0], *map(inner.pack_layer, state.start), *gamma_beta, batch_size=batch_size,
-        on_losses=lambda losses: inner.check_finite_loss(label, losses, first),
-        **({"depth": depth} if depth > 1 else {}),
+        depth=depth, on_losses=lambda losses: inner.check_finite_loss(label, losses, first),
     )  # fmt: skip
     return y, _state_of_matrices(matrices, k, batch_size)
 
 
 def _reference(
     q: Array, k: Array, v: Array, eta: Array, tau: Array, *matrices: Array,
-    batch_size: int, on_losses: Callable[[Array], None], depth: int = 1,
+    batch_size: int, depth: int, on_losses: Callable[[Array], None],
 ) -> tuple[Array, ...]:  # fmt: skip
     state, columns = _state_of_matrices(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
     y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)
