@@ -27,12 +27,12 @@ def forward(a: Any, x: Any, *, reverse: bool = False) -> Any:
     return h
 
 
-def backward(a: Any, h: Any, g: Any) -> tuple[Any, Any]:
-    """Return the cotangents of a and x from that of h: Jᴴ g."""
-    check("scan", dtypes="fdFD", a=a, h=h, g=g)
-    check_same_shape("scan", a=a, h=h, g=g)
+def backward(a: Any, h: Any, dh: Any) -> tuple[Any, Any]:
+    """Return the cotangents of a and x from that of h: Jᴴ dh."""
+    check("scan", dtypes="fdFD", a=a, h=h, dh=dh)
+    check_same_shape("scan", a=a, h=h, dh=dh)
     da, dx = empty(a, a.shape), empty(a, a.shape)
-    _launch("scan_backward", a, h, g, da, dx)
+    _launch("scan_backward", a, h, dh, da, dx)
     return da, dx
 
 

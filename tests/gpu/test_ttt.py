@@ -81,8 +81,8 @@ def test_longer_batches_are_left_to_the_reference():
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [
     ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
-    ("titans_layers", "batch.if_S(batch.r(l))", "batch.r(l)"),
-    ("titans_layers_backward", "if (lane <= end) gtheta[lane]", "if (lane < end) gtheta[lane]"),
+    ("titans_layers", "batch.if_momentum(batch.r(l))", "batch.r(l)"),
+    ("titans_layers_backward", "if (lane <= end) dtheta[lane]", "if (lane < end) dtheta[lane]"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
