@@ -1,4 +1,4 @@
-"""Checkpoints: arrays in safetensors and a description in JSON, in one file that is either whole or not there.
+"""Checkpoints: arrays in safetensors and a description in JSON, in one file that is written atomically.
 
 No pickle: loading a file runs nothing. What is loaded is compared with what is expected before anything is used.
 """

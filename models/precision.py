@@ -30,9 +30,9 @@ class Precision(NamedTuple):
 
 def kinds(values: Iterable[Any]) -> Kinds:
     """Return what the arrays among the values, and in tuples and lists of them, are made of."""
-    found: set = set()
-    _collect(values, found)
-    return frozenset(found)
+    present: set = set()
+    _collect(values, present)
+    return frozenset(present)
 
 
 def _collect(values: Iterable[Any], found: set) -> None:
@@ -64,7 +64,7 @@ def precision(found: Kinds) -> Precision | None:
 
 @functools.cache
 def compiled_alike(found: Kinds) -> bool:
-    """Whether compiled kernels take arrays of these kinds: NumPy's float32 or float64, all of one precision."""
+    """Return whether kernels take arrays of these kinds: NumPy's float32 or float64, all of one precision."""
     native = {kind for kind in found if isinstance(kind, np.dtype) and is_float(kind) and kind.isnative}
     widths = {_real(kind).name for kind in native}
     return native == found - {np.dtype(bool)} and len(widths) == 1 and widths.issubset(WIDTHS)
@@ -97,7 +97,7 @@ def cast(x: Any, dtype: np.dtype) -> Any:
 
 
 def is_float(dtype: np.dtype) -> bool:
-    """Whether a dtype of NumPy's, or of ml_dtypes, holds floating-point numbers, complex ones too."""
+    """Return whether a dtype of NumPy or ml_dtypes is floating point, real or complex."""
     return dtype.kind in "fc" or dtype.name == "bfloat16"
 
 

@@ -1,4 +1,4 @@
-"""Progress bars: how far, how long still, and what the held-out data last said."""
+"""Progress bars: steps, remaining time, and the last evaluation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Room in memory: what a run needs against what the machine has, compared before the machine runs out of it."""
+"""Memory limits: the memory a run needs, compared with what is available before it starts."""
 
 import os
 import tracemalloc

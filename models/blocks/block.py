@@ -1,4 +1,4 @@
-"""What a mixer stands in: a block makes queries, keys and values of x, mixes along time, and projects back.
+"""Base blocks: project x to queries, keys and values, apply a mixer along time, and project back.
 
     q, k, v = conv(x W_qkv)                      a causal convolution of width 4, one filter a channel
     y       = mixer(q, k, v, gates of x)         H heads of K = width / H channels

@@ -1,4 +1,4 @@
-"""The S4 block: a diagonal plus rank one for every channel, trained through its kernel (Gu et al. 2022, S4).
+"""The S4 block: a DPLR state space model per channel, trained through its kernel (Gu et al. 2022, S4).
 
     A = Λ − P Pᴴ,   Λ = −exp(log_rate) + i frequency,   Δ = exp(log_delta)        sections 3.2 and 3.4
 

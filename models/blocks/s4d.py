@@ -1,4 +1,4 @@
-"""The S4D block: a diagonal state space for every channel, trained through its kernel (Gu et al. 2022, S4D).
+"""The S4D block: a diagonal state space model per channel, trained through its kernel (Gu et al. 2022, S4D).
 
 Λ = −exp(log_rate) + i frequency         Re Λ < 0 whatever is learned          section 3
 Δ = exp(log_delta)

@@ -1,4 +1,4 @@
-"""Softmax attention with rotary positions (Vaswani et al. 2017; Su et al. 2021, eq. 15).
+"""The softmax attention block with rotary position embeddings (Vaswani et al. 2017; Su et al. 2021, eq. 15).
 
     y = softmax(R(q) R(k)ᵀ / √K) v,    R turns channels (c, c + K/2) of token t by the angle t · 10000^(−2c/K)
 

@@ -1,4 +1,4 @@
-"""What stands around a state space that does not change with time: it mixes times, and this mixes channels.
+"""Base block of time-invariant state space models, which mix along time: a nonlinearity and a gated channel mixer.
 
     y   = system(x)                               every channel alone
     out = a ⊙ σ(b),   a, b = GELU(y) W + c        a gated linear unit, after which no MLP follows

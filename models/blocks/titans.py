@@ -123,7 +123,7 @@ class TitansMACBlock(WithAttention):
         return mg.namespace(*out).concat(out, axis=-2), state
 
     def _segment(self, x: Any, state: TitansState) -> tuple[Any, TitansState]:
-        """Some tokens of one segment."""
+        """Attend to and memorise some tokens of one segment."""
         attention, memory = self.attention, state.memory
         q = split_heads(self.query(x), attention.heads)
         h = self.memory.recall(q, None if memory is None else memory.memory)
@@ -166,6 +166,6 @@ class TitansMALBlock(WithAttention):
 
 
 def _paired(first: Any, second: Any) -> Any:
-    """Rows (…, T, K) of the one and the other in turn, (…, 2 T, K)."""
+    """Interleave the rows of two arrays (…, T, K): (…, 2 T, K)."""
     xp = mg.namespace(first, second)
     return xp.reshape(xp.stack([first, second], axis=-2), (*second.shape[:-2], 2 * second.shape[-2], second.shape[-1]))

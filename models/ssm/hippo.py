@@ -1,4 +1,4 @@
-"""HiPPO: a function of time remembered as the coefficients of a polynomial, kept up to date by a linear system.
+"""HiPPO: online projection of a function's past onto orthogonal polynomials, as a linear system of their coefficients.
 
 At every time t, f on the past is projected onto N orthonormal functions gₙ under a measure that says how much each
 moment of the past matters (Gu et al. 2020, section 2.2). The coefficients c(t) then obey
@@ -93,27 +93,27 @@ def project(f: ArrayLike, N: int, *, measure: str = "legs", delta: float = 1.0, 
     if measure == "legs":
         return _scaled(samples, A, B, method)
     A_bar, B_bar = METHODS[method](A, B, delta)
-    c, made = np.zeros(N), []
+    c, history = np.zeros(N), []
     for sample in samples:
         c = A_bar @ c + B_bar * sample
-        made.append(c)
-    return np.array(made)
+        history.append(c)
+    return np.array(history)
 
 
 def _scaled(f: Real, A: Real, B: Real, method: str) -> Real:
-    """The coefficients by ċ = (A c + B f)/t. After the first sample, all of the past is that constant: c = f₁ e₀.
+    """Return the coefficients for ċ = (A c + B f)/t, from c = f₁ e₀: before the first sample f is constant.
 
     Between t = k − 1 and k: 1/k stands for 1/t, as in the authors' code (Gu et al. 2020, appendix B.3, has 1/(k+1) and
     1/k), except that zero-order hold takes the integral of 1/t, log(k/(k − 1)): in the time log t it is invariant.
     """
     c = np.zeros(len(B))
     c[0] = f[0]
-    made = [c]
+    history = [c]
     for k in range(2, len(f) + 1):
         A_bar, B_bar = METHODS[method](A, B, np.log(k / (k - 1)) if method == "zoh" else 1 / k)
         c = A_bar @ c + B_bar * f[k - 1]
-        made.append(c)
-    return np.array(made)
+        history.append(c)
+    return np.array(history)
 
 
 def reconstruct(c: ArrayLike, ages: ArrayLike, *, measure: str = "legs") -> Real:
@@ -174,7 +174,7 @@ def dplr(N: int, measure: str = "legs") -> tuple[Complex, Complex, Complex, Comp
 
 
 def _roots(label: str, N: int) -> Real:
-    """√(2n + 1)."""
+    """Return √(2n + 1), (N,)."""
     _check_size(label, N)
     return np.sqrt(2 * np.arange(N) + 1.0)
 

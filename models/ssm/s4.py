@@ -95,7 +95,7 @@ def convolve(
 
 
 def kernel_power(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, length: int) -> Array:
-    """K̄ₗ for l = 0 … L − 1, real, (D, L), by powers of Ā: O(L·D·N²)."""
+    """Return K̄ₗ for l = 0 … L − 1, real, (D, L), by powers of Ā: O(L·D·N²)."""
     check_eigenvalues("s4.kernel_power", Lambda, delta, strict=True)
     return linear_systems.kernel(*dense_real_system(Lambda, P, B, C, delta), length=length)
 
@@ -109,7 +109,7 @@ def kernel_cauchy(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, 
 
 
 def truncated_output_matrix(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int) -> Array:
-    """C̃ = C(1 − Āᴸ), with which the infinite series C̃ (1 − Āz)⁻¹B̄ has the L terms of K̂ at zᴸ = 1."""
+    """Return C̃ = C(1 − Āᴸ), for which C̃ (1 − Āz)⁻¹B̄ is the sum of L terms at zᴸ = 1."""
     xp = namespace(Lambda, P, B, C, delta)
     A, _, rows = dense_real_system(Lambda, P, B, C, delta)
     rows = rows - (rows[..., None, :] @ linear_systems.matrix_power(A, length))[..., 0, :]
@@ -119,7 +119,7 @@ def truncated_output_matrix(Lambda: Array, P: Array, B: Array, C: Array, delta: 
 def kernel_spectrum(
     Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int, cauchy: Callable[..., Array]
 ) -> Array:
-    """C (1 − Āz)⁻¹ B̄ at the roots of unity z of the first ⌊L/2⌋ + 1 frequencies, (D, ⌊L/2⌋ + 1)."""
+    """Return C (1 − Āz)⁻¹ B̄ at the roots of unity z of the first ⌊L/2⌋ + 1 frequencies, (D, ⌊L/2⌋ + 1)."""
     xp, half = namespace(Lambda, P, B, C, delta), delta[..., None] / 2
     products = xp.stack([C * B, C * P, xp.conj(P) * B, xp.conj(P) * P], axis=-2)  # (D, 4, N)
     sums = cauchy(half[..., None] * products, half * Lambda, length=length)

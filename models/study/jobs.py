@@ -1,4 +1,4 @@
-"""The jobs of a study: each is a process of its own in a folder of its own, so that it can stop and go on alone.
+"""Jobs of a study: each is a process with a folder of its own, which can be stopped and resumed by itself.
 
     job.json     what to do: kind and settings
     log.jsonl    what was measured so far, a line at a time; with it goes a training's checkpoint
@@ -51,7 +51,7 @@ STOPPED = 130  # the exit code of a job that was asked to stop and can go on
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of a study. `steps` is how many lines of progress it counts."""
+    """A unit of work of a study; `steps` is the number of its progress records."""
 
     name: str
     kind: str  # one of `HANDLERS`
@@ -99,7 +99,7 @@ def start(job: Job, study: Path) -> subprocess.Popen:
 
 
 def work(folder: Path) -> bool:
-    """Do the job in `folder`, or go on with it; return whether it is finished.
+    """Run or resume the job in `folder`; return whether it is finished.
 
     Raises: UserError when another process does this job.
     """

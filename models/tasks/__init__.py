@@ -1,4 +1,4 @@
-"""What a model is trained on: real text, and tasks that ask for what a sequence has just shown."""
+"""Training tasks: real text, digits, and synthetic tasks of in-context recall."""
 
 from typing import Protocol
 
@@ -15,7 +15,7 @@ TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits")
 
 
 class Task(Protocol):
-    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 asks nothing."""
+    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 is ignored."""
 
     @property
     def vocabulary(self) -> int:

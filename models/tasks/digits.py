@@ -1,4 +1,4 @@
-"""Handwritten digits, pixel by pixel: 64 tokens of brightness, then which digit was it?
+"""Handwritten digits, pixel by pixel: classify a sequence of 64 brightness tokens.
 
     p₁ p₂ … p₆₄        answer at the last pixel: 17 + digit          row by row, each pixel 0 … 16
 

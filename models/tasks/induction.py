@@ -1,4 +1,4 @@
-"""Induction heads (Olsson et al. 2022; Gu and Dao 2023, "Mamba", §4.1.2): what came after this token the last time?
+"""Induction heads (Olsson et al. 2022; Gu and Dao 2023, "Mamba", §4.1.2): recall the token that followed this one.
 
     a c b ★ e a d … c b ★        answer at the last ★: e
 

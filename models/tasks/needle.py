@@ -1,4 +1,4 @@
-"""Needles in a haystack (Hsieh et al. 2024, "RULER"; Behrouz et al. 2025, "Titans", §5.3): facts from long ago.
+"""Needles in a haystack (Hsieh et al. 2024, "RULER"; Behrouz et al. 2025, "Titans", §5.3): recall of distant facts.
 
     n n k₃ v₃ n n n n n k₁ v₁ n … n n   k₁ k₂ … k₈          answer at the last kᵢ: vᵢ
     └── hay, and 8 needles at any depth ──┘ └ questions ┘
