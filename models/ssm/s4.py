@@ -9,10 +9,11 @@
 
 K̂ at the L roots of unity z = e^(−2iω), ω = πl/L, is the discrete Fourier transform of K̄. With s = sin ω, c = cos ω:
 
-    (1 − ΔA/2)(1 − Āz) = (1 − z) − (1 + z)ΔA/2 = 2e^(−iω)(is − cΔA/2)      as 1 − z = 2is e^(−iω), 1 + z = 2c e^(−iω)
-    K̂(z) = e^(iω) C̃ (is − cΔA/2)⁻¹ (Δ/2) B = e^(iω) C̃ (R⁻¹ + c(Δ/2) P Pᴴ)⁻¹ (Δ/2) B,    R = (is − cΔΛ/2)⁻¹
-         = e^(iω) (κ(C̃, B) − c κ(C̃, P) κ(P*, B) / (1 + c κ(P*, P)))          by Woodbury's identity
-    κ(a, b) = Σₙ aₙ bₙ (Δ/2) / (is − c λₙ Δ/2)                              the diagonal of R: Cauchy sums
+    (1 − Āz)⁻¹B̄ = ((1 − z) − (1 + z)ΔA/2)⁻¹ ΔB                    Ā, B̄ inserted
+                = e^(iω) (is − cΔA/2)⁻¹ (Δ/2) B                   1 − z = 2is e^(−iω), 1 + z = 2c e^(−iω)
+                = e^(iω) (R⁻¹ + c(Δ/2) P Pᴴ)⁻¹ (Δ/2) B            A = Λ − P Pᴴ, R = (is − cΔΛ/2)⁻¹ diagonal
+    K̂(z) = e^(iω) (κ(C̃, B) − c κ(C̃, P) κ(P*, B) / (1 + c κ(P*, P)))     by Woodbury's identity
+    κ(a, b) = a R (Δ/2) b = Σₙ aₙ bₙ (Δ/2) / (is − cΔλₙ/2)             a Cauchy sum
 
 Deviation: the paper divides the first line by 1 + z and has 2/(1 + z) C̃ (2/Δ (1 − z)/(1 + z) − A)⁻¹ B. At z = −1, a
 node of every even L, that is 0 · ∞ up to rounding. Here the factor is cancelled: c = 0 there, and no node is singular.
