@@ -117,7 +117,7 @@ def _bind(
 
 # An axis that has a size, with the argument it came from. "*batch" stands for all leading axes: its size is a tuple.
 _Sizes: TypeAlias = dict[str, tuple[Any, str]]
-_Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument to go on with
+_Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument, converted
 
 
 def _check_for(annotation: Any) -> _Check | None:

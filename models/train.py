@@ -43,7 +43,7 @@ FAR = 100  # times the least a step can need: no mixer needs more, so where that
 class Training:
     """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`.
 
-    Model and optimiser are on a device, "cpu" or "cuda", which is no part of the run: it may go on on another one.
+    Model and optimiser are on a device, "cpu" or "cuda", not part of the run: it may be resumed on another one.
     """
 
     def __init__(self, run: Run, folder: str | Path) -> None:
@@ -265,7 +265,7 @@ class Training:
 
 
 def mean_loss(logits, targets: np.ndarray):
-    """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` where targets `(*batch, T)` ask any."""
+    """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` at targets `(*batch, T)` not ignored."""
     positions = np.flatnonzero(targets != IGNORE)
     xp = mg.namespace(logits)
     rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asarray(positions, like=logits), axis=0)

@@ -34,7 +34,7 @@ class SoftmaxBlock(HeadsBlock):
 def rotate(x, start: int, rows: int = 1):
     """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`.
 
-    A token may have several rows, which stand at its position.
+    A token may have several rows, all at its position.
     """
     half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows

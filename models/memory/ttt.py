@@ -113,7 +113,7 @@ def fused(
     """
     now, tau = _prepare("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
     length, y = q.shape[-2], []
-    first = 0 if state is None else min(now.left, length)  # a mini-batch may be under way
+    first = 0 if state is None else min(now.left, length)  # to finish the current mini-batch
     last = length - (length - first) % batch_size
     whole = _compiled_batches if len(now.start) == 1 or on_device(k) else _dual
     for run, begin, stop in ((_dual, 0, first), (whole, first, last), (_dual, last, length)):

@@ -82,7 +82,7 @@ def read_architecture(path: Path) -> Architecture:
 def _hugging_face(kind: str, given: "Fields") -> Architecture:
     given.one_of("hidden_act", "silu", "swish")
     width, eps = given.size("hidden_size"), given.number("layer_norm_epsilon")
-    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class does not look at it
+    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class ignores it
     inner = given.size("intermediate_size") if named else given.expanded(width)
     shared: dict[str, Any] = {
         "width": width,

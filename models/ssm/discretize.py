@@ -121,7 +121,7 @@ def _identity(A: Array) -> Array:
     return namespace(A).eye(A.shape[0], dtype=A.dtype)
 
 
-# What does not fit
+# Checks of arguments
 
 
 def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = False) -> bool:

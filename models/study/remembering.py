@@ -1,7 +1,7 @@
 """Online approximation of a signal by HiPPO, reconstructed at the end: LegS all of the past, LegT the last window.
 
-What comes back is compared with the signal itself: ‖f̂ − f‖ / ‖f‖ over the span that the measure covers, beside the best
-that N polynomials can do there, which is what is left of f after a least-squares fit.
+The reconstruction is compared with the signal, ‖f̂ − f‖ / ‖f‖ over the support of the measure, and with the best
+approximation by N polynomials there, a least-squares fit.
 """
 
 from typing import Any

@@ -41,7 +41,7 @@ class Scheduler:
             self.show(job)
 
     def run(self, stop: threading.Event) -> None:
-        """Run what is not finished; when `stop` is set, ask what runs to stop after its step, and wait for it."""
+        """Run the unfinished jobs; when `stop` is set, ask running ones to stop after their step, and wait for them."""
         jobs_by_name = {job.name: job for job in self.waiting}
         asked = False
         try:
@@ -91,7 +91,7 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
     """Run the study into `out`, write results.json and report.html from what there is; return the exit code.
 
     That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
-    `record` puts what came out of the long jobs into the package.
+    `record` stores the results of the long jobs in the package.
 
     Raises: UserError when another process runs a study into `out`.
     """
@@ -120,7 +120,7 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
 
 
 def collect(planned: list[Job], long: list[Job], out: Path) -> dict[str, Any]:
-    """Return all that was measured, by job, beside where and with what it was measured.
+    """Return all results by job, with the machine and versions they were measured with.
 
     A long job that was not run here has its recorded result, with the machine that computed it.
     """

@@ -23,7 +23,7 @@ class Task(Protocol):
 
     @property
     def digest(self) -> str:
-        """A hash of what the task was read from."""
+        """A hash of the task's source data."""
 
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a training batch."""

@@ -2,11 +2,11 @@
 
     encoder   h = relu(relu(x W₁ + b₁) W₂ + b₂)            shared                          Sun et al. 2020, section 2
     heads     digit = h W_d + b_d,   turn = h W_t + b_t    ten classes; 0°, 90°, 180°, 270°
-    training  ℓ_digit(x) + ℓ_turn(turned x)                both at once, eq. 2
+    training  ℓ_digit(x) + ℓ_turn(rotated x)               joint training, eq. 2
     testing   encoder ← encoder − η ∇ Σ ℓ_turn             over the four turns of the one test image, eq. 3
 
 `reset` starts from the trained encoder for every image (the paper's standard version), `online` goes on from the image
-before. No label of a test image is used. The talk tells it at 26:32 to 31:39. Deviations: an MLP on the 8 × 8 digits
+before. No label of a test image is used. In the talk: 26:32 to 31:39. Deviations: an MLP on the 8 × 8 digits
 that scikit-learn carries, where the paper has a ResNet on CIFAR-10 and ImageNet; all four turns at each step, where
 theirs are random crops and one random turn each. The turn's head stays as it is, as in eq. 3; their code adapts it too.
 
