@@ -31,9 +31,9 @@ def load_model(folder: str | Path) -> MambaModel:
     """
     folder = Path(folder)
     of = read_architecture(folder / "config.json")
-    path, stored = stored_arrays(folder)
+    path, original = stored_arrays(folder)
     stored: dict[str, Stored] = {}
-    for name, of_file in stored.items():
+    for name, of_file in original.items():
         if renamed(name) in stored:
             raise UserError(f"checkpoint {path}: {name}: expected one array of that name, got two")
         stored[renamed(name)] = of_file
