@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_orig
 import numpy as np
 
 from models.kernels import check_alike
-from models.precision import brought, compiled_alike, kinds, number, precision, rounded
+from models.precision import array_kinds, cast_all, number, precision, round_all, suits_kernels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ def form(function: Callable[P, R]) -> Callable[P, R]:
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
         result = body(**given)
-        return result if short is None else rounded(result, short)
+        return result if short is None else round_all(result, short)
 
     if function.__module__.startswith("models."):
         _FORMS.setdefault(function.__module__.removeprefix("models."), {})[function.__name__] = checked
@@ -81,14 +81,14 @@ def mechanisms() -> dict[str, dict[str, Callable]]:
 
 def _promote(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return the arguments in one precision, and the dtype of two bytes that results are rounded to, if any."""
-    common = precision(kinds(given.values()))
-    return (given, None) if common is None else (brought(given, common), common.rounded)
+    common = precision(array_kinds(given.values()))
+    return (given, None) if common is None else (cast_all(given, common), common.result)
 
 
 def _for_kernel(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
     """Return the arguments as kernels take them. Raises TypeError for a precision that none takes, or several."""
-    if not compiled_alike(kinds(given.values())):
-        given = brought(given, None)
+    if not suits_kernels(array_kinds(given.values())):
+        given = cast_all(given, None)
         check_alike(given)
     return given, None
 
