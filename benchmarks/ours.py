@@ -16,7 +16,7 @@ from models.ssm import s4d as mechanism
 
 
 def s4d_kernel(log_rate: Any, frequency: Any, C: Any, log_delta: Any, *, length: int) -> Any:
-    """Return K̅, (D, L), as the fused form has it, with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds two parts."""
+    """Return K̄, (D, L), as the fused form has it, with B = 1 as in `models.blocks.s4d`; C (2, D, N) holds two parts."""
     Lambda = 1j * frequency - mg.exp(log_rate)
     A, B = mechanism.discrete(Lambda, mg.ones_like(Lambda), mg.exp(log_delta), "zoh")
     return mechanism.compiled_responses((C[0] + 1j * C[1]) * B, A, length)
@@ -29,7 +29,7 @@ def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -
 
 
 def s4_kernel(log_rate: Any, frequency: Any, P: Any, B: Any, C: Any, log_delta: Any, *, length: int) -> Any:
-    """Return K̅, (D, L), from C̃ as the paper trains it; P, B and C (2, D, N) hold two parts."""
+    """Return K̄, (D, L), from C̃ as the paper trains it; P, B and C (2, D, N) hold two parts."""
     Lambda, (P, B, C) = 1j * frequency - mg.exp(log_rate), (x[0] + 1j * x[1] for x in (P, B, C))
     spectrum = s4.kernel_spectrum(Lambda, P, B, C, mg.exp(log_delta), length, s4.compiled_cauchy)
     return mg.fft.irfft(spectrum, length)

@@ -1,6 +1,6 @@
 """S4's kernel by Cauchy sums and one Fourier transform: 512 channels, a real state of 64, 4096 tokens.
 
-The parameters are those that the paper trains: Λ, P, B, C̃ = C(1 − A̅ᴸ) and Δ. Every implementation takes one of each
+The parameters are those that the paper trains: Λ, P, B, C̃ = C(1 − Āᴸ) and Δ. Every implementation takes one of each
 conjugate pair, half of the frequencies, and the form of the sums that no node makes singular.
 """
 

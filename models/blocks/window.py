@@ -1,4 +1,4 @@
-"""Sliding-window attention with persistent tokens: Titans' short-term memory, of a size that does not grow.
+"""Sliding-window attention with persistent tokens: Titans' short-term memory, of constant size.
 
     x̃  = [p₁ … p_N ‖ x]                                    Behrouz et al. 2025, eq. 19
     yₜ = softmax(qₜ [p W_k ‖ k_{t−C+1} … k_t]ᵀ / √K) [p W_v ‖ v_{t−C+1} … v_t]            eq. 27, "SW-Attn*"

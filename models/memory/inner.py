@@ -66,7 +66,8 @@ def dual_update(layer: Layer, y: Array, x: Array, slope: Array, mix: Array) -> A
 
     A bias is the weight of a feature that is 1, so that it adds 1 to every yₜ xₛᵀ.
     """
-    return (mix * (y @ x.mT + (len(layer) - 1))) @ slope
+    Attn = y @ x.mT + (len(layer) - 1)  # (C, C)
+    return (mix * Attn) @ slope
 
 
 def apply_model(layers: Layers, norm: Norm | None, x: Array) -> Array:

@@ -1,8 +1,8 @@
-"""One online learner that contains the others: a memory, a loss, an optimiser, and when the gradient is taken.
+"""Recurrent mechanisms as one online learner: a choice of memory, loss, optimiser and mini-batch size.
 
-    ∇ₜ      = ∂/∂W ℓ(W(kₜ), vₜ) at W = link(M′)        the gradient, by `grad`, at what the optimiser looks at
-    Mₜ, Sₜ  = optimiser(Mₜ₋₁, Sₜ₋₁, ∇ₜ, gatesₜ)        the write
-    oₜ      = link(Mₜ)(qₜ)                             the read
+    ∇ₜ      = ∂/∂W ℓ(W(kₜ), vₜ) at W = link(M′)        the gradient, by `grad`, at the optimiser's M′
+    Mₜ, Sₜ  = optimiser(Mₜ₋₁, Sₜ₋₁, ∇ₜ, gatesₜ)        the update
+    oₜ      = link(Mₜ)(qₜ)                             the output
 
 Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titans adds momentum and decay, and MIRAS
 (Behrouz et al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of
@@ -41,21 +41,21 @@ Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batc
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
 
 
-# Losses: ℓ of what the memory answers and of the value, summed
+# Losses ℓ(M(k), v), summed over the batch
 
 
 def dot(answer: Array, v: Array) -> Array:
-    """−⟨M(k), v⟩: say something like the value."""
+    """Return −⟨M(k), v⟩."""
     return -mg.sum(answer * v)
 
 
 def square(answer: Array, v: Array) -> Array:
-    """½ ‖M(k) − v‖²: say the value."""
+    """Return ½ ‖M(k) − v‖²."""
     return mg.sum((answer - v) ** 2) / 2
 
 
 def huber(answer: Array, v: Array) -> Array:
-    """½ ‖e‖² for an error e no longer than 1, Σ |e| for a longer one: an outlier teaches no feature more than 1.
+    """Return ½ ‖e‖² for an error of norm at most 1, else Σ |e|, whose gradient in every feature is at most 1.
 
     Of the three ways that MIRAS has to take Huber's loss (eq. 14–16) this is the one of Yaad, with its threshold at 1.
     """
@@ -65,25 +65,25 @@ def huber(answer: Array, v: Array) -> Array:
 
 
 def cube(answer: Array, v: Array) -> Array:
-    """Σ |M(k) − v|³, ℓₚ with the p = 3 of Moneta's experiments: large errors teach more."""
+    """Return Σ |M(k) − v|³, the ℓₚ loss with the p = 3 of Moneta's experiments."""
     return mg.sum(mg.abs(answer - v) ** 3)
 
 
-# Links: the weights that are read, out of an array of what is kept
+# Links: the weights W = link(M) that are read
 
 
 def itself(M: Array) -> Array:
-    """M."""
+    """Return M."""
     return M
 
 
 def normalised(M: Array) -> Array:
-    """M / ‖M‖_q^(q − 2) with the q = 4 of Moneta's experiments: a larger M is read as a smaller one. M is not 0."""
+    """Return M / ‖M‖_q^(q − 2) with the q = 4 of Moneta's experiments, for M ≠ 0."""
     return M / namespace(M).sqrt(mg.sum(M**4, axis=(-2, -1), keepdims=True))
 
 
 def shares(M: Array) -> Array:
-    """softmax of every column: what leads to a feature is positive and sums to one, and M is its logarithm."""
+    """Return the softmax of every column of M: weights are positive, and those of an output feature sum to one."""
     return mg.softmax(M, axis=-2)
 
 
@@ -92,26 +92,26 @@ def shares(M: Array) -> Array:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How a memory takes a step, at what it takes the gradient, itself or what is kept of it, and how it is read."""
+    """An update rule: the step, whether its gradient is taken at the decayed memory, and the link."""
 
     step: Step
-    looks_at_kept: bool = False
+    gradient_at_decayed: bool = False
     implicit: bool = False
     link: Callable[[Array], Array] = itself
 
 
 def descent(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """M − θ ∇."""
+    """Return M − θ ∇."""
     return map_layers(lambda M, g: M - gates["rate"] * g, M, gradient), S
 
 
 def decay(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """(1 − α) M − θ ∇."""
+    """Return (1 − α) M − θ ∇."""
     return descent(map_layers(lambda M: gates["keep"] * M, M), S, gradient, gates)
 
 
 def momentum(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """S ← η S − θ ∇, (1 − α) M + S."""
+    """Return ((1 − α) M + S, S) with S ← η S − θ ∇."""
     S = map_layers(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
     return map_layers(lambda M, S: gates["keep"] * M + S, M, S), S
 
@@ -120,7 +120,7 @@ OPTIMISERS = {
     "descent": Optimiser(descent),
     "descent, implicit": Optimiser(descent, implicit=True),
     "descent + decay": Optimiser(decay),
-    "decay, then descent": Optimiser(decay, looks_at_kept=True),
+    "decay, then descent": Optimiser(decay, gradient_at_decayed=True),
     "momentum + decay": Optimiser(momentum),
     "descent + decay, ℓ₄": Optimiser(decay, link=normalised),
     "descent + decay, KL": Optimiser(decay, link=shares),
@@ -153,16 +153,16 @@ def run(
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
         now = _gates_at(gates, t, k_t, chosen.implicit)
         start = M if t % batch == 0 else start
-        seen = map_layers(lambda W, now=now: now["keep"] * W, start) if chosen.looks_at_kept else start
+        at = map_layers(lambda W, now=now: now["keep"] * W, start) if chosen.gradient_at_decayed else start
         loss_grad = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(apply_model(W, norm, k_t), v_t))
-        gradient = loss_grad(map_layers(link, seen))
+        gradient = loss_grad(map_layers(link, at))
         M, S = chosen.step(M, S, gradient, now)
         y.append(apply_model(map_layers(link, M), norm, q_t))
     return namespace(*y).concat(y, axis=-2), M
 
 
 def _gates_at(gates: Mapping[str, Array], t: int, k_t: Array, implicit: bool) -> dict[str, Array]:
-    """The gates of a token, (*batch, 1, 1) or (*batch, K, 1), out of their logarithms.
+    """Return the gates of a token, (*batch, 1, 1) or (*batch, K, 1), with log gates exponentiated.
 
     The implicit step M − θ ∇ℓ(M_new) on ½ ‖k M − v‖² is the explicit one with the rate θ / (1 + θ ‖k‖²).
     """

@@ -23,7 +23,7 @@ in a batch that starts from M and S, with the lower triangular Γ[t, s] = Π (1 
 What the paper leaves open, and what we take: ½ of the squared error, so that θ is the β of the delta rule (the paper
 prints no ½; titans-pytorch takes the mean over V, which is 2/V of ours). Forgetting comes after the gradient, which is
 taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #6 asks). Reading
-comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers stands a GELU, theirs too, and
+comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers is a GELU, theirs too, and
 around the memory, where one is given, TTT's norm and residual (Sun et al. 2024, section 2.7): theirs by default, with a
 γ that learns inside and no β.
 
@@ -68,8 +68,8 @@ def recurrent(
 ) -> tuple[TV, State]:  # fmt: skip
     """Compute token after token, gradients by autodiff: O(T·K·V), with b copies of the memory for the gradients."""
     xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
-    given = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
-    start, M, S, left = _prepare("titans.recurrent", *given)
+    arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
+    start, M, S, left = _prepare("titans.recurrent", *arguments)
     norm_of_copies = None if norm is None else tuple(x[..., None, :, :] for x in norm)
     y, first = [], 0
     for Q, K, V, *gates in inner.mini_batches(left, batch_size, q, k, v, *_columns(theta, log_eta, log_decay)):
@@ -96,8 +96,8 @@ def chunkwise(
 ) -> tuple[TV, State]:  # fmt: skip
     """Compute a batch of b tokens at once in the dual form, inner gradients by hand: O(T·(b² + b·(K + V) + K·V))."""
     xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
-    given = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
-    start, M, S, left = _prepare("titans.chunkwise", *given)
+    arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
+    start, M, S, left = _prepare("titans.chunkwise", *arguments)
     gates, y, first = _columns(theta, log_eta, log_decay), [], 0
     for Q, K, V, rate, log_h, log_g in inner.mini_batches(left, batch_size, q, k, v, *gates):
         X, Z = inner.forward(start, K)
@@ -137,16 +137,16 @@ def fused(
 
     It records no graph and saves one memory in 8; the backward pass recomputes the others.
     """
-    given = _prepare("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
-    matrices = [inner.pack_layer(layer) for layers in given[:3] for layer in layers]
+    initial = _prepare("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
+    matrices = [inner.pack_layer(layer) for layers in initial[:3] for layer in layers]
     row = *v.shape[:-2], 1, v.shape[-1]
     gamma_beta = [] if norm is None else [namespace(v, x).broadcast_to(x, row) for x in norm]
     y, *matrices = _compiled(
-        q, k, v, theta, log_eta, log_decay, *matrices, *gamma_beta, batch_size=batch_size, left=given.left,
+        q, k, v, theta, log_eta, log_decay, *matrices, *gamma_beta, batch_size=batch_size, left=initial.left,
         on_losses=lambda losses: inner.check_finite_loss("titans.fused", losses, 0),
     )  # fmt: skip
     start, M, S = _models(matrices, k.shape[-1])
-    read = q.shape[-2] - given.left
+    read = q.shape[-2] - initial.left
     return y, State(start, M, S, -read if read < 0 else batch_size - read % batch_size)
 
 

@@ -113,7 +113,7 @@ def fused(
     """
     now, tau = _prepare("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
     length, y = q.shape[-2], []
-    first = 0 if state is None else min(now.left, length)  # a mini-batch may be under way
+    first = 0 if state is None else min(now.left, length)  # to finish the current mini-batch
     last = length - (length - first) % batch_size
     whole = _compiled_batches if len(now.start) == 1 or on_device(k) else _dual
     for run, begin, stop in ((_dual, 0, first), (whole, first, last), (_dual, last, length)):
@@ -130,9 +130,9 @@ def _dual(
 ) -> tuple[Array, State]:  # fmt: skip
     """Run the dual form from a state, for η and τ as columns (*batch, T, 1); `first` is the index of the first token.
 
-    The published code subtracts from W_init, once a mini-batch is whole. Here a call may end inside one, so the sum of
-    the gradients is kept beside W_init, and what an earlier call has summed is read like a layer of its own. τ is a
-    factor of the row t and η of the column s, where the code multiplies both into one (b, b) matrix.
+    Deviations from the published code: a call may end inside a mini-batch, so gradients are accumulated beside W_init,
+    and those of an earlier call act on X_bar as one more layer. τ scales row t and η column s, where the code has one
+    (b, b) matrix of their products.
     """
     xp, (W_init, grad_sum, left), y = inner.common_namespace(q, k, v, eta, tau, norm, state), state, []
     for XQ, XK, XV, eta_b, tau_b in inner.mini_batches(left, batch_size, q, k, v, eta, tau):  # (*batch, b, ·)

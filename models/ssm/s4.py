@@ -9,10 +9,11 @@
 
 K̂ at the L roots of unity z = e^(−2iω), ω = πl/L, is the discrete Fourier transform of K̄. With s = sin ω, c = cos ω:
 
-    (1 − ΔA/2)(1 − Āz) = (1 − z) − (1 + z)ΔA/2 = 2e^(−iω)(is − cΔA/2)      as 1 − z = 2is e^(−iω), 1 + z = 2c e^(−iω)
-    K̂(z) = e^(iω) C̃ (is − cΔA/2)⁻¹ (Δ/2) B = e^(iω) C̃ (R⁻¹ + c(Δ/2) P Pᴴ)⁻¹ (Δ/2) B,    R = (is − cΔΛ/2)⁻¹
-         = e^(iω) (κ(C̃, B) − c κ(C̃, P) κ(P*, B) / (1 + c κ(P*, P)))          by Woodbury's identity
-    κ(a, b) = Σₙ aₙ bₙ (Δ/2) / (is − c λₙ Δ/2)                              the diagonal of R: Cauchy sums
+    (1 − Āz)⁻¹B̄ = ((1 − z) − (1 + z)ΔA/2)⁻¹ ΔB                    Ā, B̄ inserted
+                = e^(iω) (is − cΔA/2)⁻¹ (Δ/2) B                   1 − z = 2is e^(−iω), 1 + z = 2c e^(−iω)
+                = e^(iω) (R⁻¹ + c(Δ/2) P Pᴴ)⁻¹ (Δ/2) B            A = Λ − P Pᴴ, R = (is − cΔΛ/2)⁻¹ diagonal
+    K̂(z) = e^(iω) (κ(C̃, B) − c κ(C̃, P) κ(P*, B) / (1 + c κ(P*, P)))     by Woodbury's identity
+    κ(a, b) = a R (Δ/2) b = Σₙ aₙ bₙ (Δ/2) / (is − cΔλₙ/2)             a Cauchy sum
 
 Deviation: the paper divides the first line by 1 + z and has 2/(1 + z) C̃ (2/Δ (1 − z)/(1 + z) − A)⁻¹ B. At z = −1, a
 node of every even L, that is 0 · ∞ up to rounding. Here the factor is cancelled: c = 0 there, and no node is singular.
@@ -95,7 +96,7 @@ def convolve(
 
 
 def kernel_power(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, length: int) -> Array:
-    """K̄ₗ for l = 0 … L − 1, real, (D, L), by powers of Ā: O(L·D·N²)."""
+    """Return K̄ₗ for l = 0 … L − 1, real, (D, L), by powers of Ā: O(L·D·N²)."""
     check_eigenvalues("s4.kernel_power", Lambda, delta, strict=True)
     return linear_systems.kernel(*dense_real_system(Lambda, P, B, C, delta), length=length)
 
@@ -109,7 +110,7 @@ def kernel_cauchy(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, *, 
 
 
 def truncated_output_matrix(Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int) -> Array:
-    """C̃ = C(1 − Āᴸ), with which the infinite series C̃ (1 − Āz)⁻¹B̄ has the L terms of K̂ at zᴸ = 1."""
+    """Return C̃ = C(1 − Āᴸ), for which C̃ (1 − Āz)⁻¹B̄ is the sum of L terms at zᴸ = 1."""
     xp = namespace(Lambda, P, B, C, delta)
     A, _, rows = dense_real_system(Lambda, P, B, C, delta)
     rows = rows - (rows[..., None, :] @ linear_systems.matrix_power(A, length))[..., 0, :]
@@ -119,7 +120,7 @@ def truncated_output_matrix(Lambda: Array, P: Array, B: Array, C: Array, delta: 
 def kernel_spectrum(
     Lambda: Array, P: Array, B: Array, C: Array, delta: Array, length: int, cauchy: Callable[..., Array]
 ) -> Array:
-    """C (1 − Āz)⁻¹ B̄ at the roots of unity z of the first ⌊L/2⌋ + 1 frequencies, (D, ⌊L/2⌋ + 1)."""
+    """Return C (1 − Āz)⁻¹ B̄ at the roots of unity z of the first ⌊L/2⌋ + 1 frequencies, (D, ⌊L/2⌋ + 1)."""
     xp, half = namespace(Lambda, P, B, C, delta), delta[..., None] / 2
     products = xp.stack([C * B, C * P, xp.conj(P) * B, xp.conj(P) * P], axis=-2)  # (D, 4, N)
     sums = cauchy(half[..., None] * products, half * Lambda, length=length)

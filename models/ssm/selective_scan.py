@@ -1,8 +1,8 @@
 """The selective scan (Mamba's S6): a diagonal state space model whose Δ, B and C depend on the input.
 
-    Āₜ = exp(Δₜ A)                                  zero-order hold      Gu and Dao 2023 (Mamba), eq. 4
+    Āₜ = exp(Δₜ A)                                  zero-order hold      Gu and Dao 2023 (Mamba), eq. 4
     B̄ₜ = Δₜ Bₜ                                      Mamba's code; its eq. 4 says (ΔA)⁻¹(exp(ΔA) − 1) ΔB instead
-    hₜ = Āₜ ⊙ hₜ₋₁ + B̄ₜ uₜ                          the recurrence       eq. 2a
+    hₜ = Āₜ ⊙ hₜ₋₁ + B̄ₜ uₜ                          the recurrence       eq. 2a
     yₜ = Cₜ hₜ + D uₜ                               the output           eq. 2b, and the skip of its code
     (a₂, b₂) ∘ (a₁, b₁) = (a₂ a₁, a₂ b₁ + b₂)       composition of steps Blelloch 1990, section 1.4
 
@@ -117,7 +117,7 @@ _compiled = with_kernel("ssm.selective_scan", _reference)
 
 
 def _discrete(u: Array, delta: Array, A: Array, B: Array) -> tuple[Array, Array]:
-    """Return log Ā = ΔA and B̄u = ΔBu, (*batch, T, D, N)."""
+    """Return log Ā = ΔA and B̄u = ΔBu, (*batch, T, D, N)."""
     return delta[..., None] * A, (delta * u)[..., None] * B[..., None, :]
 
 
