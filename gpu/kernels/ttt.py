@@ -37,7 +37,7 @@ def backward(saved: titans_layers.Saved, cotangents: tuple[Any, ...]) -> tuple[A
     """Return the cotangents of the inputs of `forward` from those of its outputs."""
     dy, *dlayers = cotangents
     check("ttt", q=saved.tokens[0], dy=dy, **{f"dlayer{i}": x for i, x in enumerate(dlayers)})
-    dmodels = [zeros(x, x.shape) for x in dlayers], dlayers
-    dtokens, dmodels, dnorm = titans_layers.backward_layers(saved, dy, dmodels)
+    dfinal = [zeros(x, x.shape) for x in dlayers], dlayers
+    dtokens, dmodels, dnorm = titans_layers.backward_layers(saved, dy, dfinal)
     dq, dk, dv, deta, _, dtau = dtokens
     return dq, dk, dv, deta, dtau, *(a + b for a, b in zip(*dmodels, strict=True)), *dnorm

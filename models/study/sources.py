@@ -63,10 +63,10 @@ def _used(tree: ast.Module, name: str) -> list[ast.stmt]:
             defining.update((target.id, node) for target in targets if isinstance(target, ast.Name))
     seen, todo = {name}, [name]
     while todo:
-        for node in ast.walk(defining[todo.pop()]):
-            if isinstance(node, ast.Name) and node.id in defining and node.id not in seen:
-                seen.add(node.id)
-                todo.append(node.id)
+        for part in ast.walk(defining[todo.pop()]):
+            if isinstance(part, ast.Name) and part.id in defining and part.id not in seen:
+                seen.add(part.id)
+                todo.append(part.id)
     return [defining[each] for each in sorted(seen)]
 
 
