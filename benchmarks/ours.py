@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import minigrad as mg
+from models import linear_systems
 from models.memory import titans, ttt
-from models.ssm import lti, s4
+from models.ssm import s4
 from models.ssm import s4d as mechanism
 
 
@@ -30,13 +31,13 @@ def s4d(u: Any, log_rate: Any, frequency: Any, C: Any, D: Any, log_delta: Any) -
 def s4_kernel(log_rate: Any, frequency: Any, P: Any, B: Any, C: Any, log_delta: Any, *, length: int) -> Any:
     """Return K̄, (D, L), from C̃ as the paper trains it; P, B and C (2, D, N) hold two parts."""
     Lambda, (P, B, C) = 1j * frequency - mg.exp(log_rate), (x[0] + 1j * x[1] for x in (P, B, C))
-    spectrum = s4.generating(Lambda, P, B, C, mg.exp(log_delta), length, s4.compiled_cauchy)
+    spectrum = s4.kernel_spectrum(Lambda, P, B, C, mg.exp(log_delta), length, s4.compiled_cauchy)
     return mg.fft.irfft(spectrum, length)
 
 
 def convolution(u: Any, K: Any) -> Any:
     """Return K ∗ u for u (B, D, L)."""
-    return lti.causal_convolution(u.mT, K).mT
+    return linear_systems.causal_convolution(u.mT, K).mT
 
 
 def _ttt_linear(

@@ -196,10 +196,10 @@ def _between(xp: Any, call: Call, count: int) -> tuple[Any, Any]:
 
 def markdown(title: str, found: Sequence[Row], before: str = "") -> str:
     """Return the table as recorded: rows of an earlier table stay unless they were measured again."""
-    kept = {}
+    by_row = {}
     for text in [*before.splitlines()[4:], *map(line, (row.cells() for row in found))]:
-        kept[text.split(" | ")[0], *text.split(" | ")[1:3]] = text
-    return "\n".join([f"# {title}", "", line(HEADER), line(["---"] * len(HEADER)), *kept.values()]) + "\n"
+        by_row[text.split(" | ")[0], *text.split(" | ")[1:3]] = text
+    return "\n".join([f"# {title}", "", line(HEADER), line(["---"] * len(HEADER)), *by_row.values()]) + "\n"
 
 
 def line(cells: Sequence[str]) -> str:

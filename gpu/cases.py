@@ -137,8 +137,8 @@ def _softmax(q: Any, k: Any, v: Any, dy: Any) -> tuple[Arrays, Any]:
 
 def _draw_vandermonde(dtype: str, *, small: bool) -> Arrays:
     rng, (D, N, L) = np.random.default_rng(0), (2, 3, 5000) if small else (1024, 32, 16384)
-    w, turned = rng.standard_normal((2, D, N)), np.exp(2j * np.pi * rng.random((D, N)))
-    A = rng.uniform(0.9, 1, (D, N)) * turned
+    w, phase = rng.standard_normal((2, D, N)), np.exp(2j * np.pi * rng.random((D, N)))
+    A = rng.uniform(0.9, 1, (D, N)) * phase
     return *(_complex(x, dtype) for x in (w[0] + 1j * w[1], A)), rng.standard_normal((D, L)).astype(dtype)
 
 

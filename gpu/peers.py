@@ -1,6 +1,6 @@
 """Peers of the kernels: PyTorch's attention, flash-linear-attention's Triton kernels, mamba_ssm's CUDA kernels.
 
-Each gets the same numbers in its own layout and dtype; they are converted once, before anything is timed.
+All peers compute on the same inputs, converted to their own layout and dtype once, before anything is timed.
 """
 
 import functools
@@ -30,7 +30,7 @@ class Peer(NamedTuple):
 class Ready(NamedTuple):
     """A peer bound to its tensors, as functions without arguments."""
 
-    forward: Callable[[], Tensors]  # outputs; residuals are kept for the backward pass, as ours are
+    forward: Callable[[], Tensors]  # outputs; residuals are saved for the backward pass, as ours are
     forward_backward: Callable[[], Tensors]  # outputs and gradients of all inputs
     first: Callable[[], Any]  # the first output, float32, in our layout
 

@@ -1,1 +1,1 @@
-"""Sequence mechanisms, each written once, and what is built on them."""
+"""Sequence mechanisms, each written once, and the models, tasks and studies built on them."""

@@ -1,4 +1,4 @@
-"""`python -m models`: list what there is, train a model, generate from it."""
+"""`python -m models`: list mechanisms, train a model, generate from it, run the study."""
 
 import os
 import signal

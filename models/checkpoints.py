@@ -1,4 +1,4 @@
-"""Checkpoints: arrays in safetensors and a description in JSON, in one file that is either whole or not there.
+"""Checkpoints: arrays in safetensors and a description in JSON, in one file that is written atomically.
 
 No pickle: loading a file runs nothing. What is loaded is compared with what is expected before anything is used.
 """
@@ -74,7 +74,7 @@ def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:
-    """Write a whole file or nothing: a temporary file beside it, flushed to the disk, then renamed over it.
+    """Write a file atomically: a temporary file in the same folder, flushed to disk, then renamed over it.
 
     Raises: UserError when the folder cannot be written.
     """

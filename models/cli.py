@@ -1,4 +1,4 @@
-"""The command line: options in, one line on stderr and exit code 2 for a user's mistake, never a traceback."""
+"""The command line: for a user's mistake one line on stderr and exit code 2, never a traceback."""
 
 import os
 import sys

@@ -1,11 +1,11 @@
-"""Mistakes of the person at the keyboard, told in one line that says what was expected and what came."""
+"""User errors, reported in one line that says what was expected and what was given."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done as asked; the message is one line and goes to the user without a traceback."""
+    """A request that cannot be fulfilled; its message is one line, shown to the user without a traceback."""
 
 
 def known_name(name: str, what: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Forms: the functions that compute a mechanism, their registry, and the check of what goes into them.
+"""Forms: the functions that compute a mechanism, their registry, and the validation of their arguments.
 
 A form says in its signature what it takes, in jaxtyping's notation:
 
@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_orig
 import numpy as np
 
 from models.kernels.dispatch import check_alike
-from models.precision import brought, compiled_alike, kinds, number, precision, rounded
+from models.precision import array_kinds, cast_all, number, precision, round_all, suits_kernels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,21 +54,21 @@ def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) 
     required = positional[: len(positional) - len(function.__defaults__ or ())]
     checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
     label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    prepared = _alike if compiled else _promoted
+    prepared = _for_kernel if compiled else _promote
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         sizes: _Sizes = {}
         try:
-            given = _named(args, kwargs, names, positional, required)
+            given = _bind(args, kwargs, names, positional, required)
             for name, check in checks:
                 if name in given:
                     given[name] = check(name, given[name], sizes)
             given, short = prepared(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        made = function(**given)
-        return made if short is None else rounded(made, short)
+        result = function(**given)
+        return result if short is None else round_all(result, short)
 
     checked.compiled = compiled  # type: ignore[attr-defined]
     if function.__module__.startswith("models."):
@@ -85,21 +85,21 @@ def mechanisms() -> dict[str, dict[str, Callable]]:
     return {name: dict(_FORMS[name]) for name in sorted(_FORMS)}
 
 
-def _promoted(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def _promote(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return the arguments in one precision, and the dtype of two bytes that results are rounded to, if any."""
-    common = precision(kinds(given.values()))
-    return (given, None) if common is None else (brought(given, common), common.rounded)
+    common = precision(array_kinds(given.values()))
+    return (given, None) if common is None else (cast_all(given, common), common.result)
 
 
-def _alike(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
+def _for_kernel(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
     """Return the arguments as kernels take them. Raises TypeError for a precision that none takes, or several."""
-    if not compiled_alike(kinds(given.values())):
-        given = brought(given, None)
+    if not suits_kernels(array_kinds(given.values())):
+        given = cast_all(given, None)
         check_alike(given)
     return given, None
 
 
-def _named(
+def _bind(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     names: Sequence[str],
@@ -123,7 +123,7 @@ def _named(
 
 # An axis that has a size, with the argument it came from. "*batch" stands for all leading axes: its size is a tuple.
 _Sizes: TypeAlias = dict[str, tuple[Any, str]]
-_Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument to go on with
+_Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument, converted
 
 
 def _check_for(annotation: Any) -> _Check | None:
@@ -146,7 +146,7 @@ def _check_for(annotation: Any) -> _Check | None:
 
 
 class _Shape:
-    """An annotation such as Float[Array, "*batch T K"], taken apart once."""
+    """A parsed annotation such as Float[Array, "*batch T K"]."""
 
     def __init__(self, annotation: Any):
         self.text: str = annotation.dim_str
@@ -174,8 +174,8 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
     try:
         shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
     except AttributeError:
-        raise TypeError(f"{name} is {_came(name, value)}, expected an array of shape {expected}") from None
-    wanted = _of_rank(len(shape), alternatives, sizes)
+        raise TypeError(f"{name} is {_describe(name, value)}, expected an array of shape {expected}") from None
+    wanted = _alternative_of_rank(len(shape), alternatives, sizes)
     if dtype not in wanted.dtypes:
         raise TypeError(f"{name} has dtype {dtype}, expected {wanted.kind}")
 
@@ -184,8 +184,8 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
     if batch < 0 or (batch > 0 and not wanted.leading):
         least = "at least " if wanted.leading else ""
         raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(wanted.axes)} {context}")
-    found = [("*batch", shape[:batch])] if wanted.leading == "*batch" else []
-    for axis, size in [*found, *zip(wanted.axes, shape[batch:], strict=True)]:
+    leading = [("*batch", shape[:batch])] if wanted.leading == "*batch" else []
+    for axis, size in [*leading, *zip(wanted.axes, shape[batch:], strict=True)]:
         known, source = sizes.setdefault(axis, (size, name))
         if size != known:
             raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
@@ -194,8 +194,8 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
     return value
 
 
-def _came(name: str, value: Any) -> str:
-    """Describe what came where an array belongs."""
+def _describe(name: str, value: Any) -> str:
+    """Describe a value that was given instead of an array."""
     if isinstance(value, tuple) and len(value) == 2:
         member = "second" if name.startswith("state") else "first"
         return f"a tuple of 2 (a form returns (y, state): pass its {member} member)"
@@ -204,7 +204,7 @@ def _came(name: str, value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
-def _of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape:
+def _alternative_of_rank(rank: int, alternatives: Sequence[_Shape], sizes: _Sizes) -> _Shape:
     """Choose the alternative whose axes, with the batch axes known so far, are as many as the argument has."""
     batch, _ = sizes.get("*batch", ((), ""))
     for alternative in alternatives:

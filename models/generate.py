@@ -1,4 +1,4 @@
-"""The command `generate`: continue a prompt with a model trained here or published elsewhere, and print as it goes."""
+"""The command `generate`: continue a prompt with a trained or a published model, streaming the text."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that is answered between two steps, so that no step is cut in half."""
+"""Ctrl-C as an event that is checked between two steps, so that no step is interrupted."""
 
 import signal
 import threading

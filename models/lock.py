@@ -1,4 +1,4 @@
-"""Locks: one process at a time writes to a folder. The system drops a lock when its process ends, however it ends."""
+"""Locks on folders: one process at a time writes. The system releases a lock when its process ends."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, appended as it is measured. NaN and infinity, which JSON lacks, are null."""
+"""Logs in JSON lines, appended as values are measured. NaN and infinity, which JSON lacks, are null."""
 
 import json
 import math

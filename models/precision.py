@@ -1,4 +1,4 @@
-"""One precision for all NumPy arrays of a call, so that what a form returns, y and state, has one precision as well.
+"""Promotion of the NumPy arrays of a call to one precision, which y and the returned state have as well.
 
     mixed precisions      are promoted to the widest, as NumPy does; a `fused` form refuses them
     floats of two bytes   are computed in float32, where long sums keep their digits; results are rounded once
@@ -22,17 +22,17 @@ Kinds = frozenset  # the dtypes of NumPy's arrays, and the types of other librar
 
 
 class Precision(NamedTuple):
-    """What the arrays of a call are brought to, and what its results are rounded to."""
+    """The dtype that a call computes in, and the dtype that its results are rounded to, if it differs."""
 
-    computed: np.dtype  # of real numbers; complex ones have parts of it
-    rounded: np.dtype | None
+    computed: np.dtype  # of real numbers and of the parts of complex ones
+    result: np.dtype | None  # where results are rounded to floats of two bytes
 
 
-def kinds(values: Iterable[Any]) -> Kinds:
-    """Return what the arrays among the values, and in tuples and lists of them, are made of."""
-    found: set = set()
-    _collect(values, found)
-    return frozenset(found)
+def array_kinds(values: Iterable[Any]) -> Kinds:
+    """Return the dtypes of NumPy arrays, and the types of others, among values and in tuples and lists of them."""
+    present: set = set()
+    _collect(values, present)
+    return frozenset(present)
 
 
 def _collect(values: Iterable[Any], found: set) -> None:
@@ -49,9 +49,9 @@ def _collect(values: Iterable[Any], found: set) -> None:
 
 
 @functools.cache
-def precision(found: Kinds) -> Precision | None:
+def precision(kinds: Kinds) -> Precision | None:
     """Return the precision of a call with arrays of these kinds; None where they have one already."""
-    floats = [kind for kind in found if isinstance(kind, np.dtype) and is_float(kind)]
+    floats = [kind for kind in kinds if isinstance(kind, np.dtype) and is_float(kind)]
     if not floats:
         return None
     computed = _real(np.result_type(*(np.result_type(kind, np.float32) for kind in floats)))
@@ -63,15 +63,15 @@ def precision(found: Kinds) -> Precision | None:
 
 
 @functools.cache
-def compiled_alike(found: Kinds) -> bool:
-    """Whether compiled kernels take arrays of these kinds: NumPy's float32 or float64, all of one precision."""
-    native = {kind for kind in found if isinstance(kind, np.dtype) and is_float(kind) and kind.isnative}
+def suits_kernels(kinds: Kinds) -> bool:
+    """Return whether kernels take arrays of these kinds: NumPy's float32 or float64, all of one precision."""
+    native = {kind for kind in kinds if isinstance(kind, np.dtype) and is_float(kind) and kind.isnative}
     widths = {_real(kind).name for kind in native}
-    return native == found - {np.dtype(bool)} and len(widths) == 1 and widths.issubset(WIDTHS)
+    return native == kinds - {np.dtype(bool)} and len(widths) == 1 and widths.issubset(WIDTHS)
 
 
-def brought(given: Any, to: Precision | None) -> Any:
-    """Return the containers with their arrays brought to a precision, or, for None, to the machine's byte order."""
+def cast_all(given: Any, to: Precision | None) -> Any:
+    """Cast the arrays of a pytree to a precision, or, for None, to the machine's byte order."""
 
     def one(x: Any) -> Any:
         dtype = unwrap(x).dtype
@@ -84,9 +84,9 @@ def brought(given: Any, to: Precision | None) -> Any:
     return map_arrays(one, given)
 
 
-def rounded(made: Any, to: np.dtype) -> Any:
-    """Return the containers with the real numbers in their arrays rounded."""
-    return map_arrays(lambda x: cast(x, to) if unwrap(x).dtype.kind == "f" else x, made)
+def round_all(results: Any, to: np.dtype) -> Any:
+    """Round the real arrays of a pytree to a dtype."""
+    return map_arrays(lambda x: cast(x, to) if unwrap(x).dtype.kind == "f" else x, results)
 
 
 def cast(x: Any, dtype: np.dtype) -> Any:
@@ -97,19 +97,19 @@ def cast(x: Any, dtype: np.dtype) -> Any:
 
 
 def is_float(dtype: np.dtype) -> bool:
-    """Whether a dtype of NumPy's, or of ml_dtypes, holds floating-point numbers, complex ones too."""
+    """Return whether a dtype of NumPy or ml_dtypes is floating point, real or complex."""
     return dtype.kind in "fc" or dtype.name == "bfloat16"
 
 
 def _real(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of the parts of complex numbers; that of real ones is their own. The byte order is kept out."""
+    """Return the real dtype of a real or complex one, in native byte order."""
     return np.zeros(0, dtype.newbyteorder("=")).real.dtype
 
 
 def number(name: str, x: Any) -> Any:
-    """Return a scalar of NumPy's as Python's number, which promotes no array; other numbers and arrays as they are.
+    """Convert a NumPy scalar to a Python number, which promotes no array; other numbers and arrays pass through.
 
-    Raises TypeError for what is none.
+    Raises TypeError for anything else.
     """
     if not hasattr(x, "__truediv__"):  # which numbers and arrays of every kind have
         raise TypeError(f"{name} is {x!r}, expected a number")

@@ -1,4 +1,4 @@
-"""Progress bars: how far, how long still, and what the held-out data last said."""
+"""Progress bars: steps, remaining time, and the last evaluation."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def training_progress() -> Progress:
-    """Return a set of bars on stderr; each bar's field `said` is shown behind it."""
+    """Return progress bars on stderr; a bar's field `said` is shown after it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -38,26 +38,26 @@ class Citation(NamedTuple):
 @functools.cache
 def references() -> dict[str, Reference]:
     """Return all works by key."""
-    found = {}
+    entries = {}
     text = FILE.read_text(encoding="utf-8")
     for key, body in re.findall(r"^@\w+\{([^,]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         field = dict(re.findall(r"^ +(\w+) += \{(.*)\},$", body, re.MULTILINE))
         links = (("eprint", "https://arxiv.org/abs/"), ("doi", "https://doi.org/"), ("url", ""))
         url = next((start + field[name] for name, start in links if name in field), "")
         author, year = field.get("author", ""), field.get("year", "")
-        found[key] = Reference(key, field["label"], field["title"], author, year, url)
-    return found
+        entries[key] = Reference(key, field["label"], field["title"], author, year, url)
+    return entries
 
 
 def citations(source: str) -> list[Citation]:
     """Parse a source. Raises ValueError where a key is not in `references.bib`."""
-    found = []
+    citations = []
     for part in source.split(";"):
         key, _, place = part.strip().partition(", ")
         if key not in references():
             raise ValueError(f"source {source!r}: {key!r} is no key of {FILE.name}")
-        found.append(Citation(references()[key], place))
-    return found
+        citations.append(Citation(references()[key], place))
+    return citations
 
 
 def cited(source: str) -> str:

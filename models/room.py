@@ -1,4 +1,4 @@
-"""Room in memory: what a run needs against what the machine has, compared before the machine runs out of it."""
+"""Memory limits: the memory a run needs, compared with what is available before it starts."""
 
 import os
 import tracemalloc
@@ -15,14 +15,14 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def require(needed: int, what: str, advice: str) -> None:
-    """Raise a UserError if `needed` bytes are more than there are; where that cannot be told, do nothing."""
+    """Raise a UserError if `needed` bytes exceed the available ones; where these are unknown, do nothing."""
     free = available()
     if free is not None and needed > free:
         raise UserError(f"memory: expected {what} to fit into {in_words(free)}, got {in_words(needed)} (try {advice})")
 
 
 def available() -> int | None:
-    """Return the bytes a process may still take: of the machine and of its container; None where neither is told.
+    """Return the memory available to a process on the machine and in its container; None where both are unknown.
 
     Linux says what is free, other systems with `os.sysconf` what there is.
     """

@@ -1,4 +1,4 @@
-"""What a terminal can show."""
+"""Escaping of characters that a terminal cannot show."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Training that can stop anywhere and go on as if it had not: 10 steps, resume, 10 steps = 20 steps, byte for byte.
+"""Training that can be stopped and resumed at any step: 10 steps, resume, 10 steps = 20 steps, byte for byte.
 
 A run lives in one folder:
     checkpoint.safetensors   weights, optimiser, step, generator and the run's own description; written atomically
@@ -43,7 +43,7 @@ FAR = 100  # times the least a step can need: no mixer needs more, so where that
 class Training:
     """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`.
 
-    Model and optimiser are on a device, "cpu" or "cuda", which is no part of the run: it may go on on another one.
+    Model and optimiser are on a device, "cpu" or "cuda", not part of the run: it may be resumed on another one.
     """
 
     def __init__(self, run: Run, folder: str | Path) -> None:
@@ -106,7 +106,7 @@ class Training:
         return training
 
     def save(self) -> None:
-        """Write the checkpoint: everything the next step depends on.
+        """Write the checkpoint, with everything the next step depends on.
 
         Raises: UserError when it cannot be written, or when the weights have diverged; the one before then stays.
         """
@@ -163,7 +163,7 @@ class Training:
         self.save()
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what held-out data say of the model: loss and accuracy on each batch, always the same data.
+        """Return loss and accuracy on each held-out batch; the batches are always the same.
 
         Raises: UserError when a loss is not finite.
         """
@@ -240,7 +240,7 @@ class Training:
         return float(loss), grads, float(norm)
 
     def _oom_as_user_error(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` returns; raise a UserError where memory is too small. An overflow shows in the loss."""
+        """Return `work()`, with an out-of-memory error as a UserError; overflow is found in the loss, not warned of."""
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return work()
@@ -265,11 +265,11 @@ class Training:
 
 
 def mean_loss(logits, targets: np.ndarray):
-    """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` where targets `(*batch, T)` ask any."""
-    asked = np.flatnonzero(targets != IGNORE)
+    """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` at targets `(*batch, T)` not ignored."""
+    positions = np.flatnonzero(targets != IGNORE)
     xp = mg.namespace(logits)
-    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asarray(asked, like=logits), axis=0)
-    return mg.cross_entropy(rows, asarray(targets.reshape(-1)[asked], like=logits))
+    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asarray(positions, like=logits), axis=0)
+    return mg.cross_entropy(rows, asarray(targets.reshape(-1)[positions], like=logits))
 
 
 def load_model(path: str | Path) -> tuple[LanguageModel, Run]:

@@ -1,11 +1,14 @@
-"""A `.cu` file on the host: compiled by g++ against `emulator/*.cuh`, launched on NumPy arrays, under a drawn schedule.
+"""Run CUDA kernels on the host, without a GPU: g++ compiles a `.cu` file against the headers of this folder.
 
-It computes what the GPU would, thread by thread, and is as slow as that sounds: it is for tests. A missing barrier, a
-read of shared memory that nobody wrote, an access out of bounds and a wait for a block that never comes are found here.
+The threads of a grid run as fibers under a schedule that a seed determines, on NumPy arrays. It is slow and meant for
+tests: it finds missing barriers, reads of uninitialised shared memory, accesses out of bounds and deadlocks.
 
-Not found here, as all fibers see each write at once: a missing `__threadfence`, a shuffle that is taken for a barrier
-between the lanes of a warp, what a first-level cache still holds of another block's array. Nor are sums rounded as
-tensor cores round them, and `wgmma` and TMA, which no kernel uses, cannot be run.
+It does not find a missing `__threadfence`, a shuffle used as a memory barrier between lanes, or stale reads from the
+first-level cache, as every write is visible to all fibers at once. Products of tensor cores are rounded after every
+addition. `wgmma` and TMA, which no kernel uses, are not implemented.
+
+The runtime (scheduler, guarded memory, launch) does not depend on the kernel: it is compiled once per set of compiler
+flags and linked to every kernel.
 """
 
 import contextlib
@@ -26,79 +29,86 @@ import numpy as np
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "kernels"
-FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ftrivial-auto-var-init=pattern",
-         "-fsignaling-nans", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type")  # fmt: skip
+FLAGS = (
+    "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ftrivial-auto-var-init=pattern", "-fsignaling-nans",
+    "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type",
+)  # fmt: skip
 SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
 
-_two, _four, _eight = np.uint16(0x7FA0), np.uint32(0x7FA0DEAD), np.uint32(0x7FF4DEAD)  # bytes; of a signalling NaN
-POISON: dict[str, np.unsignedinteger] = {
-    "bfloat16": _two, "float32": _four, "complex64": _four, "float64": _eight, "complex128": _eight,
+# Words that repeat to a signalling NaN.
+_NAN16, _NAN32, _NAN64 = np.uint16(0x7FA0), np.uint32(0x7FA0DEAD), np.uint32(0x7FF4DEAD)
+SIGNALLING_NANS: dict[str, np.unsignedinteger] = {
+    "bfloat16": _NAN16, "float32": _NAN32, "complex64": _NAN32, "float64": _NAN64, "complex128": _NAN64,
 }  # fmt: skip
 
-_drawn: ContextVar[tuple[int, int]] = ContextVar("drawn", default=(0, 0))  # the seed, and the line of no barrier
+_schedule: ContextVar[tuple[int, int]] = ContextVar("schedule", default=(0, 0))  # seed, line of the skipped barrier
 
 
 class KernelError(RuntimeError):
-    """A kernel did what it may not; the message says what and under which schedule."""
+    """Raised where a kernel does what it must not; the message says what, and under which schedule."""
 
 
-class _Argument(ctypes.Structure):
+class _Argument(ctypes.Structure):  # emulator::Argument
     _fields_ = [("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("array", ctypes.c_bool)]
 
 
 @contextlib.contextmanager
-def schedule(seed: int, *, without: int = 0) -> Iterator[None]:
-    """Launches inside run under the schedule of this seed: which blocks, warps and lanes run before which.
+def schedule(seed: int, *, skipped_barrier: int = 0) -> Iterator[None]:
+    """Run the launches inside under the schedule of this seed: the order in which blocks, warps and lanes run.
 
-    The barrier on line `without` of the source is passed over: some schedule should show that it is missed.
+    The barrier on line `skipped_barrier` of the source is skipped; if it is needed, some schedule should show it.
     """
-    token = _drawn.set((seed, without))
+    token = _schedule.set((seed, skipped_barrier))
     try:
         yield
     finally:
-        _drawn.reset(token)
+        _schedule.reset(token)
 
 
 class Module:
-    """The kernels of a source file, as `cupy.RawModule` gives them. Raises RuntimeError where it does not compile."""
+    """The kernels of a source file, with the interface of `cupy.RawModule`.
+
+    Raises RuntimeError if the source does not compile.
+    """
 
     def __init__(self, source: Path, defines: Sequence[str] = ("REAL=float",)):
         self.name = source.name
         code = source.read_text(encoding="utf-8")
         self.kernels = re.findall(r"__global__\s+void\s+(?:__launch_bounds__\(.*?\)\s*)?(\w+)\s*\(", code)
-        self._library = ctypes.CDLL(str(_built(source, self.kernels, defines)))
+        self._library = ctypes.CDLL(str(_compile_kernels(source, self.kernels, defines)))
 
     def get_function(self, name: str) -> Callable[..., None]:
-        """A kernel as `call(grid, block, arguments, shared_mem=0)`. Raises KernelError where it misbehaves."""
+        """Return a kernel as `call(grid, block, arguments, shared_mem=0)`, which raises KernelError on misuse."""
         function = getattr(self._library, f"emulated_{name}")
         function.restype = ctypes.c_char_p
 
         def call(grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], *, shared_mem: int = 0) -> None:
-            kept = [_kept(x) for x in arguments]  # alive until the kernel has run
-            described = [
+            arrays = [_as_array(x) for x in arguments]  # referenced until the kernel has run
+            structures = [
                 _Argument(x.ctypes.data, x.nbytes, isinstance(y, np.ndarray))
-                for x, y in zip(kept, arguments, strict=True)
+                for x, y in zip(arrays, arguments, strict=True)
             ]
-            given = (_Argument * len(kept))(*described)
-            sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
-            seed, without = _drawn.get()
-            count, dynamic = ctypes.c_size_t(len(arguments)), ctypes.c_size_t(shared_mem)
-            wrong = function(given, count, ctypes.c_uint64(seed), without, sizes, dynamic)
-            if wrong is not None:
-                raise KernelError(f"{self.name}, {name}, schedule {seed}: {wrong.decode()}")
+            shape = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
+            seed, skipped_barrier = _schedule.get()
+            error = function(
+                (_Argument * len(arrays))(*structures), ctypes.c_size_t(len(arrays)),
+                ctypes.c_uint64(seed), skipped_barrier, shape, ctypes.c_size_t(shared_mem),
+            )  # fmt: skip
+            if error is not None:
+                raise KernelError(f"{self.name}, {name}, schedule {seed}: {error.decode()}")
 
         return call
 
 
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """An array in which nobody has written yet, and which shows it: signalling NaNs, or bytes of 0x55."""
+    """Return an uninitialised array, filled with signalling NaNs or bytes of 0x55 so that reading it is detected."""
     dtype = np.dtype(dtype)
-    word = POISON.get(dtype.name, np.uint8(0x55))
+    word = SIGNALLING_NANS.get(dtype.name, np.uint8(0x55))
     count = int(np.prod(shape, dtype=int)) * dtype.itemsize // word.itemsize
     return np.full(count, word).view(dtype).reshape(shape)
 
 
-def _kept(x: Any) -> np.ndarray:
+def _as_array(x: Any) -> np.ndarray:
     if isinstance(x, np.ndarray):
         if not x.flags.c_contiguous:
             raise ValueError("a kernel takes C-contiguous arrays")
@@ -108,34 +118,50 @@ def _kept(x: Any) -> np.ndarray:
     return np.array(x)
 
 
-def _built(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path:
-    """The shared object, from the cache where nothing it is made of has changed.
-
-    GPU_SANITIZE=1 in the environment builds it with AddressSanitizer, whose library the process must have preloaded,
-    and with a check that whatever is read or written lies where its type may.
-    """
-    sanitize = SANITIZE if os.environ.get("GPU_SANITIZE") else ()
-    flags = [*FLAGS, *sanitize, *(f"-D{d}" for d in defines)]
+def _compile_kernels(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path:
+    """Return the shared library of a source file, from the cache if neither it nor what it includes has changed."""
     unit = f'#include "emulator/launch.cuh"\n#include "{source}"\n'
     unit += "".join(f"EMULATED_KERNEL({name})\n" for name in kernels)
     headers = [path for folder in (HERE, KERNELS, source.parent) for path in sorted(folder.glob("*.cuh"))]
-    command = [_compiler(), *flags, f"-I{HERE.parent}", f"-I{KERNELS}"]
-    texts = [path.read_text(encoding="utf-8") for path in (*headers, source)]
-    made_of = "\0".join([_version(command[0]), *flags, *kernels, *texts])
-    target = _cache() / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    options = *(f"-D{d}" for d in defines), f"-I{HERE.parent}", f"-I{KERNELS}"
+    runtime = _compile_runtime()
+    return _compile(source, unit, (*options, "-shared", str(runtime)), kernels, [*headers, source], ".so")
+
+
+def _compile_runtime() -> Path:
+    """Return the object file of the runtime."""
+    source = HERE / "runtime.cpp"
+    parts = [source, *sorted(HERE.glob("*.hpp")), *sorted(HERE.glob("*.cuh"))]
+    return _compile(source, f'#include "{source}"\n', ("-c", f"-I{HERE}"), (), parts, ".o")
+
+
+def _compile(
+    source: Path, unit: str, options: Sequence[str], names: Sequence[str], files: Sequence[Path], suffix: str
+) -> Path:
+    """Return the output of compiling a translation unit, from the cache where `files` have not changed.
+
+    With GPU_SANITIZE=1 in the environment it is compiled with AddressSanitizer, whose library must have been preloaded,
+    and with checks of alignment.
+    """
+    flags = *FLAGS, *(SANITIZE if os.environ.get("GPU_SANITIZE") else ())
+    compiler, texts = _compiler(), [path.read_text(encoding="utf-8") for path in files]
+    key = hashlib.sha256("\0".join([_version(compiler), *flags, *options, *names, *texts]).encode()).hexdigest()[:16]
+    target = _cache() / f"{source.stem}-{key}{suffix}"
     if target.exists():
         return target
-    handle, fresh = tempfile.mkstemp(dir=target.parent, suffix=".so")
+    handle, output = tempfile.mkstemp(dir=target.parent, suffix=suffix)
     os.close(handle)
     try:
-        command += ["-x", "c++", "-", "-o", fresh]
-        alone = {name: x for name, x in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer would slow g++ too
-        done = subprocess.run(command, input=unit, capture_output=True, text=True, env=alone)
+        objects = [x for x in options if x.endswith(".o")]  # after the source, as the linker wants them
+        options = [x for x in options if not x.endswith(".o")]
+        command = [compiler, *flags, *options, "-x", "c++", "-", "-x", "none", *objects, "-o", output]
+        environment = {name: x for name, x in os.environ.items() if name != "LD_PRELOAD"}  # no sanitizer inside g++
+        done = subprocess.run(command, input=unit, capture_output=True, text=True, env=environment)
         if done.returncode:
-            raise RuntimeError(f"{source.name} does not compile with {command[0]}:\n{done.stderr.strip()}")
-        os.replace(fresh, target)  # at once, whoever else builds the same
+            raise RuntimeError(f"{source.name} does not compile with {compiler}:\n{done.stderr.strip()}")
+        os.replace(output, target)  # atomic: another process may build the same file
     finally:
-        Path(fresh).unlink(missing_ok=True)
+        Path(output).unlink(missing_ok=True)
     return target
 
 
@@ -154,7 +180,7 @@ def _version(compiler: str) -> str:
 
 @functools.cache
 def _cache() -> Path:
-    """Beside the compiled Python of this package, or, where that cannot be written, among temporary files."""
+    """Return a writable folder: beside this package's compiled Python, or else among temporary files."""
     for folder in (HERE / "__pycache__", Path(tempfile.gettempdir()) / f"gpu-emulator-{os.getuid()}"):
         try:
             folder.mkdir(exist_ok=True, mode=0o700)

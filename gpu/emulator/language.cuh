@@ -1,13 +1,9 @@
-// CUDA's words as g++ reads them: qualifiers, vector types, and the numbers a thread is known by.
+// The CUDA language for g++: qualifiers, vector types, arithmetic functions, and the indices of a thread.
 #pragma once
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 #include <math.h>
-#include <type_traits>
 
 #define __global__
 #define __device__
@@ -17,8 +13,9 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// One section holds all of a kernel's static shared memory, so that it can be poisoned when a block starts.
+// Static shared memory lies in one section, so that it can be poisoned when a block starts.
 #define __shared__ static __attribute__((section("shared_memory")))
+namespace emulator { void *dynamic_shared(); }
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulator::dynamic_shared())
 
 struct uint3 { unsigned x, y, z; };
@@ -39,7 +36,7 @@ inline double4 make_double4(double x, double y, double z, double w) { return {x,
 
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
-inline float two_to(float x) { return exp2f(x); }
+inline float exp2_approx(float x) { return exp2f(x); }
 inline float __uint_as_float(unsigned word) { return std::bit_cast<float>(word); }
 template <class T> T __ldg(const T *place) { return *place; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
@@ -48,7 +45,7 @@ inline int min(int x, int y) { return x < y ? x : y; }
 inline int max(int x, int y) { return x < y ? y : x; }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 
-// Of the thread that runs now; the scheduler sets them.
-static uint3 threadIdx, blockIdx;
-static dim3 blockDim, gridDim;
+// Of the running thread; the scheduler sets them.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
 static const int warpSize = 32;

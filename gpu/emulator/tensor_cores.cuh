@@ -1,9 +1,9 @@
-// Tensor cores between fibers: the lanes of a warp meet with their fragments, and each makes its own four sums.
+// Tensor core instructions: the lanes of a warp exchange their fragments, and each computes its own four accumulators.
 //
-// What the PTX ISA leaves open is settled: products are exact in float32, and are added in order, rounded each time.
+// Where the PTX ISA leaves the arithmetic open: products are exact in float32, and are added in order, each sum rounded.
 #pragma once
 #include <bit>
-#include "fibers.cuh"
+#include "runtime.cuh"
 
 inline unsigned to_tf32(float x) {  // 11 bits of significand, to nearest, ties away from zero
     auto word = std::bit_cast<uint32_t>(x);
@@ -28,11 +28,11 @@ struct Fragments {
 inline float tf32(unsigned word, int) { return std::bit_cast<float>(word & ~0x1fffu); }
 inline float bf16(unsigned word, int upper) { return std::bit_cast<float>(upper ? word & 0xffff0000u : word << 16); }
 
-// Four lanes hold a row of an operand, in two words each: they hold the same places of left and right.
+// Four lanes hold a row of an operand, in two words each, at the same positions in the left and the right operand.
 template <class Number>
-void mma(const char *call, float (&d)[4], const Fragments &mine, int in_a_word, Number number) {
-    const Fragments *lanes = meet(call, 0xffffffffu, mine);
-    int g = grid->fiber->lane / 4, t = grid->fiber->lane % 4;
+void mma(const char *call, float (&d)[4], const Fragments &own, int in_a_word, Number number) {
+    const Fragments *lanes = warp_exchange(call, 0xffffffffu, own);
+    int g = emulator::lane() / 4, t = emulator::lane() % 4;
     for (int i = 0; i < 4; i++) {
         const Fragments *left = &lanes[4 * g], *right = &lanes[4 * (2 * t + i % 2)];
         for (int word = 0; word < 2; word++)
@@ -42,35 +42,32 @@ void mma(const char *call, float (&d)[4], const Fragments &mine, int in_a_word, 
     }
 }
 
-// Four matrices of 8 rows of 16 bytes: lane l says where row l % 8 of matrix l / 8 is.
-inline const unsigned *const *rows(const char *call, const unsigned *mine) { return meet(call, 0xffffffffu, mine); }
+// Four matrices of 8 rows of 16 bytes: lane l passes the address of row l % 8 of matrix l / 8.
+inline const unsigned *const *rows(const char *call, const unsigned *row) {
+    return warp_exchange(call, 0xffffffffu, row);
+}
 
-inline unsigned half(const unsigned *row, int place) { return row[place / 2] >> 16 * (place % 2) & 0xffffu; }
+inline unsigned half(const unsigned *row, int i) { return row[i / 2] >> 16 * (i % 2) & 0xffffu; }
 
 }  // namespace emulator
 
 inline void ldmatrix(unsigned (&words)[4], const unsigned *row) {
     const unsigned *const *rows = emulator::rows("ldmatrix", row);
-    int g = emulator::grid->fiber->lane / 4, t = emulator::grid->fiber->lane % 4;
+    int g = emulator::lane() / 4, t = emulator::lane() % 4;
     for (int matrix = 0; matrix < 4; matrix++) words[matrix] = rows[8 * matrix + g][t];
 }
 inline void ldmatrix_trans(unsigned (&words)[4], const unsigned *row) {
     const unsigned *const *rows = emulator::rows("ldmatrix_trans", row);
-    int g = emulator::grid->fiber->lane / 4, t = emulator::grid->fiber->lane % 4;
+    int g = emulator::lane() / 4, t = emulator::lane() % 4;
     for (int matrix = 0; matrix < 4; matrix++) {
         const unsigned *const *pair = &rows[8 * matrix + 2 * t];
         words[matrix] = emulator::half(pair[0], g) | emulator::half(pair[1], g) << 16;
     }
 }
 
-// A copy is made when it is waited for, and not before.
-inline void copy_later(uint4 *to, const uint4 *from, bool inside) {
-    emulator::grid->fiber->copies.push_back({to, inside ? from : nullptr});
-}
-inline void copied() {
-    for (auto [to, from] : emulator::grid->fiber->copies) *to = from ? *from : uint4{};
-    emulator::grid->fiber->copies.clear();
-}
+// Copies take place when they are waited for.
+inline void copy_async(uint4 *to, const uint4 *from, bool inside) { emulator::copy_async(to, inside ? from : nullptr); }
+inline void copy_wait() { emulator::copy_wait(); }
 
 inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     emulator::mma("mma_tf32", d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 1, emulator::tf32);

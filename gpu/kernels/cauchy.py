@@ -12,7 +12,7 @@ def forward(w: Any, z: Any, poles: Any) -> Any:
     check("cauchy", dtypes="FD", w=w, z=z, poles=poles)
     check_same_shape("cauchy", w=w, poles=poles)
     K = empty(w, z.shape)
-    _by_node("cauchy_forward", w, z, poles, K)
+    _launch_by_node("cauchy_forward", w, z, poles, K)
     return K
 
 
@@ -21,13 +21,14 @@ def backward(w: Any, z: Any, poles: Any, dK: Any) -> tuple[Any, Any, Any]:
     check("cauchy", dtypes="FD", w=w, dK=dK)
     check_same_shape("cauchy", z=z, dK=dK)
     dw, dz, dpoles = empty(w, w.shape), empty(w, z.shape), empty(w, w.shape)
-    _by_node("cauchy_backward_nodes", w, z, poles, dK, dz)
+    _launch_by_node("cauchy_backward_nodes", w, z, poles, dK, dz)
     launch("cauchy", "cauchy_backward_poles", w, (w.size,), THREADS,
            w, z, poles, dK, dw, dpoles, w.shape[1], z.shape[1])  # fmt: skip
     return dw, dz, dpoles
 
 
-def _by_node(kernel: str, w: Any, z: Any, *others: Any) -> None:
+def _launch_by_node(kernel: str, w: Any, z: Any, *others: Any) -> None:
+    """Launch a kernel with a thread for every node."""
     states, (channels, length) = w.shape[1], z.shape
     launch("cauchy", kernel, w, (channels * -(-length // THREADS),), THREADS,
            w, z, *others, states, length, shared=2 * states * w.dtype.itemsize, of=f"N = {states}")  # fmt: skip

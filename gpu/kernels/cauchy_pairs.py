@@ -1,9 +1,9 @@
-"""Sums over conjugate pairs of poles at the roots of unity, as S4 takes them, by the kernels of `cauchy.cu`.
+"""Cauchy sums over conjugate pairs of poles at the roots of unity, as in S4, by the kernels of `cauchy.cu`.
 
     Sₖ(ω) = Σₙ vₖₙ / (is − c λₙ) + conj(vₖₙ) / (is − c conj λₙ)         s = sin ω, c = cos ω, ω = πl/L
           = (1/c) Σₙ wₖₙ / (z − μₙ)              z = i tan ω, w = [v ‖ conj v], μ = [λ ‖ conj λ]
 
-In floating point c is never 0: where ω is π/2 it is some 6e-17, z is large, and the quotient what it is in the limit.
+In floating point c is never 0: at ω = π/2 it is about 6e-17, so that z is large and the quotient equals its limit.
 """
 
 from typing import Any

@@ -3,23 +3,23 @@
 import math
 from typing import Any, NamedTuple
 
-from gpu.kernels.product import SIDE, THREADS, rounded, stack, version
+from gpu.kernels.product import SIDE, THREADS, choose_operand, defines, shared_bytes
 from gpu.launch import check, check_same_shape, empty, launch
 from gpu.precision import accumulator_dtype
 
-TILES = 6  # that a block shares, beside those of its state: one of them for the gates
+TILES = 6  # in shared memory beside those of the state; one of them stands for the gates
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, e = v − α k S, the state at the start of every chunk of tokens."""
+    """Residuals of the backward pass."""
 
     q: Any
     k: Any
     beta: Any
     log_decay: Any
-    e: Any  # (*batch, T, V)
-    kept: Any  # (*batch, chunks, K, V)
-    operand: str | None  # what factors are rounded to
+    e: Any  # errors v − α k S, (*batch, T, V)
+    boundary_states: Any  # S at the start of every chunk, (*batch, chunks, K, V)
+    operand: str | None  # the type to which operands of products are rounded
 
 
 def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
@@ -33,16 +33,16 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
     check_same_shape("gated_delta_rule", beta=beta, log_decay=log_decay)
     *batch, length, _ = q.shape
     y, e, last = empty(v, v.shape), empty(v, v.shape, accumulator_dtype(v)), empty(S, S.shape)
-    kept = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
-    saved = Saved(q, k, beta, log_decay, e, kept, rounded(q, TILES, *S.shape[-2:]))
+    boundary_states = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
+    saved = Saved(q, k, beta, log_decay, e, boundary_states, choose_operand(q, TILES, *S.shape[-2:]))
     _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
-            q, k, v, beta, log_decay, S, y, e, last, kept)  # fmt: skip
+            q, k, v, beta, log_decay, S, y, e, last, boundary_states)  # fmt: skip
     return (y, last), saved
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
-    q, k, beta, log_decay, e, kept, _ = saved
+    q, k, beta, log_decay, e, boundary_states, _ = saved
     dy, dlast = cotangents
     check("gated_delta_rule", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
@@ -52,13 +52,13 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dq, dk, dS = (empty(x, x.shape) for x in (q, k, dlast))
     dlog_decay = empty(beta, (-(-keys // SIDE), *beta.shape))
     _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
-            q, k, u, beta, log_decay, kept, dy, dv, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
+            q, k, u, beta, log_decay, boundary_states, dy, dv, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
     return dq, dk, dv.astype(dy.dtype, copy=False), dbeta, dlog_decay.sum(axis=0), dS
 
 
-def _launch(source: str, kernel: str, saved: Saved, own: int, other: int, *arrays: Any) -> None:
-    """A block for every 32 of K or V, whichever is its `own`, with 32 columns of the memory of the `other`."""
+def _launch(source: str, kernel: str, saved: Saved, split: int, rows: int, *arrays: Any) -> None:
+    """Launch a block for every 32 of `split` (K or V), with 32 columns of a state of `rows` rows (V or K)."""
     (*batch, length, keys), values = saved.q.shape, saved.e.shape[-1]
-    launch(source, kernel, saved.q, (math.prod(batch) * -(-own // SIDE),), THREADS, *arrays, length, keys, values,
-           defines=version(saved.operand), shared=stack(saved.q, other, saved.operand),
+    launch(source, kernel, saved.q, (math.prod(batch) * -(-split // SIDE),), THREADS, *arrays, length, keys, values,
+           defines=defines(saved.operand), shared=shared_bytes(saved.q, rows, saved.operand),
            of=f"K = {keys}, V = {values}")  # fmt: skip

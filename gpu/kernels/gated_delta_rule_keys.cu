@@ -1,35 +1,34 @@
-// The second half of the gated delta rule's adjoint: once its corrections e and their cotangents dv are known, S and dS are
-// those of a linear attention that wrote βe and was told dy and dv.
+// The second half of the adjoint of the gated delta rule: given the errors e and their cotangents dv, S and dS are those of a
+// linear attention whose values are u = βe and whose outputs have cotangents dy and dv.
 //
 //     dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ          dlog αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁     from eq. 10
 //
-// In a chunk that starts with S and ends with dS, Γ[t, s] = αₛ₊₁ ⋯ αₜ, γ and ω from its start and to its end, u = βe:
+// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω the decays from its start and to its end:
 //
 //     dqₜ = γₜ dyₜ Sᵀ + Σₛ≤ₜ Γ[t, s] (dyₜ · uₛ) kₛ
 //     dkₜ = ωₜ uₜ dSᵀ − γₜ dvₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (dyₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (dvₛ · uₜ) kₛ − Σₛ<ₜ Γ[t, s] (dvₜ · uₛ) kₛ
-//     dlog αₜ = what crosses its gate: Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), and the same
-//              with S in the place of a token before, and with dS in that of one after
+//     dlog αₜ = Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), all pairs on both sides of the gate, and
+//              the same with S as an earlier token, and with dS as a later one
 //
-// Each term of dlog αₜ holds αₜ, so that a shut gate gets 0; a difference of the sums of q ⊙ dq and k ⊙ dk over time would be
-// shorter, but where gates shut it leaves the rounding errors of others.
+// Each term of dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0. The shorter difference of cumulative sums of
+// q ⊙ dq and k ⊙ dk would leave rounding errors of other terms there.
 //
-// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is left as a sum for every 32 keys.
+// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is a partial sum per 32 keys.
 //
-// A block owns 32 keys of one sequence, their part of dSᵀ in shared memory, and walks from the last chunk to the first, each
-//         from the S that forward kept at its start.
-// A thread owns 4 numbers of every tile, as product.cuh deals them out: of a chunk's scores and results, in registers, and of
-//         dS, where no other thread writes.
-// A warp owns 4 tokens where sums along a row of a tile are wanted: each lane has one score of the token, or one key.
+// Block    32 keys of one sequence, their part of dSᵀ in shared memory, chunk by chunk in reverse, each from its boundary state.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of dS, which no
+//          other thread writes.
+// Warp     4 tokens for sums along the rows of a tile: a lane has one score of the token, or one key.
 //
-// Bytes   a token: dy, dv, u are read for every 32 keys, from the second-level cache after the first time, and dy, dv twice;
-//         q, k and 1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) at float32.
-// Work    a token: 6 K V operations for products with S and dS, 4 K V for those of dy and dv with u (made anew for every 32
-//         keys), 4 K V for dS, and some 260 K inside its chunk. With OPERAND defined all these products are on tensor cores,
-//         which round what enters them; dS itself and all sums stay float32.
-// Floor   at K = V = 128, 260,000 operations for 5.6 KB: arithmetic.
+// Memory traffic   per token: dy, dv, u are read per 32 keys (dy and dv twice), from the L2 cache after the first time; q, k and
+//                  1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) bytes at float32.
+// FLOPs            per token: 6 K V for products with S and dS, 4 K V for those of dy and dv with u (recomputed per 32 keys),
+//                  4 K V for dS, and about 260 K within its chunk. With OPERAND defined all these products are on tensor cores,
+//                  which round their operands; dS itself and all sums are float32.
+// Bound            compute: at K = V = 128, 260,000 operations for 5.6 KB.
 #include "gates.cuh"
 
-// Over the lanes of a warp, the sum of what those before this one have.
+// Return the exclusive prefix sum over the lanes of a warp.
 __device__ inline real sum_before(real x) {
     int lane = threadIdx.x % 32;
     for (int by = 1; by < 32; by *= 2) {
@@ -40,130 +39,135 @@ __device__ inline real sum_before(real x) {
     return lane ? x : 0;
 }
 
-// What tokens read or wrote, as it was at the chunk's start.
-__device__ inline void fade_from_start(Tile &tile, const Gates &gates, real sign) {
+// Multiply each token's row by its decay since the start of the chunk.
+__device__ inline void decay_from_chunk_start(Tile &tile, const Gates &gates, real sign) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] *= sign * gates.gamma[Own::row(r)];
+    for (int r = 0; r < ROWS; r++) {
+        int t = Accumulator::row(r);
+        tile[t][Accumulator::column(r)] *= sign * gates.gamma[t];
+    }
 }
 
 // dlog_decay is (slices, batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 gated_delta_rule_keys(const Number *__restrict__ q, const Number *__restrict__ k, const real *__restrict__ u,
-                      const real *__restrict__ beta, const real *__restrict__ g, const real *__restrict__ kept,
-                      const Number *__restrict__ dy, const real *__restrict__ dv, const real *__restrict__ dlast,
-                      Number *__restrict__ dq, Number *__restrict__ dk, real *__restrict__ dlog_decay, real *__restrict__ dS,
-                      int length, int keys, int values) {
-    __shared__ Tile queries, written, scores, overlaps, through;
+                      const real *__restrict__ beta, const real *__restrict__ g,
+                      const real *__restrict__ boundary_states, const Number *__restrict__ dy,
+                      const real *__restrict__ dv, const real *__restrict__ dlast, Number *__restrict__ dq,
+                      Number *__restrict__ dk, real *__restrict__ dlog_decay, real *__restrict__ dS, int length,
+                      int keys, int values) {
+    __shared__ Tile query_tile, key_tile, scores, key_scores, gate_terms;
     __shared__ Gates gates;
-    __shared__ real ends[SIDE], both[WARPS];
+    __shared__ real end_terms[SIDE], S_dS_of_warp[WARPS];
     DYNAMIC_SHARED(Tile, state);  // one for every 32 values: dSᵀ
-    int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
+    int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, slices = (keys + SIDE - 1) / SIDE;
     int column = blockIdx.x % slices * SIDE, slabs = (values + SIDE - 1) / SIDE, chunks = (length + SIDE - 1) / SIDE;
     long long sequence = blockIdx.x / slices, entries = (long long)keys * values;
     q += sequence * length * keys, k += sequence * length * keys, beta += sequence * length, g += sequence * length;
     dq += sequence * length * keys, dk += sequence * length * keys;
     dlog_decay += (blockIdx.x % slices * (gridDim.x / slices) + sequence) * length;
     u += sequence * length * values, dy += sequence * length * values, dv += sequence * length * values;
-    kept += sequence * chunks * entries, dlast += sequence * entries, dS += sequence * entries;
+    boundary_states += sequence * chunks * entries, dlast += sequence * entries, dS += sequence * entries;
 
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
-            int value = slab * SIDE + mine + r, key = column + lane;
-            state[slab][mine + r][lane] = key < keys && value < values ? dlast[(long long)key * values + value] : 0;
+            int value = slab * SIDE + warp_row + r, key = column + lane;
+            state[slab][warp_row + r][lane] = key < keys && value < values ? dlast[(long long)key * values + value] : 0;
         }
 
     for (int chunk = chunks - 1; chunk >= 0; chunk--) {
         int first = chunk * SIDE;
-        Own score = {}, overlap = {}, start = {}, taken = {}, end = {};
-        real all = 0;
+        Accumulator score = {}, key_score = {}, dy_S = {}, dv_S = {}, u_dS = {};
+        real S_dS = 0;
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the tiles before are done with
-            fill(queries, dy, first, slab * SIDE, length, values);
-            fill(written, u, first, slab * SIDE, length, values);
-            fill(scores, dv, first, slab * SIDE, length, values);
-            fill(overlaps, kept + chunk * entries, column, slab * SIDE, keys, values);
-            if (slab == 0) fill(gates, g, beta, first, length, false);
+            __syncthreads();  // the previous tiles have been read
+            load_tile(query_tile, dy, first, slab * SIDE, length, values);
+            load_tile(key_tile, u, first, slab * SIDE, length, values);
+            load_tile(scores, dv, first, slab * SIDE, length, values);
+            load_tile(key_scores, boundary_states + chunk * entries, column, slab * SIDE, keys, values);
+            if (slab == 0) load_gates(gates, g, beta, first, length, false);
             __syncthreads();
-            products(Rows{queries}, into(score, Rows{written}), into(start, Rows{overlaps}));
-            products(Rows{scores}, into(overlap, Rows{written}), into(taken, Rows{overlaps}));
-            products(Rows{written}, into(end, Columns{state[slab]}));
+            products(Rows{query_tile}, into(score, Rows{key_tile}), into(dy_S, Rows{key_scores}));
+            products(Rows{scores}, into(key_score, Rows{key_tile}), into(dv_S, Rows{key_scores}));
+            products(Rows{key_tile}, into(u_dS, Columns{state[slab]}));
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
-                all = fma(overlaps[mine + r][lane], state[slab][lane][mine + r], all);
+                S_dS = fma(key_scores[warp_row + r][lane], state[slab][lane][warp_row + r], S_dS);
         }
-        real since[ROWS];
-        fade(gates.logs, since);
-        all = warp_sum(all);
-        __syncthreads();  // the last slab is done with
-        if (lane == 0) both[threadIdx.x / 32] = all;
+        real decay[ROWS];
+        chunk_decays(gates.logs, decay);
+        S_dS = warp_sum(S_dS);
+        __syncthreads();  // the last slab has been read
+        if (lane == 0) S_dS_of_warp[threadIdx.x / 32] = S_dS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int t = Own::row(r), s = Own::column(r);
-            score.at[r] *= s <= t ? since[r] : 0, overlap.at[r] *= s < t ? since[r] : 0;
-            start.at[r] *= gates.gamma[t], taken.at[r] *= gates.gamma[t], end.at[r] *= gates.omega[t];
+            int t = Accumulator::row(r), s = Accumulator::column(r);
+            score.at[r] *= s <= t ? decay[r] : 0, key_score.at[r] *= s < t ? decay[r] : 0;
+            dy_S.at[r] *= gates.gamma[t], dv_S.at[r] *= gates.gamma[t], u_dS.at[r] *= gates.omega[t];
         }
-        put(score, scores), put(overlap, overlaps);
-        fill(queries, q, first, column, length, keys);
-        fill(written, k, first, column, length, keys);
+        store(score, scores), store(key_score, key_scores);
+        load_tile(query_tile, q, first, column, length, keys);
+        load_tile(key_tile, k, first, column, length, keys);
         __syncthreads();
-        Own to_q = {}, to_k = {}, from_start, to_end;
+        Accumulator q_dot_k = {}, k_dot_k = {}, start_products, end_products;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            real query = queries[Own::row(r)][Own::column(r)], key = written[Own::row(r)][Own::column(r)];
-            from_start.at[r] = query * start.at[r] - key * taken.at[r], to_end.at[r] = key * end.at[r];
+            real query = query_tile[Accumulator::row(r)][Accumulator::column(r)],
+                key = key_tile[Accumulator::row(r)][Accumulator::column(r)];
+            start_products.at[r] = query * dy_S.at[r] - key * dv_S.at[r], end_products.at[r] = key * u_dS.at[r];
         }
-        real begun[ROWS], ended[ROWS], crosses[ROWS];
-        by_rows(from_start, through, begun), by_rows(to_end, through, ended);
+        real start_sums[ROWS], end_sums[ROWS], pair_terms[ROWS];
+        to_row_layout(start_products, gate_terms, start_sums), to_row_layout(end_products, gate_terms, end_sums);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            begun[r] = warp_sum(begun[r]), ended[r] = warp_sum(ended[r]);
-            if (lane == 0) ends[mine + r] = ended[r];
+            start_sums[r] = warp_sum(start_sums[r]), end_sums[r] = warp_sum(end_sums[r]);
+            if (lane == 0) end_terms[warp_row + r] = end_sums[r];
         }
-        products(Rows{queries}, into(to_q, Rows{written}));  // of keys, as the scores have them
-        products(Rows{written}, into(to_k, Rows{written}));
+        products(Rows{query_tile}, into(q_dot_k, Rows{key_tile}));  // dot products of keys, in the layout of the scores
+        products(Rows{key_tile}, into(k_dot_k, Rows{key_tile}));
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) to_q.at[r] = score.at[r] * to_q.at[r] - overlap.at[r] * to_k.at[r];
-        by_rows(to_q, through, crosses);
+        for (int r = 0; r < ROWS; r++) q_dot_k.at[r] = score.at[r] * q_dot_k.at[r] - key_score.at[r] * k_dot_k.at[r];
+        to_row_layout(q_dot_k, gate_terms, pair_terms);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            real before = sum_before(crosses[r]);
-            through[mine + r][lane] = lane <= mine + r ? begun[r] + before : 0;
+            real before = sum_before(pair_terms[r]);
+            gate_terms[warp_row + r][lane] = lane <= warp_row + r ? start_sums[r] + before : 0;
         }
-        products(lower(), Rows{scores}, into(start, Columns{written}));
-        give(start, dq, first, column, length, keys);
-        Own minus = taken;
-        products(lower(), Rows{overlaps}, into(minus, Columns{written}));
-        products(upper(), Columns{overlaps}, into(minus, Columns{written}));
-        products(upper(), Columns{scores}, into(end, Columns{queries}));
+        products(lower(), Rows{scores}, into(dy_S, Columns{key_tile}));
+        store(dy_S, dq, first, column, length, keys);
+        Accumulator subtracted = dv_S;
+        products(lower(), Rows{key_scores}, into(subtracted, Columns{key_tile}));
+        products(upper(), Columns{key_scores}, into(subtracted, Columns{key_tile}));
+        products(upper(), Columns{scores}, into(u_dS, Columns{query_tile}));
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) end.at[r] -= minus.at[r];
-        give(end, dk, first, column, length, keys);
+        for (int r = 0; r < ROWS; r++) u_dS.at[r] -= subtracted.at[r];
+        store(u_dS, dk, first, column, length, keys);
         for (int slab = 0; slab < slabs; slab++) {
-            __syncthreads();  // the scores, or the slab before, are done with
-            if (slab == 0) fade_from_start(queries, gates, 1), fade_from_start(written, gates, -1);
-            fill(scores, dy, first, slab * SIDE, length, values);
-            fill(overlaps, dv, first, slab * SIDE, length, values);
-            Own sum;
-            take(sum, state[slab]);
+            __syncthreads();  // the scores, or the previous slab, have been read
+            if (slab == 0) decay_from_chunk_start(query_tile, gates, 1), decay_from_chunk_start(key_tile, gates, -1);
+            load_tile(scores, dy, first, slab * SIDE, length, values);
+            load_tile(key_scores, dv, first, slab * SIDE, length, values);
+            Accumulator sum;
+            load(sum, state[slab]);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) sum.at[r] *= gates.gamma[SIDE - 1];
             __syncthreads();
-            products(Columns{scores}, into(sum, Columns{queries}));
-            products(Columns{overlaps}, into(sum, Columns{written}));
-            put(sum, state[slab]);
+            products(Columns{scores}, into(sum, Columns{query_tile}));
+            products(Columns{key_scores}, into(sum, Columns{key_tile}));
+            store(sum, state[slab]);
         }
-        if (mine == 0) {  // a lane is a token: what crosses its gate
+        if (warp_row == 0) {  // a lane is a token: the sum over pairs on both sides of its gate
             real sum = 0;
-            for (int w = 0; w < WARPS; w++) sum += both[w];
+            for (int w = 0; w < WARPS; w++) sum += S_dS_of_warp[w];
             sum *= gates.gamma[SIDE - 1];
-            for (int s = 0; s < SIDE; s++) sum += (s < lane ? ends[s] : 0) + through[s][lane];
+            for (int s = 0; s < SIDE; s++) sum += (s < lane ? end_terms[s] : 0) + gate_terms[s][lane];
             if (first + lane < length) dlog_decay[first + lane] = sum;
         }
     }
     for (int slab = 0; slab < slabs; slab++)
         for (int r = 0; r < ROWS; r++) {
-            int value = slab * SIDE + Own::row(r), key = column + Own::column(r);
+            int value = slab * SIDE + Accumulator::row(r), key = column + Accumulator::column(r);
             if (key < keys && value < values)
-                dS[(long long)key * values + value] = state[slab][Own::row(r)][Own::column(r)];
+                dS[(long long)key * values + value] = state[slab][Accumulator::row(r)][Accumulator::column(r)];
         }
 }

@@ -1,19 +1,19 @@
-// A warp's matrix product on tensor cores: 16 × 8 sums in float32, of products of numbers rounded to tf32 or bf16.
+// A warp's matrix product on tensor cores: 16 × 8 accumulators in float32, operands rounded to tf32 or bf16.
 //
 //     sums[i][j] += Σ_d left[i][d] right[j][d]          i < 16, j < 8, d < DEPTH: 8 (tf32) or 16 (bf16)
 //
-// by mma.sync, sm_80 and later: m16n8k8 and m16n8k16 of the PTX ISA, whose matrix B is rightᵀ. Both operands are given by
-// rows, along which the sum runs. Lane l has g = l / 4 and t = l % 4, and holds
+// by mma.sync, sm_80 and later: m16n8k8 and m16n8k16 of the PTX ISA, whose matrix B is rightᵀ. Both operands are given by rows,
+// along which the sum runs. Lane l, with g = l / 4 and t = l % 4, holds
 //
 //     sums     word i             sums[g + 8 (i / 2)][2 t + i % 2]                                    i < 4
 //     left     word h + 2 j       row g + 8 h;  tf32: d = t + 4 j     bf16: d = 8 j + 2 t, 2 t + 1    h, j < 2
 //     right    word j             row g;        and d as in left                                      j < 2
 //
-// The order of the summed axis is ours to choose, as long as both operands have it: in place of d = t + 4 j a lane takes
-// d = 2 t + j. So for tf32 too it holds pairs of neighbours, which it reads at once, and the sums of one product are
-// without a move the left operand of the next.
+// The order of the summed axis is arbitrary if both operands have the same: instead of d = t + 4 j a lane holds d = 2 t + j. So
+// for tf32 too it holds pairs of neighbours, which one load reads, and the accumulators of one product have the layout of the
+// left operand of the next.
 //
-// Reading a tile, a warp meets no bank twice where its stride is 8 mod 32 (`rows`) or 4 mod 32 (`columns`).
+// Reads of a tile have no bank conflicts if its stride is 8 mod 32 (`rows`) or 4 mod 32 (`columns`).
 #pragma once
 #include "numbers.cuh"
 
@@ -21,7 +21,7 @@
 #define OPERAND Tf32  // or Bf16: -DOPERAND=Bf16
 #endif
 
-#ifdef __CUDACC__  // on the host, emulator/tensor_cores.cuh does what these do
+#ifdef __CUDACC__  // on the host, these are in emulator/tensor_cores.cuh
 __device__ inline unsigned to_tf32(float x) {  // 11 bits of significand, to nearest, ties away from zero
     unsigned word;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(x));
@@ -63,12 +63,12 @@ template <class Kind> using Left = Operand<Kind, 2>;
 template <class Kind> using Right = Operand<Kind, 1>;
 
 struct Tf32 {
-    static constexpr int DEPTH = 8, EIGHT = 8;  // words of eight neighbours in a tile of operands.cuh
+    static constexpr int DEPTH = 8, EIGHT = 8;  // EIGHT: words of eight neighbours in a tile of operands.cuh
     static __device__ void round(unsigned (&words)[EIGHT], const float (&numbers)[8]) {
 #pragma unroll
         for (int i = 0; i < 8; i++) words[i % 2 * 4 + i / 2] = to_tf32(numbers[i]);
     }
-    template <int HALVES> static __device__ void put(Operand<Tf32, HALVES> &x, int half, int, float2 pair) {
+    template <int HALVES> static __device__ void store(Operand<Tf32, HALVES> &x, int half, int, float2 pair) {
         x.words[half] = to_tf32(pair.x), x.words[half + HALVES] = to_tf32(pair.y);
     }
     static __device__ void multiply(Sums &sums, const Left<Tf32> &left, const Right<Tf32> &right) {
@@ -81,7 +81,7 @@ struct Bf16 {
 #pragma unroll
         for (int i = 0; i < 4; i++) words[i] = to_bf16(numbers[2 * i], numbers[2 * i + 1]);
     }
-    template <int HALVES> static __device__ void put(Operand<Bf16, HALVES> &x, int half, int eight, float2 pair) {
+    template <int HALVES> static __device__ void store(Operand<Bf16, HALVES> &x, int half, int eight, float2 pair) {
         x.words[half + HALVES * eight] = to_bf16(pair.x, pair.y);
     }
     static __device__ void multiply(Sums &sums, const Left<Bf16> &left, const Right<Bf16> &right) {
@@ -102,7 +102,7 @@ __device__ inline void rows(Operand<Kind, HALVES> &x, const float *from, int str
     for (int half = 0; half < HALVES; half++)
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++)
-            Kind::put(x, half, eight,
+            Kind::store(x, half, eight,
                       *reinterpret_cast<const float2 *>(&from[(8 * half + g) * stride + 8 * eight + 2 * t]));
 }
 
@@ -115,7 +115,7 @@ __device__ inline void columns(Operand<Kind, HALVES> &x, const float *from, int 
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++) {
             const float *place = &from[(8 * eight + 2 * t) * stride + 8 * half + g];
-            Kind::put(x, half, eight, {place[0], place[stride]});
+            Kind::store(x, half, eight, {place[0], place[stride]});
         }
 }
 
@@ -125,5 +125,5 @@ template <class Kind> __device__ inline void results(Left<Kind> &x, const Sums *
     for (int half = 0; half < 2; half++)
 #pragma unroll
         for (int eight = 0; eight < Kind::DEPTH / 8; eight++)
-            Kind::put(x, half, eight, {sums[eight].at[2 * half], sums[eight].at[2 * half + 1]});
+            Kind::store(x, half, eight, {sums[eight].at[2 * half], sums[eight].at[2 * half + 1]});
 }

@@ -1,15 +1,15 @@
-"""What `operands.cuh` asks of a launch: its threads, and how large the tiles are that a block shares."""
+"""Launch parameters of kernels that include `operands.cuh`: threads of a block, and bytes of its tiles."""
 
 THREADS = 128
 BYTES = {"Tf32": 4, "Bf16": 2}  # of a number in a tile
-GAP = 16  # bytes behind a tile's rows
+PADDING = 16  # bytes after every row of a tile, against bank conflicts
 
 
 def padded(columns: int) -> int:
-    """The columns of a tile that holds so many."""
+    """Return a number of columns rounded up to whole 32s, as tiles have them."""
     return -(-columns // 32) * 32
 
 
-def tile(operand: str, rows: int, columns: int) -> int:
-    """The bytes of a tile of so many rows, whose numbers are rounded to `operand`."""
-    return rows * (BYTES[operand] * padded(columns) + GAP)
+def tile_bytes(operand: str, rows: int, columns: int) -> int:
+    """Return the shared memory of a tile whose numbers are rounded to `operand`, in bytes."""
+    return rows * (BYTES[operand] * padded(columns) + PADDING)

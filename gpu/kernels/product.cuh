@@ -1,12 +1,11 @@
-// Products of tiles of 32 × 32 numbers by a block of 8 warps, where each thread makes 4 of the 1024 sums: one multiply-add
-// at a time, or, with OPERAND defined, on tensor cores, which round what they multiply (mma.cuh). A kernel's text is the
-// same for both, as long as it asks where a thread's numbers are:
+// Products of tiles of 32 × 32 elements by a block of 8 warps, with 4 accumulators per thread: by multiply-adds or, with OPERAND
+// defined, on tensor cores, which round the operands (mma.cuh). A kernel is written once for both layouts:
 //
-//              one at a time                       on tensor cores
-//     a warp   4 rows, each lane a column          16 rows and 8 columns, as mma.cuh has them
-//     PITCH    33: lanes read down a column        36: lanes read 8 numbers across and 4 down
+//              multiply-adds                       tensor cores
+//     a warp   4 rows, each lane a column          16 rows and 8 columns, in the layout of mma.cuh
+//     PITCH    33: lanes read down a column        36: lanes read 8 elements across and 4 down
 //
-// Arrays that numbers.cuh has as Bfloat16 are wide in a tile.
+// Tiles of bf16 arrays (numbers.cuh) hold floats.
 #pragma once
 #include "tiles.cuh"
 
@@ -14,28 +13,29 @@
 #include "mma.cuh"
 constexpr int PITCH = SIDE + 4;
 
-struct Own : Sums {  // a thread's numbers of a tile
-    static __device__ int from() { return threadIdx.x / 128 * 16; }  // the first row of its warp, and one past the last
-    static __device__ int to() { return from() + 16; }
-    static __device__ int side() { return threadIdx.x / 32 % 4 * 8; }
-    static __device__ int row(int r) { return from() + Sums::row(r); }
-    static __device__ int column(int r) { return side() + Sums::column(r); }
+struct Accumulator : Sums {  // a thread's elements of a tile
+    // first row of the warp; end_row is one past its last
+    static __device__ int first_row() { return threadIdx.x / 128 * 16; }
+    static __device__ int end_row() { return first_row() + 16; }
+    static __device__ int first_column() { return threadIdx.x / 32 % 4 * 8; }
+    static __device__ int row(int r) { return first_row() + Sums::row(r); }
+    static __device__ int column(int r) { return first_column() + Sums::column(r); }
 };
 #else
 constexpr int PITCH = SIDE + 1;
 
-struct Own {
+struct Accumulator {
     real at[ROWS];
-    static __device__ int from() { return threadIdx.x / 32 * ROWS; }
-    static __device__ int to() { return from() + ROWS; }
-    static __device__ int row(int r) { return from() + r; }
+    static __device__ int first_row() { return threadIdx.x / 32 * ROWS; }
+    static __device__ int end_row() { return first_row() + ROWS; }
+    static __device__ int row(int r) { return first_row() + r; }
     static __device__ int column(int) { return threadIdx.x % 32; }
 };
 #endif
 
 typedef __align__(16) real Tile[SIDE][PITCH];
 
-// An operand's [i][d], where products are summed over d: the tile's rows, or its columns.
+// An operand [i][d] of a product that sums over d: the rows of a tile, or its columns.
 struct Rows {
     const Tile &tile;
     __device__ real at(int i, int d) const { return tile[i][d]; }
@@ -52,13 +52,13 @@ struct Columns {
 };
 
 #ifdef OPERAND
-constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // steps in flight: with more, registers spill
-struct Factors {  // of a left operand: a warp's rows, the next of the summed axis
+constexpr int DEPTH = OPERAND::DEPTH, AHEAD = 1;  // unrolled steps: with more, registers spill
+struct Factors {  // of a left operand: a warp's rows, DEPTH steps of the summed axis
     Left<OPERAND> x;
-    template <class From> __device__ Factors(From left, int d) { left.load(x, Own::from(), d); }
-    template <class From> __device__ void times(From right, int d, Own &sums) const {
+    template <class From> __device__ Factors(From left, int d) { left.load(x, Accumulator::first_row(), d); }
+    template <class From> __device__ void times(From right, int d, Accumulator &sums) const {
         Right<OPERAND> y;
-        right.load(y, Own::side(), d);
+        right.load(y, Accumulator::first_column(), d);
         multiply(sums, x, y);
     }
 };
@@ -68,10 +68,10 @@ struct Factors {
     real x[ROWS];
     template <class From> __device__ Factors(From left, int d) {
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) x[r] = left.at(Own::row(r), d);
+        for (int r = 0; r < ROWS; r++) x[r] = left.at(Accumulator::row(r), d);
     }
-    template <class From> __device__ void times(From right, int d, Own &sums) const {
-        real y = right.at(Own::column(0), d);
+    template <class From> __device__ void times(From right, int d, Accumulator &sums) const {
+        real y = right.at(Accumulator::column(0), d);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) sums.at[r] = fma(x[r], y, sums.at[r]);
     }
@@ -79,12 +79,12 @@ struct Factors {
 #endif
 
 template <class From> struct Into {
-    Own &sums;
+    Accumulator &sums;
     From right;
 };
-template <class From> __device__ inline Into<From> into(Own &sums, From right) { return {sums, right}; }
+template <class From> __device__ inline Into<From> into(Accumulator &sums, From right) { return {sums, right}; }
 
-// sums[i][j] += Σ_d left[i][d] right[j][d], of one left operand with each of the right ones.
+// sums[i][j] += Σ_d left[i][d] right[j][d], for one left operand and several right ones.
 template <class Left, class... Rights> __device__ inline void products(Left left, Into<Rights>... all) {
 #pragma unroll AHEAD
     for (int d = 0; d < SIDE; d += DEPTH) {
@@ -96,28 +96,29 @@ template <class Left, class... Rights> __device__ inline void products(Left left
 struct Range {  // of d
     int from, to;
 };
-__device__ inline Range lower() { return {0, Own::to()}; }  // where rows of a lower triangle are not 0, in this warp
-__device__ inline Range upper() { return {Own::from(), SIDE}; }
+// the range of d in which this warp's rows of a lower (upper) triangular left operand are not 0
+__device__ inline Range lower() { return {0, Accumulator::end_row()}; }
+__device__ inline Range upper() { return {Accumulator::first_row(), SIDE}; }
 
 template <class Left, class Right> __device__ inline void products(Range over, Left left, Into<Right> one) {
 #pragma unroll 1
     for (int d = over.from; d < over.to; d += DEPTH) Factors(left, d).times(one.right, d, one.sums);
 }
 
-__device__ inline void take(Own &own, const Tile &tile) {
+__device__ inline void load(Accumulator &own, const Tile &tile) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) own.at[r] = tile[Own::row(r)][Own::column(r)];
+    for (int r = 0; r < ROWS; r++) own.at[r] = tile[Accumulator::row(r)][Accumulator::column(r)];
 }
-__device__ inline void put(const Own &own, Tile &tile) {
+__device__ inline void store(const Accumulator &own, Tile &tile) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) tile[Own::row(r)][Own::column(r)] = own.at[r];
+    for (int r = 0; r < ROWS; r++) tile[Accumulator::row(r)][Accumulator::column(r)] = own.at[r];
 }
 
-// The same numbers dealt out anew: 4 rows to a warp, a column to each lane. They pass through the tile, where they must.
-__device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
+// Convert accumulators to the layout of 4 rows per warp and a column per lane, by way of `tile` where layouts differ.
+__device__ inline void to_row_layout(const Accumulator &own, Tile &tile, real (&rows)[ROWS]) {
 #ifdef OPERAND
-    __syncthreads();  // what the tile held is done with
-    put(own, tile);
+    __syncthreads();  // the tile has been read
+    store(own, tile);
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROWS; r++) rows[r] = tile[threadIdx.x / 32 * ROWS + r][threadIdx.x % 32];
@@ -127,12 +128,13 @@ __device__ inline void by_rows(const Own &own, Tile &tile, real (&rows)[ROWS]) {
 #endif
 }
 
-// To rows first, first + 1, … of a matrix and 32 of its columns, as `fill` takes them.
+// Store rows first, first + 1, … of a matrix and 32 of its columns, as `load_tile` loads them.
 template <class To>
-__device__ inline void give(const Own &own, To *to, int first, int column, int count, int columns, bool back = false) {
+__device__ inline void store(const Accumulator &own, To *to, int first, int column, int count, int columns,
+                             bool reverse = false) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int t = first + Own::row(r), c = column + Own::column(r);
-        if (t < count && c < columns) narrow(to[(long long)(back ? count - 1 - t : t) * columns + c], own.at[r]);
+        int t = first + Accumulator::row(r), c = column + Accumulator::column(r);
+        if (t < count && c < columns) narrow(to[(long long)(reverse ? count - 1 - t : t) * columns + c], own.at[r]);
     }
 }

@@ -1,23 +1,23 @@
-// The linear recurrence along time, real or complex, in a single pass over memory, and its adjoint.
+// The linear recurrence along time, real or complex, as a single-pass parallel scan, and its adjoint.
 //
 //     hₜ = aₜ hₜ₋₁ + xₜ,  h₋₁ = 0                                                 Blelloch 1990, section 1.4
-//     λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁      dx = λ      da = λ conj(hₜ₋₁)                backward: the same scan from the end
+//     λₜ = gₜ + conj(aₜ₊₁) λₜ₊₁      dx = λ      da = λ conj(hₜ₋₁)                backward: the same scan in reverse
 //
-// One step is the map h → a h + x, and the maps (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂) compose in any grouping.
+// The scan operator is the composition of affine maps h → a h + x: (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂).
 //
-// Arrays are (rows, time, channels), channels next to each other. A line is a row's strip of WIDTH ≤ 32 channels.
-// A block owns a tile, STEPS · 256 numbers: 256 · STEPS / WIDTH tokens of a line. It takes its tile by a ticket, all
-//         lines' first tiles before the second ones, so that every tile it waits for is already somebody's.
-// A thread owns STEPS tokens of one channel: it folds their maps into one, and later walks through them.
-// A warp composes its threads' maps by shuffles; the block composes its warps' in shared memory.
-// Between tiles (decoupled look-back, Merrill and Garland 2016): a block publishes its tile's map as soon as it has it, looks
-//         back to the nearest tile whose last state is published, and takes that state through the maps since, in order.
-//         Whoever is found, the same products are added in the same order: the result never depends on timing.
+// Arrays are (rows, time, channels), channels contiguous. A line is WIDTH ≤ 32 neighbouring channels of a row.
+// Block    a tile of STEPS · 256 elements: 256 · STEPS / WIDTH tokens of a line. Tiles are assigned by an atomic counter, the
+//          first tiles of all lines before the second ones, so that every tile a block waits for is already assigned.
+// Thread   STEPS consecutive tokens of one channel: it reduces their maps to one, and later applies them in turn.
+// Warp     a scan over the maps of its threads by shuffles; the block combines its warps in shared memory.
+// Between tiles: decoupled look-back (Merrill and Garland 2016). A block publishes the aggregate of its tile, looks back to
+//          the nearest tile with a published prefix (its last state), and applies the aggregates in between, in order.
+//          Products and sums are the same wherever that tile is: the result does not depend on timing.
 //
-// Bytes   forward reads a, x and writes h: 3 numbers a step. Backward reads a, h, g and writes da, dx: 5.
-// Work    3 fused multiply-adds a step forward (complex: 12), 4 backward. The compiler makes 49 instructions of a
-//         float32 step forward, 70 backward (sm_90), most of them for addresses.
-// Floor   memory: 12 bytes a float32 step, at 3 operations: bandwidth decides on every device there is.
+// Memory traffic   forward reads a, x and writes h: 3 elements per step. Backward reads a, h, g, writes da, dx: 5.
+// FLOPs            per step 3 fused multiply-adds forward (complex: 12), 4 backward. Compiled for sm_90, a float32 step has 49
+//                  instructions forward and 70 backward, most of them for addresses.
+// Bound            memory: 12 bytes per float32 step for 3 operations.
 #include "common.cuh"
 
 #ifdef COMPLEX
@@ -31,32 +31,32 @@ typedef real Number;
 #endif
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
-constexpr int STEPS = 32 / sizeof(Number);  // as many bytes of every number type
+constexpr int STEPS = 32 / sizeof(Number);  // the same number of bytes for every type
 constexpr int APART = THREADS / WIDTH, TOKENS = STEPS * APART;  // of a tile
-constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // on a multiprocessor: while one waits, the others load
-enum TileStatus { INVALID, AGGREGATE, PREFIX };  // what a tile has published: nothing, its map, its last state
+constexpr int BLOCKS = sizeof(Number) < 16 ? 5 : 4;  // per multiprocessor: others load while one waits
+enum TileStatus { INVALID, AGGREGATE, PREFIX };  // of a tile: nothing published, its aggregate, its prefix
 
 struct Map {
     Number a, x;
 };
 
-// Of a number in a tile; a gap every STEPS tokens, for lanes to meet different banks.
-__device__ constexpr int place(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
+// Offset of an element in a tile, padded after every STEPS tokens against bank conflicts.
+__device__ constexpr int tile_offset(int t, int column) { return (t + t / STEPS) * WIDTH + column; }
 
 struct Shared {
-    Number a[place(TOKENS, 0)], x[place(TOKENS, 0)];
+    Number a[tile_offset(TOKENS, 0)], x[tile_offset(TOKENS, 0)];
     Map warps[WARPS][WIDTH];
     Number carry[WIDTH];
     int line, tile, row, strip;
 };
 
-// Of a call: sizes, and what blocks tell each other.
+// Sizes, and the global memory through which blocks communicate.
 struct Lines {
     int length, channels;
     int lines, tiles;
-    int back;      // from the last token to the first
-    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's map, and its last state
-    int *status;    // (lines, tiles), and behind them the ticket
+    int reverse;      // whether the scan runs from the last token to the first
+    Number *partials;  // (lines, tiles, 3, WIDTH): a and x of a tile's aggregate, and its prefix
+    int *status;    // (lines, tiles), followed by the counter of assigned tiles
 };
 
 __device__ inline Complex shfl(Complex x, int lane) { return {shfl(x.re, lane), shfl(x.im, lane)}; }
@@ -68,12 +68,14 @@ __device__ inline Map compose(Map later, Map earlier) {
     return {later.a * earlier.a, step(later.a, earlier.x, later.x)};
 }
 
-// Past the first-level cache, which does not see what other blocks write.
-__device__ inline real fresh(const real *place) { return *static_cast<const volatile real *>(place); }
-__device__ inline Complex fresh(const Complex *place) { return {fresh(&place->re), fresh(&place->im)}; }
+// Load from the L2 cache: the L1 cache does not see writes of other blocks.
+__device__ inline real load_volatile(const real *address) { return *static_cast<const volatile real *>(address); }
+__device__ inline Complex load_volatile(const Complex *address) {
+    return {load_volatile(&address->re), load_volatile(&address->im)};
+}
 
-// What the earlier threads of this channel do; `total` is what all of the block do.
-__device__ inline Map before(Map own, Shared &shared, Map &total) {
+// Return the composition of the maps of earlier threads with this channel; `total` is that of the whole block.
+__device__ inline Map exclusive_scan(Map own, Shared &shared, Map &total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = lane % WIDTH;
     for (int by = WIDTH; by < 32; by *= 2) {
         Map earlier = {shfl_up(own.a, by), shfl_up(own.x, by)};
@@ -91,13 +93,13 @@ __device__ inline Map before(Map own, Shared &shared, Map &total) {
     return lane < WIDTH ? outside : warp ? compose(inside, outside) : inside;
 }
 
-// The state at the start of a tile, by one warp: each lane below WIDTH returns its channel's.
-__device__ inline Number state_before(int line, int tile, Map total, const Lines &of) {
+// Return the state at the start of a tile, by one warp: lane l < WIDTH has that of channel l.
+__device__ inline Number look_back(int line, int tile, Map total, const Lines &of) {
     int lane = threadIdx.x % 32, channel = lane % WIDTH;
     Number *partials = of.partials + (long long)line * of.tiles * 3 * WIDTH + channel;
     int *status = of.status + (long long)line * of.tiles;
-    Number *mine = partials + (long long)tile * 3 * WIDTH;
-    if (lane < WIDTH) mine[0] = total.a, mine[WIDTH] = total.x;
+    Number *own_partials = partials + (long long)tile * 3 * WIDTH;
+    if (lane < WIDTH) own_partials[0] = total.a, own_partials[WIDTH] = total.x;
     __threadfence();
     __syncwarp();
     Number h = Constants<Number>::zero();
@@ -108,9 +110,9 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
             int at = nearest - lane;
             int flag = at < 0 ? AGGREGATE : *static_cast<volatile int *>(&status[at]);
             unsigned prefixes = __ballot_sync(ALL, flag == PREFIX), invalid = __ballot_sync(ALL, flag == INVALID);
-            int back = __ffs(prefixes) - 1;
-            if (prefixes && !(invalid & ((1u << back) - 1))) {
-                nearest -= back;
+            int distance = __ffs(prefixes) - 1;
+            if (prefixes && !(invalid & ((1u << distance) - 1))) {
+                nearest -= distance;
                 break;
             }
             if (!prefixes && !invalid) nearest -= 32;
@@ -118,33 +120,35 @@ __device__ inline Number state_before(int line, int tile, Map total, const Lines
         }
         __threadfence();
         const Number *from = partials + (long long)nearest * 3 * WIDTH;
-        h = fresh(&from[2 * WIDTH]);
-        constexpr int BESIDE = 32 / WIDTH, AT_ONCE = STEPS / 2;  // maps that a load brings to the lanes, and such loads
-        for (from += 3 * WIDTH; from < mine; from += AT_ONCE * BESIDE * 3 * WIDTH) {
-            Map maps[AT_ONCE];
+        h = load_volatile(&from[2 * WIDTH]);
+        // maps per load of a warp, and loads in flight
+        constexpr int MAPS_PER_LOAD = 32 / WIDTH, LOADS = STEPS / 2;
+        for (from += 3 * WIDTH; from < own_partials; from += LOADS * MAPS_PER_LOAD * 3 * WIDTH) {
+            Map maps[LOADS];
 #pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) {
-                const Number *own = from + (i * BESIDE + lane / WIDTH) * 3 * WIDTH;
+            for (int i = 0; i < LOADS; i++) {
+                const Number *own = from + (i * MAPS_PER_LOAD + lane / WIDTH) * 3 * WIDTH;
                 maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};
-                if (own < mine) maps[i] = {fresh(&own[0]), fresh(&own[WIDTH])};
+                if (own < own_partials) maps[i] = {load_volatile(&own[0]), load_volatile(&own[WIDTH])};
             }
 #pragma unroll
-            for (int i = 0; i < AT_ONCE; i++)
+            for (int i = 0; i < LOADS; i++)
 #pragma unroll 4
-                for (int j = 0; j < BESIDE && from + (i * BESIDE + j) * 3 * WIDTH < mine; j++)
+                for (int j = 0; j < MAPS_PER_LOAD && from + (i * MAPS_PER_LOAD + j) * 3 * WIDTH < own_partials; j++)
                     h = step(shfl(maps[i].a, j * WIDTH + channel), h, shfl(maps[i].x, j * WIDTH + channel));
         }
     }
-    if (lane < WIDTH) mine[2 * WIDTH] = step(total.a, h, total.x);
+    if (lane < WIDTH) own_partials[2 * WIDTH] = step(total.a, h, total.x);
     __threadfence();
     __syncwarp();
     if (lane == 0) atomicExch(&status[tile], PREFIX);
     return h;
 }
 
-// The tile this block takes: read(at, by, t) gives the map of the number `by` places from `at`, the t-th of its line to
-// be taken, and write(at, by, t, h) takes the state.
-template <class Read, class Write> __device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
+// Scan the next tile. read(at, by, t) returns the map of the element at offset at + by, the t-th of its line in scan
+// order, and write(at, by, t, h) stores its state.
+template <class Read, class Write>
+__device__ inline void scan(Shared &shared, const Lines &of, Read read, Write write) {
     if (threadIdx.x == 0) {
         int ticket = atomicAdd(&of.status[(long long)of.lines * of.tiles], 1);
         int strips = (of.channels + WIDTH - 1) / WIDTH;
@@ -153,23 +157,23 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
     }
     __syncthreads();
 
-    // A thread brings every APART-th token of its channel, of which `inside` exist, to shared memory and from there.
+    // A thread copies every APART-th token of its channel, of which `inside` exist, to shared memory and back.
     int column = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH;
     int channel = shared.strip * WIDTH + column, early = shared.tile * TOKENS + group;
     int inside = channel < of.channels ? (of.length - early + APART - 1) / APART : 0;
-    int brought = place(group, column), own = place(group * STEPS, column);
-    int ahead = of.back ? -of.channels : of.channels;
-    long long first = (long long)shared.row * of.length + (of.back ? of.length - 1 : 0);
-    long long at = first * of.channels + channel + (long long)early * ahead;
+    int loaded = tile_offset(group, column), own = tile_offset(group * STEPS, column);
+    int stride = of.reverse ? -of.channels : of.channels;
+    long long first = (long long)shared.row * of.length + (of.reverse ? of.length - 1 : 0);
+    long long at = first * of.channels + channel + (long long)early * stride;
     Map maps[STEPS];
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
-        maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside, nothing happens
-        if (i < inside) maps[i] = read(at, (long long)ahead * (i * APART), early + i * APART);
+        maps[i] = {Constants<Number>::one(), Constants<Number>::zero()};  // outside: the identity
+        if (i < inside) maps[i] = read(at, (long long)stride * (i * APART), early + i * APART);
     }
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
-        int to = brought + i * place(APART, 0);
+        int to = loaded + i * tile_offset(APART, 0);
         shared.a[to] = maps[i].a, shared.x[to] = maps[i].x;
     }
     __syncthreads();
@@ -177,9 +181,9 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
     Map folded = {shared.a[own], shared.x[own]};
 #pragma unroll
     for (int i = 1; i < STEPS; i++) folded = compose({shared.a[own + i * WIDTH], shared.x[own + i * WIDTH]}, folded);
-    Map total, earlier = before(folded, shared, total);
+    Map total, earlier = exclusive_scan(folded, shared, total);
     if (threadIdx.x < 32) {
-        Number h = state_before(shared.line, shared.tile, total, of);
+        Number h = look_back(shared.line, shared.tile, total, of);
         if (threadIdx.x < WIDTH) shared.carry[threadIdx.x] = h;
     }
     __syncthreads();
@@ -194,23 +198,23 @@ template <class Read, class Write> __device__ inline void scan(Shared &shared, c
 #pragma unroll
     for (int i = 0; i < STEPS; i++)
         if (i < inside)
-            write(at, (long long)ahead * (i * APART), early + i * APART, shared.x[brought + i * place(APART, 0)]);
+            write(at, (long long)stride * (i * APART), early + i * APART, shared.x[loaded + i * tile_offset(APART, 0)]);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials, int *status,
-             int length, int channels, int lines, int tiles, int back) {
+scan_forward(const Number *__restrict__ a, const Number *__restrict__ x, Number *__restrict__ h, Number *partials,
+             int *status, int length, int channels, int lines, int tiles, int reverse) {
     __shared__ Shared shared;
     scan(
-        shared, {length, channels, lines, tiles, back, partials, status},
+        shared, {length, channels, lines, tiles, reverse, partials, status},
         [=](long long at, long long by, int) -> Map { return {(a + at)[by], (x + at)[by]}; },
         [=](long long at, long long by, int, Number state) { (h + at)[by] = state; });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 scan_backward(const Number *__restrict__ a, const Number *__restrict__ h, const Number *__restrict__ g,
-              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status,
-              int length, int channels, int lines, int tiles) {
+              Number *__restrict__ da, Number *__restrict__ dx, Number *partials, int *status, int length, int channels,
+              int lines, int tiles) {
     __shared__ Shared shared;
     scan(
         shared, {length, channels, lines, tiles, true, partials, status},

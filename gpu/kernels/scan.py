@@ -5,34 +5,34 @@ from typing import Any
 
 from gpu.launch import check, check_same_shape, empty, launch, zeros
 
-THREADS, TILE_BYTES = 256, 8192  # of one array's tile in shared memory
+THREADS, TILE_BYTES = 256, 8192  # of a block; of one array's tile in shared memory
 
 
 def scan(a: Any, x: Any, axis: int, reverse: bool) -> Any:
     """Return all hₜ along an axis, from h = 0, or backwards in time, as `minigrad.scan` asks for CuPy arrays."""
     lines = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
-    a, x_lines = (z if z.flags.c_contiguous else z.copy() for z in (a, x))
-    return forward(a.reshape(lines), x_lines.reshape(lines), back=reverse).reshape(x.shape)
+    a, inputs = (z if z.flags.c_contiguous else z.copy() for z in (a, x))
+    return forward(a.reshape(lines), inputs.reshape(lines), reverse=reverse).reshape(x.shape)
 
 
-def forward(a: Any, x: Any, *, back: bool = False) -> Any:
-    """Return h of a, x (*batch, T, D), from h₋₁ = 0, or from h_T = 0 and the last to the first where `back`.
+def forward(a: Any, x: Any, *, reverse: bool = False) -> Any:
+    """Return h of a, x (*batch, T, D), from h₋₁ = 0, or in `reverse` from h_T = 0 and the last token to the first.
 
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
     check("scan", dtypes="fdFD", a=a, x=x)
     check_same_shape("scan", a=a, x=x)
     h = empty(x, x.shape)
-    _launch("scan_forward", a, x, h, back=back)
+    _launch("scan_forward", a, x, h, reverse=reverse)
     return h
 
 
-def backward(a: Any, h: Any, g: Any) -> tuple[Any, Any]:
-    """Return the cotangents of a and x from that of h: Jᴴ g."""
-    check("scan", dtypes="fdFD", a=a, h=h, g=g)
-    check_same_shape("scan", a=a, h=h, g=g)
+def backward(a: Any, h: Any, dh: Any) -> tuple[Any, Any]:
+    """Return the cotangents of a and x from that of h: Jᴴ dh."""
+    check("scan", dtypes="fdFD", a=a, h=h, dh=dh)
+    check_same_shape("scan", a=a, h=h, dh=dh)
     da, dx = empty(a, a.shape), empty(a, a.shape)
-    _launch("scan_backward", a, h, g, da, dx)
+    _launch("scan_backward", a, h, dh, da, dx)
     return da, dx
 
 

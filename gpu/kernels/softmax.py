@@ -1,7 +1,6 @@
 """Softmax attention in tiles, and its adjoint, by the kernels of `softmax.cu`.
 
-Arrays of bfloat16 go to those of `softmax_tensor_cores.cu`, and float32 does where `gpu.precision` says that fewer bits
-will do.
+bfloat16 arrays, and float32 arrays where `gpu.precision` allows rounding, use `softmax_tensor_cores.cu`.
 """
 
 import math
@@ -11,23 +10,24 @@ from gpu.kernels import operands
 from gpu.launch import check, empty, launch
 from gpu.precision import accumulator_dtype, operand
 
-THREADS, SIDE = 256, 32  # rows of a block
-WARPS = 4  # on tensor cores
-OWN = {"forward": 128, "backward": 64}  # rows that a block keeps there
-PASSING = 32  # rows that pass
+THREADS, SIDE = 256, 32  # of a block; its rows
+# On tensor cores:
+WARPS = 4
+BLOCK_ROWS = {"forward": 128, "backward": 64}  # rows of a block, which stay in shared memory
+PASSING_ROWS = 32  # rows of the other side that pass through shared memory at a time
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, the output, and the logarithm of every query's sum."""
+    """Residuals of the backward pass."""
 
     q: Any
     k: Any
     v: Any
     y: Any
-    lse: Any  # (*batch, T), float32 where the others are bfloat16
+    lse: Any  # (*batch, T): log-sum-exp of every query's scores, float32 where the others are bfloat16
     causal: bool
     scale: float
-    operand: str | None  # what is multiplied is rounded to this
+    operand: str | None  # the type to which operands of products are rounded
 
 
 def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any, Saved]:
@@ -41,8 +41,9 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, scale: float) -> tuple[Any,
             f"softmax: k holds {k.shape[-2]} keys, expected at least one for each of {q.shape[-2]} queries"
         )
     y, lse = empty(v, (*q.shape[:-1], v.shape[-1])), empty(q, q.shape[:-1], accumulator_dtype(q))
-    wanted = operand(q)
-    saved = Saved(q, k, v, y, lse, causal, scale, wanted and operand(q, max(_room(wanted, q, v).values())))
+    operand_type = operand(q)
+    operand_type = operand_type and operand(q, max(_shared_bytes(operand_type, q, v).values()))
+    saved = Saved(q, k, v, y, lse, causal, scale, operand_type)
     _launch("forward", saved, (q, k, v, y, lse), q.shape[-2], (v,))
     return y, saved
 
@@ -59,40 +60,44 @@ def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
 
 
 def _row_dot(saved: Saved, dy: Any) -> Any:
-    """rowsum(Ȳ ∘ Y), where dy is Ȳ."""
+    """Return rowsum(dY ∘ Y)."""
     y, lse = saved.y, saved.lse
     if not saved.operand:
         return (dy * y).sum(axis=-1)
     row_dot = empty(y, lse.shape, lse.dtype)
     launch("softmax_tensor_cores", "softmax_row_dot", y, (-(-lse.size // WARPS),), operands.THREADS, dy, y, row_dot,
-           lse.size, y.shape[-1], defines=_version(saved)[0])  # fmt: skip
+           lse.size, y.shape[-1], defines=_defines(saved.operand, _columns(saved)))  # fmt: skip
     return row_dot
 
 
-def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, made: tuple[Any, ...]) -> None:
-    """Blocks for so many rows, whose results are as wide as these arrays."""
+def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, outputs: tuple[Any, ...]) -> None:
+    """Launch a kernel on blocks for so many rows; its outputs are as wide as the arrays `outputs`."""
     q, k, v, *_ = saved
     *batch, queries, width = q.shape
-    sequences, values, widths = math.prod(batch), v.shape[-1], [operands.padded(x.shape[-1]) for x in made]
-    given = *arrays, accumulator_dtype(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
+    sequences, values, widths = math.prod(batch), v.shape[-1], [operands.padded(x.shape[-1]) for x in outputs]
+    arguments = *arrays, accumulator_dtype(q).type(saved.scale), queries, k.shape[-2], width, values, int(saved.causal)
     if saved.operand:
-        way, (defines, columns) = kernel.partition("_")[0], _version(saved)
-        grid = sequences * -(-rows // OWN[way]), -(-max(widths) // columns)
-        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, operands.THREADS, *given,
-               defines=defines, shared=_room(saved.operand, q, v)[way], of=f"K = {width}, V = {values}")  # fmt: skip
+        direction, columns = kernel.partition("_")[0], _columns(saved)
+        grid = sequences * -(-rows // BLOCK_ROWS[direction]), -(-max(widths) // columns)
+        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, operands.THREADS, *arguments,
+               defines=_defines(saved.operand, columns), shared=_shared_bytes(saved.operand, q, v)[direction],
+               of=f"K = {width}, V = {values}")  # fmt: skip
     else:
-        launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *given,
+        launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *arguments,
                shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
 
 
-def _version(saved: Saved) -> tuple[tuple[str, str], int]:
-    """What is defined for tensor cores: how numbers are rounded, and of how many columns a block makes its result."""
-    columns = 64 if max(saved.q.shape[-1], saved.v.shape[-1]) <= 64 else 128
-    return (f"OPERAND={saved.operand}", f"COLUMNS={columns}"), columns
+def _columns(saved: Saved) -> int:
+    """Return how many columns of its output a block computes on tensor cores."""
+    return 64 if max(saved.q.shape[-1], saved.v.shape[-1]) <= 64 else 128
 
 
-def _room(kind: str, q: Any, v: Any) -> dict[str, int]:
-    """Bytes that a block shares on tensor cores: its own rows, and twice those that pass: the next are on the way."""
-    K, V = (operands.tile(kind, 1, x.shape[-1]) for x in (q, v))
+def _defines(operand_type: str, columns: int) -> tuple[str, str]:
+    return f"OPERAND={operand_type}", f"COLUMNS={columns}"
+
+
+def _shared_bytes(operand_type: str, q: Any, v: Any) -> dict[str, int]:
+    """Return the shared memory of a block on tensor cores: its own rows, and the passing rows, double buffered."""
+    K, V = (operands.tile_bytes(operand_type, 1, x.shape[-1]) for x in (q, v))
     own = {"forward": K, "backward": K + V}
-    return {way: OWN[way] * bytes + 2 * PASSING * (K + V) for way, bytes in own.items()}
+    return {direction: BLOCK_ROWS[direction] * row + 2 * PASSING_ROWS * (K + V) for direction, row in own.items()}

@@ -1,27 +1,28 @@
-// What the kernels over tokens and features share: tiles of 32 × 32 numbers, and how a block of 8 warps splits them.
+// Tiles of 32 × 32 elements in shared memory, and how a block of 8 warps divides them.
 #pragma once
 #include "numbers.cuh"
 
-constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;  // a warp owns 4 rows, a lane a column
+constexpr int SIDE = 32, WARPS = 8, THREADS = 32 * WARPS, ROWS = SIDE / WARPS;  // a warp has 4 rows, a lane a column
 
-typedef real Square[SIDE][SIDE + 1];  // the gap lets a warp read a column
+typedef real Square[SIDE][SIDE + 1];  // padded, so that reading a column has no bank conflicts
 
-// Rows first, first + 1, … of a matrix, counted from the end where `back`, and 32 of its columns; 0 outside.
+// Load rows first, first + 1, … of a matrix (counted from the end in reverse) and 32 of its columns; 0 outside.
 template <int PITCH, class From>
-__device__ inline void fill(real (&square)[SIDE][PITCH], const From *from, int first, int column, int count, int columns,
-                            bool back = false) {
+__device__ inline void load_tile(real (&square)[SIDE][PITCH], const From *from, int first, int column, int count,
+                                 int columns, bool reverse = false) {
     for (int row = threadIdx.x / SIDE; row < SIDE; row += WARPS) {
         int t = first + row, c = column + threadIdx.x % SIDE;
         bool inside = t < count && c < columns;
-        square[row][threadIdx.x % SIDE] = inside ? wide(from[(long long)(back ? count - 1 - t : t) * columns + c]) : 0;
+        square[row][threadIdx.x % SIDE] =
+            inside ? widen(from[(long long)(reverse ? count - 1 - t : t) * columns + c]) : 0;
     }
 }
 
-// The sum over the warps of what each has for the rows of this one, in 4 tiles.
+// Return in `sum`, for the 4 rows of this warp, the sum of `part` over all warps, by 4 tiles of shared memory.
 template <int PITCH>
-__device__ inline void over_warps(real (*tiles)[SIDE][PITCH], const real (&part)[SIDE], real (&sum)[ROWS]) {
+__device__ inline void sum_over_warps(real (*tiles)[SIDE][PITCH], const real (&part)[SIDE], real (&sum)[ROWS]) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();  // the tiles are done with
+    __syncthreads();  // the tiles have been read
     if (warp >= WARPS / 2)
         for (int t = 0; t < SIDE; t++) tiles[warp - WARPS / 2][t][lane] = part[t];
     __syncthreads();

@@ -4,7 +4,7 @@ from typing import Any
 
 from gpu.launch import check, check_same_shape, empty, launch
 
-THREADS, STRIP = 256, 4096  # a block's numbers of K
+THREADS, STRIP = 256, 4096  # of a block; elements of K that it computes
 
 
 def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:

@@ -2,7 +2,7 @@
 
     yₜ = Σⱼ wⱼ xₜ₋ⱼ          x₋₁, x₋₂, … are what came before
 
-backward:  x̄ₜ = Σⱼ wⱼ ȳₜ₊ⱼ          w̄ⱼ = Σₜ ȳₜ xₜ₋ⱼ
+backward:  dxₜ = Σⱼ wⱼ dyₜ₊ⱼ          dwⱼ = Σₜ dyₜ xₜ₋ⱼ
 
 Work    a vector is some neighbouring channels at one token; a slab of 64 channels (float64: 32) of one sequence is a
         thread's unit, whose last W tokens stay in the first-level cache.
@@ -38,13 +38,13 @@ def forward(x: Any, w: Any, before: Any) -> tuple[Any, Saved]:
     return cut_out(y, shapes[0]), Saved(x, w, before, shapes)
 
 
-def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
+def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of x, w and before from that of y."""
     x, w, before, shapes = saved
-    gy = laid_out(gy, len(x), *gy.shape[-2:], to=(vector(x),))
-    gx, gbefore, gw = np.empty_like(x), np.zeros_like(before), np.zeros((len(x), *w.shape), w.dtype)
-    share(lambda part, first, last: _backward(x, w, before, gy, gx, gw, gbefore, first, last), _slabs(x))
-    return cut_out(gx, shapes[0]), cut_out(gw.sum(axis=0), shapes[1][::-1]).T, cut_out(gbefore, shapes[2])
+    dy = laid_out(dy, len(x), *dy.shape[-2:], to=(vector(x),))
+    dx, dbefore, dw = np.empty_like(x), np.zeros_like(before), np.zeros((len(x), *w.shape), w.dtype)
+    share(lambda part, first, last: _backward(x, w, before, dy, dx, dw, dbefore, first, last), _slabs(x))
+    return cut_out(dx, shapes[0]), cut_out(dw.sum(axis=0), shapes[1][::-1]).T, cut_out(dbefore, shapes[2])
 
 
 def _slabs(x: np.ndarray) -> int:
@@ -72,7 +72,7 @@ def _forward(x, w, before, y, first, last):
 
 
 @kernel
-def _backward(x, w, before, gy, gx, gw, gbefore, first, last):
+def _backward(x, w, before, dy, dx, dw, dbefore, first, last):
     _, length, channels = x.shape
     taps, step, width = w.shape[0], lanes(x), VECTORS * lanes(x)
     slabs = -(-channels // width)
@@ -82,14 +82,14 @@ def _backward(x, w, before, gy, gx, gw, gbefore, first, last):
         for t in range(length):
             inside, ahead = min(taps, t + 1), min(taps, length - t)
             for d in range(start, stop, step):
-                g, total = load(gy, (b * length + t) * channels + d), splat(x, 0)
+                g, total = load(dy, (b * length + t) * channels + d), splat(x, 0)
                 for j in range(ahead):
-                    total = fma(load(w, j * channels + d), load(gy, (b * length + t + j) * channels + d), total)
-                store(gx, (b * length + t) * channels + d, total)
+                    total = fma(load(w, j * channels + d), load(dy, (b * length + t + j) * channels + d), total)
+                store(dx, (b * length + t) * channels + d, total)
                 for j in range(inside):
                     at = (b * taps + j) * channels + d
-                    store(gw, at, fma(g, load(x, (b * length + t - j) * channels + d), load(gw, at)))
+                    store(dw, at, fma(g, load(x, (b * length + t - j) * channels + d), load(dw, at)))
                 for j in range(inside, taps):
                     at, earlier = (b * taps + j) * channels + d, (b * (taps - 1) + taps - 1 + t - j) * channels + d
-                    store(gw, at, fma(g, load(before, earlier), load(gw, at)))
-                    store(gbefore, earlier, fma(g, load(w, j * channels + d), load(gbefore, earlier)))
+                    store(dw, at, fma(g, load(before, earlier), load(dw, at)))
+                    store(dbefore, earlier, fma(g, load(w, j * channels + d), load(dbefore, earlier)))

@@ -51,7 +51,7 @@ class _Cache(NullCache):
 
     @property
     def cache_path(self) -> str:
-        """The folder."""
+        """Return the folder."""
         return self._impl.locator.get_cache_path()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -80,7 +80,7 @@ class _Cache(NullCache):
             _warn_once(f"compiled code is not kept: {error}")
 
     def _key(self, sig: Any, codegen: Any) -> tuple[str, Path]:
-        """What the code is for, a signature and a processor, and the file that is for it."""
+        """Return what the code is for, a signature and a processor, and the file that is for it."""
         key = repr((sig, codegen.magic_tuple()))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
         return key, Path(self.cache_path, name)
@@ -90,7 +90,7 @@ class _Cache(NullCache):
 
     @functools.cached_property
     def _made_of(self) -> tuple[object, ...]:
-        """What the code depends on, whatever the signature. Asked when the function is called: its module is whole."""
+        """Return what the code depends on, whatever the signature; asked when it is called and its module is whole."""
         return VERSIONS, self._stamp, self._impl.locator.get_source_stamp(), _inlined(self._function)
 
 

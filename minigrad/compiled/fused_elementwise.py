@@ -33,52 +33,52 @@ from minigrad.compiled.threads import share
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """σ(x)."""
+    """Return σ(x)."""
     return _map(_sigmoid, x)
 
 
 def sigmoid_adjoint(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """g σ(x) σ(−x)."""
+    """Return g σ(x) σ(−x)."""
     return _map(_sigmoid_adjoint, g, x)
 
 
 def sech_squared(x: np.ndarray) -> np.ndarray:
-    """1/cosh² x."""
+    """Return 1/cosh² x."""
     return _map(_sech_squared, x)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """x σ(x)."""
+    """Return x σ(x)."""
     return _map(_silu, x)
 
 
 def silu_adjoint(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """g (σ(x) + x σ(x) σ(−x))."""
+    """Return g (σ(x) + x σ(x) σ(−x))."""
     return _map(_silu_adjoint, g, x)
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    """x Φ(x)."""
+    """Return x Φ(x)."""
     return _map(_gelu, x)
 
 
 def gelu_adjoint(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """g (Φ(x) + x φ(x))."""
+    """Return g (Φ(x) + x φ(x))."""
     return _map(_gelu_adjoint, g, x)
 
 
 def rms_norm(x: np.ndarray, eps: float) -> np.ndarray:
-    """x / √(mean x² + ε) along the last axis, which holds whole vectors."""
+    """Return x / √(mean x² + ε) along the last axis, which holds whole vectors."""
     return _rows(_rms_norm, eps, x)
 
 
 def rms_norm_adjoint(g: np.ndarray, x: np.ndarray, out: np.ndarray, eps: float) -> np.ndarray:
-    """(g − out · mean(g · out)) / √(mean x² + ε) along the last axis, which holds whole vectors."""
+    """Return (g − out · mean(g · out)) / √(mean x² + ε) along the last axis, which holds whole vectors."""
     return _rows(_rms_norm_adjoint, eps, g, x, out)
 
 
 def swiglu(x: np.ndarray) -> np.ndarray:
-    """SiLU(a) b for rows [a ‖ b], (*batch, 2 H) → (*batch, H), of at least one vector each."""
+    """Return SiLU(a) b for rows [a ‖ b], (*batch, 2 H) → (*batch, H), of at least one vector each."""
     rows = _flat(x)
     out = np.empty((len(rows), x.shape[-1] // 2), x.dtype)
     share(lambda part, first, last: _swiglu(rows, out, first, last), len(rows))
@@ -86,7 +86,7 @@ def swiglu(x: np.ndarray) -> np.ndarray:
 
 
 def swiglu_adjoint(x: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """[g b SiLU′(a) ‖ g SiLU(a)] for rows x = [a ‖ b]."""
+    """Return [g b SiLU′(a) ‖ g SiLU(a)] for rows x = [a ‖ b]."""
     rows, g = _flat(x), _flat(g)
     out = np.empty_like(rows)
     share(lambda part, first, last: _swiglu_adjoint(rows, g, out, first, last), len(rows))
@@ -94,7 +94,7 @@ def swiglu_adjoint(x: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def rotary(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """[a cos − b sin ‖ a sin + b cos] for rows x = [a ‖ b], (*batch, T, 2 H), and angles (T, H)."""
+    """Return [a cos − b sin ‖ a sin + b cos] for rows x = [a ‖ b], (*batch, T, 2 H), and angles (T, H)."""
     rows, cos, sin = _flat(x), np.ascontiguousarray(cos), np.ascontiguousarray(sin)
     out = np.empty_like(rows)
     share(lambda part, first, last: _rotary(rows, cos, sin, out, first, last), len(rows))
@@ -106,7 +106,7 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 
 def _map(compute: Any, *inputs: np.ndarray) -> np.ndarray:
-    """A kernel of one vector after the other, over arrays of one shape."""
+    """Return a kernel of one vector after the other, over arrays of one shape."""
     shape, size, step = inputs[0].shape, inputs[0].size, vector(inputs[0])
     flat = [laid_out(x, size, to=(step,)) for x in inputs]
     out = np.empty_like(flat[0])
@@ -115,7 +115,7 @@ def _map(compute: Any, *inputs: np.ndarray) -> np.ndarray:
 
 
 def _rows(compute: Any, eps: float, *inputs: np.ndarray) -> np.ndarray:
-    """A kernel of one row after the other."""
+    """Return a kernel of one row after the other."""
     shape = inputs[0].shape
     rows = [_flat(x) for x in inputs]
     out = np.empty_like(rows[0])
@@ -130,20 +130,20 @@ def _zero(x):
 
 @njit(inline="always")
 def _decaying(x):
-    """e^−|x|; NaN for NaN, which `largest` passes on from its second argument."""
+    """Return e^−|x|; NaN for NaN, which `largest` passes on from its second argument."""
     return exp(_zero(x) - largest(_zero(x) - x, x))
 
 
 @njit(inline="always")
 def _logistic(like, x):
-    """The parts of σ(x) = t² / d, σ(−x) = u² / d: t, u and d."""
+    """Return the parts of σ(x) = t² / d, σ(−x) = u² / d: t, u and d."""
     k = _decaying(x * splat(like, 0.5))
     return where_negative(x, k, one(x)), where_negative(x, one(x), k), fma(k, k, one(x))
 
 
 @njit(inline="always")
 def _gated(like, x):
-    """x σ(x)."""
+    """Return x σ(x)."""
     t, _, d = _logistic(like, x)
     return x * t * t / d
 
@@ -211,7 +211,7 @@ _DENSITY = 1 / math.sqrt(2 * math.pi)
 
 @njit(inline="always")
 def _normal(like, x):
-    """|x| up to 80, Φ(−|x|) e^(x²/2), and h = e^(−x²/4), of which h² holds fewer digits where it is nearly 0."""
+    """Return |x| up to 80, Φ(−|x|) e^(x²/2), and h = e^(−x²/4), of which h² holds fewer digits where it is nearly 0."""
     size = largest(_zero(x) - x, x)
     u = _zero(x) - largest(splat(like, -80), _zero(x) - size)
     tail = _tail((u - splat(like, 4)) / (u + splat(like, 4))) / (u + one(u))
@@ -241,7 +241,7 @@ def _gelu_adjoint(g, x, out, first, last):
 
 @njit(inline="always")
 def _at(like, i, size):
-    """Where the vector from i on starts, moved back so that it ends in the row: some numbers are made twice."""
+    """Return where the vector from i on starts, moved back so that it ends in the row: some numbers are made twice."""
     return min(i, size - lanes(like))
 
 
@@ -283,7 +283,7 @@ def _rotary(x, cos, sin, out, first, last):
 
 @njit
 def _root(x, row, squares, eps):
-    """√(mean x² + ε) of a row whose sum of squares is `squares`, in other units where that over- or underflowed."""
+    """Return √(mean x² + ε) of a row from its sum of squares, in other units where that over- or underflowed."""
     width = x.shape[1]
     mean = np.float64(squares) / width + eps
     least = 2.0**-100 if x.itemsize == 4 else 2.0**-960

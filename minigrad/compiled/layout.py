@@ -1,4 +1,4 @@
-"""How arrays are laid out for kernels: batch axes made one, zeros up to whole vectors, one contiguous row."""
+"""The layout of arrays for kernels: batch axes made one, zeros up to whole vectors, one contiguous row."""
 
 import math
 from typing import Any
@@ -9,12 +9,12 @@ from minigrad.compiled.simd import BITS
 
 
 def vector(x: np.ndarray, count: int = 1) -> int:
-    """How many numbers of x's type `count` vectors hold."""
+    """Return how many numbers of x's type `count` vectors hold."""
     return count * BITS // (8 * x.itemsize)
 
 
 def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
-    """x in this shape, contiguous, its last axes filled up with zeros to multiples of `to`, as many as there are.
+    """Return x in this shape, contiguous, its last axes filled up with zeros to multiples of `to`.
 
     Where nothing is missing and nothing has to move it is x itself.
     """
@@ -26,11 +26,11 @@ def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
 
 
 def cut_out(x: np.ndarray, shape: tuple[int, ...], axes: int = 2) -> np.ndarray:
-    """What `laid_out` has laid out, without what it filled in: the last `axes` axes cut, the batch axes back."""
+    """Undo `laid_out`: the last `axes` axes cut, the batch axes back."""
     inside: tuple[Any, ...] = tuple(slice(size) for size in shape[len(shape) - axes :])
     return x[(..., *inside)].reshape(shape)
 
 
 def flat_count(shape: tuple[int, ...], axes: int = 2) -> int:
-    """How many sequences there are: the product of all axes but the last `axes`."""
+    """Return how many sequences there are: the product of all axes but the last `axes`."""
     return math.prod(shape[: len(shape) - axes])

@@ -64,7 +64,7 @@ class VectorModel(models.PrimitiveModel):
 
 @intrinsic
 def load(typing, x, i):
-    """x[i : i + lanes], of an array read as one row."""
+    """Return x[i : i + lanes], of an array read as one row."""
 
     def generate(context, builder, signature, args):
         pointer, bits = _pointer(context, builder, signature, args)
@@ -75,7 +75,7 @@ def load(typing, x, i):
 
 @intrinsic
 def store(typing, x, i, vector):
-    """x[i : i + lanes] = vector."""
+    """Store a vector in x[i : i + lanes]."""
 
     def generate(context, builder, signature, args):
         pointer, bits = _pointer(context, builder, signature, args)
@@ -110,7 +110,7 @@ def _fetch_line(typing, x, i):
 
 
 def _pointer(context, builder, signature, args):
-    """Where the vector lies, and the width of an element: all the alignment there is."""
+    """Return where the vector lies, and the width of an element: all the alignment there is."""
     array, index = signature.args[:2]
     vector = Vector(array.dtype)
     data = cgutils.create_struct_proxy(array)(context, builder, args[0]).data
@@ -120,7 +120,7 @@ def _pointer(context, builder, signature, args):
 
 @intrinsic
 def splat(typing, x, scalar):
-    """A vector for the array x with this number in every lane."""
+    """Return a vector for the array x with this number in every lane."""
     vector = Vector(x.dtype)
 
     def generate(context, builder, signature, args):
@@ -137,7 +137,7 @@ def _everywhere(builder, kind, value):
 
 
 def lanes(x):
-    """How many elements of the array x make a vector; inside compiled code a constant."""
+    """Return how many elements of the array x make a vector; inside compiled code a constant."""
     return BITS // (8 * x.itemsize)
 
 
@@ -149,7 +149,7 @@ def _lanes(x):
 
 @njit
 def room(x, *shape):
-    """An array of x's type, not filled, whose first number lies where a vector is quickest to load.
+    """Return an array of x's type, not filled, whose first number lies where a vector is quickest to load.
 
     Two loads are needed where a vector crosses from one line of the cache to the next.
     """
@@ -186,7 +186,7 @@ _lane_by_lane(operator.truediv, "fdiv")
 
 @intrinsic
 def fma(typing, a, b, c):
-    """a b + c, rounded once."""
+    """Return a b + c, rounded once."""
     return a(a, b, c), lambda context, builder, signature, args: _fma(builder, *args)
 
 
@@ -199,7 +199,7 @@ def _fma(builder, a, b, c):
 
 @intrinsic
 def total(typing, a):
-    """The sum of the lanes: halves onto halves."""
+    """Return the sum of the lanes: halves onto halves."""
 
     def generate(context, builder, signature, args):
         (vector,) = args
@@ -218,7 +218,7 @@ def total(typing, a):
 
 @intrinsic
 def largest(typing, a, b):
-    """The larger of two vectors, lane by lane; b where either is NaN."""
+    """Return the larger of two vectors, lane by lane; b where either is NaN."""
 
     def generate(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -228,7 +228,7 @@ def largest(typing, a, b):
 
 @intrinsic
 def where_negative(typing, x, a, b):
-    """a in the lanes where x < 0, b in the others, which are those of NaN too."""
+    """Return a in the lanes where x < 0, b in the others, which are those of NaN too."""
 
     def generate(context, builder, signature, args):
         vector, *choices = args
@@ -273,13 +273,13 @@ _MANTISSA, _BIAS = {32: 23, 64: 52}, {32: 127, 64: 1023}
 
 @njit(inline="always")
 def exp2(x):
-    """2ˣ to about an ulp; NaN for NaN, 0 below 2⁻¹²⁶·⁵ (2⁻¹⁰²²·⁵) and ∞ from 2¹²⁷·⁵ (2¹⁰²³·⁵) on."""
+    """Return 2ˣ to about an ulp; NaN for NaN, 0 below 2⁻¹²⁶·⁵ (2⁻¹⁰²²·⁵) and ∞ from 2¹²⁷·⁵ (2¹⁰²³·⁵) on."""
     return exp2_of_product(x, one(x))
 
 
 @intrinsic
 def one(typing, a):
-    """A vector of ones, as wide as a."""
+    """Return a vector of ones, as wide as a."""
 
     def generate(context, builder, signature, args):
         kind = context.get_value_type(a)
@@ -290,13 +290,13 @@ def one(typing, a):
 
 @intrinsic
 def exp2_of_product(typing, x, y):
-    """2ˣʸ as `exp2` has it; the product x y is never rounded, only what is left of it after its integer."""
+    """Return 2ˣʸ as `exp2` has it; the product x y is never rounded, only what is left of it after its integer."""
     return x(x, y), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
 
 
 @intrinsic
 def exp2_of_long_product(typing, x, y, low):
-    """2^(x (y + low)), low far below y: what y's own rounding left."""
+    """Return 2^(x (y + low)), low far below y: what y's own rounding left."""
     return x(x, y, low), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
 
 
@@ -305,7 +305,7 @@ _LOG2E, _LOG2E_LOW = 1.4426950408889634, {32: 1.925962991126e-8, 64: 2.035527374
 
 @intrinsic
 def exp(typing, x):
-    """eˣ as `exp2` has 2ˣ: with log₂ e as one rounded constant, its error would grow as |x|."""
+    """Return eˣ as `exp2` has 2ˣ: with log₂ e as one rounded constant, its error would grow as |x|."""
     bits = x.element.bitwidth
 
     def generate(context, builder, signature, args):
@@ -347,5 +347,5 @@ def _exp2(builder, bits, x, y, low=None):
 
 
 def _nearest(value: float, bits: int) -> float:
-    """A constant that this width holds; LLVM wants no other."""
+    """Return a constant that this width holds; LLVM wants no other."""
     return float(np.float32(value)) if bits == 32 else value

@@ -123,7 +123,7 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
 
 
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x @ y, in these threads and not in BLAS's own, which spin while they wait for work.
+    """Return x @ y, in these threads and not in BLAS's own, which spin while they wait for work.
 
     Two processes whose BLAS spins on two cores take five times as long as one after the other.
     """
@@ -176,7 +176,7 @@ def _set_blas(counts: list[int]) -> None:
 
 @functools.cache
 def _blas() -> list[Any]:
-    """What is loaded of BLAS. Asked one by one: `ThreadpoolController.limit` takes as long as a small product."""
+    """Return the BLAS libraries that are loaded, for `ThreadpoolController.limit` takes as long as a small product."""
     return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 

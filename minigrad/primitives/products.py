@@ -36,7 +36,7 @@ def _flat(x):
 
 
 def _product(x, y):
-    """Return x @ y; NumPy arrays are multiplied by `minigrad.threads`."""
+    """Return x @ y; NumPy arrays are multiplied by `minigrad.compiled.threads`."""
     if not (type(x) is np.ndarray and type(y) is np.ndarray):
         return x @ y
     if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:  # one product instead of a batch

@@ -1,1 +1,1 @@
-"""Attention: every query looks at every key it may see."""
+"""Softmax attention, and feature maps that approximate it."""

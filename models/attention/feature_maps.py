@@ -1,4 +1,4 @@
-"""Feature maps: vectors φ(x) whose product φ(q)·φ(k) weighs a key, so that linear attention can stand for softmax.
+"""Feature maps φ for linear attention: φ(q)·φ(k) replaces or approximates softmax attention's exp(q·k).
 
     oₜ = φ(qₜ) Σₛ φ(kₛ)ᵀ vₛ / φ(qₜ) Σₛ φ(kₛ)ᵀ     Katharopoulos et al. 2020, eq. 4, 5 and 12
 
@@ -20,10 +20,10 @@ from models.forms import Array
 
 
 def normalised(form: Callable, q: Array, k: Array, v: Array, **options: Any) -> tuple[Array, Array]:
-    """Any form of linear attention on features q and k, its weights made to sum to one: (y, state) like the form.
+    """Normalise a form of linear attention: weights of features q and k sum to one. Return (y, state) like the form.
 
-    A column of ones is read with the values: where every value is 1, what comes out is the sum of the weights. The
-    state is K × (V + 1): the paper's s and, as its last column, z (eq. 18 and 19).
+    A column of ones is appended to the values: its output is the sum of the weights, by which y is divided. The state
+    is K × (V + 1): the paper's s and, as its last column, z (eq. 18 and 19).
     """
     xp = namespace(q, k, v)
     y, state = form(q, k, xp.concat([v, xp.ones_like(v[..., :1])], axis=-1), **options)
@@ -31,14 +31,14 @@ def normalised(form: Callable, q: Array, k: Array, v: Array, **options: Any) -> 
 
 
 def elu_plus_one(x: Float[Array, "*batch T K"]) -> Float[Array, "*batch T K"]:
-    """elu(x) + 1: x + 1 above 0, exp(x) below. Katharopoulos et al. 2020, eq. 7."""
+    """Return elu(x) + 1: x + 1 above 0, exp(x) below. Katharopoulos et al. 2020, eq. 7."""
     xp = namespace(x)
     above = x > 0
     return xp.where(above, x + 1, xp.exp(xp.where(above, 0, x)))
 
 
 def taylor(x: Float[Array, "*batch T K"], *, order: int = 2) -> Float[Array, "*batch T F"]:
-    """All products of up to `order` of the coordinates, the j-fold ones over √j!: F = 1 + K + K² + … + K^order.
+    """Return all products of up to `order` coordinates, those of j coordinates over √j!: F = 1 + K + K² + … + K^order.
 
     φ(q)·φ(k) = Σⱼ (q·k)ʲ / j! for j ≤ order, which is at most |q·k|^(order+1) · e^|q·k| / (order+1)! from exp(q·k).
     Order 2 is the map of Arora et al. 2024 (Based), section 4.1, eq. 4; an even order keeps the weights positive.
@@ -54,7 +54,7 @@ def taylor(x: Float[Array, "*batch T K"], *, order: int = 2) -> Float[Array, "*b
 
 
 def positive_random(x: Float[Array, "*batch T K"], directions: Float[Array, "m K"]) -> Float[Array, "*batch T m"]:
-    """exp(ω·x − ½‖x‖²) / √m for each direction ω: with ω ~ N(0, I), E[φ(q)·φ(k)] = exp(q·k).
+    """Return exp(ω·x − ½‖x‖²) / √m for each direction ω: with ω ~ N(0, I), E[φ(q)·φ(k)] = exp(q·k).
 
     Choromanski et al. 2021 (Performers, FAVOR+), lemma 1. The variance falls as 1/m. Queries and keys take the same
     directions, such as `rng.standard_normal((m, K))`: independent ones, where the paper's are orthogonal.

@@ -1,14 +1,14 @@
-"""Softmax attention: a weighted mean of all values, weighted by how well each key fits the query.
+"""Softmax attention: a mean of the values, weighted by the softmax of scaled dot products of query and keys.
 
     O = softmax(Q Kᵀ · scale) V          Vaswani et al. 2017, eq. 1; scale = 1/√K
 
     q, k, v   query, key and value of a token, as rows.
-    causal    a query sees the keys up to its own time (section 3.2.3: scores of later ones become −∞).
-    mask      true where a query may look, broadcast to (*batch, T, S + T); narrows `causal` further.
+    causal    a query attends to keys up to its own time (section 3.2.3: scores of later ones become −∞).
+    mask      true where a query may attend, broadcast to (*batch, T, S + T); narrows `causal` further.
     state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
               mechanism here whose state grows with time.
 
-A query that may look nowhere has no weights: it reads 0 and its gradient is 0, as in PyTorch. For real numbers; what
+A query that may attend to no key has the output 0 and the gradient 0, as in PyTorch. For real numbers; what
 does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
@@ -36,13 +36,13 @@ def quadratic(
     scale: float | None = None,
     state: Pairs | None = None,
 ) -> tuple[TV, Pairs]:
-    """All queries against all keys at once: O(T·(S + T)·(K + V)), with an array T × (S + T).
+    """Compute the whole T × (S + T) matrix of weights: O(T·(S + T)·(K + V)).
 
     Raises ValueError also when the mask does not broadcast to the scores.
     """
-    k, v = _appended(k, v, state)
-    mask = _fitted("softmax.quadratic", mask, q, k)
-    return _at_once(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
+    k, v = _append(k, v, state)
+    mask = _broadcast_mask("softmax.quadratic", mask, q, k)
+    return _attention(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
 
 
 @form(compiled=True)
@@ -56,25 +56,25 @@ def fused(
     scale: float | None = None,
     state: Pairs | None = None,
 ) -> tuple[TV, Pairs]:
-    """Tile by tile, compiled for NumPy's float32 and float64: O(T·(S + T)·(K + V)), and no array T × (S + T).
+    """Compute by a tiled kernel with an online softmax, for NumPy's float32 and float64: no T × (S + T) array.
 
     Raises ValueError also when the mask does not broadcast to the scores.
     """
-    k, v = _appended(k, v, state)
-    mask = unwrap(_fitted("softmax.fused", mask, q, k))
+    k, v = _append(k, v, state)
+    mask = unwrap(_broadcast_mask("softmax.fused", mask, q, k))
     return _compiled(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
 
 
-def _appended(k: Array, v: Array, state: Pairs | None) -> Pairs:
-    """The keys and values so far and these."""
+def _append(k: Array, v: Array, state: Pairs | None) -> Pairs:
+    """Append k and v to the keys and values of the state."""
     if state is None:
         return k, v
     xp = namespace(k, v)
     return xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
 
 
-def _fitted(label: str, mask: Array | None, q: Array, k: Array) -> Array | None:
-    """The mask as large as the scores."""
+def _broadcast_mask(label: str, mask: Array | None, q: Array, k: Array) -> Array | None:
+    """Broadcast the mask to the shape of the scores. Raises ValueError where it does not fit."""
     if mask is None:
         return None
     shape = (*q.shape[:-1], k.shape[-2])
@@ -85,8 +85,8 @@ def _fitted(label: str, mask: Array | None, q: Array, k: Array) -> Array | None:
         raise ValueError(f"{label}: {message}") from None
 
 
-def _at_once(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float) -> Array:
-    """softmax(Q Kᵀ · scale) V, where the last query sees the last key."""
+def _attention(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float) -> Array:
+    """Return softmax(Q Kᵀ · scale) V; with `causal` the last query attends up to the last key."""
     xp, size, seen = namespace(q, k, v), q.shape[-2], k.shape[-2]
     visible = xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size) if causal else None
     if mask is not None:
@@ -94,4 +94,4 @@ def _at_once(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, 
     return mg.softmax((q * scale) @ k.mT, axis=-1, where=visible) @ v
 
 
-_compiled = with_kernel("attention.softmax", _at_once)
+_compiled = with_kernel("attention.softmax", _attention)

@@ -1,14 +1,14 @@
-"""What a mixer stands in: a block makes queries, keys and values of x, mixes along time, and projects back.
+"""Base blocks: project x to queries, keys and values, apply a mixer along time, and project back.
 
     q, k, v = conv(x W_qkv)                      a causal convolution of width 4, one filter a channel
     y       = mixer(q, k, v, gates of x)         H heads of K = width / H channels
     out     = y W_o                              softmax
     out     = (RMSNorm(y) ⊙ SiLU(x W_g)) W_o     the memories: the norm takes the place of a normaliser
 
-The short convolution comes from H3 and stands in DeltaNet (Yang et al. 2024) and Gated DeltaNet (Yang et al. 2025,
-§3.4); norm and gate on the output come from RetNet and stand in GLA (Yang et al. 2024, §4.4). Deviation: softmax,
+The short convolution comes from H3 and is used by DeltaNet (Yang et al. 2024) and Gated DeltaNet (Yang et al. 2025,
+§3.4); norm and gate on the output come from RetNet and are used by GLA (Yang et al. 2024, §4.4). Deviation: softmax,
 linear attention and GLA were published without the convolution. Here every block has it, so that two models differ by
-their mixer and not by what stands around it.
+their mixer only.
 """
 
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ class BlockConfig:
 
 
 class BlockState(NamedTuple):
-    """What a block carries from one token to the next: the last inputs of its convolution, and its memory."""
+    """State of a block: the last inputs of its convolution, and its memory."""
 
     conv: Any
     memory: Any
 
 
 class Block(Module):
-    """A mixer in its surroundings: which mechanism it runs, in which form, and with what sizes if none are given."""
+    """A layer around a mechanism: which mechanism it runs, in which form, and its default sizes."""
 
     mechanism: ModuleType
     default_form: ClassVar[str] = "fused"

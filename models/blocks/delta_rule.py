@@ -1,4 +1,4 @@
-"""DeltaNet (Schlag et al. 2021, eq. 24; Yang et al. 2024): write only what the memory does not yet say.
+"""The DeltaNet block (Schlag et al. 2021, eq. 24; Yang et al. 2024) around the delta rule.
 
     k ← SiLU(k) / ‖SiLU(k)‖, q alike;   β = σ(x W_β), one a head
 """

@@ -1,4 +1,4 @@
-"""Gated DeltaNet (Yang et al. 2025, eq. 10 and §3.4): forget first, then write the difference.
+"""The Gated DeltaNet block (Yang et al. 2025, eq. 10 and §3.4) around the gated delta rule.
 
     log α = −exp(A_log) · softplus(x W_α + b), one a head: Mamba-2's gate and initial values, A uniform in 1…16,
     softplus(b) log-uniform in 0.001…0.1;   k, q and β as in DeltaNet

@@ -1,4 +1,4 @@
-"""Gated linear attention (Yang et al. 2024, §4.4): the memory forgets, channel by channel, at a rate the token sets.
+"""The gated linear attention block (Yang et al. 2024, §4.4), with a data-dependent gate per key channel.
 
     log α = logsigmoid(x W₁ W₂ + b) / 16,   W₁ of rank 16: gates start near 1, so that little is forgotten at first
 

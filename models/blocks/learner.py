@@ -1,4 +1,4 @@
-"""What the blocks of test-time training and of Titans share: an inner model for each head, trained in mini-batches.
+"""Base block of test-time training and Titans: an inner model for each head, trained in mini-batches.
 
     f(x) = x + LN(g(x)),  g the model's layers, γ and β the norm's, learned with them by the outer loss
 """
@@ -24,7 +24,7 @@ class LearnerBlock(MemoryBlock):
     default_chunk_size = 16
     hidden: ClassVar[tuple[int, ...]] = ()
     biased: ClassVar[bool] = True
-    deviation: ClassVar[float | None] = None  # of the first weights; 1/√(what enters) if None
+    deviation: ClassVar[float | None] = None  # of the first weights; 1/√fan_in if None
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -33,11 +33,11 @@ class LearnerBlock(MemoryBlock):
         K = config.width // config.heads
         widths = [K, *(n * K for n in self.hidden), K]
         self.inner = []
-        for entering, leaving in zip(widths, widths[1:], strict=False):
-            scale = entering**-0.5 if self.deviation is None else self.deviation
-            self.inner.append(scale * normal(rng, config.heads, entering, leaving))
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            scale = fan_in**-0.5 if self.deviation is None else self.deviation
+            self.inner.append(scale * normal(rng, config.heads, fan_in, fan_out))
             if self.biased:
-                self.inner.append(np.zeros((config.heads, 1, leaving), np.float32))
+                self.inner.append(np.zeros((config.heads, 1, fan_out), np.float32))
         self.rate = Linear(config.width, config.heads, rng=rng)
         self.gamma, self.beta = np.ones((config.heads, 1, K), np.float32), np.zeros((config.heads, 1, K), np.float32)
 

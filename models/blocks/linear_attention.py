@@ -1,4 +1,4 @@
-"""Linear attention (Katharopoulos et al. 2020, eq. 7 and 16–20) with their feature map φ(x) = elu(x) + 1.
+"""The linear attention block (Katharopoulos et al. 2020, eq. 7, 16–20) with their feature map φ(x) = elu(x) + 1.
 
 The normaliser φ(q)ᵀ Σ φ(k) of eq. 12 and 20 is a positive number a head and token, and the RMSNorm on the output
 divides any such number out again, so it is not computed (the argument of Qin et al. 2022, "The Devil in Linear

@@ -2,7 +2,7 @@
 
     A, B, Δ stay what they start as; C and D are trained                  section 4.1, appendix B.1–B.2, "LSSL-fixed"
 
-Deviations: Δ lies on a grid, log-spaced in 0.001…0.1, where the paper draws it log-uniform; a GLU follows the GELU.
+Deviations: Δ is on a grid, log-spaced in 0.001…0.1, where the paper draws it log-uniform; a GLU follows the GELU.
 """
 
 import functools

@@ -1,8 +1,8 @@
-"""The simple recurrent network as a block: its weights start from HiPPO's system in discrete time, or at random.
+"""The simple recurrent network as a block, initialised from discretised HiPPO or at random.
 
     h = rnn(x U + b, W),   out = GLU(GELU(h))            Elman 1990
 
-With the start "hippo", W is LegS's Ā by the bilinear method at Δ = 0.01, the middle of the steps that S4 starts from:
+With the start "hippo", W is LegS's Ā by the bilinear method at Δ = 0.01, the middle of the steps that S4 starts from:
 but for the tanh, the state before training is that of the state spaces.
 """
 

@@ -1,4 +1,4 @@
-"""The S4 block: a diagonal plus rank one for every channel, trained through its kernel (Gu et al. 2022, S4).
+"""The S4 block: a DPLR state space model per channel, trained through its kernel (Gu et al. 2022, S4).
 
     A = Λ − P Pᴴ,   Λ = −exp(log_rate) + i frequency,   Δ = exp(log_delta)        sections 3.2 and 3.4
 
@@ -11,7 +11,15 @@ import numpy as np
 
 import minigrad as mg
 from models.blocks.block import BlockConfig
-from models.blocks.system import SystemBlock, eigenvalues, gaussian, joined, pairs, parts, steps
+from models.blocks.system import (
+    SystemBlock,
+    as_complex,
+    as_real,
+    complex_gaussian,
+    conjugate_pairs,
+    eigenvalues,
+    log_steps,
+)
 from models.ssm import hippo, s4
 
 
@@ -22,18 +30,19 @@ class S4Block(SystemBlock):
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
-        shape = config.width, pairs(config)
+        shape = config.width, conjugate_pairs(config)
         if config.start == "hippo":
             Lambda, P, B = (np.broadcast_to(x, shape) for x in hippo.dplr(config.states)[:3])
         else:
-            Lambda, P, B = eigenvalues(shape, rng), gaussian(shape, rng) / np.sqrt(shape[1]), gaussian(shape, rng)
+            Lambda, P = eigenvalues(shape, rng), complex_gaussian(shape, rng) / np.sqrt(shape[1])
+            B = complex_gaussian(shape, rng)
         self.log_rate = np.log(-Lambda.real).astype(np.float32)
         self.frequency = Lambda.imag.astype(np.float32)
-        self.P, self.B, self.C = parts(P), parts(B), parts(gaussian(shape, rng))
+        self.P, self.B, self.C = as_real(P), as_real(B), as_real(complex_gaussian(shape, rng))
         self.D = rng.standard_normal(config.width).astype(np.float32)
-        self.log_delta = steps(config.width, rng).astype(np.float32)
+        self.log_delta = log_steps(config.width, rng).astype(np.float32)
 
     def system(self, x: Any, state: Any) -> tuple[Any, Any]:
         """Return (y, state) for x `(*batch, T, width)`."""
-        Lambda, P, B, C = 1j * self.frequency - mg.exp(self.log_rate), *map(joined, (self.P, self.B, self.C))
+        Lambda, P, B, C = 1j * self.frequency - mg.exp(self.log_rate), *map(as_complex, (self.P, self.B, self.C))
         return self.run(x, Lambda, P, B, C, self.D, mg.exp(self.log_delta), state=state)

@@ -1,4 +1,4 @@
-"""Softmax attention with rotary positions (Vaswani et al. 2017; Su et al. 2021, eq. 15).
+"""The softmax attention block with rotary position embeddings (Vaswani et al. 2017; Su et al. 2021, eq. 15).
 
     y = softmax(R(q) R(k)ᵀ / √K) v,    R turns channels (c, c + K/2) of token t by the angle t · 10000^(−2c/K)
 
@@ -34,7 +34,7 @@ class SoftmaxBlock(HeadsBlock):
 def rotate(x, start: int, rows: int = 1):
     """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`.
 
-    A token may have several rows, which stand at its position.
+    A token may have several rows, all at its position.
     """
     half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows

@@ -1,4 +1,4 @@
-"""What stands around a state space that does not change with time: it mixes times, and this mixes channels.
+"""Base block of time-invariant state space models, which mix along time: a nonlinearity and a gated channel mixer.
 
     y   = system(x)                               every channel alone
     out = a ⊙ σ(b),   a, b = GELU(y) W + c        a gated linear unit, after which no MLP follows
@@ -39,14 +39,14 @@ class SystemBlock(Block):
         raise NotImplementedError
 
 
-def pairs(config: BlockConfig) -> int:
-    """Return how many pairs of conjugate eigenvalues make this many states; raises UserError where they do not."""
+def conjugate_pairs(config: BlockConfig) -> int:
+    """Return the number of conjugate pairs among this many eigenvalues. Raises UserError for an odd number."""
     if config.states < 2 or config.states % 2:
         raise UserError(f"states: expected an even number, for pairs of conjugate eigenvalues, got {config.states}")
     return config.states // 2
 
 
-def steps(count: int, rng: np.random.Generator) -> np.ndarray:
+def log_steps(count: int, rng: np.random.Generator) -> np.ndarray:
     """Return log Δ for this many channels, Δ log-uniform in 0.001…0.1, as S4 and its successors have it."""
     return rng.uniform(np.log(1e-3), np.log(1e-1), count)
 
@@ -59,16 +59,16 @@ def eigenvalues(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     return -1 + np.sqrt(rng.uniform(size=shape)) * np.exp(1j * np.pi * rng.uniform(size=shape))
 
 
-def gaussian(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def complex_gaussian(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Return complex numbers of variance 1."""
     return np.sqrt(0.5) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
 
 
-def parts(z: np.ndarray) -> np.ndarray:
-    """Return (2, *shape) float32, the real and the imaginary part: optimisers know real parameters."""
+def as_real(z: np.ndarray) -> np.ndarray:
+    """Return (2, *shape) float32, the real and imaginary parts: optimisers take real parameters."""
     return np.stack([z.real, z.imag]).astype(np.float32)
 
 
-def joined(x: Any) -> Any:
-    """Return the complex numbers whose parts these are."""
+def as_complex(x: Any) -> Any:
+    """Return the complex numbers of parts x (2, …), the inverse of `as_real`."""
     return x[0] + 1j * x[1]

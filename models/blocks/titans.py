@@ -74,9 +74,9 @@ class TitansBlock(LearnerBlock):
         return self.run(q, k, v, theta, log_eta, log_decay, self.layers, state=memory, norm=self.around)
 
     def recall(self, q: Any, memory: titans.State | None) -> Any:
-        """Return M*(q) `(*batch, T, width)` of the memory before the batch under way, which stays as it is."""
+        """Return M*(q) `(*batch, T, width)` of the memory before the current batch, which is not changed."""
         layers = self.layers if memory is None else memory.start
-        return merge_heads(self.norm(inner.model(layers, self.around, unit(mg.silu(q)))))
+        return merge_heads(self.norm(inner.apply_model(layers, self.around, unit(mg.silu(q)))))
 
 
 class TitansState(NamedTuple):
@@ -108,7 +108,7 @@ class Gate(Module):
 
 
 class TitansMACBlock(WithAttention):
-    """Memory as context: a segment at a time, what the memory recalls stands beside what is read."""
+    """Memory as context: per segment, attention reads the memory's output beside the input."""
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -118,13 +118,13 @@ class TitansMACBlock(WithAttention):
         """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
         state, out = state or TitansState(), []
         left = self.chunk_size if state.memory is None else state.memory.memory.left
-        for (segment,) in inner.batches(left, self.chunk_size, x):
+        for (segment,) in inner.mini_batches(left, self.chunk_size, x):
             y, state = self._segment(segment, state)
             out.append(y)
         return mg.namespace(*out).concat(out, axis=-2), state
 
     def _segment(self, x: Any, state: TitansState) -> tuple[Any, TitansState]:
-        """Some tokens of one segment."""
+        """Attend to and memorise some tokens of one segment."""
         attention, memory = self.attention, state.memory
         q = split_heads(self.query(x), attention.heads)
         h = self.memory.recall(q, None if memory is None else memory.memory)
@@ -141,7 +141,7 @@ class TitansMACBlock(WithAttention):
 
 
 class TitansMAGBlock(WithAttention):
-    """Memory as gate: beside attention, on the same input."""
+    """Memory as gate: the memory and attention in parallel, on the same input."""
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -167,6 +167,6 @@ class TitansMALBlock(WithAttention):
 
 
 def _paired(first: Any, second: Any) -> Any:
-    """Rows (…, T, K) of the one and the other in turn, (…, 2 T, K)."""
+    """Interleave the rows of two arrays (…, T, K): (…, 2 T, K)."""
     xp = mg.namespace(first, second)
     return xp.reshape(xp.stack([first, second], axis=-2), (*second.shape[:-2], 2 * second.shape[-2], second.shape[-1]))

@@ -1,4 +1,4 @@
-"""TTT-Linear and TTT-MLP (Sun et al. 2024, section 2.7): a model for each head that learns while it reads.
+"""The TTT-Linear and TTT-MLP blocks (Sun et al. 2024, section 2.7): an inner model per head, trained at test time.
 
     η = η_base σ(x w + b) / K        one a head and token; η_base = 1 for TTT-Linear, 0.1 for TTT-MLP
     W₀, b₀, γ, β                     learned; W₀ begins with deviation 0.02, as in the published code

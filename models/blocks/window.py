@@ -1,4 +1,4 @@
-"""Sliding-window attention with persistent tokens: Titans' short-term memory, of a size that does not grow.
+"""Sliding-window attention with persistent tokens: Titans' short-term memory, of constant size.
 
     x̃  = [p₁ … p_N ‖ x]                                    Behrouz et al. 2025, eq. 19
     yₜ = softmax(qₜ [p W_k ‖ k_{t−C+1} … k_t]ᵀ / √K) [p W_v ‖ v_{t−C+1} … v_t]            eq. 27, "SW-Attn*"
@@ -21,7 +21,7 @@ from models.attention import softmax
 from models.blocks.block import BlockConfig, HeadsBlock
 from models.blocks.learner import normal
 from models.blocks.softmax import rotate
-from models.memory.chunks import chunks
+from models.sequences import chunks
 
 PERSISTENT = 4  # how many; the paper gives no number
 
@@ -59,7 +59,7 @@ class WindowBlock(HeadsBlock):
         """Return (y, recent) for up to C queries `(*batch, H, T, K)`; k and v have T rows, or 2 T, two a token."""
         xp, size, room, rows = mg.namespace(q, k, v), q.shape[-2], self.chunk_size - 1, k.shape[-2] // q.shape[-2]
         if recent is None:
-            recent = Recent(_nothing(k, rows * room), _nothing(v, rows * room), 0)
+            recent = Recent(_zero_rows(k, rows * room), _zero_rows(v, rows * room), 0)
         keys, values = xp.concat([recent.keys, k], axis=-2), xp.concat([recent.values, v], axis=-2)
         place, now = xp.arange(keys.shape[-2]) // rows, room + xp.arange(size)[:, None]
         visible = (place <= now) & (place >= now - room) & (place >= room - recent.tokens)
@@ -78,7 +78,7 @@ class WindowBlock(HeadsBlock):
         return keys, values
 
 
-def _nothing(x: Any, rows: int) -> Any:
-    """Return zeros, so many rows of them."""
+def _zero_rows(x: Any, rows: int) -> Any:
+    """Return zeros (*batch, rows, K) for x (*batch, T, K)."""
     xp = mg.namespace(x)
     return xp.broadcast_to(xp.zeros_like(x[..., :1, :]), (*x.shape[:-2], rows, x.shape[-1]))

@@ -4,10 +4,10 @@
           = c Σₙ αₖₙ rₙ + is Σₙ βₖₙ rₙ                                   α = −2 Re(v conj λ), β = 2 Re v
     1/rₙ  = (is − cλₙ)(is − c conj λₙ) = (c Im λₙ − s)(c Im λₙ + s) + (c Re λₙ)² − 2isc Re λₙ
 
-backward, with S̄ₖ the cotangent of Sₖ, a = cS̄ and b = −isS̄:
+backward, with dSₖ the cotangent of Sₖ, a = c dS and b = −is dS:
 
-    ᾱₖₙ = Re Σ conj(rₙ) aₖ          β̄ₖₙ = Re Σ conj(rₙ) bₖ          d = −conj(rₙ²) Σₖ (αₖₙ aₖ + βₖₙ bₖ)
-    |λₙ|²‾ = Σ c² Re d              Re λ̄ₙ = −Σ 2cs Im d              sums over all ω
+    dαₖₙ = Re Σ conj(rₙ) aₖ          dβₖₙ = Re Σ conj(rₙ) bₖ          x = −conj(rₙ²) Σₖ (αₖₙ aₖ + βₖₙ bₖ)
+    d|λₙ|² = Σ c² Re x              d Re λₙ = −Σ 2cs Im x              sums over all ω
 
 Work    a vector is some neighbouring ω; a channel is a thread's unit. Both halves of a pair cost one division, whose
         result serves all the sums k. What belongs to a pole lies in the first-level cache.
@@ -47,25 +47,25 @@ def forward(v: Any, poles: Any, *, length: int) -> tuple[Any, Saved]:
     return _joined(made[..., :count]), Saved(v, poles, s, c)
 
 
-def backward(saved: Saved, gS: Any) -> tuple[Any, Any]:
+def backward(saved: Saved, dS: Any) -> tuple[Any, Any]:
     """Return the cotangents of v and the poles from that of S."""
     v, poles, s, c = saved
-    gr, gi = (laid_out(g, *gS.shape, to=(vector(s),)) for g in (gS.real, gS.imag))
+    dS_re, dS_im = (laid_out(g, *dS.shape, to=(vector(s),)) for g in (dS.real, dS.imag))
     weights = _weights(v, poles)
-    gweights = np.empty((2, *v.shape), s.dtype)
-    gsquare, grate = np.empty((2, *poles.shape), s.dtype)
+    dweights = np.empty((2, *v.shape), s.dtype)
+    dsquare, drate = np.empty((2, *poles.shape), s.dtype)
 
     def work(part: int, first: int, last: int) -> None:
-        _backward(*weights, *_parts(poles), s, c, gr, gi, *gweights, gsquare, grate, first, last)
+        _backward(*weights, *_parts(poles), s, c, dS_re, dS_im, *dweights, dsquare, drate, first, last)
 
     share(work, len(poles))
-    galpha, gbeta = gweights
-    gpoles = 2 * gsquare * poles + grate - 2 * (galpha * v).sum(axis=1)
-    return 2 * (gbeta - galpha * poles[:, None]), gpoles
+    dalpha, dbeta = dweights
+    dpoles = 2 * dsquare * poles + drate - 2 * (dalpha * v).sum(axis=1)
+    return 2 * (dbeta - dalpha * poles[:, None]), dpoles
 
 
 def _weights(v: np.ndarray, poles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """α and β, (D, K, N)."""
+    """Return α and β, (D, K, N)."""
     return -2 * (v * poles[:, None].conj()).real, 2 * v.real
 
 
@@ -81,7 +81,7 @@ def _joined(parts: np.ndarray) -> np.ndarray:
 
 @njit(inline="always")
 def _reciprocal(sine, cosine, rate, frequency):
-    """The parts of 1 / ((c Im λ − s)(c Im λ + s) + (c Re λ)² − 2is c Re λ)."""
+    """Return the parts of 1 / ((c Im λ − s)(c Im λ + s) + (c Re λ)² − 2is c Re λ)."""
     faded, turned = cosine * rate, cosine * frequency
     x = fma(faded, faded, (turned - sine) * (turned + sine))
     y = faded * (sine + sine)
@@ -113,7 +113,7 @@ def _forward(alpha, beta, rate, frequency, s, c, real, imag, first, last):
 
 
 @kernel
-def _backward(alpha, beta, rate, frequency, s, c, gr, gi, galpha, gbeta, gsquare, grate, first, last):
+def _backward(alpha, beta, rate, frequency, s, c, dS_re, dS_im, dalpha, dbeta, dsquare, drate, first, last):
     _, sums, poles = alpha.shape
     step, width = lanes(s), s.size
     a, b = np.empty((sums, 2 * width), s.dtype), np.empty((sums, 2 * width), s.dtype)
@@ -121,7 +121,7 @@ def _backward(alpha, beta, rate, frequency, s, c, gr, gi, galpha, gbeta, gsquare
     for d in range(first, last):
         for k in range(sums):
             for l in range(0, width, step):
-                re, im = load(gr, (d * sums + k) * width + l), load(gi, (d * sums + k) * width + l)
+                re, im = load(dS_re, (d * sums + k) * width + l), load(dS_im, (d * sums + k) * width + l)
                 at = 2 * (k * width + l)
                 store(a, at, load(c, l) * re)
                 store(a, at + step, load(c, l) * im)
@@ -146,6 +146,6 @@ def _backward(alpha, beta, rate, frequency, s, c, gr, gi, galpha, gbeta, gsquare
                 qr, qi = im * im - re * re, splat(s, 2) * (re * im)
                 to_square = fma(cosine * cosine, qr * dr - qi * di, to_square)
                 to_rate = fma(cosine * sine, qr * di + qi * dr, to_rate)
-            gsquare[d, n], grate[d, n] = total(to_square), -2 * total(to_rate)
+            dsquare[d, n], drate[d, n] = total(to_square), -2 * total(to_rate)
             for k in range(sums):
-                galpha[d, k, n], gbeta[d, k, n] = total(load(to_alpha, k * step)), total(load(to_beta, k * step))
+                dalpha[d, k, n], dbeta[d, k, n] = total(load(to_alpha, k * step)), total(load(to_beta, k * step))

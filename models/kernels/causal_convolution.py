@@ -7,10 +7,10 @@ that no zeros are needed between the end and the beginning:
 
     ω = exp(−iπ/2H)          Σ_{s + r ≡ t} ωˢuₛ ωʳKᵣ = ωᵗ (yₜ − i yₜ₊ₕ)          since ωᴴ = −i
     û = F(ωᵗ uₜ)             y = Re ω⁻ᵗ F⁻¹(û K̂)
-backward, with g = ȳ:        ū = Re ω⁻ᵗ F⁻¹(ĝ conj K̂)          K̄ = Re ω⁻ᵗ F⁻¹(Σ conj(û) ĝ)          over all sequences
+backward, with g = dy:      du = Re ω⁻ᵗ F⁻¹(ĝ conj K̂)          dK = Re ω⁻ᵗ F⁻¹(Σ conj(û) ĝ)          over all sequences
 
 Work    a vector is some neighbouring channels at one point; a thread's unit is all sequences of one such vector.
-Memory  a thread needs room for H complex vectors of K, of u and, back, of g and K̄: spectra are made anew, not kept.
+Memory  a thread needs room for H complex vectors of K, of u and, back, of g and dK: spectra are made anew, not kept.
 Cost    two transforms of H complex points for each sequence and channel forward, three back, and one or two for K.
 
 Roots of unity are float64 before they are rounded. Arrays may have T last in memory; what is made of them then has too.
@@ -55,27 +55,27 @@ def forward(u: Any, K: Any) -> tuple[Any, Saved]:
     return y, saved
 
 
-def backward(saved: Saved, gy: Any) -> tuple[Any, Any]:
+def backward(saved: Saved, dy: Any) -> tuple[Any, Any]:
     """Return the cotangents of u and K from that of y."""
-    gu, gK = _empty(gy), np.zeros(saved.shapes[1], gy.dtype)  # zeros where K goes on after the last token
-    sizes, tables = _sizes(saved), _tables(gy.shape[-2], gy.dtype)
-    g, made = _rows(gy), (*_rows(gu), *_rows(gK.T))
+    du, dK = _empty(dy), np.zeros(saved.shapes[1], dy.dtype)  # zeros where K goes on after the last token
+    sizes, tables = _sizes(saved), _tables(dy.shape[-2], dy.dtype)
+    g, made = _rows(dy), (*_rows(du), *_rows(dK.T))
 
     def work(part: int, first: int, last: int) -> None:
         correlate(*saved.u, *saved.K, *g, *made, *tables, sizes, first, last)
 
-    share(work, -(-gy.shape[-1] // vector(gy)))
-    return gu, gK
+    share(work, -(-dy.shape[-1] // vector(dy)))
+    return du, dK
 
 
 def _sizes(saved: Saved) -> tuple[int, int, int, int]:
-    """Sequences, tokens, how much of K reaches them, and channels."""
+    """Return Sequences, tokens, how much of K reaches them, and channels."""
     (*_, length, channels), (_, taps) = saved.shapes
     return flat_count(saved.shapes[0]), length, min(length, taps), channels
 
 
 def _rows(x: np.ndarray) -> Rows:
-    """x (*batch, T, D) as it lies in memory, gaps and all; a copy where an axis runs backwards or repeats itself."""
+    """Return x (*batch, T, D) as it lies in memory, gaps and all; a copy where an axis runs backwards or repeats."""
     x = x.reshape(-1, *x.shape[-2:])
     if any(step <= 0 or step % x.itemsize for step in x.strides):
         x = np.ascontiguousarray(x)
@@ -85,13 +85,13 @@ def _rows(x: np.ndarray) -> Rows:
 
 
 def _empty(x: np.ndarray) -> np.ndarray:
-    """An array of x's shape that lies in memory as x does."""
+    """Return an array of x's shape that lies in memory as x does."""
     return np.empty(x.mT.shape, x.dtype).mT if x.mT.flags.c_contiguous else np.empty(x.shape, x.dtype)
 
 
 @functools.lru_cache(maxsize=8)
 def _tables(length: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """exp(−2πi j / H) and ωʲ for j < H, each (H, 2): real and imaginary parts."""
+    """Return exp(−2πi j / H) and ωʲ for j < H, each (H, 2): real and imaginary parts."""
     points = 1 << (length - 1).bit_length()
     angles = np.arange(points) * (-2 * np.pi / points)
     return _parts(angles, dtype), _parts(angles / 4, dtype)

@@ -2,17 +2,17 @@
 
     eₜ = vₜ − kₜ Sₜ₋₁          Sₜ = Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          Schlag et al. 2021, section 4.2
 
-backward, with S̄ₜ the cotangent of Sₜ:
+backward, with dSₜ the cotangent of Sₜ:
 
-    S̄ₜ = S̄ₜ₊₁ − kₜ₊₁ᵀ v̄ₜ₊₁ + qₜᵀ ȳₜ          v̄ₜ = βₜ kₜ S̄ₜ          against the order of time, values in the lanes
-    q̄ₜ = ȳₜ Sₜᵀ                              −v̄ₜ Sₜ₋₁ᵀ, part of k̄ₜ      in the order of time, keys in the lanes
-                                              βₜ eₜ S̄ₜᵀ, the rest        against it, keys in the lanes
+    dSₜ = dSₜ₊₁ − kₜ₊₁ᵀ dvₜ₊₁ + qₜᵀ dyₜ          dvₜ = βₜ kₜ dSₜ          against the order of time, values in the lanes
+    dqₜ = dyₜ Sₜᵀ                                −dvₜ Sₜ₋₁ᵀ, part of dkₜ   in the order of time, keys in the lanes
+                                                 βₜ eₜ dSₜᵀ, the rest     against it, keys in the lanes
 
-Once e and v̄ are known, S and S̄ are sums of known products, and nothing but the order of time relates them: neither is
-kept, and two tokens go at each pass. (With gates log ᾱ needs both at once: see `models.kernels.gated_delta_rule`.)
+Once e and dv are known, S and dS are sums of known products, and nothing but the order of time relates them: neither is
+kept, and two tokens go at each pass. (With gates d log α needs both at once: see `models.kernels.gated_delta_rule`.)
 Sₜ₋₁ could be had from Sₜ by taking back what was written; but Sₜ − βₜ kₜᵀ eₜ has lost the digits that eₜ outweighs.
 
-Work    and layout as in `models.kernels.delta_rule_core`, which makes e and v̄, and `linear_attention_core`.
+Work    and layout as in `models.kernels.delta_rule_core`, which makes e and dv, and `linear_attention_core`.
 Memory  e, of the size of y.
 Cost    three multiplications and additions a token and entry of S forward, nine back.
 """
@@ -52,19 +52,19 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta and S from those of y and of the last S."""
     q, k, beta, e, S, keys, values = saved
     count = flat_count(keys)
-    gy, gS = sequence(cotangents[0], count, *values[-2:]), memory(cotangents[1], count, *S.shape[-2:])
-    gv, gbeta = corrections(q, k, beta, None, e, gy, gS)
-    gq, gk = np.empty_like(q), np.empty_like(k)
-    before, gS = (memory(np.swapaxes(x, -1, -2), count, *S.shape[:-3:-1]) for x in (S, cotangents[1]))
-    share_columns(lambda part, first, last: _reads(k, beta, e, gv, gy, before, gq, gk, first, last), q)
-    share_columns(lambda part, first, last: _writes(q, k, beta, e, gv, gy, gS, gk, first, last), q)
-    return (cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), cut_out(gbeta, keys[:-1], axes=1),
-            cut_out(np.swapaxes(gS, -1, -2), S.shape))  # fmt: skip
+    dy, dS = sequence(cotangents[0], count, *values[-2:]), memory(cotangents[1], count, *S.shape[-2:])
+    dv, dbeta = corrections(q, k, beta, None, e, dy, dS)
+    dq, dk = np.empty_like(q), np.empty_like(k)
+    before, dS = (memory(np.swapaxes(x, -1, -2), count, *S.shape[:-3:-1]) for x in (S, cotangents[1]))
+    share_columns(lambda part, first, last: _reads(k, beta, e, dv, dy, before, dq, dk, first, last), q)
+    share_columns(lambda part, first, last: _writes(q, k, beta, e, dv, dy, dS, dk, first, last), q)
+    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), cut_out(dbeta, keys[:-1], axes=1),
+            cut_out(np.swapaxes(dS, -1, -2), S.shape))  # fmt: skip
 
 
 @kernel
-def _reads(k, beta, e, w, gy, S, gq, gk, first, last):
-    """ȳₜ Sₜᵀ for every token, into gq, and −v̄ₜ Sₜ₋₁ᵀ, into gk; w is v̄."""
+def _reads(k, beta, e, w, dy, S, dq, dk, first, last):
+    """Compute dyₜ Sₜᵀ for every token, into dq, and −dvₜ Sₜ₋₁ᵀ, into dk; w is dv."""
     _, length, rows = e.shape
     step, width = lanes(k), 2 * lanes(k)
     slabs = k.shape[2] // width
@@ -82,27 +82,27 @@ def _reads(k, beta, e, w, gy, S, gq, gk, first, last):
                 s0, s1 = load(X, r * width), load(X, r * width + step)
                 d00, d01 = fma(splat(k, -w[b, t, r]), s0, d00), fma(splat(k, -w[b, t, r]), s1, d01)
                 s0, s1 = fma(splat(k, e[b, t, r]), k00, s0), fma(splat(k, e[b, t, r]), k01, s1)
-                q00, q01 = fma(splat(k, gy[b, t, r]), s0, q00), fma(splat(k, gy[b, t, r]), s1, q01)
+                q00, q01 = fma(splat(k, dy[b, t, r]), s0, q00), fma(splat(k, dy[b, t, r]), s1, q01)
                 d10, d11 = fma(splat(k, -w[b, t + 1, r]), s0, d10), fma(splat(k, -w[b, t + 1, r]), s1, d11)
                 s0, s1 = fma(splat(k, e[b, t + 1, r]), k10, s0), fma(splat(k, e[b, t + 1, r]), k11, s1)
-                q10, q11 = fma(splat(k, gy[b, t + 1, r]), s0, q10), fma(splat(k, gy[b, t + 1, r]), s1, q11)
+                q10, q11 = fma(splat(k, dy[b, t + 1, r]), s0, q10), fma(splat(k, dy[b, t + 1, r]), s1, q11)
                 store(X, r * width, s0)
                 store(X, r * width + step, s1)
             for place, x, g in ((at, q00, d00), (at + step, q01, d01), (after, q10, d10), (after + step, q11, d11)):
-                store(gq, place, x)
-                store(gk, place, g)
+                store(dq, place, x)
+                store(dk, place, g)
 
 
 @kernel
-def _writes(q, k, beta, e, w, gy, gS, gk, first, last):
-    """βₜ eₜ S̄ₜᵀ for every token, added to gk; w is v̄."""
+def _writes(q, k, beta, e, w, dy, dS, dk, first, last):
+    """Compute βₜ eₜ dSₜᵀ for every token, added to dk; w is dv."""
     _, length, rows = e.shape
     step, width = lanes(k), 2 * lanes(k)
     slabs = k.shape[2] // width
     X = room(k, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = gS[b, :, start : start + width]
+        X[:] = dS[b, :, start : start + width]
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * k.shape[2] + start, (b * length + t - 1) * k.shape[2] + start
             k00, k01, k10, k11 = load(k, at), load(k, at + step), load(k, before), load(k, before + step)
@@ -111,24 +111,24 @@ def _writes(q, k, beta, e, w, gy, gS, gk, first, last):
             for coming in (at - AHEAD * k.shape[2], before - AHEAD * k.shape[2]):
                 fetch(q, coming, width)
                 fetch(k, coming, width)
-                fetch(gk, coming, width)
+                fetch(dk, coming, width)
             coming = (b * length + t - 1 - AHEAD) * rows
             fetch(e, coming, 2 * rows)
             fetch(w, coming, 2 * rows)
-            fetch(gy, coming, 2 * rows)
+            fetch(dy, coming, 2 * rows)
             for r in range(rows):
                 s0, s1 = load(X, r * width), load(X, r * width + step)
-                s0, s1 = fma(splat(k, gy[b, t, r]), q00, s0), fma(splat(k, gy[b, t, r]), q01, s1)
+                s0, s1 = fma(splat(k, dy[b, t, r]), q00, s0), fma(splat(k, dy[b, t, r]), q01, s1)
                 d00, d01 = fma(splat(k, e[b, t, r]), s0, d00), fma(splat(k, e[b, t, r]), s1, d01)
                 s0, s1 = fma(splat(k, -w[b, t, r]), k00, s0), fma(splat(k, -w[b, t, r]), k01, s1)
-                s0, s1 = fma(splat(k, gy[b, t - 1, r]), q10, s0), fma(splat(k, gy[b, t - 1, r]), q11, s1)
+                s0, s1 = fma(splat(k, dy[b, t - 1, r]), q10, s0), fma(splat(k, dy[b, t - 1, r]), q11, s1)
                 d10, d11 = fma(splat(k, e[b, t - 1, r]), s0, d10), fma(splat(k, e[b, t - 1, r]), s1, d11)
                 s0, s1 = fma(splat(k, -w[b, t - 1, r]), k10, s0), fma(splat(k, -w[b, t - 1, r]), k11, s1)
                 store(X, r * width, s0)
                 store(X, r * width + step, s1)
             strength, earlier_strength = splat(k, beta[b, t]), splat(k, beta[b, t - 1])
-            store(gk, at, fma(strength, d00, load(gk, at)))
-            store(gk, at + step, fma(strength, d01, load(gk, at + step)))
-            store(gk, before, fma(earlier_strength, d10, load(gk, before)))
-            store(gk, before + step, fma(earlier_strength, d11, load(gk, before + step)))
-        gS[b, :, start : start + width] = X
+            store(dk, at, fma(strength, d00, load(dk, at)))
+            store(dk, at + step, fma(strength, d01, load(dk, at + step)))
+            store(dk, before, fma(earlier_strength, d10, load(dk, before)))
+            store(dk, before + step, fma(earlier_strength, d11, load(dk, before + step)))
+        dS[b, :, start : start + width] = X

@@ -1,12 +1,12 @@
 """A matrix memory that corrects what it holds: what the delta rule, gated or not, comes down to.
 
     eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 where nothing fades
-    v̄ₜ = βₜ kₜ S̄ₜ                S̄ₜ = Rₜ + qₜᵀ ȳₜ                Rₜ₋₁ = αₜ (S̄ₜ − kₜᵀ v̄ₜ)          β̄ₜ = (kₜ S̄ₜ) eₜᵀ
+    dvₜ = βₜ kₜ dSₜ          dSₜ = Rₜ + qₜᵀ dyₜ          Rₜ₋₁ = αₜ (dSₜ − kₜᵀ dvₜ)          dβₜ = (kₜ dSₜ) eₜᵀ
 
 A token waits for what its key finds, and the next one for what this one wrote. So each pass over S writes and reads two
 tokens, and finds what the keys of the next two hold of it; what the second finds of the first's is a number times it:
 
-    kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) ȳₜ − (kₜ₋₁ kₜᵀ) v̄ₜ)
+    kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) dyₜ − (kₜ₋₁ kₜᵀ) dvₜ)
 
 Work and layout as in `models.kernels.linear_attention_core`, values in the lanes.
 """
@@ -21,7 +21,7 @@ from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
 def per_token(x: Any, count: int) -> np.ndarray:
-    """x (*batch, T) as (batch, T')."""
+    """Return x (*batch, T) as (batch, T')."""
     return laid_out(x, count, x.shape[-1], to=(2,))
 
 
@@ -32,11 +32,11 @@ def corrected(q: Any, k: Any, v: Any, beta: Any, a: Any, S: Any, kept: Any) -> t
     return y, e
 
 
-def corrections(q: Any, k: Any, beta: Any, a: Any, e: Any, gy: Any, gS: Any) -> tuple[np.ndarray, np.ndarray]:
+def corrections(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, dS: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the cotangents of v and beta."""
-    gv, gbeta = np.empty_like(gy), np.empty((gy.shape[2] // vector(gy, 2), *beta.shape), gy.dtype)
-    share_columns(lambda part, first, last: _backward(q, k, beta, a, e, gy, gS, gv, gbeta, first, last), gy)
-    return gv, gbeta.sum(axis=0)
+    dv, dbeta = np.empty_like(dy), np.empty((dy.shape[2] // vector(dy, 2), *beta.shape), dy.dtype)
+    share_columns(lambda part, first, last: _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last), dy)
+    return dv, dbeta.sum(axis=0)
 
 
 @kernel
@@ -88,58 +88,58 @@ def _forward(q, k, v, beta, a, S, y, e, kept, steps, first, last):
 
 
 @kernel
-def _backward(q, k, beta, a, e, gy, gS, gv, gbeta, first, last):
+def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
     _, length, rows = q.shape
-    step, width = lanes(gy), 2 * lanes(gy)
-    slabs = gy.shape[2] // width
-    X = room(gy, rows, width)
+    step, width = lanes(dy), 2 * lanes(dy)
+    slabs = dy.shape[2] // width
+    X = room(dy, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = gS[b, :, start : start + width]
+        X[:] = dS[b, :, start : start + width]
         n00, n01, n10, n11 = _found(X, k, b, length - 1, length - 2)
         for t in range(length - 1, 0, -2):
-            at, before = (b * length + t) * gy.shape[2] + start, (b * length + t - 1) * gy.shape[2] + start
+            at, before = (b * length + t) * dy.shape[2] + start, (b * length + t - 1) * dy.shape[2] + start
             this, earlier, coming = b * length + t, b * length + t - 1, max(t - 2, 1)
             fetch(q, (earlier - AHEAD) * rows, 2 * rows)
             fetch(k, (earlier - AHEAD) * rows, 2 * rows)
-            for place in (at - AHEAD * gy.shape[2], before - AHEAD * gy.shape[2]):
-                fetch(gy, place, width)
+            for place in (at - AHEAD * dy.shape[2], before - AHEAD * dy.shape[2]):
+                fetch(dy, place, width)
                 fetch(e, place, width)
-            g00, g01, g10, g11 = load(gy, at), load(gy, at + step), load(gy, before), load(gy, before + step)
+            g00, g01, g10, g11 = load(dy, at), load(dy, at + step), load(dy, before), load(dy, before + step)
             own = _product(k, this, q, this)
             n00, n01 = fma(own, g00, n00), fma(own, g01, n01)
-            w00, w01 = splat(gy, -beta[b, t]) * n00, splat(gy, -beta[b, t]) * n01
+            w00, w01 = splat(dy, -beta[b, t]) * n00, splat(dy, -beta[b, t]) * n01
             read, wrote = _product(k, earlier, q, this), _product(k, earlier, k, this)
             n10, n11 = fma(wrote, w00, fma(read, g00, n10)), fma(wrote, w01, fma(read, g01, n11))
             if a is not None:
-                n10, n11 = splat(gy, a[b, t]) * n10, splat(gy, a[b, t]) * n11
+                n10, n11 = splat(dy, a[b, t]) * n10, splat(dy, a[b, t]) * n11
             own = _product(k, earlier, q, earlier)
             n10, n11 = fma(own, g10, n10), fma(own, g11, n11)
-            w10, w11 = splat(gy, -beta[b, t - 1]) * n10, splat(gy, -beta[b, t - 1]) * n11
-            gbeta[item % slabs, b, t] = total(fma(n00, load(e, at), n01 * load(e, at + step)))
-            gbeta[item % slabs, b, t - 1] = total(fma(n10, load(e, before), n11 * load(e, before + step)))
+            w10, w11 = splat(dy, -beta[b, t - 1]) * n10, splat(dy, -beta[b, t - 1]) * n11
+            dbeta[item % slabs, b, t] = total(fma(n00, load(e, at), n01 * load(e, at + step)))
+            dbeta[item % slabs, b, t - 1] = total(fma(n10, load(e, before), n11 * load(e, before + step)))
             for place, w in ((at, w00), (at + step, w01), (before, w10), (before + step, w11)):
-                store(gv, place, splat(gy, 0) - w)
-            n00 = n01 = n10 = n11 = splat(gy, 0)
+                store(dv, place, splat(dy, 0) - w)
+            n00 = n01 = n10 = n11 = splat(dy, 0)
             for r in range(rows):
                 s0, s1 = load(X, r * width), load(X, r * width + step)
-                s0, s1 = fma(splat(gy, q[b, t, r]), g00, s0), fma(splat(gy, q[b, t, r]), g01, s1)
-                s0, s1 = fma(splat(gy, k[b, t, r]), w00, s0), fma(splat(gy, k[b, t, r]), w01, s1)
+                s0, s1 = fma(splat(dy, q[b, t, r]), g00, s0), fma(splat(dy, q[b, t, r]), g01, s1)
+                s0, s1 = fma(splat(dy, k[b, t, r]), w00, s0), fma(splat(dy, k[b, t, r]), w01, s1)
                 if a is not None:
-                    s0, s1 = splat(gy, a[b, t]) * s0, splat(gy, a[b, t]) * s1
-                s0, s1 = fma(splat(gy, q[b, t - 1, r]), g10, s0), fma(splat(gy, q[b, t - 1, r]), g11, s1)
-                s0, s1 = fma(splat(gy, k[b, t - 1, r]), w10, s0), fma(splat(gy, k[b, t - 1, r]), w11, s1)
+                    s0, s1 = splat(dy, a[b, t]) * s0, splat(dy, a[b, t]) * s1
+                s0, s1 = fma(splat(dy, q[b, t - 1, r]), g10, s0), fma(splat(dy, q[b, t - 1, r]), g11, s1)
+                s0, s1 = fma(splat(dy, k[b, t - 1, r]), w10, s0), fma(splat(dy, k[b, t - 1, r]), w11, s1)
                 if a is not None:
-                    s0, s1 = splat(gy, a[b, t - 1]) * s0, splat(gy, a[b, t - 1]) * s1
-                n00, n01 = fma(splat(gy, k[b, coming, r]), s0, n00), fma(splat(gy, k[b, coming, r]), s1, n01)
-                n10, n11 = fma(splat(gy, k[b, coming - 1, r]), s0, n10), fma(splat(gy, k[b, coming - 1, r]), s1, n11)
+                    s0, s1 = splat(dy, a[b, t - 1]) * s0, splat(dy, a[b, t - 1]) * s1
+                n00, n01 = fma(splat(dy, k[b, coming, r]), s0, n00), fma(splat(dy, k[b, coming, r]), s1, n01)
+                n10, n11 = fma(splat(dy, k[b, coming - 1, r]), s0, n10), fma(splat(dy, k[b, coming - 1, r]), s1, n11)
                 store(X, r * width, s0)
                 store(X, r * width + step, s1)
 
 
 @kernel
 def _found(X, k, b, t, u):
-    """What the keys of two tokens find in X: two vectors each."""
+    """Return what the keys of two tokens read in X: two vectors each."""
     rows, width = X.shape
     n00 = n01 = n10 = n11 = splat(X, 0)
     for r in range(rows):
@@ -151,7 +151,7 @@ def _found(X, k, b, t, u):
 
 @kernel
 def _product(x, t, y, u):
-    """Σ xₜ yᵤ of two tokens, in every lane."""
+    """Return Σ xₜ yᵤ of two tokens, in every lane."""
     rows = x.shape[2]
     products = splat(x, 0)
     for r in range(0, rows, lanes(x)):

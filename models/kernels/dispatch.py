@@ -46,8 +46,8 @@ def with_kernel(name: str, reference: Callable) -> Callable:
     """Return the function that an entry of `KERNELS` computes, for arrays and Tensors.
 
     `reference` computes the same from the same arguments, by the form that the entry names. It runs where there is no
-    kernel for the arrays: without Numba, for CuPy arrays where the entry has no CUDA kernel or that one does not take
-    them, and with a mask on CuPy arrays. Gradients of gradients are always its own.
+    kernel for the arrays: without Numba, for CuPy arrays where the entry has no CUDA kernel or that one does not
+    support them, and with a mask on CuPy arrays. Gradients of gradients are always its own.
     """
     on_host = compiled.with_kernel(KERNELS[name].numba, reference)
 
@@ -59,7 +59,7 @@ def with_kernel(name: str, reference: Callable) -> Callable:
         if masked or path is None:
             return plain(*inputs)
         kernel = importlib.import_module(path)
-        if hasattr(kernel, "takes") and not kernel.takes(*inputs, **options):
+        if hasattr(kernel, "supports") and not kernel.supports(*inputs, **options):
             return plain(*inputs)
 
         def forward(*arrays: Any) -> Any:

@@ -1,6 +1,6 @@
 """What inputs leave in diagonal states, hₙ = Σₜ Aₙ^(T−t) uₜ: the adjoint of `vandermonde`, whose adjoint that is.
 
-ūₜ = Re Σₙ conj(h̄ₙ) Aₙ^(T−t)          Āₙ = h̄ₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
+duₜ = Re Σₙ conj(dhₙ) Aₙ^(T−t)          dAₙ = dhₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ def forward(u: Any, A: Any) -> tuple[Any, Any]:
     return sums(u[:, ::-1], A), (u, A)
 
 
-def backward(saved: tuple[Any, Any], gh: Any) -> tuple[Any, Any]:
+def backward(saved: tuple[Any, Any], dh: Any) -> tuple[Any, Any]:
     """Return the cotangents of u and A from that of h."""
     u, A = saved
     Q = np.empty(A.shape, A.dtype)
     sums(u[:, ::-1], A, Q)
-    return responses(gh.conj(), A, u.shape[1])[:, ::-1] / 2, gh * Q.conj()
+    return responses(dh.conj(), A, u.shape[1])[:, ::-1] / 2, dh * Q.conj()

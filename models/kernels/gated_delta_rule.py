@@ -2,15 +2,15 @@
 
     eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          Yang et al. 2025, eq. 10
 
-backward, with S̄ₜ the cotangent of Sₜ, from the last token to the first:
+backward, with dSₜ the cotangent of Sₜ, from the last token to the first:
 
-    S̄ₜ = αₜ₊₁ (S̄ₜ₊₁ − kₜ₊₁ᵀ v̄ₜ₊₁) + qₜᵀ ȳₜ          v̄ₜ = βₜ kₜ S̄ₜ          β̄ₜ = (kₜ S̄ₜ) eₜᵀ
-    q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = βₜ eₜ S̄ₜᵀ − αₜ v̄ₜ Sₜ₋₁ᵀ          log ᾱₜ = αₜ Σ (S̄ₜ − kₜᵀ v̄ₜ) ⊙ Sₜ₋₁
+    dSₜ = αₜ₊₁ (dSₜ₊₁ − kₜ₊₁ᵀ dvₜ₊₁) + qₜᵀ dyₜ          dvₜ = βₜ kₜ dSₜ          dβₜ = (kₜ dSₜ) eₜᵀ
+    dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ          d log αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁
 
-v̄ comes first, with values in the lanes; then e and v̄ are known, S and S̄ are those of a gated linear attention that
+dv comes first, with values in the lanes; then e and dv are known, S and dS are those of a gated linear attention that
 wrote βe, and its adjoint does the second line, with keys in the lanes.
 
-Work    and layout as in `models.kernels.delta_rule_core`, which makes e and v̄, and `linear_attention_core`.
+Work    and layout as in `models.kernels.delta_rule_core`, which makes e and dv, and `linear_attention_core`.
 Memory  e, and S every 32 tokens.
 Cost    four multiplications and three additions a token and entry of S forward, about four times that back.
 """
@@ -51,10 +51,10 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
     q, k, beta, log_decay, e, kept, (keys, values, state) = saved
     count = flat_count(keys)
-    gy = sequence(cotangents[0], count, *values[-2:])
-    gS = memory(cotangents[1], count, *state[-2:])
-    gv, gbeta = corrections(q, k, beta, np.exp(per_token(log_decay, count)), e, gy, gS)
-    gS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
-    gq, gk, ga = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), gv, gy, kept, gS)
-    return (cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), cut_out(gbeta, keys[:-1], axes=1),
-            cut_out(ga, keys).sum(axis=-1), cut_out(np.swapaxes(gS, -1, -2), state))  # fmt: skip
+    dy = sequence(cotangents[0], count, *values[-2:])
+    dS = memory(cotangents[1], count, *state[-2:])
+    dv, dbeta = corrections(q, k, beta, np.exp(per_token(log_decay, count)), e, dy, dS)
+    dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
+    dq, dk, da = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), dv, dy, kept, dS)
+    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), cut_out(dbeta, keys[:-1], axes=1),
+            cut_out(da, keys).sum(axis=-1), cut_out(np.swapaxes(dS, -1, -2), state))  # fmt: skip

@@ -2,13 +2,13 @@
 
     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                  Yang et al. 2024 (GLA), section 4.1
 
-backward, with S̄ₜ = Diag(αₜ₊₁) S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from the last token to the first:
+backward, with dSₜ = Diag(αₜ₊₁) dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ, from the last token to the first:
 
-    v̄ₜ = kₜ S̄ₜ                           a linear attention with the decay of the token after, against the order of time
-    q̄ₜ = ȳₜ Sₜᵀ          k̄ₜ = vₜ S̄ₜᵀ          log ᾱₜ = αₜ ⊙ Σᵥ (S̄ₜ ⊙ Sₜ₋₁)
+    dvₜ = kₜ dSₜ                        a linear attention with the decay of the token after, against the order of time
+    dqₜ = dyₜ Sₜᵀ          dkₜ = vₜ dSₜᵀ          d log αₜ = αₜ ⊙ Σᵥ (dSₜ ⊙ Sₜ₋₁)
 
-Summed over time, q ⊙ q̄ − k ⊙ k̄ would give log ᾱ too, without S and S̄ meeting: but where gates shut, what is left of
-it are rounding errors.
+Summed over time, q ⊙ dq − k ⊙ dk would give d log α too, without S and dS meeting; but where gates shut, what is left
+of it are rounding errors.
 
 Work    and layout as in `models.kernels.linear_attention_core`, keys in the lanes of the adjoint.
 Memory  S is kept every 32 tokens. The adjoint computes the 32 between again, for two vectors of keys a thread.
@@ -52,18 +52,18 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, log_decay and S from those of y and of the last S."""
     q, k, v, a, kept, (keys, values, gates, state) = saved
     count = flat_count(keys)
-    gy = sequence(cotangents[0], count, *values[-2:])
+    dy = sequence(cotangents[0], count, *values[-2:])
     later = np.concatenate([a[:, 1:], np.ones_like(a[:, :1])], axis=1)
-    gv = attend(k, q, gy, memory(cotangents[1], count, *state[-2:]), a=later, backwards=True)
-    gS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
-    gq, gk, ga = adjoint(q, k, v, a, None, gy, kept, gS)
-    ga = cut_out(ga, keys)
-    return (cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), ga if ga.shape == gates else ga.sum(axis=-1),
-            cut_out(np.swapaxes(gS, -1, -2), state))  # fmt: skip
+    dv = attend(k, q, dy, memory(cotangents[1], count, *state[-2:]), a=later, backwards=True)
+    dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
+    dq, dk, da = adjoint(q, k, v, a, None, dy, kept, dS)
+    da = cut_out(da, keys)
+    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), da if da.shape == gates else da.sum(axis=-1),
+            cut_out(np.swapaxes(dS, -1, -2), state))  # fmt: skip
 
 
 def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
-    """α for each channel, (batch, T', K'), 1 where nothing was, from log_decay (*batch, T, K), or without K."""
+    """Return α for each channel, (batch, T', K'), 1 where nothing was, from log_decay (*batch, T, K), or without K."""
     count = flat_count(keys)
     if len(log_decay.shape) == len(keys):
         return np.exp(sequence(log_decay, count, *keys[-2:]))
@@ -72,26 +72,26 @@ def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.exp(logarithms), (*logarithms.shape[:2], width)))
 
 
-def adjoint(q: Any, k: Any, u: Any, a: Any, w: Any, gy: Any, kept: Any, gS: Any) -> tuple[Any, Any, Any]:
-    """Return the cotangents of q, k and log a, where u was written, and leave that of the first state in gS.
+def adjoint(q: Any, k: Any, u: Any, a: Any, w: Any, dy: Any, kept: Any, dS: Any) -> tuple[Any, Any, Any]:
+    """Return the cotangents of q, k and log a, where u was written, and leave that of the first state in dS.
 
-    gS is (batch, V', K'). With `w` (batch, T', V') what a token wrote had the term −k S in it, as the delta rule's
+    dS is (batch, V', K'). With `w` (batch, T', V') what a token wrote had the term −k S in it, as the delta rule's
     corrections have; w is the cotangent of that term.
     """
-    gq, gk, ga = (np.empty_like(q) for _ in range(3))
-    share_columns(lambda part, first, last: _adjoint(q, k, u, a, w, gy, kept, STEPS, gS, gq, gk, ga, first, last), q)
-    return gq, gk, ga
+    dq, dk, da = (np.empty_like(q) for _ in range(3))
+    share_columns(lambda part, first, last: _adjoint(q, k, u, a, w, dy, kept, STEPS, dS, dq, dk, da, first, last), q)
+    return dq, dk, da
 
 
 @kernel
-def _adjoint(q, k, u, a, w, gy, kept, steps, gS, gq, gk, ga, first, last):
+def _adjoint(q, k, u, a, w, dy, kept, steps, dS, dq, dk, da, first, last):
     _, length, rows = u.shape
     step, width = lanes(q), 2 * lanes(q)
     slabs = q.shape[2] // width
     S, R = room(q, steps + 1, rows, width), room(q, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        R[:] = gS[b, :, start : start + width]
+        R[:] = dS[b, :, start : start + width]
         for chunk in range(kept.shape[1] - 1, -1, -1):
             S[0] = kept[b, chunk, start : start + width].T
             begin, end = chunk * steps, min(chunk * steps + steps, length)
@@ -105,31 +105,31 @@ def _adjoint(q, k, u, a, w, gy, kept, steps, gS, gq, gk, ga, first, last):
                     if w is not None:
                         d0, d1 = fma(splat(q, w[b, t, r]), s0, d0), fma(splat(q, w[b, t, r]), s1, d1)
                     s0, s1 = fma(splat(q, u[b, t, r]), k0, s0), fma(splat(q, u[b, t, r]), k1, s1)
-                    q0, q1 = fma(splat(q, gy[b, t, r]), s0, q0), fma(splat(q, gy[b, t, r]), s1, q1)
+                    q0, q1 = fma(splat(q, dy[b, t, r]), s0, q0), fma(splat(q, dy[b, t, r]), s1, q1)
                     store(S, place + rows * width, s0)
                     store(S, place + rows * width + step, s1)
-                store(gq, at, q0)
-                store(gq, at + step, q1)
-                store(gk, at, splat(q, 0) - d0)
-                store(gk, at + step, splat(q, 0) - d1)
+                store(dq, at, q0)
+                store(dq, at + step, q1)
+                store(dk, at, splat(q, 0) - d0)
+                store(dk, at + step, splat(q, 0) - d1)
             for t in range(end - 1, begin - 1, -1):
                 at = (b * length + t) * q.shape[2] + start
                 q0, q1, k0, k1 = load(q, at), load(q, at + step), load(k, at), load(k, at + step)
                 a0, a1 = load(a, at), load(a, at + step)
                 g0 = g1 = splat(q, 0)
-                d0, d1 = load(gk, at), load(gk, at + step)
+                d0, d1 = load(dk, at), load(dk, at + step)
                 for r in range(rows):
                     place = ((t - begin) * rows + r) * width
                     r0, r1 = load(R, r * width), load(R, r * width + step)
-                    r0, r1 = fma(splat(q, gy[b, t, r]), q0, r0), fma(splat(q, gy[b, t, r]), q1, r1)
+                    r0, r1 = fma(splat(q, dy[b, t, r]), q0, r0), fma(splat(q, dy[b, t, r]), q1, r1)
                     d0, d1 = fma(splat(q, u[b, t, r]), r0, d0), fma(splat(q, u[b, t, r]), r1, d1)
                     if w is not None:
                         r0, r1 = fma(splat(q, -w[b, t, r]), k0, r0), fma(splat(q, -w[b, t, r]), k1, r1)
                     g0, g1 = fma(r0, load(S, place), g0), fma(r1, load(S, place + step), g1)
                     store(R, r * width, a0 * r0)
                     store(R, r * width + step, a1 * r1)
-                store(gk, at, d0)
-                store(gk, at + step, d1)
-                store(ga, at, a0 * g0)
-                store(ga, at + step, a1 * g1)
-        gS[b, :, start : start + width] = R
+                store(dk, at, d0)
+                store(dk, at + step, d1)
+                store(da, at, a0 * g0)
+                store(da, at + step, a1 * g1)
+        dS[b, :, start : start + width] = R

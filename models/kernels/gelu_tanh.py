@@ -46,7 +46,7 @@ def gelu_tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @njit(inline="always")
 def _in_two(like, number, low):
-    """A constant as a vector and what its rounding to the vector's floats left."""
+    """Return a constant as a vector and what its rounding to the vector's floats left."""
     high = splat(like, number)
     if like.itemsize == 4:
         return high, splat(like, number - np.float64(np.float32(number)))
@@ -55,7 +55,7 @@ def _in_two(like, number, low):
 
 @njit(inline="always")
 def _exponent(like, x):
-    """w = √(2/π) log₂ e (1 + 0.044715 x²) and what its rounding left."""
+    """Return w = √(2/π) log₂ e (1 + 0.044715 x²) and what its rounding left."""
     linear, linear_low = _in_two(like, LINEAR, LINEAR_LOW)
     cube, cube_low = _in_two(like, CUBE, CUBE_LOW)
     square = x * x

@@ -2,16 +2,16 @@
 
     Sₜ = Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                  Katharopoulos et al. 2020, eq. 18 and 20
 
-backward, with S̄ₜ = S̄ₜ₊₁ + qₜᵀ ȳₜ the cotangent of Sₜ, from the last token to the first:
+backward, with dSₜ = dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ, from the last token to the first:
 
-    q̄ₜ = ȳₜ Sₜᵀ                 the memory Sᵀ, written with k for v, read with ȳ          in the order of time
-    k̄ₜ = vₜ S̄ₜᵀ                 the memory S̄ᵀ, written with q for ȳ, read with v          against it
-    v̄ₜ = kₜ S̄ₜ                  the memory S̄, written with ȳ for q, read with k           against it
+    dqₜ = dyₜ Sₜᵀ                 the memory Sᵀ, written with k for v, read with dy          in the order of time
+    dkₜ = vₜ dSₜᵀ                 the memory dSᵀ, written with q for dy, read with v          against it
+    dvₜ = kₜ dSₜ                  the memory dS, written with dy for q, read with k           against it
 
 Transposing the memory puts the numbers that are asked for into the lanes, and so no sum runs across them.
 
 Work    and layout as in `models.kernels.linear_attention_core`.
-Memory  one state a thread: none is kept, since both S and S̄ are made in the order in which they are read.
+Memory  one state a thread: none is kept, since both S and dS are made in the order in which they are read.
 Cost    two multiplications and additions a token and entry of S forward, three times that back.
 """
 
@@ -47,12 +47,12 @@ def forward(q: Any, k: Any, v: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v and S from those of y and of the last S."""
     q, k, v, S, keys, values = saved
-    gy, gS = cotangents
+    dy, dS = cotangents
     count, _, _ = q.shape
     transposed = (count, *S.shape[:-3:-1])
-    gy = sequence(gy, count, *values[-2:])
-    gq = attend(gy, v, k, memory(np.swapaxes(S, -1, -2), *transposed))
-    gk = attend(v, gy, q, memory(np.swapaxes(gS, -1, -2), *transposed), backwards=True)
-    before = memory(gS, count, *S.shape[-2:])
-    gv = attend(k, q, gy, before, backwards=True)
-    return cut_out(gq, keys), cut_out(gk, keys), cut_out(gv, values), cut_out(before, S.shape)
+    dy = sequence(dy, count, *values[-2:])
+    dq = attend(dy, v, k, memory(np.swapaxes(S, -1, -2), *transposed))
+    dk = attend(v, dy, q, memory(np.swapaxes(dS, -1, -2), *transposed), backwards=True)
+    before = memory(dS, count, *S.shape[-2:])
+    dv = attend(k, q, dy, before, backwards=True)
+    return cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), cut_out(before, S.shape)

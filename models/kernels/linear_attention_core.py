@@ -24,12 +24,12 @@ AHEAD = 8  # tokens from the one that is read to the one that is fetched, where 
 
 
 def sequence(x: Any, *shape: int) -> np.ndarray:
-    """x (*batch, T, K) as (batch, T', K')."""
+    """Return x (*batch, T, K) as (batch, T', K')."""
     return laid_out(x, *shape, to=(2, vector(x, 2)))
 
 
 def memory(S: Any, *shape: int) -> np.ndarray:
-    """S (*batch, K, V) as a new (batch, K', V')."""
+    """Return S (*batch, K, V) as a new (batch, K', V')."""
     laid = laid_out(S, *shape, to=(vector(S, 2), vector(S, 2)))
     return laid.copy() if np.may_share_memory(laid, S) else laid
 
@@ -51,7 +51,7 @@ def attend(q: Any, k: Any, v: Any, S: Any, *, a: Any = None, kept: Any = None, b
 
 @kernel
 def walk(q, k, v, a, S, y, kept, steps, backwards, first, last):
-    """The units `first` to `last` of the memory, along time."""
+    """Walk the units `first` to `last` of the memory along time."""
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
     slabs = v.shape[2] // width

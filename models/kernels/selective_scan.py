@@ -2,17 +2,17 @@
 
     hₜ = exp(Δₜ A) ⊙ hₜ₋₁ + Δₜ uₜ Bₜ          yₜ = Cₜ hₜ + D uₜ          Gu and Dao 2023 (Mamba), eq. 2, 4
 
-backward, with h̄ₜ the cotangent of hₜ, from the last token to the first:
+backward, with dhₜ the cotangent of hₜ, from the last token to the first:
 
-    h̄ₜ = ȳₜ Cₜ + cₜ₊₁          cₜ = h̄ₜ ⊙ exp(Δₜ A)          q = cₜ ⊙ hₜ₋₁          r = Σₙ h̄ₜₙ Bₜₙ
-    ūₜ = Δₜ r + D ȳₜ           Δ̄ₜ = Σₙ qₙ Aₙ + uₜ r
-    Ā = Σₜ Δₜ q                B̄ₜ = Σ_d Δₜ uₜ h̄ₜ            C̄ₜ = Σ_d ȳₜ hₜ           D̄ = Σₜ ȳₜ uₜ
+    dhₜ = dyₜ Cₜ + cₜ₊₁          cₜ = dhₜ ⊙ exp(Δₜ A)          q = cₜ ⊙ hₜ₋₁          r = Σₙ dhₜₙ Bₜₙ
+    duₜ = Δₜ r + D dyₜ           dΔₜ = Σₙ qₙ Aₙ + uₜ r
+    dA = Σₜ Δₜ q                dBₜ = Σ_d Δₜ uₜ dhₜ            dCₜ = Σ_d dyₜ hₜ           dD = Σₜ dyₜ uₜ
 
 Work    a vector is some neighbouring channels at one token. Forward, a thread's unit is a slab of 64 channels
         (float64: 32) of one sequence, whose N states stay in the first-level cache while it walks along time. Back, it
         is one vector of channels, 32 tokens at a time: what those tokens have of their own is gathered, then each state
-        goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back again with c and Ā in registers. Of all that only
-        the vectors that B̄ and C̄ are summed from leave the first-level cache, once for a chunk of 32 tokens.
+        goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back with c and dA in registers. Only the vectors
+        that dB and dC are summed from leave the first-level cache, once for a chunk of 32 tokens.
 Memory  the state is kept every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
 Cost    an exponential, four multiplications and additions a token, channel and state forward; about thrice that back.
 
@@ -67,24 +67,24 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     u, delta, rates, B, C, D, kept, shape = saved
     *batch, length, channels = shape
     (count, *_), states, threads, whole = u.shape, B.shape[-1], get_num_threads(), (vector(u),)
-    gy = laid_out(cotangents[0], count, length, channels, to=whole)
-    gh = laid_out(np.swapaxes(cotangents[1], -1, -2), count, states, channels, to=whole).copy()
-    gu, gdelta = np.empty_like(u), np.empty_like(u)
-    gA, gD = np.zeros((threads, *rates.shape), u.dtype), np.zeros((threads, *D.shape), u.dtype)
-    gB, gC = (np.zeros((threads, *B.shape), u.dtype) for _ in "BC")
+    dy = laid_out(cotangents[0], count, length, channels, to=whole)
+    dh = laid_out(np.swapaxes(cotangents[1], -1, -2), count, states, channels, to=whole).copy()
+    du, ddelta = np.empty_like(u), np.empty_like(u)
+    dA, dD = np.zeros((threads, *rates.shape), u.dtype), np.zeros((threads, *D.shape), u.dtype)
+    dB, dC = (np.zeros((threads, *B.shape), u.dtype) for _ in "BC")
 
     def work(part: int, first: int, last: int) -> None:
-        _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA[part], gB[part], gC[part], gD[part],
+        _backward(u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA[part], dB[part], dC[part], dD[part],
                   first, last)  # fmt: skip
 
     share(work, count * u.shape[-1] // vector(u), most=threads)
-    gu, gdelta = (g[..., :channels].reshape(shape) for g in (gu, gdelta))
-    gB, gC = (g.sum(axis=0).reshape(*batch, length, states) for g in (gB, gC))
-    return gu, gdelta, gA.sum(axis=0).T[:channels], gB, gC, gD.sum(axis=0)[:channels], _states(gh, saved)
+    du, ddelta = (g[..., :channels].reshape(shape) for g in (du, ddelta))
+    dB, dC = (g.sum(axis=0).reshape(*batch, length, states) for g in (dB, dC))
+    return du, ddelta, dA.sum(axis=0).T[:channels], dB, dC, dD.sum(axis=0)[:channels], _states(dh, saved)
 
 
 def _states(h: np.ndarray, saved: Saved) -> np.ndarray:
-    """(batch, N, D') → (*batch, D, N)."""
+    """Return (batch, N, D') → (*batch, D, N)."""
     *batch, _, channels = saved.shape
     return np.swapaxes(h[..., :channels], -1, -2).reshape(*batch, channels, h.shape[-2])
 
@@ -122,7 +122,7 @@ def _forward(u, delta, rates, B, C, D, h, y, kept, first, last):
 
 
 @kernel
-def _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA, gB, gC, gD, first, last):
+def _backward(u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA, dB, dC, dD, first, last):
     _, length, channels = u.shape
     states, step = rates.shape[0], lanes(u)
     vectors, chunks = channels // step, kept.shape[1]
@@ -135,16 +135,16 @@ def _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA, gB, gC, gD
             begin, count = chunk * STEPS, min(STEPS, length - chunk * STEPS)
             to_B[:], to_C[:] = 0, 0
             for d in range(max(first - b * vectors, 0) * step, min(last - b * vectors, vectors) * step, step):
-                g_skip = load(gD, d)
+                d_skip = load(dD, d)
                 for t in range(count):
                     at, row = t * step, (b * length + begin + t) * channels + d
                     store(dt, at, load(delta, row))
                     store(enters, at, load(delta, row) * load(u, row))
-                    store(g, at, load(gy, row))
+                    store(g, at, load(dy, row))
                     store(by_rate, at, splat(u, 0))
                     store(by_entry, at, splat(u, 0))
-                    g_skip = fma(load(gy, row), load(u, row), g_skip)
-                store(gD, d, g_skip)
+                    d_skip = fma(load(dy, row), load(u, row), d_skip)
+                store(dD, d, d_skip)
                 for n in range(states):
                     place, rate = (b * states + n) * channels + d, load(rates, n * channels + d)
                     state = load(kept, ((b * chunks + chunk) * states + n) * channels + d)
@@ -154,24 +154,24 @@ def _backward(u, delta, rates, B, C, D, kept, gy, gh, gu, gdelta, gA, gB, gC, gD
                         store(h, at, state)
                         store(a, at, decay)
                         state = fma(decay, state, load(enters, at) * splat(u, B[b, begin + t, n]))
-                    c, g_rate = load(gh, place), load(gA, n * channels + d)
+                    c, d_rate = load(dh, place), load(dA, n * channels + d)
                     for t in range(count - 1, -1, -1):
                         at, total_at = t * step, (n * STEPS + t) * step
-                        g_state = fma(load(g, at), splat(u, C[b, begin + t, n]), c)
-                        store(to_B, total_at, fma(g_state, load(enters, at), load(to_B, total_at)))
+                        d_state = fma(load(g, at), splat(u, C[b, begin + t, n]), c)
+                        store(to_B, total_at, fma(d_state, load(enters, at), load(to_B, total_at)))
                         store(to_C, total_at, fma(load(g, at), state, load(to_C, total_at)))
-                        c, state = g_state * load(a, at), load(h, at)
+                        c, state = d_state * load(a, at), load(h, at)
                         q = c * state
-                        g_rate = fma(q, load(dt, at), g_rate)
+                        d_rate = fma(q, load(dt, at), d_rate)
                         store(by_rate, at, fma(q, rate, load(by_rate, at)))
-                        store(by_entry, at, fma(g_state, splat(u, B[b, begin + t, n]), load(by_entry, at)))
-                    store(gh, place, c)
-                    store(gA, n * channels + d, g_rate)
+                        store(by_entry, at, fma(d_state, splat(u, B[b, begin + t, n]), load(by_entry, at)))
+                    store(dh, place, c)
+                    store(dA, n * channels + d, d_rate)
                 for t in range(count):
                     at, row = t * step, (b * length + begin + t) * channels + d
-                    store(gdelta, row, fma(load(u, row), load(by_entry, at), load(by_rate, at) * splat(u, LN2)))
-                    store(gu, row, fma(load(dt, at), load(by_entry, at), load(g, at) * load(D, d)))
+                    store(ddelta, row, fma(load(u, row), load(by_entry, at), load(by_rate, at) * splat(u, LN2)))
+                    store(du, row, fma(load(dt, at), load(by_entry, at), load(g, at) * load(D, d)))
             for t in range(count):
                 for n in range(states):
-                    gB[b, begin + t, n] = total(load(to_B, (n * STEPS + t) * step))
-                    gC[b, begin + t, n] = total(load(to_C, (n * STEPS + t) * step))
+                    dB[b, begin + t, n] = total(load(to_B, (n * STEPS + t) * step))
+                    dC[b, begin + t, n] = total(load(to_C, (n * STEPS + t) * step))

@@ -5,7 +5,7 @@
 A row's maximum m and sum l are kept while its keys go by, tile after tile; what was summed under a smaller maximum
 fades by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P once more:
 
-    P = 2^(S − m) / l        V̄ = Pᵀ Ō        S̄ = P ⊙ (Ō Vᵀ − Σᵥ Ō ⊙ O)        Q̄ = S̄ K · scale        K̄ = S̄ᵀ Q · scale
+    P = 2^(S − m) / l     dV = Pᵀ dO     dS = P ⊙ (dO Vᵀ − Σᵥ dO ⊙ O)     dQ = dS K · scale     dK = dSᵀ Q · scale
 
 Scores come multiplied by log₂ e, so that 2ˣ does for eˣ. Of a causal tile only what can be seen is raised to a power.
 
@@ -51,11 +51,11 @@ class Seeing(NamedTuple):
     mask: Any  # (*batch, T, S) of booleans, or None
 
     def keys(self, queries: slice, count: int) -> int:
-        """How many keys the last of these queries may see, and so the others of them too."""
+        """Return how many keys the last of these queries may see, and so the others of them too."""
         return min(count, queries.stop + self.ahead) if self.causal else count
 
     def tile(self, b: int, queries: slice, keys: slice, count: int) -> tuple[int, Any]:
-        """How many of these keys the first of these queries may see, and the mask between them."""
+        """Return how many of these keys the first of these queries may see, and the mask between them."""
         limit = queries.start + self.ahead + 1 - keys.start if self.causal else count
         if self.mask is None:
             return limit, None
@@ -80,7 +80,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
                 width = columns.stop - columns.start
                 np.matmul(exponents, k[b, columns].T, out=scores[:size, :width])
                 limit, seen = seeing.tile(b, rows, columns, width)
-                _raise(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
+                _online_softmax_tile(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
                 y[b, rows] += scores[:size, :width] @ v[b, columns]
             y[b, rows] /= np.where(l[b, rows] == 0, 1, l[b, rows])[:, None]
 
@@ -89,34 +89,36 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
     return y.reshape(*shapes[0][:-1], v.shape[2]), Saved(q, k, v, y, m, l, seeing, scale, shapes)
 
 
-def backward(saved: Saved, gy: Any) -> tuple[Any, Any, Any]:
+def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
     q, k, v, y, m, l, seeing, scale, shapes = saved
-    gy = np.ascontiguousarray(np.reshape(gy, y.shape))
-    gq, gk, gv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
-    drift, tiles = np.einsum("btv,btv->bt", gy, y), _tiles(q.shape[1], QUERIES)
+    dy = np.ascontiguousarray(np.reshape(dy, y.shape))
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    row_dot, tiles = np.einsum("btv,btv->bt", dy, y), _tiles(q.shape[1], QUERIES)
 
     def work(part: int, first: int, last: int) -> None:
-        scores, slopes = _scratch(q.dtype)
+        scores, dP = _scratch(q.dtype)
         for b in range(first, last):
             for rows in tiles:
                 exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
                 for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
                     width = columns.stop - columns.start
-                    P, g = scores[:size, :width], slopes[:size, :width]
+                    P, dS = scores[:size, :width], dP[:size, :width]
                     np.matmul(exponents, k[b, columns].T, out=P)
-                    np.matmul(gy[b, rows], v[b, columns].T, out=g)
+                    np.matmul(dy[b, rows], v[b, columns].T, out=dS)  # dP until the tile is scaled
                     limit, seen = seeing.tile(b, rows, columns, width)
-                    _lower(scores, slopes, size, width, limit, seen, m[b, rows], l[b, rows], drift[b, rows])
-                    gv[b, columns] += P.T @ gy[b, rows]
-                    gk[b, columns] += g.T @ q[b, rows]
-                    gq[b, rows] += g @ k[b, columns]
+                    _softmax_backward_tile(
+                        scores, dP, size, width, limit, seen, m[b, rows], l[b, rows], row_dot[b, rows]
+                    )
+                    dv[b, columns] += P.T @ dy[b, rows]
+                    dk[b, columns] += dS.T @ q[b, rows]
+                    dq[b, rows] += dS @ k[b, columns]
 
     with one_blas_thread():
         share(work, len(q))
-    gq *= q.dtype.type(scale)
-    gk *= q.dtype.type(scale)
-    return gq.reshape(shapes[0]), gk.reshape(shapes[1]), gv.reshape(shapes[2])
+    dq *= q.dtype.type(scale)
+    dk *= q.dtype.type(scale)
+    return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2])
 
 
 def _tiles(count: int, size: int) -> list[slice]:
@@ -124,15 +126,15 @@ def _tiles(count: int, size: int) -> list[slice]:
 
 
 def _scratch(dtype: np.dtype) -> np.ndarray:
-    """Two tiles of this thread's own."""
+    """Return two tiles of this thread's own."""
     if dtype.name not in _own.__dict__:
         _own.__dict__[dtype.name] = np.zeros((2, QUERIES, KEYS), dtype)
     return _own.__dict__[dtype.name]
 
 
 @kernel
-def _raise(scores, size, width, limit, mask, m, l, y):
-    """Scores to powers of 2, row by row, after the larger maximum; what was summed before fades to it."""
+def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
+    """Turn scores into 2^(score − m), row by row, and rescale the sums so far to the new maximum m."""
     step, stride = lanes(scores), scores.shape[1]
     tops = np.empty(step, scores.dtype)
     for r in range(size):
@@ -176,8 +178,8 @@ def _holds_nan(row):
 
 
 @kernel
-def _lower(scores, slopes, size, width, limit, mask, m, l, drift):
-    """P in place of the scores, P ⊙ (slope − drift) in place of the slopes."""
+def _softmax_backward_tile(scores, dP, size, width, limit, mask, m, l, row_dot):
+    """Write P in place of the scores, dS = P ⊙ (dP − row_dot) in place of dP."""
     step, stride = lanes(scores), scores.shape[1]
     for r in range(size):
         seen, row = min(max(r + limit, 0), width), r * stride
@@ -187,10 +189,10 @@ def _lower(scores, slopes, size, width, limit, mask, m, l, drift):
         for i in range(row, row + end, step):
             P = exp2(load(scores, i) - splat(scores, m[r])) / splat(scores, l[r])
             store(scores, i, P)
-            store(slopes, i, P * (load(slopes, i) - splat(scores, drift[r])))
+            store(dP, i, P * (load(dP, i) - splat(scores, row_dot[r])))
         for s in range(seen, width):
-            scores[r, s], slopes[r, s] = 0, 0
+            scores[r, s], dP[r, s] = 0, 0
         if mask is not None:
             for s in range(seen):
                 if not mask[r, s]:
-                    scores[r, s], slopes[r, s] = 0, 0
+                    scores[r, s], dP[r, s] = 0, 0

@@ -18,7 +18,7 @@ PART = 256  # points that fit the first-level cache: 32 KiB where a vector has 5
 
 @kernel
 def convolve(u, u_steps, K, K_steps, y, y_steps, roots, turns, sizes, first, last):
-    """y = K ∗ u for the vectors of channels from `first` to `last`, arrays as `Rows` has them."""
+    """Compute y = K ∗ u for the vectors of channels from `first` to `last`, arrays as `Rows` has them."""
     count, length, taps, channels = sizes
     step, points = lanes(u), len(roots)
     z, weights = room(u, points, 2, step), room(u, points, 2, step)
@@ -39,8 +39,8 @@ def convolve(u, u_steps, K, K_steps, y, y_steps, roots, turns, sizes, first, las
 
 
 @kernel
-def correlate(u, u_steps, K, K_steps, g, g_steps, gu, gu_steps, gK, gK_steps, roots, turns, sizes, first, last):
-    """The cotangents of u and K from g, that of y."""
+def correlate(u, u_steps, K, K_steps, g, g_steps, du, du_steps, dK, dK_steps, roots, turns, sizes, first, last):
+    """Compute the cotangents of u and K from g, that of y."""
     count, length, taps, channels = sizes
     step, points = lanes(u), len(roots)
     x, z = room(u, points, 2, step), room(u, points, 2, step)
@@ -63,14 +63,14 @@ def correlate(u, u_steps, K, K_steps, g, g_steps, gu, gu_steps, gK, gK_steps, ro
                 _multiply(z, weights, -1, start, part)
                 _invert(z, roots, start, part, 1, part)
             _invert(z, roots, 0, points, part, points)
-            _leave(z, turns, gu, b * gu_steps[0] + d * gu_steps[2], gu_steps, length, width)
+            _leave(z, turns, du, b * du_steps[0] + d * du_steps[2], du_steps, length, width)
         _invert(total, roots, 0, points, 1, points)
-        _leave(total, turns, gK, d * gK_steps[2], gK_steps, taps, width)
+        _leave(total, turns, dK, d * dK_steps[2], dK_steps, taps, width)
 
 
 @kernel
 def _last(points, most):
-    """How many points are left when fours have been split off until there are no more than `most`."""
+    """Return how many points are left when fours have been split off until there are no more than `most`."""
     while points > most:
         points //= 4
     return points
@@ -78,7 +78,7 @@ def _last(points, most):
 
 @kernel
 def _enter(x, first, steps, length, width, turns, z):
-    """ωᵗ xₜ into z, and zeros after the last token and beside the last channel."""
+    """Write ωᵗ xₜ into z, and zeros after the last token and beside the last channel."""
     _, along_time, along_channels = steps
     step = lanes(x)
     tile = room(x, step, step)
@@ -104,7 +104,7 @@ def _enter(x, first, steps, length, width, turns, z):
 
 @kernel
 def _leave(z, turns, x, first, steps, length, width):
-    """Re ω⁻ᵗ zₜ / H into x."""
+    """Write Re ω⁻ᵗ zₜ / H into x."""
     _, along_time, along_channels = steps
     step, scale = lanes(x), 1 / len(z)
     tile = room(x, step, step)
@@ -194,7 +194,7 @@ def _invert(z, roots, first, count, points, end):
 
 @kernel
 def _pairs(z, first, count):
-    """Transforms of two points, which undo themselves but for a factor of 2."""
+    """Compute transforms of two points, which undo themselves but for a factor of 2."""
     step = lanes(z)
     for a in range(first * 2 * step, (first + count) * 2 * step, 4 * step):
         for part in range(2):
@@ -205,7 +205,7 @@ def _pairs(z, first, count):
 
 @kernel
 def _multiply(z, weights, sign, first, count):
-    """z ← z K̂, or z conj(K̂) where the sign is −1."""
+    """Compute z ← z K̂, or z conj(K̂) where the sign is −1."""
     step = lanes(z)
     for at in range(first * 2 * step, (first + count) * 2 * step, 2 * step):
         zr, zi, wr, wi = load(z, at), load(z, at + step), load(weights, at), load(weights, at + step) * splat(z, sign)

@@ -13,7 +13,7 @@ EPSILON = 1e-6  # in the norm
 
 @kernel
 def add_rows(x, W, out):
-    """x W, added to out; where rows are no multiple of four the last is made again."""
+    """Compute x W, added to out; where rows are no multiple of four the last is made again."""
     count, (rows, columns), step = len(x), W.shape, lanes(W)
     for t in range(0, count, 4):
         t1, t2, t3 = min(t + 1, count - 1), min(t + 2, count - 1), min(t + 3, count - 1)
@@ -33,7 +33,7 @@ def add_rows(x, W, out):
 
 @kernel
 def add_outer(x, y, out):
-    """xᵀ y, added to out; where its rows are no multiple of four, up to three below get what x has for them, zeros."""
+    """Compute xᵀ y, added to out; where its rows are no multiple of four, up to three more get zeros."""
     count, (rows, columns), step = len(x), out.shape, lanes(y)
     for r in range(0, rows, 4):
         for c in range(0, columns, 2 * step):
@@ -54,7 +54,7 @@ def add_outer(x, y, out):
 
 @kernel
 def dot(x, i, y, j):
-    """Row i of x times row j of y."""
+    """Return row i of x times row j of y."""
     width, products = x.shape[1], splat(x, 0)
     for c in range(0, width, lanes(x)):
         products = fma(load(x, i * width + c), load(y, j * width + c), products)
@@ -63,15 +63,15 @@ def dot(x, i, y, j):
 
 @kernel
 def scaled(x, i, by, out):
-    """Row i of x times a number, as row i of out."""
+    """Write row i of x times a number as row i of out."""
     columns = x.shape[1]
     for c in range(i * columns, (i + 1) * columns, lanes(x)):
         store(out, c, load(x, c) * splat(x, by))
 
 
 @kernel
-def standardise(x, i, inside, values):
-    """x̂ in place of row i of x, of which `inside` marks the first `values`; √(var x + ε)."""
+def normalize_row(x, i, inside, values):
+    """Write x̂ in place of row i of x, of which `inside` marks the first `values`; return √(var x + ε)."""
     columns, step = x.shape[1], lanes(x)
     row, sums, squares = i * columns, splat(x, 0), splat(x, 0)
     for c in range(row, row + columns, step):
@@ -88,8 +88,8 @@ def standardise(x, i, inside, values):
 
 
 @kernel
-def unstandardise(unit, g, i, inside, values, deviation):
-    """(g − mean g − x̂ mean(g x̂)) / √(var x + ε) in place of row i of g: the cotangent of x from that of x̂."""
+def normalize_row_backward(unit, g, i, inside, values, deviation):
+    """Write (g − mean g − x̂ mean(g x̂)) / √(var x + ε) in place of row i of g, the cotangent of x from that of x̂."""
     columns, step = g.shape[1], lanes(g)
     row, sums, along = i * columns, splat(g, 0), splat(g, 0)
     for c in range(row, row + columns, step):

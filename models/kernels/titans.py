@@ -33,7 +33,7 @@ from models.kernels.gelu_tanh import gelu_tanh
 SEGMENT = 8  # batches between two memories that are kept
 
 Arrays = list[np.ndarray]
-Bend = tuple[np.ndarray, np.ndarray, np.ndarray]  # gelu and its derivatives
+Gelu = tuple[np.ndarray, np.ndarray, np.ndarray]  # gelu and its derivatives
 
 
 class Tokens(NamedTuple):
@@ -47,7 +47,7 @@ class Tokens(NamedTuple):
     fades: np.ndarray  # (B, T, 3): γ, p, h
 
     def batch(self, begin: int, stop: int) -> "Tokens":
-        """The tokens from `begin` up to, without, `stop`."""
+        """Return the tokens from `begin` up to, without, `stop`."""
         made = Tokens(*(x[:, begin:stop] for x in self))
         return made._replace(mix=made.mix[..., : stop - begin])
 
@@ -56,10 +56,10 @@ class Learned(NamedTuple):
     """What a batch learned, layer by layer: the factors of its writes, and what they are made of."""
 
     x: Arrays
-    bends: list[Bend]  # at z, but for the last layer
+    gelus: list[Gelu]  # at z, but for the last layer
     u: Arrays
     delta: Arrays
-    missed: titans_norm.Missed | None  # with a norm
+    of_loss: titans_norm.Residuals | None  # with a norm
 
 
 class Saved(NamedTuple):
@@ -99,12 +99,12 @@ def forward(
             if i % SEGMENT == 0:
                 kept.append((M, S))
             W, batch = M if i else W, tokens.batch(begin, stop)
-            learned = _learn(W, batch, norm)
-            error = learned.missed.error if learned.missed else learned.delta[-1]
+            learned = _inner_loss_grad(W, batch, norm)
+            error = learned.of_loss.error if learned.of_loss else learned.delta[-1]
             losses[:, begin:stop] = np.sum(error * error, axis=-1)
             z = _read(M, S, learned, batch)[0]
             y[:, begin:stop] = titans_norm.read(norm, batch.q, z) if norm else z
-            M, S = _written(M, S, learned, batch)
+            M, S = _updated(M, S, learned, batch)
     on_losses(losses.reshape(shapes[3]))
     ends = [*(M if whole else W), *M, *S]
     made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
@@ -115,35 +115,35 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
     tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes = saved
     depth = len(start)
-    gy, *gends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
+    dy, *dends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
     made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
-    gnorm = [np.zeros_like(x) for x in norm or ()]
-    gstart, gM, gS = (gends[i : i + depth] for i in (0, depth, 2 * depth))
+    dnorm = [np.zeros_like(x) for x in norm or ()]
+    dstart, dM, dS = (dends[i : i + depth] for i in (0, depth, 2 * depth))
     if whole:  # the last M is the next start
-        gM, gstart = _sums(gM, gstart), [np.zeros_like(g) for g in gstart]
+        dM, dstart = _sums(dM, dstart), [np.zeros_like(g) for g in dstart]
     with one_blas_thread():
         for segment in range(len(kept) - 1, -1, -1):
             (M, S), past = kept[segment], []
             for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
                 W, batch = M if i else start, tokens.batch(*batches[i])
-                learned = _learn(W, batch, norm)
+                learned = _inner_loss_grad(W, batch, norm)
                 past.append((i, batch, W, M, S, learned))
-                M, S = _written(M, S, learned, batch)
+                M, S = _updated(M, S, learned, batch)
             for i, batch, W, M, S, learned in reversed(past):
-                given = gy[:, slice(*batches[i])], gM, gS
-                of_batch, (gW, gM, gS), of_norm = _adjoint(batch, W, M, S, norm, learned, *given)
-                gnorm = _sums(gnorm, of_norm)
+                given = dy[:, slice(*batches[i])], dM, dS
+                of_batch, (dW, dM, dS), of_norm = _batch_backward(batch, W, M, S, norm, learned, *given)
+                dnorm = _sums(dnorm, of_norm)
                 for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
                     room[...] = g
                 if batches[i][1] == cuts[-1]:
-                    gW = _sums(gW, gstart)
+                    dW = _sums(dW, dstart)
                 if i:  # the batch began with its own M
-                    gM = _sums(gM, gW)
+                    dM = _sums(dM, dW)
                 else:
-                    gstart = gW
+                    dstart = dW
     gates = made.mix, made.last, made.fades
-    gtheta, geta, ga = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
-    everything = (made.q, made.k, made.v, gtheta, geta * eta, ga * a, *gstart, *gM, *gS, *gnorm)
+    dtheta, deta, da = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
+    everything = (made.q, made.k, made.v, dtheta, deta * eta, da * a, *dstart, *dM, *dS, *dnorm)
     return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
 
 
@@ -151,56 +151,56 @@ def _sums(x: Arrays, y: Arrays) -> Arrays:
     return [a + b for a, b in zip(x, y, strict=True)]
 
 
-def _entering(x: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """x, with a feature 1 where W has a row for it."""
+def _with_bias_feature(x: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return x, with a feature 1 where W has a row for it."""
     if x.shape[-1] == W.shape[-2]:
         return x
     return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
 
 
-def _learn(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
-    x, z = [_entering(batch.k, W[0])], batch.k
-    bends: list[Bend] = []
+def _inner_loss_grad(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
+    x, z = [_with_bias_feature(batch.k, W[0])], batch.k
+    gelus: list[Gelu] = []
     u: Arrays = []
     for i, layer in enumerate(W):
         z = x[i] @ layer
         if i + 1 < len(W):
-            bends.append(gelu_tanh(z))
-            x.append(_entering(bends[i][0], W[i + 1]))
-    last, missed = titans_norm.learn(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
+            gelus.append(gelu_tanh(z))
+            x.append(_with_bias_feature(gelus[i][0], W[i + 1]))
+    last, of_loss = titans_norm.inner_loss_grad(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
     delta = [last]
-    for layer, (_, slope, _) in zip(W[:0:-1], bends[::-1], strict=True):
+    for layer, (_, slope, _) in zip(W[:0:-1], gelus[::-1], strict=True):
         u.insert(0, delta[0] @ layer[:, : slope.shape[-1]].mT)
         delta.insert(0, u[0] * slope)
-    return Learned(x, bends, u, delta, missed)
+    return Learned(x, gelus, u, delta, of_loss)
 
 
-def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Bend]]:
+def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Gelu]]:
     """Return y_L, what enters each layer on the way there, and gelu with its derivatives between them."""
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
-    r, y = [_entering(batch.q, M[0])], batch.q
-    bends: list[Bend] = []
+    r, y = [_with_bias_feature(batch.q, M[0])], batch.q
+    gelus: list[Gelu] = []
     for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
         y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
         if i + 1 < len(M):
-            bends.append(gelu_tanh(y))
-            r.append(_entering(bends[i][0], M[i + 1]))
-    return y, r, bends
+            gelus.append(gelu_tanh(y))
+            r.append(_with_bias_feature(gelus[i][0], M[i + 1]))
+    return y, r, gelus
 
 
-def _written(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
+def _updated(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
     """Return M′ and S′."""
     into_M, into_S = [], []
     for m, s, x, delta in zip(M, S, learned.x, learned.delta, strict=True):
         into_M.append((x * batch.mix[:, -1, :, None]).mT @ delta)
         into_S.append((x * batch.last[..., None]).mT @ delta)
-        _write(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
+        _update(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
     return into_M, into_S
 
 
 @kernel
-def _write(m, s, ends, into_m, into_s):
-    """γ m + p s − x into what held x, and h s − y into what held y."""
+def _update(m, s, ends, into_m, into_s):
+    """Write γ m + p s − x into what held x, and h s − y into what held y."""
     for b in range(len(m)):
         gamma, p, h = ends[b]
         for i in range(m.shape[1]):
@@ -210,81 +210,81 @@ def _write(m, s, ends, into_m, into_s):
 
 
 @kernel
-def _unwrite(ends, gm, gs, to_m, to_s):
-    """γ gm and p gm + h gs: the adjoint of `_write` toward m and s."""
-    for b in range(len(gm)):
+def _update_backward(ends, dm, ds, to_m, to_s):
+    """Write γ dm and p dm + h ds, the cotangents of m and s."""
+    for b in range(len(dm)):
         gamma, p, h = ends[b]
-        for i in range(gm.shape[1]):
-            for j in range(gm.shape[2]):
-                to_m[b, i, j] = gamma * gm[b, i, j]
-                to_s[b, i, j] = p * gm[b, i, j] + h * gs[b, i, j]
+        for i in range(dm.shape[1]):
+            for j in range(dm.shape[2]):
+                to_m[b, i, j] = gamma * dm[b, i, j]
+                to_s[b, i, j] = p * dm[b, i, j] + h * ds[b, i, j]
 
 
-def _adjoint(
-    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, norm: titans_norm.Norm | None, learned: Learned, gy: np.ndarray,
-    gM: Arrays, gS: Arrays,
+def _batch_backward(
+    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, norm: titans_norm.Norm | None, learned: Learned, dy: np.ndarray,
+    dM: Arrays, dS: Arrays,
 ) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:  # fmt: skip
     """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
-    x, bends, u, delta, missed = learned
+    x, gelus, u, delta, of_loss = learned
     depth, (z, r, turns) = len(W), _read(M, S, learned, batch)
-    gfades, glast, gmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
-    gx, gdelta = [], []
+    dfades, dlast, dmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
+    dx, ddelta = [], []
 
     # what was written
     column, last = batch.mix[:, -1, :, None], batch.last[..., None]
     for i in range(depth):
-        to_M, to_S = x[i] @ gM[i], x[i] @ gS[i]
-        gdelta.append(-column * to_M - last * to_S)
-        gx.append(-column * (delta[i] @ gM[i].mT) - last * (delta[i] @ gS[i].mT))
-        gmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
-        glast -= np.sum(to_S * delta[i], axis=-1)
-        for place, (g, layer) in enumerate([(gM[i], M[i]), (gM[i], S[i]), (gS[i], S[i])]):
-            gfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
-    later, gM, gS = (gM, gS), [np.empty_like(g) for g in gM], [np.empty_like(g) for g in gS]
+        to_M, to_S = x[i] @ dM[i], x[i] @ dS[i]
+        ddelta.append(-column * to_M - last * to_S)
+        dx.append(-column * (delta[i] @ dM[i].mT) - last * (delta[i] @ dS[i].mT))
+        dmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
+        dlast -= np.sum(to_S * delta[i], axis=-1)
+        for place, (g, layer) in enumerate([(dM[i], M[i]), (dM[i], S[i]), (dS[i], S[i])]):
+            dfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
+    later, dM, dS = (dM, dS), [np.empty_like(g) for g in dM], [np.empty_like(g) for g in dS]
     for i in range(depth):
-        _unwrite(batch.fades[:, -1], later[0][i], later[1][i], gM[i], gS[i])
+        _update_backward(batch.fades[:, -1], later[0][i], later[1][i], dM[i], dS[i])
 
     # what was read
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
-    g, of_norm = titans_norm.read_adjoint(norm, z, gy) if norm else (gy, [])
-    gr = g
+    g, of_norm = titans_norm.read_backward(norm, z, dy) if norm else (dy, [])
+    dr = g
     for i in range(depth - 1, -1, -1):
         scores, faded, passed = r[i] @ x[i].mT, gamma * g, p * g
-        gfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
-        gfades[..., 1] += np.sum(g * (r[i] @ S[i]), axis=-1)
-        gM[i] += r[i].mT @ faded
-        gS[i] += r[i].mT @ passed
-        gweights = -(g @ delta[i].mT)
-        gmix += gweights * scores
-        gdelta[i] -= (batch.mix * scores).mT @ g
-        gscores = gweights * batch.mix
-        gx[i] += gscores.mT @ r[i]
-        gr = faded @ M[i].mT + passed @ S[i].mT + gscores @ x[i]
+        dfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
+        dfades[..., 1] += np.sum(g * (r[i] @ S[i]), axis=-1)
+        dM[i] += r[i].mT @ faded
+        dS[i] += r[i].mT @ passed
+        dweights = -(g @ delta[i].mT)
+        dmix += dweights * scores
+        ddelta[i] -= (batch.mix * scores).mT @ g
+        dscores = dweights * batch.mix
+        dx[i] += dscores.mT @ r[i]
+        dr = faded @ M[i].mT + passed @ S[i].mT + dscores @ x[i]
         if i:
             slope = turns[i - 1][1]
-            g = gr[..., : slope.shape[-1]] * slope
+            g = dr[..., : slope.shape[-1]] * slope
 
     # the slopes, from the first layer to the last, and what made them, from the last to the first
-    gW, gz = [np.zeros_like(layer) for layer in W], []
+    dW, dz = [np.zeros_like(layer) for layer in W], []
     for i in range(1, depth):
-        _, slope, curve = bends[i - 1]
-        features, gu = slope.shape[-1], gdelta[i - 1] * slope
-        gz.append(gdelta[i - 1] * u[i - 1] * curve)
-        gdelta[i] += gu @ W[i][:, :features]
-        gW[i][:, :features] += gu.mT @ delta[i]
-    to_z = to_k = gdelta[-1]
-    if norm and missed:
-        to_z, to_k, of_slope = titans_norm.learn_adjoint(norm, missed, delta[-1], gdelta[-1])
+        _, slope, curve = gelus[i - 1]
+        features, du = slope.shape[-1], ddelta[i - 1] * slope
+        dz.append(ddelta[i - 1] * u[i - 1] * curve)
+        ddelta[i] += du @ W[i][:, :features]
+        dW[i][:, :features] += du.mT @ delta[i]
+    to_z = to_k = ddelta[-1]
+    if norm and of_loss:
+        to_z, to_k, of_slope = titans_norm.inner_loss_backward(norm, of_loss, delta[-1], ddelta[-1])
         of_norm = _sums(of_norm, of_slope)
-    gz.append(to_z)
+    dz.append(to_z)
     for i in range(depth - 1, -1, -1):
-        gW[i] += x[i].mT @ gz[i]
-        gx[i] += gz[i] @ W[i].mT
+        dW[i] += x[i].mT @ dz[i]
+        dx[i] += dz[i] @ W[i].mT
         if i:
-            slope = bends[i - 1][1]
-            gz[i - 1] += gx[i][..., : slope.shape[-1]] * slope
+            slope = gelus[i - 1][1]
+            dz[i - 1] += dx[i][..., : slope.shape[-1]] * slope
     keys = batch.k.shape[-1]
-    gq, gk = gr[..., :keys], gx[0][..., :keys]
+    dq, dk = dr[..., :keys], dx[0][..., :keys]
     if norm:
-        gq, gk = gq + gy, gk + to_k
-    return Tokens(gq, gk, -to_k, gmix, glast, gfades), (gW, gM, gS), of_norm
+        dq, dk = dq + dy, dk + to_k
+    return Tokens(dq, dk, -to_k, dmix, dlast, dfades), (dW, dM, dS), of_norm

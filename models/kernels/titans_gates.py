@@ -28,16 +28,16 @@ def forward(theta: Any, eta: Any, a: Any, cuts: np.ndarray) -> tuple[np.ndarray,
 
 
 def backward(
-    theta: Any, eta: Any, a: Any, cuts: np.ndarray, mix: Any, fades: Any, gmix: Any, glast: Any, gfades: Any
+    theta: Any, eta: Any, a: Any, cuts: np.ndarray, mix: Any, fades: Any, dmix: Any, dlast: Any, dfades: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the cotangents of theta, eta and a."""
-    gtheta, geta, ga = (np.zeros_like(theta) for _ in range(3))
+    dtheta, deta, da = (np.zeros_like(theta) for _ in range(3))
 
     def work(part: int, first: int, last: int) -> None:
-        _backward(theta, eta, a, cuts, mix, fades, gmix, glast, gfades, gtheta, geta, ga, first, last)
+        _backward(theta, eta, a, cuts, mix, fades, dmix, dlast, dfades, dtheta, deta, da, first, last)
 
     share(work, len(theta))
-    return gtheta, geta, ga
+    return dtheta, deta, da
 
 
 @kernel
@@ -59,29 +59,29 @@ def _forward(theta, eta, a, cuts, mix, last, fades, first, last_row):
 
 
 @kernel
-def _backward(theta, eta, a, cuts, mix, fades, gmix, glast, gfades, gtheta, geta, ga, first, last):
+def _backward(theta, eta, a, cuts, mix, fades, dmix, dlast, dfades, dtheta, deta, da, first, last):
     size = mix.shape[2]
     G, to_mix, to_G = np.empty((size, size), mix.dtype), np.empty(size, mix.dtype), np.empty(size, mix.dtype)
     for b in range(first, last):
         for start, stop in zip(cuts[:-1], cuts[1:]):  # noqa: B905
             for i in range(stop - start):
                 G[i, :i], G[i, i] = eta[b, start + i] * G[i - 1, :i], theta[b, start + i]
-            to_mix[:], to_G[:] = 0, glast[b, start]
-            to_G[: stop - start] = glast[b, start:stop]
+            to_mix[:], to_G[:] = 0, dlast[b, start]
+            to_G[: stop - start] = dlast[b, start:stop]
             to_gamma = to_p = to_h = 0.0
             for t in range(stop - 1, start - 1, -1):
                 i = t - start
-                to_gamma += gfades[b, t, 0]
-                to_p += gfades[b, t, 1]
-                to_h += gfades[b, t, 2] + to_p
-                ga[b, t] += to_gamma * (fades[b, t - 1, 0] if i else 1.0) + to_p * (fades[b, t - 1, 1] if i else 0.0)
-                geta[b, t] += to_h * (fades[b, t - 1, 2] if i else 1.0)
+                to_gamma += dfades[b, t, 0]
+                to_p += dfades[b, t, 1]
+                to_h += dfades[b, t, 2] + to_p
+                da[b, t] += to_gamma * (fades[b, t - 1, 0] if i else 1.0) + to_p * (fades[b, t - 1, 1] if i else 0.0)
+                deta[b, t] += to_h * (fades[b, t - 1, 2] if i else 1.0)
                 to_gamma, to_p, to_h = a[b, t] * to_gamma, a[b, t] * to_p, eta[b, t] * to_h
                 for s in range(i + 1):
-                    to_mix[s] += gmix[b, t, s]
+                    to_mix[s] += dmix[b, t, s]
                     to_G[s] += to_mix[s]
-                gtheta[b, t] = to_G[i]
+                dtheta[b, t] = to_G[i]
                 for s in range(i):
-                    ga[b, t] += to_mix[s] * mix[b, t - 1, s]
-                    geta[b, t] += to_G[s] * G[i - 1, s]
+                    da[b, t] += to_mix[s] * mix[b, t - 1, s]
+                    deta[b, t] += to_G[s] * G[i - 1, s]
                     to_mix[s], to_G[s] = a[b, t] * to_mix[s], eta[b, t] * to_G[s]

@@ -17,8 +17,8 @@ EPSILON = 1e-6
 Norm = tuple[np.ndarray, np.ndarray]  # γ and β, (B, 1, V) each
 
 
-class Missed(NamedTuple):
-    """What a batch got wrong, and what its slope is made of."""
+class Residuals(NamedTuple):
+    """What the backward pass of the inner loss needs: e, ẑ and s."""
 
     error: np.ndarray  # (B, C, V)
     unit: np.ndarray
@@ -27,27 +27,27 @@ class Missed(NamedTuple):
 
 def read(norm: Norm, q: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Return y."""
-    return q + norm[0] * _standardised(z)[0] + norm[1]
+    return q + norm[0] * _normalized(z)[0] + norm[1]
 
 
-def read_adjoint(norm: Norm, z: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+def read_backward(norm: Norm, z: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the cotangents of z and of the norm from that of y, which is that of q too."""
-    unit, root = _standardised(z)
+    unit, root = _normalized(z)
     return _projected(norm[0] * g, unit) / root, [_total(g * unit), _total(g)]
 
 
-def learn(norm: Norm, k: np.ndarray, v: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Missed]:
+def inner_loss_grad(norm: Norm, k: np.ndarray, v: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Residuals]:
     """Return δ, and what its adjoint needs."""
-    unit, root = _standardised(z)
+    unit, root = _normalized(z)
     error = k + norm[0] * unit + norm[1] - v
-    return _projected(norm[0] * error, unit) / root, Missed(error, unit, root)
+    return _projected(norm[0] * error, unit) / root, Residuals(error, unit, root)
 
 
-def learn_adjoint(
-    norm: Norm, missed: Missed, delta: np.ndarray, d: np.ndarray
+def inner_loss_backward(
+    norm: Norm, saved: Residuals, delta: np.ndarray, d: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Return the cotangents of z, of k (v has that with its sign turned) and of the norm from that of δ."""
-    error, unit, root = missed
+    error, unit, root = saved
     g, h = norm[0] * error, _projected(d, unit) / root
     to_error = norm[0] * h
     to_unit = norm[0] * to_error - (d * _mean(unit * g) + g * _mean(unit * d)) / root
@@ -55,7 +55,7 @@ def learn_adjoint(
     return to_z, to_error, [_total(error * h + to_error * unit), _total(to_error)]
 
 
-def _standardised(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _normalized(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centred = z - _mean(z)
     root = np.sqrt(_mean(centred * centred) + EPSILON)
     return centred / root, root

@@ -6,13 +6,13 @@ Forward, in a mini-batch of C tokens that begins with W, and with x̂ = (x − m
     r = q W − A δ,  A = tril(τ ηᵀ ∘ q kᵀ),  y = q + γ r̂ + β              without a norm δ = z − v and y = r
     W′ = W − kᵀ (τ_C η δ)
 
-backward, with a = δ̄ / √(var z + ε) and LN̄(x̂, g) = (g − mean g − x̂ mean(g x̂)) / √(var x + ε), the x̂ of which is g's:
+backward, with a = dδ / √(var z + ε) and LNᵀ(x̂, g) = (g − mean g − x̂ mean(g x̂)) / √(var x + ε), the x̂ of which is g's:
 
-    r̄ = LN̄(r̂, γ ȳ),  Ā = tril(τ ηᵀ ∘ r̄ δᵀ),  R = k W̄′
-    δ̄ = −Aᵀ r̄ − τ_C η R
-    ḡ = a − mean a − ẑ mean(a ẑ),  ē = γ ḡ,  v̄ = −ē
-    z̄ = LN̄(ẑ, γ ē − a mean(g ẑ) − g mean(a ẑ)) − ẑ mean(a δ)
-    q̄ = ȳ + r̄ Wᵀ − Ā k,  k̄ = ē + z̄ Wᵀ − Āᵀ q − τ_C η δ W̄′ᵀ,  W̄ = W̄′ + qᵀ r̄ + kᵀ z̄
+    dr = LNᵀ(r̂, γ dy),  dA = tril(τ ηᵀ ∘ dr δᵀ),  R = k dW′
+    dδ = −Aᵀ dr − τ_C η R
+    dg = a − mean a − ẑ mean(a ẑ),  de = γ dg,  dv = −de
+    dz = LNᵀ(ẑ, γ de − a mean(g ẑ) − g mean(a ẑ)) − ẑ mean(a δ)
+    dq = dy + dr Wᵀ − dA k,  dk = de + dz Wᵀ − dAᵀ q − τ_C η δ dW′ᵀ,  dW = dW′ + qᵀ dr + kᵀ dz
 
 Work    a sequence is a thread's unit; what belongs to a mini-batch, W too, stays in the first two levels of the cache.
 Memory  Wᵀ at every mini-batch, which is K / C times the size of y; δ, ẑ and r̂.
@@ -29,7 +29,7 @@ import numpy as np
 from minigrad.compiled.layout import cut_out, flat_count, laid_out, vector
 from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import share
-from models.kernels.tiles import add_outer, add_rows, dot, scaled, standardise, unstandardise
+from models.kernels.tiles import add_outer, add_rows, dot, normalize_row, normalize_row_backward, scaled
 
 
 class Tokens(NamedTuple):
@@ -80,15 +80,22 @@ def forward(
     eta: Any,
     tau: Any,
     W: Any,
-    *norm: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
     batch_size: int,
+    depth: int,
     on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, Any], Saved]:
-    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or with
-    a row more, and γ and β (*batch, 1, V) or neither. T is a multiple of `batch_size`.
+    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or
+    (*batch, K + 1, V) with a bias in its last row, and `gamma` and `beta` (*batch, 1, V) of a norm, None without one.
 
-    `on_losses` is shown the inner losses (*batch, T).
+    T is a multiple of `batch_size`. `on_losses` is called with the inner losses (*batch, T). Raises ValueError for a
+    `depth` other than 1.
     """
+    if depth != 1:
+        raise ValueError(f"ttt: depth is {depth}, expected 1")
+    norm = () if gamma is None else (gamma, beta)
     shapes = tuple(x.shape for x in (q, k, v, eta, tau, W, *norm))
     count, length, features, values = flat_count(q.shape), q.shape[-2], W.shape[-2], v.shape[-1]
     pair, dtype = (vector(v, 2),), v.dtype
@@ -110,15 +117,15 @@ def forward(
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of y and of the last W."""
     tokens, norm, learned, shapes = saved
-    gy = laid_out(cotangents[0], *tokens.v.shape[:2], norm.values, to=(vector(tokens.v, 2),))
-    gW = _own(cotangents[1], len(gy), norm.features, norm.values)
+    dy = laid_out(cotangents[0], *tokens.v.shape[:2], norm.values, to=(vector(tokens.v, 2),))
+    dW = _own(cotangents[1], len(dy), norm.features, norm.values)
     made = Tokens(*(np.zeros_like(x) for x in tokens))
     around = norm._replace(gamma=np.zeros_like(norm.gamma), beta=np.zeros_like(norm.beta))
-    share(lambda part, first, last: _backward(tokens, norm, learned, gy, gW, made, around, first, last), len(gy))
+    share(lambda part, first, last: _backward(tokens, norm, learned, dy, dW, made, around, first, last), len(dy))
     of_tokens = [cut_out(x, shape) for x, shape in zip(made[:3], shapes, strict=False)]
     of_rates = [x.reshape(shape) for x, shape in zip(made[3:], shapes[3:], strict=False)]
     of_norm = [x[:, : norm.values].reshape(shape) for x, shape in zip(around[1:3], shapes[6:], strict=False)]
-    return (*of_tokens, *of_rates, cut_out(gW, shapes[5]), *of_norm)
+    return (*of_tokens, *of_rates, cut_out(dW, shapes[5]), *of_norm)
 
 
 def _with_ones(x: np.ndarray, features: int) -> np.ndarray:
@@ -128,7 +135,7 @@ def _with_ones(x: np.ndarray, features: int) -> np.ndarray:
 
 
 def _own(W: np.ndarray, *shape: int) -> np.ndarray:
-    """W (*batch, K, V) as (B, K', V'), new."""
+    """Return W (*batch, K, V) as (B, K', V'), new."""
     laid = laid_out(W, *shape, to=(vector(W, 2), vector(W, 2)))
     return laid.copy() if np.may_share_memory(laid, W) else laid
 
@@ -146,21 +153,23 @@ def _forward(tokens, norm, W, learned, y, losses, size, first, last):
             learned.kept[b, n] = W[b].T
             z[:], r[:] = 0, 0
             add_rows(keys, X, z)
-            _learn(keys, v[b, begin:stop], b, norm, z, delta, learned.spread[b, begin:stop], losses[b, begin:stop])
+            _inner_loss_grad(
+                keys, v[b, begin:stop], b, norm, z, delta, learned.spread[b, begin:stop], losses[b, begin:stop]
+            )
             add_rows(queries, X, r)
             for i in range(size):
                 for j in range(i + 1):
                     A[i, j] = -tau[b, begin + i] * eta[b, begin + j] * dot(queries, i, keys, j)
             add_rows(A, delta, r)
-            _answer(queries, b, norm, r, learned.read_spread[b, begin:stop], y[b, begin:stop])
+            _read(queries, b, norm, r, learned.read_spread[b, begin:stop], y[b, begin:stop])
             for i in range(size):
                 scaled(delta, i, -tau[b, stop - 1] * eta[b, begin + i], written)
             add_outer(keys, written, X)
 
 
 @kernel
-def _learn(k, v, b, norm, z, delta, spread, losses):
-    """ẑ in place of z, δ, √(var z + ε) and Σ e², row by row."""
+def _inner_loss_grad(k, v, b, norm, z, delta, spread, losses):
+    """Compute ẑ in place of z, δ, √(var z + ε) and Σ e², row by row."""
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row, squares = i * columns, splat(v, 0)
@@ -170,30 +179,30 @@ def _learn(k, v, b, norm, z, delta, spread, losses):
                 squares = fma(e, e, squares)
                 store(delta, c, e)
         else:
-            spread[i] = standardise(z, i, norm.inside, norm.values)
+            spread[i] = normalize_row(z, i, norm.inside, norm.values)
             for c in range(0, columns, step):
-                e = _missed(k, i * wide + c, v, row + c, z, b * columns + c, norm) * load(norm.inside, c)
+                e = _error(k, i * wide + c, v, row + c, z, b * columns + c, norm) * load(norm.inside, c)
                 squares = fma(e, e, squares)
                 store(delta, row + c, load(norm.gamma, b * columns + c) * e)
-            unstandardise(z, delta, i, norm.inside, norm.values, spread[i])
+            normalize_row_backward(z, delta, i, norm.inside, norm.values, spread[i])
         losses[i] = total(squares)
 
 
 @kernel
-def _missed(k, in_k, v, in_v, unit, in_norm, norm):
-    """k + γ ẑ + β − v."""
+def _error(k, in_k, v, in_v, unit, in_norm, norm):
+    """Return k + γ ẑ + β − v."""
     normed = fma(load(norm.gamma, in_norm), load(unit, in_v), load(norm.beta, in_norm))
     return load(k, in_k) + normed - load(v, in_v)
 
 
 @kernel
-def _answer(q, b, norm, r, spread, y):
-    """y from r, and r̂ in place of it."""
+def _read(q, b, norm, r, spread, y):
+    """Compute y from r, and r̂ in place of r."""
     columns, step, wide = y.shape[1], lanes(y), q.shape[1]
     for i in range(len(y)):
         row = i * columns
         if norm.there:
-            spread[i] = standardise(r, i, norm.inside, norm.values)
+            spread[i] = normalize_row(r, i, norm.inside, norm.values)
         for c in range(0, columns, step):
             made = load(r, row + c)
             if norm.there:
@@ -203,104 +212,104 @@ def _answer(q, b, norm, r, spread, y):
 
 
 @kernel
-def _backward(tokens, norm, learned, gy, gW, made, around, first, last):
+def _backward(tokens, norm, learned, dy, dW, made, around, first, last):
     q, k, v, eta, tau = tokens
-    gq, gk, gv, geta, gtau = made
+    dq, dk, dv, deta, dtau = made
     columns, size = v.shape[2], v.shape[1] // learned.kept.shape[1]
-    A, gA, across = np.zeros((size, size), v.dtype), np.zeros((size, size), v.dtype), np.empty((size, size), v.dtype)
-    gr, gdelta, found = room(v, size, columns), room(v, size, columns), room(v, size, columns)
+    A, dA, across = np.zeros((size, size), v.dtype), np.zeros((size, size), v.dtype), np.empty((size, size), v.dtype)
+    dr, ddelta, found = room(v, size, columns), room(v, size, columns), room(v, size, columns)
     written, turned = room(v, size, columns), room(v, columns, k.shape[2])
     for b in range(first, last):
-        gX = gW[b, : norm.features]
+        dX = dW[b, : norm.features]
         for n in range(learned.kept.shape[1] - 1, -1, -1):
             begin, stop = n * size, (n + 1) * size
             keys, queries, delta = k[b, begin:stop], q[b, begin:stop], learned.delta[b, begin:stop]
-            to_k, to_q, kept, end = gk[b, begin:stop], gq[b, begin:stop], learned.kept[b, n], tau[b, stop - 1]
+            to_k, to_q, kept, end = dk[b, begin:stop], dq[b, begin:stop], learned.kept[b, n], tau[b, stop - 1]
 
             # what was read
             spread = learned.read_spread[b, begin:stop]
-            _unanswer(gy[b, begin:stop], b, norm, learned.read[b, begin:stop], spread, gr, to_q, around)
+            _read_backward(dy[b, begin:stop], b, norm, learned.read[b, begin:stop], spread, dr, to_q, around)
             for i in range(size):
                 for j in range(i + 1):
-                    score, passed = dot(queries, i, keys, j), dot(gr, i, delta, j)
+                    score, passed = dot(queries, i, keys, j), dot(dr, i, delta, j)
                     rate = tau[b, begin + i] * eta[b, begin + j]
-                    A[j, i], gA[i, j] = -rate * score, -rate * passed
-                    gtau[b, begin + i] -= eta[b, begin + j] * score * passed
-                    geta[b, begin + j] -= tau[b, begin + i] * score * passed
-            across[:], gdelta[:] = gA.T, 0
-            add_rows(A, gr, gdelta)
-            add_rows(gA, keys, to_q)
+                    A[j, i], dA[i, j] = -rate * score, -rate * passed
+                    dtau[b, begin + i] -= eta[b, begin + j] * score * passed
+                    deta[b, begin + j] -= tau[b, begin + i] * score * passed
+            across[:], ddelta[:] = dA.T, 0
+            add_rows(A, dr, ddelta)
+            add_rows(dA, keys, to_q)
             add_rows(across, queries, to_k)
-            add_rows(gr, kept, to_q)
+            add_rows(dr, kept, to_q)
 
             # what was written
-            turned[:], found[:] = gW[b].T, 0
-            add_rows(keys, gX, found)
+            turned[:], found[:] = dW[b].T, 0
+            add_rows(keys, dX, found)
             for i in range(size):
                 along = dot(found, i, delta, i)
-                geta[b, begin + i] -= end * along
-                gtau[b, stop - 1] -= eta[b, begin + i] * along
+                deta[b, begin + i] -= end * along
+                dtau[b, stop - 1] -= eta[b, begin + i] * along
                 share = splat(v, -end * eta[b, begin + i])
                 for c in range(i * columns, (i + 1) * columns, lanes(v)):
-                    store(gdelta, c, fma(share, load(found, c), load(gdelta, c)))
+                    store(ddelta, c, fma(share, load(found, c), load(ddelta, c)))
                 scaled(delta, i, -end * eta[b, begin + i], written)
             add_rows(written, turned, to_k)
 
             # what was learned: the cotangent of z in place of that of δ
             z, values, spread = learned.unit[b, begin:stop], v[b, begin:stop], learned.spread[b, begin:stop]
-            _unlearn(keys, values, b, norm, z, delta, spread, gdelta, to_k, gv[b, begin:stop], around)
-            add_rows(gdelta, kept, to_k)
-            add_outer(queries, gr, gX)
-            add_outer(keys, gdelta, gX)
+            _inner_loss_backward(keys, values, b, norm, z, delta, spread, ddelta, to_k, dv[b, begin:stop], around)
+            add_rows(ddelta, kept, to_k)
+            add_outer(queries, dr, dX)
+            add_outer(keys, ddelta, dX)
 
 
 @kernel
-def _unanswer(gy, b, norm, unit, spread, gr, gq, around):
-    """The cotangent of r, and what the residual and the norm get."""
-    columns, step, wide = gy.shape[1], lanes(gy), gq.shape[1]
-    for i in range(len(gy)):
+def _read_backward(dy, b, norm, unit, spread, dr, dq, around):
+    """Compute the cotangent of r, and add to those of the residual and the norm."""
+    columns, step, wide = dy.shape[1], lanes(dy), dq.shape[1]
+    for i in range(len(dy)):
         row = i * columns
         for c in range(0, columns, step):
-            g, at = load(gy, row + c), b * columns + c
+            g, at = load(dy, row + c), b * columns + c
             if norm.there:
                 store(around.gamma, at, fma(g, load(unit, row + c), load(around.gamma, at)))
                 store(around.beta, at, load(around.beta, at) + g)
-                store(gq, i * wide + c, load(gq, i * wide + c) + g)
+                store(dq, i * wide + c, load(dq, i * wide + c) + g)
                 g = g * load(norm.gamma, at)
-            store(gr, row + c, g)
+            store(dr, row + c, g)
         if norm.there:
-            unstandardise(unit, gr, i, norm.inside, norm.values, spread[i])
+            normalize_row_backward(unit, dr, i, norm.inside, norm.values, spread[i])
 
 
 @kernel
-def _unlearn(k, v, b, norm, unit, delta, spread, g, gk, gv, around):
-    """The cotangent of z in place of g, which is that of δ; those of v, of the residual and of the norm."""
+def _inner_loss_backward(k, v, b, norm, unit, delta, spread, g, dk, dv, around):
+    """Replace g, the cotangent of δ, by that of z; add to those of v, of the residual and of the norm."""
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row = i * columns
         if not norm.there:
             for c in range(row, row + columns, step):
-                store(gv, c, splat(v, 0) - load(g, c))
+                store(dv, c, splat(v, 0) - load(g, c))
             continue
         inverse = splat(v, 1 / spread[i])
         sums = along = own = back = splat(v, 0)  # of a, a ẑ, g ẑ and a δ
         for c in range(0, columns, step):
             x, a = load(unit, row + c), load(g, row + c) * inverse
-            e = _missed(k, i * wide + c, v, row + c, unit, b * columns + c, norm)
+            e = _error(k, i * wide + c, v, row + c, unit, b * columns + c, norm)
             sums, along, back = sums + a, fma(a, x, along), fma(a, load(delta, row + c), back)
             own = fma(load(norm.gamma, b * columns + c) * e, x, own)
         sums, along = splat(v, total(sums) / norm.values), splat(v, total(along) / norm.values)
         own, back = splat(v, total(own) / norm.values), splat(v, total(back) / norm.values)
         for c in range(0, columns, step):
             at, x, a = b * columns + c, load(unit, row + c), load(g, row + c) * inverse
-            gamma, e = load(norm.gamma, at), _missed(k, i * wide + c, v, row + c, unit, at, norm)
+            gamma, e = load(norm.gamma, at), _error(k, i * wide + c, v, row + c, unit, at, norm)
             to_g = a - fma(along, x, sums)
             to_e = gamma * to_g
             store(around.gamma, at, fma(to_g, e, fma(to_e, x, load(around.gamma, at))))
             store(around.beta, at, load(around.beta, at) + to_e)
-            store(gv, row + c, splat(v, 0) - to_e)
-            store(gk, i * wide + c, load(gk, i * wide + c) + to_e)
+            store(dv, row + c, splat(v, 0) - to_e)
+            store(dk, i * wide + c, load(dk, i * wide + c) + to_e)
             store(g, row + c, gamma * to_e - fma(a, own, gamma * e * along))
-        unstandardise(unit, g, i, norm.inside, norm.values, spread[i])
+        normalize_row_backward(unit, g, i, norm.inside, norm.values, spread[i])
         for c in range(row, row + columns, step):
             store(g, c, load(g, c) - load(unit, c) * back)

@@ -2,7 +2,7 @@
 
     K_{Si+j} = Σₙ 2 Re(wₙ Aₙ^(Si) · Aₙʲ)             S = √L: a product of L/S × 2N by 2N × S real numbers
     Pₙ = Σₗ gₗ Aₙˡ          Qₙ = Σₗ l gₗ Aₙˡ⁻¹          inside blocks of S by a product, then over the blocks
-    w̄ = 2 P̅          Ā = 2 conj(w Q)                 for g = K̄                   adjoint, Jᴴ
+    dw = 2 conj(P)    dA = 2 conj(w Q)               for g = dK                   adjoint, Jᴴ
 
 Work    a thread takes rows as many as whose powers fit the second-level cache. Compiled code makes the powers, BLAS,
         in the thread that calls it, multiplies.
@@ -30,16 +30,16 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, Any]:
     return responses(w, A, length), (w, A)
 
 
-def backward(saved: tuple[Any, Any], gK: Any) -> tuple[Any, Any]:
+def backward(saved: tuple[Any, Any], dK: Any) -> tuple[Any, Any]:
     """Return the cotangents of w and A from that of K."""
     w, A = saved
     Q = np.empty(A.shape, A.dtype)
-    P = sums(gK, A, Q)
+    P = sums(dK, A, Q)
     return 2 * P.conj(), 2 * (w * Q).conj()
 
 
 def responses(w: Any, A: Any, length: int) -> np.ndarray:
-    """2 Re Σₙ wₙ Aₙˡ for l = 0 … L − 1, (M, L)."""
+    """Return 2 Re Σₙ wₙ Aₙˡ for l = 0 … L − 1, (M, L)."""
     w, A, size = np.ascontiguousarray(w), np.ascontiguousarray(A), math.isqrt(length - 1) + 1
     K = np.empty((len(A), -(-length // size), size), A.real.dtype)
 
@@ -73,7 +73,7 @@ def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
 
 
 def _parts(blocks: np.ndarray, states: int, first: int, last: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows of blocks (M, L/S, S) from `first` to `last`, and room for real numbers (rows, L/S, 2N), (rows, S, 2N)."""
+    """Yield rows of blocks (M, L/S, S), and room for real numbers (rows, L/S, 2N) and (rows, S, 2N)."""
     _, count, size = blocks.shape
     most = max(1, NUMBERS // (2 * states * (count + size)))
     coarse, fine = (np.empty((min(most, last - first), n, 2 * states), blocks.dtype) for n in (count, size))
@@ -85,7 +85,7 @@ def _parts(blocks: np.ndarray, states: int, first: int, last: int) -> Iterator[t
 
 @kernel
 def _two_levels(w, A, coarse, fine):
-    """The parts of Aʲ into fine (rows, S, 2N), those of conj(2 w A^(Si)) into coarse (rows, L/S, 2N)."""
+    """Write the parts of Aʲ into fine (rows, S, 2N), those of conj(2 w A^(Si)) into coarse (rows, L/S, 2N)."""
     rows, size, _ = fine.shape
     states = A.shape[1]
     power, term = np.empty((2, states), np.complex128)
@@ -104,7 +104,7 @@ def _two_levels(w, A, coarse, fine):
 
 @kernel
 def _one_level(A, fine):
-    """The parts of Aʲ into fine (rows, S, 2N), and after them those of j Aʲ⁻¹ where it is (rows, S, 4N)."""
+    """Write the parts of Aʲ into fine (rows, S, 2N), and after them those of j Aʲ⁻¹ where it is (rows, S, 4N)."""
     rows, size, columns = fine.shape
     states = A.shape[1]
     power, slope = np.empty((2, states), np.complex128)
@@ -121,7 +121,7 @@ def _one_level(A, fine):
 
 @kernel
 def _over_blocks(A, near, size, P, Q):
-    """P and Q from those of each block, near (rows, L/S, 4N), by A^(Si) and its slope Si A^(Si−1)."""
+    """Compute P and Q from those of each block, near (rows, L/S, 4N), by A^(Si) and its slope Si A^(Si−1)."""
     rows, count, _ = near.shape
     states = A.shape[1]
     jump, before, power, slope, p, q = np.empty((6, states), np.complex128)  # jump = A^S, before = A^(S−1)

@@ -3,7 +3,7 @@
     x ← E[token];   x ← x + block(RMSNorm(x)), x ← x + mlp(RMSNorm(x)), layer by layer;   logits = RMSNorm(x) Eᵀ
 
 Pre-norm residual layers with the SwiGLU of Shazeer 2020 (eq. 6), hidden width 8/3 of the width; the head is tied to the
-embedding E (Press & Wolf 2017). A block that mixes channels too, as Mamba does, stands without the MLP. A pass over a
+embedding E (Press & Wolf 2017). A block that mixes channels too, as Mamba does, has no MLP. A pass over a
 sequence returns the state after it, so a prefill followed by one token at a time gives what one pass gives. With a
 memory as mixer the state's size, and so the cost of a token, does not depend on how many came before; with softmax both
 grow, since every key and value is kept.

@@ -1,4 +1,4 @@
-"""The Mamba language models, as published: blocks of one kind, one after the other, and nothing between them.
+"""The published Mamba language models: a stack of blocks of one kind with residual connections.
 
     x ← E[token];   x ← x + block(norm(x)), layer by layer;   logits = norm(x) Wᵀ,  W = E where they are tied
 

@@ -1,1 +1,1 @@
-"""Memories of fixed size: what was seen is written into a matrix and read back from it."""
+"""Associative memories of fixed size: linear attention, delta rules, test-time training, Hopfield networks."""

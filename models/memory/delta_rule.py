@@ -1,10 +1,10 @@
-"""The delta rule: write not the value but what the memory still gets wrong about it.
+"""The delta rule (DeltaNet): linear attention that writes the error of the state's prediction instead of the value.
 
-    uₜ = βₜ (vₜ − kₜ Sₜ₋₁)               the correction     Schlag et al. 2021, section 4.2
-    Sₜ = Sₜ₋₁ + kₜᵀ uₜ                   the write          = (I − βₜ kₜᵀ kₜ) Sₜ₋₁ + βₜ kₜᵀ vₜ
-    oₜ = qₜ Sₜ                           the read
+    uₜ = βₜ (vₜ − kₜ Sₜ₋₁)               the update vector  Schlag et al. 2021, section 4.2
+    Sₜ = Sₜ₋₁ + kₜᵀ uₜ                   the state update   = (I − βₜ kₜᵀ kₜ) Sₜ₋₁ + βₜ kₜᵀ vₜ
+    oₜ = qₜ Sₜ                           the output
 
-Inside a chunk that starts with the memory S, every correction needs the ones before it: Sₜ₋₁ = S + Σₛ kₛᵀ uₛ, s < t.
+In a chunk with the initial state S, every update vector depends on those before it: Sₜ₋₁ = S + Σₛ kₛᵀ uₛ, s < t.
 Together they solve one unit lower triangular system (Yang et al. 2024, DeltaNet, section 3: WY representation and
 UT transform):
 
@@ -14,10 +14,10 @@ UT transform):
 
     q, k, v   query, key and value of a token, as rows. Schlag et al. divide q and k by their sums, DeltaNet (section
               3.3) by their L2 norms; that is done by the block around this mechanism.
-    beta      β, the writing strength, (*batch, T): 0 writes nothing, 1 replaces what a unit key held.
-    S         the memory, K × V, read as q S. The papers write V × K.
-    u         the correction. The paper splits U into (I + A)⁻¹ Diag(β) V and (I + A)⁻¹ Diag(β) K; solving for U
-              itself is the same and takes one product less.
+    beta      β, the writing strength, (*batch, T): 0 writes nothing, 1 replaces the value stored under a unit key.
+    S         the state, K × V, read as q S. The papers write V × K.
+    u         the update vector, U those of a chunk. The paper splits U into (I + A)⁻¹ Diag(β) V and
+              (I + A)⁻¹ Diag(β) K; solving for U itself is equivalent and takes one product less.
 
 For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
@@ -27,7 +27,7 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
-from models.memory.chunks import chunks, empty, tokens, unit_lower_inverse
+from models.sequences import chunks, initial_memory, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -37,9 +37,9 @@ KV = Float[Array, "*batch K V"]
 
 @form
 def recurrent(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None) -> tuple[TV, KV]:
-    """One token after the other, in a memory of constant size: O(T·K·V)."""
+    """Compute the recurrence, token after token: O(T·K·V) time, a state of constant size."""
     xp = namespace(q, k, v, beta)
-    S, y = empty(k, v) if state is None else state, []
+    S, y = initial_memory(state, k, v), []
     for q_t, k_t, v_t, beta_t in tokens(q, k, v, beta[..., None]):
         u_t = beta_t * (v_t - k_t @ S)
         S = S + k_t.mT @ u_t
@@ -49,11 +49,11 @@ def recurrent(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None) -> tuple
 
 @form
 def chunkwise(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None, chunk_size: int = 16) -> tuple[TV, KV]:
-    """All corrections of a chunk of C tokens at once, chunk after chunk: O(T·(C²·log C + C·(K + V) + K·V))."""
+    """Solve for all update vectors of a chunk of C tokens at once: O(T·(C²·log C + C·(K + V) + K·V))."""
     xp = namespace(q, k, v, beta)
-    S, y = empty(k, v) if state is None else state, []
+    S, y = initial_memory(state, k, v), []
     for Q, K, V, B in chunks(chunk_size, q, k, v, beta[..., None]):
-        A = B * (K @ K.mT)  # of which the inverse reads what is below the diagonal
+        A = B * (K @ K.mT)  # (C, C); the inverse reads only the strictly lower triangle
         U = unit_lower_inverse(A) @ (B * (V - K @ S))
         y.append(Q @ S + xp.tril(Q @ K.mT) @ U)
         S = S + K.mT @ U
@@ -62,8 +62,8 @@ def chunkwise(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None, chunk_si
 
 @form(compiled=True)
 def fused(q: TK, k: TK, v: TV, beta: T, *, state: KV | None = None) -> tuple[TV, KV]:
-    """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
-    return _compiled(q, k, v, beta, empty(k, v) if state is None else state)
+    """Compute the recurrence by a kernel, forward and backward, for NumPy's float32 and float64: O(T·K·V)."""
+    return _compiled(q, k, v, beta, initial_memory(state, k, v))
 
 
 _compiled = with_kernel("memory.delta_rule", lambda q, k, v, beta, S: chunkwise(q, k, v, beta, state=S))

@@ -1,18 +1,17 @@
-"""Gated linear attention: a linear attention whose memory fades, by as much as each token says.
+"""Gated linear attention (GLA): linear attention whose state decays by a data-dependent gate.
 
-    Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          fade, then write   Yang et al. 2024 (GLA), section 4.1
-    oₜ = qₜ Sₜ                           the read
-    oₜ = Σₛ≤ₜ Σᵢ qₜᵢ kₛᵢ (αₛ₊₁ ⋯ αₜ)ᵢ vₛ  all t at once      section 4.1, without its quotients of products
+    Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          decay and update   Yang et al. 2024 (GLA), section 4.1
+    oₜ = qₜ Sₜ                           the output
+    oₜ = Σₛ≤ₜ Σᵢ qₜᵢ kₛᵢ (αₛ₊₁ ⋯ αₜ)ᵢ vₛ  the parallel form  section 4.1, without its quotients of products
 
     q, k, v     query, key and value of a token, as rows.
-    log_decay   log α ≤ 0. One number a token, (*batch, T), fades the whole memory; one for each key channel,
-                (*batch, T, K), fades each row of S on its own. Which of the two it is follows from its rank.
-                −∞ is a gate of 0: the memory is emptied before the token is written.
-    S           the memory, K × V, read as q S.
+    log_decay   log α ≤ 0. One number a token, (*batch, T), decays the whole state; one for each key channel,
+                (*batch, T, K), decays each row of S by its own. Which of the two it is follows from its rank.
+                −∞ is a gate of 0: the state is reset before the update.
+    S           the state, K × V, read as q S.
 
-Decays are never divided by: what is left at t of the token at s is the exponential of the sum of log α between them,
-at most 1. For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as
-`models.forms` says.
+No quotient of decays is taken: the decay from s to t is the exponential of the sum of log α between them, at most 1.
+For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
 from jaxtyping import Float
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
-from models.memory.chunks import chunks, empty, segment_sums, tokens
+from models.sequences import chunks, initial_memory, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -30,9 +29,9 @@ KV = Float[Array, "*batch K V"]
 
 @form
 def recurrent(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
-    """One token after the other, in a memory of constant size: O(T·K·V)."""
+    """Compute the recurrence, token after token: O(T·K·V) time, a state of constant size."""
     xp = namespace(q, k, v, log_decay)
-    S, y = empty(k, v) if state is None else state, []
+    S, y = initial_memory(state, k, v), []
     for q_t, k_t, v_t, g_t in tokens(q, k, v, _rows(log_decay, k)):
         S = xp.exp(g_t).mT * S + k_t.mT @ v_t
         y.append(q_t @ S)
@@ -41,45 +40,45 @@ def recurrent(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None
 
 @form
 def parallel(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
-    """All tokens at once, as attention: O(T²·(K + V)); a decay for each channel takes an array T × T × K."""
-    return _at_once(q, k, v, _rows(log_decay, k), empty(k, v) if state is None else state)
+    """Compute all tokens at once, as masked attention: O(T²·(K + V)); a gate per channel needs a T × T × K array."""
+    return _parallel(q, k, v, _rows(log_decay, k), initial_memory(state, k, v))
 
 
 @form
 def chunkwise(
     q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None, chunk_size: int = 16
 ) -> tuple[TV, KV]:
-    """Parallel inside a chunk of C tokens, recurrent from chunk to chunk: O(T·(C·(K + V) + K·V)). Section 4.2."""
+    """Compute the parallel form in chunks of C tokens, a recurrence between: O(T·(C·(K + V) + K·V)). Section 4.2."""
     xp = namespace(q, k, v, log_decay)
-    S, y = empty(k, v) if state is None else state, []
+    S, y = initial_memory(state, k, v), []
     for q_c, k_c, v_c, g_c in chunks(chunk_size, q, k, v, _rows(log_decay, k)):
-        o, S = _at_once(q_c, k_c, v_c, g_c, S)
+        o, S = _parallel(q_c, k_c, v_c, g_c, S)
         y.append(o)
     return xp.concat(y, axis=-2), S
 
 
 @form(compiled=True)
 def fused(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
-    """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
-    return _compiled(q, k, v, log_decay, empty(k, v) if state is None else state)
+    """Compute the recurrence by a kernel, forward and backward, for NumPy's float32 and float64: O(T·K·V)."""
+    return _compiled(q, k, v, log_decay, initial_memory(state, k, v))
 
 
 _compiled = with_kernel("memory.gated_linear_attention", lambda q, k, v, g, S: chunkwise(q, k, v, g, state=S))
 
 
 def _rows(log_decay: Array, k: Array) -> Array:
-    """Lay the logarithms out as rows (*batch, T, K), or (*batch, T, 1) where one number stands for all channels."""
+    """Return the log decays as rows (*batch, T, K), or (*batch, T, 1) for one gate per token."""
     return log_decay if log_decay.ndim == k.ndim else log_decay[..., None]
 
 
-def _at_once(q: Array, k: Array, v: Array, g: Array, S: Array) -> tuple[Array, Array]:
-    """All tokens at once from the memory S: what they read of S, and what they read of each other."""
+def _parallel(q: Array, k: Array, v: Array, g: Array, S: Array) -> tuple[Array, Array]:
+    """Return (y, state) of all tokens: the decayed contribution of the initial state S, plus masked attention."""
     xp = namespace(q, k, v, g)
-    since_start = xp.exp(xp.cumulative_sum(g, axis=-2))  # (T, K or 1): what is left at t of S
-    since = xp.exp(segment_sums(g))  # (T, T, K or 1): what is left at t of the token at s
+    decay_from_start = xp.exp(xp.cumulative_sum(g, axis=-2))  # (T, K or 1)
+    decay = xp.exp(segment_sums(g))  # (T, T, K or 1): from s to t
     if g.shape[-1] == 1:
-        scores = (q @ k.mT) * since[..., 0]
+        scores = (q @ k.mT) * decay[..., 0]
     else:
-        scores = ((k[..., None, :, :] * since) @ q[..., :, :, None])[..., 0]
-    y = (q * since_start) @ S + xp.tril(scores) @ v
-    return y, since_start[..., -1:, :].mT * S + (k * since[..., -1, :, :]).mT @ v
+        scores = ((k[..., None, :, :] * decay) @ q[..., :, :, None])[..., 0]
+    y = (q * decay_from_start) @ S + xp.tril(scores) @ v
+    return y, decay_from_start[..., -1:, :].mT * S + (k * decay[..., -1, :, :]).mT @ v

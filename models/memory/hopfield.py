@@ -1,4 +1,4 @@
-"""The modern Hopfield network: patterns at the bottom of an energy, and attention as one step down to them.
+"""The modern Hopfield network: patterns are minima of an energy, and softmax attention is one step of its descent.
 
     E(ξ) = −β⁻¹ log Σⱼ exp(β ξ xⱼᵀ) + ½ ‖ξ‖² + c        the energy        Ramsauer et al. 2021, eq. 2
     ξ ← softmax(β ξ Xᵀ) X                              a retrieval       eq. 3
@@ -17,26 +17,26 @@ ValueError for fewer than two axes, for patterns of another width than the query
 import minigrad as mg
 from minigrad import namespace
 from models.forms import Array
-from models.memory import inner
 from models.precision import number
+from models.sequences import check_positive_int
 
 
 def retrieve(query: Array, patterns: Array, *, beta: float, steps: int = 1) -> Array:
-    """ξ after some retrievals, (*batch, T, K)."""
+    """Return ξ after this many retrievals, (*batch, T, K)."""
     _check("retrieve", query, patterns, beta)
-    inner.counted("hopfield.retrieve: steps", steps)
+    check_positive_int("hopfield.retrieve: steps", steps)
     for _ in range(steps):
         query = weights(query, patterns, beta=beta) @ patterns
     return query
 
 
 def weights(query: Array, patterns: Array, *, beta: float) -> Array:
-    """How much of each pattern a retrieval takes, (*batch, T, N): they are positive and sum to one."""
+    """Return the softmax weights of the patterns in a retrieval, (*batch, T, N)."""
     return mg.softmax(number("hopfield.weights: beta", beta) * (query @ patterns.mT), axis=-1)
 
 
 def energy(query: Array, patterns: Array, *, beta: float) -> Array:
-    """E of every query, (*batch, T)."""
+    """Return E of every query, (*batch, T)."""
     _check("energy", query, patterns, beta)
     xp, beta = namespace(query, patterns), number("hopfield.energy: beta", beta)
     scores = beta * (query @ patterns.mT)
@@ -46,7 +46,7 @@ def energy(query: Array, patterns: Array, *, beta: float) -> Array:
 
 
 def separation(patterns: Array) -> Array:
-    """Δⱼ = ‖xⱼ‖² − max xⱼxᵢᵀ over the other patterns, (*batch, N): how well each stands apart, its separation."""
+    """Return the separation Δⱼ = ‖xⱼ‖² − max xⱼxᵢᵀ over the other patterns i, (*batch, N)."""
     xp = namespace(patterns)
     products, N = patterns @ patterns.mT, patterns.shape[-2]
     own = xp.eye(N, dtype=bool)

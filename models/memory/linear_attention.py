@@ -1,12 +1,12 @@
-"""Linear attention: attention without the softmax, which is an RNN whose state is the sum of all k vᵀ.
+"""Linear attention: attention without the softmax, an RNN whose state is the sum of k vᵀ over past tokens.
 
-    Sₜ = Sₜ₋₁ + kₜᵀ vₜ                   the write          Katharopoulos et al. 2020, eq. 10 and 18
-    oₜ = qₜ Sₜ                           the read           eq. 12 and 20, without the denominator
-    O  = (Q Kᵀ ∘ M) V                    all t at once      Yang et al. 2024 (GLA), section 2.1; M[t, s] = 1 for s ≤ t
+    Sₜ = Sₜ₋₁ + kₜᵀ vₜ                   the state update   Katharopoulos et al. 2020, eq. 10 and 18
+    oₜ = qₜ Sₜ                           the output         eq. 12 and 20, without the denominator
+    O  = (Q Kᵀ ∘ M) V                    the parallel form  Yang et al. 2024 (GLA), section 2.1; M[t, s] = 1 for s ≤ t
 
     q, k, v   rows of Q, K, V: query, key and value of a token. The feature map φ and the denominator of the paper
-              are in `models.attention.feature_maps`; here q and k are what φ has made of them.
-    S         the memory, K × V. The papers differ in which way it lies; here it is read as q S.
+              are in `models.attention.feature_maps`; here q and k are φ(q) and φ(k).
+    S         the state, K × V, read as q S. Some papers write its transpose.
     o         the output; `y` holds all of them.
 
 For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
-from models.memory.chunks import chunks, empty, tokens
+from models.sequences import chunks, initial_memory, tokens
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
@@ -26,9 +26,9 @@ KV = Float[Array, "*batch K V"]
 
 @form
 def recurrent(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
-    """One token after the other, in a memory of constant size: O(T·K·V)."""
+    """Compute the recurrence, token after token: O(T·K·V) time, a state of constant size."""
     xp = namespace(q, k, v)
-    S, y = empty(k, v) if state is None else state, []
+    S, y = initial_memory(state, k, v), []
     for q_t, k_t, v_t in tokens(q, k, v):
         S = S + k_t.mT @ v_t
         y.append(q_t @ S)
@@ -37,15 +37,15 @@ def recurrent(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
 
 @form
 def parallel(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
-    """All tokens at once, as attention: O(T²·(K + V))."""
+    """Compute all tokens at once, as masked attention: O(T²·(K + V))."""
     xp = namespace(q, k, v)
-    S = empty(k, v) if state is None else state
+    S = initial_memory(state, k, v)
     return q @ S + xp.tril(q @ k.mT) @ v, S + k.mT @ v
 
 
 @form
 def chunkwise(q: TK, k: TK, v: TV, *, state: KV | None = None, chunk_size: int = 64) -> tuple[TV, KV]:
-    """Parallel inside a chunk of C tokens, recurrent from chunk to chunk: O(T·(C·(K + V) + K·V)).
+    """Compute the parallel form in chunks of C tokens, the recurrence between them: O(T·(C·(K + V) + K·V)).
 
     Yang et al. 2024 (GLA), section 2.2.
     """
@@ -59,8 +59,8 @@ def chunkwise(q: TK, k: TK, v: TV, *, state: KV | None = None, chunk_size: int =
 
 @form(compiled=True)
 def fused(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
-    """The recurrence, compiled for NumPy's float32 and float64, forward and backward: O(T·K·V)."""
-    return _compiled(q, k, v, empty(k, v) if state is None else state)
+    """Compute the recurrence by a kernel, forward and backward, for NumPy's float32 and float64: O(T·K·V)."""
+    return _compiled(q, k, v, initial_memory(state, k, v))
 
 
 _compiled = with_kernel("memory.linear_attention", lambda q, k, v, S: chunkwise(q, k, v, state=S))

@@ -1,8 +1,8 @@
-"""One online learner that contains the others: a memory, a loss, an optimiser, and when the gradient is taken.
+"""Recurrent mechanisms as one online learner: a choice of memory, loss, optimiser and mini-batch size.
 
-    ∇ₜ      = ∂/∂W ℓ(W(kₜ), vₜ) at W = link(M′)        the gradient, by `grad`, at what the optimiser looks at
-    Mₜ, Sₜ  = optimiser(Mₜ₋₁, Sₜ₋₁, ∇ₜ, gatesₜ)        the write
-    oₜ      = link(Mₜ)(qₜ)                             the read
+    ∇ₜ      = ∂/∂W ℓ(W(kₜ), vₜ) at W = link(M′)        the gradient, by `grad`, at the optimiser's M′
+    Mₜ, Sₜ  = optimiser(Mₜ₋₁, Sₜ₋₁, ∇ₜ, gatesₜ)        the update
+    oₜ      = link(Mₜ)(qₜ)                             the output
 
 Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titans adds momentum and decay, and MIRAS
 (Behrouz et al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of
@@ -34,28 +34,28 @@ from minigrad import namespace
 from models.errors import known_name
 from models.forms import Array
 from models.memory import inner
-from models.memory.chunks import tokens
-from models.memory.inner import Layers, Norm, each, model
+from models.memory.inner import Layers, Norm, apply_model, map_layers
+from models.sequences import check_positive_int, tokens
 
 Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
 
 
-# Losses: ℓ of what the memory answers and of the value, summed
+# Losses ℓ(M(k), v), summed over the batch
 
 
 def dot(answer: Array, v: Array) -> Array:
-    """−⟨M(k), v⟩: say something like the value."""
+    """Return −⟨M(k), v⟩."""
     return -mg.sum(answer * v)
 
 
 def square(answer: Array, v: Array) -> Array:
-    """½ ‖M(k) − v‖²: say the value."""
+    """Return ½ ‖M(k) − v‖²."""
     return mg.sum((answer - v) ** 2) / 2
 
 
 def huber(answer: Array, v: Array) -> Array:
-    """½ ‖e‖² for an error e no longer than 1, Σ |e| for a longer one: an outlier teaches no feature more than 1.
+    """Return ½ ‖e‖² for an error of norm at most 1, else Σ |e|, whose gradient in every feature is at most 1.
 
     Of the three ways that MIRAS has to take Huber's loss (eq. 14–16) this is the one of Yaad, with its threshold at 1.
     """
@@ -65,25 +65,25 @@ def huber(answer: Array, v: Array) -> Array:
 
 
 def cube(answer: Array, v: Array) -> Array:
-    """Σ |M(k) − v|³, ℓₚ with the p = 3 of Moneta's experiments: large errors teach more."""
+    """Return Σ |M(k) − v|³, the ℓₚ loss with the p = 3 of Moneta's experiments."""
     return mg.sum(mg.abs(answer - v) ** 3)
 
 
-# Links: the weights that are read, out of an array of what is kept
+# Links: the weights W = link(M) that are read
 
 
 def itself(M: Array) -> Array:
-    """M."""
+    """Return M."""
     return M
 
 
 def normalised(M: Array) -> Array:
-    """M / ‖M‖_q^(q − 2) with the q = 4 of Moneta's experiments: a larger M is read as a smaller one. M is not 0."""
+    """Return M / ‖M‖_q^(q − 2) with the q = 4 of Moneta's experiments, for M ≠ 0."""
     return M / namespace(M).sqrt(mg.sum(M**4, axis=(-2, -1), keepdims=True))
 
 
 def shares(M: Array) -> Array:
-    """softmax of every column: what leads to a feature is positive and sums to one, and M is its logarithm."""
+    """Return the softmax of every column of M: weights are positive, and those of an output feature sum to one."""
     return mg.softmax(M, axis=-2)
 
 
@@ -92,35 +92,35 @@ def shares(M: Array) -> Array:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How a memory takes a step, at what it takes the gradient, itself or what is kept of it, and how it is read."""
+    """An update rule: the step, whether its gradient is taken at the decayed memory, and the link."""
 
     step: Step
-    looks_at_kept: bool = False
+    gradient_at_decayed: bool = False
     implicit: bool = False
     link: Callable[[Array], Array] = itself
 
 
 def descent(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """M − θ ∇."""
-    return each(lambda M, g: M - gates["rate"] * g, M, gradient), S
+    """Return M − θ ∇."""
+    return map_layers(lambda M, g: M - gates["rate"] * g, M, gradient), S
 
 
 def decay(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """(1 − α) M − θ ∇."""
-    return descent(each(lambda M: gates["keep"] * M, M), S, gradient, gates)
+    """Return (1 − α) M − θ ∇."""
+    return descent(map_layers(lambda M: gates["keep"] * M, M), S, gradient, gates)
 
 
 def momentum(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """S ← η S − θ ∇, (1 − α) M + S."""
-    S = each(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
-    return each(lambda M, S: gates["keep"] * M + S, M, S), S
+    """Return ((1 − α) M + S, S) with S ← η S − θ ∇."""
+    S = map_layers(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
+    return map_layers(lambda M, S: gates["keep"] * M + S, M, S), S
 
 
 OPTIMISERS = {
     "descent": Optimiser(descent),
     "descent, implicit": Optimiser(descent, implicit=True),
     "descent + decay": Optimiser(decay),
-    "decay, then descent": Optimiser(decay, looks_at_kept=True),
+    "decay, then descent": Optimiser(decay, gradient_at_decayed=True),
     "momentum + decay": Optimiser(momentum),
     "descent + decay, ℓ₄": Optimiser(decay, link=normalised),
     "descent + decay, KL": Optimiser(decay, link=shares),
@@ -143,25 +143,26 @@ def run(
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
     chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
-    inner.counted("online_learner.run: batch", batch)
+    check_positive_int("online_learner.run: batch", batch)
     for name, x in {"k": k, "v": v, **gates}.items():
         if x.shape[: q.ndim - 1] != q.shape[:-1]:
             came = f"online_learner.run: {name} has shape {tuple(x.shape)}"
             raise ValueError(f"{came}, expected one that begins with {tuple(q.shape[:-1])} as that of q does")
-    M = inner.placed("online_learner: memory", memory, k, v)
-    S, start, link, y = inner.nothing(M), M, chosen.link, []
+    M = inner.validate_layers("online_learner: memory", memory, k, v)
+    S, start, link, y = inner.zeros_like(M), M, chosen.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
         now = _gates_at(gates, t, k_t, chosen.implicit)
         start = M if t % batch == 0 else start
-        seen = each(lambda W, now=now: now["keep"] * W, start) if chosen.looks_at_kept else start
-        gradient = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(model(W, norm, k_t), v_t))(each(link, seen))
+        at = map_layers(lambda W, now=now: now["keep"] * W, start) if chosen.gradient_at_decayed else start
+        loss_grad = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(apply_model(W, norm, k_t), v_t))
+        gradient = loss_grad(map_layers(link, at))
         M, S = chosen.step(M, S, gradient, now)
-        y.append(model(each(link, M), norm, q_t))
+        y.append(apply_model(map_layers(link, M), norm, q_t))
     return namespace(*y).concat(y, axis=-2), M
 
 
 def _gates_at(gates: Mapping[str, Array], t: int, k_t: Array, implicit: bool) -> dict[str, Array]:
-    """The gates of a token, (*batch, 1, 1) or (*batch, K, 1), out of their logarithms.
+    """Return the gates of a token, (*batch, 1, 1) or (*batch, K, 1), with log gates exponentiated.
 
     The implicit step M − θ ∇ℓ(M_new) on ½ ‖k M − v‖² is the explicit one with the rate θ / (1 + θ ‖k‖²).
     """
@@ -203,7 +204,5 @@ POINTS = {
     "Moneta (MIRAS)": Point("MLP, norm", "ℓ₃", "descent + decay, ℓ₄", "1", "behrouz2025miras"),
     "Yaad (MIRAS)": Point("MLP, norm", "Huber", "descent + decay", "1", "behrouz2025miras"),
     "Memora (MIRAS)": Point("MLP, norm", "½ L2", "descent + decay, KL", "1", "behrouz2025miras"),
-    "softmax attention": Point(
-        "all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "nadaraya1964", "none"
-    ),
+    "softmax attention": Point("all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "nadaraya1964", "none"),
 }

@@ -1,9 +1,9 @@
-"""Titans: a memory trained by gradient descent with momentum, which keeps surprises, and weight decay, which forgets.
+"""Titans: a memory model trained token by token by gradient descent with momentum and weight decay.
 
     ℓₜ(M) = ½ ‖M(kₜ) − vₜ‖²                              the inner loss        Behrouz et al. 2025, eq. 12
     Sₜ    = ηₜ Sₜ₋₁ − θₜ ∇ℓₜ(M′)                         past and momentary surprise        eq. 10, 14
-    Mₜ    = (1 − αₜ) Mₜ₋₁ + Sₜ                           forget and write      eq. 13
-    oₜ    = Mₜ(qₜ)                                       the read              eq. 15
+    Mₜ    = (1 − αₜ) Mₜ₋₁ + Sₜ                           decay and update      eq. 13
+    oₜ    = Mₜ(qₜ)                                       the output            eq. 15
 
 M′ is the memory before the batch (section 3.2: "mini-batch gradient descent"); with a batch of 1 it is Mₜ₋₁. Unrolled
 in a batch that starts from M and S, with the lower triangular Γ[t, s] = Π (1 − α) and H[t, s] = Π η over s < r ≤ t:
@@ -13,17 +13,17 @@ in a batch that starts from M and S, with the lower triangular Γ[t, s] = Π (1 
 
     q, k, v     query, key and value of a token, as rows.
     theta       θ ≥ 0, the inner rate, (*batch, T).
-    log_eta     log η ≤ 0, what is kept of past surprise, (*batch, T). −∞ forgets it.
-    log_decay   log(1 − α) ≤ 0, what is kept of the memory, (*batch, T). −∞ is α = 1: only Sₜ is left.
-    memory      M₀, as `models.memory.inner` has it: one layer is a matrix, more are an MLP. Learned outside.
-    norm        γ and β of a layer norm around the memory, which then answers M(x) = x + LN(g(x)), g its layers. Learned
-                outside too. Without one M = g.
-    state       the memory before the batch under way, M and S now, and how many of its tokens are left.
+    log_eta     log η ≤ 0, the logarithm of the momentum coefficient, (*batch, T). −∞ resets the momentum.
+    log_decay   log(1 − α) ≤ 0, the logarithm of the weight decay factor, (*batch, T). −∞ is α = 1: Mₜ = Sₜ.
+    memory      M₀, as in `models.memory.inner`: one layer is a matrix, more are an MLP. The outer loss learns it.
+    norm        γ and β of a layer norm around the memory: M(x) = x + LN(g(x)), with g its layers. The outer loss learns
+                them too. Without a norm M = g.
+    state       the memory before the current batch, M and S now, and how many tokens of the batch are left.
 
 What the paper leaves open, and what we take: ½ of the squared error, so that θ is the β of the delta rule (the paper
 prints no ½; titans-pytorch takes the mean over V, which is 2/V of ours). Forgetting comes after the gradient, which is
 taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #6 asks). Reading
-comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers stands a GELU, theirs too, and
+comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers is a GELU, theirs too, and
 around the memory, where one is given, TTT's norm and residual (Sun et al. 2024, section 2.7): theirs by default, with a
 γ that learns inside and no β.
 
@@ -44,8 +44,8 @@ from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
 from models.memory import inner
-from models.memory.chunks import segment_sums, tokens
-from models.memory.inner import Layers, Norm, each
+from models.memory.inner import Layers, Norm, map_layers
+from models.sequences import check_positive_int, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -53,7 +53,7 @@ TV = Float[Array, "*batch T V"]
 
 
 class State(NamedTuple):
-    """Where a sequence stands: inside a batch whose gradients are taken at `start`, with `left` tokens to come."""
+    """State within a batch: `start`, at which gradients are taken, M, the momentum S, and the number of tokens left."""
 
     start: Layers
     memory: Layers
@@ -66,21 +66,23 @@ def recurrent(
     q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
     batch_size: int = 16, norm: Norm | None = None,
 ) -> tuple[TV, State]:  # fmt: skip
-    """One token after the other, every gradient from `grad`: O(T·K·V), and b copies of the memory for the gradients."""
-    xp = inner.library(q, k, v, theta, log_eta, log_decay, memory, state, norm)
-    start, M, S, left = _begun("titans.recurrent", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
-    of_copies = None if norm is None else tuple(x[..., None, :, :] for x in norm)
+    """Compute token after token, gradients by autodiff: O(T·K·V), with b copies of the memory for the gradients."""
+    xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
+    arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
+    start, M, S, left = _prepare("titans.recurrent", *arguments)
+    norm_of_copies = None if norm is None else tuple(x[..., None, :, :] for x in norm)
     y, first = [], 0
-    for Q, K, V, *gates in inner.batches(left, batch_size, q, k, v, *_columns(theta, log_eta, log_decay)):
+    for Q, K, V, *gates in inner.mini_batches(left, batch_size, q, k, v, *_columns(theta, log_eta, log_decay)):
         C = Q.shape[-2]
-        (_, losses), gradients = mg.value_and_grad(_loss, has_aux=True)(inner.copies(start, C), of_copies, K, V)
-        inner.converging("titans.recurrent", losses, first)
+        copies = inner.broadcast_per_token(start, C)  # (*batch, C, K, V): one memory per token
+        (_, losses), gradients = mg.value_and_grad(_loss, has_aux=True)(copies, norm_of_copies, K, V)
+        inner.check_finite_loss("titans.recurrent", losses, first)
         for t, (q_t, theta_t, log_eta_t, log_decay_t) in enumerate(tokens(Q, *gates)):
             eta_t, kept_t = xp.exp(log_eta_t), xp.exp(log_decay_t)
-            u_t = each(lambda g, t=t: g[..., t, :, :], gradients)
-            S = each(lambda S, u, eta=eta_t, theta=theta_t: eta * S - theta * u, S, u_t)
-            M = each(lambda M, S, kept=kept_t: kept * M + S, M, S)
-            y.append(inner.model(M, norm, q_t))
+            u_t = map_layers(lambda g, t=t: g[..., t, :, :], gradients)
+            S = map_layers(lambda S, u, eta=eta_t, theta=theta_t: eta * S - theta * u, S, u_t)
+            M = map_layers(lambda M, S, kept=kept_t: kept * M + S, M, S)
+            y.append(inner.apply_model(M, norm, q_t))
         left, first = left - C, first + C
         if left == 0:
             start, left = M, batch_size
@@ -92,30 +94,34 @@ def chunkwise(
     q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
     batch_size: int = 16, norm: Norm | None = None,
 ) -> tuple[TV, State]:  # fmt: skip
-    """Gradients by hand and a batch of b tokens at once: O(T·(b² + b·(K + V) + K·V))."""
-    xp = inner.library(q, k, v, theta, log_eta, log_decay, memory, state, norm)
-    start, M, S, left = _begun("titans.chunkwise", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
-    y, first = [], 0
-    for Q, K, V, rate, log_h, log_g in inner.batches(left, batch_size, q, k, v, *_columns(theta, log_eta, log_decay)):
-        inputs, outputs = inner.forward(start, K)
-        error, slope = inner.missed(norm, K, V, outputs[-1])
-        inner.converging("titans.chunkwise", xp.sum(unwrap(error) ** 2, axis=-1), first)
-        slopes = inner.backward(start, outputs, slope)
+    """Compute a batch of b tokens at once in the dual form, inner gradients by hand: O(T·(b² + b·(K + V) + K·V))."""
+    xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
+    arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
+    start, M, S, left = _prepare("titans.chunkwise", *arguments)
+    gates, y, first = _columns(theta, log_eta, log_decay), [], 0
+    for Q, K, V, rate, log_h, log_g in inner.mini_batches(left, batch_size, q, k, v, *gates):
+        X, Z = inner.forward(start, K)
+        error, grad_l_wrt_Z_last = inner.inner_loss_grad(norm, K, V, Z[-1])  # (C, V)
+        inner.check_finite_loss("titans.chunkwise", xp.sum(unwrap(error) ** 2, axis=-1), first)
+        grad_l_wrt_Z = inner.backward(start, Z, grad_l_wrt_Z_last)
 
         gamma, h = xp.exp(xp.cumulative_sum(log_g, axis=-2)), xp.exp(xp.cumulative_sum(log_h, axis=-2))  # (C, 1)
         Gamma, H = (xp.tril(xp.exp(segment_sums(x))[..., 0]) for x in (log_g, log_h))  # (C, C)
-        mix, past = Gamma @ H * rate.mT, Gamma @ h
+        mix, past = Gamma @ H * rate.mT, Gamma @ h  # (C, C): (Γ H)[t, s] θₛ; (C, 1): (Γ h)ₜ
         mix = xp.tril(mix)  # an infinite rate times 0 is NaN
-        z = Q
+        Z_bar = Q
         for i, layer in enumerate(start):
-            x = z if i == 0 else inner.gelu(z)
-            z = gamma * inner.apply(M[i], x) + past * inner.apply(S[i], x)
-            z = z - inner.moved(layer, x, inputs[i], slopes[i], mix)
-        y.append(inner.answer(norm, Q, z))
+            X_bar = Z_bar if i == 0 else inner.gelu(Z_bar)
+            Z_bar = gamma * inner.apply_layer(M[i], X_bar) + past * inner.apply_layer(S[i], X_bar)
+            Z_bar = Z_bar - inner.dual_update(layer, X_bar, X[i], grad_l_wrt_Z[i], mix)
+        y.append(inner.add_residual(norm, Q, Z_bar))
 
-        into_M, into_S = (inner.written(start, inputs, slopes, share[..., -1:, :].mT) for share in (mix, H * rate.mT))
-        M = each(lambda M, S, u, g=gamma, p=past: g[..., -1:, :] * M + p[..., -1:, :] * S - u, M, S, into_M)
-        S = each(lambda S, u, h=h: h[..., -1:, :] * S - u, S, into_S)
+        # both sums of gradients at the end of the batch have the coefficients of its last token
+        into_M, into_S = (
+            inner.accumulated_update(start, X, grad_l_wrt_Z, P[..., -1:, :].mT) for P in (mix, H * rate.mT)
+        )
+        M = map_layers(lambda M, S, u, g=gamma, p=past: g[..., -1:, :] * M + p[..., -1:, :] * S - u, M, S, into_M)
+        S = map_layers(lambda S, u, h=h: h[..., -1:, :] * S - u, S, into_S)
         left, first = left - Q.shape[-2], first + Q.shape[-2]
         if left == 0:
             start, left = M, batch_size
@@ -127,16 +133,20 @@ def fused(
     q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
     batch_size: int = 16, norm: Norm | None = None,
 ) -> tuple[TV, State]:  # fmt: skip
-    """`chunkwise` with its adjoint by hand, for NumPy's float32 and float64: no graph, and one memory in 8 is kept."""
-    given = _begun("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
-    matrices = [inner.one_matrix(layer) for layers in given[:3] for layer in layers]
-    of_norm = [] if norm is None else [namespace(v, x).broadcast_to(x, (*v.shape[:-2], 1, v.shape[-1])) for x in norm]
+    """Compute `chunkwise` by a kernel with a hand-written backward pass, for NumPy's float32 and float64.
+
+    It records no graph and saves one memory in 8; the backward pass recomputes the others.
+    """
+    initial = _prepare("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
+    matrices = [inner.pack_layer(layer) for layers in initial[:3] for layer in layers]
+    row = *v.shape[:-2], 1, v.shape[-1]
+    gamma_beta = [] if norm is None else [namespace(v, x).broadcast_to(x, row) for x in norm]
     y, *matrices = _compiled(
-        q, k, v, theta, log_eta, log_decay, *matrices, *of_norm, batch_size=batch_size, left=given.left,
-        on_losses=lambda losses: inner.converging("titans.fused", losses, 0),
+        q, k, v, theta, log_eta, log_decay, *matrices, *gamma_beta, batch_size=batch_size, left=initial.left,
+        on_losses=lambda losses: inner.check_finite_loss("titans.fused", losses, 0),
     )  # fmt: skip
     start, M, S = _models(matrices, k.shape[-1])
-    read = q.shape[-2] - given.left
+    read = q.shape[-2] - initial.left
     return y, State(start, M, S, -read if read < 0 else batch_size - read % batch_size)
 
 
@@ -148,51 +158,51 @@ def _in_batches(
     start, M, S = _models(matrices, k.shape[-1])
     state = State(start, M, S, left)
     y, state = chunkwise(q, k, v, theta, log_eta, log_decay, start, state=state, batch_size=batch_size, norm=norm)
-    return (y, *(inner.one_matrix(layer) for layers in state[:3] for layer in layers))
+    return (y, *(inner.pack_layer(layer) for layers in state[:3] for layer in layers))
 
 
 _compiled = with_kernel("memory.titans", _in_batches)
 
 
 def _models(matrices: Sequence[Array], features: int) -> list[Layers]:
-    """Three models of this many inputs from the layers of all, each one matrix: one row too many is a bias."""
+    """Unpack the layers of start, M and S, one matrix each, into three models of this many inputs."""
     depth, models = len(matrices) // 3, []
     for i in range(0, len(matrices), depth):
         layers, width = [], features
         for A in matrices[i : i + depth]:
-            layers.append(inner.one_layer(A, width))
+            layers.append(inner.unpack_layer(A, width))
             width = A.shape[-1]
         models.append(tuple(layers))
     return models
 
 
 def _loss(memory: Layers, norm: Norm | None, k: Array, v: Array) -> tuple[Array, Array]:
-    """Σ ℓ, and each ℓ, (*batch, b), for keys and values (*batch, b, ·), each with a memory of its own."""
-    error = inner.model(memory, norm, k[..., None, :]) - v[..., None, :]
+    """Return Σ ℓ and each ℓ, (*batch, b), for keys and values (*batch, b, ·), each with a memory of its own."""
+    error = inner.apply_model(memory, norm, k[..., None, :]) - v[..., None, :]
     losses = mg.sum(error * error, axis=(-2, -1)) / 2
     return mg.sum(losses), losses
 
 
 def _columns(*gates: Array) -> tuple[Array, ...]:
-    """Gates (*batch, T) as columns."""
+    """Return gates (*batch, T) as columns (*batch, T, 1)."""
     return tuple(gate[..., None] for gate in gates)
 
 
-def _begun(
+def _prepare(
     form: str, q: Array, k: Array, v: Array, theta: Array, log_eta: Array, log_decay: Array, memory: Layers,
     state: State | None, batch_size: int, norm: Norm | None,
 ) -> State:  # fmt: skip
-    """The state to begin with, once gates are seen to be in their range and the memory to fit."""
-    inner.within(f"{form}: theta", theta, 0, math.inf, "")
-    inner.within(f"{form}: log_eta", log_eta, -math.inf, 0, "(η at most 1)")
-    inner.within(f"{form}: log_decay", log_decay, -math.inf, 0, "(α at least 0)")
-    inner.normed(form, "norm", norm, k, v)
-    layers = inner.placed(f"{form}: memory", memory, k, v)
+    """Check gates, memory and state, and return the initial state."""
+    inner.check_gate_range(f"{form}: theta", theta, 0, math.inf, "")
+    inner.check_gate_range(f"{form}: log_eta", log_eta, -math.inf, 0, "(η at most 1)")
+    inner.check_gate_range(f"{form}: log_decay", log_decay, -math.inf, 0, "(α at least 0)")
+    inner.validate_norm(form, "norm", norm, k, v)
+    layers = inner.validate_layers(f"{form}: memory", memory, k, v)
     if state is None:
-        return State(layers, layers, inner.nothing(layers), batch_size)
+        return State(layers, layers, inner.zeros_like(layers), batch_size)
     if not isinstance(state, State):
         came = type(state).__name__
         raise TypeError(f"{form}: state is of type {came}, expected State(start, memory, surprise, left)")
-    left = inner.counted(f"{form}: state.left", state.left)
-    start, M, S = (inner.placed(f"{form}: state.{x}", getattr(state, x), k, v) for x in State._fields[:3])
+    left = check_positive_int(f"{form}: state.left", state.left)
+    start, M, S = (inner.validate_layers(f"{form}: state.{x}", getattr(state, x), k, v) for x in State._fields[:3])
     return State(start, M, S, left)

@@ -31,9 +31,9 @@ def load_model(folder: str | Path) -> MambaModel:
     """
     folder = Path(folder)
     of = read_architecture(folder / "config.json")
-    path, found = stored_arrays(folder)
+    path, original = stored_arrays(folder)
     stored: dict[str, Stored] = {}
-    for name, of_file in found.items():
+    for name, of_file in original.items():
         if renamed(name) in stored:
             raise UserError(f"checkpoint {path}: {name}: expected one array of that name, got two")
         stored[renamed(name)] = of_file
@@ -57,7 +57,7 @@ def build(of: Architecture, rng: np.random.Generator) -> MambaModel:
 
 
 class Unset(np.random.Generator):
-    """A generator for arrays that are replaced at once: it draws one number only, which takes no time and no room."""
+    """A generator for arrays that are replaced immediately: it draws one number only, at no cost of time or memory."""
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
         """Return an array of the lowest number."""

@@ -1,4 +1,4 @@
-"""What a config.json says of a model: the kind of its blocks and their sizes, each checked before it is used.
+"""Parsing of config.json: the kind of a model's blocks and their sizes, validated before use.
 
 Two vocabularies are read. Hugging Face's has a `model_type`: mamba, mamba2 or falcon_mamba, whose classes fill in what
 the file leaves out. The authors' own (mamba_ssm) has `d_model` and `n_layer`, and `ssm_cfg` for the blocks.
@@ -82,7 +82,7 @@ def read_architecture(path: Path) -> Architecture:
 def _hugging_face(kind: str, given: "Fields") -> Architecture:
     given.one_of("hidden_act", "silu", "swish")
     width, eps = given.size("hidden_size"), given.number("layer_norm_epsilon")
-    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class does not look at it
+    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class ignores it
     inner = given.size("intermediate_size") if named else given.expanded(width)
     shared: dict[str, Any] = {
         "width": width,
@@ -184,7 +184,7 @@ class Fields:
         return value
 
     def one_of(self, name: str, *known: Any) -> None:
-        """Refuse a value that is none of those there is code for."""
+        """Raise UserError for a value that is not one of the supported ones."""
         if self.values.get(name) not in known:
             raise self.error(name, " or ".join(json.dumps(value) for value in known))
 
@@ -274,11 +274,11 @@ def _around(
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: expected a readable file, got: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, got: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    return config

@@ -1,4 +1,4 @@
-"""The tokenizer beside published weights: which tokens end a text, and the text of tokens as they come."""
+"""The tokenizer of a published model: end-of-text tokens, and incremental detokenization."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,18 +60,18 @@ def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
 
 
 def _ids(given: Fields) -> frozenset[int]:
-    found = given.values.get("eos_token_id")
-    ids = found if isinstance(found, list) else [] if found is None else [found]
+    value = given.values.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
         raise given.error("eos_token_id", "a token or a list of them")
     return frozenset(ids)
 
 
 def _named(given: Fields, tokenizer: Any) -> frozenset[int]:
-    found = given.values.get("eos_token")
-    if isinstance(found, dict):
-        found = found.get("content")
-    token = tokenizer.token_to_id(found) if isinstance(found, str) else None
+    value = given.values.get("eos_token")
+    if isinstance(value, dict):
+        value = value.get("content")
+    token = tokenizer.token_to_id(value) if isinstance(value, str) else None
     return frozenset() if token is None else frozenset([token])
 
 

@@ -1,4 +1,4 @@
-"""The arrays of a published folder: in one file or in shards, by safetensors or by PyTorch, in two to eight bytes.
+"""Weights of a published model: one file or shards, safetensors or PyTorch, of two to eight bytes a number.
 
 What a file holds is known from its header, so that it can be compared with what is expected before anything is read.
 """
@@ -104,15 +104,15 @@ def _in_torch(path: Path) -> dict[str, Stored]:
         how = "pip install torch, or convert the file to model.safetensors"
         raise UserError(f"checkpoint {path}: expected torch, which reads this format ({how}), got none") from None
     try:  # nothing in the file is run
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: expected a readable file, got: {error.strerror or error}") from None
     except Exception as error:  # the library raises whatever unpickling does
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"checkpoint {path}: expected a file of tensors and nothing else, got: {first}") from None
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise UserError(f"checkpoint {path}: expected a file of tensors by name, got something else")
-    return {name: _tensor(path, tensor) for name, tensor in found.items()}
+    return {name: _tensor(path, tensor) for name, tensor in tensors.items()}
 
 
 def _tensor(path: Path, tensor: Any) -> Stored:

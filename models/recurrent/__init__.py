@@ -1,1 +1,1 @@
-"""Recurrences that are not linear: they can only be walked through, token after token."""
+"""Nonlinear recurrent networks, computed token after token."""

@@ -1,1 +1,1 @@
-"""State spaces: a linear recurrence as the layer."""
+"""State space models: layers that are linear recurrences."""

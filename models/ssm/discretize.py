@@ -1,12 +1,12 @@
-"""From a continuous system to steps: what ẋ = Ax + Bu becomes between two samples of u, a time Δ apart.
+"""Discretisation of a linear system ẋ = Ax + Bu, sampled at intervals Δ: ZOH, bilinear, Euler, Mamba's rule.
 
-    xₖ = Ā xₖ₋₁ + B̄ uₖ                                             every method gives its Ā and B̄
-    zoh         Ā = exp(ΔA), B̄ = (ΔA)⁻¹(exp(ΔA) − I) ΔB            Gu and Dao 2023 (Mamba), eq. 4
-    bilinear    Ā = (I − ΔA/2)⁻¹(I + ΔA/2), B̄ = (I − ΔA/2)⁻¹ ΔB    Gu et al. 2022 (S4), eq. 3
-    euler       Ā = I + ΔA, B̄ = ΔB                                 Gu et al. 2020 (HiPPO), appendix B.3
+    xₖ = Ā xₖ₋₁ + B̄ uₖ                                             each method has its own Ā and B̄
+    zoh         Ā = exp(ΔA), B̄ = (ΔA)⁻¹(exp(ΔA) − I) ΔB            Gu and Dao 2023 (Mamba), eq. 4
+    bilinear    Ā = (I − ΔA/2)⁻¹(I + ΔA/2), B̄ = (I − ΔA/2)⁻¹ ΔB    Gu et al. 2022 (S4), eq. 3
+    euler       Ā = I + ΔA, B̄ = ΔB                                 Gu et al. 2020 (HiPPO), appendix B.3
     generalized_bilinear    (I − αΔA)⁻¹(I + (1 − α)ΔA), (I − αΔA)⁻¹ ΔB    Gu et al. 2021 (LSSL), section 2
                             α = 0 is Euler, ½ bilinear, 1 backward Euler
-    mamba       Ā = exp(ΔA), B̄ = ΔB                                Mamba's code, which its eq. 4 does not say
+    mamba       Ā = exp(ΔA), B̄ = ΔB                                Mamba's code, which its eq. 4 does not say
 
     A        the system, a matrix (N, N), or its diagonal (*channels, N). Its eigenvalues have real parts ≤ 0.
     B        how the input enters, (N,) or, for M inputs, (N, M); beside a diagonal, what broadcasts against it.
@@ -16,7 +16,7 @@
 
 Zero-order hold divides by A nowhere. With φ(x) = (eˣ − 1)/x = Σ xᵏ/(k + 1)!, an entire function with φ(0) = 1,
 
-    Ā = I + ΔA φ(ΔA),   B̄ = φ(ΔA) ΔB        φ(2x) = φ(x)(eˣ + 1)/2,   e²ˣ = (eˣ)²
+    Ā = I + ΔA φ(ΔA),   B̄ = φ(ΔA) ΔB        φ(2x) = φ(x)(eˣ + 1)/2,   e²ˣ = (eˣ)²
 
 so a singular A is no exception, and derivatives near 0 are those of the series. For real and complex numbers; the
 bilinear methods and Euler's also for exact ones. What does not fit raises ValueError in one line.
@@ -35,7 +35,7 @@ SERIES = [1 / math.factorial(k + 1) for k in range(21)]
 
 
 def zoh(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
-    """Return Ā, B̄ by zero-order hold: exact where u is constant between samples. A matrix costs O(N³ log ‖ΔA‖).
+    """Return Ā, B̄ by zero-order hold: exact where u is constant between samples. A matrix costs O(N³ log ‖ΔA‖).
 
     The number of squarings is read off ΔA, so a matrix cannot be traced by a compiler.
     """
@@ -46,26 +46,26 @@ def zoh(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
 
 
 def mamba(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
-    """Return zero-order hold's Ā and Euler's B̄, as Mamba's code has them: B̄ is off by O(Δ²)."""
+    """Return zero-order hold's Ā and Euler's B̄, as Mamba's code has them: B̄ is off by O(Δ²)."""
     if _is_matrix("mamba", A, B, delta):
         return _phi_of_matrix(delta * A)[0], delta * B
     return namespace(A, _array(delta)).exp(delta * A), delta * B
 
 
 def bilinear(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
-    """Return Ā, B̄ by the trapezoidal rule (Tustin's method): |Ā| ≤ 1 for every stable A and every Δ."""
+    """Return Ā, B̄ by the trapezoidal rule (Tustin's method): |Ā| ≤ 1 for every stable A and every Δ."""
     return _implicit("bilinear", A, B, delta, 1, 1, whole=2)
 
 
 def euler(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
-    """Return Ā, B̄ by Euler's method. Large steps of a stable system may be unstable: |1 + Δλ| can exceed 1."""
+    """Return Ā, B̄ by Euler's method. Large steps of a stable system may be unstable: |1 + Δλ| can exceed 1."""
     if _is_matrix("euler", A, B, delta):
         return _identity(A) + delta * A, delta * B
     return 1 + delta * A, delta * B
 
 
 def generalized_bilinear(A: Array, B: Array, delta: Array, *, alpha: Any) -> tuple[Array, Array]:
-    """Return Ā, B̄ with the share α of the step taken implicitly. Raises ValueError outside 0 ≤ α ≤ 1."""
+    """Return Ā, B̄ with the share α of the step taken implicitly. Raises ValueError outside 0 ≤ α ≤ 1."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"discretize.generalized_bilinear: alpha is {alpha}, expected a number from 0 to 1")
     return _implicit("generalized_bilinear", A, B, delta, alpha, 1 - alpha, whole=1)
@@ -77,7 +77,7 @@ METHODS: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
 
 
 def _implicit(label: str, A: Array, B: Array, delta: Array, end: Any, start: Any, *, whole: int) -> tuple[Array, Array]:
-    """Solve (whole·I − end·ΔA)(Ā, B̄) = (whole·I + start·ΔA, whole·ΔB): whole numbers keep halves out of exact ones."""
+    """Solve (whole·I − end·ΔA)(Ā, B̄) = (whole·I + start·ΔA, whole·ΔB): whole numbers keep halves out of exact ones."""
     if not _is_matrix(label, A, B, delta, many=True):
         solved = whole - end * (delta * A)
         return (whole + start * (delta * A)) / solved, whole * (delta * B) / solved
@@ -92,7 +92,7 @@ def _implicit(label: str, A: Array, B: Array, delta: Array, end: Any, start: Any
 
 
 def _phi(x: Array) -> Array:
-    """(eˣ − 1)/x of each number: by the series where the difference would cancel."""
+    """Return (eˣ − 1)/x elementwise, by its series where the difference would cancel."""
     xp = namespace(x)
     small = xp.abs(x) < 1
     near = xp.where(small, x, 0)
@@ -104,7 +104,7 @@ def _phi(x: Array) -> Array:
 
 
 def _phi_of_matrix(X: Array) -> tuple[Array, Array]:
-    """exp(X) and φ(X): both by the series at X/2ˢ, whose norm is below 1, then doubled s times."""
+    """Return exp(X) and φ(X), by the series at X/2ˢ of norm below 1 and s doublings."""
     norm = _number(abs(unwrap(X)).sum(0).max())
     doublings = max(0, math.frexp(norm)[1])
     one, near = _identity(X), X / 2.0**doublings
@@ -121,11 +121,11 @@ def _identity(A: Array) -> Array:
     return namespace(A).eye(A.shape[0], dtype=A.dtype)
 
 
-# What does not fit
+# Checks of arguments
 
 
 def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = False) -> bool:
-    """Whether A is a matrix, not a diagonal: it has two axes and Δ none, or (channels, 1, 1) where `many` may be.
+    """Return whether A is a matrix, not a diagonal: A has two axes and Δ none, or (channels, 1, 1) if `many`.
 
     Raises ValueError for what does not fit.
     """
@@ -163,12 +163,12 @@ def _check_eigenvalues(label: str, A: Array) -> None:
         raise ValueError(f"{label}: A holds NaN or infinity, expected finite numbers")
     greatest = xp.real(xp.linalg.eigvals(A)).max()
     if _fails(lambda: greatest <= xp.finfo(A.dtype).eps ** 0.5 * abs(A).sum(0).max()):
-        found = f"{_number(greatest):.6g}"
-        raise ValueError(f"{label}: A has an eigenvalue of real part {found}, expected real parts of at most 0")
+        largest = f"{_number(greatest):.6g}"
+        raise ValueError(f"{label}: A has an eigenvalue of real part {largest}, expected real parts of at most 0")
 
 
 def _fails(condition: Callable[[], Any]) -> bool:
-    """Whether a condition does not hold. Numbers without an order, and those that a compiler traces, cannot tell."""
+    """Return whether a condition is false; numbers without an order, and those that a compiler traces, pass."""
     try:
         return not bool(condition())
     except TypeError:
@@ -180,12 +180,12 @@ def _all(condition: Any) -> Any:
 
 
 def _array(x: Any) -> Any:
-    """An array as it is; a number says nothing about the library."""
+    """Return an array as it is, and None for a number, which belongs to no array library."""
     return x if hasattr(x, "shape") else None
 
 
 def _number(x: Any) -> float:
-    """A scalar of any library, also one that the library would differentiate."""
+    """Convert a scalar of any library, also a differentiable one, to a float."""
     return x.item() if hasattr(x, "item") else float(x)
 
 
@@ -197,7 +197,7 @@ def _worst(steps: Any) -> Any:
 
 
 def _broadcast(*shapes: tuple[int, ...]) -> bool:
-    """Whether arrays of these shapes fit beside each other."""
+    """Return whether arrays of these shapes broadcast together."""
     for axis in range(1, 1 + max(map(len, shapes))):
         if len({shape[-axis] for shape in shapes if len(shape) >= axis} - {1}) > 1:
             return False

@@ -1,4 +1,4 @@
-"""HiPPO: a function of time remembered as the coefficients of a polynomial, kept up to date by a linear system.
+"""HiPPO: online projection of a function's past onto orthogonal polynomials, as a linear system of their coefficients.
 
 At every time t, f on the past is projected onto N orthonormal functions gₙ under a measure that says how much each
 moment of the past matters (Gu et al. 2020, section 2.2). The coefficients c(t) then obey
@@ -73,7 +73,7 @@ def fourier(N: int) -> tuple[Real, Real]:
 MEASURES: dict[str, Callable[[int], tuple[Real, Real]]] = {"legs": legs, "legt": legt, "lagt": lagt, "fourier": fourier}
 
 
-# Remembering
+# Projection and reconstruction
 
 
 def project(f: ArrayLike, N: int, *, measure: str = "legs", delta: float = 1.0, method: str = "bilinear") -> Real:
@@ -93,27 +93,27 @@ def project(f: ArrayLike, N: int, *, measure: str = "legs", delta: float = 1.0, 
     if measure == "legs":
         return _scaled(samples, A, B, method)
     A_bar, B_bar = METHODS[method](A, B, delta)
-    c, made = np.zeros(N), []
+    c, history = np.zeros(N), []
     for sample in samples:
         c = A_bar @ c + B_bar * sample
-        made.append(c)
-    return np.array(made)
+        history.append(c)
+    return np.array(history)
 
 
 def _scaled(f: Real, A: Real, B: Real, method: str) -> Real:
-    """The coefficients by ċ = (A c + B f)/t. After the first sample, all of the past is that constant: c = f₁ e₀.
+    """Return the coefficients for ċ = (A c + B f)/t, from c = f₁ e₀: before the first sample f is constant.
 
-    Between t = k − 1 and k: 1/k stands for 1/t, as in the authors' code (Gu et al. 2020, appendix B.3, has 1/(k+1) and
+    Between t = k − 1 and k: 1/k replaces 1/t, as in the authors' code (Gu et al. 2020, appendix B.3, has 1/(k+1) and
     1/k), except that zero-order hold takes the integral of 1/t, log(k/(k − 1)): in the time log t it is invariant.
     """
     c = np.zeros(len(B))
     c[0] = f[0]
-    made = [c]
+    history = [c]
     for k in range(2, len(f) + 1):
         A_bar, B_bar = METHODS[method](A, B, np.log(k / (k - 1)) if method == "zoh" else 1 / k)
         c = A_bar @ c + B_bar * f[k - 1]
-        made.append(c)
-    return np.array(made)
+        history.append(c)
+    return np.array(history)
 
 
 def reconstruct(c: ArrayLike, ages: ArrayLike, *, measure: str = "legs") -> Real:
@@ -140,7 +140,7 @@ def _fourier_basis(N: int, age: Real) -> Real:
     return np.where(n == 0, 1.0, np.sqrt(2) * np.where(n % 2 == 1, np.cos(angle), np.sin(angle)))
 
 
-# Taking the matrix apart
+# Decomposition of the matrix
 
 
 def nplr(N: int, measure: str = "legs") -> tuple[Real, Real]:
@@ -154,8 +154,8 @@ def nplr(N: int, measure: str = "legs") -> tuple[Real, Real]:
 def dplr(N: int, measure: str = "legs") -> tuple[Complex, Complex, Complex, Complex]:
     """Return Λ, P, B (N/2,) and V (N, N/2): the system in S's eigenvectors, one of each conjugate pair, Im Λ > 0.
 
-    With the other halves beside them, Vᴴ A V = diag(Λ) − P Pᴴ, and B = Vᴴ B. What a real system makes of a real input
-    is twice the real part of what this half makes. By `eigh`, since S's skew part is i times a Hermitian matrix:
+    Completed by their conjugates, Vᴴ A V = diag(Λ) − P Pᴴ, and B = Vᴴ B. The output of the real system for a real
+    input is twice the real part of that of this half. By `eigh`, since S's skew part is i times a Hermitian matrix:
     V is unitary to rounding, where A's own eigenvectors have no digits left (proofs.identities.nplr).
     """
     if measure not in ("legs", "lagt"):
@@ -170,11 +170,11 @@ def dplr(N: int, measure: str = "legs") -> tuple[Complex, Complex, Complex, Comp
     return eigenvalues, V.conj().T @ P[:, 0], V.conj().T @ MEASURES[measure](N)[1], V
 
 
-# What does not fit
+# Checks of arguments
 
 
 def _roots(label: str, N: int) -> Real:
-    """√(2n + 1)."""
+    """Return √(2n + 1), (N,)."""
     _check_size(label, N)
     return np.sqrt(2 * np.arange(N) + 1.0)
 

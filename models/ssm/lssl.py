@@ -1,20 +1,20 @@
-"""LSSL: a state space in continuous time with one dense A, discretised for each channel with a step of its own.
+"""LSSL: a continuous-time state space model with a dense A, discretised per channel with a step of its own.
 
-    A̅ = (1 − αΔA)⁻¹(1 + (1 − α)ΔA)         generalised bilinear      Gu et al. 2021 (LSSL), section 2
-    B̅ = (1 − αΔA)⁻¹ΔB                       α = ½: bilinear; 1: backward Euler
-    hₜ = A̅ hₜ₋₁ + B̅ uₜ                      the recurrence            eq. 4
-    yₜ = C hₜ + D uₜ                         the read                  eq. 5
-    y  = K̅ ∗ u + D u,  K̅ₗ = C A̅ˡ B̅          the convolution           eq. 7
+    Ā = (1 − αΔA)⁻¹(1 + (1 − α)ΔA)         generalised bilinear      Gu et al. 2021 (LSSL), section 2
+    B̄ = (1 − αΔA)⁻¹ΔB                       α = ½: bilinear; 1: backward Euler
+    hₜ = Ā hₜ₋₁ + B̄ uₜ                      the recurrence            eq. 4
+    yₜ = C hₜ + D uₜ                         the output                  eq. 5
+    y  = K̄ ∗ u + D u,  K̄ₗ = C Āˡ B̄          the convolution           eq. 7
 
     u        the input, (*batch, T, D).
     A, B     (N, N) and (N,), alike for all channels: HiPPO's, or learned.
     C        how each channel reads its state, (D, N).
-    D        what of u passes by the state, (D,).
+    D        the skip connection, (D,).
     delta    Δ > 0, one step a channel, (D,): the time scale on which it remembers.
-    alpha    α, ½ … 1: below ½ a stable A can become an unstable A̅.
+    alpha    α, ½ … 1: below ½ a stable A can become an unstable Ā.
     h        the state, (*batch, D, N).
 
-The powers of a dense A̅ are what the paper found too dear, and S4 does without. For real numbers; the state starts
+The powers of a dense Ā are the cost that S4 avoids. For real numbers; the state starts
 at 0. What does not fit raises TypeError or ValueError, as `models.forms` says, and so do an A with an eigenvalue of
 positive real part, Δ ≤ 0, and α outside ½ … 1.
 """
@@ -24,8 +24,8 @@ from typing import Any
 
 from jaxtyping import Float
 
+from models import linear_systems
 from models.forms import Array, form
-from models.ssm import lti
 from models.ssm.discretize import bilinear, generalized_bilinear
 
 TD = Float[Array, "*batch T D"]
@@ -40,8 +40,8 @@ H = Float[Array, "*batch D N"]
 def recurrent(
     u: TD, A: NN, B: N, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None, alpha: Any = 0.5
 ) -> tuple[TD, H]:
-    """One token after the other, in a state of constant size: O(T·D·N²)."""
-    y, h = lti.stepped(u, *discrete("lssl.recurrent", A, B, delta, alpha), C, state)
+    """Compute the recurrence, token after token: O(T·D·N²)."""
+    y, h = linear_systems.run_recurrence(u, *discrete("lssl.recurrent", A, B, delta, alpha), C, state)
     return y + D * u, h
 
 
@@ -49,14 +49,14 @@ def recurrent(
 def convolution(
     u: TD, A: NN, B: N, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None, alpha: Any = 0.5
 ) -> tuple[TD, H]:
-    """The kernel by the powers of A̅, the convolution by Fourier transforms: O(T·D·(log T + N²))."""
+    """Compute the kernel by powers of Ā, the convolution by FFT: O(T·D·(log T + N²))."""
     A_bar, B_bar = discrete("lssl.convolution", A, B, delta, alpha)
-    y = lti.causal_convolution(u, lti.kernel(A_bar, B_bar, C, length=u.shape[-2])) + D * u
-    return lti.carried(u, y, A_bar, B_bar, C, state)
+    y = linear_systems.causal_convolution(u, linear_systems.kernel(A_bar, B_bar, C, length=u.shape[-2])) + D * u
+    return linear_systems.add_state_response(u, y, A_bar, B_bar, C, state)
 
 
 def discrete(label: str, A: Array, B: Array, delta: Array, alpha: Any) -> tuple[Array, Array]:
-    """Return A̅ (D, N, N) and B̅ (D, N): one system for each step."""
+    """Return Ā (D, N, N) and B̄ (D, N): one system for each step."""
     if not 0.5 <= alpha <= 1:
         raise ValueError(f"{label}: alpha is {alpha}, expected a number from 1/2 to 1")
     method = bilinear if alpha == 0.5 else partial(generalized_bilinear, alpha=alpha)  # half a fraction is a fraction

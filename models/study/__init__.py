@@ -1,1 +1,1 @@
-"""The study: what was proven, what was trained, what it costs, and a page that tells it."""
+"""The study: proofs, trainings and timings of all mixers, and a report of their results."""

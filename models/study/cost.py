@@ -1,4 +1,4 @@
-"""What generation costs after T tokens: the numbers a state holds and the time the next token takes."""
+"""Cost of generation after T tokens: size of the state and time of the next token."""
 
 import statistics
 import time
@@ -18,12 +18,12 @@ def cost_per_token(config: Config, lengths: list[int], repeats: int, seed: int =
     Weights are random: time does not depend on them. Every timing starts from the same state, so T stays what it is.
     """
     rng = np.random.default_rng(seed)
-    model, state, seen = LanguageModel(config, rng), None, 0
+    model, state, read = LanguageModel(config, rng), None, 0
     for length in lengths:
-        while seen < length:
-            size = min(PIECE, length - seen)
+        while read < length:
+            size = min(PIECE, length - read)
             _, state = model(rng.integers(0, config.vocab, size=size), state)
-            seen += size
+            read += size
         token = rng.integers(0, config.vocab, size=1)
         times = []
         for _ in range(repeats):

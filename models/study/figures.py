@@ -1,4 +1,4 @@
-"""Figures as SVG that stands inside a page: its text takes the page's colour, so it reads on light and on dark."""
+"""Figures as inline SVG, whose text takes the page's colour and is legible on light and dark pages."""
 
 import io
 import itertools

@@ -1,6 +1,6 @@
-"""What a job of each kind does: folder, settings and an event that asks it to stop in; out comes its result.
+"""Handlers of the study's jobs, one for each kind: (folder, settings, stop event) → result.
 
-A job that was asked to stop returns None and leaves in its folder what it needs to go on, as `models.study.jobs` says.
+A job that was asked to stop returns None and leaves in its folder what it needs to resume (`models.study.jobs`).
 """
 
 import json
@@ -50,7 +50,7 @@ def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
 
 
 def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    """Train on a task, then ask for it at every length, in pieces and with nothing carried on but the state."""
+    """Train on a task, then evaluate it at every length, in pieces between which only the state is passed on."""
     trained = _train(folder, settings["run"], stop)
     if trained is None:
         return None
@@ -93,7 +93,7 @@ def _sample(training: Training) -> dict[str, Any]:
 
 
 def _inner_losses(training: Training) -> dict[str, Any]:
-    """Return what a memory that learns makes of held-out text, in every fourth window of `LONGER` lengths."""
+    """Return the inner losses of held-out text, in every fourth window of `LONGER` training lengths."""
     if not isinstance(training.model.layers[0].block, LearnerBlock):
         return {}
     windows = text.load(training.run.text, length=LONGER * training.run.length).eval_batches(np.random.default_rng(0))
@@ -121,7 +121,7 @@ def _surprise(folder: Path, settings: dict[str, Any], stop: threading.Event) -> 
 
 
 def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    """Learn from turned digits before they are read, one kind of shift after the other."""
+    """Run test-time training by rotation on digits, one kind of distribution shift after the other."""
     log.rewrite(folder / LOG, [])
     rows = []
     for row in rotation_ttt.measure(**settings):
@@ -145,8 +145,8 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
             return None
     if not report.exists():
         raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
-    found = {"proofs": report, "statements": stated}
-    return {name: json.loads(path.read_text("utf-8")) for name, path in found.items()} | {
+    paths = {"proofs": report, "statements": stated}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()} | {
         "exit_code": process.returncode}  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""The jobs of a study: each is a process of its own in a folder of its own, so that it can stop and go on alone.
+"""Jobs of a study: each is a process with a folder of its own, which can be stopped and resumed by itself.
 
     job.json     what to do: kind and settings
     log.jsonl    what was measured so far, a line at a time; with it goes a training's checkpoint
     after.jsonl  what was measured on the trained model, likewise
-    done.json    what came out; written last, so a folder that has it is finished
+    done.json    the result; written last, so that a folder that has it is finished
 
 The folder's name holds a hash of the settings, of the source code that computes the result, and of the versions of
 Python (whose documentation is the corpus) and NumPy. Change one and the job is another job, in another folder; change
@@ -30,27 +30,17 @@ from models.interrupt import stop_on_interrupt
 from models.lock import claim
 from models.study.job_handlers import AFTER, HANDLERS
 from models.study.machine import machine
+from models.study.sources import sources
 from models.train import LOG
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = {  # what a job's result depends on
-    "proofs": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/ssm", "proofs"],
-    "train": ["minigrad", "models/forms.py", "models/attention", "models/memory", "models/recurrent", "models/ssm",
-              "models/blocks", "models/language", "models/tasks", "models/run.py", "models/train.py",
-              "models/study/learning.py"],
-    "hippo": ["models/ssm", "models/study/remembering.py"],
-    "surprise": ["minigrad", "models/forms.py", "models/memory", "models/study/learning.py"],
-    "rotation": ["minigrad", "models/vision", "models/tasks"],
-}  # fmt: skip
-SOURCES["cost"] = [*SOURCES["train"], "models/study/cost.py"]
-SOURCES["induction"] = SOURCES["needle"] = SOURCES["train"]
-ORPHANED = 60.0  # seconds in which a job whose study was killed has stopped by itself
-STOPPED = 130  # the exit code of a job that was asked to stop and can go on
+ORPHANED = 60.0  # seconds within which a job stops after its study was killed
+STOPPED = 130  # the exit code of a stopped job that can be resumed
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of a study. `steps` is how many lines of progress it counts."""
+    """A unit of work of a study; `steps` is the number of its progress records."""
 
     name: str
     kind: str  # one of `HANDLERS`
@@ -59,29 +49,28 @@ class Job:
 
     def folder(self, study: Path) -> Path:
         """Return the job's folder in a study's folder."""
-        key = json.dumps([self.kind, self.settings, _digest(self.kind), sys.version, np.__version__], sort_keys=True)
+        key = json.dumps([self.kind, self.settings, digest(self.kind), sys.version, np.__version__], sort_keys=True)
         return study / "jobs" / f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
     def result(self, study: Path) -> dict[str, Any] | None:
-        """Return what came out, or None while the job is not finished."""
+        """Return the result, or None while the job is not finished."""
         try:
             return json.loads((self.folder(study) / "done.json").read_text())
         except FileNotFoundError:
             return None
 
     def records(self, study: Path) -> list[dict[str, Any]]:
-        """Return what has been measured so far."""
+        """Return the records measured so far."""
         return [record for name in (LOG, AFTER) for record in log.read(self.folder(study) / name)]
 
 
 @cache
-def _digest(kind: str) -> str:
-    digest = hashlib.sha256()
-    for source in SOURCES[kind]:
-        path = ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+def digest(kind: str, root: Path = ROOT) -> str:
+    """Return the hash of the source code under a root that computes the result of a job of this kind."""
+    hashed = hashlib.sha256()
+    for file in sources(HANDLERS[kind].__name__, root):
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
 
 
 def start(job: Job, study: Path) -> subprocess.Popen:
@@ -98,7 +87,7 @@ def start(job: Job, study: Path) -> subprocess.Popen:
 
 
 def work(folder: Path) -> bool:
-    """Do the job in `folder`, or go on with it; return whether it is finished.
+    """Run or resume the job in `folder`; return whether it is finished.
 
     Raises: UserError when another process does this job.
     """

@@ -1,7 +1,7 @@
-"""What a memory that learns makes of what it reads, token by token: its inner loss, and how surprised it is.
+"""Inner loss and surprise of a memory trained at test time, token by token.
 
-    ℓ(W₀; kₜ, vₜ)     what it would get wrong about a token had it learned nothing         Sun et al. 2024, figure 4
-    ℓ(W; kₜ, vₜ)      what it gets wrong, W the memory before the token's mini-batch
+    ℓ(W₀; kₜ, vₜ)     the loss at the initial memory                                       Sun et al. 2024, figure 4
+    ℓ(W; kₜ, vₜ)      the loss at W, the memory before the token's mini-batch
     ‖∇ℓₜ‖ and ‖Sₜ‖    momentary and past surprise                                          Behrouz et al. 2025, eq. 10
 
 ℓ is ½ ‖f(k; W) − v‖², and its gradient is that in the memory's weights.
@@ -16,8 +16,8 @@ import minigrad as mg
 from models.blocks.learner import LearnerBlock
 from models.language.lm import LanguageModel
 from models.memory import inner, titans, ttt
-from models.memory.chunks import tokens as one_by_one
 from models.memory.inner import Layers
+from models.sequences import tokens as one_by_one
 
 WIDTH, HIDDEN = 16, 32  # of the memory that is surprised
 
@@ -27,10 +27,10 @@ def inner_losses(model: LanguageModel, tokens: np.ndarray) -> dict[str, Any]:
 
     {"positions": (T / b), "learned": (layers, T / b), "first": (layers, T / b)}, "first" without what was learned.
     """
-    heard: list[tuple[np.ndarray, np.ndarray]] = []
+    recorded: list[tuple[np.ndarray, np.ndarray]] = []
     blocks: list[Any] = [layer.block for layer in model.layers]
     for block in blocks:
-        block.run = _heard(block, heard)
+        block.run = _record_losses(block, recorded)
     try:
         model(tokens)
     finally:
@@ -44,37 +44,38 @@ def inner_losses(model: LanguageModel, tokens: np.ndarray) -> dict[str, Any]:
 
     return {
         "positions": [(start + min(start + size, length)) / 2 for start in starts],
-        "learned": [by_batch(learned) for learned, _ in heard],
-        "first": [by_batch(first) for _, first in heard],
+        "learned": [by_batch(learned) for learned, _ in recorded],
+        "first": [by_batch(first) for _, first in recorded],
     }
 
 
-def _heard(block: LearnerBlock, heard: list[tuple[np.ndarray, np.ndarray]]) -> Callable[..., tuple[Any, Any]]:
-    """A block's `run` that also keeps the losses of what it is given."""
+def _record_losses(
+    block: LearnerBlock, recorded: list[tuple[np.ndarray, np.ndarray]]
+) -> Callable[..., tuple[Any, Any]]:
+    """Wrap a block's `run` so that it also records the inner losses of its inputs."""
     run = block.run
 
-    def listened(*inputs: Any, state: Any, **options: Any) -> tuple[Any, Any]:
-        heard.append(losses(block, *inputs, **options))
+    def run_and_record(*inputs: Any, state: Any, **options: Any) -> tuple[Any, Any]:
+        recorded.append(losses(block, *inputs, **options))
         return run(*inputs, state=state, **options)
 
-    return listened
+    return run_and_record
 
 
 def losses(block: LearnerBlock, q: Any, k: Any, v: Any, *rest: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-    """ℓ at the memory before each token's mini-batch and ℓ at the first memory, (*batch, T) both.
+    """Return ℓ at the memory before each token's mini-batch and at the first memory, (*batch, T) both.
 
-    What comes is what the block's mechanism takes: rows, gates, and last the memory before the first token; as an
-    option the norm around Titans' memory.
+    Inputs are those of the block's mechanism: q, k, v, gates, and last the initial memory; Titans' norm is an option.
     """
     *gates, weights = rest
     layers, norm = weights if isinstance(weights, ttt.Weights) else (weights, options.get("norm"))
     form, size = getattr(block.mechanism, block.form), block.chunk_size
-    found, state = [], None
-    for Q, K, V, *now in inner.batches(size, size, q, k, v, *(gate[..., None] for gate in gates)):
+    rows, state = [], None
+    for Q, K, V, *now in inner.mini_batches(size, size, q, k, v, *(gate[..., None] for gate in gates)):
         start = layers if state is None else state.start
-        found.append([np.sum((inner.model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
+        rows.append([np.sum((inner.apply_model(W, norm, K) - V) ** 2, axis=-1) / 2 for W in (start, layers)])
         _, state = form(Q, K, V, *(gate[..., 0] for gate in now), weights, state=state, batch_size=size, **options)
-    learned, first = (np.concatenate(part, axis=-1) for part in zip(*found, strict=True))
+    learned, first = (np.concatenate(part, axis=-1) for part in zip(*rows, strict=True))
     return learned, first
 
 

@@ -1,4 +1,4 @@
-"""Where and with what something was measured: without it a figure says little."""
+"""Description of the machine, versions and commit with which results were measured."""
 
 import datetime
 import os

@@ -1,4 +1,4 @@
-"""The page's sections on memories that learn while they read: what the talk and the papers say, and what came out."""
+"""Sections of the report on memories trained at test time: claims of the talk and the papers, and the results."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ NIAH_TABLE = {  # Behrouz et al. 2025, table 2: percent at 2K, 4K, 8K, 16K of S-
 
 
 def needles(results: Results) -> dict[str, Any]:
-    """Needles in a haystack: accuracy against length, beside the paper's."""
+    """Return the section on needles in a haystack: accuracy against length, and the paper's."""
     jobs = {mixer: results["jobs"][f"needle-{mixer}"] for mixer in SEEKERS}
     found = {
         mixer: {int(n): share for n, share in job["result"]["lengths"].items()}
@@ -52,7 +52,7 @@ def needles(results: Results) -> dict[str, Any]:
 
 
 def _rows(found: dict[str, dict[int, float]], lengths: list[int], sources: dict[str, str]) -> list[dict[str, Any]]:
-    """A row a mixer, and one for each task of the paper's table."""
+    """Return a row for each mixer and one for each task of the paper's table."""
     rows = [{"mixer": words(mixer), "shares": [shares.get(n) for n in lengths], "source": sources[mixer], "here": True}
             for mixer, shares in found.items()]  # fmt: skip
     for i, task in enumerate(("S-NIAH-PK", "S-NIAH-N")):
@@ -77,7 +77,7 @@ def how_far(found: dict[str, dict[int, float]], trained: int) -> list[str]:
 
 
 def inner_loss(results: Results) -> dict[str, Any] | None:
-    """The inner loss of held-out text by position, beside what it is without learning."""
+    """Return the section on the inner loss of held-out text by position, with and without learning."""
     jobs = {mixer: results["jobs"][f"text-{mixer}"] for mixer in (LEARNER, *DEEP)}
     found = {m: job["result"]["inner_losses"] for m, job in jobs.items() if "inner_losses" in (job["result"] or {})}
     if not found:
@@ -98,7 +98,7 @@ def inner_loss(results: Results) -> dict[str, Any] | None:
 
 
 def fall(mixer: str, losses: dict[str, list]) -> str:
-    """Say what is left of the inner loss in the last quarter of the text, layer by layer."""
+    """Describe the inner loss in the last quarter of the text, relative to the untrained one, layer by layer."""
     quarter = max(1, len(losses["positions"]) // 4)
     left = [sum(learned[-quarter:]) / sum(first[-quarter:])
             for learned, first in zip(losses["learned"], losses["first"], strict=True)]  # fmt: skip
@@ -107,7 +107,7 @@ def fall(mixer: str, losses: dict[str, list]) -> str:
 
 
 def surprise(results: Results) -> dict[str, Any] | None:
-    """Momentary and past surprise of a memory that reads the same over and over, with something new in between."""
+    """Return the section on momentary and past surprise of a memory that reads repeated and new pairs."""
     job = results["jobs"]["surprise"]
     done, given = job["result"], job["settings"]
     if done is None:
@@ -132,7 +132,7 @@ def surprise(results: Results) -> dict[str, Any] | None:
 
 
 def rotation(results: Results) -> dict[str, Any]:
-    """Accuracy on shifted digits after some steps on each image's own turns, with a reset and online."""
+    """Return the section on test-time training by rotation: accuracy on shifted digits, with reset and online."""
     job = results["jobs"]["rotation"]
     done = job["result"]
     if not done:

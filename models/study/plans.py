@@ -1,4 +1,4 @@
-"""What a study consists of: its sizes, and the jobs they make.
+"""Plans of a study: its sizes, and the jobs they define.
 
 The long jobs take hours. They run with `--full` only; elsewhere a page shows what `models.study.recorded` has of them.
 """

@@ -1,4 +1,4 @@
-"""What the page's sections read out of results, and how they name what they found."""
+"""Helpers of the report's sections: values read from results, and their names."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

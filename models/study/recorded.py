@@ -1,4 +1,4 @@
-"""Results of the long jobs, kept in the package: a page shows them where nobody has run those jobs.
+"""Recorded results of the long jobs, which a report shows where those jobs were not run.
 
 A file a job, `recorded/<job>.json`: what was to do (kind and settings, the seed among them), where and with what it was
 done (commit, date, machine), the evaluations, and what came out. It speaks for a job only if the settings are the same.
@@ -22,7 +22,7 @@ def record(job: Job, study: Path) -> Path | None:
     result = job.result(study)
     if result is None:
         return None
-    kept = {
+    entry = {
         "kind": job.kind,
         "settings": job.settings,
         "machine": result.pop("machine"),
@@ -30,20 +30,20 @@ def record(job: Job, study: Path) -> Path | None:
         "result": _rounded(result),
     }
     path = FOLDER / f"{job.name}.json"
-    write_atomically(path, log.dumps(kept, indent=1) + "\n")
+    write_atomically(path, log.dumps(entry, indent=1) + "\n")
     return path
 
 
 def load(job: Job) -> dict[str, Any] | None:
     """Return the records, result and machine of a job that somebody finished with the very same settings, or None."""
     try:
-        kept = json.loads((FOLDER / f"{job.name}.json").read_text())
+        entry = json.loads((FOLDER / f"{job.name}.json").read_text())
     except FileNotFoundError:
         return None
     wanted = _whole(job.settings)
-    if kept["kind"] != job.kind or wanted is None or _whole(kept["settings"]) != wanted:
+    if entry["kind"] != job.kind or wanted is None or _whole(entry["settings"]) != wanted:
         return None
-    return {name: kept[name] for name in ("records", "result", "machine")}
+    return {name: entry[name] for name in ("records", "result", "machine")}
 
 
 def _whole(settings: dict[str, Any]) -> dict[str, Any] | None:

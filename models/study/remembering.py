@@ -1,7 +1,7 @@
-"""A signal remembered online by HiPPO and given back at the end: LegS over all of the past, LegT over the last window.
+"""Online approximation of a signal by HiPPO, reconstructed at the end: LegS all of the past, LegT the last window.
 
-What comes back is compared with the signal itself: ‖f̂ − f‖ / ‖f‖ over the span that the measure covers, beside the best
-that N polynomials can do there, which is what is left of f after a least-squares fit.
+The reconstruction is compared with the signal, ‖f̂ − f‖ / ‖f‖ over the support of the measure, and with the best
+approximation by N polynomials there, a least-squares fit.
 """
 
 from typing import Any
@@ -31,14 +31,15 @@ def remembering(sizes: list[int], samples: int, cycles: int, window: float, seed
     for measure, span in (("legs", 1.0), ("legt", window)):
         ages = (np.arange(POINTS) + 0.5) / POINTS
         at = 1 - span * ages
-        wanted = signal(at)
+        expected = signal(at)
         for N in sizes:
             c = hippo.project(f, N, measure=measure, delta=1 / (samples * span))[-1]
-            made, g = hippo.reconstruct(c, ages, measure=measure), hippo.basis(N, ages, measure=measure)
-            best = g @ np.linalg.lstsq(g, wanted)[0]
-            error, least = (float(np.linalg.norm(x - wanted) / np.linalg.norm(wanted)) for x in (made, best))
+            approximation, g = hippo.reconstruct(c, ages, measure=measure), hippo.basis(N, ages, measure=measure)
+            best = g @ np.linalg.lstsq(g, expected)[0]
+            size = np.linalg.norm(expected)
+            error, least = (float(np.linalg.norm(x - expected) / size) for x in (approximation, best))
             rows.append({"measure": measure, "N": N, "error": error, "least": least, "times": _short(at),
-                         "made": _short(made)})  # fmt: skip
+                         "made": _short(approximation)})  # fmt: skip
     return {"times": _short(times), "signal": _short(f), "rows": rows}
 
 

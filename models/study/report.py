@@ -1,4 +1,4 @@
-"""The page: every sentence about a result is made from the numbers, so it says what came out, whichever way."""
+"""The study's report as one HTML page, whose sentences about results are generated from the numbers."""
 
 import math
 from pathlib import Path
@@ -55,7 +55,7 @@ def _brief(
 
 
 def _text(results: Results) -> dict[str, Any] | None:
-    """Held-out bits per byte: a figure, a row a mixer, and the order they came in."""
+    """Return held-out bits per byte: a figure, a row for each mixer, and their ranking."""
     curves, rows = {}, []
     for mixer, job in side_by_side(results, "text-", MIXERS).items():
         seen = [(r["step"], r["held_out_loss"]["text"] / math.log(2)) for r in evaluations(job)]
@@ -102,7 +102,7 @@ def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _recall(results: Results) -> list[dict[str, Any]]:
-    """For each kind of recall: accuracy against steps and against pairs, and what it took to learn it."""
+    """Return for each kind of recall the accuracy against steps and pairs, and the steps to learn it."""
     kinds = []
     for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
         found = side_by_side(results, f"recall-{kind}-", MIXERS)
@@ -172,7 +172,7 @@ def _recall_conclusion(title: str, rows: list[dict[str, Any]], pairs: int) -> st
 
 
 def _cost(results: Results) -> dict[str, Any] | None:
-    """State size and time per token against T: a figure, rows, and how much each grew."""
+    """Return state size and time per token against T: a figure, rows, and the growth of each."""
     measured = {}
     for mixer in COMPARED:
         rows = [{k: v for k, v in r.items() if k != "step"} for r in results["jobs"][f"cost-{mixer}"]["records"]]

@@ -1,7 +1,7 @@
-"""The study: do its jobs, side by side or alone, and write a page of what came out.
+"""Scheduler of the study: run its jobs in parallel or alone, and write a report of the results.
 
-Jobs run two at a time with one BLAS thread each; timings run alone, last. Whatever is stopped goes on where it was, and
-what is finished is not computed again.
+Jobs run two at a time with one BLAS thread each; timings run alone, last. Stopped jobs are resumed, and finished ones
+are not computed again.
 """
 
 import signal
@@ -29,7 +29,7 @@ WORKERS = 2
 
 
 class Scheduler:
-    """The processes of a study: a few side by side, then the timings one by one, each with a progress bar."""
+    """Runs the processes of a study: a few in parallel, then the timings one by one, each with a progress bar."""
 
     def __init__(self, plan: list[Job], study: Path, progress: Progress) -> None:
         self.study, self.progress = study, progress
@@ -41,7 +41,7 @@ class Scheduler:
             self.show(job)
 
     def run(self, stop: threading.Event) -> None:
-        """Run what is not finished; when `stop` is set, ask what runs to stop after its step, and wait for it."""
+        """Run the unfinished jobs; when `stop` is set, ask running ones to stop after their step, and wait for them."""
         jobs_by_name = {job.name: job for job in self.waiting}
         asked = False
         try:
@@ -65,7 +65,7 @@ class Scheduler:
         return not self.running if job.kind == "cost" else len(self.running) < WORKERS
 
     def poll(self, job: Job) -> None:
-        """Show how far a job is, and take note of its end."""
+        """Show a job's progress, and record its end."""
         code = self.running[job.name].poll()
         self.show(job)
         if code is None:
@@ -91,7 +91,7 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
     """Run the study into `out`, write results.json and report.html from what there is; return the exit code.
 
     That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
-    `record` puts what came out of the long jobs into the package.
+    `record` stores the results of the long jobs in the package.
 
     Raises: UserError when another process runs a study into `out`.
     """
@@ -120,21 +120,21 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
 
 
 def collect(planned: list[Job], long: list[Job], out: Path) -> dict[str, Any]:
-    """Return all that was measured, by job, beside where and with what it was measured.
+    """Return all results by job, with the machine and versions they were measured with.
 
-    A long job that was not done here speaks through its recorded result, whose machine is then told.
+    A long job that was not run here has its recorded result, with the machine that computed it.
     """
     names = {job.name for job in planned}
-    found = {job.name: {**_found(job, out), "planned": True} for job in planned}
+    by_name = {job.name: {**_summary(job, out), "planned": True} for job in planned}
     for job in long:
         if job.name not in names:
-            found[job.name] = {**_found(job, out), "planned": False}
-        if found[job.name]["result"] is None and (kept := recorded.load(job)):
-            found[job.name] |= {**kept, "recorded": True}
-    return {"seed": SEED, "machine": machine(), "jobs": found}
+            by_name[job.name] = {**_summary(job, out), "planned": False}
+        if by_name[job.name]["result"] is None and (record := recorded.load(job)):
+            by_name[job.name] |= {**record, "recorded": True}
+    return {"seed": SEED, "machine": machine(), "jobs": by_name}
 
 
-def _found(job: Job, out: Path) -> dict[str, Any]:
+def _summary(job: Job, out: Path) -> dict[str, Any]:
     result = job.result(out)
     where = result.pop("machine", None) if result else None
     return {**asdict(job), "records": job.records(out), "result": result, "machine": where, "recorded": False}

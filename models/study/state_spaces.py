@@ -1,4 +1,4 @@
-"""The page's sections on state spaces: HiPPO's memory, and what the long jobs found beside what the papers say."""
+"""Sections of the report on state space models: HiPPO's memory, results of the long jobs, and the papers' claims."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ INDUCTION_TABLE = {  # Gu and Dao 2023, table 11: percent at 2⁶, 2⁷, …; at
 
 
 def remembered(results: Results) -> dict[str, Any] | None:
-    """HiPPO: the signal with what LegS and LegT give back of it, and the error of both against N."""
+    """Return the section on HiPPO: a signal, its reconstruction by LegS and LegT, and their errors against N."""
     job = results["jobs"]["hippo"]
     done = job["result"]
     if done is None:
@@ -77,7 +77,7 @@ def _excess(rows: dict[int, Row]) -> float:
 
 
 def copying(results: Results) -> dict[str, Any]:
-    """Selective copying: accuracy as training goes on, and at its end beside the paper's."""
+    """Return the section on selective copying: accuracy during training and at its end, and the paper's."""
     jobs = {mixer: results["jobs"][f"copying-{mixer}"] for mixer in COPIERS}
     seen = {mixer: evaluations(job) for mixer, job in jobs.items() if evaluations(job)}
     rows = [{
@@ -95,7 +95,7 @@ def copying(results: Results) -> dict[str, Any]:
 
 
 def induction(results: Results) -> dict[str, Any]:
-    """Induction heads: accuracy against length, far beyond what was trained on, beside the paper's."""
+    """Return the section on induction heads: accuracy against length beyond that of training, and the paper's."""
     job = results["jobs"]["induction-mamba"]
     found = {int(n): right for n, right in ((job["result"] or {}).get("lengths") or {}).items()}
     section = {
@@ -117,7 +117,7 @@ def induction(results: Results) -> dict[str, Any]:
 
 
 def how_far(found: dict[int, float], trained: int) -> str:
-    """Say at which of the lengths the answers are right."""
+    """Describe up to which length the answers are right."""
     missed = {length: right for length, right in found.items() if right < RIGHT}
     begin = f"Trained at {trained}, Mamba is {RIGHT:.0%} right or more at"
     if not missed:
@@ -127,7 +127,7 @@ def how_far(found: dict[int, float], trained: int) -> str:
 
 
 def digits(results: Results) -> dict[str, Any]:
-    """Handwritten digits: accuracy of every mixer from HiPPO's matrix and from a random one."""
+    """Return the section on digits: accuracy of every mixer from HiPPO's matrix and from a random one."""
     jobs = {(mixer, start): results["jobs"][f"digits-{mixer}-{start}"] for mixer in READERS for start in STARTS}
     seen = {key: evaluations(job) for key, job in jobs.items() if evaluations(job)}
     last = {key: records[-1]["held_out_accuracy"]["digits"] for key, records in seen.items()}

@@ -1,4 +1,4 @@
-"""The page's section on statements: what holds, what was not run, and where each is stated and claimed."""
+"""Section of the report on statements: which hold, which were not run, and where each is stated."""
 
 import html
 import math

@@ -1,4 +1,4 @@
-"""What a model is trained on: real text, and tasks that ask for what a sequence has just shown."""
+"""Training tasks: real text, digits, and synthetic tasks of in-context recall."""
 
 from typing import Protocol
 
@@ -15,7 +15,7 @@ TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits")
 
 
 class Task(Protocol):
-    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 asks nothing."""
+    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 is ignored."""
 
     @property
     def vocabulary(self) -> int:
@@ -23,7 +23,7 @@ class Task(Protocol):
 
     @property
     def digest(self) -> str:
-        """A hash of what the task was read from."""
+        """A hash of the task's source data."""
 
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a training batch."""

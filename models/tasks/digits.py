@@ -1,4 +1,4 @@
-"""Handwritten digits, pixel by pixel: 64 tokens of brightness, then which digit was it?
+"""Handwritten digits, pixel by pixel: classify a sequence of 64 brightness tokens.
 
     p₁ p₂ … p₆₄        answer at the last pixel: 17 + digit          row by row, each pixel 0 … 16
 
@@ -33,15 +33,15 @@ class Digits:
     def batch(self, rng: np.random.Generator, batch: int) -> Batch:
         """Return (tokens, targets), each `(batch, 64)`, of images drawn from the training part."""
         images, digits = self.train
-        drawn = rng.integers(0, len(images), size=batch)
-        return asked(images[drawn], digits[drawn])
+        indices = rng.integers(0, len(images), size=batch)
+        return with_question(images[indices], digits[indices])
 
     def eval_batches(self, rng: np.random.Generator) -> dict[str, Batch]:
         """Return the held-out images, always all of them."""
-        return {"digits": asked(*self.held_out)}
+        return {"digits": with_question(*self.held_out)}
 
 
-def asked(images: np.ndarray, digits: np.ndarray) -> Batch:
+def with_question(images: np.ndarray, digits: np.ndarray) -> Batch:
     """Return (tokens, targets), each `(n, 64)`; targets are `IGNORE` except at the last pixel."""
     targets = np.full_like(images, IGNORE)
     targets[:, -1] = SHADES + digits

@@ -1,9 +1,9 @@
-"""Induction heads (Olsson et al. 2022; Gu and Dao 2023, "Mamba", §4.1.2): what came after this token the last time?
+"""Induction heads (Olsson et al. 2022; Gu and Dao 2023, "Mamba", §4.1.2): recall the token that followed this one.
 
     a c b ★ e a d … c b ★        answer at the last ★: e
 
 Of 16 tokens the last is the special one. It stands at one random place and at the end; all else is random. The answer
-has to be held over everything in between, and the length is free: a model trained at 256 may be asked at 2²⁰, where
+has to be remembered over everything in between, at any length: a model trained at 256 may be evaluated at 2²⁰, where
 memory must not grow. So a long sequence is drawn and read by pieces, and only the state goes from one to the next.
 """
 
@@ -57,7 +57,7 @@ def sequences(rng: np.random.Generator, batch: int, length: int) -> Batch:
 def pieces_of(
     rng: np.random.Generator, batch: int, length: int, *, piece: int = PIECE
 ) -> tuple[Iterator[np.ndarray], np.ndarray]:
-    """Return the sequences in consecutive pieces `(batch, ≤ piece)`, drawn as they are asked for, and the answers."""
+    """Return the sequences in consecutive pieces `(batch, ≤ piece)`, drawn lazily, and the answers."""
     places = rng.integers(0, length - 2, size=batch)  # the follower is at the latest the last but one
     answers = rng.integers(0, SPECIAL, size=batch)
 

@@ -1,13 +1,13 @@
-"""Needles in a haystack (Hsieh et al. 2024, "RULER"; Behrouz et al. 2025, "Titans", §5.3): facts from long ago.
+"""Needles in a haystack (Hsieh et al. 2024, "RULER"; Behrouz et al. 2025, "Titans", §5.3): recall of distant facts.
 
     n n k₃ v₃ n n n n n k₁ v₁ n … n n   k₁ k₂ … k₈          answer at the last kᵢ: vᵢ
     └── hay, and 8 needles at any depth ──┘ └ questions ┘
 
 A needle is a key and its value; hay and values are the same 16 tokens, so that only the key before it tells a value
 from hay. RULER hides one number in repeated sentences (S-NIAH-PK) or in essays (S-NIAH-N) and asks a language model for
-it. Deviations, for what two cores can train: drawn tokens for words, and eight needles that are all asked for, since a
+it. Deviations, for what two cores can train: random tokens for words, and eight needles that are all queried, since a
 model that begins with nothing learns the procedure from the answers alone. It learns at lengths up to one, and is then
-asked at others, by pieces of which only the state goes to the next.
+evaluated at others, in pieces between which only the state is passed on.
 """
 
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def pieces_of(
 ) -> tuple[Iterator[np.ndarray], np.ndarray]:
     """Return the sequences in consecutive pieces `(batch, ≤ piece)`, the last of them the questions, and the answers.
 
-    Hay is drawn as it is asked for.
+    Hay is drawn lazily, piece by piece.
     """
     hay = length - NEEDLES
     # places that are at least two apart: a needle's two tokens count as one here

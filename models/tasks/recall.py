@@ -1,6 +1,6 @@
 """Multi-query associative recall (Arora et al. 2023, "Zoology", §3): read key-value pairs, then answer for each key.
 
-    plain          k₁ v₁ k₂ v₂ … k_P v_P   q₁ q₂ … q_P          answer at qᵢ: the value written beside that key
+    plain          k₁ v₁ k₂ v₂ … k_P v_P   q₁ q₂ … q_P          answer at qᵢ: the value paired with that key
     overwritten    each key is written twice, with two different values, in random order; the last one counts
 
 The first is what a sum of outer products can hold while keys are nearly orthogonal. The second asks for a write
@@ -17,7 +17,7 @@ from models.errors import UserError
 
 Batch = tuple[np.ndarray, np.ndarray]
 
-IGNORE = -1  # the target where nothing is asked
+IGNORE = -1  # the target of positions without a loss
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,6 @@ def shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the share of right answers: targets (…, T), IGNORE where nothing is asked, logits (…, T, vocab)."""
+    """Return the share of right answers: targets (…, T), IGNORE at positions without a loss, logits (…, T, vocab)."""
     asked = targets != IGNORE
     return float(np.mean(np.argmax(logits, axis=-1)[asked] == targets[asked]))

@@ -1,4 +1,4 @@
-"""Selective copying (Gu and Dao 2023, "Mamba", §4.1.1 and E.1): remember the data, and not the blanks between them.
+"""Selective copying (Gu and Dao 2023, "Mamba", §4.1.1 and E.1): copy the data tokens and ignore the blanks.
 
     ○ ○ d₁ ○ ○ ○ d₂ ○ d₃ … d₁₆ ○ ○     ? ? ? … ?          answer at the i-th ?: dᵢ
     └── length: data at random places ──┘ └── 16 ──┘

@@ -1,1 +1,1 @@
-"""Images: test-time training as it began."""
+"""Image models: test-time training by rotation prediction."""

@@ -1,12 +1,12 @@
-"""Test-time training as it began: before an image is classified, the network learns from how the image is turned.
+"""Test-time training by rotation prediction: before an image is classified, the encoder is trained on its rotations.
 
     encoder   h = relu(relu(x W₁ + b₁) W₂ + b₂)            shared                          Sun et al. 2020, section 2
     heads     digit = h W_d + b_d,   turn = h W_t + b_t    ten classes; 0°, 90°, 180°, 270°
-    training  ℓ_digit(x) + ℓ_turn(turned x)                both at once, eq. 2
+    training  ℓ_digit(x) + ℓ_turn(rotated x)               joint training, eq. 2
     testing   encoder ← encoder − η ∇ Σ ℓ_turn             over the four turns of the one test image, eq. 3
 
 `reset` starts from the trained encoder for every image (the paper's standard version), `online` goes on from the image
-before. No label of a test image is used. The talk tells it at 26:32 to 31:39. Deviations: an MLP on the 8 × 8 digits
+before. No label of a test image is used. In the talk: 26:32 to 31:39. Deviations: an MLP on the 8 × 8 digits
 that scikit-learn carries, where the paper has a ResNet on CIFAR-10 and ImageNet; all four turns at each step, where
 theirs are random crops and one random turn each. The turn's head stays as it is, as in eq. 3; their code adapts it too.
 
@@ -42,35 +42,35 @@ class Weights(Module):
 
 
 def encoded(W: Network, b: Network, x: Any) -> Any:
-    """h for rows x (…, n, 64)."""
+    """Return the features h of rows x (…, n, 64)."""
     return mg.relu(mg.relu(x @ W["1"] + b["1"]) @ W["2"] + b["2"])
 
 
 def turned(images: np.ndarray) -> np.ndarray:
-    """Every image at its four turns, (…, 4, 64) of (…, 64)."""
+    """Return every image at its four rotations, (…, 4, 64) from (…, 64)."""
     square = images.reshape(*images.shape[:-1], SIDE, SIDE)
     turns = [np.rot90(square, k, axes=(-2, -1)) for k in range(TURNS)]
     return np.stack(turns, axis=-3).reshape(*images.shape[:-1], TURNS, SIDE * SIDE)
 
 
 def turn_loss(W: Network, b: Network, images: np.ndarray) -> Any:
-    """Σ ℓ_turn over images (…, 64), each with weights of its own where these have the same leading axes."""
+    """Return Σ ℓ_turn over images (…, 64), each with weights of its own where these have the same leading axes."""
     logits = encoded(W, b, turned(images)) @ W["t"] + b["t"]
     return -mg.sum(mg.log_softmax(logits, axis=-1) * np.eye(TURNS, dtype=images.dtype))
 
 
 def digits(W: Network, b: Network, images: np.ndarray) -> np.ndarray:
-    """The digit of every image (…, n, 64)."""
+    """Predict the digit of every image (…, n, 64)."""
     return np.argmax(encoded(W, b, images) @ W["d"] + b["d"], axis=-1)
 
 
 def train(rng: np.random.Generator, steps: int = 600, batch: int = 64) -> Weights:
-    """Both tasks at once, on the training part of the digits."""
+    """Train both tasks jointly on the training part of the digits."""
     images, labels = dataset("train")
     weights, optimiser = Weights(rng), AdamW(2e-3, weight_decay=0.01)
     for _ in range(steps):
-        drawn = rng.integers(0, len(images), batch)
-        x, y = images[drawn], labels[drawn]
+        indices = rng.integers(0, len(images), batch)
+        x, y = images[indices], labels[indices]
 
         def loss(m: Any, x: np.ndarray = x, y: np.ndarray = y) -> Any:
             right = mg.cross_entropy(encoded(m.W, m.b, x) @ m.W["d"] + m.b["d"], y)
@@ -82,7 +82,7 @@ def train(rng: np.random.Generator, steps: int = 600, batch: int = 64) -> Weight
 
 
 def adapted(weights: Weights, images: np.ndarray, steps: int, rate: float) -> tuple[Network, Network]:
-    """A trained encoder for each image (n, 64) after some steps on its own turns: W (n, ·, ·) and b (n, 1, ·)."""
+    """Return an encoder for each image (n, 64), adapted by steps on its rotations: W (n, ·, ·), b (n, 1, ·)."""
     n = len(images)
     W, b = ({k: np.broadcast_to(x, (n, *x.shape)) for k, x in part.items()} for part in (weights.W, weights.b))
     for _ in range(steps):
@@ -96,13 +96,13 @@ def _stepped(part: Network, slope: Network, rate: float) -> Network:
 
 
 def accuracy_reset(weights: Weights, images: np.ndarray, labels: np.ndarray, steps: int, rate: float) -> float:
-    """The share of digits found when every image (n, 64) starts from the trained encoder."""
+    """Return the accuracy when the encoder is reset to the trained one for every image (n, 64)."""
     W, b = adapted(weights, images, steps, rate)
     return float(np.mean(digits(W, b, images[:, None, :])[:, 0] == labels))
 
 
 def accuracy_online(weights: Weights, images: np.ndarray, labels: np.ndarray, steps: int, rate: float) -> float:
-    """The share of digits found when every image (n, 64) starts where the one before it ended."""
+    """Return the accuracy when the encoder continues from the previous image (n, 64)."""
     W, b, right = weights.W, weights.b, 0
     for image, label in zip(images, labels, strict=True):
         for _ in range(steps):
@@ -116,25 +116,25 @@ def accuracy_online(weights: Weights, images: np.ndarray, labels: np.ndarray, st
 
 
 def noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of deviation 0.35; brightness is 0 … 1."""
+    """Add Gaussian noise of standard deviation 0.35; brightness is 0 … 1."""
     return images + 0.35 * rng.standard_normal(images.shape).astype(images.dtype)
 
 
 def blur(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each pixel the mean of itself and its eight neighbours."""
+    """Replace each pixel by the mean of itself and its eight neighbours."""
     padded = np.pad(images.reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)), mode="edge")
     windows = [padded[:, i : i + SIDE, j : j + SIDE] for i in range(3) for j in range(3)]
     return np.mean(windows, axis=0, dtype=images.dtype).reshape(images.shape)
 
 
 def contrast(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A fifth of the contrast, around the mean brightness."""
+    """Reduce the contrast to a fifth, around the mean brightness."""
     middle = images.mean(axis=-1, keepdims=True)
     return middle + (images - middle) / 5
 
 
 def occlusion(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A square of 3 × 3 pixels somewhere is black."""
+    """Set a random square of 3 × 3 pixels to black."""
     hidden = images.reshape(-1, SIDE, SIDE).copy()
     for image, (i, j) in zip(hidden, rng.integers(0, SIDE - 2, (len(hidden), 2)), strict=True):
         image[i : i + 3, j : j + 3] = 0
@@ -170,6 +170,6 @@ def measure(seed: int = 0, rate: float = 0.01, images: int = 360) -> Iterator[Me
 
 
 def dataset(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 64) with brightness 0 … 1, and their digits, of "train" or "held_out"."""
+    """Return images (n, 64) with brightness 0 … 1, and their digits, of "train" or "held_out"."""
     images, labels = getattr(load_digits(), part)
     return images.astype(np.float32) / 16, labels

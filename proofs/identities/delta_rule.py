@@ -7,7 +7,7 @@ from typing import Any
 import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, linear_attention
-from models.memory.chunks import unit_lower_inverse
+from models.sequences import unit_lower_inverse
 from proofs.checker.statements import bounded, identity, refuted
 from proofs.checker.strategies import (
     Beta,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from models.memory.chunks import unit_lower_inverse
+from models import linear_systems
+from models.sequences import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
@@ -63,7 +64,7 @@ def recurrence_is_a_convolution(u: Inputs, A: System, B: Enter, C: Leave):
 
 @identity("Powers by doubling are the powers", source="minigrad, made precise", exact=True)
 def doubled_powers(A: System, B: Enter, C: Leave, length: Length):
-    return lti.kernel(A[None], B[None], C[None], length=length)[0], kernel_by_powers(A, B, C, length)
+    return linear_systems.kernel(A[None], B[None], C[None], length=length)[0], kernel_by_powers(A, B, C, length)
 
 
 @identity("A diagonal system is the dense one with zeros beside its diagonal",
@@ -75,19 +76,19 @@ def diagonal_is_dense(u: Inputs, A: Diagonal, B: Enter, C: Leave, state: Start):
 
 @identity("A convolution by Fourier transforms, with zeros behind both, is the direct one", source=f"{S4}, eq. 4")
 def padded_transforms(u: Inputs, kernel: Kernel):
-    return lti.causal_convolution(u, kernel), direct_sum(u, namespace(kernel).matrix_transpose(kernel))
+    return linear_systems.causal_convolution(u, kernel), direct_sum(u, namespace(kernel).matrix_transpose(kernel))
 
 
 @refuted("The zeros are not needed", source="minigrad, the end would wrap around onto the beginning")
 def transforms_without_padding(u: Several, kernel: Kernel):
-    return circular_convolution(u, kernel), lti.direct_convolution(u, kernel)
+    return circular_convolution(u, kernel), linear_systems.direct_convolution(u, kernel)
 
 
 @identity("Without the zeros what comes after t is added at t, as if it had come one length earlier",
           source="minigrad, made precise")  # fmt: skip
 def wrapped_around(u: Inputs, kernel: Kernel):
     xp = namespace(u, kernel)
-    twice = lti.direct_convolution(xp.concat([u, u], axis=-2), xp.concat([kernel, 0 * kernel], axis=-1))
+    twice = linear_systems.direct_convolution(xp.concat([u, u], axis=-2), xp.concat([kernel, 0 * kernel], axis=-1))
     return circular_convolution(u, kernel), twice[..., u.shape[-2] :, :]
 
 

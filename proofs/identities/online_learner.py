@@ -140,7 +140,7 @@ def is_ttt_linear(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chun
 def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
     layers = ((W1,), (W2 / 4,))
     y, after = ttt.primal(q, k, v, eta / 8, ttt.Weights(layers), batch_size=4)
-    now = inner.each(lambda W, G: W - G, after.start, after.total)
+    now = inner.map_layers(lambda W, G: W - G, after.start, after.total)
     return run_point("TTT-MLP", q, k, v, layers, 4, rate=eta / 8), (y, now)
 
 
@@ -159,7 +159,7 @@ def is_ttt_mlp_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Inward
 def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: Any) -> Any:
     """Return (y, weights) of the learner, and of the mechanism with batches of 2."""
     y, after = ttt.primal(q, k, v, eta, ttt.Weights(layers, norm), batch_size=2)
-    now = inner.each(lambda W, G: W - G, after.start, after.total)
+    now = inner.map_layers(lambda W, G: W - G, after.start, after.total)
     return run_point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
 
 

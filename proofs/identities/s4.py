@@ -117,7 +117,7 @@ def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int
 
 @refuted("C may stand where C̃ = C(1 − Āᴸ) does", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
 def without_truncation(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
-    whole = mg.fft.irfft(s4.generating(Lambda, P, B, C, delta, length, s4.cauchy), length)
+    whole = mg.fft.irfft(s4.kernel_spectrum(Lambda, P, B, C, delta, length, s4.cauchy), length)
     return whole, s4.kernel_power(Lambda, P, B, C, delta, length=length)
 
 
@@ -141,7 +141,7 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
     def energy(h: Any) -> Any:
         return xp.sum(xp.real(h * xp.conj(h)), axis=-1)
 
-    return energy(s4.stepping(Lambda, P, B, delta)(h, 0 * delta[:, None])), energy(h)
+    return energy(s4.make_step(Lambda, P, B, delta)(h, 0 * delta[:, None])), energy(h)
 
 
 # The starts

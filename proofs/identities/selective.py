@@ -124,7 +124,7 @@ def any_bracketing(log_a: LogFactors, b: Terms, state: Start, cut: Cut):
 @identity("Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence",
           source="hillis1986", exact=True)  # fmt: skip
 def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
-    return selective_scan.doubling(log_a, b, state), scan_in_order(log_a, b, state)
+    return selective_scan.hillis_steele_scan(log_a, b, state), scan_in_order(log_a, b, state)
 
 
 @identity("Blelloch's scan, up and down a tree, is the recurrence", source="blelloch1990, section 1.2", exact=True)
@@ -137,7 +137,7 @@ def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
 @identity("Chunks from empty states, with what they inherit added, are the recurrence",
           source=f"{MAMBA2}, section 6", exact=True)  # fmt: skip
 def scan_in_chunks(log_a: LogFactors, b: Terms, state: Start, chunk_size: ChunkSize):
-    return selective_scan.in_chunks(log_a, b, state, chunk_size), scan_in_order(log_a, b, state)
+    return selective_scan.chunked_scan(log_a, b, state, chunk_size), scan_in_order(log_a, b, state)
 
 
 # The selective scan
@@ -176,7 +176,7 @@ def constant_selection_is_a_convolution(u: Inputs, log_a: LogFactor, b: Directio
     xp, length = namespace(u), u.shape[-2]
     terms = u[..., None] * b
     everywhere = namespace(log_a).broadcast_to(log_a, terms.shape)
-    h = selective_scan.doubling(everywhere, terms, terms[..., 0, :, :] * 0)
+    h = selective_scan.hillis_steele_scan(everywhere, terms, terms[..., 0, :, :] * 0)
     a = xp.exp(log_a)
     kernel, power = [], b
     for _ in range(length):
@@ -273,7 +273,7 @@ def duality(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state: State):
 
 @identity("Its chunkwise form is its dual", source=f"{MAMBA2}, section 6", exact=True)
 def duality_in_chunks(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state: State, chunk_size: ChunkSize):
-    return ssd.in_chunks(v, log_decay, B, C, state, chunk_size), ssd.dual(v, log_decay, B, C, state)
+    return ssd.chunked(v, log_decay, B, C, state, chunk_size), ssd.dual(v, log_decay, B, C, state)
 
 
 @identity("All three forms are gated linear attention with q = C, k = B, v = Δx and log decay ΔA",

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, online_learner, titans, ttt
-from models.memory.chunks import empty
-from models.memory.inner import each
+from models.memory.inner import map_layers
 from models.memory.online_learner import POINTS
+from models.sequences import initial_memory
 from proofs.checker.forms import WITHOUT_JAX
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import (
@@ -101,7 +101,7 @@ def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutG
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
     y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
     z, after = ttt.primal(q, k, v, theta / 8, ttt.Weights(memory, norm), batch_size=2)
-    return (y, state.memory), (z, each(lambda W, G: W - G, after.start, after.total))
+    return (y, state.memory), (z, map_layers(lambda W, G: W - G, after.start, after.total))
 
 
 @identity("Within a norm: that point of the online learner whose memory has one", source="talk-titans, 48:58 and 59:16",
@@ -170,7 +170,8 @@ def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta:
           "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)", exact=True)  # fmt: skip
 def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
-    y, _, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, empty(k, v), batch_size=q.shape[-2])
+    memory = initial_memory(None, k, v)
+    y, _, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, memory, batch_size=q.shape[-2])
     A, B = (gated_linear_attention.recurrent(q, k, theta[..., None] * v, gates)[0] for gates in (log_decay, log_eta))
     a, b = (namespace(x).exp(x[..., :1])[..., None] for x in (log_decay, log_eta))
     return y, (a * A - b * B) / (a - b)

@@ -96,13 +96,13 @@ def nadaraya_watson(q: Keys, k: Keys, v: Values):
 
 @identity("gelu′ by hand is the derivative", source="hendrycks2016, section 2")
 def gelu_by_hand(x: Row):
-    return inner.gelu_slope(x), mg.grad(lambda x: mg.sum(inner.gelu(x)))(x)
+    return inner.gelu_grad(x), mg.grad(lambda x: mg.sum(inner.gelu(x)))(x)
 
 
 @identity("The layer norm's slope by hand is its gradient", source="ba2016, eq. 3–4")
 def layer_norm_by_hand(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
-    by_hand = inner.layer_norm_slope(*inner.standardised(z), gamma, g)
+    by_hand = inner.layer_norm_vjp(*inner.standardise(z), gamma, g)
     return by_hand, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
 
 
@@ -121,9 +121,9 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
     layers, norm = ((W1, b1), (W2, b2)), (gamma, beta)
     inputs, outputs = inner.forward(layers, k)
     error = k + inner.layer_norm(outputs[-1], *norm) - v
-    slopes = inner.backward(layers, outputs, inner.layer_norm_slope(*inner.standardised(outputs[-1]), gamma, error))
-    by_hand = inner.written(layers, inputs, slopes, namespace(k).ones_like(k[:, :1]))
-    return by_hand, mg.grad(lambda layers: mg.sum((inner.model(layers, norm, k) - v) ** 2) / 2)(layers)
+    slopes = inner.backward(layers, outputs, inner.layer_norm_vjp(*inner.standardise(outputs[-1]), gamma, error))
+    by_hand = inner.accumulated_update(layers, inputs, slopes, namespace(k).ones_like(k[:, :1]))
+    return by_hand, mg.grad(lambda layers: mg.sum((inner.apply_model(layers, norm, k) - v) ** 2) / 2)(layers)
 
 
 # Dual and primal

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from models import sequences
 from models.attention import feature_maps, softmax
-from models.memory import chunks, delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
+from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
 
 HALF = math.log(0.5)
 GONE = -math.inf
@@ -132,7 +133,7 @@ def test_normalised_weights_sum_to_one(form):
 
 
 def test_segment_sums_survive_a_gate_of_zero():
-    sums = chunks.segment_sums(column(-1, GONE, -2, -4))
+    sums = sequences.segment_sums(column(-1, GONE, -2, -4))
     expected = [[0, 0, 0, 0], [GONE, 0, 0, 0], [GONE, -2, 0, 0], [GONE, -6, -4, 0]]
     np.testing.assert_array_equal(sums[..., 0], expected)
 
@@ -140,4 +141,4 @@ def test_segment_sums_survive_a_gate_of_zero():
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13])
 def test_the_inverse_of_ones_below_the_diagonal_is_a_difference(size):
     A = np.ones((size, size))
-    np.testing.assert_array_equal(chunks.unit_lower_inverse(A), np.eye(size) - np.eye(size, k=-1))
+    np.testing.assert_array_equal(sequences.unit_lower_inverse(A), np.eye(size) - np.eye(size, k=-1))

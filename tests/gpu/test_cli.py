@@ -90,7 +90,7 @@ def test_a_driver_that_cupy_is_too_new_for_is_said_in_one_line(monkeypatch):
     assert done.stderr.startswith(
         "python -m gpu check: CuPy cannot use the NVIDIA driver (cudaErrorInsufficientDriver: "
     )
-    assert done.stderr.endswith(f"): {device.OLDER}\n")
+    assert done.stderr.endswith(f"): {device.OLDER_DRIVER}\n")
     assert done.stderr.count("\n") == 1
 
 

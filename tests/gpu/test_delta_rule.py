@@ -109,11 +109,11 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
     ("gated_delta_rule", "float32", "0 <= before", "0 < before"),
     ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),
     ("gated_delta_rule", "float32", "warp > turn", "warp > turn + 1"),
-    ("gated_delta_rule", "tensorfloat32", "t <= Own::row(r); t++", "t < Own::row(r); t++"),
-    ("gated_delta_rule", "tensorfloat32", "fill(queries, q", "if (slice) fill(queries, q"),
-    ("gated_delta_rule_keys", "float32", "s < t ? since[r] : 0", "since[r]"),
-    ("gated_delta_rule_keys", "tensorfloat32", "return {Own::from(), SIDE}", "return {Own::to(), SIDE}"),
-    ("gated_delta_rule_keys", "float32", "if (lane == 0) ends", "if (lane == 0 && r) ends"),
+    ("gated_delta_rule", "tensorfloat32", "t <= Accumulator::row(r); t++", "t < Accumulator::row(r); t++"),
+    ("gated_delta_rule", "tensorfloat32", "load_tile(query_tile, q", "if (slice) load_tile(query_tile, q"),
+    ("gated_delta_rule_keys", "float32", "s < t ? decay[r] : 0", "decay[r]"),
+    ("gated_delta_rule_keys", "tensorfloat32", "{Accumulator::first_row(), SIDE}", "{Accumulator::end_row(), SIDE}"),
+    ("gated_delta_rule_keys", "float32", "if (lane == 0) end_terms", "if (lane == 0 && r) end_terms"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, precision, right, wrong):
     shown(source, right, wrong, lambda: call(precision))

@@ -95,14 +95,14 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
 @pytest.mark.parametrize(("source", "right", "wrong"), [
     ("", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
     ("", "0 <= t && t < length", "0 < t && t < length"),
-    ("", "first - back", "first"),
+    ("", "first - reverse", "first"),
     ("", "inside && t < length", "inside && t <= length"),
     ("", "if (t > s) passing", "if (t >= s) passing"),
-    ("", "mine == SIDE - ROWS) follow", "false) follow"),
+    ("", "warp_row == SIDE - ROWS) propagate_to_chunk_end", "false) propagate_to_chunk_end"),
     ("", "state[row * WIDTH + lane] = inside", "if (row) state[row * WIDTH + lane] = inside"),
     ("_forward_tensor_cores", "if (from + i > lane)", "if (from + i >= lane)"),
-    ("_forward_tensor_cores", "t >= mine + ROWS", "t > mine + ROWS"),
-    ("_forward_tensor_cores", "if (slice == 0) fill(entries", "if (slice) fill(entries"),
+    ("_forward_tensor_cores", "t >= warp_row + ROWS", "t > warp_row + ROWS"),
+    ("_forward_tensor_cores", "if (slice == 0) load_tile(value_tile", "if (slice) load_tile(value_tile"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(f"gated_linear_attention{source}", right, wrong, lambda: call("tensorfloat32" if source else "float32"))

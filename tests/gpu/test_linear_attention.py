@@ -98,27 +98,27 @@ def test_no_barrier_is_idle_where_words_go_past_the_registers(every_barrier_is_m
 
 @pytest.mark.parametrize("which", range(3))
 def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("linear_attention_tensor_cores", "copied();\n", "\n", in_two_bytes, which=which)
+    shown("linear_attention_tensor_cores", "copy_wait();\n", "\n", in_two_bytes, which=which)
 
 
 @pytest.mark.parametrize(("precision", "right", "wrong"), [
     ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
     ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
-    ("float32", "Own::column(r) <= Own::row(r)", "Own::column(r) < Own::row(r)"),
+    ("float32", "Accumulator::column(r) <= Accumulator::row(r)", "Accumulator::column(r) < Accumulator::row(r)"),
     ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
     ("tensorfloat32", "if (row >= count || c >= columns)", "if (row > count || c >= columns)"),
     ("tensorfloat32", "if (c + 1 < columns) narrow", "narrow"),
     ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN <= x.count && c + j < x.columns"),
     ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN < x.count && c + j <= x.columns"),
     ("tensorfloat32", "DOWN < x.count && c < x.columns", "DOWN <= x.count && c < x.columns"),
-    ("tensorfloat32", "column + part.column() < padded(tile.columns)", "column < padded(tile.columns)"),
+    ("tensorfloat32", "column + staged.column() < padded(tile.columns)", "column < padded(tile.columns)"),
     ("tensorfloat32", "row < keys && c < values ?", "row < keys && c <= values ?"),
-    ("tensorfloat32", "back ? since > 0 : since < 0", "back ? since > 0 : since <= 0"),
-    ("tensorfloat32", "back ? since > 0 : since < 0", "since < 0"),
-    ("tensorfloat32", "piece + PIECE <= mine : piece > mine", "piece + PIECE <= mine : piece >= mine"),
-    ("tensorfloat32", "here = CHUNK - here", "here = 0"),
+    ("tensorfloat32", "reverse ? age > 0 : age < 0", "reverse ? age > 0 : age <= 0"),
+    ("tensorfloat32", "reverse ? age > 0 : age < 0", "age < 0"),
+    ("tensorfloat32", " : key_block > warp_row", " : key_block >= warp_row"),
+    ("tensorfloat32", "stage = CHUNK - stage", "stage = 0"),
     ("tensorfloat32", "row < count; row += 32", "row + 32 < count; row += 32"),
-    ("tensorfloat32", "if (more) k_part.end(k_next), v_part.end(v_next)", "if (more) k_part.end(k_next)"),
+    ("tensorfloat32", "if (more) k_staged.store(k_next), v_staged.store(v_next)", "if (more) k_staged.store(k_next)"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, precision, right, wrong):
     shown(SOURCES[precision], right, wrong, lambda: call(precision))

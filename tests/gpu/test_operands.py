@@ -25,7 +25,7 @@ extern "C" __global__ void chain(const Number *a, const Number *b, const Number 
     Tile A(room, 16, width), B(room, 32, width), C(room, 16, columns_of_c);
     fill<16>(A, 0, {a, rows_of_a, width}, 0), fill<16>(B, 16, {b, 17, width}, 1);
     fill<16>(C, 0, {c, 16, columns_of_c}, 0);
-    copied();
+    copy_wait();
     __syncthreads();
     Left<OPERAND> left;
     Rights right;
@@ -93,7 +93,7 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
     ("tf32", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
     ("bf16", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
     ("bf16 arrays", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
-    ("bf16 arrays", "    copied();\n", "", "a thread ends that has not waited for what it copies"),
+    ("bf16 arrays", "    copy_wait();\n", "", "a thread ends without waiting for its asynchronous copies"),
     ("tf32", "rows(left, a_from", "if (threadIdx.x % 32 != 3) rows(left, a_from",
      "is in mma_tf32, others of its warp in ldmatrix"),
 ])  # fmt: skip

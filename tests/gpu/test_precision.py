@@ -45,7 +45,7 @@ def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
     exact, rounded = CASES[name], CASES[f"{name}, tensorfloat32"]
     arrays = tuple(map(asarray, exact.draw("float32", small=True)))
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "_see_room", lambda kernel, like, bytes, of: needed.append(bytes))
+        patch.setattr(launch, "_check_shared_memory", lambda kernel, like, size, of: needed.append(size))
         at_best = rounded.run(*arrays)
     device.attributes["MaxSharedMemoryPerBlockOptin"] = max(needed) - 1
     for x, y, z in zip(rounded.run(*arrays), exact.run(*arrays), at_best, strict=True):
@@ -53,8 +53,8 @@ def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
 
 
 def test_the_wider_of_keys_and_values_decides_whether_tiles_fit():
-    needed = product.stack(np.zeros(1, "f"), 4 * product.SIDE + 70, "Tf32")
+    needed = product.shared_bytes(np.zeros(1, "f"), 4 * product.SIDE + 70, "Tf32")
     with matmul_precision("tensorfloat32"):
         for widths in ((3, 70), (70, 3)):
-            assert product.rounded(on_device("f", "80", needed), 4, *widths) == "Tf32"
-            assert product.rounded(on_device("f", "80", needed - 1), 4, *widths) is None
+            assert product.choose_operand(on_device("f", "80", needed), 4, *widths) == "Tf32"
+            assert product.choose_operand(on_device("f", "80", needed - 1), 4, *widths) is None

@@ -98,7 +98,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
     ("i < inside", "i <= inside", 1),
     ("channel < of.channels", "channel <= of.channels", 0),
     ("i < STEPS; i++", "i < STEPS - 1; i++", 1),
-    ("from += 3 * WIDTH; from < mine", "from += 6 * WIDTH; from < mine", 0),
+    ("from += 3 * WIDTH; from < own_partials", "from += 6 * WIDTH; from < own_partials", 0),
     ("t < length - 1 ? lambda", "true ? lambda", 0),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, right, wrong, which):
@@ -111,7 +111,7 @@ def test_a_broken_kernel_is_caught(shown, right, wrong, which):
 
 @pytest.mark.parametrize(("right", "wrong", "which"), [
     ("atomicAdd(&of.status[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
-    ("!(nothing & ((1u << back) - 1))", "true", 0),
+    ("!(invalid & ((1u << distance) - 1))", "true", 0),
 ])  # fmt: skip
 def test_blocks_that_do_not_wait_for_each_other_are_caught(shown, right, wrong, which):
     shown("scan", right, wrong, lambda: (scan.forward(*wide[:2]),), which=which)
@@ -126,7 +126,7 @@ def test_a_block_looks_back_over_more_tiles_than_a_warp_has_lanes(silent):
     sums, h = x.reshape(tiles, tile).sum(axis=1), emulator.empty(x.shape, "f")
     partials = emulator.empty((tiles, 3), "f")
     partials[:-1, 0], partials[:-1, 1], partials[0, 2] = 1, sums[:-1], sums[0]
-    status = np.array([prefix, *[aggregate] * (tiles - 2), invalid, tiles - 1], np.int32)  # and the ticket
+    status = np.array([prefix, *[aggregate] * (tiles - 2), invalid, tiles - 1], np.int32)  # and the counter of tiles
     if silent:
         status[silent] = invalid
     sizes = [np.int32(n) for n in (len(x), 1, 1, tiles, 0)]

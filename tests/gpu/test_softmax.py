@@ -160,7 +160,7 @@ def test_no_barrier_is_idle_on_tensor_cores(every_barrier_is_missed):
 
 @pytest.mark.parametrize(("right", "wrong"), [
     ("t < count && c < columns", "t <= count && c < columns"),
-    ("first + mine + r < count; c += 32", "first + mine + r <= count; c += 32"),
+    ("first + warp_row + r < count; c += 32", "first + warp_row + r <= count; c += 32"),
     ("key + lane <= last && key + lane < keys ? score", "key + lane < keys ? score"),
     ("row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
     ("/ SIDE * SIDE : 0;", "/ SIDE * SIDE + SIDE : 0;"),
@@ -172,10 +172,10 @@ def test_a_broken_kernel_is_caught(shown, right, wrong):
 @pytest.mark.parametrize(("right", "wrong"), [
     ("first + r < x.count", "first + r <= x.count"),
     ("r < COUNT; r +=", "r < COUNT - 1; r +="),
-    ("/ OTHER * OTHER : 0;", "/ OTHER * OTHER + OTHER : 0;"),
+    ("/ PASSING * PASSING : 0;", "/ PASSING * PASSING + PASSING : 0;"),
     ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
-    ("key >= mine + 16 * STRIPS + later", "key >= mine + later"),
-    ("mine + later + 1) : keys", "mine + 16 * STRIPS + later) : keys"),
+    ("key >= warp_row + 16 * STRIPS + offset", "key >= warp_row + offset"),
+    ("warp_row + offset + 1) : keys", "warp_row + 16 * STRIPS + offset) : keys"),
 ])  # fmt: skip
 def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
     shown("softmax_tensor_cores", right, wrong, rounded)
@@ -184,4 +184,4 @@ def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
 
 @pytest.mark.parametrize("which", range(3))
 def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("softmax_tensor_cores", "        copied();\n", "", in_two_bytes, which=which)
+    shown("softmax_tensor_cores", "        copy_wait();\n", "", in_two_bytes, which=which)

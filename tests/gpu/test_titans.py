@@ -88,11 +88,11 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     ("titans", "t < count && c < columns", "t < count && c <= columns"),
     ("titans", "first + i >= stop", "first + i > stop"),
     ("titans", "if (first + t < stop)", ""),
-    ("titans", "if (begun[chunk] == chunk)\n", "if (begun[chunk] >= 0)\n"),
-    ("titans", "if (begun[chunk] == chunk) memory", "if (begun[chunk] >= 0) memory"),
-    ("titans_keys", "t == end ? c + M_to_M : c", "c"),
-    ("titans_keys", "all->parts[other][lane - 1]", "all->parts[other][lane]"),
-    ("titans_keys", "if (lane == 0) all->h[mine + r]", "if (lane == 0 && r) all->h[mine + r]"),
+    ("titans", "if (batch_first_chunk[chunk] == chunk)\n", "if (batch_first_chunk[chunk] >= 0)\n"),
+    ("titans", "if (batch_first_chunk[chunk] == chunk) memory", "if (batch_first_chunk[chunk] >= 0) memory"),
+    ("titans_keys", "t == end ? c + M_dM : c", "c"),
+    ("titans_keys", "shared->parts[other][lane - 1]", "shared->parts[other][lane]"),
+    ("titans_keys", "if (lane == 0) shared->h[warp_row + r]", "if (lane == 0 && r) shared->h[warp_row + r]"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, call)

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import flops, launch
+from gpu import emulator, flops, launch
 from gpu.kernels import titans as kernel
+from gpu.kernels import titans_layers
 from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
@@ -47,12 +48,12 @@ def reference(K, left, batch_size, *, norm):
         depth, models = len(matrices) // 3, []
         for i in range(0, len(matrices), depth):
             entering = [K, *(x.shape[-1] for x in matrices[i : i + depth])]
-            models.append(tuple(map(inner.one_layer, matrices[i : i + depth], entering[:-1])))
+            models.append(tuple(map(inner.unpack_layer, matrices[i : i + depth], entering[:-1])))
         state = titans.State(*models, left)
         y, (*after, _) = titans.chunkwise(
             q, k, v, theta, log_eta, log_decay, models[0], state=state, batch_size=batch_size, norm=around
         )
-        return y, *(inner.one_matrix(layer) for model in after for layer in model)
+        return y, *(inner.pack_layer(layer) for model in after for layer in model)
 
     return form
 
@@ -117,13 +118,20 @@ def test_operations_are_those_that_the_header_counts(source, way):
     assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
 
 
+def test_the_wrapper_counts_the_fields_that_the_compiler_counts(tmp_path):
+    source, count = tmp_path / "fields.cu", np.zeros(1, np.int32)
+    source.write_text('#include "titans_batch.cuh"\nextern "C" __global__ void fields(int *count) { *count = FIELDS; }')
+    emulator.Module(source).get_function("fields")((1,), (32,), [count])
+    assert titans_layers.field_count() == count[0] > 20
+
+
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
     options = {"on_losses": lambda losses: None}
-    assert kernel.takes(*inputs, batch_size=32, left=32, **options)
-    assert kernel.takes(*inputs, batch_size=90, left=90, **options) is False
-    assert kernel.takes(*inputs, batch_size=32, left=33, **options) is False
-    assert kernel.takes(*(x[..., :20, :] for x in inputs[:3]), batch_size=90, left=90, **options)
+    assert kernel.supports(*inputs, batch_size=32, left=32, **options)
+    assert kernel.supports(*inputs, batch_size=90, left=90, **options) is False
+    assert kernel.supports(*inputs, batch_size=32, left=33, **options) is False
+    assert kernel.supports(*(x[..., :20, :] for x in inputs[:3]), batch_size=90, left=90, **options)
 
 
 def call():
@@ -141,9 +149,9 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
     ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
     ("titans_layers", "pair.left.load(tiles[0], row, slice), ", "if (row == 0) pair.left.load(tiles[0], row, slice), "),
-    ("titans_layers", "if (i) W = now;", ""),
+    ("titans_layers", "if (i) W = current;", ""),
     ("titans_layers_backward", "passing + (i - begin - 1)", "passing + (i - begin)"),
-    ("titans_layers_backward", "to.M[j] += to.W[j], to.W[j] = 0", "to.M[j] += to.W[j]"),
+    ("titans_layers_backward", "d.M[j] += d.W[j], d.W[j] = 0", "d.M[j] += d.W[j]"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, call)

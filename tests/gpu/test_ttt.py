@@ -35,9 +35,9 @@ def close(made, inputs, cotangents, widths, batch_size, factor):
     depth = len(widths) - 1
 
     def form(q, k, v, eta, tau, *matrices):
-        layers = tuple(map(inner.one_layer, matrices[:depth], widths[:-1]))
+        layers = tuple(map(inner.unpack_layer, matrices[:depth], widths[:-1]))
         y, state = ttt.dual(q, k, v, eta, ttt.Weights(layers, matrices[depth:] or None), tau=tau, batch_size=batch_size)
-        return y, *map(inner.one_matrix, state.start)
+        return y, *map(inner.pack_layer, state.start)
 
     right, pull = mg.vjp(form, *(x.astype("d") for x in inputs))
     for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
@@ -75,14 +75,14 @@ def test_squared_errors_are_shown():
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    assert kernel.takes(*inputs, batch_size=32, on_losses=print)
-    assert not kernel.takes(*inputs, batch_size=33, on_losses=print)
+    assert kernel.supports(*inputs, batch_size=32, on_losses=print)
+    assert not kernel.supports(*inputs, batch_size=33, on_losses=print)
 
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [
     ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
-    ("titans_layers", "batch.if_S(batch.r(l))", "batch.r(l)"),
-    ("titans_layers_backward", "if (lane <= end) gtheta[lane]", "if (lane < end) gtheta[lane]"),
+    ("titans_layers", "batch.if_momentum(batch.r(l))", "batch.r(l)"),
+    ("titans_layers_backward", "if (lane <= end) dtheta[lane]", "if (lane < end) dtheta[lane]"),
 ])  # fmt: skip
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from models import linear_systems
 from models.kernels import causal_convolution as kernel
-from models.ssm import lti
 
 SHAPES = [
     ((), 1, 1, 1),
@@ -42,13 +42,17 @@ def check_equal(found, expected, digits):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_product_of_spectra(shape, dtype):
     u, K = draw(*shape, dtype)
-    expected = results(lti.product_of_spectra, *(x.astype(np.float64) for x in (u, K)))
-    check_equal(results(lti._compiled_convolution, u, K), expected, np.finfo(dtype))
+    expected = results(linear_systems.fft_convolution, *(x.astype(np.float64) for x in (u, K)))
+    check_equal(results(linear_systems._compiled_convolution, u, K), expected, np.finfo(dtype))
 
 
 def test_is_the_sum_that_defines_it():
     u, K = draw((2,), 37, 20, 37)
-    check_equal(results(lti._compiled_convolution, u, K), results(lti.direct_convolution, u, K), np.finfo(u.dtype))
+    check_equal(
+        results(linear_systems._compiled_convolution, u, K),
+        results(linear_systems.direct_convolution, u, K),
+        np.finfo(u.dtype),
+    )
 
 
 def test_threads_do_not_change_a_digit():
@@ -57,7 +61,7 @@ def test_threads_do_not_change_a_digit():
     try:
         for threads in (1, 2, 3):
             mg.set_num_threads(threads)
-            found.append(results(lti._compiled_convolution, u, K))
+            found.append(results(linear_systems._compiled_convolution, u, K))
     finally:
         mg.set_num_threads(before)
     for other in found[1:]:
@@ -86,7 +90,9 @@ def test_a_sequence_is_not_changed_by_those_beside_it():
 def test_arrays_that_lie_in_memory_otherwise(moved):
     u, K = draw((2,), 70, 37, 70)
     for a, b in zip(
-        results(lti._compiled_convolution, moved(u), moved(K)), results(lti._compiled_convolution, u, K), strict=True
+        results(linear_systems._compiled_convolution, moved(u), moved(K)),
+        results(linear_systems._compiled_convolution, u, K),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
 
@@ -100,10 +106,14 @@ def test_time_stays_last_where_it_was():
 
 def test_large_arrays_take_the_compiled_way_and_have_second_derivatives():
     u, K = draw((2,), 65, 40, 65)
-    np.testing.assert_array_equal(lti.causal_convolution(u, K), kernel.forward(u, K)[0], strict=True)
-    mg.check_grads(lti.causal_convolution, (u, K), order=2)
+    np.testing.assert_array_equal(linear_systems.causal_convolution(u, K), kernel.forward(u, K)[0], strict=True)
+    mg.check_grads(linear_systems.causal_convolution, (u, K), order=2)
 
 
 def test_one_kernel_serves_all_channels():
     u, K = draw((2,), 65, 40, 65)
-    check_equal(results(lti.causal_convolution, u, K[:1]), results(lti.product_of_spectra, u, K[:1]), np.finfo(u.dtype))
+    check_equal(
+        results(linear_systems.causal_convolution, u, K[:1]),
+        results(linear_systems.fft_convolution, u, K[:1]),
+        np.finfo(u.dtype),
+    )

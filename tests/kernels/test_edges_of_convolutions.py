@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.compiled import LARGE
-from models.ssm import lti
+from models import linear_systems
 from tests.forms.drawing import LAYOUTS
 
 SMALL_AND_LARGE = [2, LARGE // 16]  # channels of 33 tokens
@@ -44,7 +44,7 @@ def draw(name, channels, batch=(2,), tokens=33):
 FUNCTIONS = {
     "scan": (mg.scan, scan_by_hand),
     "causal_conv1d": (mg.causal_conv1d, shifted_by_hand),
-    "causal_convolution": (lti.causal_convolution, convolved_by_hand),
+    "causal_convolution": (linear_systems.causal_convolution, convolved_by_hand),
 }
 
 

@@ -138,7 +138,7 @@ def test_gelu_is_within_its_approximation():
 
 def test_the_layer_norm_divides_by_the_root_of_the_variance_and_its_epsilon():
     # the variance is 10⁻⁶, as much as ε
-    unit, deviation = inner.standardised(np.array([[1e-3, -1e-3]]))
+    unit, deviation = inner.standardise(np.array([[1e-3, -1e-3]]))
     np.testing.assert_allclose(unit, [[0.5**0.5, -(0.5**0.5)]])
     np.testing.assert_allclose(deviation, [[1e-3 * 2**0.5]])
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from models.errors import UserError
-from models.study import job_handlers, jobs, plans, recorded, report
+from models.study import job_handlers, jobs, plans, recorded, report, scheduler
 from models.study.jobs import Job
 from models.study.reading import side_by_side
 from models.study.state_spaces import how_far

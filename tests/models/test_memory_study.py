@@ -83,7 +83,7 @@ def test_the_inner_loss_is_the_loss_whose_gradient_the_memory_takes(mixer):
             cut = [x[:, :ended] if x.shape[:2] == (1, 5) else x for x in (q, k, v, *inputs[:-1])]
             start = form(*cut, inputs[-1], batch_size=2, **options)[1].start
         for weights, found in ((start, learned), (block.layers, first)):
-            error = inner.model(weights, norm, k[:, t : t + 1]) - v[:, t : t + 1]
+            error = inner.apply_model(weights, norm, k[:, t : t + 1]) - v[:, t : t + 1]
             np.testing.assert_allclose(found[:, t], (error**2).sum(-1).reshape(-1) / 2, rtol=1e-5)
 
 

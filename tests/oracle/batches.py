@@ -16,7 +16,7 @@ from tests.oracle.domains import ROWS
 from tests.oracle.draws import DTYPES, REAL, drawn, special
 from tests.oracle.row import Row
 
-SIZES = (4095, 4096, 4097)  # minigrad.kernels.LARGE and its neighbours
+SIZES = (4095, 4096, 4097)  # minigrad.compiled.LARGE and its neighbours
 ONE, TWO = (True,), (True, True)
 
 # (shapes, options, which arguments have the leading axis); the sizes at which forms change are named beside them

@@ -37,11 +37,11 @@ def test_by_hand(form, dense):
 def test_layer_by_hand(form):
     one = np.array([[1.0], [0.0]])
     y, h = form(one, np.array([[-2.0]]), np.array([3.0]), np.array([[1.0]]), np.array([10.0]), np.array([1.0]))
-    # A̅ = (1 − 1)/(1 + 1) = 0, B̅ = 3/2
+    # Ā = (1 − 1)/(1 + 1) = 0, B̄ = 3/2
     np.testing.assert_allclose(y, [[11.5], [0.0]], atol=1e-15)
     np.testing.assert_allclose(h, [[0.0]], atol=1e-15)
     y, _ = form(one, np.array([[-2.0]]), np.array([3.0]), np.array([[1.0]]), np.array([10.0]), np.array([1.0]), alpha=1)
-    np.testing.assert_allclose(y, [[11.0], [1 / 3]], rtol=1e-14)  # A̅ = 1/3, B̅ = 1
+    np.testing.assert_allclose(y, [[11.0], [1 / 3]], rtol=1e-14)  # Ā = 1/3, B̄ = 1
 
 
 def test_the_two_forms_of_the_layer_have_the_same_gradients():

@@ -36,7 +36,7 @@ def test_one_real_eigenvalue_by_hand(form):
     u, Lambda = np.array([[1.0], [0.0], [1.0]]), np.array([[-half + 0j]])
     one = np.ones((1, 1), dtype=complex)
     y, h = form(u, Lambda, one * half, one, np.zeros(1), np.ones(1), state=4 * one)
-    # A̅ = 1/2, B̅ = 1/2; h = 2.5, 1.25, 1.125; the conjugate adds as much again
+    # Ā = 1/2, B̄ = 1/2; h = 2.5, 1.25, 1.125; the conjugate adds as much again
     np.testing.assert_allclose(y, [[5.0], [2.5], [2.25]], rtol=1e-14)
     np.testing.assert_allclose(h, [[1.125]], rtol=1e-14)
 

@@ -1,0 +1,75 @@
+"""The key of a study's job covers every source file that computes its result, and no other."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.study.job_handlers import HANDLERS
+from models.study.jobs import ROOT, digest
+from models.study.sources import sources
+
+PACKAGES = ("minigrad", "models", "proofs", "gpu")
+EVERY = frozenset(HANDLERS)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("copy")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def key(kind, root):
+    return digest.__wrapped__(kind, root)
+
+
+@pytest.fixture(scope="module")
+def before(copy):
+    return {kind: key(kind, copy) for kind in HANDLERS}
+
+
+@pytest.mark.parametrize(("file", "changed"), [
+    ("minigrad/engine.py", EVERY),
+    ("minigrad/compiled/simd.py", EVERY),
+    ("models/kernels/softmax.py", EVERY),
+    ("models/kernels/tiles.py", EVERY),  # which only another kernel imports
+    ("models/memory/__init__.py", EVERY - {"hippo"}),
+    ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
+    ("models/study/learning.py", {"train", "induction", "needle", "surprise"}),
+    ("models/study/cost.py", {"cost"}),
+    ("models/vision/rotation_ttt.py", {"rotation"}),
+    ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
+    ("proofs/hippo.py", {"proofs"}),
+    ("gpu/kernels/scan.py", {"proofs"}),
+    ("gpu/kernels/common.cuh", {"proofs"}),
+    ("models/study/report.py", set()),
+    ("models/cli.py", set()),
+])  # fmt: skip
+def test_a_change_of_a_file_changes_the_keys_of_the_jobs_that_it_computes(copy, before, file, changed):
+    path = copy / file
+    text = path.read_text("utf-8")
+    path.write_text(text + "\n", "utf-8")
+    try:
+        assert {kind for kind in HANDLERS if key(kind, copy) != before[kind]} == changed
+    finally:
+        path.write_text(text, "utf-8")
+
+
+def test_a_copy_has_the_keys_of_the_original(before):
+    assert before == {kind: key(kind, ROOT) for kind in HANDLERS}
+
+
+@pytest.mark.parametrize(("handler", "module"), [
+    ("_train", "models.train"), ("_cost", "models.study.cost"), ("_remember", "models.study.remembering"),
+    ("_surprise", "models.study.learning"), ("_rotate", "models.vision.rotation_ttt"),
+])  # fmt: skip
+def test_no_module_that_is_loaded_is_left_out(handler, module):
+    code = f"import sys, {module}; print(*(getattr(x, '__file__', '') for x in [*sys.modules.values()]), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT))}
+    loaded = {file for file in loaded if file.relative_to(ROOT).parts[0] in ("minigrad", "models")}
+    assert loaded and loaded <= set(sources(handler, ROOT))
