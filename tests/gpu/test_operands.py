@@ -21,10 +21,10 @@ extern "C" __global__ void deal(const unsigned *x, const int *rows, unsigned *y,
 }
 extern "C" __global__ void chain(const Number *a, const Number *b, const Number *c, Number *y, int rows_of_a, int width,
                                  int columns_of_c) {  // A Bᵀ C, of 16 × width, 16 × width and 16 × up to 16 numbers
-    DYNAMIC_SHARED(unsigned, room);
-    Tile A(room, 16, width), B(room, 32, width), C(room, 16, columns_of_c);
-    fill<16>(A, 0, {a, rows_of_a, width}, 0), fill<16>(B, 16, {b, 17, width}, 1);
-    fill<16>(C, 0, {c, 16, columns_of_c}, 0);
+    DYNAMIC_SHARED(unsigned, shared);
+    Tile A(shared, 16, width), B(shared, 32, width), C(shared, 16, columns_of_c);
+    load_tile<16>(A, 0, {a, rows_of_a, width}, 0), load_tile<16>(B, 16, {b, 17, width}, 1);
+    load_tile<16>(C, 0, {c, 16, columns_of_c}, 0);
     copy_wait();
     __syncthreads();
     Left<OPERAND> left;
@@ -90,9 +90,9 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
 
 
 @pytest.mark.parametrize(("kind", "right", "wrong", "said"), [
-    ("tf32", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
-    ("bf16", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
-    ("bf16 arrays", "fill<16>(A, 0", "fill<15>(A, 0", "never written"),
+    ("tf32", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
+    ("bf16", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
+    ("bf16 arrays", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
     ("bf16 arrays", "    copy_wait();\n", "", "a thread ends without waiting for its asynchronous copies"),
     ("tf32", "rows(left, a_from", "if (threadIdx.x % 32 != 3) rows(left, a_from",
      "is in mma_tf32, others of its warp in ldmatrix"),

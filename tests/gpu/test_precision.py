@@ -45,7 +45,9 @@ def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
     exact, rounded = CASES[name], CASES[f"{name}, tensorfloat32"]
     arrays = tuple(map(asarray, exact.draw("float32", small=True)))
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "_check_shared_memory", lambda kernel, like, size, of: needed.append(size))
+        patch.setattr(
+            launch, "_check_shared_memory", lambda kernel, like, needed_bytes, of: needed.append(needed_bytes)
+        )
         at_best = rounded.run(*arrays)
     device.attributes["MaxSharedMemoryPerBlockOptin"] = max(needed) - 1
     for x, y, z in zip(rounded.run(*arrays), exact.run(*arrays), at_best, strict=True):
