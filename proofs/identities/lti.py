@@ -20,7 +20,7 @@ N = {"N": st.integers(1, 3)}
 
 Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
 System = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
-Stable = Annotated[Any, Drawn("N N", stable, sizes=N)]
+Stable = Annotated[Any, Drawn("N N", stable, degree=2, sizes=N)]
 Diagonal = Annotated[Any, Drawn("N", SMALL, sizes=N)]
 Enter = Annotated[Any, Drawn("N", SMALL, sizes=N)]
 Leave = Annotated[Any, Drawn("N", LARGE, sizes=N)]

@@ -92,7 +92,7 @@ def test_what_is_shown_of_a_result_is_whole(width):
     assert lines[0] == f"∝ {statement.name}"
     shown = " ".join(line.strip() for line in lines[1:])
     error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
-    assert shown == f"{cited(statement.source)}; count; {error}; 1 example"
+    assert shown == f"{cited(statement.source)}; count; {error}; 1 example; checked"
     assert all(len(line) <= width for line in lines[1:])
 
 
