@@ -20,7 +20,7 @@ from hypothesis.errors import Flaky
 from models.references import cited
 from proofs.checker import encoding, measuring
 from proofs.checker.statements import STATEMENTS, Statement, select
-from proofs.checker.strategies import example
+from proofs.checker.strategies import example, lengthens
 from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
 
 
@@ -32,6 +32,7 @@ class Profile:
     gradients: int
     second_gradients: int
     libraries: int
+    long: int = 0  # further examples, of 33 to 64 tokens, in the cheapest systems
     shrink_seconds: float = 20.0  # seconds of shrinking
 
     def examples(self, system: System) -> int:
@@ -42,8 +43,8 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(values=20, gradients=6, second_gradients=3, libraries=2),
-    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4),
-    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, shrink_seconds=120),
+    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4, long=1),
+    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, long=20, shrink_seconds=120),
 }
 
 
@@ -182,6 +183,7 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
             return SystemResult("not installed")
         compare = functools.partial(system.compare, statement)
         search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes, system.prime)
+        search.long = budget.long if system.long and lengthens(statement.wanted) else 0
     found = search.run()
     found.seconds = time.perf_counter() - start
     if found.counterexample is not None:
@@ -203,20 +205,26 @@ class Search:
         self.closest = Comparison()
         self.failed: tuple[Comparison, Mapping[str, Any]] | None = None
         self.deadline = float("inf")
+        self.long = 0
 
     def run(self) -> SystemResult:
-        wanted, limit = self.statement.wanted, self.examples if self.statement.wanted else 1
+        self.draw_examples(self.examples if self.statement.wanted else 1)
+        if self.long and self.failed is None and not self.refuting:
+            self.draw_examples(self.long, long=True)
+        return self.refutation() if self.refuting else self.verdict()
+
+    def draw_examples(self, limit: int, *, long: bool = False) -> None:
+        wanted = self.statement.wanted
 
         @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None,
                   deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
                   suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(st.composite(lambda draw: example(draw, wanted, self.sizes, self.prime))())
+        @given(st.composite(lambda draw: example(draw, wanted, self.sizes, self.prime, long))())
         def attempt(drawn: Mapping[str, Any]) -> None:
             self.attempt(drawn)
 
         with contextlib.suppress(Failure, Flaky):  # flaky: the time for shrinking is over
             attempt()
-        return self.refutation() if self.refuting else self.verdict()
 
     def attempt(self, drawn: Mapping[str, Any]) -> None:
         if time.perf_counter() > self.deadline:

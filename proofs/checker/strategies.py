@@ -33,6 +33,8 @@ SIZES: dict[str, st.SearchStrategy[Any]] = {
     "N": st.integers(1, 2),  # the state of a channel
     "P": st.integers(1, 3),
 }
+SEVERAL = st.integers(2, 9)  # lengths where a sequence is cut
+LONG = st.sampled_from([64, 33, 48])  # lengths of long examples, which have no batch axes
 
 
 class Sizes(dict[str, Any]):
@@ -202,9 +204,7 @@ ShutGates = Annotated[Any, Drawn("*batch T", elements(0), logarithm=True, differ
 FullBetas = Annotated[Any, Drawn("*batch T", elements(1), differentiable=False)]
 Length = Annotated[int, Drawn(number=lambda draw, sizes: sizes["T"])]
 ChunkSize = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 2)))]
-Cut = Annotated[
-    int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": st.integers(2, 9)})
-]
+Cut = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": SEVERAL})]
 
 
 def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Drawn]:
@@ -253,17 +253,25 @@ def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
     return tuple(tree_map(function, *items) for items in zip(wanted, *values, strict=True))
 
 
-def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None, prime: int = 0) -> Any:
+def lengthens(wanted: Any) -> bool:
+    """Return whether long examples may be drawn: some argument has a time axis, and none limits its length."""
+    drawn = list(walk(wanted))
+    return any("T" in x.axes.split() for x in drawn) and all(x.sizes.get("T", SEVERAL) is SEVERAL for x in drawn)
+
+
+def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None, prime: int = 0, long: bool = False) -> Any:
     """Draw one example: a value for each argument, with shared sizes; those in `fixed` are not drawn.
 
     With a `prime` the values are drawn uniformly modulo it, or are rational functions of such, where an argument obeys
-    a constraint.
+    a constraint. A `long` example has a length of LONG and no batch axes.
     """
     sizes = Sizes(draw, prime)
     sizes.update(fixed or {})
     for drawn in walk(wanted):
         for axis, wider in drawn.sizes.items():
             sizes[axis] = draw(wider)
+    if long:
+        sizes |= {"T": draw(LONG), "*batch": ()}
     return _example(draw, wanted, sizes)
 
 

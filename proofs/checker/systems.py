@@ -57,6 +57,7 @@ class System:
     library: str = ""
     sizes: Mapping[str, Any] = field(default_factory=dict)  # where others would cost too much
     prime: int = 0  # values are drawn uniformly modulo it
+    long: bool = False  # cheap enough for sequences of up to 64 tokens
 
     @property
     def installed(self) -> bool:
@@ -237,8 +238,8 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("fractions", _fractions),
-        System("modular", _residues, prime=PRIME),
-        System("float64", _floats, precision="float64"),
+        System("modular", _residues, prime=PRIME, long=True),
+        System("float64", _floats, precision="float64", long=True),
         System("float32", _float32, precision="float32"),
         System("exact gradient", _fractions, order=1),
         System("gradient", _floats, order=1, precision="float64"),

@@ -11,7 +11,7 @@ from minigrad import namespace
 from models.memory.chunks import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
+from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Drawn, Length, stable
 
 CHAPTER = 16
 
@@ -32,7 +32,7 @@ Mixing = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
 Kernel = Annotated[Any, Drawn("D T", LARGE)]
 Pair = Annotated[Any, Drawn("two", SMALL, sizes={"two": st.just(2)})]
 # A token that a wrong turn carries to another place, so that there is more than one.
-Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": st.integers(2, 9)})]
+Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": SEVERAL})]
 
 
 def kernel_by_powers(A: Any, B: Any, C: Any, length: int) -> Any:
