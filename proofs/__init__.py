@@ -1,4 +1,8 @@
-"""Statements about the mechanisms, and a checker that tests each of them in several number systems."""
+"""Statements about the mechanisms, and a checker that proves or checks them in several number systems.
+
+A statement is proven, at the sizes drawn and up to a chance that is printed, where it is exact: its two sides are
+evaluated at values drawn uniformly from a prime field (Schwartz–Zippel). All others are checked on examples.
+"""
 
 import importlib
 from typing import Any

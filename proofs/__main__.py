@@ -92,6 +92,7 @@ def check(
     counts = report.summary(results)
     seconds = time.perf_counter() - start
     console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {seconds:.0f} s")
+    console.print(f"{counts['proven']} are proven over a prime field, the others checked on examples")
     raise typer.Exit(1 if counts["failed"] else 0)
 
 

@@ -31,7 +31,12 @@ def show(console: Console, result: Result) -> None:
     shown = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
     examples = f"{result.examples} example{'s' if result.examples != 1 else ''}"
     tables.write(console, f"{'✗' if failed else result.relation} {result.identity}", style="bold red" if failed else "")
-    tables.write(console, "; ".join([result.source, *shown, error, examples]), indent=4, style="dim")
+    tables.write(
+        console,
+        "; ".join([result.source, *shown, error, examples, *([] if failed else [result.strength])]),
+        indent=4,
+        style="dim",
+    )
 
 
 def failures(result: Result) -> str:
@@ -87,6 +92,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def summary(results: list[Result]) -> dict[str, Any]:
-    """Count the statements that hold, those that fail, and the examples tried."""
+    """Count the statements that hold, those of them that are proven, those that fail, and the examples tried."""
     failed = sum(result.verdict == "failed" for result in results)
-    return {"hold": len(results) - failed, "failed": failed, "examples": sum(result.examples for result in results)}
+    proven = sum(result.verdict == "holds" and result.false_pass is not None for result in results)
+    examples = sum(result.examples for result in results)
+    return {"hold": len(results) - failed, "proven": proven, "failed": failed, "examples": examples}

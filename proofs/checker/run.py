@@ -20,7 +20,7 @@ from hypothesis.errors import Flaky
 from models.references import cited
 from proofs.checker import encoding, measuring
 from proofs.checker.statements import STATEMENTS, Statement, select
-from proofs.checker.strategies import example
+from proofs.checker.strategies import example, lengthens
 from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
 
 
@@ -32,6 +32,7 @@ class Profile:
     gradients: int
     second_gradients: int
     libraries: int
+    long: int = 0  # further examples, of 33 to 64 tokens, in the cheapest systems
     shrink_seconds: float = 20.0  # seconds of shrinking
 
     def examples(self, system: System) -> int:
@@ -42,8 +43,8 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(values=20, gradients=6, second_gradients=3, libraries=2),
-    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4),
-    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, shrink_seconds=120),
+    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4, long=1),
+    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, long=20, shrink_seconds=120),
 }
 
 
@@ -57,6 +58,7 @@ class SystemResult:
     examples: int = 0
     seconds: float = 0.0
     failure: str = ""
+    false_pass: float | None = None  # at most the chance that a false equality passes an example; None: no such bound
     counterexample: Any = None
     snippet: str = ""
 
@@ -85,6 +87,23 @@ class Result:
         )
 
     @property
+    def false_pass(self) -> float | None:
+        """At most the chance that a false equality passes an example drawn uniformly from 𝔽ₚ; None: no such bound."""
+        system = self.systems.get("modular")
+        return system.false_pass if system and system.status == "passed" else None
+
+    @property
+    def strength(self) -> str:
+        """Whether the statement is proven, up to a chance, or checked on examples."""
+        if self.false_pass is None:
+            return "checked"
+        if not self.false_pass:
+            return "proven at the sizes drawn"
+        unit = 10.0 ** (math.floor(math.log10(self.false_pass)) - 1)
+        rounded_up = math.ceil(self.false_pass / unit) * unit
+        return f"proven at the sizes drawn, up to a chance of at most {rounded_up:.1e}"
+
+    @property
     def examples(self) -> int:
         return sum(system.examples for system in self.systems.values())
 
@@ -100,7 +119,12 @@ class Result:
         for values in (plain, *plain["systems"].values()):
             if values is plain:
                 closest = self.closest
-                values |= {"verdict": self.verdict, "examples": self.examples, "seconds": self.seconds}
+                values |= {
+                    "strength": self.strength,
+                    "verdict": self.verdict,
+                    "examples": self.examples,
+                    "seconds": self.seconds,
+                }
                 values |= {"worst_error": closest.worst_error, "bound": closest.bound}
             for key in ("worst_error", "bound"):
                 values[key] = values[key] if math.isfinite(values[key]) else None
@@ -158,7 +182,8 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
         if not system.installed:
             return SystemResult("not installed")
         compare = functools.partial(system.compare, statement)
-        search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes)
+        search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes, system.prime)
+        search.long = budget.long if system.long and lengthens(statement.wanted) else 0
     found = search.run()
     found.seconds = time.perf_counter() - start
     if found.counterexample is not None:
@@ -170,8 +195,9 @@ class Search:
     """Draw examples until one fails, then shrink it."""
 
     def __init__(self, statement: Statement, compare: Callable[[Mapping[str, Any]], Comparison], examples: int,
-                 shrink_seconds: float, sizes: Mapping[str, Any] | None = None):  # fmt: skip
-        self.statement, self.compare, self.sizes = statement, compare, sizes
+                 shrink_seconds: float, sizes: Mapping[str, Any] | None = None, prime: int = 0):  # fmt: skip
+        self.statement, self.compare, self.sizes, self.prime = statement, compare, sizes, prime
+        self.false_pass: float | None = 0.0
         self.examples, self.shrink_seconds = examples, shrink_seconds
         self.refuting = statement.kind == "refuted"
         self.seen: set[str] = set()
@@ -179,20 +205,26 @@ class Search:
         self.closest = Comparison()
         self.failed: tuple[Comparison, Mapping[str, Any]] | None = None
         self.deadline = float("inf")
+        self.long = 0
 
     def run(self) -> SystemResult:
-        wanted, limit = self.statement.wanted, self.examples if self.statement.wanted else 1
+        self.draw_examples(self.examples if self.statement.wanted else 1)
+        if self.long and self.failed is None and not self.refuting:
+            self.draw_examples(self.long, long=True)
+        return self.refutation() if self.refuting else self.verdict()
+
+    def draw_examples(self, limit: int, *, long: bool = False) -> None:
+        wanted = self.statement.wanted
 
         @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None,
                   deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
                   suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(st.composite(lambda draw: example(draw, wanted, self.sizes))())
+        @given(st.composite(lambda draw: example(draw, wanted, self.sizes, self.prime, long))())
         def attempt(drawn: Mapping[str, Any]) -> None:
             self.attempt(drawn)
 
         with contextlib.suppress(Failure, Flaky):  # flaky: the time for shrinking is over
             attempt()
-        return self.refutation() if self.refuting else self.verdict()
 
     def attempt(self, drawn: Mapping[str, Any]) -> None:
         if time.perf_counter() > self.deadline:
@@ -210,6 +242,10 @@ class Search:
             raise Failure
         if self.failed is None:
             self.vacuous += compared.vacuous
+            if self.false_pass is None or compared.false_pass is None:
+                self.false_pass = None
+            else:
+                self.false_pass = max(self.false_pass, compared.false_pass)
             if not compared.vacuous and compared.error * self.closest.bound >= self.closest.error * compared.bound:
                 self.closest = compared
 
@@ -222,7 +258,7 @@ class Search:
             compared, drawn = self.failed
             return SystemResult("failed", compared.error, compared.bound, self.tried, failure=compared.failure,
                                 counterexample=encoding.encode(drawn))  # fmt: skip
-        result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried)
+        result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried, false_pass=self.false_pass)
         if self.vacuous == self.tried:
             result.status, result.failure = "failed", "no example had a finite bound, so nothing was shown"
         return result

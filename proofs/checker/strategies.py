@@ -10,6 +10,7 @@ logarithm it is. The simplest value of each type, towards which a counterexample
 from __future__ import annotations
 
 import inspect
+import random
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +33,20 @@ SIZES: dict[str, st.SearchStrategy[Any]] = {
     "N": st.integers(1, 2),  # the state of a channel
     "P": st.integers(1, 3),
 }
+SEVERAL = st.integers(2, 9)  # lengths where a sequence is cut
+LONG = st.sampled_from([64, 33, 48])  # lengths of long examples, which have no batch axes
 
 
 class Sizes(dict[str, Any]):
-    """The sizes of one example, drawn when first asked for."""
+    """The sizes of one example, drawn when first asked for.
 
-    def __init__(self, draw: Draw):
-        self.draw = draw
+    With a `prime`, values that may differ are integers drawn uniformly from 0 to p − 1, by a generator whose seed
+    Hypothesis draws.
+    """
+
+    def __init__(self, draw: Draw, prime: int = 0):
+        self.draw, self.prime = draw, prime
+        self.random = random.Random(draw(st.integers(0, 2**64 - 1))) if prime else None
 
     def __missing__(self, axis: str) -> Any:
         self[axis] = int(axis) if axis.isdigit() else self.draw(SIZES[axis])
@@ -60,6 +68,7 @@ class Drawn:
     fill: Fill | None = None
     number: Callable[[Draw, Sizes], Any] | None = None
     differentiable: bool = True
+    degree: int = 1  # of the numerator and of the denominator, in the numbers that are drawn for an entry
     logarithm: bool = False  # the argument is the logarithm of what is drawn
     complex: bool = False  # the argument is x + iy where pairs (x, y) are drawn, along one more axis
     sizes: Mapping[str, st.SearchStrategy[int]] = field(default_factory=dict)  # where the argument needs other ones
@@ -77,6 +86,9 @@ def elements(*values: Any) -> Fill:
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
         count = int(np.prod(shape))
+        if sizes.random and len(exact) > 1:
+            residues = [Fraction(sizes.random.randrange(sizes.prime)) for _ in range(count)]
+            return np.array([*residues, None], dtype=object)[:-1].reshape(shape)
         drawn = np.frombuffer(draw(st.binary(min_size=count, max_size=count)), dtype=np.uint8)
         return exact[drawn % len(exact)].reshape(shape)
 
@@ -88,7 +100,8 @@ def constant(*values: Any) -> Fill:
     exact = [Fraction(value) for value in values]
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-        return np.full(shape, draw(st.sampled_from(exact)), dtype=object)
+        value = Fraction(sizes.random.randrange(sizes.prime)) if sizes.random else draw(st.sampled_from(exact))
+        return np.full(shape, value, dtype=object)
 
     return fill
 
@@ -169,10 +182,17 @@ LargeBeta = Annotated[Any, Drawn("*batch", elements(3, 1, 2, "5/2", 0, "1/2"))]
 LogGate = Annotated[Any, Drawn("*batch", gates, logarithm=True)]
 
 # These obey a constraint, which a derivative in their direction would leave.
-UnitKey = Annotated[Any, Drawn("*batch K", unit_rows, differentiable=False)]
-UnitKeys = Annotated[Any, Drawn("*batch T K", repeating(unit_rows), differentiable=False)]
+UnitKey = Annotated[Any, Drawn("*batch K", unit_rows, differentiable=False, degree=2)]
+UnitKeys = Annotated[Any, Drawn("*batch T K", repeating(unit_rows), differentiable=False, degree=2)]
 OrthonormalKeys = Annotated[
-    Any, Drawn("*batch T K", orthonormal_rows, differentiable=False, sizes={"T": st.integers(1, 4), "K": st.just(4)})
+    Any,
+    Drawn(
+        "*batch T K",
+        orthonormal_rows,
+        differentiable=False,
+        degree=8,
+        sizes={"T": st.integers(1, 4), "K": st.just(4)},
+    ),
 ]
 
 SmallIntegers = Annotated[Any, Drawn("*batch T K", elements(1, 0, 2, 3))]
@@ -184,9 +204,7 @@ ShutGates = Annotated[Any, Drawn("*batch T", elements(0), logarithm=True, differ
 FullBetas = Annotated[Any, Drawn("*batch T", elements(1), differentiable=False)]
 Length = Annotated[int, Drawn(number=lambda draw, sizes: sizes["T"])]
 ChunkSize = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 2)))]
-Cut = Annotated[
-    int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": st.integers(2, 9)})
-]
+Cut = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": SEVERAL})]
 
 
 def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Drawn]:
@@ -235,13 +253,25 @@ def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
     return tuple(tree_map(function, *items) for items in zip(wanted, *values, strict=True))
 
 
-def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None) -> Any:
-    """Draw one example: a value for each argument, with shared sizes; those in `fixed` are not drawn."""
-    sizes = Sizes(draw)
+def lengthens(wanted: Any) -> bool:
+    """Return whether long examples may be drawn: some argument has a time axis, and none limits its length."""
+    drawn = list(walk(wanted))
+    return any("T" in x.axes.split() for x in drawn) and all(x.sizes.get("T", SEVERAL) is SEVERAL for x in drawn)
+
+
+def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None, prime: int = 0, long: bool = False) -> Any:
+    """Draw one example: a value for each argument, with shared sizes; those in `fixed` are not drawn.
+
+    With a `prime` the values are drawn uniformly modulo it, or are rational functions of such, where an argument obeys
+    a constraint. A `long` example has a length of LONG and no batch axes.
+    """
+    sizes = Sizes(draw, prime)
     sizes.update(fixed or {})
     for drawn in walk(wanted):
         for axis, wider in drawn.sizes.items():
             sizes[axis] = draw(wider)
+    if long:
+        sizes |= {"T": draw(LONG), "*batch": ()}
     return _example(draw, wanted, sizes)
 
 

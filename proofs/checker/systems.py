@@ -1,6 +1,6 @@
 """The number systems in which a statement is evaluated, and the comparison of its two sides in each.
 
-    fractions, modular               values, compared with ==
+    fractions, modular               values, compared with ==; modulo a prime they are drawn uniformly from 𝔽ₚ
     float64, float32                 values, within the bound of `proofs.checker.rounding`
     torch, jax, cupy                 the same lines on these libraries' arrays, float64, within the same bound
     gradient, second gradient        derivatives by minigrad of both sides along one random cotangent, float64
@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from gpu import device
 from minigrad.exact import Log, Modular
 from minigrad.namespace import to_numpy
-from proofs.checker import encoding, rounding
+from proofs.checker import degrees, encoding, rounding
 from proofs.checker.evaluate import elementwise, evaluate
 from proofs.checker.statements import Statement
 from proofs.checker.strategies import Drawn, Exact, walk
@@ -43,6 +43,7 @@ class Comparison:
     bound: float = 0.0
     failure: str = ""
     vacuous: bool = False
+    false_pass: float | None = None  # the chance that a false equality passes a uniform draw; None where unknown
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class System:
     precision: str = ""  # "" where == decides
     library: str = ""
     sizes: Mapping[str, Any] = field(default_factory=dict)  # where others would cost too much
+    prime: int = 0  # values are drawn uniformly modulo it
+    long: bool = False  # cheap enough for sequences of up to 64 tokens
 
     @property
     def installed(self) -> bool:
@@ -82,6 +85,9 @@ class System:
             return Comparison(np.inf, 0.0, f"{type(error).__name__}: {error}")
         if failure := _find_mismatch(left, right, self):
             return Comparison(np.inf, 0.0, failure)
+        if self.prime:
+            compared = _compare_exactly(statement, left, right)
+            return replace(compared, false_pass=_false_pass(statement, example, self.order, self.prime))
         if not self.precision:
             return _compare_exactly(statement, left, right)
         allowed = bounds(statement, encoding.dumps(example), self.order, self.precision)
@@ -164,6 +170,25 @@ def bounds(statement: Statement, encoded: str, order: int, precision: str) -> li
     return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found, strict=True)]
 
 
+def _false_pass(statement: Statement, example: Mapping[str, Any], order: int, prime: int) -> float | None:
+    """Return a bound on the chance that a false equality passes at sizes like these; None where it is not known.
+
+    By the lemma of Schwartz and Zippel it is the degree over the prime; `proofs.checker.degrees` bounds the degree by
+    computing with degrees.
+    """
+    largest = max((drawn.degree for drawn in arrays(statement)), default=0)
+    if not largest:
+        return None
+
+    def unknown(_: Fraction) -> degrees.Degree:
+        return degrees.Degree(largest, {degrees.Divisor(largest): 1} if largest > 1 else None)
+
+    try:
+        return degrees.of_differences(lambda: evaluate(statement, example, _convert_exact(unknown), order)) / prime
+    except Exception:  # an operation that degrees do not know, such as a comparison: the statement is checked only
+        return None
+
+
 # Conversion of rationals
 
 
@@ -213,12 +238,12 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("fractions", _fractions),
-        System("modular", _residues),
-        System("float64", _floats, precision="float64"),
+        System("modular", _residues, prime=PRIME, long=True),
+        System("float64", _floats, precision="float64", long=True),
         System("float32", _float32, precision="float32"),
         System("exact gradient", _fractions, order=1),
         System("gradient", _floats, order=1, precision="float64"),
-        System("exact second gradient", _residues, order=2),
+        System("exact second gradient", _residues, order=2, prime=PRIME),
         System("second gradient", _floats, order=2, precision="float64"),
         System("torch", _convert_torch, precision="float64", library="torch"),
         # JAX compiles every operation for every shape.

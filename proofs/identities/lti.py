@@ -12,7 +12,7 @@ from models import linear_systems
 from models.sequences import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, Length, stable
+from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Drawn, Length, stable
 
 CHAPTER = 16
 
@@ -21,7 +21,7 @@ N = {"N": st.integers(1, 3)}
 
 Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
 System = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
-Stable = Annotated[Any, Drawn("N N", stable, sizes=N)]
+Stable = Annotated[Any, Drawn("N N", stable, degree=2, sizes=N)]
 Diagonal = Annotated[Any, Drawn("N", SMALL, sizes=N)]
 Enter = Annotated[Any, Drawn("N", SMALL, sizes=N)]
 Leave = Annotated[Any, Drawn("N", LARGE, sizes=N)]
@@ -33,7 +33,7 @@ Mixing = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
 Kernel = Annotated[Any, Drawn("D T", LARGE)]
 Pair = Annotated[Any, Drawn("two", SMALL, sizes={"two": st.just(2)})]
 # A token that a wrong turn carries to another place, so that there is more than one.
-Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": st.integers(2, 9)})]
+Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": SEVERAL})]
 
 
 def kernel_by_powers(A: Any, B: Any, C: Any, length: int) -> Any:

@@ -15,7 +15,7 @@ from rich.console import Console
 import proofs
 from models.memory import linear_attention
 from models.references import cited
-from proofs.checker import check_statement, report
+from proofs.checker import check_statement, check_system, report
 from proofs.checker.statements import converges, grows, identity, select
 from proofs.checker.strategies import Keys, Queries, Values
 
@@ -92,7 +92,7 @@ def test_what_is_shown_of_a_result_is_whole(width):
     assert lines[0] == f"∝ {statement.name}"
     shown = " ".join(line.strip() for line in lines[1:])
     error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
-    assert shown == f"{cited(statement.source)}; count; {error}; 1 example"
+    assert shown == f"{cited(statement.source)}; count; {error}; 1 example; checked"
     assert all(len(line) <= width for line in lines[1:])
 
 
@@ -161,3 +161,19 @@ def test_statements_as_json_name_their_line_and_papers(tmp_path):
     assert addresses["Katharopoulos et al. 2020, eq. 7"] == {
         "Katharopoulos et al. 2020": "https://arxiv.org/abs/2006.16236"
     }
+
+
+def test_the_default_profile_has_long_examples():
+    """Up to 64 tokens in the cheapest number systems, where no argument limits the length; none in the quick one."""
+    lengths = []
+
+    @identity("A sum in two orders", source="minigrad, this test", exact=True, register=False)
+    def claim(q: Queries, k: Keys):
+        lengths.append(q.shape[-2])
+        return q + k, k + q
+
+    for system in ("modular", "float64"):
+        for profile, longest in (("quick", 9), ("default", 64)):
+            lengths.clear()
+            assert check_system(claim.statements[0], system, profile).status == "passed"
+            assert longest / 2 < max(lengths) <= longest
