@@ -50,9 +50,13 @@ def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatc
 @pytest.mark.parametrize(
     ("text", "instead", "statement"),
     [
-        ("each(link, seen)", "seen", "is_moneta"),  # the gradient at what is kept, not at what is read
-        ("model(each(link, M), norm, q_t)", "model(M, norm, q_t)", "is_memora"),
-        ("model(each(link, M), norm, q_t)", "model(each(link, M), None, q_t)", "is_ttt_linear_with_norm"),
+        ("map_layers(link, at)", "at", "is_moneta"),  # the gradient at what is kept, not at what is read
+        ("apply_model(map_layers(link, M), norm, q_t)", "apply_model(M, norm, q_t)", "is_memora"),
+        (
+            "apply_model(map_layers(link, M), norm, q_t)",
+            "apply_model(map_layers(link, M), None, q_t)",
+            "is_ttt_linear_with_norm",
+        ),
         ("mg.abs(answer - v) ** 3", "mg.abs(answer - v) ** 2", "is_moneta"),
         ("M**4", "M**2", "is_moneta"),
         ("mg.softmax(M, axis=-2)", "mg.softmax(M, axis=-1)", "is_memora"),
