@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from tests.oracle.checks import close, parts, pulled
+from tests.oracle.cases import close, parts, pulled
 from tests.oracle.domains import ROWS
 from tests.oracle.draws import DTYPES, REAL, drawn, special
 from tests.oracle.row import Row

@@ -3,150 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
 import minigrad.nn
+from tests.oracle.cases import (
+    adjoint,
+    bound,
+    by_differences,
+    cases,
+    close,
+    identical,
+    parts,
+    pulled,
+    quiet,
+    reference,
+    regular,
+    weights,
+)
 from tests.oracle.domains import CONSTANT, ROWS
-from tests.oracle.draws import DTYPES, REAL, drawn, layouts, numpy_integers, special
+from tests.oracle.draws import DTYPES, layouts, numpy_integers, special
 from tests.oracle.row import BINARY, Row
 
 WIDER = {"e": "d", "f": "d", "d": "d", "F": "D", "D": "D"}
-STEP = 2.0**-9
-
-
-class Case(NamedTuple):
-    """A function of arrays in minigrad, what NumPy makes of the same, and the arrays."""
-
-    row: Row
-    function: Callable
-    reference: Callable
-    arrays: list[np.ndarray]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Let NumPy divide by zero and overflow without a word, as here it must."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
-
-
-def cases(row: Row, kind: str, seed: int = 0) -> Iterator[Case]:
-    """Yield every case of a row with arrays of a dtype, away from the kinks."""
-    for shapes, options in row.cases:
-        yield Case(row, _bound(row, mg, options), _expected(row, options), _regular(row, shapes, kind, seed))
-
-
-def _bound(row: Row, xp: Any, options: dict) -> Callable:
-    return lambda *arrays: row.call(xp, *arrays, **options)
-
-
-def _expected(row: Row, options: dict) -> Callable:
-    if row.reference is None:
-        return _bound(row, np, options)
-    return lambda *arrays: row.reference(*arrays, **options)
-
-
-def _regular(row: Row, shapes: tuple, kind: str, seed: int) -> list[np.ndarray]:
-    domains = row.arguments or (REAL,) * len(shapes)
-    if row.arguments == (None,):
-        return []
-    for attempt in range(1000):
-        arrays = [
-            drawn(d, s, kind, 1000 * seed + 10 * attempt + i)
-            for i, (d, s) in enumerate(zip(domains, shapes, strict=True))
-        ]
-        if row.kinks is None or kind in "iu?" or np.all(np.abs(row.kinks(*arrays)) > 0.02):
-            return arrays
-    raise AssertionError(f"{shapes}: no draw away from the kinks")
-
-
-# ---- derivatives by differences
-
-
-def raw(made: Any) -> Any:
-    """Return the value of a Tensor, and anything else as it is."""
-    return made.value if isinstance(made, mg.Tensor) else made
-
-
-def parts(made: Any) -> list[np.ndarray]:
-    """Return a function's results as a list of arrays."""
-    return [np.asarray(raw(m)) for m in (made if isinstance(made, (tuple, list)) else [made])]
-
-
-def weights(made: Any, seed: int = 1) -> list[np.ndarray]:
-    """Draw a cotangent for each result, of its dtype."""
-    return [drawn(REAL, m.shape, np.dtype(m.dtype).char, seed + i) for i, m in enumerate(parts(made))]
-
-
-def pulled(function: Callable, arrays: list, ws: list[np.ndarray], *, record: bool = False) -> tuple[Any, list]:
-    """Return a function's results and the cotangents of its arguments, by the plain pass or by the recorded one."""
-    out, pull = mg.vjp(function, *(map(mg.Tensor, arrays) if record else arrays))
-    g = tuple(ws) if isinstance(out, (tuple, list)) else ws[0]
-    return out, list(pull(g))
-
-
-def adjoint(function: Callable, count: int) -> Callable:
-    """Return the gradient as a function of the arguments and of the cotangents, which come after them."""
-    return lambda *xs: tuple(pulled(function, list(xs[:count]), list(xs[count:]))[1])
-
-
-def by_differences(function: Callable, arrays: list, ws: list, most: int) -> Iterator[tuple[int, tuple, complex]]:
-    """Yield (argument, place, ∂ Re⟨w, f⟩) for up to `most` entries: central differences, extrapolated twice."""
-
-    def objective(moved: list[np.ndarray]) -> float:
-        return sum(float(np.sum((np.conj(w) * y).real)) for w, y in zip(ws, parts(function(*moved)), strict=True))
-
-    def slope(n: int, place: tuple, step: complex) -> float:
-        sides = []
-        for sign in (1, -1):
-            moved = [a.copy() for a in arrays]
-            moved[n][place] += sign * step
-            sides.append(objective(moved))
-        return (sides[0] - sides[1]) / (2 * abs(step))
-
-    def extrapolated(n: int, place: tuple, unit: complex) -> float:
-        one, two, three = (slope(n, place, unit * STEP / h) for h in (1, 2, 4))
-        return (16 * (4 * three - two) - (4 * two - one)) / 45
-
-    places = [(n, place) for n, a in enumerate(arrays) for place in np.ndindex(a.shape)]
-    for i in np.random.default_rng(0).permutation(len(places))[:most]:
-        n, place = places[i]
-        imaginary = 1j * extrapolated(n, place, 1j) if arrays[n].dtype.kind == "c" else 0
-        yield n, place, extrapolated(n, place, 1) + imaginary
-
-
-# ---- comparisons
-
-
-def close(what: str, got: Any, expected: Any, tolerance: float) -> None:
-    """Hold got to expected, relative to the largest finite entry of that; NaN and infinities in their places."""
-    got, expected = np.asarray(raw(got)), np.asarray(raw(expected))
-    assert got.shape == expected.shape, f"{what} has shape {got.shape}, expected {expected.shape}"
-    finite = np.isfinite(expected)
-    wide = np.result_type(expected.dtype, np.float64)
-    with np.errstate(all="ignore"):
-        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-        scale = max(1.0, float(np.max(np.abs(expected[finite]), initial=0)))
-        error = np.abs(got.astype(wide) - expected.astype(wide))
-    bad = ~same & ~(finite & (error <= tolerance * scale))
-    assert not np.any(bad), (
-        f"{what} is {got[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
-    )
-
-
-def identical(what: str, got: Any, expected: Any) -> None:
-    """Hold got to expected, bit for bit but for the NaN."""
-    close(what, got, expected, 0)
-
-
-# ---- the checks
 
 
 def check_values(row: Row) -> None:
@@ -251,6 +133,21 @@ def check_linear(row: Row) -> None:
                 identical(f"gradient {n} at {value}", f, e)
 
 
+def check_fractions(row: Row) -> None:
+    """Exact numbers give what floats give, in values and gradients."""
+    if not row.fractions:
+        return
+    for case in cases(row, "d"):
+        arrays = [np.array([Fraction(float(x)) for x in a.flat], object).reshape(a.shape) for a in case.arrays]
+        made = case.function(*case.arrays)
+        close("value of fractions", np.asarray(case.function(*arrays)).astype(float), made, 1e-12)
+        ws = weights(made)
+        exact = [np.array([Fraction(float(x)) for x in w.flat], object).reshape(w.shape) for w in ws]
+        _, expected = pulled(case.function, case.arrays, ws)
+        for n, (g, e) in enumerate(zip(pulled(case.function, arrays, exact)[1], expected, strict=True)):
+            close(f"gradient {n} of fractions", np.asarray(g).astype(float), e, 1e-12)
+
+
 def check_options(row: Row) -> None:
     """NumPy's integers serve where Python's do, in values and gradients."""
     for shapes, options in row.cases:
@@ -258,8 +155,8 @@ def check_options(row: Row) -> None:
         if repr(other) == repr(options):
             continue
         kind = "d" if "d" in row.kinds else "D"
-        arrays = _regular(row, shapes, kind, 0)
-        one, two = _bound(row, mg, options), _bound(row, mg, other)
+        arrays = regular(row, shapes, kind, 0)
+        one, two = bound(row, mg, options), bound(row, mg, other)
         for r, e in zip(parts(two(*arrays)), parts(one(*arrays)), strict=True):
             identical("value with NumPy's integers", r, e)
         if not arrays or row in CONSTANT.values():
@@ -273,7 +170,7 @@ def check_mixed(row: Row) -> None:
     """Two dtypes give NumPy's; a Python number takes the array's; a gradient has its argument's dtype."""
     if not row.elementwise or len(row.arguments) != 2 or row in CONSTANT.values():
         return
-    x, y = _regular(row, BINARY[0], "d", 0)
+    x, y = regular(row, BINARY[0], "d", 0)
 
     def function(*xs: Any) -> Any:
         return row.call(mg, *xs)
@@ -282,7 +179,7 @@ def check_mixed(row: Row) -> None:
         if not {one, two} <= {*row.kinds, "i"}:
             continue
         arrays = [x.astype(DTYPES[one]), np.round(2 * y + 0.1).astype(int) if two == "i" else y.astype(DTYPES[two])]
-        out, expected = function(*arrays), _expected(row, {})(*arrays)
+        out, expected = function(*arrays), reference(row, {})(*arrays)
         assert out.dtype == expected.dtype, f"{one} and {two} make {out.dtype}, expected {expected.dtype}"
         close(f"value of {one} and {two}", out, expected, 16 * float(np.finfo(out.dtype).eps))
         if two == "i":
@@ -325,9 +222,9 @@ def check_special(row: Row) -> None:
         got, narrow, wide = (
             f(*xs)
             for f, xs in (
-                (_bound(row, mg, {}), arrays),
-                (_expected(row, {}), arrays),
-                (_expected(row, {}), [a.astype(float) for a in arrays]),
+                (bound(row, mg, {}), arrays),
+                (reference(row, {}), arrays),
+                (reference(row, {}), [a.astype(float) for a in arrays]),
             )
         )
         for g, e, f in zip(parts(got), parts(narrow), parts(wide), strict=True):
@@ -355,6 +252,7 @@ EVERY = (
     check_layouts,
     check_memory,
     check_linear,
+    check_fractions,
     check_mixed,
     check_special,
 )
@@ -371,6 +269,7 @@ def check(name: str) -> None:
 def touch(name: str) -> None:
     """Run the value and the derivatives of every case of a row, whatever they are."""
     row = ROWS.get(name) or CONSTANT[name]
+    check_fractions(row)
     for kind in sorted(set(row.kinds) & set("dD")) or row.kinds[0]:
         for case in cases(row, kind):
             function, arrays = case.function, case.arrays

@@ -48,8 +48,8 @@ class Row(NamedTuple):
     exact: Callable | None = None  # of mpmath's numbers, for an elementwise function
     kinks: Callable | None = None  # arrays that are zero where one-sided derivatives differ
     linear: bool = False  # in all its arguments together: the gradient does not depend on them
-    spread: float = 0.0  # absolute error allowed in a derivative, in eps; 0 where it keeps relative accuracy
     elementwise: bool = False
+    fractions: bool = False  # whether it takes exact numbers
     order: int = 2  # up to which derivatives are compared with differences
     units: tuple = (4, 16, 64)  # in the last place that value, gradient and second derivative may be off
 

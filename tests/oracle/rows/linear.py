@@ -130,7 +130,7 @@ ROWS: dict[str, dict] = {
         ),
     },
     "linalg.inv": one(INVERTIBLE, *MATRICES, kinds="fdFD"),
-    "linalg.det": one(INVERTIBLE, *MATRICES, kinds="fdFD", order=3),
+    "linalg.det": one(INVERTIBLE, *MATRICES, kinds="fdFD", order=3, fractions=True),
     "linalg.cholesky": dict(
         one(INVERTIBLE, *MATRICES[:3], kinds="fdFD"),
         call=lambda xp, a: xp.linalg.cholesky(a @ xp.conj(xp.matrix_transpose(a))),

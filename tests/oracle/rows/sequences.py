@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+import minigrad.nn  # noqa: F401 - which `xp.nn` is
 from tests.oracle.draws import REAL
 from tests.oracle.row import (
     ALONG,
