@@ -121,8 +121,8 @@ OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 ne
 
 @pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
 @pytest.mark.parametrize(("error", "said"), [
-    (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
-    (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch or --length)"),
+    (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
+    (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
     (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
 ])  # fmt: skip
 def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
