@@ -148,6 +148,18 @@ def check_fractions(row: Row) -> None:
             close(f"gradient {n} of fractions", np.asarray(g).astype(float), e, 1e-12)
 
 
+def check_zeros(row: Row) -> None:
+    """First and second derivatives at zeros are zero where a convention says so."""
+    for kind in sorted({*"dD"} & {*row.kinds}) if row.flat else ():
+        for case in cases(row, kind):
+            function, arrays = case.function, [np.zeros_like(a) for a in case.arrays]
+            for _ in range(2):
+                ws = weights(function(*arrays))
+                for n, g in enumerate(pulled(function, arrays, ws)[1]):
+                    identical(f"gradient {n} at zeros ({kind})", g, np.zeros_like(g))
+                function, arrays = adjoint(function, len(arrays)), [*arrays, *ws]
+
+
 def check_options(row: Row) -> None:
     """NumPy's integers serve where Python's do, in values and gradients."""
     for shapes, options in row.cases:
@@ -253,6 +265,7 @@ EVERY = (
     check_memory,
     check_linear,
     check_fractions,
+    check_zeros,
     check_mixed,
     check_special,
 )

@@ -1,59 +1,149 @@
 """Change each rule of `minigrad.primitives` in turn, and see that the oracle notices.
 
-    python -m tests.oracle.mutants [FUNCTION …] [--sample N]
+    python -m tests.oracle.mutants [FUNCTION …] [--sample N] [--log FILE] [--count]
 
-A mutant is one module with one expression changed: a conjugate or a sign dropped, operands swapped, a comparison
-turned, a constant off by one, an option or a factor left out, the argument in place of the result. It is loaded in a
-process of its own, where the checks of those rows run whose derivatives reach the changed lines. `survivors.txt` lists
-the mutants that none notices, each with the reason; what only raises errors is tested elsewhere and stays as it is.
+The rules are the adjoints given to `@primitive` and the functions that they call, as far as these are not public and do
+more than check or convert arguments (`LEFT_OUT`); derivatives that are primitives themselves count. A mutant is one of
+them with one expression changed: a conjugate, a sign, an axis, a factor or a broadcast dropped, operands or the
+argument and the result exchanged, a comparison turned, a constant off by one. The checks of those rows run on it
+whose derivatives reach it. `survivors.txt` lists the mutants that none notices, each with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import copy
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import multiprocessing
+import functools
+import inspect
 import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "minigrad" / "primitives"
 SURVIVORS = Path(__file__).with_name("survivors.txt")
-MODULES = sorted(p.stem for p in FOLDER.glob("*.py") if "@primitive" in p.read_text(encoding="utf-8"))
+MODULES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")
+
+# ---- the population
+
+LEFT_OUT = {
+    "arguments.array": "converts numbers and lists",
+    "arguments.filled": "makes constants in the library and on the device of another array",
+    "arguments.integer": "checks an argument",
+    "arguments.integers": "checks an argument",
+    "arguments.many_axes": "checks an argument",
+    "arguments.one_axis": "checks an argument",
+    "arguments.only_axis": "checks an argument",
+    "arguments.refuse_complex": "checks an argument",
+    "activations._special": "looks a function up in the array's library",
+    "dtypes.library_of": "looks the library of a dtype up",
+    "einsum._einsum": "calls the array library, with or without a search for a good order",
+    "elementwise.complex_valued": "asks for the dtype of an array or a number",
+    "elementwise.mask_beside": "converts a mask to an array of another library",
+    "elementwise.refuse_complex": "checks an argument",
+    "factorizations._no_rule": "raises an error",
+    "halves._chain": "chooses between a compiled form and the plain one",
+    "indexing._added": "adds in place, in the way of each array library",
+    "indexing._assemble": "adds pieces in the library and on the device of the first of them",
+    "indexing._axis": "checks an argument",
+    "indexing._beside": "converts an index to an array of another library",
+    "indexing._repeats": "chooses between two ways of adding",
+    "normalisers._in_whole_vectors": "chooses between a compiled form and the plain one",
+    "products._product": "chooses between ways to multiply matrices",
+    "solves._in_step": "broadcasts for CuPy, whose solver does not",
+    "solves.square": "checks an argument",
+}
+CHOICES = {"chain", "_chain", "scan_kernel", "_in_whole_vectors"}  # a compiled form or the plain one
+COMMUTATIVE = {"maximum", "hypot", "logaddexp", "max"}
+OPTIONS = {"strict", "optimize", "device", "copy", "dtype"}  # no calculus
+
+
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of every chapter."""
+    return {module: ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8")) for module in MODULES}
+
+
+def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _imports(tree: ast.Module) -> dict[str, str]:
+    """Return the names that come from other chapters: "sum_" is "reductions.sum"."""
+    prefix = "minigrad.primitives."
+    return {
+        name.asname or name.name: f"{node.module.removeprefix(prefix)}.{name.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(prefix)
+        for name in node.names
+    }
+
+
+def _rules(node: ast.FunctionDef) -> list[ast.expr]:
+    """Return the adjoints given to @primitive; none for another function."""
+    calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
+    return [k.value for d in calls if getattr(d.func, "id", "") == "primitive" for k in d.keywords]
+
+
+def population() -> set[tuple[str, str, str]]:
+    """Return (chapter, function, what is changed of it): "rule" or, of a function that rules call, "body"."""
+    import minigrad as mg
+    import minigrad.nn
+    from tests.oracle.domains import CONSTANT, ROWS
+
+    named = [functools.reduce(getattr, name.split("."), mg) for name in (*ROWS, *CONSTANT) if name != "getitem"]
+    offered = {id(inspect.unwrap(f)) for f in (*named, *vars(mg).values()) if callable(f)}
+    every = trees()
+    functions = {module: _functions(tree) for module, tree in every.items()}
+    imports = {module: _imports(tree) for module, tree in every.items()}
+    found: set[tuple[str, str, str]] = set()
+
+    def follow(module: str, node: ast.AST) -> None:
+        for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
+            home, _, called = imports[module].get(name, f"{module}.{name}").rpartition(".")
+            target = functions.get(home, {}).get(called)
+            if target is None or f"{home}.{called}" in LEFT_OUT:
+                continue
+            made = inspect.unwrap(getattr(sys.modules[f"minigrad.primitives.{home}"], called))
+            if id(made) not in offered and (home, called, "body") not in found:
+                found.add((home, called, "body"))
+                for statement in target.body:
+                    follow(home, statement)
+
+    for module in every:
+        for name, node in functions[module].items():
+            for rule in _rules(node):
+                found.add((module, name, "rule"))
+                follow(module, rule)
+    return found
+
+
+def callers() -> dict[tuple[str, str], set[str]]:
+    """Return the names of the functions of a chapter that mention one of its functions, and that one's own."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for module, tree in trees().items():
+        for name, node in _functions(tree).items():
+            for called in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {name}:
+                found.setdefault((module, called), set()).add(name.strip("_"))
+    return found
+
+
+# ---- what is changed
+
 DROPPED = (
-    "conj real flip spread broadcast_to reshape matrix_transpose _adjoint tril triu expand_dims where sqrt exp".split()
+    "conj real flip spread broadcast_to reshape matrix_transpose adjoint tril triu expand_dims where sqrt exp".split()
 )
-OPPOSITE = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.Pow: ast.Mult,
-    ast.Mod: ast.Add,
-}
+OPPOSITE: dict[type, type] = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+OPPOSITE |= {ast.Pow: ast.Mult, ast.Mod: ast.Add, ast.FloorDiv: ast.Mult, ast.MatMult: ast.Add}
 OPPOSITE |= {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
-OPPOSITE |= {
-    ast.BitOr: ast.BitAnd,
-    ast.BitAnd: ast.BitOr,
-    ast.BitXor: ast.BitOr,
-    ast.RShift: ast.LShift,
-    ast.LShift: ast.RShift,
-}
-OPPOSITE |= {ast.And: ast.Or, ast.Or: ast.And, ast.FloorDiv: ast.Mult, ast.MatMult: ast.Add}
+OPPOSITE |= {ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And}
 EXCHANGED = (("x", "out"), ("x", "y"), ("x", "g"), ("a", "out"))
-ROWS_EACH, SECONDS = 12, 120  # rows that judge a mutant at most, and how long they may take
 
 
 class Mutant(NamedTuple):
-    """A changed expression: where, which of the module's mutants, and what it says instead."""
+    """A changed expression: where, which of the chapter's mutants, and what it says instead."""
 
     module: str
     function: str
@@ -70,7 +160,8 @@ def variants(node: ast.AST, parameters: set[str]) -> Iterator[ast.AST]:
     if isinstance(node, ast.UnaryOp):
         yield node.operand
     elif isinstance(node, ast.BinOp):
-        yield ast.BinOp(node.left, OPPOSITE[type(node.op)](), node.right)
+        if type(node.op) in OPPOSITE:
+            yield ast.BinOp(node.left, OPPOSITE[type(node.op)](), node.right)
         yield node.left
         yield node.right
         if isinstance(node.op, (ast.Sub, ast.Div, ast.MatMult, ast.Pow)):
@@ -83,193 +174,87 @@ def variants(node: ast.AST, parameters: set[str]) -> Iterator[ast.AST]:
         yield node.body
         yield node.orelse
     elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
-        yield ast.Constant(
-            not node.value if type(node.value) is bool else 1 - node.value if node.value in (0, 1) else node.value - 1
-        )
+        value = node.value
+        yield ast.Constant(not value if type(value) is bool else 1 - value if value in (0, 1) else value - 1)
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-        for one, other in EXCHANGED:
-            for name, instead in ((one, other), (other, one)):
+        for pair in EXCHANGED:
+            for name, instead in (pair, pair[::-1]):
                 if node.id == name and {name, instead} <= parameters:
                     yield ast.Name(instead, ast.Load())
     elif isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id in DROPPED and node.args:
             yield node.args[0]
-        for i in range(len(node.keywords)):
-            yield ast.Call(node.func, node.args, node.keywords[:i] + node.keywords[i + 1 :])
-        if len(node.args) == 2 and not any(isinstance(a, ast.Starred) for a in node.args):
+        for i, keyword in enumerate(node.keywords):
+            if keyword.arg not in OPTIONS:
+                yield ast.Call(node.func, node.args, node.keywords[:i] + node.keywords[i + 1 :])
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if len(node.args) == 2 and name not in COMMUTATIVE and not any(isinstance(a, ast.Starred) for a in node.args):
             yield ast.Call(node.func, node.args[::-1], node.keywords)
 
 
-def places(tree: ast.Module) -> Iterator[tuple[str, set[str], ast.AST, str, int | None]]:
-    """Yield every expression inside a function: the function, its parameters, and where the expression hangs."""
-
-    def walk(node: ast.AST, function: str, parameters: set[str]) -> Iterator:
-        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
-            function = function or getattr(node, "name", "")
-            parameters = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns", "args") and isinstance(value, ast.arguments | ast.expr):
+def places(root: ast.AST, parameters: set[str]) -> Iterator[tuple[set[str], ast.AST, str, int | None]]:
+    """Yield every expression that counts: the parameters of its function, and where it hangs."""
+    if isinstance(root, (ast.FunctionDef, ast.Lambda)):
+        parameters = {a.arg for a in [*root.args.args, *root.args.kwonlyargs]}
+    elsewhere = isinstance(root, ast.If) and ast.unparse(root.test).partition(" and ")[0] == "xp is not np"
+    for field, value in ast.iter_fields(root):
+        if elsewhere and field != "orelse":  # for other libraries' arrays
+            continue
+        if field in ("annotation", "returns", "decorator_list") or isinstance(value, ast.arguments):
+            continue
+        for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(item, ast.AST) or _no_calculus(item):
                 continue
-            for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if not isinstance(item, ast.AST) or isinstance(item, ast.Raise) or _guards(item):
-                    continue
-                known = set() if field == "decorator_list" else parameters
-                if isinstance(item, ast.expr) and function:
-                    yield function, known, node, field, i
-                yield from walk(item, function, known)
-
-    for statement in tree.body:
-        yield from walk(statement, getattr(statement, "name", ""), set())
+            if isinstance(item, ast.expr):
+                yield parameters, root, field, i
+            yield from places(item, parameters)
 
 
-def _guards(node: ast.AST) -> bool:
-    """Return whether a statement only raises an error where something is wrong, or says what a function does."""
+def _no_calculus(node: ast.AST) -> bool:
+    """Return whether a node raises an error, chooses the compiled form, or is text."""
     if isinstance(node, ast.If):
-        return all(isinstance(s, ast.Raise) for s in node.body) and not node.orelse
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if all(isinstance(s, ast.Raise) for s in node.body) and not node.orelse:
+            return True
+        return any(isinstance(n, ast.Call) and getattr(n.func, "id", "") in CHOICES for n in ast.walk(node.test))
+    if isinstance(node, ast.keyword):
+        return node.arg in OPTIONS
+    if isinstance(node, ast.Expr):
+        called = getattr(getattr(node.value, "func", None), "id", "")
+        return isinstance(node.value, ast.Constant) or called == "refuse_complex"
+    return isinstance(node, ast.Raise)
 
 
-def changes(module: str) -> Iterator[tuple[Mutant, ast.Module]]:
-    """Yield every mutant of a module with its tree, which is whole again when the next is asked for."""
+def changes(module: str, parts: set[tuple[str, str, str]]) -> Iterator[tuple[Mutant, ast.Module]]:
+    """Yield every mutant of a chapter with its tree, which is whole again when the next is asked for."""
     tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
-    number = 0
-    for function, parameters, parent, field, i in list(places(tree)):
-        holder, key = (vars(parent), field) if i is None else (getattr(parent, field), i)
-        original = holder[key]
-        for variant in variants(original, parameters):
-            holder[key] = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(variant), original))
-            yield (
-                Mutant(
-                    module, function, original.lineno, number, f"{ast.unparse(original)}  →  {ast.unparse(variant)}"
-                ),
-                tree,
-            )
-            number += 1
-        holder[key] = original
+    number, seen = 0, {}
+    for name, node in _functions(tree).items():
+        holders: list[tuple[set[str], ast.AST, str, int | None]] = []
+        if (module, name, "rule") in parts:
+            holders += [p for rule in _rules(node) for p in places(rule, set())]
+        if (module, name, "body") in parts:
+            holders += places(node, set())
+        for parameters, parent, field, i in holders:
+            holder, key = (vars(parent), field) if i is None else (getattr(parent, field), i)
+            original = holder[key]
+            for variant in variants(original, parameters):
+                holder[key] = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(variant), original))
+                change = f"{ast.unparse(original)}  →  {ast.unparse(variant)}"
+                seen[name, change] = seen.get((name, change), 0) + 1
+                if seen[name, change] > 1:
+                    change += f"  ({seen[name, change]})"
+                yield Mutant(module, name, original.lineno, number, change), tree
+                number += 1
+            holder[key] = original
 
 
 def every_mutant() -> list[Mutant]:
-    """Return the mutants of all chapters, those that say the same in one function once."""
-    return list({str(m): m for module in MODULES for m, _ in changes(module)}.values())
+    """Return the mutants of all chapters."""
+    parts = population()
+    return [m for module in MODULES for m, _ in changes(module, parts)]
 
 
-class Loader(importlib.machinery.SourceFileLoader, importlib.abc.MetaPathFinder):
-    """Load the mutated module in place of its own."""
-
-    def __init__(self, mutant: Mutant):
-        super().__init__(f"minigrad.primitives.{mutant.module}", str(FOLDER / f"{mutant.module}.py"))
-        self.mutant = mutant
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
-
-    def get_code(self, fullname: str) -> Any:
-        tree = next(tree for m, tree in changes(self.mutant.module) if m.number == self.mutant.number)
-        return compile(tree, self.path, "exec")
-
-
-# ---- in a process of its own: minigrad is imported here only
-
-
-def _reached(queue: Any) -> None:
-    """Send, for every row, the lines of the chapters whose functions its derivatives run."""
-    from tests.oracle import checks
-    from tests.oracle.batches import BATCHES, check_batches
-    from tests.oracle.domains import CONSTANT, ROWS
-
-    found: dict[str, set] = {}
-    for name in (*ROWS, *CONSTANT):
-        codes = set()
-        sys.setprofile(lambda frame, event, _, codes=codes: codes.add(frame.f_code) if event == "call" else None)
-        try:
-            with checks.quiet():
-                checks.touch(name)
-                if name in BATCHES:
-                    with contextlib.suppress(Exception):
-                        check_batches(ROWS[name], name)
-        finally:
-            sys.setprofile(None)
-        chapters = [c for c in codes if Path(c.co_filename).parent == FOLDER]
-        found[name] = {(Path(c.co_filename).stem, line) for c in chapters for *_, line in c.co_lines() if line}
-    queue.put(found)
-
-
-def _judge(queue: Any, mutant: Mutant, rows: list[str]) -> None:
-    """Send the first check that notices the mutant, or None."""
-    sys.meta_path.insert(0, Loader(mutant))
-    try:
-        from tests.oracle import checks
-        from tests.oracle.batches import check_batches
-        from tests.oracle.domains import ROWS
-        from tests.oracle.range import check_range
-    except Exception as error:
-        return queue.put(f"import: {type(error).__name__}")
-    with checks.quiet():
-        for name in rows:
-            tests: list = [lambda name=name: checks.check(name)]
-            if name in ROWS:
-                tests += [lambda name=name: check_batches(ROWS[name], name)]
-                tests += [lambda name=name, n=n: check_range(name, "f", n) for n in (0, 1) if ROWS[name].exact]
-            for test in tests:
-                try:
-                    test()
-                except Exception as error:
-                    return queue.put(f"{name}: {type(error).__name__}: {error}")
-    return queue.put(_engine_tests(rows))
-
-
-def _engine_tests(rows: list[str]) -> str | None:
-    """Return the first of the engine's own tests of these functions that fails, or None."""
-    from tests.engine import test_primitives as engine
-
-    for case in engine.CASES:
-        if case.split()[0] in rows or case in rows:
-            for test in (engine.test_rule, engine.test_values_are_numpys_and_dtypes_are_kept):
-                try:
-                    test(case)
-                except Exception as error:
-                    return f"tests/engine: {case}: {type(error).__name__}"
-    return None
-
-
-def _in_process(work: Any, *arguments: Any) -> Any:
-    """Return what a function sends from a process of its own; a word where it crashes or takes too long."""
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_sending, args=(send, work, *arguments), daemon=True)
-    process.start()
-    send.close()
-    try:
-        return receive.recv() if receive.poll(SECONDS) else "took too long"
-    except EOFError:
-        return "crashed"
-    finally:
-        process.kill()
-        process.join()
-
-
-class _Queue:
-    def __init__(self, pipe: Any):
-        self.put = pipe.send
-
-
-def _sending(pipe: Any, work: Any, *arguments: Any) -> None:
-    work(_Queue(pipe), *arguments)
-
-
-def judged(mutants: list[Mutant]) -> Iterator[tuple[Mutant, str | None]]:
-    """Yield each mutant and what noticed it; None where nothing did."""
-    import mpmath  # noqa: F401 - loaded once here, and there by every process that is forked
-    import numba  # noqa: F401
-    import scipy.linalg
-    import scipy.sparse
-    import scipy.special  # noqa: F401
-
-    reached = _in_process(_reached)
-    for mutant in mutants:
-        rows = [n for n, lines in reached.items() if (mutant.module, mutant.line) in lines]
-        rows.sort(key=lambda n: (n.rpartition(".")[2] != mutant.function.strip("_"), len(reached[n])))
-        yield mutant, _in_process(_judge, mutant, rows[:ROWS_EACH])
+# ---- the command
 
 
 def explained() -> dict[str, str]:
@@ -279,33 +264,56 @@ def explained() -> dict[str, str]:
     return {mutant: why for mutant, _, why in pairs}
 
 
+def _judged(log: Path | None) -> dict[str, bool]:
+    """Return whether mutants that stand in a file of results survived."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log and log.exists() else []
+    pairs = [line.partition("  # ")[0].partition(" ") for line in lines]
+    return {mutant: word == "survived" for word, _, mutant in pairs}
+
+
 def sampled(count: int) -> list[Mutant]:
-    """Return some mutants, the same each time, of those that nothing explains."""
+    """Return those of some mutants, the same each time, that nothing explains."""
     known = explained()
-    return random.Random(0).sample([m for m in every_mutant() if str(m) not in known], count)
+    return [m for m in random.Random(0).sample(every_mutant(), count) if str(m) not in known]
 
 
 def main() -> int:
     """Judge the mutants of the named functions, or a sample, or all; return 1 where an unexplained one survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.oracle.mutants", description=__doc__.partition("\n")[0])
-    parser.add_argument("functions", nargs="*", help="such as multiply or linalg.solve; all when none is named")
+    parser.add_argument("functions", nargs="*", help="a chapter or a function, such as solves or solves._solve")
     parser.add_argument("--sample", type=int, help="as many, drawn the same each time")
+    parser.add_argument(
+        "--log", type=Path, help="a file of results, which are not judged again and to which these are added"
+    )
+    parser.add_argument("--count", action="store_true", help="only say how many there are, and what is left out")
     options = parser.parse_args()
     mutants = sampled(options.sample) if options.sample else every_mutant()
     if options.functions:
-        mutants = [
-            m
-            for m in mutants
-            if {m.function, m.function.strip("_"), f"{m.module}.{m.function}", m.module} & set(options.functions)
-        ]
-    known, survivors, unexplained = explained(), 0, 0
-    for n, (mutant, noticed) in enumerate(judged(mutants), 1):
-        survivors += noticed is None
-        unexplained += noticed is None and str(mutant) not in known
+        mutants = [m for m in mutants if {m.function, f"{m.module}.{m.function}", m.module} & set(options.functions)]
+    if options.count:
+        parts = population()
+        for what in ("rule", "body"):
+            print(f"{sum(p[2] == what for p in parts)} functions with a {what}")
+        for name, why in LEFT_OUT.items():
+            print(f"left out: {name}, which {why}")
+        print(f"{len(mutants)} mutants")
+        return 0
+    from tests.oracle.judge import judged
+
+    known, found = explained(), _judged(options.log)
+    found = {str(m): found[str(m)] for m in mutants if str(m) in found}
+    for mutant, noticed in judged([m for m in mutants if str(m) not in found]):
+        found[str(mutant)] = noticed is None
         why = known.get(str(mutant), "unexplained") if noticed is None else noticed[:100].replace("\n", " ")
-        print(f"{n}/{len(mutants)} {'survived' if noticed is None else 'killed'} {mutant}  # {why}", flush=True)
-    print(f"{len(mutants) - survivors} of {len(mutants)} killed, {unexplained} survivors unexplained")
-    return int(unexplained > 0)
+        line = f"{'survived' if noticed is None else 'killed'} {mutant}  # {why}"
+        print(f"{len(found)}/{len(mutants)} {line}", flush=True)
+        if options.log:
+            with options.log.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+    survivors = [m for m, survived in found.items() if survived]
+    unexplained = [m for m in survivors if m not in known]
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed, {len(unexplained)} survivors unexplained")
+    return int(bool(unexplained))
 
 
 if __name__ == "__main__":

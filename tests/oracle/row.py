@@ -50,6 +50,7 @@ class Row(NamedTuple):
     linear: bool = False  # in all its arguments together: the gradient does not depend on them
     elementwise: bool = False
     fractions: bool = False  # whether it takes exact numbers
+    flat: bool = False  # whether its first and second derivatives at 0 are 0, by convention
     order: int = 2  # up to which derivatives are compared with differences
     units: tuple = (4, 16, 64)  # in the last place that value, gradient and second derivative may be off
 

@@ -1,19 +1,27 @@
-"""A sample of the mutants of the calculus, the same each time: the oracle notices every one."""
+"""A sample of the mutants of the calculus, the same each time: the oracle notices nearly every one."""
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.oracle import mutants
 
+SAMPLE, RATE = 40, 0.98
 
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a mutant is judged in a forked process")
 def test_a_sample_of_mutants_dies():
-    command = [sys.executable, "-m", "tests.oracle.mutants", "--sample", "40"]
-    done = subprocess.run(command, cwd=mutants.ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, (
-        "\n".join(line for line in done.stdout.splitlines() if "survived" in line) + done.stderr
-    )
+    command = [sys.executable, "-m", "tests.oracle.mutants", "--sample", str(SAMPLE)]
+    done = subprocess.run(command, cwd=mutants.ROOT, capture_output=True, text=True, timeout=900)
+    lines = done.stdout.splitlines()
+    assert lines and " killed, " in lines[-1], done.stderr
+    survivors = [line for line in lines if " survived " in line]
+    assert len(survivors) <= (1 - RATE) * SAMPLE, "these survive:\n" + "\n".join(survivors)
 
 
 def test_every_known_survivor_is_a_mutant():
-    assert set(mutants.explained()) <= {str(m) for m in mutants.every_mutant()}
-    assert all(mutants.explained().values())
+    known = mutants.explained()
+    assert set(known) - {str(m) for m in mutants.every_mutant()} == set(), "tests/oracle/survivors.txt is stale"
+    assert all(known.values()), "a survivor has no reason"

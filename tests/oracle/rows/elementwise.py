@@ -42,7 +42,7 @@ def logistic(x: np.ndarray) -> np.ndarray:
 
 ROWS: dict[str, dict] = {
     # ---- elementwise
-    "abs": unary(REAL, abs, "efdFDi", kinks=lambda x: abs(x)),
+    "abs": unary(REAL, abs, "efdFDi", kinks=lambda x: abs(x), flat=True),
     "acos": unary(UNIT, mpmath.acos),
     "asin": unary(UNIT, mpmath.asin),
     "atan": unary(REAL, mpmath.atan, kinks=lambda x: np.real(x) if np.iscomplexobj(x) else 1 + 0 * x),
@@ -52,7 +52,7 @@ ROWS: dict[str, dict] = {
     "erf": unary(REAL, mpmath.erf, "efdFD", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
     "exp": unary(REAL, mpmath.exp),
     "expm1": unary(REAL, mpmath.expm1),
-    "gelu": unary(REAL, _gelu, "efdFD", reference=lambda x: x * _normal(x).astype(x.dtype)),
+    "gelu": unary(REAL, _gelu, order=3, reference=lambda x: x * _normal(x).astype(x.dtype)),
     "imag": unary(REAL, None, "FD"),
     "log": unary(POSITIVE, mpmath.log),
     "log1p": unary(ABOVE_MINUS_ONE, mpmath.log1p),

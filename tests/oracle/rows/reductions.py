@@ -30,7 +30,7 @@ ROWS: dict[str, dict] = {
     "sum": dict(one(REAL, *REDUCTIONS, *EMPTY, ((3, 4), {"axis": ()}), kinds="efdFDiu"), linear=True),
     "mean": dict(one(REAL, *REDUCTIONS), linear=True),
     "var": one(REAL, *REDUCTIONS[:5], ((3, 4), {"axis": 1, "correction": 1})),
-    "std": one(REAL, *REDUCTIONS[:5], ((3, 4), {"axis": 1, "correction": 1})),
+    "std": one(REAL, *REDUCTIONS[:5], ((3, 4), {"axis": 1, "correction": 1}), flat=True),
     "prod": one(REAL, *REDUCTIONS, *EMPTY, kinds="efdFDi"),
     "max": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),
     "min": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),

@@ -65,7 +65,7 @@ ROWS: dict[str, dict] = {
     ),
     "rotary": {
         "arguments": (REAL, REAL, REAL),
-        "kinds": "efd",
+        "kinds": "efdFD",
         "cases": cases([((4, 2, 6), (2, 3), (2, 3))], [((2, 2), (2, 1), (2, 1))], [((0, 2, 4), (2, 2), (2, 2))]),
         "reference": lambda x, c, s: np.concatenate(
             [

@@ -52,6 +52,7 @@ INDICES = (
     ((4, 3), _index([0, 0, 1])),
 )
 TAKEN = (
+    ((4, 2), {"indices": np.array([1, 0, 1]), "axis": 0}),
     ((4, 3), {"indices": REPEATED, "axis": 0}),
     ((2, 3, 2), {"indices": np.array([[0, 2], [2, 2]]), "axis": 1}),
     ((4,), {"indices": np.array(-1), "axis": -1}),
