@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -160,6 +161,31 @@ def check_zeros(row: Row) -> None:
                 function, arrays = adjoint(function, len(arrays)), [*arrays, *ws]
 
 
+def check_points(row: Row) -> None:
+    """Value and gradients at the row's special points are those written there, each to its own size."""
+    for given, options, value, gradients in row.points:
+        arrays = [np.asarray(a, complex if np.iscomplexobj(a) else float) for a in given]
+        function = bound(row, mg, options)
+        out, found = pulled(function, arrays, [np.ones_like(w) for w in parts(function(*arrays))])
+        for what, got, expected in [
+            ("value", parts(out)[0], value),
+            *((f"gradient {n}", f, e) for n, (f, e) in enumerate(zip(found, gradients, strict=True))),
+        ]:
+            assert np.allclose(got, expected, rtol=2e-14, atol=0, equal_nan=True), (
+                f"{what} at {given} is {got}, expected {expected}"
+            )
+
+
+def check_hermitian(row: Row) -> None:
+    """The gradient for a Hermitian matrix is Hermitian, although one triangle of it is read."""
+    for kind in "dD" if row.hermitian else "":
+        for case in cases(row, kind):
+            (a,) = case.arrays
+            a = a @ np.conj(np.swapaxes(a, -1, -2))
+            _, (g,) = pulled(row.hermitian, [a], weights(row.hermitian(a)))
+            close(f"gradient ({kind})", np.conj(np.swapaxes(g, -1, -2)), g, 1e-12)
+
+
 def check_options(row: Row) -> None:
     """NumPy's integers serve where Python's do, in values and gradients."""
     for shapes, options in row.cases:
@@ -208,10 +234,14 @@ def check_mixed(row: Row) -> None:
                 e if got.dtype.kind == "c" else e.real,
                 4 * float(np.finfo(got.dtype).eps),
             )
-    for kind in set(row.kinds) & set("efdF"):
+    for kind, number in itertools.product(sorted(set(row.kinds) & set("efdF")), (0.75, 0.0, -1.5)):
         a = x.astype(DTYPES[kind])
-        for f, place in ((lambda t: function(t, 0.75), 0), (lambda t: function(0.75, t), 1)):
-            both = [a, np.full_like(a, 0.75)] if place == 0 else [np.full_like(a, 0.75), a]
+        if number < 0 and kind == "F":
+            continue
+        if number == 0:
+            a[0, 0] = 0
+        for f, place in ((lambda t, n=number: function(t, n), 0), (lambda t, n=number: function(n, t), 1)):
+            both = [a, np.full_like(a, number)] if place == 0 else [np.full_like(a, number), a]
             out = f(a)
             assert out.dtype == a.dtype, f"{kind} and a Python number make {out.dtype}"
             ws = weights(out)
@@ -266,6 +296,8 @@ EVERY = (
     check_linear,
     check_fractions,
     check_zeros,
+    check_points,
+    check_hermitian,
     check_mixed,
     check_special,
 )

@@ -23,6 +23,12 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + mpmath.exp(-x))
 
 
+def _density(x: float) -> float:
+    """Return erf′(x)."""
+    with mpmath.workprec(200):
+        return float(2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-(mpmath.mpf(x) ** 2)))
+
+
 def _gelu(x: Any) -> Any:
     return max(x, 0) if abs(x) > 1e4 else x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
 
@@ -49,7 +55,13 @@ ROWS: dict[str, dict] = {
     "conj": unary(REAL, None, reference=np.conj),
     "cos": unary(REAL, mpmath.cos),
     "cosh": unary(REAL, mpmath.cosh),
-    "erf": unary(REAL, mpmath.erf, "efdFD", reference=lambda x: scipy.special.erf(x).astype(x.dtype)),
+    "erf": unary(
+        REAL,
+        mpmath.erf,
+        "efdFD",
+        reference=lambda x: scipy.special.erf(x).astype(x.dtype),
+        points=[([x], {}, float(mpmath.erf(x)), [_density(x)]) for x in (3.3, 9.7, 17.7, 20.1, 23.3, 25.9)],
+    ),
     "exp": unary(REAL, mpmath.exp),
     "expm1": unary(REAL, mpmath.expm1),
     "gelu": unary(REAL, _gelu, order=3, reference=lambda x: x * _normal(x).astype(x.dtype)),
@@ -64,7 +76,14 @@ ROWS: dict[str, dict] = {
     "reciprocal": unary(NONZERO, lambda x: 1 / x),
     "relu": unary(REAL, lambda x: max(x, 0), "efdi", kinks=lambda x: x, reference=lambda x: np.maximum(x, 0)),
     "sigmoid": unary(REAL, _sigmoid, reference=logistic),
-    "sign": unary(REAL, None, "efdi", kinks=lambda x: x),
+    "sign": unary(
+        REAL,
+        None,
+        "efdFDi",
+        kinks=lambda x: abs(x),
+        flat=True,
+        points=[([[np.nan, np.inf, 2]], {}, [np.nan, 1, 1], [[0, 0, 0]])],
+    ),
     "positive": unary(REAL, lambda x: x, "efdFDi", linear=True),
     "acosh": unary(ABOVE_ONE, mpmath.acosh),
     "asinh": unary(REAL, mpmath.asinh, kinks=lambda x: np.real(x) if np.iscomplexobj(x) else 1 + 0 * x),
@@ -83,7 +102,15 @@ ROWS: dict[str, dict] = {
     "subtract": binary(REAL, REAL, lambda x, y: x - y, "efdFDi", linear=True),
     "multiply": binary(REAL, REAL, lambda x, y: x * y, "efdFDiu"),
     "divide": binary(REAL, NONZERO, lambda x, y: x / y),
-    "pow": binary(POSITIVE, REAL, mpmath.power, units=(4, 256, 1024)),
+    "pow": binary(
+        POSITIVE,
+        REAL,
+        mpmath.power,
+        units=(4, 256, 1024),
+        points=[
+            ([[0, 0, 0, -1.5], [0, -1, 2, 2]], {}, [1, np.inf, 0, 2.25], [[0, -np.inf, 0, -3], [0, -np.inf, 0, np.nan]])
+        ],
+    ),
     "atan2": binary(REAL, NONZERO, mpmath.atan2, "efd", kinks=lambda y, x: np.minimum(abs(x), abs(y))),
     "logaddexp": binary(
         REAL,
@@ -116,10 +143,20 @@ ROWS: dict[str, dict] = {
             [((3, 4), (4,), (3, 1))],
             [((), (), ())],
             [((2, 3), ())],
+            (((2, 3), (3,)), {"above": True}),
+        ),
+        "points": (
+            ([[1, 2]], {"min": 1.0}, [1, 2], [[1, 1]]),
+            ([[1, 0]], {"max": 1.0}, [1, 0], [[1, 1]]),
+            ([[1, 0]], {"min": 1.0}, [1, 1], [[1, 0]]),
+            ([[0, 1, 2], [1, 1, 1], [1, 1, 1]], {}, [1, 1, 1], [[0, 1, 0], [0, 0, 0], [0, 0, 1]]),
+            ([[1, 0, 3], [1, 1, 1]], {}, [1, 1, 3], [[1, 0, 1], [0, 1, 0]]),
+            ([[2, 0, 3], [2, 2, 2]], {"above": True}, [2, 0, 2], [[1, 1, 0], [0, 0, 1]]),
+            ([[1, 3, 2], [1, 1, 3], [3, 3, 1]], {}, [1, 3, 1], [[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
         ),
         "kinds": "efd",
-        "call": lambda xp, x, min=None, max=None: xp.clip(x, min, max),
-        "reference": lambda x, min=None, max=None: np.clip(x, min, max),
+        "call": lambda xp, x, min=None, max=None, above=False: xp.clip(x, *(None, min) if above else (min, max)),
+        "reference": lambda x, min=None, max=None, above=False: np.clip(x, *(None, min) if above else (min, max)),
         "kinks": lambda *xs: np.stack(
             np.broadcast_arrays(
                 *(abs(abs(xs[0]) - n) for n in (0.2, 0.5, 1)), *(x - y for x, y in itertools.combinations(xs, 2))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import minigrad as mg
 from tests.oracle.draws import INVERTIBLE, REAL
 from tests.oracle.row import (
     cases,
@@ -130,10 +131,11 @@ ROWS: dict[str, dict] = {
         ),
     },
     "linalg.inv": one(INVERTIBLE, *MATRICES, kinds="fdFD"),
-    "linalg.det": one(INVERTIBLE, *MATRICES, kinds="fdFD", order=3, fractions=True),
+    "linalg.det": one(INVERTIBLE, *MATRICES, ((2, 1, 2, 2),), ((4, 4),), kinds="fdFD", order=3, fractions=True),
     "linalg.cholesky": dict(
         one(INVERTIBLE, *MATRICES[:3], kinds="fdFD"),
         call=lambda xp, a: xp.linalg.cholesky(a @ xp.conj(xp.matrix_transpose(a))),
+        hermitian=mg.linalg.cholesky,
     ),
     "linalg.slogdet": dict(one(INVERTIBLE, *MATRICES, kinds="fdFD"), reference=lambda a: tuple(np.linalg.slogdet(a))),
     "linalg.matrix_power": one(
@@ -152,6 +154,7 @@ ROWS: dict[str, dict] = {
     "linalg.eigh": dict(
         one(INVERTIBLE, ((3, 3),), ((2, 2, 2),), kinds="fdFD"),
         call=lambda xp, a: _spectral(xp, *reversed(xp.linalg.eigh(_hermitian(xp, a)))),
+        hermitian=lambda a: mg.linalg.eigh(a).eigenvectors,
     ),
     "linalg.eigvalsh": dict(
         one(INVERTIBLE, ((3, 3),), ((2, 2, 2),), kinds="fdFD"), call=lambda xp, a: xp.linalg.eigvalsh(_hermitian(xp, a))
@@ -181,9 +184,19 @@ ROWS: dict[str, dict] = {
         ((),),
         ((3,), {"ord": 1}),
         ((3,), {"ord": 3}),
+        ((2, 3), {"axis": 0, "ord": 3}),
+        ((2, 3), {"axis": 1, "ord": 2.5, "keepdims": True}),
         ((3,), {"ord": -np.inf}),
         ((2, 3), {"axis": 0, "ord": np.inf}),
         kinds="fdFD",
+        flat=True,
+        points=(
+            ([[1, np.inf]], {"ord": 3}, np.inf, [[0, 0]]),
+            ([[0, 1, 0]], {"ord": 3}, 1, [[0, 1, 0]]),
+            ([[0, 4, 0]], {"ord": 0.5}, 4, [[0, 1, 0]]),
+            ([[0, 0]], {"ord": 0.5}, 0, [[0, 0]]),
+            ([[0, 2]], {"ord": -1.0}, 0, [[0, 0]]),
+        ),
     ),
     "trace": dict(
         one(

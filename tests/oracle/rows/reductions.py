@@ -29,11 +29,31 @@ ROWS: dict[str, dict] = {
     # ---- reductions
     "sum": dict(one(REAL, *REDUCTIONS, *EMPTY, ((3, 4), {"axis": ()}), kinds="efdFDiu"), linear=True),
     "mean": dict(one(REAL, *REDUCTIONS), linear=True),
-    "var": one(REAL, *REDUCTIONS[:5], ((3, 4), {"axis": 1, "correction": 1})),
-    "std": one(REAL, *REDUCTIONS[:5], ((3, 4), {"axis": 1, "correction": 1}), flat=True),
+    "var": one(
+        REAL,
+        *REDUCTIONS[:5],
+        ((3, 4), {"axis": 1, "correction": 1}),
+        points=[([[3]], {"correction": 1}, np.nan, [[np.nan]])],
+    ),
+    "std": one(
+        REAL,
+        *REDUCTIONS[:5],
+        ((3, 4), {"axis": 1, "correction": 1}),
+        flat=True,
+        points=[([[1, -1]], {}, 1, [[0.5, -0.5]])],
+    ),
     "prod": one(REAL, *REDUCTIONS, *EMPTY, kinds="efdFDi"),
-    "max": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),
-    "min": dict(one(REAL, *REDUCTIONS, kinds="efdi"), kinks=lambda x: gaps(x)),
+    **{
+        name: dict(
+            one(REAL, *REDUCTIONS, kinds="efdi"),
+            kinks=lambda x: gaps(x),
+            points=[
+                ([[1, np.nan, 2, np.nan]], {}, np.nan, [[0, 0.5, 0, 0.5]]),
+                ([[2, 1, 2, 1]], {}, best, [[g, 0.5 - g, g, 0.5 - g]]),
+            ],
+        )
+        for name, best, g in (("max", 2, 0.5), ("min", 1, 0))
+    },
     "cumulative_sum": dict(one(REAL, *ALONG, *INITIAL, kinds="efdFDi"), linear=True),
     "cumulative_prod": one(REAL, *ALONG, *INITIAL, kinds="efdFDi"),
     "cumulative_max": dict(

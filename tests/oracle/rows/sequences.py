@@ -105,6 +105,14 @@ ROWS: dict[str, dict] = {
             ((0, 3),),
             ((2, 1),),
             kinds="efdFD",
+            points=[
+                (
+                    [[[3e-300, 3e-300], [1e200, 1e200], [1, np.inf]]],
+                    {"eps": 0.0},
+                    [[1, 1], [1, 1], [0, np.nan]],
+                    [[[0, 0], [0, 0], [np.nan, np.nan]]],
+                )
+            ],
         ),
         reference=lambda x, axis=-1, eps=1e-6: x / np.sqrt(np.mean(x * x, axis=axis, keepdims=True) + eps),
     ),

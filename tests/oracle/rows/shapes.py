@@ -58,6 +58,7 @@ TAKEN = (
     ((4,), {"indices": np.array(-1), "axis": -1}),
     ((3, 2), {"indices": np.zeros(0, int), "axis": 0}),
     ((3, 0), {"indices": REPEATED, "axis": 0}),
+    ((4, 2), {"indices": np.array([1, 0]), "axis": 0}),
     ((3, 2), {"indices": np.array([1, 1], np.uint8), "axis": 1}),
     ((3, 2), {"indices": np.array([1, 1], ">i4"), "axis": 1}),
 )
