@@ -5,6 +5,7 @@ Derivatives are accurate over the whole range. Conventions where none exists are
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -81,7 +82,7 @@ def _pow_derivative(x, y):
 def _log_base(x, y):
     """Return log x of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
     if isinstance(x, (int, float)) and x:
-        return math.log(x) if x > 0 else math.nan
+        return math.log(x) if x > 0 else cmath.log(x) if complex_valued(y) else math.nan
     is_zero = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
     return log(where(is_zero, 1, x + zeros(y)))  # in the dtype of xʸ
 

@@ -103,8 +103,8 @@ def sech_squared(xp, x):
 
 
 def exp_neg_abs(xp: Any, x: Any) -> Any:
-    """Return e^−|x| of a raw array; for complex numbers eˣ or e⁻ˣ, whichever has modulus ≤ 1."""
-    return xp.exp(xp.where(xp.real(x) > 0, -x, x) if complex_valued(x) else -xp.abs(x))
+    """Return e^−|x| of a raw array; for complex numbers eˣ where Re x < 0, else e⁻ˣ."""
+    return xp.exp(xp.where(xp.real(x) < 0, x, -x) if complex_valued(x) else -xp.abs(x))
 
 
 @primitive(x=lambda g, x: g / conj(sqrt(1 - 1j * x) * sqrt(1 + 1j * x)) if complex_valued(x) else g / _length(x))

@@ -46,6 +46,9 @@ def logistic(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x)) if np.iscomplexobj(x) else scipy.special.expit(x).astype(x.dtype)
 
 
+IMAGINARY = np.array([1j, -2j])  # where the two forms of σ meet
+ON_AXIS = 1 / (1 + np.exp(-IMAGINARY))  # σ there
+
 ROWS: dict[str, dict] = {
     # ---- elementwise
     "abs": unary(REAL, abs, "efdFDi", kinks=lambda x: abs(x), flat=True),
@@ -75,7 +78,12 @@ ROWS: dict[str, dict] = {
     "real": unary(REAL, None, "efdFD"),
     "reciprocal": unary(NONZERO, lambda x: 1 / x),
     "relu": unary(REAL, lambda x: max(x, 0), "efdi", kinks=lambda x: x, reference=lambda x: np.maximum(x, 0)),
-    "sigmoid": unary(REAL, _sigmoid, reference=logistic),
+    "sigmoid": unary(
+        REAL,
+        _sigmoid,
+        reference=logistic,
+        points=[([IMAGINARY], {}, ON_AXIS, [np.conj(ON_AXIS * (1 - ON_AXIS))])],
+    ),
     "sign": unary(
         REAL,
         None,
@@ -90,7 +98,12 @@ ROWS: dict[str, dict] = {
     "atanh": unary(UNIT, mpmath.atanh),
     "log2": unary(POSITIVE, lambda x: mpmath.log(x, 2)),
     "log10": unary(POSITIVE, mpmath.log10),
-    "silu": unary(REAL, lambda x: x * _sigmoid(x), reference=lambda x: x * logistic(x)),
+    "silu": unary(
+        REAL,
+        lambda x: x * _sigmoid(x),
+        reference=lambda x: x * logistic(x),
+        points=[([IMAGINARY], {}, IMAGINARY * ON_AXIS, [np.conj(ON_AXIS * (1 + IMAGINARY * (1 - ON_AXIS)))])],
+    ),
     "sin": unary(REAL, mpmath.sin),
     "sinh": unary(REAL, mpmath.sinh),
     "softplus": unary(REAL, lambda x: mpmath.log1p(mpmath.exp(x)), "efd", reference=lambda x: np.logaddexp(x, 0)),
