@@ -75,7 +75,7 @@ def layer_norm(xp, x, w, b):
 
 
 COMPOSED = """
-rms_norm outer solve scan turn asarray astype causal_conv1d nn.LayerNorm nn.Linear nn.RMSNorm trace diagonal
+rms_norm outer solve scan rotary asarray astype causal_conv1d nn.LayerNorm nn.Linear nn.RMSNorm trace diagonal
 """.split()
 
 # Rows of the table that are compared with no other library here, each with the reason.
