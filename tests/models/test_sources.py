@@ -43,7 +43,7 @@ def before(copy):
     ("models/study/cost.py", {"cost"}),
     ("models/vision/rotation_ttt.py", {"rotation"}),
     ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
-    ("proofs/hippo.py", {"proofs"}),
+    ("proofs/identities/hippo.py", {"proofs"}),
     ("gpu/kernels/scan.py", {"proofs"}),
     ("gpu/kernels/common.cuh", {"proofs"}),
     ("models/study/report.py", set()),
