@@ -25,7 +25,7 @@ class Detokenizer(Protocol):
 
 
 class Start(NamedTuple):
-    """What generation begins with: the model, the prompt as tokens and as printed, and the tokens that end a text."""
+    """The inputs of generation: the model, the prompt as tokens and as printed, and the end tokens."""
 
     model: Any
     prompt: np.ndarray

@@ -1,4 +1,4 @@
-"""What the engine compiles with Numba, and how a function chooses between a compiled kernel and its plain form.
+"""Compiled kernels of the engine, and the choice between a compiled kernel and the plain form of a function.
 
 `simd`, `threads` and `compilation` are what kernels are written with; `scan`, `causal_conv1d` and `fused_elementwise`
 are the engine's own. A kernel is a module with `forward` and `backward` on raw NumPy arrays. It is named by its import

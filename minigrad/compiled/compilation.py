@@ -1,4 +1,4 @@
-"""What surrounds Numba's compiler: compiled code that processes share on disk, and a word to who has to wait for it."""
+"""A disk cache of compiled functions that processes share, and a progress line while one is compiled."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Which kernel computes a `fused` form: Numba's on NumPy arrays, CUDA's on CuPy arrays, else its reference form.
+"""Dispatch of `fused` forms: Numba kernels on NumPy arrays, CUDA kernels on CuPy arrays, else the reference form.
 
 `KERNELS` is the one place to enter a kernel. Its import paths are whole, so that a search finds them, and a module is
 imported when it is first called.

@@ -18,7 +18,7 @@ Norm = tuple[np.ndarray, np.ndarray]  # γ and β, (B, 1, V) each
 
 
 class Residuals(NamedTuple):
-    """What the backward pass of the inner loss needs: e, ẑ and s."""
+    """Residuals of the inner loss for its backward pass: e, ẑ and s."""
 
     error: np.ndarray  # (B, C, V)
     unit: np.ndarray

@@ -29,7 +29,7 @@ MAMBA2 = SHARED | {
     "head_dim": 64, "n_groups": 8, "time_step_limit": (0.0, math.inf), "tie_word_embeddings": False,
 }  # fmt: skip
 DEFAULTS = {"mamba": MAMBA, "mamba2": MAMBA2, "falcon_mamba": MAMBA | {"mixer_rms_eps": 1e-6}}
-"""What the classes of transformers fill in where a config of theirs is silent."""
+"""Defaults of the configuration classes of transformers."""
 
 NATIVE = {
     "ssm_cfg": {}, "rms_norm": True, "pad_vocab_size_multiple": 8, "tie_embeddings": True, "d_intermediate": 0,
@@ -43,7 +43,7 @@ NATIVE_BLOCKS: dict[str, dict[str, Any]] = {
         "rmsnorm": True, "norm_before_gate": False,
     },
 }  # fmt: skip
-"""What mamba_ssm fills in, by the layer that `ssm_cfg` names."""
+"""Defaults of mamba_ssm, by the layer that `ssm_cfg` names."""
 # how weights start and which kernel runs: nothing that a trained model's results depend on
 IRRELEVANT = {
     "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init", "use_fast_path",

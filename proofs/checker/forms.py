@@ -108,7 +108,7 @@ class Form:
 
     @property
     def small_workspace(self) -> bool:
-        """Whether its workspace is small compared with 1000 tokens of output; that of an inner gradient is not."""
+        """Return whether its workspace is small beside 1000 tokens of output, as that of an inner gradient is not."""
         return self.name.partition(".")[0] not in ("ttt", "titans")
 
     def slice_time(self, tokens: Tokens, start: int | None, stop: int | None) -> dict[str, Any]:

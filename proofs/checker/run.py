@@ -26,7 +26,7 @@ from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
 
 @dataclass(frozen=True)
 class Profile:
-    """How many examples each kind of number system gets."""
+    """The numbers of examples by kind of number system."""
 
     values: int
     gradients: int
@@ -94,7 +94,7 @@ class Result:
 
     @property
     def strength(self) -> str:
-        """Whether the statement is proven, up to a chance, or checked on examples."""
+        """Return whether the statement is proven, up to a chance, or checked on examples."""
         if self.false_pass is None:
             return "checked"
         if not self.false_pass:
