@@ -120,7 +120,9 @@ def torch_calls(torch):
         "sigmoid": torch.sigmoid,
         "silu": lambda x: x * torch.sigmoid(x),
         "softplus": lambda x: functional.softplus(x, threshold=100),
-        "clip": lambda x, *bounds, min=None, max=None: clamp(x, *bounds) if bounds else clamp(x, min, max),
+        "clip": lambda x, *bounds, min=None, max=None, above=False: (
+            clamp(x, None, *bounds) if above else clamp(x, *bounds) if bounds else clamp(x, min, max)
+        ),
         "swiglu": lambda x: torch.sigmoid(a := x[..., : x.shape[-1] // 2]) * a * x[..., x.shape[-1] // 2 :],
         "softmax": softmax,
         "log_softmax": lambda x, axis=-1: (
@@ -175,7 +177,9 @@ def jax_calls(jax):
         "log_softmax": lambda x, axis=-1: nn.log_softmax(x, axis),
         "cumulative_max": lambda x, axis: jax.lax.cummax(x, axis % x.ndim),
         "logsumexp": lambda x, axis, keepdims=False: nn.logsumexp(x, axis, keepdims=keepdims),
-        "clip": lambda x, min=None, max=None: np_.clip(x, min, max),
+        "clip": lambda x, min=None, max=None, above=False: np_.clip(x, *(None, min) if above else (min, max)),
+        # JAX takes the sign of complex numbers for a constant.
+        "sign": lambda x: x / np_.abs(x) if np_.iscomplexobj(x) else np_.sign(x),
         "diagonal_matrix": lambda d: d[..., None] * np_.eye(d.shape[-1]),
         "pad": lambda x, widths: np_.pad(x, widths),
         "sort": lambda x, axis=-1, descending=False: np_.sort(x, axis, descending=descending),
