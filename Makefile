@@ -23,8 +23,9 @@ study: $(VENV)/study.installed ## prove, train, and write study/report.html
 test: $(VENV)/test.installed ## every test and every proof that needs no outside implementation
 	$(ONE_THREAD) $(PYTEST)
 
-lint: $(VENV)/lint.installed ## ruff
+lint: $(VENV)/lint.installed ## ruff, and its formatter
 	$(RUN) ruff check .
+	$(RUN) ruff format --check .
 
 types: $(VENV)/test.installed $(VENV)/lint.installed ## mypy
 	$(RUN) mypy

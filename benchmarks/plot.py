@@ -9,9 +9,15 @@ from typing import Any
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURE, CURVES = DOCS / "speed.png", DOCS / "scaling.png"
 GROUPS = {  # the first that a name holds
-    "minigrad": "C0", "fla-core": "C1", "Hugging Face": "C6", "mamba.py": "C4", "PyTorch": "C3", "JAX": "C2",
-    "autograd": "C5", "NumPy": "C7",
-}  # fmt: skip
+    "minigrad": "C0",
+    "fla-core": "C1",
+    "Hugging Face": "C6",
+    "mamba.py": "C4",
+    "PyTorch": "C3",
+    "JAX": "C2",
+    "autograd": "C5",
+    "NumPy": "C7",
+}
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:

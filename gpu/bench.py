@@ -77,9 +77,17 @@ class Row(NamedTuple):
         efficiency, speedup = (f"{x:.2f}" if (x := _ratio(y, self.ours)) else "" for y in (self.floor, self.theirs))
         ours, theirs = (str(x or "") for x in (self.ours, self.theirs))
         return (
-            self.kernel, str(self.width or ""), self.direction, ours, efficiency, self.bound_by,
-            self.peer, theirs, speedup, self.goal(),
-        )  # fmt: skip
+            self.kernel,
+            str(self.width or ""),
+            self.direction,
+            ours,
+            efficiency,
+            self.bound_by,
+            self.peer,
+            theirs,
+            speedup,
+            self.goal(),
+        )
 
 
 DIRECTIONS = "forward", "forward + backward"

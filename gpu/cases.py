@@ -210,7 +210,7 @@ CASES = {
     "vandermonde": Case(
         _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), flops.vandermonde
     ),
-}  # fmt: skip
+}
 # Of these there is a version for them.
 TENSOR_CORES = "delta_rule", "gated_delta_rule", "gated_linear_attention", "linear_attention", "softmax"
 ROUNDED = {x: CASES[x] for x in TENSOR_CORES}

@@ -55,7 +55,7 @@ def titans(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
 
 def titans_layers(
     q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, after: Any, *others: Any
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """A token: what z, S, M and their read take in two layers, and the pairs of a batch of 16."""
     return _layers(q, (W, after), 16, 12, 40)
 

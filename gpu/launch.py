@@ -25,9 +25,16 @@ class SharedMemoryError(DeviceMemoryError):
 
 
 def launch(
-    source: str, kernel: str, like: Any, grid: Sequence[int], threads: int, *arguments: Any,
-    defines: tuple[str, ...] = (), shared: int = 0, of: str = "",
-) -> None:  # fmt: skip
+    source: str,
+    kernel: str,
+    like: Any,
+    grid: Sequence[int],
+    threads: int,
+    *arguments: Any,
+    defines: tuple[str, ...] = (),
+    shared: int = 0,
+    of: str = "",
+) -> None:
     """Launch a kernel of `gpu/kernels/<source>.cu`, compiled for the dtype of `like`, on the device of `like`.
 
     Python integers are passed as C's int. Raises SharedMemoryError where a block cannot have `shared` bytes of dynamic

@@ -71,9 +71,15 @@ class Run:
     def config(self, vocabulary: int) -> Config:
         """Return the configuration of the run's model."""
         return Config(
-            mixer=self.mixer, vocab=vocabulary, width=self.width, layers=self.layers, heads=self.heads, form=self.form,
-            states=self.states, start=self.start,
-        )  # fmt: skip
+            mixer=self.mixer,
+            vocab=vocabulary,
+            width=self.width,
+            layers=self.layers,
+            heads=self.heads,
+            form=self.form,
+            states=self.states,
+            start=self.start,
+        )
 
 
 def described(path: str | Path, about: Mapping[str, Any]) -> Run:

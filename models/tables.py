@@ -22,8 +22,10 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]
     for i, row in enumerate([headings, *rows]):
         cells = [wrapped(cell, width).split("\n") for cell, width in zip(row, widths, strict=True)]
         for j in range(max(len(lines) for lines in cells)):
-            line = "".join((lines[j] if j < len(lines) else "").ljust(width + GAP)
-                           for lines, width in zip(cells, widths, strict=True))  # fmt: skip
+            line = "".join(
+                (lines[j] if j < len(lines) else "").ljust(width + GAP)
+                for lines, width in zip(cells, widths, strict=True)
+            )
             _print(console, Text(line.rstrip(), style="bold" if i == 0 else ""))
 
 
@@ -50,8 +52,9 @@ def write(console: Console, text: str, *, indent: int = 0, style: str = "") -> N
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
     """Return text in lines of at most `width`, but for words that are longer."""
-    return fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
-                break_on_hyphens=False)  # fmt: skip
+    return fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _print(console: Console, text: Text) -> None:

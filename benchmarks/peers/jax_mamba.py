@@ -48,9 +48,17 @@ def convolve(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def updated(
-    p: Parameters, m: Parameters, v: Parameters, count: Array, gradients: Parameters, *, rate: float,
-    betas: tuple[float, float], decay: float, clip: float,
-) -> tuple[Parameters, Parameters, Parameters]:  # fmt: skip
+    p: Parameters,
+    m: Parameters,
+    v: Parameters,
+    count: Array,
+    gradients: Parameters,
+    *,
+    rate: float,
+    betas: tuple[float, float],
+    decay: float,
+    clip: float,
+) -> tuple[Parameters, Parameters, Parameters]:
     """Return parameters and moments after a step of AdamW, gradients clipped to a joint norm; vectors do not decay."""
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in gradients.values()))
     g = {name: x * jnp.minimum(1, clip / norm) for name, x in gradients.items()}

@@ -30,16 +30,28 @@ import numpy as np
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "kernels"
 FLAGS = (
-    "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ftrivial-auto-var-init=pattern", "-fsignaling-nans",
-    "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-Werror=return-type",
-)  # fmt: skip
+    "-std=c++20",
+    "-O1",
+    "-g1",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ftrivial-auto-var-init=pattern",
+    "-fsignaling-nans",
+    "-U_FORTIFY_SOURCE",
+    "-ffp-contract=off",
+    "-Werror=return-type",
+)
 SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=shared_memory")
 
 # Words that repeat to a signalling NaN.
 _NAN16, _NAN32, _NAN64 = np.uint16(0x7FA0), np.uint32(0x7FA0DEAD), np.uint32(0x7FF4DEAD)
 SIGNALLING_NANS: dict[str, np.unsignedinteger] = {
-    "bfloat16": _NAN16, "float32": _NAN32, "complex64": _NAN32, "float64": _NAN64, "complex128": _NAN64,
-}  # fmt: skip
+    "bfloat16": _NAN16,
+    "float32": _NAN32,
+    "complex64": _NAN32,
+    "float64": _NAN64,
+    "complex128": _NAN64,
+}
 
 _schedule: ContextVar[tuple[int, int]] = ContextVar("schedule", default=(0, 0))  # seed, line of the skipped barrier
 
@@ -91,9 +103,13 @@ class Module:
             shape = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
             seed, skipped_barrier = _schedule.get()
             error = function(
-                (_Argument * len(arrays))(*structures), ctypes.c_size_t(len(arrays)),
-                ctypes.c_uint64(seed), skipped_barrier, shape, ctypes.c_size_t(shared_mem),
-            )  # fmt: skip
+                (_Argument * len(arrays))(*structures),
+                ctypes.c_size_t(len(arrays)),
+                ctypes.c_uint64(seed),
+                skipped_barrier,
+                shape,
+                ctypes.c_size_t(shared_mem),
+            )
             if error is not None:
                 raise KernelError(f"{self.name}, {name}, schedule {seed}: {error.decode()}")
 

@@ -22,13 +22,26 @@ def backward(w: Any, z: Any, poles: Any, dK: Any) -> tuple[Any, Any, Any]:
     check_same_shape("cauchy", z=z, dK=dK)
     dw, dz, dpoles = empty(w, w.shape), empty(w, z.shape), empty(w, w.shape)
     _launch_by_node("cauchy_backward_nodes", w, z, poles, dK, dz)
-    launch("cauchy", "cauchy_backward_poles", w, (w.size,), THREADS,
-           w, z, poles, dK, dw, dpoles, w.shape[1], z.shape[1])  # fmt: skip
+    launch(
+        "cauchy", "cauchy_backward_poles", w, (w.size,), THREADS, w, z, poles, dK, dw, dpoles, w.shape[1], z.shape[1]
+    )
     return dw, dz, dpoles
 
 
 def _launch_by_node(kernel: str, w: Any, z: Any, *others: Any) -> None:
     """Launch a kernel with a thread for every node."""
     states, (channels, length) = w.shape[1], z.shape
-    launch("cauchy", kernel, w, (channels * -(-length // THREADS),), THREADS,
-           w, z, *others, states, length, shared=2 * states * w.dtype.itemsize, of=f"N = {states}")  # fmt: skip
+    launch(
+        "cauchy",
+        kernel,
+        w,
+        (channels * -(-length // THREADS),),
+        THREADS,
+        w,
+        z,
+        *others,
+        states,
+        length,
+        shared=2 * states * w.dtype.itemsize,
+        of=f"N = {states}",
+    )

@@ -28,15 +28,39 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
     `log_decay` is at most 0 and may be −∞. Where q, k, v and so y are bfloat16, beta, log_decay and S are float32.
     Raises TypeError and ValueError, as `gpu.launch.check` does.
     """
-    check("gated_delta_rule", dtypes="fdb", accumulators=["beta", "log_decay", "S"],
-          q=q, k=k, v=v, beta=beta, log_decay=log_decay, S=S)  # fmt: skip
+    check(
+        "gated_delta_rule",
+        dtypes="fdb",
+        accumulators=["beta", "log_decay", "S"],
+        q=q,
+        k=k,
+        v=v,
+        beta=beta,
+        log_decay=log_decay,
+        S=S,
+    )
     check_same_shape("gated_delta_rule", beta=beta, log_decay=log_decay)
     *batch, length, _ = q.shape
     y, e, last = empty(v, v.shape), empty(v, v.shape, accumulator_dtype(v)), empty(S, S.shape)
     boundary_states = empty(S, (*batch, -(-length // SIDE), *S.shape[-2:]))
     saved = Saved(q, k, beta, log_decay, e, boundary_states, choose_operand(q, TILES, *S.shape[-2:]))
-    _launch("gated_delta_rule", "gated_delta_rule", saved, v.shape[-1], q.shape[-1],
-            q, k, v, beta, log_decay, S, y, e, last, boundary_states)  # fmt: skip
+    _launch(
+        "gated_delta_rule",
+        "gated_delta_rule",
+        saved,
+        v.shape[-1],
+        q.shape[-1],
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        S,
+        y,
+        e,
+        last,
+        boundary_states,
+    )
     return (y, last), saved
 
 
@@ -46,19 +70,47 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dy, dlast = cotangents
     check("gated_delta_rule", dtypes="fdb", accumulators=["dS"], q=q, dy=dy, dS=dlast)
     keys, values, w = q.shape[-1], e.shape[-1], empty(e, e.shape)
-    _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys,
-            q, k, beta, log_decay, dy, dlast, w)  # fmt: skip
+    _launch("gated_delta_rule", "gated_delta_rule_backward", saved, values, keys, q, k, beta, log_decay, dy, dlast, w)
     dv, dbeta, u = w * beta[..., None], (w * e).sum(axis=-1), e * beta[..., None]
     dq, dk, dS = (empty(x, x.shape) for x in (q, k, dlast))
     dlog_decay = empty(beta, (-(-keys // SIDE), *beta.shape))
-    _launch("gated_delta_rule_keys", "gated_delta_rule_keys", saved, keys, values,
-            q, k, u, beta, log_decay, boundary_states, dy, dv, dlast, dq, dk, dlog_decay, dS)  # fmt: skip
+    _launch(
+        "gated_delta_rule_keys",
+        "gated_delta_rule_keys",
+        saved,
+        keys,
+        values,
+        q,
+        k,
+        u,
+        beta,
+        log_decay,
+        boundary_states,
+        dy,
+        dv,
+        dlast,
+        dq,
+        dk,
+        dlog_decay,
+        dS,
+    )
     return dq, dk, dv.astype(dy.dtype, copy=False), dbeta, dlog_decay.sum(axis=0), dS
 
 
 def _launch(source: str, kernel: str, saved: Saved, split: int, rows: int, *arrays: Any) -> None:
     """Launch a block for every 32 of `split` (K or V), with 32 columns of a state of `rows` rows (V or K)."""
     (*batch, length, keys), values = saved.q.shape, saved.e.shape[-1]
-    launch(source, kernel, saved.q, (math.prod(batch) * -(-split // SIDE),), THREADS, *arrays, length, keys, values,
-           defines=defines(saved.operand), shared=shared_bytes(saved.q, rows, saved.operand),
-           of=f"K = {keys}, V = {values}")  # fmt: skip
+    launch(
+        source,
+        kernel,
+        saved.q,
+        (math.prod(batch) * -(-split // SIDE),),
+        THREADS,
+        *arrays,
+        length,
+        keys,
+        values,
+        defines=defines(saved.operand),
+        shared=shared_bytes(saved.q, rows, saved.operand),
+        of=f"K = {keys}, V = {values}",
+    )

@@ -60,9 +60,25 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 def _attend(q: Any, k: Any, v: Any, S: Any, *, reverse: bool = False) -> tuple[Any, Any]:
     *batch, length, keys = q.shape
     values, y, last = v.shape[-1], empty(v, v.shape), empty(S, S.shape)
-    launch("linear_attention", "linear_attention", q, (math.prod(batch) * -(-values // SIDE),), THREADS,
-           q, k, v, S, y, last, length, keys, values, int(reverse),
-           shared=shared_bytes(q, keys, None), of=f"K = {keys}, V = {values}")  # fmt: skip
+    launch(
+        "linear_attention",
+        "linear_attention",
+        q,
+        (math.prod(batch) * -(-values // SIDE),),
+        THREADS,
+        q,
+        k,
+        v,
+        S,
+        y,
+        last,
+        length,
+        keys,
+        values,
+        int(reverse),
+        shared=shared_bytes(q, keys, None),
+        of=f"K = {keys}, V = {values}",
+    )
     return y, last
 
 
@@ -76,9 +92,24 @@ def _boundary_states(operand_type: str, k: Any, v: Any, S: Any, *, reverse: bool
     values, last = v.shape[-1], empty(S, S.shape)
     states = empty(k, (*batch, -(-length // CHUNK), keys, values))
     grid = math.prod(batch), -(-keys // KEYS), -(-values // VALUES)
-    launch(TENSOR_CORES, "linear_attention_states", k, grid, operands.THREADS,
-           k, v, S, states, last, length, keys, values, int(reverse), defines=(f"OPERAND={operand_type}",),
-           shared=_states_shared_bytes(operand_type))  # fmt: skip
+    launch(
+        TENSOR_CORES,
+        "linear_attention_states",
+        k,
+        grid,
+        operands.THREADS,
+        k,
+        v,
+        S,
+        states,
+        last,
+        length,
+        keys,
+        values,
+        int(reverse),
+        defines=(f"OPERAND={operand_type}",),
+        shared=_states_shared_bytes(operand_type),
+    )
     return states, last
 
 
@@ -90,11 +121,26 @@ def _outputs(
     values, y = v.shape[-1], empty(v, v.shape)
     columns = 64 if values <= 64 else SLAB
     grid = math.prod(batch) * -(-length // CHUNK), -(-values // columns)
-    launch(TENSOR_CORES, "linear_attention_outputs", q, grid, operands.THREADS,
-           q, k, v, states, y, length, keys, values, int(transposed), int(reverse),
-           defines=(f"OPERAND={operand_type}", f"COLUMNS={columns}"),
-           shared=_outputs_shared_bytes(operand_type, keys, values, transposed=transposed),
-           of=f"K = {keys}, V = {values}")  # fmt: skip
+    launch(
+        TENSOR_CORES,
+        "linear_attention_outputs",
+        q,
+        grid,
+        operands.THREADS,
+        q,
+        k,
+        v,
+        states,
+        y,
+        length,
+        keys,
+        values,
+        int(transposed),
+        int(reverse),
+        defines=(f"OPERAND={operand_type}", f"COLUMNS={columns}"),
+        shared=_outputs_shared_bytes(operand_type, keys, values, transposed=transposed),
+        of=f"K = {keys}, V = {values}",
+    )
     return y
 
 

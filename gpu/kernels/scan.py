@@ -43,6 +43,19 @@ def _launch(kernel: str, *arrays: Any, **flags: bool) -> None:
     lines = math.prod(batch) * -(-channels // width)
     tiles = -(-length // (TILE_BYTES // a.dtype.itemsize // width))
     partials, status = empty(a, (lines, tiles, 3, width)), zeros(a, (lines * tiles + 1,), "int32")
-    launch("scan", kernel, a, (lines * tiles,), THREADS,
-           *arrays, partials, status, length, channels, lines, tiles, *map(int, flags.values()),
-           defines=(f"WIDTH={width}",))  # fmt: skip
+    launch(
+        "scan",
+        kernel,
+        a,
+        (lines * tiles,),
+        THREADS,
+        *arrays,
+        partials,
+        status,
+        length,
+        channels,
+        lines,
+        tiles,
+        *map(int, flags.values()),
+        defines=(f"WIDTH={width}",),
+    )

@@ -40,9 +40,29 @@ def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple
     count, tiles = math.prod(batch), -(-length // block.tile)
     y, last = empty(u, u.shape), empty(u, h.shape)
     boundary_states = empty(u, (count, tiles, channels, states))
-    launch("selective_scan", "selective_scan_forward", u, (count * -(-channels // block.channels),), block.threads,
-           u, delta, A, B, C, D, h, y, last, boundary_states, length, channels, states,
-           defines=(f"STATES={block.states}",), shared=block.forward, of=f"N = {states}")  # fmt: skip
+    launch(
+        "selective_scan",
+        "selective_scan_forward",
+        u,
+        (count * -(-channels // block.channels),),
+        block.threads,
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        h,
+        y,
+        last,
+        boundary_states,
+        length,
+        channels,
+        states,
+        defines=(f"STATES={block.states}",),
+        shared=block.forward,
+        of=f"N = {states}",
+    )
     return (y, last), Saved(u, delta, A, B, C, D, boundary_states)
 
 
@@ -57,9 +77,35 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     du, ddelta, dh = empty(u, u.shape), empty(u, u.shape), empty(u, dlast.shape)
     dA, dD = empty(u, (count, channels, states)), empty(u, (count, channels))
     dB, dC = (empty(u, (slabs, count, length, states)) for _ in "BC")
-    launch("selective_scan", "selective_scan_backward", u, (count * slabs,), block.threads,
-           u, delta, A, B, C, D, boundary_states, dy, dlast, du, ddelta, dA, dB, dC, dD, dh, length, channels, states,
-           defines=(f"STATES={block.states}",), shared=block.backward, of=f"N = {states}")  # fmt: skip
+    launch(
+        "selective_scan",
+        "selective_scan_backward",
+        u,
+        (count * slabs,),
+        block.threads,
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        boundary_states,
+        dy,
+        dlast,
+        du,
+        ddelta,
+        dA,
+        dB,
+        dC,
+        dD,
+        dh,
+        length,
+        channels,
+        states,
+        defines=(f"STATES={block.states}",),
+        shared=block.backward,
+        of=f"N = {states}",
+    )
     dB, dC = (g.sum(axis=0).reshape(B.shape) for g in (dB, dC))
     return du, ddelta, dA.sum(axis=0), dB, dC, dD.sum(axis=0), dh
 

@@ -65,8 +65,19 @@ def _row_dot(saved: Saved, dy: Any) -> Any:
     if not saved.operand:
         return (dy * y).sum(axis=-1)
     row_dot = empty(y, lse.shape, lse.dtype)
-    launch("softmax_tensor_cores", "softmax_row_dot", y, (-(-lse.size // WARPS),), operands.THREADS, dy, y, row_dot,
-           lse.size, y.shape[-1], defines=_defines(saved.operand, _columns(saved)))  # fmt: skip
+    launch(
+        "softmax_tensor_cores",
+        "softmax_row_dot",
+        y,
+        (-(-lse.size // WARPS),),
+        operands.THREADS,
+        dy,
+        y,
+        row_dot,
+        lse.size,
+        y.shape[-1],
+        defines=_defines(saved.operand, _columns(saved)),
+    )
     return row_dot
 
 
@@ -79,12 +90,28 @@ def _launch(kernel: str, saved: Saved, arrays: tuple[Any, ...], rows: int, outpu
     if saved.operand:
         direction, columns = kernel.partition("_")[0], _columns(saved)
         grid = sequences * -(-rows // BLOCK_ROWS[direction]), -(-max(widths) // columns)
-        launch("softmax_tensor_cores", f"softmax_{kernel}", q, grid, operands.THREADS, *arguments,
-               defines=_defines(saved.operand, columns), shared=_shared_bytes(saved.operand, q, v)[direction],
-               of=f"K = {width}, V = {values}")  # fmt: skip
+        launch(
+            "softmax_tensor_cores",
+            f"softmax_{kernel}",
+            q,
+            grid,
+            operands.THREADS,
+            *arguments,
+            defines=_defines(saved.operand, columns),
+            shared=_shared_bytes(saved.operand, q, v)[direction],
+            of=f"K = {width}, V = {values}",
+        )
     else:
-        launch("softmax", f"softmax_{kernel}", q, (sequences * -(-rows // SIDE),), THREADS, *arguments,
-               shared=sum(widths) * SIDE * q.dtype.itemsize, of=f"K = {width}, V = {values}")  # fmt: skip
+        launch(
+            "softmax",
+            f"softmax_{kernel}",
+            q,
+            (sequences * -(-rows // SIDE),),
+            THREADS,
+            *arguments,
+            shared=sum(widths) * SIDE * q.dtype.itemsize,
+            of=f"K = {width}, V = {values}",
+        )
 
 
 def _columns(saved: Saved) -> int:

@@ -39,9 +39,17 @@ def supports(*inputs: Any, batch_size: int, left: int, on_losses: Callable[[Any]
 
 
 def forward(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any, batch_size: int, left: int,
+    q: Any,
+    k: Any,
+    v: Any,
+    theta: Any,
+    log_eta: Any,
+    log_decay: Any,
+    *layers: Any,
+    batch_size: int,
+    left: int,
     on_losses: Callable[[Any], None],
-) -> tuple[tuple[Any, ...], Saved | titans_layers.Saved]:  # fmt: skip
+) -> tuple[tuple[Any, ...], Saved | titans_layers.Saved]:
     """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
     W is the memory at the start of the current batch, which has `left` tokens to come. A memory with K + 1 rows has a
@@ -63,14 +71,32 @@ def forward(
     chunks = batch_first_chunk.size
     y, e, states = empty(v, v.shape), empty(v, v.shape), empty(S, (*batch, chunks, 2, *S.shape[-2:]))
     W_last, M_last, S_last = (empty(x, x.shape) for x in (W, M, S))
-    _launch("titans_forward", q, v, chunks,
-            q, k, v, theta, log_eta, log_decay, W, M, S, chunk_starts, batch_first_chunk,
-            y, e, W_last, M_last, S_last, states)  # fmt: skip
+    _launch(
+        "titans_forward",
+        q,
+        v,
+        chunks,
+        q,
+        k,
+        v,
+        theta,
+        log_eta,
+        log_decay,
+        W,
+        M,
+        S,
+        chunk_starts,
+        batch_first_chunk,
+        y,
+        e,
+        W_last,
+        M_last,
+        S_last,
+        states,
+    )
     on_losses((e * e).sum(axis=-1))
     ends_batch = length >= left and (length - left) % batch_size == 0
-    saved = Saved(
-        q, k, theta, log_eta, log_decay, W, e, states, chunk_starts, batch_first_chunk, ends_batch, features
-    )  # fmt: skip
+    saved = Saved(q, k, theta, log_eta, log_decay, W, e, states, chunk_starts, batch_first_chunk, ends_batch, features)
     return (y, M_last.copy() if ends_batch else W_last, M_last, S_last), saved
 
 
@@ -84,15 +110,54 @@ def backward(saved: Saved | titans_layers.Saved, cotangents: tuple[Any, ...]) ->
     dlast = (zeros(dW, dW.shape), dM + dW, dS) if ends_batch else (dW, dM, dS)
     du, dstates, dmemory = empty(e, e.shape), empty(states, states.shape), [empty(x, x.shape) for x in dlast]
     chunks, slices = batch_first_chunk.size, -(-q.shape[-1] // SIDE)
-    _launch("titans_backward", q, e, chunks,
-            q, k, theta, log_eta, log_decay, dy, *dlast, chunk_starts, batch_first_chunk,
-            du, *dmemory, dstates)  # fmt: skip
+    _launch(
+        "titans_backward",
+        q,
+        e,
+        chunks,
+        q,
+        k,
+        theta,
+        log_eta,
+        log_decay,
+        dy,
+        *dlast,
+        chunk_starts,
+        batch_first_chunk,
+        du,
+        *dmemory,
+        dstates,
+    )
     dv, u, (*batch, length, keys) = theta[..., None] * du, -theta[..., None] * e, q.shape
     dq, dk, dlog_eta, dlog_decay = (empty(q, shape) for shape in (q.shape, k.shape, *[(slices, *theta.shape)] * 2))
-    launch("titans_keys", "titans_keys", q, (math.prod(batch) * chunks * slices,), THREADS,
-           q, k, u, log_eta, log_decay, W, states, dstates, dy, -dv, chunk_starts, batch_first_chunk,
-           dq, dk, dlog_eta, dlog_decay, length, keys, e.shape[-1], chunks,
-           shared=KEYS_SHARED * q.dtype.itemsize)  # fmt: skip
+    launch(
+        "titans_keys",
+        "titans_keys",
+        q,
+        (math.prod(batch) * chunks * slices,),
+        THREADS,
+        q,
+        k,
+        u,
+        log_eta,
+        log_decay,
+        W,
+        states,
+        dstates,
+        dy,
+        -dv,
+        chunk_starts,
+        batch_first_chunk,
+        dq,
+        dk,
+        dlog_eta,
+        dlog_decay,
+        length,
+        keys,
+        e.shape[-1],
+        chunks,
+        shared=KEYS_SHARED * q.dtype.itemsize,
+    )
     dq, dk = dq[..., :features], dk[..., :features]
     return dq, dk, dv, -(du * e).sum(axis=-1), dlog_eta.sum(axis=0), dlog_decay.sum(axis=0), *dmemory
 
@@ -120,7 +185,17 @@ def _chunks(length: int, left: int, batch_size: int) -> tuple[np.ndarray, np.nda
 def _launch(kernel: str, q: Any, v: Any, chunks: int, *arrays: Any) -> None:
     """Launch a kernel of `titans.cu` with a block for every 32 columns of each sequence's memory."""
     *batch, length, keys = q.shape
-    launch("titans", kernel, q, (math.prod(batch) * -(-v.shape[-1] // SIDE),), THREADS,
-           *arrays, length, keys, v.shape[-1], chunks,
-           shared=3 * -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize,
-           of=f"K = {keys}, V = {v.shape[-1]}")  # fmt: skip
+    launch(
+        "titans",
+        kernel,
+        q,
+        (math.prod(batch) * -(-v.shape[-1] // SIDE),),
+        THREADS,
+        *arrays,
+        length,
+        keys,
+        v.shape[-1],
+        chunks,
+        shared=3 * -(-keys // SIDE) * SIDE * SIDE * q.dtype.itemsize,
+        of=f"K = {keys}, V = {v.shape[-1]}",
+    )

@@ -41,9 +41,17 @@ def supports(length: int, batch_size: int, left: int) -> bool:
 
 
 def forward(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
-    batch_size: int, left: int, on_losses: Callable[[Any], None],
-) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+    q: Any,
+    k: Any,
+    v: Any,
+    theta: Any,
+    log_eta: Any,
+    log_decay: Any,
+    *layers: Any,
+    batch_size: int,
+    left: int,
+    on_losses: Callable[[Any], None],
+) -> tuple[tuple[Any, ...], Saved]:
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
     the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 
@@ -53,8 +61,16 @@ def forward(
     """
     depth = len(layers) // 3
     names = *(f"{model}[{i}]" for model in ("start", "memory", "surprise") for i in range(depth)), "gamma", "beta"
-    check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay,
-          **dict(zip(names, layers, strict=False)))  # fmt: skip
+    check(
+        "titans",
+        q=q,
+        k=k,
+        v=v,
+        theta=theta,
+        log_eta=log_eta,
+        log_decay=log_decay,
+        **dict(zip(names, layers, strict=False)),
+    )
     check_same_shape("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     models, norm = [layers[i : i + depth] for i in (0, depth, 2 * depth)], layers[3 * depth :]
     return forward_layers((q, k, v, theta, log_eta, log_decay), models, norm, batch_size, left, on_losses)
@@ -70,9 +86,13 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def forward_layers(
-    tokens: tuple[Any, ...], models: Sequence[Sequence[Any]], norm: Sequence[Any], batch_size: int, left: int,
+    tokens: tuple[Any, ...],
+    models: Sequence[Sequence[Any]],
+    norm: Sequence[Any],
+    batch_size: int,
+    left: int,
     on_losses: Callable[[Any], None],
-) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+) -> tuple[tuple[Any, ...], Saved]:
     """Return ((y, *layers of each model), saved) for the layers of start, M and, in Titans, S.
 
     Without S (test-time training) the three gates are η, an unused one and τ.
@@ -92,8 +112,23 @@ def forward_layers(
     workspace = empty(q, (count, depth, field_count(), SIDE, widest))
     sizes = length, left, batch_size, depth, entries, widest, SEGMENT, len(parts), len(norm)
     y, losses, layers = empty(v, v.shape), empty(q, theta.shape), to_device_of(q, table)
-    launch("titans_layers", "titans_layers", q, (count,), THREADS,
-           *tokens, start, norm_parameters, layers, boundary_states, passing, y, losses, workspace, *sizes)  # fmt: skip
+    launch(
+        "titans_layers",
+        "titans_layers",
+        q,
+        (count,),
+        THREADS,
+        *tokens,
+        start,
+        norm_parameters,
+        layers,
+        boundary_states,
+        passing,
+        y,
+        losses,
+        workspace,
+        *sizes,
+    )
     on_losses(losses)
     last, ends_batch = batches - 1, length >= left and (length - left) % batch_size == 0
     final_states, W = passing[:, batches % 2], start
@@ -108,7 +143,7 @@ def forward_layers(
 
 def backward_layers(
     saved: Saved, dy: Any, models: Sequence[Sequence[Any]]
-) -> tuple[list[Any], list[list[Any]], list[Any]]:  # fmt: skip
+) -> tuple[list[Any], list[list[Any]], list[Any]]:
     """Return the cotangents of the tokens, of the initial models, and of the norm."""
     tokens, start, norm, layers, boundary_states, sizes, ends_batch, shapes = saved
     depth, entries, widest, _, parts, normed = sizes[3:]
@@ -118,9 +153,27 @@ def backward_layers(
     count, dnorm = len(start), zeros(norm, norm.shape)
     dtokens, passing = [empty(x, x.shape) for x in tokens], empty(start, (count, SEGMENT - 1, parts, entries))
     dS = dparts[1] if parts > 1 else empty(dy, (1,))
-    launch("titans_layers_backward", "titans_layers_backward", dy, (count,), THREADS,
-           *tokens, start, norm, layers, boundary_states, passing, dy, dW, dparts[0], dS, *dtokens, dnorm,
-           empty(dy, (count, depth, field_count(), SIDE, widest)), *sizes)  # fmt: skip
+    launch(
+        "titans_layers_backward",
+        "titans_layers_backward",
+        dy,
+        (count,),
+        THREADS,
+        *tokens,
+        start,
+        norm,
+        layers,
+        boundary_states,
+        passing,
+        dy,
+        dW,
+        dparts[0],
+        dS,
+        *dtokens,
+        dnorm,
+        empty(dy, (count, depth, field_count(), SIDE, widest)),
+        *sizes,
+    )
     dmodels = [_unflatten_model(flat, shapes[:depth]) for flat in (dW, *dparts)]
     return dtokens, dmodels, _unflatten_model(dnorm, shapes[depth:]) if normed else []
 

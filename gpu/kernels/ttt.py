@@ -13,9 +13,16 @@ def supports(*inputs: Any, batch_size: int, on_losses: Callable[[Any], None], de
 
 
 def forward(
-    q: Any, k: Any, v: Any, eta: Any, tau: Any, *layers: Any, batch_size: int, on_losses: Callable[[Any], None],
+    q: Any,
+    k: Any,
+    v: Any,
+    eta: Any,
+    tau: Any,
+    *layers: Any,
+    batch_size: int,
+    on_losses: Callable[[Any], None],
     depth: int = 1,
-) -> tuple[tuple[Any, ...], titans_layers.Saved]:  # fmt: skip
+) -> tuple[tuple[Any, ...], titans_layers.Saved]:
     """Return ((y, *layers), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T) and the `depth`
     layers of a model, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 

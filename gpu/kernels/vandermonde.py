@@ -16,8 +16,20 @@ def forward(w: Any, A: Any, *, length: int) -> tuple[Any, tuple[Any, Any]]:
     check_same_shape("vandermonde", w=w, A=A)
     channels, states = w.shape
     K = empty(w, (channels, length), w.real.dtype)
-    launch("vandermonde", "vandermonde_forward", w, (channels * -(-length // STRIP),), THREADS,
-           w, A, K, states, length, shared=states * w.dtype.itemsize, of=f"N = {states}")  # fmt: skip
+    launch(
+        "vandermonde",
+        "vandermonde_forward",
+        w,
+        (channels * -(-length // STRIP),),
+        THREADS,
+        w,
+        A,
+        K,
+        states,
+        length,
+        shared=states * w.dtype.itemsize,
+        of=f"N = {states}",
+    )
     return K, (w, A)
 
 

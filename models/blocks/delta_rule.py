@@ -1,6 +1,6 @@
 """The DeltaNet block (Schlag et al. 2021, eq. 24; Yang et al. 2024) around the delta rule.
 
-    k ← SiLU(k) / ‖SiLU(k)‖, q alike;   β = σ(x W_β), one a head
+k ← SiLU(k) / ‖SiLU(k)‖, q alike;   β = σ(x W_β), one a head
 """
 
 import numpy as np

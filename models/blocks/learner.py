@@ -1,6 +1,6 @@
 """Base block of test-time training and Titans: an inner model for each head, trained in mini-batches.
 
-    f(x) = x + LN(g(x)),  g the model's layers, γ and β the norm's, learned with them by the outer loss
+f(x) = x + LN(g(x)),  g the model's layers, γ and β the norm's, learned with them by the outer loss
 """
 
 from typing import Any, ClassVar

@@ -51,9 +51,7 @@ class MambaBlock(Block):
     default_states = 16
     mixes_channels = True
 
-    def __init__(
-        self, config: MambaConfig | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32
-    ) -> None:
+    def __init__(self, config: MambaConfig | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         if isinstance(config, BlockConfig):
             config = as_published(config)
         self.form, self.chunk_size, self.norm_eps = config.form, config.chunk_size, config.norm_eps
@@ -85,8 +83,9 @@ class MambaBlock(Block):
 def as_published(config: BlockConfig) -> MambaConfig:
     """Return the sizes of the published models: E = 2 (section 3.4) and R = ⌈width / 16⌉ (the authors' code)."""
     width, states = config.width, config.states
-    return MambaConfig(width, 2 * width, states, -(-width // 16), config.conv, form=config.form,
-                       chunk_size=config.chunk_size)  # fmt: skip
+    return MambaConfig(
+        width, 2 * width, states, -(-width // 16), config.conv, form=config.form, chunk_size=config.chunk_size
+    )
 
 
 def split(x: Any, *sizes: int) -> list[Any]:

@@ -1,10 +1,10 @@
 """The Mamba-2 block (Dao and Gu 2024, section 7.1 and figure 6), under the published parameter names.
 
-    z, xBC, δ = in_proj(input)                    gate, what the convolution sees, one number a head
-    x, B, C   = SiLU(conv(xBC))                   H heads of P channels; G groups of N numbers for B and C
-    Δ         = clip(softplus(δ + dt_bias))       one step a head
-    y         = SSD(x, Δ, −exp(A_log), B, C) + D x
-    output    = out_proj(RMSNorm(y ⊙ SiLU(z)))    normalised group by group
+z, xBC, δ = in_proj(input)                    gate, what the convolution sees, one number a head
+x, B, C   = SiLU(conv(xBC))                   H heads of P channels; G groups of N numbers for B and C
+Δ         = clip(softplus(δ + dt_bias))       one step a head
+y         = SSD(x, Δ, −exp(A_log), B, C) + D x
+output    = out_proj(RMSNorm(y ⊙ SiLU(z)))    normalised group by group
 """
 
 from dataclasses import dataclass
@@ -64,9 +64,7 @@ class Mamba2Block(Block):
     default_states = 64
     mixes_channels = True
 
-    def __init__(
-        self, config: Mamba2Config | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32
-    ) -> None:
+    def __init__(self, config: Mamba2Config | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         if isinstance(config, BlockConfig):
             config = as_published(config)
         self.heads, self.groups, self.states = config.heads, config.groups, config.states
@@ -101,5 +99,12 @@ class Mamba2Block(Block):
 
 def as_published(config: BlockConfig) -> Mamba2Config:
     """Return the sizes of a block of this width: twice the channels, as section 7.1 has them, in the model's heads."""
-    return Mamba2Config(config.width, 2 * config.width, config.heads, config.states, conv=config.conv,
-                        form=config.form, chunk_size=config.chunk_size)  # fmt: skip
+    return Mamba2Config(
+        config.width,
+        2 * config.width,
+        config.heads,
+        config.states,
+        conv=config.conv,
+        form=config.form,
+        chunk_size=config.chunk_size,
+    )

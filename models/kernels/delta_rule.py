@@ -58,8 +58,13 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     before, dS = (memory(np.swapaxes(x, -1, -2), count, *S.shape[:-3:-1]) for x in (S, cotangents[1]))
     share_columns(lambda part, first, last: _reads(k, beta, e, dv, dy, before, dq, dk, first, last), q)
     share_columns(lambda part, first, last: _writes(q, k, beta, e, dv, dy, dS, dk, first, last), q)
-    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), cut_out(dbeta, keys[:-1], axes=1),
-            cut_out(np.swapaxes(dS, -1, -2), S.shape))  # fmt: skip
+    return (
+        cut_out(dq, keys),
+        cut_out(dk, keys),
+        cut_out(dv, values),
+        cut_out(dbeta, keys[:-1], axes=1),
+        cut_out(np.swapaxes(dS, -1, -2), S.shape),
+    )
 
 
 @kernel

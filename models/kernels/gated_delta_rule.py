@@ -56,5 +56,11 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dv, dbeta = corrections(q, k, beta, np.exp(per_token(log_decay, count)), e, dy, dS)
     dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
     dq, dk, da = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), dv, dy, kept, dS)
-    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), cut_out(dbeta, keys[:-1], axes=1),
-            cut_out(da, keys).sum(axis=-1), cut_out(np.swapaxes(dS, -1, -2), state))  # fmt: skip
+    return (
+        cut_out(dq, keys),
+        cut_out(dk, keys),
+        cut_out(dv, values),
+        cut_out(dbeta, keys[:-1], axes=1),
+        cut_out(da, keys).sum(axis=-1),
+        cut_out(np.swapaxes(dS, -1, -2), state),
+    )

@@ -58,8 +58,13 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
     dq, dk, da = adjoint(q, k, v, a, None, dy, kept, dS)
     da = cut_out(da, keys)
-    return (cut_out(dq, keys), cut_out(dk, keys), cut_out(dv, values), da if da.shape == gates else da.sum(axis=-1),
-            cut_out(np.swapaxes(dS, -1, -2), state))  # fmt: skip
+    return (
+        cut_out(dq, keys),
+        cut_out(dk, keys),
+        cut_out(dv, values),
+        da if da.shape == gates else da.sum(axis=-1),
+        cut_out(np.swapaxes(dS, -1, -2), state),
+    )
 
 
 def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:

@@ -74,8 +74,9 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     dB, dC = (np.zeros((threads, *B.shape), u.dtype) for _ in "BC")
 
     def work(part: int, first: int, last: int) -> None:
-        _backward(u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA[part], dB[part], dC[part], dD[part],
-                  first, last)  # fmt: skip
+        _backward(
+            u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA[part], dB[part], dC[part], dD[part], first, last
+        )
 
     share(work, count * u.shape[-1] // vector(u), most=threads)
     du, ddelta = (g[..., :channels].reshape(shape) for g in (du, ddelta))

@@ -76,9 +76,17 @@ class Saved(NamedTuple):
 
 
 def forward(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, *layers: Any,
-    batch_size: int, left: int, on_losses: Callable[[np.ndarray], None],
-) -> tuple[tuple[Any, ...], Saved]:  # fmt: skip
+    q: Any,
+    k: Any,
+    v: Any,
+    theta: Any,
+    log_eta: Any,
+    log_decay: Any,
+    *layers: Any,
+    batch_size: int,
+    left: int,
+    on_losses: Callable[[np.ndarray], None],
+) -> tuple[tuple[Any, ...], Saved]:
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
     the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
 
@@ -221,9 +229,16 @@ def _update_backward(ends, dm, ds, to_m, to_s):
 
 
 def _batch_backward(
-    batch: Tokens, W: Arrays, M: Arrays, S: Arrays, norm: titans_norm.Norm | None, learned: Learned, dy: np.ndarray,
-    dM: Arrays, dS: Arrays,
-) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:  # fmt: skip
+    batch: Tokens,
+    W: Arrays,
+    M: Arrays,
+    S: Arrays,
+    norm: titans_norm.Norm | None,
+    learned: Learned,
+    dy: np.ndarray,
+    dM: Arrays,
+    dS: Arrays,
+) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:
     """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
     x, gelus, u, delta, of_loss = learned
     depth, (z, r, turns) = len(W), _read(M, S, learned, batch)

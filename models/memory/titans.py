@@ -63,9 +63,18 @@ class State(NamedTuple):
 
 @form
 def recurrent(
-    q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
-    batch_size: int = 16, norm: Norm | None = None,
-) -> tuple[TV, State]:  # fmt: skip
+    q: TK,
+    k: TK,
+    v: TV,
+    theta: T,
+    log_eta: T,
+    log_decay: T,
+    memory: Layers,
+    *,
+    state: State | None = None,
+    batch_size: int = 16,
+    norm: Norm | None = None,
+) -> tuple[TV, State]:
     """Compute token after token, gradients by autodiff: O(T·K·V), with b copies of the memory for the gradients."""
     xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
     arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
@@ -91,9 +100,18 @@ def recurrent(
 
 @form
 def chunkwise(
-    q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
-    batch_size: int = 16, norm: Norm | None = None,
-) -> tuple[TV, State]:  # fmt: skip
+    q: TK,
+    k: TK,
+    v: TV,
+    theta: T,
+    log_eta: T,
+    log_decay: T,
+    memory: Layers,
+    *,
+    state: State | None = None,
+    batch_size: int = 16,
+    norm: Norm | None = None,
+) -> tuple[TV, State]:
     """Compute a batch of b tokens at once in the dual form, inner gradients by hand: O(T·(b² + b·(K + V) + K·V))."""
     xp = inner.common_namespace(q, k, v, theta, log_eta, log_decay, memory, state, norm)
     arguments = q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm
@@ -130,9 +148,18 @@ def chunkwise(
 
 @form(compiled=True)
 def fused(
-    q: TK, k: TK, v: TV, theta: T, log_eta: T, log_decay: T, memory: Layers, *, state: State | None = None,
-    batch_size: int = 16, norm: Norm | None = None,
-) -> tuple[TV, State]:  # fmt: skip
+    q: TK,
+    k: TK,
+    v: TV,
+    theta: T,
+    log_eta: T,
+    log_decay: T,
+    memory: Layers,
+    *,
+    state: State | None = None,
+    batch_size: int = 16,
+    norm: Norm | None = None,
+) -> tuple[TV, State]:
     """Compute `chunkwise` by a kernel with a hand-written backward pass, for NumPy's float32 and float64.
 
     It records no graph and saves one memory in 8; the backward pass recomputes the others.
@@ -142,18 +169,35 @@ def fused(
     row = *v.shape[:-2], 1, v.shape[-1]
     gamma_beta = [] if norm is None else [namespace(v, x).broadcast_to(x, row) for x in norm]
     y, *matrices = _compiled(
-        q, k, v, theta, log_eta, log_decay, *matrices, *gamma_beta, batch_size=batch_size, left=initial.left,
+        q,
+        k,
+        v,
+        theta,
+        log_eta,
+        log_decay,
+        *matrices,
+        *gamma_beta,
+        batch_size=batch_size,
+        left=initial.left,
         on_losses=lambda losses: inner.check_finite_loss("titans.fused", losses, 0),
-    )  # fmt: skip
+    )
     start, M, S = _models(matrices, k.shape[-1])
     read = q.shape[-2] - initial.left
     return y, State(start, M, S, -read if read < 0 else batch_size - read % batch_size)
 
 
 def _in_batches(
-    q: Array, k: Array, v: Array, theta: Array, log_eta: Array, log_decay: Array, *matrices: Array,
-    batch_size: int, left: int, on_losses: Callable[[Array], None],
-) -> tuple[Array, ...]:  # fmt: skip
+    q: Array,
+    k: Array,
+    v: Array,
+    theta: Array,
+    log_eta: Array,
+    log_decay: Array,
+    *matrices: Array,
+    batch_size: int,
+    left: int,
+    on_losses: Callable[[Array], None],
+) -> tuple[Array, ...]:
     matrices, norm = (matrices[:-2], matrices[-2:]) if len(matrices) % 3 else (matrices, None)
     start, M, S = _models(matrices, k.shape[-1])
     state = State(start, M, S, left)
@@ -189,9 +233,18 @@ def _columns(*gates: Array) -> tuple[Array, ...]:
 
 
 def _prepare(
-    form: str, q: Array, k: Array, v: Array, theta: Array, log_eta: Array, log_decay: Array, memory: Layers,
-    state: State | None, batch_size: int, norm: Norm | None,
-) -> State:  # fmt: skip
+    form: str,
+    q: Array,
+    k: Array,
+    v: Array,
+    theta: Array,
+    log_eta: Array,
+    log_decay: Array,
+    memory: Layers,
+    state: State | None,
+    batch_size: int,
+    norm: Norm | None,
+) -> State:
     """Check gates, memory and state, and return the initial state."""
     inner.check_gate_range(f"{form}: theta", theta, 0, math.inf, "")
     inner.check_gate_range(f"{form}: log_eta", log_eta, -math.inf, 0, "(η at most 1)")

@@ -66,9 +66,16 @@ class State(NamedTuple):
 
 @form
 def primal(
-    q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
+    q: TK,
+    k: TK,
+    v: TV,
+    eta: T,
+    weights: Weights,
+    *,
+    tau: T | None = None,
+    state: State | None = None,
     batch_size: int = 16,
-) -> tuple[TV, State]:  # fmt: skip
+) -> tuple[TV, State]:
     """Compute every token's gradient by autodiff and every token's weights: O(T·K·V), with b copies of the weights."""
     xp = inner.common_namespace(q, k, v, eta, weights, tau, state)
     (W_init, grad_sum, left), tau = _prepare("ttt.primal", q, k, v, eta, weights, tau, state, batch_size)
@@ -94,9 +101,16 @@ def primal(
 
 @form
 def dual(
-    q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
+    q: TK,
+    k: TK,
+    v: TV,
+    eta: T,
+    weights: Weights,
+    *,
+    tau: T | None = None,
+    state: State | None = None,
     batch_size: int = 16,
-) -> tuple[TV, State]:  # fmt: skip
+) -> tuple[TV, State]:
     """Compute a mini-batch at a time in the dual form, with inner gradients by hand: O(T·(b·(K + V) + K·V))."""
     initial, tau = _prepare("ttt.dual", q, k, v, eta, weights, tau, state, batch_size)
     return _dual("ttt.dual", 0, q, k, v, eta[..., None], tau, weights.norm, initial, batch_size)
@@ -104,9 +118,16 @@ def dual(
 
 @form(compiled=True)
 def fused(
-    q: TK, k: TK, v: TV, eta: T, weights: Weights, *, tau: T | None = None, state: State | None = None,
+    q: TK,
+    k: TK,
+    v: TV,
+    eta: T,
+    weights: Weights,
+    *,
+    tau: T | None = None,
+    state: State | None = None,
     batch_size: int = 16,
-) -> tuple[TV, State]:  # fmt: skip
+) -> tuple[TV, State]:
     """Compute whole mini-batches by a kernel with a hand-written backward pass, for NumPy's float32 and float64.
 
     Incomplete mini-batches at either end run as `dual`, and on a CPU so do models of more than one layer.
@@ -125,9 +146,17 @@ def fused(
 
 
 def _dual(
-    label: str, first: int, q: Array, k: Array, v: Array, eta: Array, tau: Array, norm: Norm | None, state: State,
+    label: str,
+    first: int,
+    q: Array,
+    k: Array,
+    v: Array,
+    eta: Array,
+    tau: Array,
+    norm: Norm | None,
+    state: State,
     batch_size: int,
-) -> tuple[Array, State]:  # fmt: skip
+) -> tuple[Array, State]:
     """Run the dual form from a state, for η and τ as columns (*batch, T, 1); `first` is the index of the first token.
 
     Deviations from the published code: a call may end inside a mini-batch, so gradients are accumulated beside W_init,
@@ -160,23 +189,46 @@ def _dual(
 
 
 def _compiled_batches(
-    label: str, first: int, q: Array, k: Array, v: Array, eta: Array, tau: Array, norm: Norm | None, state: State,
+    label: str,
+    first: int,
+    q: Array,
+    k: Array,
+    v: Array,
+    eta: Array,
+    tau: Array,
+    norm: Norm | None,
+    state: State,
     batch_size: int,
-) -> tuple[Array, State]:  # fmt: skip
+) -> tuple[Array, State]:
     """Compute `_dual` for whole mini-batches by the kernel."""
     shape, depth = (*v.shape[:-2], 1, v.shape[-1]), len(state.start)
     gamma_beta = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
     y, *matrices = _compiled(
-        q, k, v, eta[..., 0], tau[..., 0], *map(inner.pack_layer, state.start), *gamma_beta, batch_size=batch_size,
-        depth=depth, on_losses=lambda losses: inner.check_finite_loss(label, losses, first),
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        eta[..., 0],
+        tau[..., 0],
+        *map(inner.pack_layer, state.start),
+        *gamma_beta,
+        batch_size=batch_size,
+        depth=depth,
+        on_losses=lambda losses: inner.check_finite_loss(label, losses, first),
+    )
     return y, _state_of_matrices(matrices, k, batch_size)
 
 
 def _reference(
-    q: Array, k: Array, v: Array, eta: Array, tau: Array, *matrices: Array,
-    batch_size: int, depth: int, on_losses: Callable[[Array], None],
-) -> tuple[Array, ...]:  # fmt: skip
+    q: Array,
+    k: Array,
+    v: Array,
+    eta: Array,
+    tau: Array,
+    *matrices: Array,
+    batch_size: int,
+    depth: int,
+    on_losses: Callable[[Array], None],
+) -> tuple[Array, ...]:
     state, columns = _state_of_matrices(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
     y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)
     return y, *map(inner.pack_layer, state.start)
@@ -205,9 +257,16 @@ def _updated(W_init: Layers, grad_sum: Layers, tau: Array) -> Layers:
 
 
 def _prepare(
-    form: str, q: Array, k: Array, v: Array, eta: Array, weights: Weights, tau: Array | None, state: State | None,
+    form: str,
+    q: Array,
+    k: Array,
+    v: Array,
+    eta: Array,
+    weights: Weights,
+    tau: Array | None,
+    state: State | None,
     batch_size: int,
-) -> tuple[State, Array]:  # fmt: skip
+) -> tuple[State, Array]:
     """Check rates, weights and state, and return the initial state and τ as a column (*batch, T, 1).
 
     Accumulated gradients have the shapes of the weights.

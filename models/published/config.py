@@ -17,38 +17,71 @@ from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError, known_name
 
 SHARED = {
-    "layer_norm_epsilon": 1e-5, "expand": 2, "conv_kernel": 4, "use_bias": False, "use_conv_bias": True,
+    "layer_norm_epsilon": 1e-5,
+    "expand": 2,
+    "conv_kernel": 4,
+    "use_bias": False,
+    "use_conv_bias": True,
     "hidden_act": "silu",
-}  # fmt: skip
+}
 MAMBA = SHARED | {
-    "vocab_size": 50280, "hidden_size": 768, "state_size": 16, "num_hidden_layers": 32, "time_step_rank": "auto",
+    "vocab_size": 50280,
+    "hidden_size": 768,
+    "state_size": 16,
+    "num_hidden_layers": 32,
+    "time_step_rank": "auto",
     "tie_word_embeddings": True,
-}  # fmt: skip
+}
 MAMBA2 = SHARED | {
-    "vocab_size": 32768, "hidden_size": 4096, "state_size": 128, "num_hidden_layers": 64, "num_heads": 128,
-    "head_dim": 64, "n_groups": 8, "time_step_limit": (0.0, math.inf), "tie_word_embeddings": False,
-}  # fmt: skip
+    "vocab_size": 32768,
+    "hidden_size": 4096,
+    "state_size": 128,
+    "num_hidden_layers": 64,
+    "num_heads": 128,
+    "head_dim": 64,
+    "n_groups": 8,
+    "time_step_limit": (0.0, math.inf),
+    "tie_word_embeddings": False,
+}
 DEFAULTS = {"mamba": MAMBA, "mamba2": MAMBA2, "falcon_mamba": MAMBA | {"mixer_rms_eps": 1e-6}}
 """Defaults of the configuration classes of transformers."""
 
 NATIVE = {
-    "ssm_cfg": {}, "rms_norm": True, "pad_vocab_size_multiple": 8, "tie_embeddings": True, "d_intermediate": 0,
+    "ssm_cfg": {},
+    "rms_norm": True,
+    "pad_vocab_size_multiple": 8,
+    "tie_embeddings": True,
+    "d_intermediate": 0,
     "attn_layer_idx": [],
-}  # fmt: skip
+}
 NATIVE_BLOCK = {"layer": "Mamba1", "d_conv": 4, "expand": 2, "bias": False, "conv_bias": True}
 NATIVE_BLOCKS: dict[str, dict[str, Any]] = {
     "Mamba1": {"d_state": 16, "dt_rank": "auto"},
     "Mamba2": {
-        "d_state": 128, "headdim": 64, "ngroups": 1, "dt_limit": (0.0, math.inf), "d_ssm": None, "D_has_hdim": False,
-        "rmsnorm": True, "norm_before_gate": False,
+        "d_state": 128,
+        "headdim": 64,
+        "ngroups": 1,
+        "dt_limit": (0.0, math.inf),
+        "d_ssm": None,
+        "D_has_hdim": False,
+        "rmsnorm": True,
+        "norm_before_gate": False,
     },
-}  # fmt: skip
+}
 """Defaults of mamba_ssm, by the layer that `ssm_cfg` names."""
 # how weights start and which kernel runs: nothing that a trained model's results depend on
 IRRELEVANT = {
-    "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init", "use_fast_path",
-    "use_mem_eff_path", "chunk_size",
-}  # fmt: skip
+    "dt_min",
+    "dt_max",
+    "dt_init",
+    "dt_scale",
+    "dt_init_floor",
+    "A_init_range",
+    "conv_init",
+    "use_fast_path",
+    "use_mem_eff_path",
+    "chunk_size",
+}
 FIXED = {"D_has_hdim": False, "rmsnorm": True, "norm_before_gate": False, "d_ssm": None}
 """Choices of mamba_ssm's Mamba-2 that no published model makes otherwise."""
 

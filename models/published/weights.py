@@ -82,11 +82,13 @@ def _in_safetensors(path: Path) -> dict[str, Stored]:
     header.pop("__metadata__", None)
     return {
         name: Stored(
-            path, of["dtype"], tuple(of["shape"]),
+            path,
+            of["dtype"],
+            tuple(of["shape"]),
             partial(_slice, path, of["dtype"], of["shape"], 8 + length + of["data_offsets"][0]),
         )
         for name, of in header.items()
-    }  # fmt: skip
+    }
 
 
 def _slice(path: Path, dtype: str, shape: list[int], offset: int) -> np.ndarray:

@@ -72,8 +72,11 @@ def generalized_bilinear(A: Array, B: Array, delta: Array, *, alpha: Any) -> tup
 
 
 METHODS: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
-    "zoh": zoh, "bilinear": bilinear, "euler": euler, "mamba": mamba,
-}  # fmt: skip
+    "zoh": zoh,
+    "bilinear": bilinear,
+    "euler": euler,
+    "mamba": mamba,
+}
 
 
 def _implicit(label: str, A: Array, B: Array, delta: Array, end: Any, start: Any, *, whole: int) -> tuple[Array, Array]:
@@ -139,8 +142,10 @@ def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = Fal
         _check_eigenvalues(label, unwrap(A))
         return True
     if not (_broadcast(*shapes) and all(shapes[:2]) and shapes[0][-1] == shapes[1][-1]):
-        raise ValueError(f"{label}: A, B and delta have shapes {shapes[0]}, {shapes[1]} and {shapes[2]}, "
-                         "expected (*channels, N) twice, and (*channels, 1) or no axis")  # fmt: skip
+        raise ValueError(
+            f"{label}: A, B and delta have shapes {shapes[0]}, {shapes[1]} and {shapes[2]}, "
+            "expected (*channels, N) twice, and (*channels, 1) or no axis"
+        )
     parts = namespace(A).real(unwrap(A))
     if _fails(lambda: _all(parts <= 0)):
         raise ValueError(f"{label}: A holds real part {_number(parts.max())}, expected real parts of at most 0")

@@ -40,9 +40,16 @@ DISCRETISATIONS = ("zoh", "bilinear")
 
 @form
 def recurrent(
-    u: TD, Lambda: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *,
-    state: H | None = None, discretisation: str = "zoh",
-) -> tuple[TD, H]:  # fmt: skip
+    u: TD,
+    Lambda: DN,
+    B: DN,
+    C: DN,
+    D: PerChannel,
+    delta: PerChannel,
+    *,
+    state: H | None = None,
+    discretisation: str = "zoh",
+) -> tuple[TD, H]:
     """Compute the recurrence, token after token: O(T·D·N) time, a state of constant size."""
     check_eigenvalues("s4d.recurrent", Lambda, delta)
     A, B = discrete(Lambda, B, delta, discretisation)
@@ -56,9 +63,16 @@ def recurrent(
 
 @form
 def convolution(
-    u: TD, Lambda: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *,
-    state: H | None = None, discretisation: str = "zoh",
-) -> tuple[TD, H]:  # fmt: skip
+    u: TD,
+    Lambda: DN,
+    B: DN,
+    C: DN,
+    D: PerChannel,
+    delta: PerChannel,
+    *,
+    state: H | None = None,
+    discretisation: str = "zoh",
+) -> tuple[TD, H]:
     """Convolve the input with the kernel by FFT: O(T·D·(log T + N)) time, O(T·D + √T·D·N) memory."""
     check_eigenvalues("s4d.convolution", Lambda, delta)
     A, B = discrete(Lambda, B, delta, discretisation)
@@ -67,9 +81,16 @@ def convolution(
 
 @form(compiled=True)
 def fused(
-    u: TD, Lambda: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *,
-    state: H | None = None, discretisation: str = "zoh",
-) -> tuple[TD, H]:  # fmt: skip
+    u: TD,
+    Lambda: DN,
+    B: DN,
+    C: DN,
+    D: PerChannel,
+    delta: PerChannel,
+    *,
+    state: H | None = None,
+    discretisation: str = "zoh",
+) -> tuple[TD, H]:
     """Compute `convolution` by kernels for the sums of powers (NumPy's float32, float64), with powers in float64."""
     check_eigenvalues("s4d.fused", Lambda, delta)
     A, B = discrete(Lambda, B, delta, discretisation)

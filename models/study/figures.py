@@ -52,10 +52,21 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
 }
 SPARE = ("#e69f00", "#009e73", "#2b8cd6", "#d55e00", "#999999")  # for curves that have no style of their own, in turn
 SETTINGS = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "text.color": INK, "axes.grid": True, "grid.color": INK, "grid.alpha": 0.15, "legend.frameon": False,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+}
 
 
 @dataclass(frozen=True)

@@ -147,10 +147,17 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
         raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
     paths = {"proofs": report, "statements": stated}
     return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()} | {
-        "exit_code": process.returncode}  # fmt: skip
+        "exit_code": process.returncode
+    }
 
 
 HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, Any] | None]] = {
-    "proofs": _prove, "train": _train, "induction": _extrapolate, "needle": _extrapolate, "hippo": _remember,
-    "surprise": _surprise, "rotation": _rotate, "cost": _cost,
-}  # fmt: skip
+    "proofs": _prove,
+    "train": _train,
+    "induction": _extrapolate,
+    "needle": _extrapolate,
+    "hippo": _remember,
+    "surprise": _surprise,
+    "rotation": _rotate,
+    "cost": _cost,
+}

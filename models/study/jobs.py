@@ -81,9 +81,13 @@ def start(job: Job, study: Path) -> subprocess.Popen:
     with (folder / "errors.txt").open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "models", "job", str(folder.resolve())],
-            env={**os.environ, **one_thread}, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+            env={**os.environ, **one_thread},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
 
 def work(folder: Path) -> bool:

@@ -17,7 +17,7 @@ NIAH_TABLE = {  # Behrouz et al. 2025, table 2: percent at 2K, 4K, 8K, 16K of S-
     "Mamba2": ((98.6, 61.4, 31.0, 5.4), (98.4, 55.8, 14.2, 0.0)),
     "DeltaNet": ((96.8, 98.8, 98.6, 71.4), (47.2, 15.4, 12.8, 5.4)),
     "Titans (LMM)": ((99.8, 98.4, 98.2, 96.2), (100.0, 99.8, 93.4, 80.2)),
-}  # fmt: skip
+}
 
 
 def needles(results: Results) -> dict[str, Any]:
@@ -25,14 +25,17 @@ def needles(results: Results) -> dict[str, Any]:
     jobs = {mixer: results["jobs"][f"needle-{mixer}"] for mixer in SEEKERS}
     found = {
         mixer: {int(n): share for n, share in job["result"]["lengths"].items()}
-        for mixer, job in jobs.items() if job["result"] and "lengths" in job["result"]
-    }  # fmt: skip
+        for mixer, job in jobs.items()
+        if job["result"] and "lengths" in job["result"]
+    }
     given = settings(results, "needle-")
     section = {
-        "settings": given, "sequences": jobs[SEEKERS[0]]["settings"]["sequences"],
-        "lengths": jobs[SEEKERS[0]]["settings"]["lengths"], "rows": [],
+        "settings": given,
+        "sequences": jobs[SEEKERS[0]]["settings"]["sequences"],
+        "lengths": jobs[SEEKERS[0]]["settings"]["lengths"],
+        "rows": [],
         "missing": [words(mixer) for mixer in SEEKERS if mixer not in found],
-    }  # fmt: skip
+    }
     if not found:
         return section
     paper = {
@@ -45,16 +48,19 @@ def needles(results: Results) -> dict[str, Any]:
         Panel("The paper: S-NIAH-N", "length", "accuracy", paper, log_x=True, y_limits=SHARES),
     ]
     return {
-        **section, "sentences": how_far(found, given["length"]),
+        **section,
+        "sentences": how_far(found, given["length"]),
         "rows": _rows(found, section["lengths"], {mixer: source(jobs[mixer]) for mixer in found}),
         "figure": draw(panels, "Needles in a haystack: accuracy against length, here and in the paper"),
-    }  # fmt: skip
+    }
 
 
 def _rows(found: dict[str, dict[int, float]], lengths: list[int], sources: dict[str, str]) -> list[dict[str, Any]]:
     """Return a row for each mixer and one for each task of the paper's table."""
-    rows = [{"mixer": words(mixer), "shares": [shares.get(n) for n in lengths], "source": sources[mixer], "here": True}
-            for mixer, shares in found.items()]  # fmt: skip
+    rows = [
+        {"mixer": words(mixer), "shares": [shares.get(n) for n in lengths], "source": sources[mixer], "here": True}
+        for mixer, shares in found.items()
+    ]
     for i, task in enumerate(("S-NIAH-PK", "S-NIAH-N")):
         for name, percents in NIAH_TABLE.items():
             at = dict(zip(PAPER_LENGTHS, percents[i], strict=True))
@@ -65,8 +71,10 @@ def _rows(found: dict[str, dict[int, float]], lengths: list[int], sources: dict[
 
 def how_far(found: dict[str, dict[int, float]], trained: int) -> list[str]:
     """Say up to which length each mixer finds the needles, and who finds most at the longest."""
-    reach = {m: max((n for n in shares if min(shares[k] for k in shares if k <= n) >= FOUND), default=0)
-             for m, shares in found.items()}  # fmt: skip
+    reach = {
+        m: max((n for n in shares if min(shares[k] for k in shares if k <= n) >= FOUND), default=0)
+        for m, shares in found.items()
+    }
     ranked = sorted(reach, key=lambda mixer: -reach[mixer])
     listed = ", ".join(f"{words(m)} {f'{reach[m]:,}' if reach[m] else 'none'}" for m in ranked)
     begin = f"The longest sequence up to which {FOUND:.0%} of the needles are found, after training at {trained}"
@@ -93,15 +101,18 @@ def inner_loss(results: Results) -> dict[str, Any] | None:
     return {
         "figure": draw(panels, "Inner loss against the position in held-out text, with and without what was learned"),
         "sentences": [(fall(words(mixer), losses), source(jobs[mixer])) for mixer, losses in found.items()],
-        "settings": jobs[next(iter(found))]["settings"], "longer": LONGER,
-    }  # fmt: skip
+        "settings": jobs[next(iter(found))]["settings"],
+        "longer": LONGER,
+    }
 
 
 def fall(mixer: str, losses: dict[str, list]) -> str:
     """Describe the inner loss in the last quarter of the text, relative to the untrained one, layer by layer."""
     quarter = max(1, len(losses["positions"]) // 4)
-    left = [sum(learned[-quarter:]) / sum(first[-quarter:])
-            for learned, first in zip(losses["learned"], losses["first"], strict=True)]  # fmt: skip
+    left = [
+        sum(learned[-quarter:]) / sum(first[-quarter:])
+        for learned, first in zip(losses["learned"], losses["first"], strict=True)
+    ]
     listed = ", ".join(f"{share:.0%} in layer {i}" for i, share in enumerate(left, start=1))
     return f"{mixer}: in the last quarter the inner loss is, of what the first memory would have had, {listed}."
 
@@ -128,7 +139,7 @@ def surprise(results: Results) -> dict[str, Any] | None:
         "sentence": f"At the planted pairs the momentary surprise is {listed}; in the two rounds before the first of "
         f"them it is at most {max(momentary[place] for place in before):.2f}. Past surprise is less than half of what "
         f"it was {half} tokens after the first.",
-    }  # fmt: skip
+    }
 
 
 def rotation(results: Results) -> dict[str, Any]:
@@ -139,21 +150,30 @@ def rotation(results: Results) -> dict[str, Any]:
         return {"missing": ["rotation"], "rows": []}
     steps, rows = done["steps"], done["rows"]
     panels = [
-        Panel({"reset": "From the trained network for every image", "online": "Online, image after image"}[way],
-              "steps on an image", "accuracy", {row["shift"]: (steps, row[way]) for row in rows}, y_limits=SHARES)
+        Panel(
+            {"reset": "From the trained network for every image", "online": "Online, image after image"}[way],
+            "steps on an image",
+            "accuracy",
+            {row["shift"]: (steps, row[way]) for row in rows},
+            y_limits=SHARES,
+        )
         for way in ("reset", "online")
-    ]  # fmt: skip
+    ]
     most = max((row for row in rows if row["shift"] != "none"), key=lambda row: max(row["online"]) - row["online"][0])
     gained = [row["shift"] for row in rows if row["online"][-1] > row["online"][0]]
     lost = [row["shift"] for row in rows if row["online"][-1] < row["online"][0]]
     best = max(most["online"])
     return {
-        "missing": [], "steps": steps, "rows": rows, "source": source(job), "settings": job["settings"],
+        "missing": [],
+        "steps": steps,
+        "rows": rows,
+        "source": source(job),
+        "settings": job["settings"],
         "figure": draw(panels, "Accuracy on shifted digits against the steps taken on each image"),
         "sentence": f"Online, {most['shift']} gains most: from {most['online'][0]:.0%} to {best:.0%} after "
         f"{steps[most['online'].index(best)]} steps an image. After {steps[-1]} steps online helped with "
         f"{', '.join(gained) or 'nothing'} and harmed {', '.join(lost) or 'nothing'}.",
-    }  # fmt: skip
+    }
 
 
 def learners() -> str:

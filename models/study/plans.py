@@ -22,32 +22,88 @@ COPIERS = ("s4d", "mamba")  # one whose system stays what it is, and one whose t
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
-RECALL = {"width": 32, "layers": 1, "heads": 2, "batch": 64, "pairs": (4, 8, 12, 16), "steps": 800,
-          "evaluate_every": 40, "rate": 1e-2}  # fmt: skip
+RECALL = {
+    "width": 32,
+    "layers": 1,
+    "heads": 2,
+    "batch": 64,
+    "pairs": (4, 8, 12, 16),
+    "steps": 800,
+    "evaluate_every": 40,
+    "rate": 1e-2,
+}
 LONG: Sizes = {
-    "copying": {"task": "selective_copying", "width": 64, "layers": 2, "length": 256, "batch": 32, "steps": 6000,
-                "evaluate_every": 100, "rate": 3e-3},
-    "induction": {"run": {"task": "induction", "mixer": "mamba", "width": 64, "layers": 2, "length": 256, "batch": 32,
-                          "steps": 4000, "evaluate_every": 500, "rate": 5e-3, "decay": 0.0},
-                  "lengths": [2**n for n in range(6, 21)], "sequences": 32},
-    "digits": {"task": "digits", "width": 64, "layers": 2, "batch": 32, "steps": 1500, "evaluate_every": 100,
-               "rate": 4e-3},
-    "needle": {"run": {"task": "needle", "width": 32, "layers": 1, "heads": 2, "length": 128, "batch": 32,
-                       "steps": 2000, "evaluate_every": 100, "rate": 1e-2, "decay": 0.0},
-               "lengths": [2**n for n in range(7, 15)], "sequences": 64},
+    "copying": {
+        "task": "selective_copying",
+        "width": 64,
+        "layers": 2,
+        "length": 256,
+        "batch": 32,
+        "steps": 6000,
+        "evaluate_every": 100,
+        "rate": 3e-3,
+    },
+    "induction": {
+        "run": {
+            "task": "induction",
+            "mixer": "mamba",
+            "width": 64,
+            "layers": 2,
+            "length": 256,
+            "batch": 32,
+            "steps": 4000,
+            "evaluate_every": 500,
+            "rate": 5e-3,
+            "decay": 0.0,
+        },
+        "lengths": [2**n for n in range(6, 21)],
+        "sequences": 32,
+    },
+    "digits": {
+        "task": "digits",
+        "width": 64,
+        "layers": 2,
+        "batch": 32,
+        "steps": 1500,
+        "evaluate_every": 100,
+        "rate": 4e-3,
+    },
+    "needle": {
+        "run": {
+            "task": "needle",
+            "width": 32,
+            "layers": 1,
+            "heads": 2,
+            "length": 128,
+            "batch": 32,
+            "steps": 2000,
+            "evaluate_every": 100,
+            "rate": 1e-2,
+            "decay": 0.0,
+        },
+        "lengths": [2**n for n in range(7, 15)],
+        "sequences": 64,
+    },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
     "deep": {"text": TEXT, "recall": RECALL},
-}  # fmt: skip
+}
 DEFAULT: Sizes = {
     "proofs": {"profile": "quick", "names": []},  # all
     "text": TEXT,
     "recall": RECALL,
     "hippo": {"sizes": [4, 8, 16, 32, 64], "samples": 2000, "cycles": 12, "window": 0.25, "seed": SEED},
-    "surprise": {"length": 240, "period": 8, "planted": [120, 155, 190], "rate": 1.0, "kept": 0.9, "forgotten": 0.002,
-                 "seed": SEED},
+    "surprise": {
+        "length": 240,
+        "period": 8,
+        "planted": [120, 155, 190],
+        "rate": 1.0,
+        "kept": 0.9,
+        "forgotten": 0.002,
+        "seed": SEED,
+    },
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     **LONG,
-}  # fmt: skip
+}
 # Only what so few steps can show. Recall of keys that are written twice has the mixers in the order of the whole study;
 # in text and in recall of keys written once they change places after these steps, so nothing is compared by those.
 QUICK: Sizes = {

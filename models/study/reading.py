@@ -5,8 +5,17 @@ from typing import Any
 
 Results = Mapping[str, Any]
 Curve = tuple[list[float], list[float]]
-NAMES = {"s4": "S4", "s4d": "S4D", "lssl": "LSSL", "rnn": "RNN", "mamba": "Mamba", "mamba2": "Mamba-2",
-         "ttt_linear": "TTT-Linear", "ttt_mlp": "TTT-MLP", "titans": "Titans"}  # fmt: skip
+NAMES = {
+    "s4": "S4",
+    "s4d": "S4D",
+    "lssl": "LSSL",
+    "rnn": "RNN",
+    "mamba": "Mamba",
+    "mamba2": "Mamba-2",
+    "ttt_linear": "TTT-Linear",
+    "ttt_mlp": "TTT-MLP",
+    "titans": "Titans",
+}
 COMMON = ("mixer", "text", "form", "config", "start")  # settings that differ between jobs of one kind, or say nothing
 
 

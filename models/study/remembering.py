@@ -38,8 +38,16 @@ def remembering(sizes: list[int], samples: int, cycles: int, window: float, seed
             best = g @ np.linalg.lstsq(g, expected)[0]
             size = np.linalg.norm(expected)
             error, least = (float(np.linalg.norm(x - expected) / size) for x in (approximation, best))
-            rows.append({"measure": measure, "N": N, "error": error, "least": least, "times": _short(at),
-                         "made": _short(approximation)})  # fmt: skip
+            rows.append(
+                {
+                    "measure": measure,
+                    "N": N,
+                    "error": error,
+                    "least": least,
+                    "times": _short(at),
+                    "made": _short(approximation),
+                }
+            )
     return {"times": _short(times), "signal": _short(f), "rows": rows}
 
 

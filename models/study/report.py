@@ -64,11 +64,19 @@ def _text(results: Results) -> dict[str, Any] | None:
         curves[mixer] = curve(seen)
         seconds = [r["seconds"] for r in job["records"] if "seconds" in r and not job["recorded"]]
         done = job["result"] or {}
-        rows.append({
-            "mixer": mixer, "bits": seen[-1][1], "step": seen[-1][0], "of": job["steps"],
-            "parameters": done.get("parameters"), "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
-            "prompt": done.get("prompt"), "sample": printable(done.get("sample") or ""), "source": source(job),
-        })  # fmt: skip
+        rows.append(
+            {
+                "mixer": mixer,
+                "bits": seen[-1][1],
+                "step": seen[-1][0],
+                "of": job["steps"],
+                "parameters": done.get("parameters"),
+                "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
+                "prompt": done.get("prompt"),
+                "sample": printable(done.get("sample") or ""),
+                "source": source(job),
+            }
+        )
     if not rows:
         return None
     figure = draw(
@@ -76,8 +84,13 @@ def _text(results: Results) -> dict[str, Any] | None:
         "Held-out bits per byte against training steps, a curve a mixer",
     )
     sentences = _text_sentences(rows)
-    return {"figure": figure, "rows": rows, "sentences": sentences, "conclusion": sentences[0],
-            "settings": settings(results, "text-")}  # fmt: skip
+    return {
+        "figure": figure,
+        "rows": rows,
+        "sentences": sentences,
+        "conclusion": sentences[0],
+        "settings": settings(results, "text-"),
+    }
 
 
 def printable(text: str) -> str:
@@ -123,11 +136,19 @@ def _recall(results: Results) -> list[dict[str, Any]]:
             ],
             f"Recall, {title}: accuracy against training steps and against the number of pairs",
         )
-        kinds.append({
-            "kind": kind, "title": title, "figure": figure, "rows": rows, "fixed": fixed, "pairs": all_pairs,
-            "sentences": _recall_sentences(rows, fixed), "conclusion": _recall_conclusion(title, rows, all_pairs[-1]),
-            "settings": settings(results, f"recall-{kind}-"),
-        })  # fmt: skip
+        kinds.append(
+            {
+                "kind": kind,
+                "title": title,
+                "figure": figure,
+                "rows": rows,
+                "fixed": fixed,
+                "pairs": all_pairs,
+                "sentences": _recall_sentences(rows, fixed),
+                "conclusion": _recall_conclusion(title, rows, all_pairs[-1]),
+                "settings": settings(results, f"recall-{kind}-"),
+            }
+        )
     return kinds
 
 
@@ -141,10 +162,14 @@ def _recall_row(mixer: str, records: list, job: Results, pairs: list[int], fixed
     last = records[-1]["held_out_accuracy"]
     held = [p for p in pairs if all(last[str(q)] >= ENOUGH for q in pairs if q <= p)]
     return {
-        "mixer": mixer, "step": records[-1]["step"], "reached": reached[0] if reached else None,
-        "held": max(held, default=0), "accuracies": {p: last[str(p)] for p in pairs},
-        "state": (job["result"] or {}).get("state_numbers"), "source": source(job),
-    }  # fmt: skip
+        "mixer": mixer,
+        "step": records[-1]["step"],
+        "reached": reached[0] if reached else None,
+        "held": max(held, default=0),
+        "accuracies": {p: last[str(p)] for p in pairs},
+        "state": (job["result"] or {}).get("state_numbers"),
+        "source": source(job),
+    }
 
 
 def _recall_sentences(rows: list[dict[str, Any]], fixed: int) -> list[str]:
@@ -202,7 +227,8 @@ def _cost(results: Results) -> dict[str, Any] | None:
     grown = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] > rows[0]["state_numbers"]]
     fixed = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] == rows[0]["state_numbers"]]
     first, last = (next(iter(measured.values()))[i]["T"] for i in (0, -1))
-    conclusion = (f"From T = {first} to {last} tokens the state of {', '.join(grown) or 'no mixer'} grows; that of "
-                  f"{', '.join(fixed) or 'no mixer'} has the same size.")  # fmt: skip
-    return {"figure": figure, "sentences": sentences, "conclusion": conclusion,
-            "settings": settings(results, "cost-")}  # fmt: skip
+    conclusion = (
+        f"From T = {first} to {last} tokens the state of {', '.join(grown) or 'no mixer'} grows; that of "
+        f"{', '.join(fixed) or 'no mixer'} has the same size."
+    )
+    return {"figure": figure, "sentences": sentences, "conclusion": conclusion, "settings": settings(results, "cost-")}

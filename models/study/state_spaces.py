@@ -13,9 +13,13 @@ ACCURACY = (-0.03, 1.03)
 SHOWN = 3  # sizes N in the figure
 DRAWN = 1e-4  # the least error in the figure
 COPYING_TABLE = (  # Gu and Dao 2023, table 1: architecture, layer, accuracy
-    ("no gate", "S4", 0.183), ("no gate", "S6", 0.970), ("H3", "S4", 0.570), ("H3", "S6", 0.997),
-    ("Mamba", "S4", 0.564), ("Mamba", "S6", 0.998),
-)  # fmt: skip
+    ("no gate", "S4", 0.183),
+    ("no gate", "S6", 0.970),
+    ("H3", "S4", 0.570),
+    ("H3", "S6", 0.997),
+    ("Mamba", "S4", 0.564),
+    ("Mamba", "S6", 0.998),
+)
 ARCHITECTURE = {"s4d": ("S4, gated linear unit", "S4D"), "mamba": ("Mamba", "S6")}
 INDUCTION_TABLE = {  # Gu and Dao 2023, table 11: percent at 2⁶, 2⁷, …; attention ran out of memory after 2¹⁴
     "attention, RoPE (paper)": (100, 100, 100, 83.6, 31.3, 18.4, 8.6, 9.0, 5.5),
@@ -23,7 +27,7 @@ INDUCTION_TABLE = {  # Gu and Dao 2023, table 11: percent at 2⁶, 2⁷, …; at
     "H3 (paper)": (100, 100, 100, 80.9, 39.5, 23.8, 14.8, 8.2, 5.9, 6.6, 8.2, 4.7, 8.2, 6.3, 7.4),
     "Hyena (paper)": (97.7, 100, 100, 100, 44.1, 12.5, 6.6, 5.1, 7.0, 5.9, 6.6, 6.6, 5.9, 6.3, 9.8),
     "Mamba (paper)": (100,) * 15,
-}  # fmt: skip
+}
 
 
 def remembered(results: Results) -> dict[str, Any] | None:
@@ -43,9 +47,11 @@ def remembered(results: Results) -> dict[str, Any] | None:
         f"for LegS, and {_excess(legt):.2f} × for LegT, which has to guess what leaves its window.",
     ]
     return {
-        "figures": _memories((done["times"], done["signal"]), legs, legt, middle), "sentences": sentences,
-        "rows": [{"N": n, "legs": legs[n], "legt": legt[n]} for n in sizes], "settings": job["settings"],
-    }  # fmt: skip
+        "figures": _memories((done["times"], done["signal"]), legs, legt, middle),
+        "sentences": sentences,
+        "rows": [{"N": n, "legs": legs[n], "legt": legt[n]} for n in sizes],
+        "settings": job["settings"],
+    }
 
 
 def _memories(signal: Curve, legs: dict[int, Row], legt: dict[int, Row], middle: int) -> list[str]:
@@ -58,9 +64,11 @@ def _memories(signal: Curve, legs: dict[int, Row], legt: dict[int, Row], middle:
     by_size = {f"LegS, N = {n}": made(legs[n]) for n in list(legs)[-SHOWN:]}
     both = {"LegS": made(legs[middle]), "LegT": made(legt[middle])}
     against = {
-        "LegS": errors(legs, "error"), "LegS, at best": errors(legs, "least"),
-        "LegT": errors(legt, "error"), "LegT, at best": errors(legt, "least"),
-    }  # fmt: skip
+        "LegS": errors(legs, "error"),
+        "LegS, at best": errors(legs, "least"),
+        "LegT": errors(legt, "error"),
+        "LegT, at best": errors(legt, "least"),
+    }
     one = Panel("The whole past, given back from N numbers", "time", "", {**by_size, "signal": signal})
     two = [
         Panel(f"LegS and LegT with N = {middle}", "time", "", {**both, "signal": signal}),
@@ -80,18 +88,29 @@ def copying(results: Results) -> dict[str, Any]:
     """Return the section on selective copying: accuracy during training and at its end, and the paper's."""
     jobs = {mixer: results["jobs"][f"copying-{mixer}"] for mixer in COPIERS}
     seen = {mixer: evaluations(job) for mixer, job in jobs.items() if evaluations(job)}
-    rows = [{
-        "architecture": ARCHITECTURE[mixer][0], "layer": ARCHITECTURE[mixer][1], "step": records[-1]["step"],
-        "of": jobs[mixer]["settings"]["steps"], "accuracy": records[-1]["held_out_accuracy"]["copying"],
-        "source": source(jobs[mixer]),
-    } for mixer, records in seen.items()]  # fmt: skip
+    rows = [
+        {
+            "architecture": ARCHITECTURE[mixer][0],
+            "layer": ARCHITECTURE[mixer][1],
+            "step": records[-1]["step"],
+            "of": jobs[mixer]["settings"]["steps"],
+            "accuracy": records[-1]["held_out_accuracy"]["copying"],
+            "source": source(jobs[mixer]),
+        }
+        for mixer, records in seen.items()
+    ]
     curves = {words(m): curve((r["step"], r["held_out_accuracy"]["copying"]) for r in rs) for m, rs in seen.items()}
     return {
-        "rows": rows, "paper": COPYING_TABLE, "settings": settings(results, "copying-"), "missing": _missing(jobs),
-        "figure": curves and draw(
+        "rows": rows,
+        "paper": COPYING_TABLE,
+        "settings": settings(results, "copying-"),
+        "missing": _missing(jobs),
+        "figure": curves
+        and draw(
             [Panel("Selective copying, as training goes on", "training step", "accuracy", curves, y_limits=ACCURACY)],
-            "Selective copying: accuracy against training steps"),
-    }  # fmt: skip
+            "Selective copying: accuracy against training steps",
+        ),
+    }
 
 
 def induction(results: Results) -> dict[str, Any]:
@@ -99,21 +118,36 @@ def induction(results: Results) -> dict[str, Any]:
     job = results["jobs"]["induction-mamba"]
     found = {int(n): right for n, right in ((job["result"] or {}).get("lengths") or {}).items()}
     section = {
-        "settings": settings(results, "induction-"), "sequences": job["settings"]["sequences"], "source": source(job),
-        "missing": _missing({"mamba": job}), "rows": [],
-    }  # fmt: skip
+        "settings": settings(results, "induction-"),
+        "sequences": job["settings"]["sequences"],
+        "source": source(job),
+        "missing": _missing({"mamba": job}),
+        "rows": [],
+    }
     if not found:
         return section
     paper = {name: {2 ** (6 + i): p / 100 for i, p in enumerate(row)} for name, row in INDUCTION_TABLE.items()}
     curves = {"Mamba, here": curve(found.items()), **{name: curve(row.items()) for name, row in paper.items()}}
     trained = section["settings"]["length"]
     return {
-        **section, "names": list(paper), "sentence": how_far(found, trained),
+        **section,
+        "names": list(paper),
+        "sentence": how_far(found, trained),
         "rows": [{"length": n, "here": y, "paper": [row.get(n) for row in paper.values()]} for n, y in found.items()],
         "figure": draw(
-            [Panel(f"Induction heads, trained at {trained}", "length", "accuracy", curves, log_x=True,
-                   y_limits=ACCURACY)], "Induction heads: accuracy against the length of the sequence"),
-    }  # fmt: skip
+            [
+                Panel(
+                    f"Induction heads, trained at {trained}",
+                    "length",
+                    "accuracy",
+                    curves,
+                    log_x=True,
+                    y_limits=ACCURACY,
+                )
+            ],
+            "Induction heads: accuracy against the length of the sequence",
+        ),
+    }
 
 
 def how_far(found: dict[int, float], trained: int) -> str:
@@ -131,25 +165,42 @@ def digits(results: Results) -> dict[str, Any]:
     jobs = {(mixer, start): results["jobs"][f"digits-{mixer}-{start}"] for mixer in READERS for start in STARTS}
     seen = {key: evaluations(job) for key, job in jobs.items() if evaluations(job)}
     last = {key: records[-1]["held_out_accuracy"]["digits"] for key, records in seen.items()}
-    rows = [{
-        "mixer": words(mixer), "accuracies": [last.get((mixer, start)) for start in STARTS],
-        "steps": [seen[mixer, start][-1]["step"] if (mixer, start) in seen else None for start in STARTS],
-        "sources": list(dict.fromkeys(source(jobs[mixer, s]) for s in STARTS if (mixer, s) in seen)),
-    } for mixer in READERS if any((mixer, start) in seen for start in STARTS)]  # fmt: skip
+    rows = [
+        {
+            "mixer": words(mixer),
+            "accuracies": [last.get((mixer, start)) for start in STARTS],
+            "steps": [seen[mixer, start][-1]["step"] if (mixer, start) in seen else None for start in STARTS],
+            "sources": list(dict.fromkeys(source(jobs[mixer, s]) for s in STARTS if (mixer, s) in seen)),
+        }
+        for mixer in READERS
+        if any((mixer, start) in seen for start in STARTS)
+    ]
     gains = [(words(m), last[m, "hippo"] - last[m, "random"]) for m in READERS if {(m, s) for s in STARTS} <= set(last)]
     panels = [
-        Panel(f"{'HiPPO' if start == 'hippo' else start} start", "training step", "accuracy", {
-            words(m): curve((r["step"], r["held_out_accuracy"]["digits"]) for r in records)
-            for (m, s), records in seen.items() if s == start}, y_limits=ACCURACY)
+        Panel(
+            f"{'HiPPO' if start == 'hippo' else start} start",
+            "training step",
+            "accuracy",
+            {
+                words(m): curve((r["step"], r["held_out_accuracy"]["digits"]) for r in records)
+                for (m, s), records in seen.items()
+                if s == start
+            },
+            y_limits=ACCURACY,
+        )
         for start in STARTS
-    ]  # fmt: skip
+    ]
     return {
-        "rows": rows, "starts": STARTS, "settings": settings(results, "digits-"),
+        "rows": rows,
+        "starts": STARTS,
+        "settings": settings(results, "digits-"),
         "missing": [name for name, job in results["jobs"].items() if name.startswith("digits-") and not job["result"]],
-        "sentence": gains and "What the HiPPO start adds, in points: " + ", ".join(
-            f"{name} {100 * gain:+.1f}" for name, gain in gains) + ".",
+        "sentence": gains
+        and "What the HiPPO start adds, in points: "
+        + ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in gains)
+        + ".",
         "figure": seen and draw(panels, "Digits: held-out accuracy against training steps, by start"),
-    }  # fmt: skip
+    }
 
 
 def _missing(jobs: dict[str, Results]) -> list[str]:

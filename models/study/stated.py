@@ -30,7 +30,7 @@ def statements(results: Results, page: Path) -> dict[str, Any] | None:
     tables: list[dict[str, Any]] = [
         {"name": chapter, "title": chapter.replace("_", " "), "rows": [_row(cases, page) for cases in found.values()]}
         for chapter, found in chapters.items()
-    ]  # fmt: skip
+    ]
     sentences = _sentences(done, tables)
     counted = [{**table, **_counted(table["rows"])} for table in tables]
     return {"chapters": counted, "sentences": sentences, "conclusion": sentences[0]}
@@ -43,13 +43,18 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     passed = dict.fromkeys(case["systems"][name]["symbol"] for case in run for name in _passed(case))
     first, exact = cases[0], "exact" if run else ""
     return {
-        "sentence": first["sentence"], "source": _linked(first["source"], first["papers"]),
-        "relation": first["relation"], "place": f"{Path(first['file']).name}:{first['line']}",
-        "link": f"{_relative_link(page, first['file'])}#L{first['line']}", "cases": len(cases), "run": len(run),
-        "holds": sum(case["verdict"] == "holds" for case in run), "systems": " ".join(passed),
+        "sentence": first["sentence"],
+        "source": _linked(first["source"], first["papers"]),
+        "relation": first["relation"],
+        "place": f"{Path(first['file']).name}:{first['line']}",
+        "link": f"{_relative_link(page, first['file'])}#L{first['line']}",
+        "cases": len(cases),
+        "run": len(run),
+        "holds": sum(case["verdict"] == "holds" for case in run),
+        "systems": " ".join(passed),
         "examples": sum(case["examples"] for case in run),
         "ratio": "refuted" if run and run[0]["kind"] == "refuted" else f"{max(ratios):.2g}" if ratios else exact,
-    }  # fmt: skip
+    }
 
 
 def _counted(rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -57,7 +62,7 @@ def _counted(rows: list[dict[str, Any]]) -> dict[str, int]:
         "holds": sum(0 < row["run"] == row["holds"] for row in rows),
         "failed": sum(row["holds"] < row["run"] for row in rows),
         "left": sum(not row["run"] for row in rows),
-    }  # fmt: skip
+    }
 
 
 def _sentences(done: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[str]:

@@ -142,8 +142,12 @@ def occlusion(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 SHIFTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "none": lambda images, rng: images, "noise": noise, "blur": blur, "contrast": contrast, "occlusion": occlusion,
-}  # fmt: skip
+    "none": lambda images, rng: images,
+    "noise": noise,
+    "blur": blur,
+    "contrast": contrast,
+    "occlusion": occlusion,
+}
 
 
 @dataclass(frozen=True)

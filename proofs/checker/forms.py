@@ -249,8 +249,13 @@ def _drawn(name: str, annotation: Any, mechanism: str = "") -> Drawn:
     """Return how an argument with this annotation is drawn."""
     fill = FILLS.get(f"{mechanism.rpartition('.')[2]}.{name}") or FILLS.get(name, LARGE)
     is_complex = "float64" not in annotation.dtypes
-    return Drawn(annotation.dim_str.replace("...", ""), pairs(fill, fill) if is_complex and name != "Lambda" else fill,
-                 logarithm=name.startswith("log_"), complex=is_complex, degree=2 if fill is stable else 1)  # fmt: skip
+    return Drawn(
+        annotation.dim_str.replace("...", ""),
+        pairs(fill, fill) if is_complex and name != "Lambda" else fill,
+        logarithm=name.startswith("log_"),
+        complex=is_complex,
+        degree=2 if fill is stable else 1,
+    )
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -56,11 +56,18 @@ def write_json(path: Path, results: Iterable[Result]) -> None:
 def write_statements(path: Path, statements: Iterable[Statement]) -> None:
     """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
     rows = [
-        {"identity": s.name, "sentence": s.sentence, "source": cited(s.source), "chapter": s.chapter,
-         "relation": s.relation, "file": s.place[0], "line": s.place[1],
-         "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url}}
+        {
+            "identity": s.name,
+            "sentence": s.sentence,
+            "source": cited(s.source),
+            "chapter": s.chapter,
+            "relation": s.relation,
+            "file": s.place[0],
+            "line": s.place[1],
+            "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url},
+        }
         for s in statements
-    ]  # fmt: skip
+    ]
     _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
@@ -70,8 +77,13 @@ def write_junit(path: Path, results: Iterable[Result]) -> None:
     counts = dict.fromkeys(("tests", "failures", "skipped"), 0)
     for result in results:
         for name, system in result.systems.items():
-            case = ElementTree.SubElement(suite, "testcase", classname=result.chapter, name=f"{result.identity}-{name}",
-                                          time=f"{system.seconds:.3f}")  # fmt: skip
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname=result.chapter,
+                name=f"{result.identity}-{name}",
+                time=f"{system.seconds:.3f}",
+            )
             counts["tests"] += 1
             if system.status == "failed":
                 counts["failures"] += 1

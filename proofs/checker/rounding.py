@@ -86,8 +86,13 @@ class Rounded:
             return self if other is not NotImplemented else other
         if self.exactly_zero:
             return other
-        return Rounded(self.value + other.value, self.magnitude + other.magnitude, max(self.depth, other.depth),
-                       self.terms + other.terms, self.lost + other.lost)  # fmt: skip
+        return Rounded(
+            self.value + other.value,
+            self.magnitude + other.magnitude,
+            max(self.depth, other.depth),
+            self.terms + other.terms,
+            self.lost + other.lost,
+        )
 
     def __neg__(self) -> Rounded:
         return Rounded(-self.value, self.magnitude, self.depth, self.terms, self.lost)
@@ -103,8 +108,13 @@ class Rounded:
                 return x
         both_complex = isinstance(self.value, complex) and isinstance(other.value, complex)
         lost = 1.01 * (self.lost * other.magnitude + other.lost * self.magnitude) + 2
-        return Rounded(self.value * other.value, self.magnitude * other.magnitude,
-                       self.roundings + other.roundings + (3 if both_complex else 1), 1, lost)  # fmt: skip
+        return Rounded(
+            self.value * other.value,
+            self.magnitude * other.magnitude,
+            self.roundings + other.roundings + (3 if both_complex else 1),
+            1,
+            lost,
+        )
 
     def __truediv__(self, other: Any) -> Rounded:
         other = _rounded(other)

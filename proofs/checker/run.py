@@ -194,8 +194,15 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
 class Search:
     """Draw examples until one fails, then shrink it."""
 
-    def __init__(self, statement: Statement, compare: Callable[[Mapping[str, Any]], Comparison], examples: int,
-                 shrink_seconds: float, sizes: Mapping[str, Any] | None = None, prime: int = 0):  # fmt: skip
+    def __init__(
+        self,
+        statement: Statement,
+        compare: Callable[[Mapping[str, Any]], Comparison],
+        examples: int,
+        shrink_seconds: float,
+        sizes: Mapping[str, Any] | None = None,
+        prime: int = 0,
+    ):
         self.statement, self.compare, self.sizes, self.prime = statement, compare, sizes, prime
         self.false_pass: float | None = 0.0
         self.examples, self.shrink_seconds = examples, shrink_seconds
@@ -216,9 +223,15 @@ class Search:
     def draw_examples(self, limit: int, *, long: bool = False) -> None:
         wanted = self.statement.wanted
 
-        @settings(max_examples=max(limit, 100) if self.refuting else limit, derandomize=True, database=None,
-                  deadline=None, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(
+            max_examples=max(limit, 100) if self.refuting else limit,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(st.composite(lambda draw: example(draw, wanted, self.sizes, self.prime, long))())
         def attempt(drawn: Mapping[str, Any]) -> None:
             self.attempt(drawn)
@@ -256,8 +269,14 @@ class Search:
     def verdict(self) -> SystemResult:
         if self.failed:
             compared, drawn = self.failed
-            return SystemResult("failed", compared.error, compared.bound, self.tried, failure=compared.failure,
-                                counterexample=encoding.encode(drawn))  # fmt: skip
+            return SystemResult(
+                "failed",
+                compared.error,
+                compared.bound,
+                self.tried,
+                failure=compared.failure,
+                counterexample=encoding.encode(drawn),
+            )
         result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried, false_pass=self.false_pass)
         if self.vacuous == self.tried:
             result.status, result.failure = "failed", "no example had a finite bound, so nothing was shown"
@@ -267,8 +286,14 @@ class Search:
         if self.failed is None:
             return SystemResult("failed", examples=self.tried, failure=f"no counterexample in {self.tried} examples")
         compared, drawn = self.failed
-        return SystemResult("passed", compared.error, compared.bound, self.tried, failure=compared.failure,
-                            counterexample=encoding.encode(drawn))  # fmt: skip
+        return SystemResult(
+            "passed",
+            compared.error,
+            compared.bound,
+            self.tried,
+            failure=compared.failure,
+            counterexample=encoding.encode(drawn),
+        )
 
 
 class Failure(AssertionError):

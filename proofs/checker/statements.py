@@ -92,8 +92,16 @@ class Statement:
 STATEMENTS: dict[str, Statement] = {}
 
 
-def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool, over: Iterable[Instance] | None,
-               register: bool = True, **options: Any) -> Callable[[Claim], Claim]:  # fmt: skip
+def _decorator(
+    kind: str,
+    relation: str,
+    sentence: str,
+    source: str,
+    exact: bool,
+    over: Iterable[Instance] | None,
+    register: bool = True,
+    **options: Any,
+) -> Callable[[Claim], Claim]:
     def decorate(function: Claim) -> Claim:
         chapter, parameters = function.__module__.rpartition(".")[2], inspect.signature(function).parameters
         function.statements = []  # type: ignore[attr-defined]
@@ -117,9 +125,16 @@ def _decorator(kind: str, relation: str, sentence: str, source: str, exact: bool
     return decorate
 
 
-def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
-             derivatives: bool = True, only: tuple[str, ...] = (),
-             register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+def identity(
+    sentence: str,
+    *,
+    source: str,
+    exact: bool = False,
+    over: Iterable[Instance] | None = None,
+    derivatives: bool = True,
+    only: tuple[str, ...] = (),
+    register: bool = True,
+) -> Callable[[Claim], Claim]:
     """State that the two results, and their derivatives, are equal for all arguments, in every number system.
 
     `derivatives=False` restricts the claim to values; `only=EXACT` or `only=FLOATS` restricts the number systems.
@@ -127,14 +142,22 @@ def identity(sentence: str, *, source: str, exact: bool = False, over: Iterable[
     return _decorator("identity", "=", sentence, source, exact, over, register, derivatives=derivatives, only=only)
 
 
-def bounded(sentence: str, *, source: str, exact: bool = False, over: Iterable[Instance] | None = None,
-            only: tuple[str, ...] = (), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+def bounded(
+    sentence: str,
+    *,
+    source: str,
+    exact: bool = False,
+    over: Iterable[Instance] | None = None,
+    only: tuple[str, ...] = (),
+    register: bool = True,
+) -> Callable[[Claim], Claim]:
     """State that the first result is at most the second, entry by entry."""
     return _decorator("bounded", "≤", sentence, source, exact, over, register, derivatives=False, only=only)
 
 
-def refuted(sentence: str, *, source: str, exact: bool = False, relation: str = "=",
-            register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+def refuted(
+    sentence: str, *, source: str, exact: bool = False, relation: str = "=", register: bool = True
+) -> Callable[[Claim], Claim]:
     """State a plausible claim that is false: the checker must find a counterexample."""
     return _decorator(
         "refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False
@@ -146,8 +169,15 @@ def converges(sentence: str, *, source: str, register: bool = True) -> Callable[
     return _decorator("converges", "→", sentence, source, False, None, register, derivatives=False)
 
 
-def grows(sentence: str, *, source: str, order: float, over: Iterable[Instance] | None = None,
-          lengths: tuple[int, int, int] = (16, 32, 64), register: bool = True) -> Callable[[Claim], Claim]:  # fmt: skip
+def grows(
+    sentence: str,
+    *,
+    source: str,
+    order: float,
+    over: Iterable[Instance] | None = None,
+    lengths: tuple[int, int, int] = (16, 32, 64),
+    register: bool = True,
+) -> Callable[[Claim], Claim]:
     """State an order of growth: the function takes a `length` and returns a cost of this order in it.
 
     `lengths` are T, 2T and 4T.

@@ -253,7 +253,7 @@ SYSTEMS = {
             precision="float64",
             library="jax",
             sizes={"*batch": (2,), "T": 3, "K": 2, "V": 2, "S": 2, "D": 2, "N": 2, "P": 2},
-        ),  # fmt: skip
+        ),
         System("cupy", _convert_library("cupy"), precision="float64", library="cupy"),
         System("cupy gradient", _convert_library("cupy"), order=1, precision="float64", library="cupy"),
     )

@@ -62,8 +62,10 @@ def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State
     return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
 
 
-@refuted("It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
-         source="talk-titans, 22:34: 'the L2 norm is the loss'")  # fmt: skip
+@refuted(
+    "It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
+    source="talk-titans, 22:34: 'the L2 norm is the loss'",
+)
 def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     def norm(S: Any) -> Any:
         return mg.sum(mg.sqrt(mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2, axis=-1)))
@@ -71,8 +73,11 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(norm)(state)
 
 
-@identity("The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
-          source=f"{SCHLAG}, section 4.2; talk-titans, 21:43", exact=True)  # fmt: skip
+@identity(
+    "The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
+    source=f"{SCHLAG}, section 4.2; talk-titans, 21:43",
+    exact=True,
+)
 def correction_is_a_product(k: Key, v: Value, beta: Beta, state: State):
     kept = transition(k, beta, state)
     return write_token(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
@@ -86,8 +91,11 @@ def transition(k: Any, beta: Any, x: Any) -> Any:
 # What is read back
 
 
-@identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, whatever the memory held",
-          source="talk-titans, 21:08–21:43", exact=True)  # fmt: skip
+@identity(
+    "β = 1 and ‖k‖ = 1: reading k right after the write gives v, whatever the memory held",
+    source="talk-titans, 21:08–21:43",
+    exact=True,
+)
 def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, state: State, chunk_size: ChunkSize):
     y, _ = delta_rule.chunkwise(k, k, v, beta, state=state, chunk_size=chunk_size)
     return y, v
@@ -165,8 +173,11 @@ def transition_with_a_larger_beta(k: UnitKey, beta: LargeBeta, x: Key):
     return transition_does_not_grow(k, beta, x)
 
 
-@identity("Along the key the transition multiplies by 1 − β‖k‖²: n writes beyond β = 2 grow as |1 − β|ⁿ",
-          source="minigrad, the eigenvector of I − βkᵀk", exact=True)  # fmt: skip
+@identity(
+    "Along the key the transition multiplies by 1 − β‖k‖²: n writes beyond β = 2 grow as |1 − β|ⁿ",
+    source="minigrad, the eigenvector of I − βkᵀk",
+    exact=True,
+)
 def transition_along_the_key(k: UnitKey, beta: LargeBeta, length: Length):
     moved = k[..., :, None]
     for _ in range(length):

@@ -33,8 +33,10 @@ Turns = Annotated[Any, Drawn("N", LARGE, sizes=N)]
 
 # The other libraries compile every function for every shape: they run each method once, matrix beside diagonal.
 OURS = tuple(name for name, system in SYSTEMS.items() if not system.library)
-METHODS = [Instance(name, {"method": method}, {}, exact=name in ("bilinear", "euler"))
-           for name, method in discretize.METHODS.items()]  # fmt: skip
+METHODS = [
+    Instance(name, {"method": method}, {}, exact=name in ("bilinear", "euler"))
+    for name, method in discretize.METHODS.items()
+]
 
 
 def stable(mixing: Any, push: Any) -> Any:
@@ -52,8 +54,12 @@ def diagonal(rates: Any) -> Any:
 # Zero-order hold is the solution
 
 
-@identity("Zero-order hold is the ODE's solution for constant u: its derivative in Δ is Ax + Bu",
-          source=f"{MAMBA}, eq. 4; talk-mamba, slide 22", derivatives=False, only=FLOATS)  # fmt: skip
+@identity(
+    "Zero-order hold is the ODE's solution for constant u: its derivative in Δ is Ax + Bu",
+    source=f"{MAMBA}, eq. 4; talk-mamba, slide 22",
+    derivatives=False,
+    only=FLOATS,
+)
 def hold_solves_the_equation(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
 
@@ -73,8 +79,11 @@ def hold_by_parts(mixing: Mixing, push: Push, B: Enter, delta: Step, later: Step
     return discretize.zoh(A, B, delta + then), (A_2 @ A_1, A_2 @ B_1 + B_2)
 
 
-@bounded("It is what a general solver (Dormand and Prince's, of order 5) comes to, within the error that was asked for",
-         source="scipy, scipy.integrate.solve_ivp", only=("float64",))  # fmt: skip
+@bounded(
+    "It is what a general solver (Dormand and Prince's, of order 5) comes to, within the error that was asked for",
+    source="scipy, scipy.integrate.solve_ivp",
+    only=("float64",),
+)
 def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Steps, delta: Step):
     mixing, push, B, x, u = (np.asarray(value, dtype=np.float64) for value in (mixing, push, B, x, u))
     A, step, asked = stable(mixing, push), float(delta), 1e-7
@@ -88,8 +97,11 @@ def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Step
     return np.abs(held - solved), np.full(held.shape, 100 * asked * scale)  # a hundred steps at most
 
 
-@identity("A singular A is no exception: for a nilpotent one, Ā = I + ΔA + Δ²A²/2, B̄ = (I + ΔA/2 + Δ²A²/6) ΔB",
-          source="minigrad, the series, A⁻¹ does not exist", only=OURS)  # fmt: skip
+@identity(
+    "A singular A is no exception: for a nilpotent one, Ā = I + ΔA + Δ²A²/2, B̄ = (I + ΔA/2 + Δ²A²/6) ΔB",
+    source="minigrad, the series, A⁻¹ does not exist",
+    only=OURS,
+)
 def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
     xp = namespace(mixing)
     X = delta * xp.triu(mixing, k=1)
@@ -97,8 +109,11 @@ def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
     return discretize.zoh(X / delta, B, delta), (one + X + X @ X / 2, (one + X / 2 + X @ X / 6) @ (delta * B))
 
 
-@identity("Any B̄ stands in a corner of an exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
-          source="vanloan1978, theorem 1 (place not verified)", only=FLOATS)  # fmt: skip
+@identity(
+    "Any B̄ stands in a corner of an exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
+    source="vanloan1978, theorem 1 (place not verified)",
+    only=FLOATS,
+)
 def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Step):
     xp, A = namespace(mixing, push, B, delta), stable(mixing, push)
     size = B.shape[0]
@@ -110,15 +125,23 @@ def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Ste
 # Matrices and diagonals
 
 
-@identity("A matrix that is diagonal, and its diagonal alone: the same Ā and B̄",
-          source="talk-mamba, slides 22–23", over=METHODS, exact=True)  # fmt: skip
+@identity(
+    "A matrix that is diagonal, and its diagonal alone: the same Ā and B̄",
+    source="talk-mamba, slides 22–23",
+    over=METHODS,
+    exact=True,
+)
 def diagonal_is_dense(method: Any, rates: Rates, B: Enter, delta: Step):
     A_bar, B_bar = method(rates, B, delta)
     return method(diagonal(rates), B, delta), (diagonal(A_bar), B_bar)
 
 
-@identity("Complex diagonals too: λ = a + bi is the real matrix [[a, −b], [b, a]]",
-          source="gu2022s4d, section 2 (place not verified)", over=METHODS, only=OURS)  # fmt: skip
+@identity(
+    "Complex diagonals too: λ = a + bi is the real matrix [[a, −b], [b, a]]",
+    source="gu2022s4d, section 2 (place not verified)",
+    over=METHODS,
+    only=OURS,
+)
 def complex_is_two_real(method: Any, rates: Rates, turns: Turns, B: Enter, delta: Step):
     xp = namespace(rates, turns, B, delta)
     A_bar, B_bar = method(rates + 1j * turns, B + 0j * turns, delta)
@@ -155,8 +178,12 @@ def cost_of_a_diagonal(length: int):
 # One family
 
 
-@identity("The generalised bilinear method is Euler's for α = 0, and for α = 1 takes the slope at the end of the step",
-          source="gu2021lssl, section 2", exact=True, only=OURS)  # fmt: skip
+@identity(
+    "The generalised bilinear method is Euler's for α = 0, and for α = 1 takes the slope at the end of the step",
+    source="gu2021lssl, section 2",
+    exact=True,
+    only=OURS,
+)
 def ends_of_the_family(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
     A_bar, B_bar = discretize.generalized_bilinear(A, B, delta, alpha=1)
@@ -171,8 +198,12 @@ def middle_of_the_family(mixing: Mixing, push: Push, B: Enter, delta: Step):
     return discretize.generalized_bilinear(A, B, delta, alpha=0.5), discretize.bilinear(A, B, delta)
 
 
-@identity("The bilinear method keeps x between samples with one slope, the mean of those at its ends",
-          source="gu2020hippo, appendix B.3", exact=True, only=OURS)  # fmt: skip
+@identity(
+    "The bilinear method keeps x between samples with one slope, the mean of those at its ends",
+    source="gu2020hippo, appendix B.3",
+    exact=True,
+    only=OURS,
+)
 def trapezoid(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     A = stable(mixing, push)
     A_bar, B_bar = discretize.bilinear(A, B, delta)
@@ -180,8 +211,12 @@ def trapezoid(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
     return 2 * (after - x), delta * ((A @ x + B) + (A @ after + B))
 
 
-@bounded("Bilinear steps of a stable system are stable, whatever Δ: |Ā| ≤ 1",
-         source="tustin1947; gu2022s4, eq. 3", exact=True, only=OURS)  # fmt: skip
+@bounded(
+    "Bilinear steps of a stable system are stable, whatever Δ: |Ā| ≤ 1",
+    source="tustin1947; gu2022s4, eq. 3",
+    exact=True,
+    only=OURS,
+)
 def bilinear_is_stable(rates: Rates, delta: Step):
     A_bar, _ = discretize.bilinear(4 * rates, rates, 4 * delta)
     return A_bar * A_bar, 0 * A_bar + 1

@@ -23,22 +23,34 @@ CONTRACT = "minigrad, the contract of a form"
 TRIANGLE = "talk-mamba, slide 13"
 
 
-@identity("All forms of a mechanism give the same outputs and the same final state",
-          source="minigrad, the papers each mechanism names", exact=True, over=each_pair())  # fmt: skip
+@identity(
+    "All forms of a mechanism give the same outputs and the same final state",
+    source="minigrad, the papers each mechanism names",
+    exact=True,
+    over=each_pair(),
+)
 def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
     return form(tokens, state, chunk_size), plainest(tokens, state, chunk_size)
 
 
-@identity("Streaming: a sequence may be cut anywhere and go on from the returned state",
-          source=f"{CONTRACT}; talk-titans, 12:17", exact=True, over=each_form())  # fmt: skip
+@identity(
+    "Streaming: a sequence may be cut anywhere and go on from the returned state",
+    source=f"{CONTRACT}; talk-titans, 12:17",
+    exact=True,
+    over=each_form(),
+)
 def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
     before, middle = form(form.slice_time(tokens, None, cut), state, chunk_size)
     after, end = form(form.slice_time(tokens, cut, None), middle, chunk_size)
     return form(tokens, state, chunk_size), (namespace(before).concat([before, after], axis=-2), end)
 
 
-@identity("Causality: another future changes nothing before it",
-          source=f"{CONTRACT}; talk-titans, 11:40", exact=True, over=each_form("others"))  # fmt: skip
+@identity(
+    "Causality: another future changes nothing before it",
+    source=f"{CONTRACT}; talk-titans, 11:40",
+    exact=True,
+    over=each_form("others"),
+)
 def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, chunk_size: ChunkSize):
     y, _ = form(tokens, state, chunk_size)
     mixed = form.concatenate(form.slice_time(tokens, None, cut), form.slice_time(others, cut, None))
@@ -46,8 +58,12 @@ def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, 
     return y[..., :cut, :], changed[..., :cut, :]
 
 
-@identity("Sequences and heads beside each other do not mix; a batch of one is the plain call",
-          source=CONTRACT, exact=True, over=each_form())  # fmt: skip
+@identity(
+    "Sequences and heads beside each other do not mix; a batch of one is the plain call",
+    source=CONTRACT,
+    exact=True,
+    over=each_form(),
+)
 def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
     def one_by_one(tokens: Tokens, state: Any) -> Any:
         if not form.batch(tokens):
@@ -58,51 +74,79 @@ def independence(form: Form, tokens: Tokens, state: Any, chunk_size: ChunkSize):
     return form(tokens, state, chunk_size), one_by_one(tokens, state)
 
 
-@grows("All tokens at once: T² operations",
-       source=f"{TRIANGLE}; talk-titans, 05:41", order=2, over=each_form(work="T²", compiled=False))  # fmt: skip
+@grows(
+    "All tokens at once: T² operations",
+    source=f"{TRIANGLE}; talk-titans, 05:41",
+    order=2,
+    over=each_form(work="T²", compiled=False),
+)
 def operations_at_once(form: Form, length: int):
     return count_operations(form, length)
 
 
-@grows("In recurrent and chunkwise form: T operations",
-       source=f"{TRIANGLE}; talk-titans, 12:42", order=1, over=each_form(work="T", compiled=False))  # fmt: skip
+@grows(
+    "In recurrent and chunkwise form: T operations",
+    source=f"{TRIANGLE}; talk-titans, 12:42",
+    order=1,
+    over=each_form(work="T", compiled=False),
+)
 def operations_in_time(form: Form, length: int):
     return count_operations(form, length)
 
 
-@grows("As a scan of an associative operator: T log T operations, so T for each round of log T",
-       source="hillis1986", order=1, over=each_form(work="T log T"))  # fmt: skip
+@grows(
+    "As a scan of an associative operator: T log T operations, so T for each round of log T",
+    source="hillis1986",
+    order=1,
+    over=each_form(work="T log T"),
+)
 def operations_in_rounds(form: Form, length: int):
     return count_operations(form, length) / math.log2(length)
 
 
-@grows("As a convolution, by Fourier transforms: T log T operations",
-       source="gu2022s4, eq. 4", order=1, over=each_form(work="FFT"), lengths=(128, 256, 512))  # fmt: skip
+@grows(
+    "As a convolution, by Fourier transforms: T log T operations",
+    source="gu2022s4, eq. 4",
+    order=1,
+    over=each_form(work="FFT"),
+    lengths=(128, 256, 512),
+)
 def operations_of_transforms(form: Form, length: int):
     return count_operations(form, length) / math.log2(length)
 
 
-@grows("All tokens at once: T² memory",
-       source=TRIANGLE, order=2, over=each_form(work="T²"), lengths=(256, 512, 1024))  # fmt: skip
+@grows("All tokens at once: T² memory", source=TRIANGLE, order=2, over=each_form(work="T²"), lengths=(256, 512, 1024))
 def memory_at_once(form: Form, length: int):
     return peak_memory(form, length)
 
 
-@grows("In recurrent, chunkwise and fused form: T memory, for the outputs themselves",
-       source=TRIANGLE, order=1, lengths=(1024, 2048, 4096),
-       over=each_form(work="T", small_workspace=True))  # fmt: skip
+@grows(
+    "In recurrent, chunkwise and fused form: T memory, for the outputs themselves",
+    source=TRIANGLE,
+    order=1,
+    lengths=(1024, 2048, 4096),
+    over=each_form(work="T", small_workspace=True),
+)
 def memory_in_time(form: Form, length: int):
     return peak_memory(form, length)
 
 
-@grows("A matrix memory is as large after any number of tokens",
-       source=f"{TRIANGLE}; talk-titans, 07:11, 12:42", order=0, over=each_form(state_grows=False))  # fmt: skip
+@grows(
+    "A matrix memory is as large after any number of tokens",
+    source=f"{TRIANGLE}; talk-titans, 07:11, 12:42",
+    order=0,
+    over=each_form(state_grows=False),
+)
 def size_of_state(form: Form, length: int):
     return state_size(form, length)
 
 
-@grows("Softmax attention keeps every key and value: T numbers",
-       source=f"{TRIANGLE}; talk-titans, 06:06", order=1, over=each_form(state_grows=True))  # fmt: skip
+@grows(
+    "Softmax attention keeps every key and value: T numbers",
+    source=f"{TRIANGLE}; talk-titans, 06:06",
+    order=1,
+    over=each_form(state_grows=True),
+)
 def size_of_softmax_state(form: Form, length: int):
     return state_size(form, length)
 

@@ -22,8 +22,11 @@ CHOROMANSKI = "choromanski2021"
 # Weights that sum to one
 
 
-@identity("Normalised linear attention is Σ φ(q)·φ(kₛ) vₛ / Σ φ(q)·φ(kₛ), read from the recurrent state",
-          source=f"{KATHAROPOULOS}, eq. 4, 12 and 18–20", exact=True)  # fmt: skip
+@identity(
+    "Normalised linear attention is Σ φ(q)·φ(kₛ) vₛ / Σ φ(q)·φ(kₛ), read from the recurrent state",
+    source=f"{KATHAROPOULOS}, eq. 4, 12 and 18–20",
+    exact=True,
+)
 def normalised_recurrence(q: PositiveFeatures, k: PositiveFeatures, v: Values):
     xp = namespace(q)
     weights = xp.tril(q @ k.mT)
@@ -31,8 +34,7 @@ def normalised_recurrence(q: PositiveFeatures, k: PositiveFeatures, v: Values):
     return y, (weights @ v) / xp.sum(weights, axis=-1, keepdims=True)
 
 
-@identity("Its weights sum to one: where all values are 1, so is the output",
-          source=f"{KATHAROPOULOS}, eq. 4 and 7")  # fmt: skip
+@identity("Its weights sum to one: where all values are 1, so is the output", source=f"{KATHAROPOULOS}, eq. 4 and 7")
 def normalised_weights_sum_to_one(q: Queries, k: Keys, v: Values):
     ones = namespace(v).ones_like(v)
     y, _ = normalised(linear_attention.recurrent, elu_plus_one(q), elu_plus_one(k), ones)
@@ -50,16 +52,20 @@ def elu_plus_one_is_positive(q: Queries, k: Keys):
 ORDERS = (0, 2, 4, 6, 8)
 
 
-@converges("Taylor features of order p: φ(q)·φ(k) → exp(q·k), within the polynomial's remainder",
-           source="arora2024based, section 4.1, eq. 4, with Taylor's theorem")  # fmt: skip
+@converges(
+    "Taylor features of order p: φ(q)·φ(k) → exp(q·k), within the polynomial's remainder",
+    source="arora2024based, section 4.1, eq. 4, with Taylor's theorem",
+)
 def taylor_features(q: Vector, k: Vector):
     xp, score = namespace(q), dot(q, k)
     errors = [abs(dot(taylor(q, order=p), taylor(k, order=p)) - xp.exp(score)) for p in ORDERS]
     return xp.stack(errors, axis=-1), xp.stack([remainder(abs(score), p) for p in ORDERS], axis=-1)
 
 
-@converges("Hence softmax attention is the limit of linear attention, as the features grow without end",
-           source="talk-titans, 05:41–13:07, made precise")  # fmt: skip
+@converges(
+    "Hence softmax attention is the limit of linear attention, as the features grow without end",
+    source="talk-titans, 05:41–13:07, made precise",
+)
 def softmax_is_the_limit(q: Vectors, k: Vectors, v: Values):
     xp, orders = namespace(q), ORDERS[1:]
     q = q / 4  # scores of at most a half, so that the first of these orders has a bound already
@@ -77,15 +83,21 @@ def remainder(size: Any, order: int) -> Any:
     return size ** (order + 1) * namespace(size).exp(size) / math.factorial(order + 1)
 
 
-@identity("Positive random features are unbiased: the mean of φ(q)·φ(k) over ω ~ N(0, I) is exp(q·k)",
-          source=f"{CHOROMANSKI}, lemma 1 (the mean by Gauss–Hermite quadrature)", only=FLOATS)  # fmt: skip
+@identity(
+    "Positive random features are unbiased: the mean of φ(q)·φ(k) over ω ~ N(0, I) is exp(q·k)",
+    source=f"{CHOROMANSKI}, lemma 1 (the mean by Gauss–Hermite quadrature)",
+    only=FLOATS,
+)
 def random_features_are_unbiased(q: Vector, k: Vector):
     directions, weights = normal_quadrature(q)
     return dot(one_feature_each(q, k, directions), weights), namespace(q).exp(dot(q, k))
 
 
-@identity("One random feature has the variance exp(2q·k) (exp(‖q + k‖²) − 1)",
-          source=f"{CHOROMANSKI}, lemma 2 (the mean by Gauss–Hermite quadrature)", only=FLOATS)  # fmt: skip
+@identity(
+    "One random feature has the variance exp(2q·k) (exp(‖q + k‖²) − 1)",
+    source=f"{CHOROMANSKI}, lemma 2 (the mean by Gauss–Hermite quadrature)",
+    only=FLOATS,
+)
 def variance_of_a_random_feature(q: Vector, k: Vector):
     xp = namespace(q)
     q, k = q / 2, k / 2  # the square has twice the exponent: keep it where the nodes are exact
@@ -94,8 +106,11 @@ def variance_of_a_random_feature(q: Vector, k: Vector):
     return dot(each * each, weights) - mean * mean, mean * mean * (xp.exp(dot(q + k, q + k)) - 1)
 
 
-@bounded("The variance of m random features is 1/m of one's: within five standard errors of 20 000 trials, m = 1 … 64",
-         source=f"{CHOROMANSKI}, lemma 2", only=("float64",))  # fmt: skip
+@bounded(
+    "The variance of m random features is 1/m of one's: within five standard errors of 20 000 trials, m = 1 … 64",
+    source=f"{CHOROMANSKI}, lemma 2",
+    only=("float64",),
+)
 def variance_falls_as_one_over_m():
     rng, trials = np.random.default_rng(0), 20_000
     q, k = np.array([[0.3, -0.2]]), np.array([[0.1, 0.4]])

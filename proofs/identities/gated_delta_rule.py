@@ -58,8 +58,11 @@ def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: Sta
     return write_token(k, v, beta, log_gate, state), gate * transition(k, beta, state) + write
 
 
-@identity("The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the faded memory",
-          source=f"{YANG}, section 3.1; talk-titans, 22:34", exact=True)  # fmt: skip
+@identity(
+    "The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the faded memory",
+    source=f"{YANG}, section 3.1; talk-titans, 22:34",
+    exact=True,
+)
 def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     faded = namespace(log_gate).exp(log_gate)[..., None, None] * state
     gradient = mg.grad(lambda S: square(k, v)(S) / 2)(faded)
@@ -88,14 +91,19 @@ def fading_after_the_write(k: Key, v: Value, beta: Beta, log_gate: LogGate, stat
     return write_token(k, v, beta, log_gate, state), gate * (transition(k, beta, state) + write)
 
 
-@refuted("beta and log_decay may be given in either order (both are (*batch, T): no shape tells them apart)",
-         source="fla, whose two forms differ in the order")  # fmt: skip
+@refuted(
+    "beta and log_decay may be given in either order (both are (*batch, T): no shape tells them apart)",
+    source="fla, whose two forms differ in the order",
+)
 def swapped_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDecay):
     return gated_delta_rule.recurrent(q, k, v, beta, log_decay), gated_delta_rule.recurrent(q, k, v, log_decay, beta)
 
 
-@identity("β = 1 and ‖k‖ = 1: reading k right after the write gives v, however much the memory fades",
-          source="talk-titans, 21:43 with decay", exact=True)  # fmt: skip
+@identity(
+    "β = 1 and ‖k‖ = 1: reading k right after the write gives v, however much the memory fades",
+    source="talk-titans, 21:43 with decay",
+    exact=True,
+)
 def reading_what_was_written(
     k: UnitKeys, v: Values, beta: FullBetas, log_decay: LogDecay, state: State, chunk_size: ChunkSize
 ):

@@ -34,8 +34,11 @@ def open_gates(q: Queries, k: Keys, v: Values, log_decay: OpenGates, state: Stat
     return faded, linear_attention.recurrent(q, k, v, state=state)
 
 
-@identity("A shut gate forgets: what is read is the token's own value, whatever came before",
-          source=f"{YANG}, section 4.1", exact=True)  # fmt: skip
+@identity(
+    "A shut gate forgets: what is read is the token's own value, whatever came before",
+    source=f"{YANG}, section 4.1",
+    exact=True,
+)
 def shut_gates(q: Queries, k: Keys, v: Values, log_decay: ShutGates, state: State, chunk_size: ChunkSize):
     y, _ = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
     return y, namespace(q).sum(q * k, axis=-1, keepdims=True) * v
@@ -48,8 +51,11 @@ def one_gate_for_all_channels(q: Queries, k: Keys, v: Values, log_decay: LogDeca
     return per_token, gated_linear_attention.parallel(q, k, v, channels, state=state)
 
 
-@identity("Unrolled: oₜ = qₜ Diag(α₁ ⋯ αₜ) S₀ + Σ qₜ Diag(αₛ₊₁ ⋯ αₜ) kₛᵀ vₛ over s ≤ t",
-          source=f"{YANG}, section 4.1", exact=True)  # fmt: skip
+@identity(
+    "Unrolled: oₜ = qₜ Diag(α₁ ⋯ αₜ) S₀ + Σ qₜ Diag(αₛ₊₁ ⋯ αₜ) kₛᵀ vₛ over s ≤ t",
+    source=f"{YANG}, section 4.1",
+    exact=True,
+)
 def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: State):
     xp = namespace(q, log_decay)
     gates, y = xp.exp(log_decay), []
@@ -61,8 +67,11 @@ def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: 
     return gated_linear_attention.recurrent(q, k, v, log_decay, state=state)[0], xp.stack(y, axis=-2)
 
 
-@identity("The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the faded memory",
-          source="talk-titans, 14:50 with decay", exact=True)  # fmt: skip
+@identity(
+    "The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the faded memory",
+    source="talk-titans, 14:50 with decay",
+    exact=True,
+)
 def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: State):
     def loss(S: Any) -> Any:
         return -mg.sum((k[..., None, :] @ S)[..., 0, :] * v)

@@ -104,8 +104,12 @@ def matrix_times(A: Any, c: list[Any]) -> list[Any]:
     return [sum((a * x for a, x in zip(row, c, strict=True)), 0 * c[0]) for row in A.tolist()]
 
 
-@identity("LegS's coefficients, ∫ f gₙ over all of the past, obey t ċ = A c + B f, whatever f",
-          source=f"{HIPPO}, theorem 2 and appendix D.3", exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "LegS's coefficients, ∫ f gₙ over all of the past, obey t ċ = A c + B f, whatever f",
+    source=f"{HIPPO}, theorem 2 and appendix D.3",
+    exact=True,
+    only=EXACT,
+)
 def legs_equation(f: Polynomial, t: Time, N: Order):
     f, t = list(f), t[()]
     A, c = unnormalised(N, "legs"), legs_coefficients(f, t, N)
@@ -114,8 +118,12 @@ def legs_equation(f: Polynomial, t: Time, N: Order):
     return np.array(moving), np.array([x + polynomial_value(f, t) for x in matrix_times(A, c)])
 
 
-@identity("LagT's coefficients, ∫ f gₙ e^(−age), obey ċ = A c + B f, whatever f",
-          source=f"{HIPPO}, theorem 1 and appendix D.2", exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "LagT's coefficients, ∫ f gₙ e^(−age), obey ċ = A c + B f, whatever f",
+    source=f"{HIPPO}, theorem 1 and appendix D.2",
+    exact=True,
+    only=EXACT,
+)
 def lagt_equation(f: Polynomial, t: Time, N: Order):
     f, t = list(f), t[()]
     A, c = as_integers(hippo.lagt(N)[0]), lagt_coefficients(f, t, N)
@@ -130,14 +138,21 @@ def legt_sides(f: list[Any], t: Any, N: int) -> tuple[Any, Any]:
     return np.array(moving), np.array([x + polynomial_value(f, t) for x in matrix_times(A, c)])
 
 
-@identity("LegT's obey theirs for polynomials below the order",
-          source=f"{HIPPO}, theorem 1 and appendix D.1", exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "LegT's obey theirs for polynomials below the order",
+    source=f"{HIPPO}, theorem 1 and appendix D.1",
+    exact=True,
+    only=EXACT,
+)
 def legt_equation(f: Polynomial, t: Time, N: Order):
     return legt_sides(list(f)[:N], t[()], N)
 
 
-@refuted("LegT's obey theirs whatever f (the far end of the window is taken from what is remembered of it)",
-         source=f"{HIPPO}, appendix D.1, made precise", exact=True)  # fmt: skip
+@refuted(
+    "LegT's obey theirs whatever f (the far end of the window is taken from what is remembered of it)",
+    source=f"{HIPPO}, appendix D.1, made precise",
+    exact=True,
+)
 def legt_equation_of_any_function(f: Polynomial, t: Time, N: Order):
     return legt_sides(list(f), t[()], N)
 
@@ -154,8 +169,11 @@ def project_held(samples: Any, N: int) -> Any:
     return np.array(c)
 
 
-@bounded("The projection of held samples, by quadrature, is where LegS's recurrence by zero-order hold arrives",
-         source=f"{HIPPO}, theorem 2, in the time log t", only=("float64",))  # fmt: skip
+@bounded(
+    "The projection of held samples, by quadrature, is where LegS's recurrence by zero-order hold arrives",
+    source=f"{HIPPO}, theorem 2, in the time log t",
+    only=("float64",),
+)
 def recurrence_is_projection(f: Samples, N: Order):
     f = np.asarray(f, dtype=np.float64)
     online = hippo.project(f, N, method="zoh")
@@ -163,8 +181,12 @@ def recurrence_is_projection(f: Samples, N: Order):
     return np.array(errors), np.full((len(f), N), 1e4 * UNIT * N * N * (1 + abs(f).max()))
 
 
-@grows("The bilinear recurrence, as published, comes to the projection of a smooth f with order 1 in the step",
-       source=f"{HIPPO}, section 2.4 and appendix B.3", order=1, lengths=(64, 128, 256))  # fmt: skip
+@grows(
+    "The bilinear recurrence, as published, comes to the projection of a smooth f with order 1 in the step",
+    source=f"{HIPPO}, section 2.4 and appendix B.3",
+    order=1,
+    lengths=(64, 128, 256),
+)
 def bilinear_recurrence(length: int):
     f = np.sin(3 * np.arange(1, length + 1) / length)
     ages, weights = legendre.leggauss(20)
@@ -172,8 +194,11 @@ def bilinear_recurrence(length: int):
     return 1 / abs(hippo.project(f, 5)[-1] - smooth).max()
 
 
-@bounded("LegS does not see the pace: every sample twice leaves the same memory",
-         source=f"{HIPPO}, proposition 3", only=("float64",))  # fmt: skip
+@bounded(
+    "LegS does not see the pace: every sample twice leaves the same memory",
+    source=f"{HIPPO}, proposition 3",
+    only=("float64",),
+)
 def timescale(f: Samples, N: Order):
     f = np.asarray(f, dtype=np.float64)
     slow, fast = hippo.project(np.repeat(f, 2), N, method="zoh")[-1], hippo.project(f, N, method="zoh")[-1]
@@ -191,8 +216,12 @@ def reconstruct(f: Any, N: int, measure: str, ages: Any) -> Any:
     return hippo.reconstruct(np.array([float(c) for c in find(f, Fraction(1), N)]) * roots, ages, measure=measure)
 
 
-@bounded("A polynomial below the order is remembered as it is", source=f"{HIPPO}, section 2.2", over=MEASURES,
-         only=("float64",))  # fmt: skip
+@bounded(
+    "A polynomial below the order is remembered as it is",
+    source=f"{HIPPO}, section 2.2",
+    over=MEASURES,
+    only=("float64",),
+)
 def reconstruction(measure: str, f: Polynomial):
     f, ages = np.asarray(f, dtype=np.float64), np.linspace(0, 1, 7)
     exact = np.polynomial.polynomial.polyval(1 - ages, f)
@@ -206,8 +235,10 @@ def reconstruction_of_any_degree(f: Polynomial, N: Order):
     return abs(reconstruct(f, N, "legs", ages) - exact), np.full(7, 0.01)
 
 
-@converges("Of a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
-           source=f"{HIPPO}, proposition 6 with Chebyshev's bound on the best polynomial")  # fmt: skip
+@converges(
+    "Of a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
+    source=f"{HIPPO}, proposition 6 with Chebyshev's bound on the best polynomial",
+)
 def smooth_memory(omega: Frequency):
     omega = float(omega)
     orders = range(2, 13)
@@ -220,8 +251,12 @@ def smooth_memory(omega: Frequency):
     return np.array(errors), np.array([2 * (omega / 4) ** N / math.factorial(N) + 1e4 * UNIT for N in orders])
 
 
-@grows("Of an f with a corner it falls as N^(−3/2) only", source=f"{HIPPO}, proposition 6 with k = 1, made precise",
-       order=1.5, lengths=(16, 32, 64))  # fmt: skip
+@grows(
+    "Of an f with a corner it falls as N^(−3/2) only",
+    source=f"{HIPPO}, proposition 6 with k = 1, made precise",
+    order=1.5,
+    lengths=(16, 32, 64),
+)
 def memory_of_a_corner(length: int):
     nodes, weights = legendre.leggauss(400)
     left, right = (nodes - 1) / 2, (nodes + 1) / 2  # each half on its own: |x| is a polynomial there

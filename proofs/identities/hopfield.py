@@ -21,8 +21,10 @@ Patterns = Annotated[Any, Drawn("*batch S K", SMALL)]
 Beta = Annotated[float, Drawn(number=lambda draw, sizes: draw(st.sampled_from([1.0, 0.25, 2.0, 8.0])))]
 
 
-@identity("One retrieval with β = 1/√K is softmax attention with the patterns as keys and as values",
-          source=f"{RAMSAUER}, eq. 10; talk-titans, 17:48–19:48")  # fmt: skip
+@identity(
+    "One retrieval with β = 1/√K is softmax attention with the patterns as keys and as values",
+    source=f"{RAMSAUER}, eq. 10; talk-titans, 17:48–19:48",
+)
 def retrieval_is_attention(query: Queries, patterns: Keys):
     attention, _ = softmax.quadratic(query, patterns, patterns, causal=False)
     return hopfield.retrieve(query, patterns, beta=query.shape[-1] ** -0.5), attention
@@ -47,8 +49,10 @@ def energy_is_not_negative(query: Keys, patterns: Patterns, beta: Beta):
     return 0 * found, found
 
 
-@bounded("A stored pattern is a fixed point within 2(N − 1) M exp(−βΔ), Δ how far it stands apart",
-         source=f"{RAMSAUER}, theorem 5, at the pattern itself")  # fmt: skip
+@bounded(
+    "A stored pattern is a fixed point within 2(N − 1) M exp(−βΔ), Δ how far it stands apart",
+    source=f"{RAMSAUER}, theorem 5, at the pattern itself",
+)
 def patterns_are_nearly_fixed(patterns: Patterns, beta: Beta):
     xp, N = namespace(patterns), patterns.shape[-2]
     moved = hopfield.retrieve(patterns, patterns, beta=beta) - patterns
@@ -57,8 +61,10 @@ def patterns_are_nearly_fixed(patterns: Patterns, beta: Beta):
     return abs(moved), limit[..., None] + 0 * moved
 
 
-@converges("As β grows, retrieval from a stored pattern returns it: e^−β for orthonormal patterns",
-           source=f"{RAMSAUER}, theorem 4")  # fmt: skip
+@converges(
+    "As β grows, retrieval from a stored pattern returns it: e^−β for orthonormal patterns",
+    source=f"{RAMSAUER}, theorem 4",
+)
 def sharp_retrieval(k: OrthonormalKeys):
     xp, betas = namespace(k), [2.0**n for n in range(6)]
     errors = [abs(hopfield.retrieve(k, k, beta=beta) - k) for beta in betas]
@@ -66,7 +72,9 @@ def sharp_retrieval(k: OrthonormalKeys):
     return xp.stack(errors, axis=-1), xp.stack(limits, axis=-1)
 
 
-@refuted("A stored pattern is a fixed point at any β (it is a mean of many at a small one)",
-         source=f"{RAMSAUER}, section 2: metastable states")  # fmt: skip
+@refuted(
+    "A stored pattern is a fixed point at any β (it is a mean of many at a small one)",
+    source=f"{RAMSAUER}, section 2: metastable states",
+)
 def patterns_are_fixed(patterns: Patterns, beta: Beta):
     return hopfield.retrieve(patterns, patterns, beta=beta), patterns

@@ -36,14 +36,20 @@ KATHAROPOULOS = "katharopoulos2020"
 # From attention to a recurrence
 
 
-@identity("Without the softmax the order of multiplication does not matter: (QKᵀ)V = Q(KᵀV)",
-          source=f"talk-titans, 10:25; {KATHAROPOULOS}, eq. 6", exact=True)  # fmt: skip
+@identity(
+    "Without the softmax the order of multiplication does not matter: (QKᵀ)V = Q(KᵀV)",
+    source=f"talk-titans, 10:25; {KATHAROPOULOS}, eq. 6",
+    exact=True,
+)
 def order_of_multiplication(q: Queries, k: Keys, v: Values):
     return (q @ k.mT) @ v, q @ (k.mT @ v)
 
 
-@refuted("So causal attention without the softmax is Q(KᵀV) too (it is not: the mask stands between the products)",
-         source="talk-titans, 10:25 (leaves the mask out)", exact=True)  # fmt: skip
+@refuted(
+    "So causal attention without the softmax is Q(KᵀV) too (it is not: the mask stands between the products)",
+    source="talk-titans, 10:25 (leaves the mask out)",
+    exact=True,
+)
 def order_of_multiplication_under_the_mask(q: Queries, k: Keys, v: Values):
     return namespace(q).tril(q @ k.mT) @ v, q @ (k.mT @ v)
 
@@ -53,8 +59,11 @@ def sheets(k: Keys, v: Values):
     return k.mT @ v, sum(k[..., t, :, None] * v[..., t, None, :] for t in range(k.shape[-2]))
 
 
-@identity("Causal attention without softmax is an RNN whose state is the sum of all kᵀv",
-          source=f"talk-titans, 11:40, 12:17; {KATHAROPOULOS}, eq. 9–12 and 18–20", exact=True)  # fmt: skip
+@identity(
+    "Causal attention without softmax is an RNN whose state is the sum of all kᵀv",
+    source=f"talk-titans, 11:40, 12:17; {KATHAROPOULOS}, eq. 9–12 and 18–20",
+    exact=True,
+)
 def attention_is_an_rnn(q: Queries, k: Keys, v: Values):
     return (namespace(q).tril(q @ k.mT) @ v, k.mT @ v), linear_attention.recurrent(q, k, v)
 
@@ -62,23 +71,34 @@ def attention_is_an_rnn(q: Queries, k: Keys, v: Values):
 # What a fixed size costs
 
 
-@bounded("What later queries see of earlier keys has rank at most K: it went through a state of K rows",
-         source="talk-titans, 13:07, made precise", exact=True, only=EXACT)  # fmt: skip
+@bounded(
+    "What later queries see of earlier keys has rank at most K: it went through a state of K rows",
+    source="talk-titans, 13:07, made precise",
+    exact=True,
+    only=EXACT,
+)
 def rank_of_linear_attention(q: Queries, k: Keys, cut: Cut):
     scores = q[..., cut:, :] @ k[..., :cut, :].mT
     return rank(scores), 0 * rank(scores) + q.shape[-1]
 
 
-@refuted("With the softmax too: its weights have rank at most K (normalising only scales rows; base 2 for exactness)",
-         source="talk-titans, 13:07: 'no essential difference'", exact=True, relation="≤")  # fmt: skip
+@refuted(
+    "With the softmax too: its weights have rank at most K (normalising only scales rows; base 2 for exactness)",
+    source="talk-titans, 13:07: 'no essential difference'",
+    exact=True,
+    relation="≤",
+)
 def rank_of_softmax_attention(q: SmallIntegers, k: SmallIntegers):
     weights = 2 ** (q @ k.mT)
     return rank(weights), 0 * rank(weights) + q.shape[-1]
 
 
-@identity("No fixed size is enough for the softmax: with one feature, T keys and T queries give weights of rank T",
-          source="talk-titans, 13:07, made precise (2^(ij) is a Vandermonde matrix)",
-          exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "No fixed size is enough for the softmax: with one feature, T keys and T queries give weights of rank T",
+    source="talk-titans, 13:07, made precise (2^(ij) is a Vandermonde matrix)",
+    exact=True,
+    only=EXACT,
+)
 def rank_of_softmax_grows(length: Length):
     position = np.arange(length).astype(object)
     return rank(2 ** (position[:, None] * position)), np.array(length)
@@ -98,16 +118,22 @@ def write_is_a_gradient_step(k: Key, v: Value, state: State):
     return written, state - mg.grad(loss)(state)
 
 
-@refuted("So the memory learns to return v for k, and a pair written twice is still returned as v",
-         source="talk-titans, 16:11: 'so that the value comes out'", exact=True)  # fmt: skip
+@refuted(
+    "So the memory learns to return v for k, and a pair written twice is still returned as v",
+    source="talk-titans, 16:11: 'so that the value comes out'",
+    exact=True,
+)
 def writing_again_changes_nothing(k: UnitKey, v: Value):
     k, v = namespace(k).stack([k, k], axis=-2), namespace(v).stack([v, v], axis=-2)
     _, state = linear_attention.recurrent(k, k, v)
     return k @ state, v
 
 
-@identity("The loss −⟨kS, v⟩ has no minimum: after n writes of a pair, reading a unit key gives n v",
-          source="talk-titans, 16:11, made precise", exact=True)  # fmt: skip
+@identity(
+    "The loss −⟨kS, v⟩ has no minimum: after n writes of a pair, reading a unit key gives n v",
+    source="talk-titans, 16:11, made precise",
+    exact=True,
+)
 def written_n_times(k: UnitKey, v: Value, length: Length):
     k, n_times_v = k[..., None, :], [v[..., None, :]] * length
     _, state = linear_attention.recurrent(*(namespace(v).concat([x] * length, axis=-2) for x in (k, k, n_times_v[0])))
@@ -133,8 +159,11 @@ def retrieval_of_unit_keys(k: UnitKeys, v: Values):
     return k @ state, v
 
 
-@identity("For unit keys the error of reading kᵢ is the cross-talk Σ ⟨kᵢ, kⱼ⟩ vⱼ over j ≠ i, exactly",
-          source="talk-titans, 17:48, made precise", exact=True)  # fmt: skip
+@identity(
+    "For unit keys the error of reading kᵢ is the cross-talk Σ ⟨kᵢ, kⱼ⟩ vⱼ over j ≠ i, exactly",
+    source="talk-titans, 17:48, made precise",
+    exact=True,
+)
 def cross_talk(k: UnitKeys, v: Values):
     xp = namespace(k)
     _, state = linear_attention.recurrent(k, k, v)
@@ -142,15 +171,19 @@ def cross_talk(k: UnitKeys, v: Values):
     return k @ state - v, (xp.tril(overlaps, k=-1) + xp.triu(overlaps, k=1)) @ v
 
 
-@refuted("In softmax attention a query equal to a key has weight 1 on it and 0 on the rest, when keys are orthonormal",
-         source="talk-titans, 17:48")  # fmt: skip
+@refuted(
+    "In softmax attention a query equal to a key has weight 1 on it and 0 on the rest, when keys are orthonormal",
+    source="talk-titans, 17:48",
+)
 def softmax_retrieval(k: OrthonormalKeys, v: Values):
     y, _ = softmax.quadratic(k, k, v, causal=False)
     return y, v
 
 
-@identity("Its weights there are e/(e + T − 1) on its own key and 1/(e + T − 1) on the others, at scale 1",
-          source="talk-titans, 17:48, made precise")  # fmt: skip
+@identity(
+    "Its weights there are e/(e + T − 1) on its own key and 1/(e + T − 1) on the others, at scale 1",
+    source="talk-titans, 17:48, made precise",
+)
 def softmax_retrieval_weights(k: OrthonormalKeys, v: Values):
     xp, others = namespace(k, v), k.shape[-2] - 1
     y, _ = softmax.quadratic(k, k, v, causal=False, scale=1.0)

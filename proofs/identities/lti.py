@@ -56,8 +56,9 @@ def delay(x: Any) -> Any:
     return namespace(x).concat([0 * x[..., :1, :], x[..., :-1, :]], axis=-2)
 
 
-@identity("The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk-mamba, slide 21",
-          exact=True)  # fmt: skip
+@identity(
+    "The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk-mamba, slide 21", exact=True
+)
 def recurrence_is_a_convolution(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.recurrent(u, A, B, C)[0], direct_sum(u, kernel_by_powers(A, B, C, u.shape[-2]))
 
@@ -67,8 +68,9 @@ def doubled_powers(A: System, B: Enter, C: Leave, length: Length):
     return linear_systems.kernel(A[None], B[None], C[None], length=length)[0], kernel_by_powers(A, B, C, length)
 
 
-@identity("A diagonal system is the dense one with zeros beside its diagonal",
-          source="talk-mamba, slides 22–23", exact=True)  # fmt: skip
+@identity(
+    "A diagonal system is the dense one with zeros beside its diagonal", source="talk-mamba, slides 22–23", exact=True
+)
 def diagonal_is_dense(u: Inputs, A: Diagonal, B: Enter, C: Leave, state: Start):
     dense = A[:, None] * namespace(A).eye(A.shape[0], dtype=A.dtype)
     return lti.convolution(u, A, B, C, state=state), lti.recurrent(u, dense, B, C, state=state)
@@ -84,8 +86,10 @@ def transforms_without_padding(u: Several, kernel: Kernel):
     return circular_convolution(u, kernel), linear_systems.direct_convolution(u, kernel)
 
 
-@identity("Without the zeros what comes after t is added at t, as if it had come one length earlier",
-          source="minigrad, made precise")  # fmt: skip
+@identity(
+    "Without the zeros what comes after t is added at t, as if it had come one length earlier",
+    source="minigrad, made precise",
+)
 def wrapped_around(u: Inputs, kernel: Kernel):
     xp = namespace(u, kernel)
     twice = linear_systems.direct_convolution(xp.concat([u, u], axis=-2), xp.concat([kernel, 0 * kernel], axis=-1))
@@ -103,8 +107,11 @@ def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.convolution(delay(u), A, B, C)[0], delay(lti.recurrent(u, A, B, C)[0])
 
 
-@identity("A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves what comes out as it is",
-          source=f"{S4}, lemma 3.1; talk-mamba, slide 19", exact=True)  # fmt: skip
+@identity(
+    "A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves what comes out as it is",
+    source=f"{S4}, lemma 3.1; talk-mamba, slide 19",
+    exact=True,
+)
 def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left: Mixing, right: Mixing):
     M, inverse = invertible(left, right)
     y, h = lti.recurrent(u, A, B, C, state=state)
@@ -129,8 +136,11 @@ def change_of_basis_of_one(u: Inputs, A: System, B: Enter, C: Leave, left: Mixin
     return lti.recurrent(u, M @ A @ inverse, B, C)[0], lti.recurrent(u, A, B, C)[0]
 
 
-@identity("A pair of conjugate eigenvalues is a real system of size 2, whose output is twice a real part",
-          source=f"{S4}, section 3; {LSSL}", exact=True)  # fmt: skip
+@identity(
+    "A pair of conjugate eigenvalues is a real system of size 2, whose output is twice a real part",
+    source=f"{S4}, section 3; {LSSL}",
+    exact=True,
+)
 def conjugate_pair(u: Inputs, a: Pair, b: Pair, c: Pair):
     xp = namespace(a)
     turning = xp.stack([xp.stack([a[0], -a[1]], axis=0), xp.stack([a[1], a[0]], axis=0)], axis=0)
@@ -150,8 +160,11 @@ def complex_product(x: Any, y: Any) -> tuple[Any, Any]:
 # LSSL
 
 
-@identity("LSSL is the bilinear rule, channel by channel: one A, and a step of its own for each",
-          source=f"{LSSL}, section 3", exact=True)  # fmt: skip
+@identity(
+    "LSSL is the bilinear rule, channel by channel: one A, and a step of its own for each",
+    source=f"{LSSL}, section 3",
+    exact=True,
+)
 def lssl_by_channels(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delta: Steps, state: Start):
     def one_channel(i: int) -> Any:
         A_bar, B_bar = discretize.bilinear(A, B, delta[i])
@@ -162,8 +175,9 @@ def lssl_by_channels(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delt
     return lssl.convolution(u, A, B, C, D, delta, state=state), (y + D * u, h)
 
 
-@identity("With α = 1 a step looks only at where it ends: h′ = h + Δ(Ah′ + Bu)", source=f"{LSSL}, section 2",
-          exact=True)  # fmt: skip
+@identity(
+    "With α = 1 a step looks only at where it ends: h′ = h + Δ(Ah′ + Bu)", source=f"{LSSL}, section 2", exact=True
+)
 def lssl_backwards(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delta: Steps, state: Start):
     xp, first = namespace(u), u[..., :1, :]
     _, h = lssl.recurrent(first, A, B, C, D, delta, state=state, alpha=1)

@@ -18,8 +18,12 @@ S4 = "gu2022s4"
 Numbers = Annotated[Any, Drawn("D", SMALL)]
 
 
-@identity("LegS is −½I + a skew-symmetric matrix − P Pᵀ, with P = √(n + ½)", source=f"{S4}, theorem 1, appendix C.1",
-          exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "LegS is −½I + a skew-symmetric matrix − P Pᵀ, with P = √(n + ½)",
+    source=f"{S4}, theorem 1, appendix C.1",
+    exact=True,
+    only=EXACT,
+)
 def legs_is_normal_plus_rank_one(N: Order):
     odd = 2 * np.arange(N).astype(object) + 1
     root = np.sqrt(odd.astype(float))
@@ -31,8 +35,12 @@ def legs_is_normal_plus_rank_one(N: Order):
 PARTED = [Instance(name, {"measure": name}, {}) for name in hippo.MEASURES]
 
 
-@bounded("All four: A + P Pᵀ is a multiple of I and a skew-symmetric matrix, to rounding",
-         source=f"{S4}, theorem 1 and appendix C.1", over=PARTED, only=("float64",))  # fmt: skip
+@bounded(
+    "All four: A + P Pᵀ is a multiple of I and a skew-symmetric matrix, to rounding",
+    source=f"{S4}, theorem 1 and appendix C.1",
+    over=PARTED,
+    only=("float64",),
+)
 def normal_plus_low_rank(measure: str, N: Order):
     A, _ = hippo.MEASURES[measure](N)
     S, P = hippo.nplr(N, measure)
@@ -41,8 +49,11 @@ def normal_plus_low_rank(measure: str, N: Order):
     return (abs(S - mean + (S - mean).T), abs(S - P @ P.T - A)), (allowed, allowed)
 
 
-@bounded("In S's eigenvectors LegS is diag(Λ) − P Pᴴ, and V is unitary: to N√N roundings at N = 2 … 64",
-         source=f"{S4}, theorem 1 (conjugate pairs, one of each)", only=("float64",))  # fmt: skip
+@bounded(
+    "In S's eigenvectors LegS is diag(Λ) − P Pᴴ, and V is unitary: to N√N roundings at N = 2 … 64",
+    source=f"{S4}, theorem 1 (conjugate pairs, one of each)",
+    only=("float64",),
+)
 def diagonal_plus_rank_one():
     errors, allowed = [], []
     for N in (2, 4, 16, 64):
@@ -55,16 +66,23 @@ def diagonal_plus_rank_one():
     return np.array(errors), np.array(allowed)
 
 
-@refuted("Over the complex numbers every matrix is diagonal in some basis: one whose only eigenvalue is a, V (aI) V⁻¹",
-         source="talk-mamba, slide 19 (a Jordan block)", exact=True)  # fmt: skip
+@refuted(
+    "Over the complex numbers every matrix is diagonal in some basis: one whose only eigenvalue is a, V (aI) V⁻¹",
+    source="talk-mamba, slide 19 (a Jordan block)",
+    exact=True,
+)
 def every_matrix_is_diagonalisable(x: Numbers):
     a, b = x[0], x[-1]
     block = np.array([[a, b], [0 * a, a]])
     return block, np.array([[a, 0 * a], [0 * a, a]])
 
 
-@identity("LegS is: its eigenvectors in D's coordinates are (−1)ⁱ⁻ʲ C(i + j, i − j), its eigenvalues −1 … −N",
-          source=f"{S4}, lemma 3.2", exact=True, only=EXACT)  # fmt: skip
+@identity(
+    "LegS is: its eigenvectors in D's coordinates are (−1)ⁱ⁻ʲ C(i + j, i − j), its eigenvalues −1 … −N",
+    source=f"{S4}, lemma 3.2",
+    exact=True,
+    only=EXACT,
+)
 def eigenvectors(N: Order):
     V, eigenvalues = binomials(2 * N), -np.arange(1, 2 * N + 1).astype(object)
     A = unnormalised(2 * N, "legs")
@@ -77,20 +95,31 @@ def binomials(N: int) -> Any:
     return np.array(entries, dtype=object)
 
 
-@grows("Those eigenvectors grow exponentially: log of the largest over the smallest is of order 1 in N",
-       source=f"{S4}, lemma 3.2: entries of 2^(4N/3)", order=1, lengths=(12, 24, 48))  # fmt: skip
+@grows(
+    "Those eigenvectors grow exponentially: log of the largest over the smallest is of order 1 in N",
+    source=f"{S4}, lemma 3.2: entries of 2^(4N/3)",
+    order=1,
+    lengths=(12, 24, 48),
+)
 def size_of_eigenvectors(length: int):
     return math.log(np.max(abs(binomials(length))))
 
 
-@grows("So does the condition number of LegS's own eigenvectors, normalised: 9e1, 8e4, 8e10 at N = 4, 8, 16",
-       source=f"{S4}, section 3.1, measured", order=1, lengths=(4, 8, 16))  # fmt: skip
+@grows(
+    "So does the condition number of LegS's own eigenvectors, normalised: 9e1, 8e4, 8e10 at N = 4, 8, 16",
+    source=f"{S4}, section 3.1, measured",
+    order=1,
+    lengths=(4, 8, 16),
+)
 def condition_of_eigenvectors(length: int):
     return math.log(np.linalg.cond(np.linalg.eig(hippo.legs(length)[0])[1]))
 
 
-@bounded("Those of its normal part, the ones that S4 uses, have condition number 1", source=f"{S4}, theorem 1",
-         only=("float64",))  # fmt: skip
+@bounded(
+    "Those of its normal part, the ones that S4 uses, have condition number 1",
+    source=f"{S4}, theorem 1",
+    only=("float64",),
+)
 def condition_of_normal_part(N: Order):
     V = np.concatenate([half := hippo.dplr(8 * N)[3], half.conj()], axis=-1)
     return np.array(np.linalg.cond(V)), np.array(1 + 1e-12)

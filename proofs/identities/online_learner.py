@@ -71,8 +71,11 @@ def is_gated_by_token(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay
     return found, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
-@identity("… with the same decay at every token: RetNet without its rotations, S ← γS + kᵀv",
-          source="sun2023retnet, section 2.1, recurrent representation", exact=True)  # fmt: skip
+@identity(
+    "… with the same decay at every token: RetNet without its rotations, S ← γS + kᵀv",
+    source="sun2023retnet, section 2.1, recurrent representation",
+    exact=True,
+)
 def is_retnet(q: Queries, k: Keys, v: Values, rate: FullBetas, log_gamma: LogGate, state: State):
     xp, S, y = namespace(q), state, []
     for t in range(q.shape[-2]):
@@ -100,15 +103,21 @@ def is_gated_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: 
     return found, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
 
 
-@identity("… with an implicit step: Longhorn, the delta rule of rate θ / (1 + θ‖k‖²), one θ for all value channels",
-          source="liu2024longhorn, theorem 3.1 (place not verified); yang2025gated, table 1", exact=True)  # fmt: skip
+@identity(
+    "… with an implicit step: Longhorn, the delta rule of rate θ / (1 + θ‖k‖²), one θ for all value channels",
+    source="liu2024longhorn, theorem 3.1 (place not verified); yang2025gated, table 1",
+    exact=True,
+)
 def is_longhorn(q: Queries, k: Keys, v: Values, theta: Betas, state: State):
     beta = theta / (1 + theta * namespace(k).sum(k * k, axis=-1))
     return run_point("Longhorn", q, k, v, state, rate=theta), delta_rule.recurrent(q, k, v, beta, state=state)
 
 
-@identity("Longhorn's write is M − θ∇ℓ at the memory it arrives at, the minimum of ½‖M′ − M‖² + θℓ(M′)",
-          source="liu2024longhorn, the objective of theorem 3.1 (place not verified)", exact=True)  # fmt: skip
+@identity(
+    "Longhorn's write is M − θ∇ℓ at the memory it arrives at, the minimum of ½‖M′ − M‖² + θℓ(M′)",
+    source="liu2024longhorn, the objective of theorem 3.1 (place not verified)",
+    exact=True,
+)
 def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
     row, target = k[..., None, :], v[..., None, :]
     _, after = run_point("Longhorn", row, row, target, state, rate=theta[..., None])
@@ -116,8 +125,11 @@ def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
     return after, state - theta[..., None, None] * gradient
 
 
-@identity("… with a rate and a decay per key channel: RWKV-7's S ← diag(w)S − (a∘k)ᵀ(kS) + (a∘k)ᵀv",
-          source="peng2025rwkv7, eq. 17, with the write key a∘k", exact=True)  # fmt: skip
+@identity(
+    "… with a rate and a decay per key channel: RWKV-7's S ← diag(w)S − (a∘k)ᵀ(kS) + (a∘k)ᵀv",
+    source="peng2025rwkv7, eq. 17, with the write key a∘k",
+    exact=True,
+)
 def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDecay, state: State):
     xp, S, y = namespace(q), state, []
     w = namespace(log_decay).exp(log_decay)
@@ -144,15 +156,28 @@ def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
     return run_point("TTT-MLP", q, k, v, layers, 4, rate=eta / 8), (y, now)
 
 
-@identity("… and with layer norm and residual inside, as published: TTT-Linear",
-          source="sun2024ttt, section 2.7", only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "… and with layer norm and residual inside, as published: TTT-Linear",
+    source="sun2024ttt, section 2.7",
+    only=WITHOUT_JAX,
+)
 def is_ttt_linear_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
     return with_norm("TTT-Linear", q, k, v, eta / 8, ((W / 8, b),), (gamma / 8, beta))
 
 
 @identity("… and TTT-MLP", source="sun2024ttt, section 2.7", only=WITHOUT_JAX)
-def is_ttt_mlp_with_norm(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Inward, b1: InwardBias, W2: Outward, b2: Bias,
-                         gamma: Gamma, beta: Shift):  # fmt: skip
+def is_ttt_mlp_with_norm(
+    q: Tokens,
+    k: Tokens,
+    v: Tokens,
+    eta: Betas,
+    W1: Inward,
+    b1: InwardBias,
+    W2: Outward,
+    b2: Bias,
+    gamma: Gamma,
+    beta: Shift,
+):
     return with_norm("TTT-MLP", q, k, v, eta / 8, ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
 
 
@@ -163,26 +188,42 @@ def with_norm(name: str, q: Any, k: Any, v: Any, eta: Any, layers: Any, norm: An
     return run_point(name, q, k, v, layers, 2, norm, rate=eta), (y, now)
 
 
-@identity("Matrix, ½ L2, momentum and decay in batches: Titans",
-          source="behrouz2025titans, section 3.1", exact=True, only=WITHOUT_JAX)  # fmt: skip
-def is_titans(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State,
-              chunk_size: ChunkSize):  # fmt: skip
+@identity(
+    "Matrix, ½ L2, momentum and decay in batches: Titans",
+    source="behrouz2025titans, section 3.1",
+    exact=True,
+    only=WITHOUT_JAX,
+)
+def is_titans(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    theta: Betas,
+    log_eta: LogDecay,
+    log_decay: LogDecay,
+    state: State,
+    chunk_size: ChunkSize,
+):
     y, after = titans.chunkwise(q, k, v, theta, log_eta, log_decay, ((state,),), batch_size=chunk_size)
     gates = {"rate": theta, "log_momentum": log_eta, "log_keep": log_decay}
     return run_point("Titans", q, k, v, state, chunk_size, **gates), (y, after.memory[0][0])
 
 
 @identity("… and with an MLP", source="behrouz2025titans, section 3.1", only=WITHOUT_JAX)
-def is_titans_mlp(q: FewQueries, k: Keys, v: Values, theta: Betas, log_eta: MildDecay, log_decay: MildDecay, W1: Down,
-                  W2: Up):  # fmt: skip
+def is_titans_mlp(
+    q: FewQueries, k: Keys, v: Values, theta: Betas, log_eta: MildDecay, log_decay: MildDecay, W1: Down, W2: Up
+):
     layers = ((W1,), (W2 / 4,))
     y, after = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, layers, batch_size=2)
     gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
     return run_point("Titans", q, k, v, layers, 2, **gates), (y, after.memory)
 
 
-@identity("Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
-          source=f"{MIRAS}, eq. 10 and 24–25, p = 3, q = 4", only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
+    source=f"{MIRAS}, eq. 10 and 24–25, p = 3, q = 4",
+    only=WITHOUT_JAX,
+)
 def is_moneta(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDecay, state: Positive):
     def read(A: Any) -> Any:
         return A / namespace(A).sqrt(namespace(A).sum(A**4, axis=(-2, -1), keepdims=True))
@@ -195,8 +236,12 @@ def is_moneta(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDe
     return found, run_closed_form(read, write, q, k, v, theta / 8, log_decay, state)
 
 
-@identity("Matrix, Huber, decay: Yaad's W ← αW − θ kᵀe where ‖e‖ ≤ 1, and θ kᵀ sign e beyond",
-          source=f"{MIRAS}, eq. 16 and 26, δ = 1", exact=True, only=WITHOUT_ROUNDING)  # fmt: skip
+@identity(
+    "Matrix, Huber, decay: Yaad's W ← αW − θ kᵀe where ‖e‖ ≤ 1, and θ kᵀ sign e beyond",
+    source=f"{MIRAS}, eq. 16 and 26, δ = 1",
+    exact=True,
+    only=WITHOUT_ROUNDING,
+)
 def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay, state: State):
     def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
         error = k_t @ W - v_t
@@ -208,8 +253,11 @@ def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay
     return found, run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, state)
 
 
-@identity("Matrix, ½ L2, decay, read through a softmax: Memora's W ← softmax(α log W − θ ∇ℓ)",
-          source=f"{MIRAS}, eq. 21 and 27", only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "Matrix, ½ L2, decay, read through a softmax: Memora's W ← softmax(α log W − θ ∇ℓ)",
+    source=f"{MIRAS}, eq. 21 and 27",
+    only=WITHOUT_JAX,
+)
 def is_memora(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDecay, state: State):
     def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
         return mg.softmax(kept_t * namespace(W).log(W) - theta_t * k_t.mT @ (k_t @ W - v_t), axis=-2)
@@ -230,8 +278,10 @@ def run_closed_form(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, l
     return xp.concat(y, axis=-2), memory
 
 
-@identity("All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",
-          source="sun2024ttt, theorem 2; talk-titans, 48:00")  # fmt: skip
+@identity(
+    "All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",
+    source="sun2024ttt, theorem 2; talk-titans, 48:00",
+)
 def is_softmax_attention(q: Keys, k: Keys, v: Values):
     xp = namespace(q)
     weight = xp.tril(xp.exp(q @ k.mT / math.sqrt(q.shape[-1])))

@@ -50,8 +50,9 @@ def hold_step(method: str) -> Any:
 LENGTHS = (64, 128, 256)
 
 
-@grows("Euler's method is of order 1: the error falls as Δ", source="gu2020hippo, appendix B.3", order=1,
-       lengths=LENGTHS)  # fmt: skip
+@grows(
+    "Euler's method is of order 1: the error falls as Δ", source="gu2020hippo, appendix B.3", order=1, lengths=LENGTHS
+)
 def order_of_euler(length: int):
     def step(x: complex, u: complex, _: complex, delta: float) -> complex:
         A_bar, B_bar = discretize_rate("euler", delta)
@@ -60,8 +61,12 @@ def order_of_euler(length: int):
     return inverse_error(length, step)
 
 
-@grows("The bilinear method is of order 2, given the mean of u at both ends",
-       source="gu2020hippo, appendix B.3", order=2, lengths=LENGTHS)  # fmt: skip
+@grows(
+    "The bilinear method is of order 2, given the mean of u at both ends",
+    source="gu2020hippo, appendix B.3",
+    order=2,
+    lengths=LENGTHS,
+)
 def order_of_bilinear(length: int):
     def step(x: complex, before: complex, after: complex, delta: float) -> complex:
         A_bar, B_bar = discretize_rate("bilinear", delta)
@@ -70,26 +75,42 @@ def order_of_bilinear(length: int):
     return inverse_error(length, step)
 
 
-@grows("Given uₖ alone, as S4 gives it, the bilinear method is of order 1 in a changing input",
-       source="gu2022s4, eq. 3, made precise", order=1, lengths=LENGTHS)  # fmt: skip
+@grows(
+    "Given uₖ alone, as S4 gives it, the bilinear method is of order 1 in a changing input",
+    source="gu2022s4, eq. 3, made precise",
+    order=1,
+    lengths=LENGTHS,
+)
 def order_of_bilinear_held(length: int):
     return inverse_error(length, hold_step("bilinear"))
 
 
-@grows("Zero-order hold, exact for an input that holds, is of order 1 in one that changes",
-       source=f"{MAMBA}, eq. 4, made precise", order=1, lengths=LENGTHS)  # fmt: skip
+@grows(
+    "Zero-order hold, exact for an input that holds, is of order 1 in one that changes",
+    source=f"{MAMBA}, eq. 4, made precise",
+    order=1,
+    lengths=LENGTHS,
+)
 def order_of_hold(length: int):
     return inverse_error(length, hold_step("zoh"))
 
 
-@grows("Mamba's rule, the exponential Euler method, is of order 1", source=f"mamba-code; {MAMBA3}, section 3.1",
-       order=1, lengths=LENGTHS)  # fmt: skip
+@grows(
+    "Mamba's rule, the exponential Euler method, is of order 1",
+    source=f"mamba-code; {MAMBA3}, section 3.1",
+    order=1,
+    lengths=LENGTHS,
+)
 def order_of_mamba(length: int):
     return inverse_error(length, hold_step("mamba"))
 
 
-@grows("The exponential trapezoidal rule, xₖ = Ā xₖ₋₁ + Δ/2 (Ā B uₖ₋₁ + B uₖ), is of order 2",
-       source=f"{MAMBA3}, section 3.1", order=2, lengths=LENGTHS)  # fmt: skip
+@grows(
+    "The exponential trapezoidal rule, xₖ = Ā xₖ₋₁ + Δ/2 (Ā B uₖ₋₁ + B uₖ), is of order 2",
+    source=f"{MAMBA3}, section 3.1",
+    order=2,
+    lengths=LENGTHS,
+)
 def order_of_exponential_trapezoid(length: int):
     def step(x: complex, before: complex, after: complex, delta: float) -> complex:
         A_bar, B_bar = discretize_rate("mamba", delta)
@@ -108,8 +129,10 @@ def norms(*vectors: Any) -> Any:
     return np.array([math.sqrt(sum(abs(complex(x)) ** 2 for x in np.ravel(vector))) for vector in vectors])
 
 
-@converges("B̄ = ΔB differs from zero-order hold's by at most Δ²‖AB‖/2 a step, for matrices too",
-           source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129, #524")  # fmt: skip
+@converges(
+    "B̄ = ΔB differs from zero-order hold's by at most Δ²‖AB‖/2 a step, for matrices too",
+    source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129, #524",
+)
 def euler_input(mixing: Mixing, push: Push, B: Enter, delta: Step):
     A = stable(mixing, push)
     B = B + 0 * push + (abs(B).sum() == 0)  # not 0, or there is nothing to bound

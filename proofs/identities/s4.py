@@ -41,8 +41,9 @@ def both_halves(x: Any) -> Any:
 # S4D
 
 
-@identity("S4D's kernel, two small Vandermonde matrices, is the powers of Ā", source=f"{S4D}, section 3",
-          over=DISCRETISATIONS)  # fmt: skip
+@identity(
+    "S4D's kernel, two small Vandermonde matrices, is the powers of Ā", source=f"{S4D}, section 3", over=DISCRETISATIONS
+)
 def vandermonde_is_powers(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
     xp = namespace(Lambda)
     kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
@@ -54,8 +55,11 @@ def vandermonde_is_powers(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps,
     return kernel, xp.stack(expected, axis=-1)
 
 
-@identity("Conjugate pairs: twice the real part over one half is the sum over both",
-          source=f"{S4}, section 3; {S4D}, section 3", over=DISCRETISATIONS)  # fmt: skip
+@identity(
+    "Conjugate pairs: twice the real part over one half is the sum over both",
+    source=f"{S4}, section 3; {S4D}, section 3",
+    over=DISCRETISATIONS,
+)
 def twice_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
     xp = namespace(Lambda)
     kernel = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation=discretisation)
@@ -75,8 +79,11 @@ def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
     return kernel[:, 0], xp.real(xp.sum(C * B_bar, axis=-1))
 
 
-@identity("S4D's convolution from a start state is its recurrence, by zero-order hold and bilinear",
-          source=f"{S4D}, section 3", over=DISCRETISATIONS)  # fmt: skip
+@identity(
+    "S4D's convolution from a start state is its recurrence, by zero-order hold and bilinear",
+    source=f"{S4D}, section 3",
+    over=DISCRETISATIONS,
+)
 def diagonal_forms(
     u: Inputs, Lambda: Eigenvalues, B: Enter, C: Leave, D: Skip, delta: Steps, state: Start, discretisation: str
 ):
@@ -87,15 +94,19 @@ def diagonal_forms(
 # S4
 
 
-@identity("S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers, at even and odd lengths",
-          source=f"{S4}, theorem 3 and appendix C.3")  # fmt: skip
+@identity(
+    "S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers, at even and odd lengths",
+    source=f"{S4}, theorem 3 and appendix C.3",
+)
 def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     given = Lambda, P, B, C, delta
     return s4.kernel_cauchy(*given, length=length), s4.kernel_power(*given, length=length)
 
 
-@identity("It is the kernel of the dense matrix: A = Λ − PPᴴ, discretised bilinearly, its powers",
-          source=f"{S4}, eq. 3–5 and theorem 1")  # fmt: skip
+@identity(
+    "It is the kernel of the dense matrix: A = Λ − PPᴴ, discretised bilinearly, its powers",
+    source=f"{S4}, eq. 3–5 and theorem 1",
+)
 def cauchy_is_dense(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     kernel = s4.kernel_cauchy(Lambda, P, B, C, delta, length=length)
     whole = [both_halves(x) for x in (Lambda, P, B, C)]
@@ -133,8 +144,10 @@ def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: St
     return s4.kernel_cauchy(Lambda, P, B, C, delta, length=length), diagonal
 
 
-@bounded("A step of S4 never adds to |h|, whatever Δ: Re Λ < 0, and −PPᴴ takes energy too",
-         source=f"{S4}, section 3; goel2022sashimi, section 4 (place not verified)")  # fmt: skip
+@bounded(
+    "A step of S4 never adds to |h|, whatever Δ: Re Λ < 0, and −PPᴴ takes energy too",
+    source=f"{S4}, section 3; goel2022sashimi, section 4 (place not verified)",
+)
 def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
     xp = namespace(Lambda)
 
@@ -147,8 +160,11 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
 # The starts
 
 
-@identity("From HiPPO's DPLR, half of each pair, comes the kernel of HiPPO-LegS itself: N = 8",
-          source=f"{S4}, theorem 1", only=("float64", "gradient"))  # fmt: skip
+@identity(
+    "From HiPPO's DPLR, half of each pair, comes the kernel of HiPPO-LegS itself: N = 8",
+    source=f"{S4}, theorem 1",
+    only=("float64", "gradient"),
+)
 def kernel_of_legs(c: Reader, delta: Step, length: Length):
     A, B = hippo.legs(8)
     Lambda, P, entering, V = (half[None] for half in hippo.dplr(8))
@@ -160,8 +176,12 @@ def kernel_of_legs(c: Reader, delta: Step, length: Length):
     return s4.kernel_cauchy(*halves, delta[None], length=length)[0], namespace(c).stack(kernel, axis=0)
 
 
-@identity("S4D-LegS starts at the eigenvalues of LegS + PPᵀ, S4D-Lin at −½ + iπn, S4D-Inv at −½ + i(N/π)(N/(2n+1) − 1)",
-          source=f"{S4D}, section 4", derivatives=False, only=("float64",))  # fmt: skip
+@identity(
+    "S4D-LegS starts at the eigenvalues of LegS + PPᵀ, S4D-Lin at −½ + iπn, S4D-Inv at −½ + i(N/π)(N/(2n+1) − 1)",
+    source=f"{S4D}, section 4",
+    derivatives=False,
+    only=("float64",),
+)
 def published_starts(half: Pairs):
     N = 2 * half
     A, B = hippo.legs(N)

@@ -97,8 +97,11 @@ def reduce_in_brackets(steps: list[Pair], cut: int) -> Pair:
     return compose(reduce_in_brackets(steps[middle:], cut + 1), reduce_in_brackets(steps[:middle], cut + 2))
 
 
-@identity("The scan's operator (a₂, b₂)∘(a₁, b₁) = (a₂a₁, a₂b₁ + b₂) is associative",
-          source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2", exact=True)  # fmt: skip
+@identity(
+    "The scan's operator (a₂, b₂)∘(a₁, b₁) = (a₂a₁, a₂b₁ + b₂) is associative",
+    source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2",
+    exact=True,
+)
 def operator_is_associative(a: Factor, b: Term, c: Factor, d: Term, e: Factor, f: Term):
     return compose((a, b), compose((c, d), (e, f))), compose(compose((a, b), (c, d)), (e, f))
 
@@ -114,15 +117,19 @@ def operator_commutes(a: Factor, b: Term, c: Factor, d: Term):
     return compose((a, b), (c, d)), compose((c, d), (a, b))
 
 
-@identity("Any bracketing of the steps is the same step, so a sequence may be cut anywhere, onto other machines too",
-          source=f"{MAMBA}, section 3.3.2", exact=True)  # fmt: skip
+@identity(
+    "Any bracketing of the steps is the same step, so a sequence may be cut anywhere, onto other machines too",
+    source=f"{MAMBA}, section 3.3.2",
+    exact=True,
+)
 def any_bracketing(log_a: LogFactors, b: Terms, state: Start, cut: Cut):
     a, summed = reduce_in_brackets(pairs(log_a, b), cut)
     return a * state + summed, scan_in_order(log_a, b, state)[..., -1, :, :]
 
 
-@identity("Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence",
-          source="hillis1986", exact=True)  # fmt: skip
+@identity(
+    "Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence", source="hillis1986", exact=True
+)
 def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
     return selective_scan.hillis_steele_scan(log_a, b, state), scan_in_order(log_a, b, state)
 
@@ -134,8 +141,11 @@ def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
     return namespace(b).stack([a * state + summed for a, summed in passed], axis=-3), scan_in_order(log_a, b, state)
 
 
-@identity("Chunks from empty states, with what they inherit added, are the recurrence",
-          source=f"{MAMBA2}, section 6", exact=True)  # fmt: skip
+@identity(
+    "Chunks from empty states, with what they inherit added, are the recurrence",
+    source=f"{MAMBA2}, section 6",
+    exact=True,
+)
 def scan_in_chunks(log_a: LogFactors, b: Terms, state: Start, chunk_size: ChunkSize):
     return selective_scan.chunked_scan(log_a, b, state, chunk_size), scan_in_order(log_a, b, state)
 
@@ -155,8 +165,9 @@ def chunkwise(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip, st
     return chunked, selective_scan.recurrent(u, delta, A, B, C, D, state=state)
 
 
-@identity("A prefill of some tokens, then one token at a time from its state, is one pass",
-          source=f"{MAMBA}, section 3.3")  # fmt: skip
+@identity(
+    "A prefill of some tokens, then one token at a time from its state, is one pass", source=f"{MAMBA}, section 3.3"
+)
 def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip, cut: Cut):
     def run(form: Any, start: int, stop: int | None, state: Any) -> Any:
         u_c, delta_c, B_c, C_c = (x[..., start:stop, :] for x in (u, delta, B, C))
@@ -170,8 +181,11 @@ def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D:
     return (namespace(u).concat(outputs, axis=-2), state), run(selective_scan.associative, 0, None, None)
 
 
-@identity("Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
-          source="talk-mamba, slides 20–21", exact=True)  # fmt: skip
+@identity(
+    "Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
+    source="talk-mamba, slides 20–21",
+    exact=True,
+)
 def constant_selection_is_a_convolution(u: Inputs, log_a: LogFactor, b: Direction, c: Reader):
     xp, length = namespace(u), u.shape[-2]
     terms = u[..., None] * b
@@ -186,16 +200,20 @@ def constant_selection_is_a_convolution(u: Inputs, log_a: LogFactor, b: Directio
     return xp.sum(h * c, axis=-1), xp.stack(convolved, axis=-2)
 
 
-@identity("Theorem 1: N = 1, A = −1, B = 1, ZOH: h = (1 − g)h + gu, g = 1 − exp(−Δ), σ(z) if Δ = softplus z",
-          source=f"{MAMBA}, theorem 1")  # fmt: skip
+@identity(
+    "Theorem 1: N = 1, A = −1, B = 1, ZOH: h = (1 − g)h + gu, g = 1 − exp(−Δ), σ(z) if Δ = softplus z",
+    source=f"{MAMBA}, theorem 1",
+)
 def gates_of_an_rnn(u: Inputs, delta: Steps):
     gate = 1 - namespace(delta).exp(-delta)
     # zero-order hold's B̄ = g, where the scan takes ΔB
     return scan_one_state(u * gate / delta, delta), run_gated_rnn(u, gate)
 
 
-@refuted("Theorem 1 holds for the code's B̄ = ΔB as well (there softplus(z) stands where σ(z) should)",
-         source=f"{MAMBA}, theorem 1, which is about zero-order hold")  # fmt: skip
+@refuted(
+    "Theorem 1 holds for the code's B̄ = ΔB as well (there softplus(z) stands where σ(z) should)",
+    source=f"{MAMBA}, theorem 1, which is about zero-order hold",
+)
 def gates_of_an_rnn_in_code(u: Inputs, z: Logits):
     return scan_one_state(u, mg.softplus(z)), run_gated_rnn(u, mg.sigmoid(z))
 
@@ -220,24 +238,30 @@ def run_gated_rnn(u: Any, gate: Any) -> Any:
 # "Mamba trains by FFT convolution"
 
 
-@refuted("Mamba trains by convolution: given Δ, B and C of the tokens, the input delayed gives the output delayed",
-         source="talk-papers, a convolution commutes with delays")  # fmt: skip
+@refuted(
+    "Mamba trains by convolution: given Δ, B and C of the tokens, the input delayed gives the output delayed",
+    source="talk-papers, a convolution commutes with delays",
+)
 def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
     late, _ = selective_scan.recurrent(delay(u), delta, A, B, C, D)
     return late, delay(y)
 
 
-@refuted("Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
-         source="talk-papers, a convolution is linear")  # fmt: skip
+@refuted(
+    "Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
+    source="talk-papers, a convolution is linear",
+)
 def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, mg.softplus(u), A, B, C, D)
     twice, _ = selective_scan.recurrent(2 * u, mg.softplus(2 * u), A, B, C, D)
     return twice, 2 * y
 
 
-@identity("What selection gives up is linearity, not time: input, Δ, B and C delayed together give the output delayed",
-          source="minigrad, made precise")  # fmt: skip
+@identity(
+    "What selection gives up is linearity, not time: input, Δ, B and C delayed together give the output delayed",
+    source="minigrad, made precise",
+)
 def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
     late, _ = selective_scan.recurrent(delay(u), 1 + delay(delta - 1), A, delay(B), delay(C), D)
@@ -247,8 +271,10 @@ def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Ski
 # B̄ = ΔB
 
 
-@converges("Mamba's B̄ = ΔB differs from zero-order hold's (exp(ΔA) − 1)/A B by at most Δ²|AB|/2 a step: O(Δ²)",
-           source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129")  # fmt: skip
+@converges(
+    "Mamba's B̄ = ΔB differs from zero-order hold's (exp(ΔA) − 1)/A B by at most Δ²|AB|/2 a step: O(Δ²)",
+    source=f"{MAMBA}, eq. 4 against its code; mamba-code, #114, #121, #129",
+)
 def euler_input(A: Rates, B: Direction):
     xp = namespace(A)
     steps = xp.stack([A * 0 + 2.0**-k for k in range(9)], axis=-1)
@@ -265,8 +291,9 @@ def euler_input_is_zero_order_hold(A: Rates, B: Direction, delta: Step):
 # State-space duality
 
 
-@identity("State-space duality: with one rate a head, the recurrence is (L ∘ CBᵀ)v",
-          source=f"{MAMBA2}, section 5", exact=True)  # fmt: skip
+@identity(
+    "State-space duality: with one rate a head, the recurrence is (L ∘ CBᵀ)v", source=f"{MAMBA2}, section 5", exact=True
+)
 def duality(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state: State):
     return ssd.dual(v, log_decay, B, C, state), gated_linear_attention.recurrent(C, B, v, log_decay, state=state)
 
@@ -276,8 +303,10 @@ def duality_in_chunks(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state
     return ssd.chunked(v, log_decay, B, C, state, chunk_size), ssd.dual(v, log_decay, B, C, state)
 
 
-@identity("All three forms are gated linear attention with q = C, k = B, v = Δx and log decay ΔA",
-          source=f"{MAMBA2}, section 5.2–5.3, figure 4")  # fmt: skip
+@identity(
+    "All three forms are gated linear attention with q = C, k = B, v = Δx and log decay ΔA",
+    source=f"{MAMBA2}, section 5.2–5.3, figure 4",
+)
 def gated_attention(x: Values, delta: HeadSteps, A: Rate, B: Keys, C: Queries, state: State, chunk_size: ChunkSize):
     attention = gated_linear_attention.recurrent(C, B, delta[..., None] * x, delta * A[..., None], state=state)
     chunked = ssd.chunkwise(x, delta, A, B, C, state=state, chunk_size=chunk_size)

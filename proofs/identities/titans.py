@@ -60,24 +60,37 @@ def run_matrix(form: Any, *arguments: Any, **options: Any) -> Any:
 
 
 @identity(f"{ALONE} is test-time training", source=f"{BEHROUZ}, section 3.1; talk-titans, 49:16–50:21", exact=True)
-def without_momentum_or_forgetting(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates,
-                                   log_decay: OpenGates, state: State, chunk_size: ChunkSize):  # fmt: skip
+def without_momentum_or_forgetting(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    theta: Betas,
+    log_eta: ShutGates,
+    log_decay: OpenGates,
+    state: State,
+    chunk_size: ChunkSize,
+):
     y, M, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
     z, after = ttt.dual(q, k, v, theta, ttt.Weights(((state,),)), batch_size=chunk_size)
     return (y, M), (z, after.start[0][0] - after.total[0][0])
 
 
 @identity(f"{ALONE}, in batches of one token: the delta rule", source=f"{BEHROUZ}, section 3.1", exact=True)
-def delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: OpenGates,
-                      state: State):  # fmt: skip
+def delta_rule_inside(
+    q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: OpenGates, state: State
+):
     y, M, _ = run_matrix(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     return (y, M), delta_rule.recurrent(q, k, v, theta, state=state)
 
 
-@refuted("Titans without momentum, in batches of one token: the gated delta rule (its gradient is the faded memory's)",
-         source=f"{BEHROUZ}, eq. 13–14 against yang2025gated, eq. 10", exact=True)  # fmt: skip
-def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: LogDecay,
-                            state: State):  # fmt: skip
+@refuted(
+    "Titans without momentum, in batches of one token: the gated delta rule (its gradient is the faded memory's)",
+    source=f"{BEHROUZ}, eq. 13–14 against yang2025gated, eq. 10",
+    exact=True,
+)
+def gated_delta_rule_inside(
+    q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: LogDecay, state: State
+):
     y, M, _ = run_matrix(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     return (y, M), gated_delta_rule.recurrent(q, k, v, theta, log_decay, state=state)
 
@@ -85,29 +98,72 @@ def gated_delta_rule_inside(q: Queries, k: Keys, v: Values, theta: Betas, log_et
 # Within a norm
 
 
-@identity("Within a norm, its input added, the closed form is still the recurrence",
-          source=f"{BEHROUZ}, section 3.2; sun2024ttt, section 2.7", only=WITHOUT_JAX)  # fmt: skip
-def within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
-                  W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+@identity(
+    "Within a norm, its input added, the closed form is still the recurrence",
+    source=f"{BEHROUZ}, section 3.2; sun2024ttt, section 2.7",
+    only=WITHOUT_JAX,
+)
+def within_a_norm(
+    q: Tokens,
+    k: Tokens,
+    v: Tokens,
+    theta: Betas,
+    log_eta: MildDecay,
+    log_decay: MildDecay,
+    W1: Down,
+    b1: DownBias,
+    W2: Up,
+    b2: Bias,
+    gamma: Gamma,
+    beta: Shift,
+):
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
     given = q, k, v, theta / 8, log_eta, log_decay, memory
     return [form(*given, norm=norm, batch_size=2) for form in (titans.chunkwise, titans.recurrent)]
 
 
-@identity(f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7",
-          only=WITHOUT_JAX)  # fmt: skip
-def ttt_mlp_inside(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: ShutGates, log_decay: OpenGates, W1: Down,
-                   b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+@identity(
+    f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7", only=WITHOUT_JAX
+)
+def ttt_mlp_inside(
+    q: Tokens,
+    k: Tokens,
+    v: Tokens,
+    theta: Betas,
+    log_eta: ShutGates,
+    log_decay: OpenGates,
+    W1: Down,
+    b1: DownBias,
+    W2: Up,
+    b2: Bias,
+    gamma: Gamma,
+    beta: Shift,
+):
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
     y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
     z, after = ttt.primal(q, k, v, theta / 8, ttt.Weights(memory, norm), batch_size=2)
     return (y, state.memory), (z, map_layers(lambda W, G: W - G, after.start, after.total))
 
 
-@identity("Within a norm: that point of the online learner whose memory has one", source="talk-titans, 48:58 and 59:16",
-          only=WITHOUT_JAX)  # fmt: skip
-def point_within_a_norm(q: Tokens, k: Tokens, v: Tokens, theta: Betas, log_eta: MildDecay, log_decay: MildDecay,
-                        W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):  # fmt: skip
+@identity(
+    "Within a norm: that point of the online learner whose memory has one",
+    source="talk-titans, 48:58 and 59:16",
+    only=WITHOUT_JAX,
+)
+def point_within_a_norm(
+    q: Tokens,
+    k: Tokens,
+    v: Tokens,
+    theta: Betas,
+    log_eta: MildDecay,
+    log_decay: MildDecay,
+    W1: Down,
+    b1: DownBias,
+    W2: Up,
+    b2: Bias,
+    gamma: Gamma,
+    beta: Shift,
+):
     memory, norm, chosen = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta), POINTS["Titans"]
     y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
     gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
@@ -139,15 +195,19 @@ def negative_gradients(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
 
 
 @identity("Momentum unrolled: Sₜ = −Σ (Πη) θₛ ∇ℓₛ", source=f"{BEHROUZ}, eq. 10; talk-titans, 51:04–53:08", exact=True)
-def momentum_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
-                      state: State):  # fmt: skip
+def momentum_unrolled(
+    q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
+):
     T = q.shape[-2]
     _, _, S = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
     return S, sum(gate_product(log_eta, s, T - 1) * u for s, u in enumerate(negative_gradients(k, v, theta, state)))
 
 
-@identity("The memory unrolled: each surprise counts by the product of both triangular matrices, Π(1 − α) · Πη",
-          source=f"{BEHROUZ}, section 3.2, eq. 16; talk-titans, 58:43", exact=True)  # fmt: skip
+@identity(
+    "The memory unrolled: each surprise counts by the product of both triangular matrices, Π(1 − α) · Πη",
+    source=f"{BEHROUZ}, section 3.2, eq. 16; talk-titans, 58:43",
+    exact=True,
+)
 def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     T = q.shape[-2]
     _, M, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=T + 1)
@@ -158,16 +218,32 @@ def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDe
     return M, unrolled
 
 
-@identity("α = 1 forgets: the memory is the surprise of the token, whatever came before",
-          source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47", exact=True, only=WITHOUT_JAX)  # fmt: skip
-def forgetting_everything(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: ShutGates,
-                          state: State, chunk_size: ChunkSize):  # fmt: skip
+@identity(
+    "α = 1 forgets: the memory is the surprise of the token, whatever came before",
+    source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47",
+    exact=True,
+    only=WITHOUT_JAX,
+)
+def forgetting_everything(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    theta: Betas,
+    log_eta: LogDecay,
+    log_decay: ShutGates,
+    state: State,
+    chunk_size: ChunkSize,
+):
     y, M, S = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=chunk_size)
     return (y[..., -1:, :], M), (q[..., -1:, :] @ S, S)
 
 
-@identity("Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
-          "fades by a and B by b", source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)", exact=True)  # fmt: skip
+@identity(
+    "Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
+    "fades by a and B by b",
+    source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)",
+    exact=True,
+)
 def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: Evenly, log_decay: Steadily):
     # From an empty memory and in one batch the gradient of ½‖kM − v‖² is −kᵀv, that of the dot product.
     memory = initial_memory(None, k, v)
@@ -177,11 +253,26 @@ def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas,
     return y, (a * A - b * B) / (a - b)
 
 
-@identity("Persistent tokens before the memory's input are another learned start: they leave the same for any input",
-          source=f"{BEHROUZ}, section 3.3, eq. 19, 26 and 29, made precise", exact=True, only=WITHOUT_JAX)  # fmt: skip
-def persistent_tokens_as_a_start(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
-                                 state: State, p_k: FixedKeys, p_v: FixedValues, p_theta: FixedBetas,
-                                 p_decay: FixedDecay, chunk_size: ChunkSize):  # fmt: skip
+@identity(
+    "Persistent tokens before the memory's input are another learned start: they leave the same for any input",
+    source=f"{BEHROUZ}, section 3.3, eq. 19, 26 and 29, made precise",
+    exact=True,
+    only=WITHOUT_JAX,
+)
+def persistent_tokens_as_a_start(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    theta: Betas,
+    log_eta: LogDecay,
+    log_decay: LogDecay,
+    state: State,
+    p_k: FixedKeys,
+    p_v: FixedValues,
+    p_theta: FixedBetas,
+    p_decay: FixedDecay,
+    chunk_size: ChunkSize,
+):
     xp, memory, form = namespace(q), ((state,),), cast(Any, titans.chunkwise)
     fixed = [xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_k, p_v)]
     fixed += [xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_theta, p_decay, p_decay)]
@@ -195,8 +286,12 @@ def persistent_tokens_as_a_start(q: Queries, k: Keys, v: Values, theta: Betas, l
 # Batches and scans
 
 
-@identity("Batches of one token are the online rule: every gradient at the memory the token finds",
-          source=f"{BEHROUZ}, eq. 13–14; talk-titans, 57:49–58:43", exact=True, only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "Batches of one token are the online rule: every gradient at the memory the token finds",
+    source=f"{BEHROUZ}, eq. 13–14; talk-titans, 57:49–58:43",
+    exact=True,
+    only=WITHOUT_JAX,
+)
 def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State):
     xp, M, S, y = namespace(q), state, 0 * state, []
     for t in range(q.shape[-2]):
@@ -211,18 +306,33 @@ def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay,
     return forms, [(xp.concat(y, axis=-2), M, S)] * 2
 
 
-@refuted("Gradients at the batch's first memory give the same as online ones", source=f"{BEHROUZ}, section 3.2",
-         exact=True)  # fmt: skip
-def anchored_is_online(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
-                       state: State):  # fmt: skip
+@refuted(
+    "Gradients at the batch's first memory give the same as online ones", source=f"{BEHROUZ}, section 3.2", exact=True
+)
+def anchored_is_online(
+    q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
+):
     one, more = (run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=n) for n in (1, 3))
     return one, more
 
 
-@identity("(M, S) is one linear recurrence with 2 × 2 blocks, whose steps compose in any bracketing: a scan",
-          source=f"{BEHROUZ}, section 3.2: momentum by parallel scan", exact=True, only=WITHOUT_JAX)  # fmt: skip
-def one_linear_recurrence(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay,
-                          state: State, surprise: State, cut: Cut):  # fmt: skip
+@identity(
+    "(M, S) is one linear recurrence with 2 × 2 blocks, whose steps compose in any bracketing: a scan",
+    source=f"{BEHROUZ}, section 3.2: momentum by parallel scan",
+    exact=True,
+    only=WITHOUT_JAX,
+)
+def one_linear_recurrence(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    theta: Betas,
+    log_eta: LogDecay,
+    log_decay: LogDecay,
+    state: State,
+    surprise: State,
+    cut: Cut,
+):
     T, found = q.shape[-2], []
     for form in (titans.recurrent, titans.chunkwise):
         started = titans.State(((state,),), ((state,),), ((surprise,),), T)

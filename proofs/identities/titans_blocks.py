@@ -77,8 +77,12 @@ EACH = [
 ]
 
 
-@identity("Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
-          source=f"{BEHROUZ}, section 4; minigrad, the contract of a block", over=EACH, only=NUMPY)  # fmt: skip
+@identity(
+    "Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
+    source=f"{BEHROUZ}, section 4; minigrad, the contract of a block",
+    over=EACH,
+    only=NUMPY,
+)
 def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = make_block(kind, chunk_size)
     before, middle = block(x[..., :cut, :])
@@ -86,8 +90,7 @@ def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
     return block(x), (namespace(x).concat([before, after], axis=-2), end)
 
 
-@identity("Causality: another future changes nothing before it", source=f"{BEHROUZ}, section 4",
-          over=EACH, only=NUMPY)  # fmt: skip
+@identity("Causality: another future changes nothing before it", source=f"{BEHROUZ}, section 4", over=EACH, only=NUMPY)
 def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = make_block(kind, chunk_size)
     changed = namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2)
@@ -123,24 +126,31 @@ def attend_each_token(attention: Any, x: Any, size: int, segments: bool, h: Any 
     return attention.output(merge_heads(xp.concat(y, axis=-2)))
 
 
-@identity("As layer: attention to what the memory has added to", source=f"{BEHROUZ}, eq. 29–31 and section 4.4",
-          only=NUMPY)  # fmt: skip
+@identity(
+    "As layer: attention to what the memory has added to", source=f"{BEHROUZ}, eq. 29–31 and section 4.4", only=NUMPY
+)
 def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMALBlock", chunk_size)
     added = x + namespace(x).cumulative_sum(x, axis=-2)
     return block(x)[0], attend_each_token(block.attention, added, chunk_size, segments=False)
 
 
-@identity("As gate: what attention reads, by σ of what the memory reads, each normalised",
-          source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
+@identity(
+    "As gate: what attention reads, by σ of what the memory reads, each normalised",
+    source=f"{BEHROUZ}, eq. 26–28",
+    only=NUMPY,
+)
 def memory_as_gate(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMAGBlock", chunk_size)
     y, m = attend_each_token(block.attention, x, chunk_size, segments=False), namespace(x).cumulative_sum(x, axis=-2)
     return block(x)[0], block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m))
 
 
-@identity("As context: the memory recalls what it knew before the segment, learns what attention reads, and gates it",
-          source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
+@identity(
+    "As context: the memory recalls what it knew before the segment, learns what attention reads, and gates it",
+    source=f"{BEHROUZ}, eq. 21–25",
+    only=NUMPY,
+)
 def memory_as_context(x: Inputs, chunk_size: ChunkSize):
     block, xp = make_block("TitansMACBlock", chunk_size), namespace(x)
     known, h, out = 0 * x[..., :1, :], [], []
@@ -159,37 +169,50 @@ def memory_as_context(x: Inputs, chunk_size: ChunkSize):
 # With the memory switched off
 
 
-@identity("As layer, with the memory switched off: attention to the persistent tokens and the last C",
-          source=f"{BEHROUZ}, eq. 29–31 and section 4.4, figure 3b", only=NUMPY)  # fmt: skip
+@identity(
+    "As layer, with the memory switched off: attention to the persistent tokens and the last C",
+    source=f"{BEHROUZ}, eq. 29–31 and section 4.4, figure 3b",
+    only=NUMPY,
+)
 def layer_without_memory(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMALBlock", chunk_size, ZeroMemory)
     return block(x)[0], attend_each_token(block.attention, x, chunk_size, segments=False)
 
 
-@identity("As gate, with the memory switched off: that attention, normalised, through a gate half open",
-          source=f"{BEHROUZ}, eq. 26–28", only=NUMPY)  # fmt: skip
+@identity(
+    "As gate, with the memory switched off: that attention, normalised, through a gate half open",
+    source=f"{BEHROUZ}, eq. 26–28",
+    only=NUMPY,
+)
 def gate_without_memory(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMAGBlock", chunk_size, ZeroMemory)
     return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=False)) / 2
 
 
-@identity("As context, with the memory switched off: attention in segments, to which every token brings a 0 as well",
-          source=f"{BEHROUZ}, eq. 21–25", only=NUMPY)  # fmt: skip
+@identity(
+    "As context, with the memory switched off: attention in segments, to which every token brings a 0 as well",
+    source=f"{BEHROUZ}, eq. 21–25",
+    only=NUMPY,
+)
 def context_without_memory(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
     seen = attend_each_token(block.attention, x, chunk_size, segments=True, h=0 * x)
     return block(x)[0], block.gate.attended(seen) / 2
 
 
-@refuted("As context, with the memory switched off: its attention alone (but a key of 0 takes a share of the weights)",
-         source=f"{BEHROUZ}, eq. 22")  # fmt: skip
+@refuted(
+    "As context, with the memory switched off: its attention alone (but a key of 0 takes a share of the weights)",
+    source=f"{BEHROUZ}, eq. 22",
+)
 def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
     return block(x)[0], block.gate.attended(attend_each_token(block.attention, x, chunk_size, segments=True)) / 2
 
 
-@refuted("As context, every token may see what the memory recalls for the whole segment",
-         source=f"{BEHROUZ}, eq. 21–22 and figure 3a, which shows no mask there")  # fmt: skip
+@refuted(
+    "As context, every token may see what the memory recalls for the whole segment",
+    source=f"{BEHROUZ}, eq. 21–22 and figure 3a, which shows no mask there",
+)
 def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = make_block("TitansMACBlock", chunk_size)
 
@@ -203,10 +226,11 @@ def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: Chu
 # Persistent tokens
 
 
-@identity("Attention to persistent tokens too is a mean of two: a feed-forward net whose activation is softmax, and "
-          "attention without them, by the mass of each",
-          source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; "
-                 "sukhbaatar2019, eq. 5–9 (place not verified)")  # fmt: skip
+@identity(
+    "Attention to persistent tokens too is a mean of two: a feed-forward net whose activation is softmax, and "
+    "attention without them, by the mass of each",
+    source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; sukhbaatar2019, eq. 5–9 (place not verified)",
+)
 def persistent_tokens_are_a_feed_forward_net(q: Queries, k: Keys, v: Values, p_k: FixedKeys, p_v: FixedValues):
     xp, root = namespace(q), q.shape[-1] ** -0.5
     always = tuple(xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_v))

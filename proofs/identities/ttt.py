@@ -63,8 +63,11 @@ def matrix(W: Any) -> Weights:
 # What it contains
 
 
-@identity("Theorem 1: linear model, W₀ = 0, one batch, rate 1 on ½‖·‖² (½ on ‖·‖²): linear attention",
-          source=f"{SUN}, theorem 1; talk-titans, 48:00–48:58", exact=True)  # fmt: skip
+@identity(
+    "Theorem 1: linear model, W₀ = 0, one batch, rate 1 on ½‖·‖² (½ on ‖·‖²): linear attention",
+    source=f"{SUN}, theorem 1; talk-titans, 48:00–48:58",
+    exact=True,
+)
 def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
     y, after = ttt.dual(q, k, v, eta, matrix(0 * state), batch_size=q.shape[-2])
     return (y, after.start[0][0]), linear_attention.recurrent(q, k, v)
@@ -76,15 +79,21 @@ def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, s
     return y, linear_attention.recurrent(q, k, v, state=state)[0]
 
 
-@identity("Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
-          source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 22:34", exact=True, only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
+    source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 22:34",
+    exact=True,
+    only=WITHOUT_JAX,
+)
 def linear_model_in_batches_of_one(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
     forms = [form(q, k, v, beta, matrix(state), batch_size=1) for form in (ttt.primal, ttt.dual)]
     return [(y, after.start[0][0]) for y, after in forms], [delta_rule.recurrent(q, k, v, beta, state=state)] * 2
 
 
-@identity("Theorem 2: the Nadaraya–Watson estimator with the kernel exp(qkᵀ/√K) is softmax attention",
-          source=f"{SUN}, theorem 2")  # fmt: skip
+@identity(
+    "Theorem 2: the Nadaraya–Watson estimator with the kernel exp(qkᵀ/√K) is softmax attention",
+    source=f"{SUN}, theorem 2",
+)
 def nadaraya_watson(q: Keys, k: Keys, v: Values):
     xp = namespace(q)
     kernel = xp.tril(xp.exp(q @ k.mT / math.sqrt(q.shape[-1])))
@@ -115,8 +124,10 @@ def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shif
     return short, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
 
 
-@identity("For every layer the slope by hand makes the gradient of ½‖f(k) − v‖², layer norm and residual inside",
-          source=f"{SUN}, appendix A; ttt-code, ln_fused_l2_bwd")  # fmt: skip
+@identity(
+    "For every layer the slope by hand makes the gradient of ½‖f(k) − v‖², layer norm and residual inside",
+    source=f"{SUN}, appendix A; ttt-code, ln_fused_l2_bwd",
+)
 def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):
     layers, norm = ((W1, b1), (W2, b2)), (gamma, beta)
     inputs, outputs = inner.forward(layers, k)
@@ -129,23 +140,34 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
 # Dual and primal
 
 
-@identity("TTT-Linear, layer norm and residual inside: the dual form is the primal form",
-          source=f"{SUN}, section 2.5, eq. 7–8; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "TTT-Linear, layer norm and residual inside: the dual form is the primal form",
+    source=f"{SUN}, section 2.5, eq. 7–8; talk-titans, 1:17:08–1:20:37",
+    only=WITHOUT_JAX,
+)
 def linear_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square, b: Bias, gamma: Gamma, beta: Shift):
     weights = Weights(((W / 8, b),), (gamma / 8, beta))
     return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]
 
 
-@identity("TTT-MLP, layer norm and residual inside: the dual form is the primal form",
-          source=f"{SUN}, section 2.5 and appendix A; talk-titans, 1:17:08–1:20:37", only=WITHOUT_JAX)  # fmt: skip
-def mlp_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1: DownBias, W2: Up, b2: Bias,
-                       gamma: Gamma, beta: Shift):  # fmt: skip
+@identity(
+    "TTT-MLP, layer norm and residual inside: the dual form is the primal form",
+    source=f"{SUN}, section 2.5 and appendix A; talk-titans, 1:17:08–1:20:37",
+    only=WITHOUT_JAX,
+)
+def mlp_dual_is_primal(
+    q: Tokens, k: Tokens, v: Tokens, eta: Betas, W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift
+):
     weights = Weights(((W1, b1), (W2 / 8, b2)), (gamma / 8, beta))
     return [form(q, k, v, eta / 8, weights, batch_size=2) for form in (ttt.dual, ttt.primal)]
 
 
-@identity("A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
-          source=f"{SUN}, section 2.7; ttt-code, eta", exact=True, only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
+    source=f"{SUN}, section 2.7; ttt-code, eta",
+    exact=True,
+    only=WITHOUT_JAX,
+)
 def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State):
     rates, error, forms = tau[..., :, None] * eta[..., None, :], k @ state - v, (ttt.primal, ttt.dual)
     found = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
@@ -165,8 +187,10 @@ def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state
     return one, all_of_them
 
 
-@converges("It changes little where the rate is small: batches of 1 and of T differ by O(η²)",
-           source=f"{SUN}, section 2.4, made precise")  # fmt: skip
+@converges(
+    "It changes little where the rate is small: batches of 1 and of T differ by O(η²)",
+    source=f"{SUN}, section 2.4, made precise",
+)
 def batch_size_at_small_rates(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
     xp, T = namespace(q), q.shape[-2]
     weights, rates = matrix(state), [2.0**-n for n in range(9)]
@@ -186,9 +210,13 @@ def one_norm(x: Any) -> Any:
 # The outer loop
 
 
-@identity("The gradient through the inner loop is the slope of the outputs: for the linear model, in W₀, exactly",
-          source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
-          exact=True, derivatives=False, only=WITHOUT_JAX)  # fmt: skip
+@identity(
+    "The gradient through the inner loop is the slope of the outputs: for the linear model, in W₀, exactly",
+    source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
+    exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
+)
 def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
     def y(W: Any) -> Any:
         return ttt.primal(q, k, v, eta, matrix(W), batch_size=chunk_size)[0]
@@ -198,8 +226,11 @@ def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chu
     return xp.sum(gradient * direction), xp.sum(v * (y(state + direction) - y(state - direction))) / 2
 
 
-@identity("One step on the token's own loss shrinks what is wrong about it by 1 − η‖k‖²: at η‖k‖² < 2 it falls",
-          source=f"{SUN}, figure 4, made precise", exact=True)  # fmt: skip
+@identity(
+    "One step on the token's own loss shrinks what is wrong about it by 1 − η‖k‖²: at η‖k‖² < 2 it falls",
+    source=f"{SUN}, figure 4, made precise",
+    exact=True,
+)
 def own_loss_falls(k: Key, v: Value, eta: Beta, state: State):
     row = k[..., None, :]
     y, _ = ttt.primal(row, row, v[..., None, :], eta[..., None], matrix(state))

@@ -67,7 +67,7 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("mamba_step", "mamba.py, PyTorch"): ("benchmarks.workloads.mamba_step", "w.flip(1)[:, None]", "w[:, None]"),
     ("primitives", "HIPS autograd"): (PRIMITIVES, "(anp, x, a, b, ", "(anp, x, a, b + 1e-9, "),
     ("primitives", "PyTorch eager"): (PRIMITIVES, "(torch, x, a, b, ", "(torch, x, a, b + 1e-9, "),
-}  # fmt: skip
+}
 
 
 @functools.cache

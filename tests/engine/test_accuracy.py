@@ -15,9 +15,44 @@ from minigrad import nn
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 MOST = 8  # units in the last place
-SIZES = [0.0, 1e-300, 1e-40, 1e-20, 1e-5, 0.02, 0.3, 0.7, 1.0, 1.3, 2.0, 2.6, 3.3, 4.9, 7.4, 9.2, 12.1, 14.06, 17.3,
-         20.0, 24.0, 31.7, 37.73, 38.4, 60.0, 80.0, 88.5, 95.0, 103.5, 250.0, 700.0,
-         709.5, 744.0, 1e5, 1e18, 1e30]  # fmt: skip
+SIZES = [
+    0.0,
+    1e-300,
+    1e-40,
+    1e-20,
+    1e-5,
+    0.02,
+    0.3,
+    0.7,
+    1.0,
+    1.3,
+    2.0,
+    2.6,
+    3.3,
+    4.9,
+    7.4,
+    9.2,
+    12.1,
+    14.06,
+    17.3,
+    20.0,
+    24.0,
+    31.7,
+    37.73,
+    38.4,
+    60.0,
+    80.0,
+    88.5,
+    95.0,
+    103.5,
+    250.0,
+    700.0,
+    709.5,
+    744.0,
+    1e5,
+    1e18,
+    1e30,
+]
 
 
 def sigma(x):
@@ -279,8 +314,18 @@ def test_float16_stays_float16(name):
 # Complex numbers: errors relative to the modulus
 
 
-COMPLEX = {"log1p": mp.log1p, "expm1": mp.expm1, "exp": mp.exp, "log": mp.log, "sqrt": mp.sqrt, "tanh": mp.tanh,
-           "sigmoid": sigma, "silu": lambda z: z * sigma(z), "erf": mp.erf, "abs": abs}  # fmt: skip
+COMPLEX = {
+    "log1p": mp.log1p,
+    "expm1": mp.expm1,
+    "exp": mp.exp,
+    "log": mp.log,
+    "sqrt": mp.sqrt,
+    "tanh": mp.tanh,
+    "sigmoid": sigma,
+    "silu": lambda z: z * sigma(z),
+    "erf": mp.erf,
+    "abs": abs,
+}
 
 
 @pytest.mark.parametrize("name", COMPLEX)

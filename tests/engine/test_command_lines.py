@@ -71,11 +71,18 @@ def test_no_number_is_every_core(package):
     assert run("-m", package, *COMMANDS[package], MINIGRAD_NUM_THREADS="").returncode == 0
 
 
-@pytest.mark.parametrize(("package", "module"), [
-    *((package, "numpy") for package in COMMANDS), ("models", "typer"), ("gpu", "rich"),
-    ("models", "scipy"), ("proofs", "hypothesis"),
-    ("proofs", "proofs.identities.lti"), ("benchmarks", "benchmarks.runner"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        *((package, "numpy") for package in COMMANDS),
+        ("models", "typer"),
+        ("gpu", "rich"),
+        ("models", "scipy"),
+        ("proofs", "hypothesis"),
+        ("proofs", "proofs.identities.lti"),
+        ("benchmarks", "benchmarks.runner"),
+    ],
+)
 def test_an_interrupt_while_importing_leaves_no_traceback(tmp_path, package, module):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED.format(module=module))
     done = run("-m", package, *COMMANDS[package], PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))

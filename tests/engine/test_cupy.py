@@ -60,17 +60,20 @@ def test_an_index_out_of_range_is_refused():
         mg.take(asarray(np.ones((3, 2))), asarray(np.array([0, 3])), axis=0)
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda x: np.spacing(x), TypeError, "returned NotImplemented"),  # CuPy has none
-    (lambda x: np.insert(x, 0, 1), TypeError, "no implementation found"),
-    (lambda x: namespace(x).insert(x, 0, 1), AttributeError, "'insert'"),
-    (lambda x: np.sum(x, where=x > 0), TypeError, "sum of CuPy: got an unexpected keyword argument 'where'"),
-    (lambda x: np.exp(x, where=x > 0), TypeError, "cupy_exp of CuPy: got an unexpected keyword argument 'where'"),
-    (lambda x: x.sum(initial=1), TypeError, "sum of CuPy: got an unexpected keyword argument 'initial'"),
-    (lambda x: x.itemset(1), AttributeError, "'itemset'"),
-    (lambda x: np.left_shift(x, x), TypeError, "cupy_left_shift of CuPy: got .*float64"),
-    (lambda x: x.flags.writeable, AttributeError, "'writeable'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda x: np.spacing(x), TypeError, "returned NotImplemented"),  # CuPy has none
+        (lambda x: np.insert(x, 0, 1), TypeError, "no implementation found"),
+        (lambda x: namespace(x).insert(x, 0, 1), AttributeError, "'insert'"),
+        (lambda x: np.sum(x, where=x > 0), TypeError, "sum of CuPy: got an unexpected keyword argument 'where'"),
+        (lambda x: np.exp(x, where=x > 0), TypeError, "cupy_exp of CuPy: got an unexpected keyword argument 'where'"),
+        (lambda x: x.sum(initial=1), TypeError, "sum of CuPy: got an unexpected keyword argument 'initial'"),
+        (lambda x: x.itemset(1), AttributeError, "'itemset'"),
+        (lambda x: np.left_shift(x, x), TypeError, "cupy_left_shift of CuPy: got .*float64"),
+        (lambda x: x.flags.writeable, AttributeError, "'writeable'"),
+    ],
+)
 def test_what_cupy_lacks_is_refused(call, error, message):
     """What these tests rest on: CuPy is asked whether there is a function, its keyword, and its kind of number."""
     with pytest.raises(error, match=message):

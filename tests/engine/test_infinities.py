@@ -58,8 +58,12 @@ def test_the_largest_numbers(name, size):
 
 
 def test_logarithms_of_sums():
-    for x, value, slope in [([-INF, -INF], -INF, None), ([-INF, 0.0], 0, [0, 1]), ([INF, 0.0], INF, None),
-                            ([-INF, 3.0, -INF], 3, [0, 1, 0])]:  # fmt: skip
+    for x, value, slope in [
+        ([-INF, -INF], -INF, None),
+        ([-INF, 0.0], 0, [0, 1]),
+        ([INF, 0.0], INF, None),
+        ([-INF, 3.0, -INF], 3, [0, 1, 0]),
+    ]:
         x = np.array(x)
         assert mg.logsumexp(x) == value
         if slope is not None:

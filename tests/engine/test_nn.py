@@ -34,9 +34,16 @@ TOKENS = rng(1).integers(0, 7, (3, 5))
 def test_parameters_have_dotted_names():
     names = list(Net(rng()).named_parameters())
     assert names == [
-        "embed.weight", "layers.0.weight", "layers.0.bias", "layers.1.norm.weight", "layers.1.norm.bias",
-        "rms.weight", "conv.weight", "conv.bias", "out.weight",
-    ]  # fmt: skip
+        "embed.weight",
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.norm.weight",
+        "layers.1.norm.bias",
+        "rms.weight",
+        "conv.weight",
+        "conv.bias",
+        "out.weight",
+    ]
 
 
 def test_a_module_is_differentiated_as_a_container():

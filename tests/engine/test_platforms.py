@@ -118,8 +118,9 @@ def test_a_small_model_trains_and_goes_on(elsewhere, tmp_path):
 
 
 def test_a_statement_is_checked_by_processes_that_are_spawned(elsewhere):
-    done = elsewhere("-m", "proofs", "check", "linear_attention.order_of_multiplication", "--profile", "quick",
-                     "--processes", "2")  # fmt: skip
+    done = elsewhere(
+        "-m", "proofs", "check", "linear_attention.order_of_multiplication", "--profile", "quick", "--processes", "2"
+    )
     assert "1 hold, 0 fail" in done.stdout
 
 

@@ -11,8 +11,12 @@ from tests.forms.drawing import CHUNK, FORMS, gradients, tokens
 T = 7
 warned = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
 BAD = {  # what may stand in an argument without being refused: anything, unless it is said here
-    "delta": [np.inf], "eta": [np.inf], "theta": [np.inf], "log_eta": [-np.inf], "log_decay": [-np.inf],
-}  # fmt: skip
+    "delta": [np.inf],
+    "eta": [np.inf],
+    "theta": [np.inf],
+    "log_eta": [-np.inf],
+    "log_decay": [-np.inf],
+}
 
 PRODUCT = "weights and values are multiplied as matrices, in which a weight of 0 times ∞ is NaN"
 SYSTEM = "the triangular system of a chunk is solved by products of whole matrices"

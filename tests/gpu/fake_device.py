@@ -25,9 +25,12 @@ def elapsed(start, end):
 
 POOL = SimpleNamespace(get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None), full=np.full)
 FAKE = SimpleNamespace(
-    asarray=np.asarray, asnumpy=np.asarray, matmul=np.matmul,
-    cuda=SimpleNamespace(Event=Event, get_elapsed_time=elapsed), **vars(POOL),
-)  # fmt: skip
+    asarray=np.asarray,
+    asnumpy=np.asarray,
+    matmul=np.matmul,
+    cuda=SimpleNamespace(Event=Event, get_elapsed_time=elapsed),
+    **vars(POOL),
+)
 
 
 def few_tokens(case):

@@ -76,8 +76,9 @@ def test_a_device_that_is_full_is_said_to_be_and_the_others_go_on(few, monkeypat
     monkeypatch.setattr(FAKE, "asarray", asarray)
     found = list(bench.rows(FAKE, RATES, 1, kernels=["softmax"]))
     assert [(row.width, row.peer.startswith("Out of"), row.ours is None) for row in found[:4]] == [
-        *[(8, False, False)] * 2, *[(16, True, True)] * 2,
-    ]  # fmt: skip
+        *[(8, False, False)] * 2,
+        *[(16, True, True)] * 2,
+    ]
 
 
 def test_goals_are_of_kernels_that_there_are():
@@ -124,9 +125,10 @@ def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path
     assert main._results() == Path("results")
 
 
-@pytest.mark.parametrize(("command", "names"), [
-    (["bench", "mamba"], [name for name in CASES if "," not in name]), (["check", "form"], check.PARTS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [(["bench", "mamba"], [name for name in CASES if "," not in name]), (["check", "form"], check.PARTS)],
+)
 def test_what_there_is_not_is_refused_in_one_line(command, names):
     done = RUN.invoke(app, command)
     said = f"expected {', '.join(names)} or none of them, got {command[1]!r}"

@@ -19,21 +19,27 @@ def test_float32_needs_what_is_recorded(version):
         assert not any(need["spilled"] for need in found.values())
 
 
-@pytest.mark.parametrize(("source", "defines"), [
-    *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
-    *((source, ("OPERAND=Bf16",)) for source in build.PRODUCTS),
-    *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "defines"),
+    [
+        *((x, ("OPERAND=Bf16" if x.endswith(build.TENSOR_CORES) else "REAL=double",)) for x in build.sources()),
+        *((source, ("OPERAND=Bf16",)) for source in build.PRODUCTS),
+        *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
+    ],
+)
 def test_the_other_numbers_compile(source, defines):
     assert build.needs(source, defines, "sm_90")
 
 
 @pytest.mark.parametrize("architecture", build.ARCHITECTURES[1:])
 @pytest.mark.parametrize("numbers", [("OPERAND=Tf32",), ("OPERAND=Bf16", "ARRAY=Bfloat16")])
-@pytest.mark.parametrize(("source", "kernels", "blocks"), [
-    ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "row_dot"), 3),
-    ("linear_attention_tensor_cores", ("outputs",), 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "kernels", "blocks"),
+    [
+        ("softmax_tensor_cores", ("backward_keys", "backward_queries", "forward", "row_dot"), 3),
+        ("linear_attention_tensor_cores", ("outputs",), 5),
+    ],
+)
 def test_so_many_blocks_of_narrow_results_have_registers_enough(source, kernels, blocks, numbers, architecture):
     found = build.needs(source, (*numbers, "COLUMNS=64"), architecture)
     for kernel in kernels:
@@ -90,12 +96,15 @@ def test_sanitizers_find_nothing(monkeypatch):
     assert done.stdout == "clean\n", done.stderr
 
 
-@pytest.mark.parametrize(("body", "said"), [
-    # One number past a static tile lies in the next variable, where no page ends.
-    ("__shared__ real a[40], b[40]; a[n] = b[n - 1] = 1; y[0] = a[1] + b[2];", "global-buffer-overflow"),
-    # What a device reads at once must lie where its size divides its address; the host would read it anywhere.
-    ("y[0] = reinterpret_cast<const float2 *>(&y[n - 39])->x;", "misaligned address"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        # One number past a static tile lies in the next variable, where no page ends.
+        ("__shared__ real a[40], b[40]; a[n] = b[n - 1] = 1; y[0] = a[1] + b[2];", "global-buffer-overflow"),
+        # What a device reads at once must lie where its size divides its address; the host would read it anywhere.
+        ("y[0] = reinterpret_cast<const float2 *>(&y[n - 39])->x;", "misaligned address"),
+    ],
+)
 def test_sanitizers_find_what_pages_cannot(monkeypatch, tmp_path, body, said):
     kernel = f'extern "C" __global__ void odd(real *y, int n) {{ {body} }}'
     (tmp_path / "odd.cu").write_text(f'#include "common.cuh"\n{kernel}\n')

@@ -37,9 +37,14 @@ def call(precision="float32"):
 
 
 SIZES = {
-    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
-    "rate": st.sampled_from([0.01, 0.2]), "seed": st.integers(0, 99), "schedules": SCHEDULES,
-}  # fmt: skip
+    "batch": st.integers(1, 2),
+    "T": st.integers(1, 70),
+    "K": st.integers(1, 40),
+    "V": st.integers(1, 40),
+    "rate": st.sampled_from([0.01, 0.2]),
+    "seed": st.integers(0, 99),
+    "schedules": SCHEDULES,
+}
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "rate": 0.01, "seed": 0, "schedules": [0, 1]}  # more than one of each
 WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
@@ -87,33 +92,45 @@ def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:],
-                                     strict=True):  # fmt: skip
+    for found, rounded, exact in zip(
+        kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
+    ):
         assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
-@pytest.mark.parametrize(("source", "precision", "unseen"), [
-    ("gated_delta_rule", "float32", ()),
-    ("gated_delta_rule_keys", "float32", ()),
-    ("gated_delta_rule", "tensorfloat32", ("__syncwarp",)),
-    ("gated_delta_rule_keys", "tensorfloat32", ()),
-    ("product", "tensorfloat32", ()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "precision", "unseen"),
+    [
+        ("gated_delta_rule", "float32", ()),
+        ("gated_delta_rule_keys", "float32", ()),
+        ("gated_delta_rule", "tensorfloat32", ("__syncwarp",)),
+        ("gated_delta_rule_keys", "tensorfloat32", ()),
+        ("product", "tensorfloat32", ()),
+    ],
+)
 def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
     every_barrier_is_missed(source, lambda: call(precision), unseen=unseen)
 
 
-@pytest.mark.parametrize(("source", "precision", "right", "wrong"), [
-    ("gated_delta_rule", "float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
-    ("gated_delta_rule", "float32", "t < length ? beta", "t <= length ? beta"),
-    ("gated_delta_rule", "float32", "0 <= before", "0 < before"),
-    ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),
-    ("gated_delta_rule", "float32", "warp > turn", "warp > turn + 1"),
-    ("gated_delta_rule", "tensorfloat32", "t <= Accumulator::row(r); t++", "t < Accumulator::row(r); t++"),
-    ("gated_delta_rule", "tensorfloat32", "load_tile(query_tile, q", "if (slice) load_tile(query_tile, q"),
-    ("gated_delta_rule_keys", "float32", "s < t ? decay[r] : 0", "decay[r]"),
-    ("gated_delta_rule_keys", "tensorfloat32", "{Accumulator::first_row(), SIDE}", "{Accumulator::end_row(), SIDE}"),
-    ("gated_delta_rule_keys", "float32", "if (lane == 0) end_terms", "if (lane == 0 && r) end_terms"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "precision", "right", "wrong"),
+    [
+        ("gated_delta_rule", "float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
+        ("gated_delta_rule", "float32", "t < length ? beta", "t <= length ? beta"),
+        ("gated_delta_rule", "float32", "0 <= before", "0 < before"),
+        ("gated_delta_rule", "float32", "turn < WARPS", "turn < WARPS - 1"),
+        ("gated_delta_rule", "float32", "warp > turn", "warp > turn + 1"),
+        ("gated_delta_rule", "tensorfloat32", "t <= Accumulator::row(r); t++", "t < Accumulator::row(r); t++"),
+        ("gated_delta_rule", "tensorfloat32", "load_tile(query_tile, q", "if (slice) load_tile(query_tile, q"),
+        ("gated_delta_rule_keys", "float32", "s < t ? decay[r] : 0", "decay[r]"),
+        (
+            "gated_delta_rule_keys",
+            "tensorfloat32",
+            "{Accumulator::first_row(), SIDE}",
+            "{Accumulator::end_row(), SIDE}",
+        ),
+        ("gated_delta_rule_keys", "float32", "if (lane == 0) end_terms", "if (lane == 0 && r) end_terms"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, precision, right, wrong):
     shown(source, right, wrong, lambda: call(precision))

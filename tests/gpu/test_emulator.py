@@ -40,19 +40,25 @@ def test_sums(tmp_path):
     assert all((y == expected).all() for y in run(tmp_path, SUM))
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), [
-    ("i < n ? x[i] : 0", "x[i]", r"argument 0: access to element \d+, of 150"),
-    ("y[blockIdx.x] =", "y[blockIdx.x + 1] = y[blockIdx.x] =", "argument 1: written outside"),
-    ("y[blockIdx.x] =", "y[int(blockIdx.x) - 1] = y[blockIdx.x] =", "argument 1: written outside"),
-    ("tile[threadIdx.x] = i", "if (threadIdx.x) tile[threadIdx.x] = i", "never written"),
-    ("real sum", "if (threadIdx.x == 5) return;\\n real sum", "wait"),
-    ("    __syncthreads();\\n    real", "    if (threadIdx.x) __syncthreads();\\n    real", "wait|is in|different"),
-    ("    __syncthreads();\\n    real", "    if (threadIdx.x < 32) __syncthreads(); else\\n __syncthreads();\\n real",
-     r"different barriers, lines \d+ and \d+"),
-    ("real sum", "__syncwarp(15); real sum", "__syncwarp: mask 0000000f, expected all 32 lanes"),
-    ("real sum", "while (threadIdx.x == 9) __nanosleep(1);\\n real sum", "the grid is stuck"),
-    ("warps[threadIdx.x / 32] = sum", "warps[threadIdx.x / 8] = sum", "dynamic shared memory: access outside"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("i < n ? x[i] : 0", "x[i]", r"argument 0: access to element \d+, of 150"),
+        ("y[blockIdx.x] =", "y[blockIdx.x + 1] = y[blockIdx.x] =", "argument 1: written outside"),
+        ("y[blockIdx.x] =", "y[int(blockIdx.x) - 1] = y[blockIdx.x] =", "argument 1: written outside"),
+        ("tile[threadIdx.x] = i", "if (threadIdx.x) tile[threadIdx.x] = i", "never written"),
+        ("real sum", "if (threadIdx.x == 5) return;\\n real sum", "wait"),
+        ("    __syncthreads();\\n    real", "    if (threadIdx.x) __syncthreads();\\n    real", "wait|is in|different"),
+        (
+            "    __syncthreads();\\n    real",
+            "    if (threadIdx.x < 32) __syncthreads(); else\\n __syncthreads();\\n real",
+            r"different barriers, lines \d+ and \d+",
+        ),
+        ("real sum", "__syncwarp(15); real sum", "__syncwarp: mask 0000000f, expected all 32 lanes"),
+        ("real sum", "while (threadIdx.x == 9) __nanosleep(1);\\n real sum", "the grid is stuck"),
+        ("warps[threadIdx.x / 32] = sum", "warps[threadIdx.x / 8] = sum", "dynamic shared memory: access outside"),
+    ],
+)
 def test_what_a_kernel_may_not_do(tmp_path, right, wrong, said):
     right, wrong = right.replace("\\n", "\n"), wrong.replace("\\n", "\n")
     assert right in SUM

@@ -11,10 +11,12 @@ from models.memory import delta_rule, gated_linear_attention, linear_attention
 from proofs.checker.counting import counted
 
 COUNTED = {
-    "gated_delta_rule": (flops.delta_rule, 0), "gated_linear_attention": (flops.gated_linear_attention, 0),
+    "gated_delta_rule": (flops.delta_rule, 0),
+    "gated_linear_attention": (flops.gated_linear_attention, 0),
     "linear_attention": (flops.linear_attention, 0),
-    "linear_attention_tensor_cores": (flops.linear_attention_tensor_cores, 0), "titans": (flops.titans, 0),
-}  # fmt: skip
+    "linear_attention_tensor_cores": (flops.linear_attention_tensor_cores, 0),
+    "titans": (flops.titans, 0),
+}
 
 
 @pytest.mark.parametrize("source", COUNTED)
@@ -34,13 +36,17 @@ def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
     assert flops.selective_scan(u, u, A) == (120 * max(16, there), 120 * max(2 * 16, back))
 
 
-@pytest.mark.parametrize(("count", "form", "gates"), [
-    (flops.linear_attention, linear_attention.recurrent, ()),
-    (flops.linear_attention_tensor_cores, linear_attention.recurrent, ()),
-    (flops.gated_linear_attention, gated_linear_attention.recurrent, (-1,)),
-    (flops.delta_rule, delta_rule.recurrent, (1,)),
-    (flops.softmax, softmax.quadratic, ()),
-], ids=lambda x: getattr(x, "__qualname__", ""))  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "form", "gates"),
+    [
+        (flops.linear_attention, linear_attention.recurrent, ()),
+        (flops.linear_attention_tensor_cores, linear_attention.recurrent, ()),
+        (flops.gated_linear_attention, gated_linear_attention.recurrent, (-1,)),
+        (flops.delta_rule, delta_rule.recurrent, (1,)),
+        (flops.softmax, softmax.quadratic, ()),
+    ],
+    ids=lambda x: getattr(x, "__qualname__", ""),
+)
 def test_operations_are_as_many_as_the_plainest_form_does(count, form, gates):
     """Or half as many, where that form computes what causality hides; or more, as chunks do more than tokens."""
     q = np.random.default_rng(0).standard_normal((64, 32))

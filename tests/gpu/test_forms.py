@@ -58,16 +58,19 @@ def only_y(form):
     return lambda *inputs: (form(*inputs)[0],) * 2
 
 
-@pytest.mark.parametrize(("form", "reference", "inputs"), [
-    (selective_scan.fused, selective_scan.recurrent, draw()),
-    (linear_attention.fused, linear_attention.recurrent, q_k_v()),
-    (delta_rule.fused, delta_rule.recurrent, (*q_k_v(), beta())),
-    (gated_delta_rule.fused, gated_delta_rule.recurrent, (*q_k_v(), beta(), -beta())),
-    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -q_k_v()[0] ** 2)),
-    (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -beta())),
-    (ssd.fused, ssd.recurrent, (q_k_v()[2], beta(), -beta()[:, 0], *q_k_v()[:2])),
-    (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "reference", "inputs"),
+    [
+        (selective_scan.fused, selective_scan.recurrent, draw()),
+        (linear_attention.fused, linear_attention.recurrent, q_k_v()),
+        (delta_rule.fused, delta_rule.recurrent, (*q_k_v(), beta())),
+        (gated_delta_rule.fused, gated_delta_rule.recurrent, (*q_k_v(), beta(), -beta())),
+        (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -(q_k_v()[0] ** 2))),
+        (gated_linear_attention.fused, gated_linear_attention.recurrent, (*q_k_v(), -beta())),
+        (ssd.fused, ssd.recurrent, (q_k_v()[2], beta(), -beta()[:, 0], *q_k_v()[:2])),
+        (only_y(softmax.fused), only_y(softmax.quadratic), q_k_v()),
+    ],
+)
 def test_a_form_takes_the_raw_kernel(on_device, monkeypatch, form, reference, inputs):
     monkeypatch.setattr("minigrad.compiled.numba_module", None)  # nothing else may run
     for a, b in zip(gradients(form, inputs), gradients(reference, inputs), strict=True):
@@ -109,8 +112,13 @@ def judged(form, system="cupy gradient"):
 
 @pytest.mark.parametrize(
     ("statement", "system"),
-    [pytest.param(s, system, id=f"{s.name}-{system}") for s in STATEMENTS.values() for system in systems_of(s)
-     if system in CUPY])  # fmt: skip
+    [
+        pytest.param(s, system, id=f"{s.name}-{system}")
+        for s in STATEMENTS.values()
+        for system in systems_of(s)
+        if system in CUPY
+    ],
+)
 def test_statements_hold_there(proofs_on_a_device, statement, system):
     """With them every form is run, for values and for gradients."""
     found = check_system(statement, system, "quick")
@@ -132,22 +140,25 @@ def test_without_a_device_nothing_is_judged(monkeypatch):
     assert [judged("delta_rule.chunkwise", system) for system in CUPY] == ["not installed"] * 2
 
 
-@pytest.mark.parametrize(("form", "kernel"), [
-    ("softmax.fused", "softmax_backward_keys"),
-    ("linear_attention.fused", "linear_attention"),
-    ("delta_rule.fused", "gated_delta_rule_keys"),
-    ("gated_delta_rule.fused", "gated_delta_rule_keys"),
-    ("gated_linear_attention.fused.log_decay T", "gated_linear_attention_backward"),
-    ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
-    ("ssd.fused", "gated_linear_attention_backward"),
-    ("titans.fused.matrix", "titans_keys"),
-    ("titans.fused.mlp", "titans_layers_backward"),
-    ("ttt.fused.linear", "titans_layers_backward"),
-    ("ttt.fused.mlp", "titans_layers_backward"),
-    ("selective_scan.fused", "selective_scan_backward"),
-    ("s4d.fused", "vandermonde_backward"),
-    ("s4.fused", "cauchy_backward_poles"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "kernel"),
+    [
+        ("softmax.fused", "softmax_backward_keys"),
+        ("linear_attention.fused", "linear_attention"),
+        ("delta_rule.fused", "gated_delta_rule_keys"),
+        ("gated_delta_rule.fused", "gated_delta_rule_keys"),
+        ("gated_linear_attention.fused.log_decay T", "gated_linear_attention_backward"),
+        ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
+        ("ssd.fused", "gated_linear_attention_backward"),
+        ("titans.fused.matrix", "titans_keys"),
+        ("titans.fused.mlp", "titans_layers_backward"),
+        ("ttt.fused.linear", "titans_layers_backward"),
+        ("ttt.fused.mlp", "titans_layers_backward"),
+        ("selective_scan.fused", "selective_scan_backward"),
+        ("s4d.fused", "vandermonde_backward"),
+        ("s4.fused", "cauchy_backward_poles"),
+    ],
+)
 def test_gradients_of_fused_forms_are_judged_there(proofs_on_a_device, form, kernel):
     assert judged(form) == "passed"
     assert kernel in proofs_on_a_device.launches

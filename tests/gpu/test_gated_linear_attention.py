@@ -32,10 +32,15 @@ def call(precision="float32"):
 
 
 SIZES = {
-    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
-    "per_channel": st.booleans(), "rate": st.sampled_from([0.01, 1]), "seed": st.integers(0, 99),
+    "batch": st.integers(1, 2),
+    "T": st.integers(1, 70),
+    "K": st.integers(1, 40),
+    "V": st.integers(1, 40),
+    "per_channel": st.booleans(),
+    "rate": st.sampled_from([0.01, 1]),
+    "seed": st.integers(0, 99),
     "schedules": SCHEDULES,
-}  # fmt: skip
+}
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "per_channel": True, "rate": 0.01, "seed": 0, "schedules": [0, 1]}
 WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
@@ -67,8 +72,9 @@ def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:],
-                                     strict=True):  # fmt: skip
+    for found, rounded, exact in zip(
+        kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
+    ):
         assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
@@ -82,27 +88,33 @@ def test_a_gate_that_shuts_has_no_gradient(precision):
     assert not gates[shut].any()
 
 
-@pytest.mark.parametrize(("source", "precision", "unseen"), [
-    ("gated_linear_attention", "float32", ()),
-    ("tiles", "float32", ()),
-    ("gated_linear_attention", "tensorfloat32", ("the slice",)),  # whose way there is in the next
-    ("gated_linear_attention_forward_tensor_cores", "tensorfloat32", ()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "precision", "unseen"),
+    [
+        ("gated_linear_attention", "float32", ()),
+        ("tiles", "float32", ()),
+        ("gated_linear_attention", "tensorfloat32", ("the slice",)),  # whose way there is in the next
+        ("gated_linear_attention_forward_tensor_cores", "tensorfloat32", ()),
+    ],
+)
 def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
     every_barrier_is_missed(source, lambda: call(precision), unseen=unseen)
 
 
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
-    ("", "0 <= t && t < length", "0 < t && t < length"),
-    ("", "first - reverse", "first"),
-    ("", "inside && t < length", "inside && t <= length"),
-    ("", "if (t > s) passing", "if (t >= s) passing"),
-    ("", "warp_row == SIDE - ROWS) propagate_to_chunk_end", "false) propagate_to_chunk_end"),
-    ("", "state[row * WIDTH + lane] = inside", "if (row) state[row * WIDTH + lane] = inside"),
-    ("_forward_tensor_cores", "if (from + i > lane)", "if (from + i >= lane)"),
-    ("_forward_tensor_cores", "t >= warp_row + ROWS", "t > warp_row + ROWS"),
-    ("_forward_tensor_cores", "if (slice == 0) load_tile(value_tile", "if (slice) load_tile(value_tile"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
+        ("", "0 <= t && t < length", "0 < t && t < length"),
+        ("", "first - reverse", "first"),
+        ("", "inside && t < length", "inside && t <= length"),
+        ("", "if (t > s) passing", "if (t >= s) passing"),
+        ("", "warp_row == SIDE - ROWS) propagate_to_chunk_end", "false) propagate_to_chunk_end"),
+        ("", "state[row * WIDTH + lane] = inside", "if (row) state[row * WIDTH + lane] = inside"),
+        ("_forward_tensor_cores", "if (from + i > lane)", "if (from + i >= lane)"),
+        ("_forward_tensor_cores", "t >= warp_row + ROWS", "t > warp_row + ROWS"),
+        ("_forward_tensor_cores", "if (slice == 0) load_tile(value_tile", "if (slice) load_tile(value_tile"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(f"gated_linear_attention{source}", right, wrong, lambda: call("tensorfloat32" if source else "float32"))

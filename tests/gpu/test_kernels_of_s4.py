@@ -107,12 +107,15 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     every_barrier_is_missed(source, both_ways)
 
 
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("vandermonde", "THREADS < length", "THREADS <= length"),
-    ("vandermonde", "l < length", "l <= length"),
-    ("vandermonde", "n < states; n += THREADS", "n < states - 1; n += THREADS"),
-    ("cauchy", "l >= length", "l > length"),
-    ("cauchy", "n < states; n += THREADS", "n < states - 1; n += THREADS"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("vandermonde", "THREADS < length", "THREADS <= length"),
+        ("vandermonde", "l < length", "l <= length"),
+        ("vandermonde", "n < states; n += THREADS", "n < states - 1; n += THREADS"),
+        ("cauchy", "l >= length", "l > length"),
+        ("cauchy", "n < states; n += THREADS", "n < states - 1; n += THREADS"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, both_ways)

@@ -47,17 +47,32 @@ def test_every_kernel_runs_where_its_arrays_are(device, name):
     assert device.launches
 
 
-@pytest.mark.parametrize(("name", "dtype", "there", "said"), [
-    ("linear_attention", "float32", 20 << 10,
-     "linear_attention: K = 40, V = 33 in float32 needs 25,344 bytes of shared memory, device 0 has 20,480 for a "
-     "block: take smaller widths or a form that is not fused"),
-    ("titans", "float64", 64 << 10,
-     "titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes of shared memory, device 0 has 65,536 for a "
-     "block: take float32 or smaller widths or a form that is not fused"),
-    ("gated_delta_rule", "float32", 24 << 10,
-     "gated_delta_rule: K = 40, V = 33 in float32 needs 25,856 bytes of shared memory, device 0 has 24,576 for a "
-     "block: take smaller widths or a form that is not fused"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "dtype", "there", "said"),
+    [
+        (
+            "linear_attention",
+            "float32",
+            20 << 10,
+            "linear_attention: K = 40, V = 33 in float32 needs 25,344 bytes of shared memory, device 0 has 20,480 for "
+            "a block: take smaller widths or a form that is not fused",
+        ),
+        (
+            "titans",
+            "float64",
+            64 << 10,
+            "titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes of shared memory, device 0 has 65,536 for a "
+            "block: take float32 or smaller widths or a form that is not fused",
+        ),
+        (
+            "gated_delta_rule",
+            "float32",
+            24 << 10,
+            "gated_delta_rule: K = 40, V = 33 in float32 needs 25,856 bytes of shared memory, device 0 has 24,576 for "
+            "a block: take smaller widths or a form that is not fused",
+        ),
+    ],
+)
 def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, said):
     arrays = drawn(name, dtype)
     before, most = copies(arrays), device.attributes["MaxSharedMemoryPerBlockOptin"]
@@ -146,16 +161,28 @@ def test_arrays_that_a_kernel_does_not_take(device):
     for bad, error, said in (
         (asarray(k.inside.astype("float16")), TypeError, "k is float16, expected float32 or float64 or bfloat16"),
         (asarray(k.inside.astype(int)), TypeError, "k is int64, expected float32 or float64 or bfloat16"),
-        (asarray(k.inside.astype(float)), TypeError,
-         "k is cupy float64 on device 0, expected cupy float32 on device 0 as q is"),
-        (asarray(np.asfortranarray(k.inside)), ValueError,
-         "k is not contiguous, expected one that ascontiguousarray has made"),
-        (asarray(k.inside[:, :0]), ValueError,
-         "k has shape (2, 0, 40), expected at least one element along every axis"),
-        (fake_gpu.at(k.inside, fake_gpu.Device(1)), TypeError,
-         "k is cupy float32 on device 1, expected cupy float32 on device 0 as q is"),
+        (
+            asarray(k.inside.astype(float)),
+            TypeError,
+            "k is cupy float64 on device 0, expected cupy float32 on device 0 as q is",
+        ),
+        (
+            asarray(np.asfortranarray(k.inside)),
+            ValueError,
+            "k is not contiguous, expected one that ascontiguousarray has made",
+        ),
+        (
+            asarray(k.inside[:, :0]),
+            ValueError,
+            "k has shape (2, 0, 40), expected at least one element along every axis",
+        ),
+        (
+            fake_gpu.at(k.inside, fake_gpu.Device(1)),
+            TypeError,
+            "k is cupy float32 on device 1, expected cupy float32 on device 0 as q is",
+        ),
         (k.inside, TypeError, "k is numpy float32, expected cupy float32 on device 0 as q is"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(error) as raised:
             linear_attention.forward(q, bad, v, S)
         assert str(raised.value) == f"linear_attention: {said}"

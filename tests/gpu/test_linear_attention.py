@@ -26,9 +26,13 @@ def call(precision="float32"):
 
 
 SIZES = {
-    "batch": st.integers(1, 2), "T": st.integers(1, 70), "K": st.integers(1, 40), "V": st.integers(1, 40),
-    "seed": st.integers(0, 99), "schedules": SCHEDULES,
-}  # fmt: skip
+    "batch": st.integers(1, 2),
+    "T": st.integers(1, 70),
+    "K": st.integers(1, 40),
+    "V": st.integers(1, 40),
+    "seed": st.integers(0, 99),
+    "schedules": SCHEDULES,
+}
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "seed": 0, "schedules": [0, 1]}  # more than one of each
 WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 
@@ -73,8 +77,9 @@ def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 21, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:],
-                                     strict=True):  # fmt: skip
+    for found, rounded, exact in zip(
+        kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
+    ):
         assert found.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
@@ -101,24 +106,31 @@ def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
     shown("linear_attention_tensor_cores", "copy_wait();\n", "\n", in_two_bytes, which=which)
 
 
-@pytest.mark.parametrize(("precision", "right", "wrong"), [
-    ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
-    ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
-    ("float32", "Accumulator::column(r) <= Accumulator::row(r)", "Accumulator::column(r) < Accumulator::row(r)"),
-    ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
-    ("tensorfloat32", "if (row >= count || c >= columns)", "if (row > count || c >= columns)"),
-    ("tensorfloat32", "if (c + 1 < columns) narrow", "narrow"),
-    ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN <= x.count && c + j < x.columns"),
-    ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN < x.count && c + j <= x.columns"),
-    ("tensorfloat32", "DOWN < x.count && c < x.columns", "DOWN <= x.count && c < x.columns"),
-    ("tensorfloat32", "column + staged.column() < padded(tile.columns)", "column < padded(tile.columns)"),
-    ("tensorfloat32", "row < keys && c < values ?", "row < keys && c <= values ?"),
-    ("tensorfloat32", "reverse ? age > 0 : age < 0", "reverse ? age > 0 : age <= 0"),
-    ("tensorfloat32", "reverse ? age > 0 : age < 0", "age < 0"),
-    ("tensorfloat32", " : key_block > warp_row", " : key_block >= warp_row"),
-    ("tensorfloat32", "stage = CHUNK - stage", "stage = 0"),
-    ("tensorfloat32", "row < count; row += 32", "row + 32 < count; row += 32"),
-    ("tensorfloat32", "if (more) k_staged.store(k_next), v_staged.store(v_next)", "if (more) k_staged.store(k_next)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("precision", "right", "wrong"),
+    [
+        ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
+        ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
+        ("float32", "Accumulator::column(r) <= Accumulator::row(r)", "Accumulator::column(r) < Accumulator::row(r)"),
+        ("float32", "row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
+        ("tensorfloat32", "if (row >= count || c >= columns)", "if (row > count || c >= columns)"),
+        ("tensorfloat32", "if (c + 1 < columns) narrow", "narrow"),
+        ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN <= x.count && c + j < x.columns"),
+        ("tensorfloat32", "DOWN < x.count && c + j < x.columns", "DOWN < x.count && c + j <= x.columns"),
+        ("tensorfloat32", "DOWN < x.count && c < x.columns", "DOWN <= x.count && c < x.columns"),
+        ("tensorfloat32", "column + staged.column() < padded(tile.columns)", "column < padded(tile.columns)"),
+        ("tensorfloat32", "row < keys && c < values ?", "row < keys && c <= values ?"),
+        ("tensorfloat32", "reverse ? age > 0 : age < 0", "reverse ? age > 0 : age <= 0"),
+        ("tensorfloat32", "reverse ? age > 0 : age < 0", "age < 0"),
+        ("tensorfloat32", " : key_block > warp_row", " : key_block >= warp_row"),
+        ("tensorfloat32", "stage = CHUNK - stage", "stage = 0"),
+        ("tensorfloat32", "row < count; row += 32", "row + 32 < count; row += 32"),
+        (
+            "tensorfloat32",
+            "if (more) k_staged.store(k_next), v_staged.store(v_next)",
+            "if (more) k_staged.store(k_next)",
+        ),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, precision, right, wrong):
     shown(SOURCES[precision], right, wrong, lambda: call(precision))

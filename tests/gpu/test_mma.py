@@ -147,10 +147,13 @@ def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, whi
     np.testing.assert_array_equal(y, nearest((A @ B.T @ C.T)[:, :8], KINDS[kind][2], away=kind == "tf32"))
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), [
-    ("B[i / 16][i % 16] = b[i], ", "", "never written"),
-    ("multiply(first", "if (threadIdx.x != 3) multiply(first", "mma_tf32: lanes fffffff7 of a warp wait"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("B[i / 16][i % 16] = b[i], ", "", "never written"),
+        ("multiply(first", "if (threadIdx.x != 3) multiply(first", "mma_tf32: lanes fffffff7 of a warp wait"),
+    ],
+)
 def test_what_a_warp_may_not_do(kernel, right, wrong, said):
     x, y = np.ones((3, 256), "f"), emulator.empty((16, 8), np.float32)
     with pytest.raises(emulator.KernelError, match=said):

@@ -89,14 +89,21 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
     np.testing.assert_array_equal(*chain(kernel, kind, **sizes))
 
 
-@pytest.mark.parametrize(("kind", "right", "wrong", "said"), [
-    ("tf32", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
-    ("bf16", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
-    ("bf16 arrays", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
-    ("bf16 arrays", "    copy_wait();\n", "", "a thread ends without waiting for its asynchronous copies"),
-    ("tf32", "rows(left, a_from", "if (threadIdx.x % 32 != 3) rows(left, a_from",
-     "is in mma_tf32, others of its warp in ldmatrix"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong", "said"),
+    [
+        ("tf32", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
+        ("bf16", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
+        ("bf16 arrays", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
+        ("bf16 arrays", "    copy_wait();\n", "", "a thread ends without waiting for its asynchronous copies"),
+        (
+            "tf32",
+            "rows(left, a_from",
+            "if (threadIdx.x % 32 != 3) rows(left, a_from",
+            "is in mma_tf32, others of its warp in ldmatrix",
+        ),
+    ],
+)
 def test_what_a_warp_may_not_do(kernel, kind, right, wrong, said):
     with pytest.raises(emulator.KernelError, match=said):
         chain(kernel, kind, right=right, wrong=wrong)

@@ -93,14 +93,17 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
     every_barrier_is_missed("scan", lambda: (scan.forward(*wide[:2]),))
 
 
-@pytest.mark.parametrize(("right", "wrong", "which"), [
-    ("i < inside", "i <= inside", 0),
-    ("i < inside", "i <= inside", 1),
-    ("channel < of.channels", "channel <= of.channels", 0),
-    ("i < STEPS; i++", "i < STEPS - 1; i++", 1),
-    ("from += 3 * WIDTH; from < own_partials", "from += 6 * WIDTH; from < own_partials", 0),
-    ("t < length - 1 ? lambda", "true ? lambda", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong", "which"),
+    [
+        ("i < inside", "i <= inside", 0),
+        ("i < inside", "i <= inside", 1),
+        ("channel < of.channels", "channel <= of.channels", 0),
+        ("i < STEPS; i++", "i < STEPS - 1; i++", 1),
+        ("from += 3 * WIDTH; from < own_partials", "from += 6 * WIDTH; from < own_partials", 0),
+        ("t < length - 1 ? lambda", "true ? lambda", 0),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, right, wrong, which):
     def call():
         h = scan.forward(*long[:2])
@@ -109,10 +112,13 @@ def test_a_broken_kernel_is_caught(shown, right, wrong, which):
     shown("scan", right, wrong, call, which=which)
 
 
-@pytest.mark.parametrize(("right", "wrong", "which"), [
-    ("atomicAdd(&of.status[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
-    ("!(invalid & ((1u << distance) - 1))", "true", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong", "which"),
+    [
+        ("atomicAdd(&of.status[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
+        ("!(invalid & ((1u << distance) - 1))", "true", 0),
+    ],
+)
 def test_blocks_that_do_not_wait_for_each_other_are_caught(shown, right, wrong, which):
     shown("scan", right, wrong, lambda: (scan.forward(*wide[:2]),), which=which)
 

@@ -66,16 +66,19 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
     every_barrier_is_missed("selective_scan", lambda: both_ways(*several) + both_ways(*wide))
 
 
-@pytest.mark.parametrize(("right", "wrong", "which"), [
-    ("i < tokens ? from", "i <= tokens ? from", 0),
-    ("t < STEPS && t < tokens", "t < STEPS && t <= tokens", 0),
-    ("t < tokens && n < states", "t <= tokens && n < states", 0),
-    ("t + after < length", "t + after <= length", 0),
-    ("d < channels}", "d <= channels}", 0),
-    ("by < LANES", "by < LANES / 2", 0),
-    ("i < TILE * STATES / THREADS", "i < TILE * STATES / THREADS - 1", 0),
-    ("t % TILE == 0", "t == 0", 0),
-    ("tokens >= STEPS", "tokens > 0", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong", "which"),
+    [
+        ("i < tokens ? from", "i <= tokens ? from", 0),
+        ("t < STEPS && t < tokens", "t < STEPS && t <= tokens", 0),
+        ("t < tokens && n < states", "t <= tokens && n < states", 0),
+        ("t + after < length", "t + after <= length", 0),
+        ("d < channels}", "d <= channels}", 0),
+        ("by < LANES", "by < LANES / 2", 0),
+        ("i < TILE * STATES / THREADS", "i < TILE * STATES / THREADS - 1", 0),
+        ("t % TILE == 0", "t == 0", 0),
+        ("tokens >= STEPS", "tokens > 0", 0),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, right, wrong, which):
     shown("selective_scan", right, wrong, lambda: both_ways(*several) + both_ways(*wide), which=which)

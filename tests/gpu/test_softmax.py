@@ -30,10 +30,16 @@ def both_ways(q, k, v, g, causal):
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(
-    batch=st.integers(1, 2), T=st.integers(1, 40), before=st.integers(0, 40), K=st.integers(1, 36),
-    V=st.integers(1, 36), causal=st.booleans(), size=st.sampled_from([0, 1, 10]), seed=st.integers(0, 99),
+    batch=st.integers(1, 2),
+    T=st.integers(1, 40),
+    before=st.integers(0, 40),
+    K=st.integers(1, 36),
+    V=st.integers(1, 36),
+    causal=st.booleans(),
+    size=st.sampled_from([0, 1, 10]),
+    seed=st.integers(0, 99),
     schedules=SCHEDULES,
-)  # fmt: skip
+)
 def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, causal, size, seed, schedules):
     arrays = draw(batch, T, T + before, K, V, dtype, seed, size)
     made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
@@ -89,17 +95,23 @@ def lost(q, k, v, g, causal, unit, exact, kept=0):
 @pytest.mark.parametrize("precision", [*UNITS, "bfloat16 arrays"])
 @settings(max_examples=6, deadline=None)
 @given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), before=st.integers(0, 40),
-    K=st.integers(1, 36) | st.sampled_from([8, 64, 130]), V=st.integers(1, 36) | st.sampled_from([8, 64, 130]),
-    causal=st.booleans(), exact=st.booleans(), size=st.sampled_from([0, 1]), seed=st.integers(0, 99),
+    batch=st.integers(1, 2),
+    T=st.integers(1, 70),
+    before=st.integers(0, 40),
+    K=st.integers(1, 36) | st.sampled_from([8, 64, 130]),
+    V=st.integers(1, 36) | st.sampled_from([8, 64, 130]),
+    causal=st.booleans(),
+    exact=st.booleans(),
+    size=st.sampled_from([0, 1]),
+    seed=st.integers(0, 99),
     schedules=SCHEDULES,
-)  # fmt: skip
+)
 @example(  # where the last query of a whole block sees one key of a tile
-    batch=1, T=64, before=33, K=3, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1],
-)  # fmt: skip
+    batch=1, T=64, before=33, K=3, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1]
+)
 @example(  # and with a second block of queries
-    batch=1, T=130, before=31, K=8, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1],
-)  # fmt: skip
+    batch=1, T=130, before=31, K=8, V=3, causal=True, exact=True, size=1, seed=0, schedules=[0, 1]
+)
 def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V, causal, exact, size, seed, schedules):
     arrays, (name, *two_bytes) = draw(batch, T, T + before, K, V, "f", seed, size), precision.split()
     unit = UNITS[name]
@@ -158,25 +170,31 @@ def test_no_barrier_is_idle_on_tensor_cores(every_barrier_is_missed):
     every_barrier_is_missed("softmax_tensor_cores", in_two_bytes)
 
 
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("t < count && c < columns", "t <= count && c < columns"),
-    ("first + warp_row + r < count; c += 32", "first + warp_row + r <= count; c += 32"),
-    ("key + lane <= last && key + lane < keys ? score", "key + lane < keys ? score"),
-    ("row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
-    ("/ SIDE * SIDE : 0;", "/ SIDE * SIDE + SIDE : 0;"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("t < count && c < columns", "t <= count && c < columns"),
+        ("first + warp_row + r < count; c += 32", "first + warp_row + r <= count; c += 32"),
+        ("key + lane <= last && key + lane < keys ? score", "key + lane < keys ? score"),
+        ("row < SIDE; row += WARPS", "row < SIDE - 1; row += WARPS"),
+        ("/ SIDE * SIDE : 0;", "/ SIDE * SIDE + SIDE : 0;"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, right, wrong):
     shown("softmax", right, wrong, lambda: both_ways(*drawn, True))
 
 
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("first + r < x.count", "first + r <= x.count"),
-    ("r < COUNT; r +=", "r < COUNT - 1; r +="),
-    ("/ PASSING * PASSING : 0;", "/ PASSING * PASSING + PASSING : 0;"),
-    ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
-    ("key >= warp_row + 16 * STRIPS + offset", "key >= warp_row + offset"),
-    ("warp_row + offset + 1) : keys", "warp_row + 16 * STRIPS + offset) : keys"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("first + r < x.count", "first + r <= x.count"),
+        ("r < COUNT; r +=", "r < COUNT - 1; r +="),
+        ("/ PASSING * PASSING : 0;", "/ PASSING * PASSING + PASSING : 0;"),
+        ("column + 8 * n < x.columns", "column + 8 * n + 8 < x.columns"),
+        ("key >= warp_row + 16 * STRIPS + offset", "key >= warp_row + offset"),
+        ("warp_row + offset + 1) : keys", "warp_row + 16 * STRIPS + offset) : keys"),
+    ],
+)
 def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
     shown("softmax_tensor_cores", right, wrong, rounded)
     shown("softmax_tensor_cores", right, wrong, in_two_bytes)

@@ -28,18 +28,22 @@ def both_ways(inputs, cotangents, left, batch_size):
     return *made, *kernel.backward(saved, cotangents)
 
 
-ALL = {
-    "batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias": True, "seed": 0, "schedules": [0, 1],
-}  # fmt: skip
+ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias": True, "seed": 0, "schedules": [0, 1]}
 
 
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40),
-    left=st.integers(1, 40), batch_size=st.integers(1, 40), bias=st.booleans(), seed=st.integers(0, 99),
+    batch=st.integers(1, 2),
+    T=st.integers(1, 70),
+    K=st.integers(1, 40),
+    V=st.integers(1, 40),
+    left=st.integers(1, 40),
+    batch_size=st.integers(1, 40),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
     schedules=SCHEDULES,
-)  # fmt: skip
+)
 @example(**ALL)
 @example(**ALL | {"T": 64, "K": 32, "V": 64, "bias": False})
 @example(**ALL | {"T": 4, "left": 10, "batch_size": 3})  # no batch ends, though whole ones are left
@@ -84,15 +88,18 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     every_barrier_is_missed(source, call)
 
 
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("titans", "t < count && c < columns", "t < count && c <= columns"),
-    ("titans", "first + i >= stop", "first + i > stop"),
-    ("titans", "if (first + t < stop)", ""),
-    ("titans", "if (batch_first_chunk[chunk] == chunk)\n", "if (batch_first_chunk[chunk] >= 0)\n"),
-    ("titans", "if (batch_first_chunk[chunk] == chunk) memory", "if (batch_first_chunk[chunk] >= 0) memory"),
-    ("titans_keys", "t == end ? c + M_dM : c", "c"),
-    ("titans_keys", "shared->parts[other][lane - 1]", "shared->parts[other][lane]"),
-    ("titans_keys", "if (lane == 0) shared->h[warp_row + r]", "if (lane == 0 && r) shared->h[warp_row + r]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("titans", "t < count && c < columns", "t < count && c <= columns"),
+        ("titans", "first + i >= stop", "first + i > stop"),
+        ("titans", "if (first + t < stop)", ""),
+        ("titans", "if (batch_first_chunk[chunk] == chunk)\n", "if (batch_first_chunk[chunk] >= 0)\n"),
+        ("titans", "if (batch_first_chunk[chunk] == chunk) memory", "if (batch_first_chunk[chunk] >= 0) memory"),
+        ("titans_keys", "t == end ? c + M_dM : c", "c"),
+        ("titans_keys", "shared->parts[other][lane - 1]", "shared->parts[other][lane]"),
+        ("titans_keys", "if (lane == 0) shared->h[warp_row + r]", "if (lane == 0 && r) shared->h[warp_row + r]"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, call)

@@ -67,9 +67,16 @@ def close(made, inputs, cotangents, K, left, batch_size, *, norm, factor):
 
 @settings(max_examples=12, deadline=None)
 @given(
-    batch=st.integers(1, 2), T=st.integers(1, 40), K=st.integers(1, 40), layers=LAYERS, left=st.integers(1, 32),
-    batch_size=st.integers(1, 32), norm=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
-)  # fmt: skip
+    batch=st.integers(1, 2),
+    T=st.integers(1, 40),
+    K=st.integers(1, 40),
+    layers=LAYERS,
+    left=st.integers(1, 32),
+    batch_size=st.integers(1, 32),
+    norm=st.booleans(),
+    seed=st.integers(0, 99),
+    schedules=SCHEDULES,
+)
 @example(
     batch=2, T=33, K=40, layers=[(33, True), (40, False)], left=32, batch_size=32, norm=False, seed=0, schedules=[0, 1]
 )  # a whole batch of the widest layer
@@ -84,9 +91,10 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
     close(made, inputs, cotangents, K, left, batch_size, norm=norm, factor=2**24)
 
 
-@pytest.mark.parametrize(("T", "layers", "norm"), [
-    (33, [(40, True), (33, False)], False), (33, [(33, True)], True), (18, [(40, False), (33, True)], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("T", "layers", "norm"),
+    [(33, [(40, True), (33, False)], False), (33, [(33, True)], True), (18, [(40, False), (33, True)], True)],
+)
 def test_float32(T, layers, norm):
     """Before every 8th batch a memory is kept: 16 batches, and 9, of which the last one is not complete."""
     inputs, cotangents = draw(1, T, 33, layers, "f", 0, norm=norm)
@@ -145,13 +153,20 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
     every_barrier_is_missed(source, call)
 
 
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
-    ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
-    ("titans_layers", "pair.left.load(tiles[0], row, slice), ", "if (row == 0) pair.left.load(tiles[0], row, slice), "),
-    ("titans_layers", "if (i) W = current;", ""),
-    ("titans_layers_backward", "passing + (i - begin - 1)", "passing + (i - begin)"),
-    ("titans_layers_backward", "d.M[j] += d.W[j], d.W[j] = 0", "d.M[j] += d.W[j]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
+        ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
+        (
+            "titans_layers",
+            "pair.left.load(tiles[0], row, slice), ",
+            "if (row == 0) pair.left.load(tiles[0], row, slice), ",
+        ),
+        ("titans_layers", "if (i) W = current;", ""),
+        ("titans_layers_backward", "passing + (i - begin - 1)", "passing + (i - begin)"),
+        ("titans_layers_backward", "d.M[j] += d.W[j], d.W[j] = 0", "d.M[j] += d.W[j]"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     shown(source, right, wrong, call)

@@ -47,9 +47,15 @@ def close(made, inputs, cotangents, widths, batch_size, factor):
 
 @settings(max_examples=8, deadline=None)
 @given(
-    batch=st.integers(1, 2), batches=st.integers(1, 10), widths=st.lists(st.integers(1, 40), min_size=2, max_size=3),
-    batch_size=st.integers(1, 32), bias=st.booleans(), norm=st.booleans(), seed=st.integers(0, 99), schedules=SCHEDULES,
-)  # fmt: skip
+    batch=st.integers(1, 2),
+    batches=st.integers(1, 10),
+    widths=st.lists(st.integers(1, 40), min_size=2, max_size=3),
+    batch_size=st.integers(1, 32),
+    bias=st.booleans(),
+    norm=st.booleans(),
+    seed=st.integers(0, 99),
+    schedules=SCHEDULES,
+)
 def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bias, norm, seed, schedules):
     if norm:
         widths = [*widths[:-1], widths[0]]  # the residual asks for as many features as it is given
@@ -79,11 +85,14 @@ def test_longer_batches_are_left_to_the_reference():
     assert not kernel.supports(*inputs, batch_size=33, on_losses=print)
 
 
-@pytest.mark.parametrize(("source", "right", "wrong"), [
-    ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
-    ("titans_layers", "batch.if_momentum(batch.r(l))", "batch.r(l)"),
-    ("titans_layers_backward", "if (lane <= end) dtheta[lane]", "if (lane < end) dtheta[lane]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
+        ("titans_layers", "batch.if_momentum(batch.r(l))", "batch.r(l)"),
+        ("titans_layers_backward", "if (lane <= end) dtheta[lane]", "if (lane < end) dtheta[lane]"),
+    ],
+)
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
     shown(source, right, wrong, lambda: both_ways(inputs, cotangents, 3))

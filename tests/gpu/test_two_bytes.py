@@ -33,8 +33,11 @@ def draw(gates, batch, T, K, V, seed):
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V), (K, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
-    drawn = {"beta": rng.uniform(0, 1, (batch, T)), "log_decay": -rng.exponential(0.2, (batch, T)),
-             "log_decays": -rng.exponential(0.2, (batch, T, K))}  # fmt: skip
+    drawn = {
+        "beta": rng.uniform(0, 1, (batch, T)),
+        "log_decay": -rng.exponential(0.2, (batch, T)),
+        "log_decays": -rng.exponential(0.2, (batch, T, K)),
+    }
     q, k, v, dy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, dy))
     S, dS, *gates = (x.astype(np.float32) for x in (S, dS, *(drawn[gate] for gate in gates)))
     return (q, k, v, *gates, S), (dy, dS)
@@ -43,9 +46,13 @@ def draw(gates, batch, T, K, V, seed):
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=4, deadline=None)
 @given(
-    batch=st.integers(1, 2), T=st.integers(1, 70), K=st.integers(1, 40), V=st.integers(1, 40), seed=st.integers(0, 99),
+    batch=st.integers(1, 2),
+    T=st.integers(1, 70),
+    K=st.integers(1, 40),
+    V=st.integers(1, 40),
+    seed=st.integers(0, 99),
     schedules=SCHEDULES,
-)  # fmt: skip
+)
 @example(batch=2, T=70, K=40, V=33, seed=0, schedules=[0, 1])
 def test_is_the_recurrence_and_its_adjoint(name, batch, T, K, V, seed, schedules):
     kernel, form, gates = KERNELS[name]

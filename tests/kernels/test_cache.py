@@ -78,14 +78,18 @@ def test_it_is_one_file_for_each_signature(load, tmp_path):
     assert len(files(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("damage", [
-    lambda content: b"",
-    lambda content: content[:20],
-    lambda content: content[:-1],
-    lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
-    lambda content: b"\x80\x04garbage" * 100,
-    lambda content: content + content,
-], ids=["empty", "short", "truncated", "one bit", "garbage", "twice"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:20],
+        lambda content: content[:-1],
+        lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
+        lambda content: b"\x80\x04garbage" * 100,
+        lambda content: content + content,
+    ],
+    ids=["empty", "short", "truncated", "one bit", "garbage", "twice"],
+)
 def test_a_damaged_file_is_compiled_again_and_mended(load, tmp_path, damage):
     load()(21)
     (file,) = files(tmp_path)
@@ -148,9 +152,7 @@ def test_a_full_disk_is_one_warning_and_leaves_nothing(load, tmp_path, monkeypat
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert first(21) == 42 and second(21) == 63 and first(0.5) == 1.0
-    assert [str(one.message) for one in said] == [
-        f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"
-    ]
+    assert [str(one.message) for one in said] == [f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"]
     assert not files(tmp_path)
 
 

@@ -28,8 +28,7 @@ def test_every_digit(dtype):
     made = gelu_tanh(x)
     with mp.workprec(300):
         for i, number in enumerate(x):
-            for found, value, size in zip((y[i] for y in made),
-                                          *exact(mp.mpf(float(number))), strict=True):  # fmt: skip
+            for found, value, size in zip((y[i] for y in made), *exact(mp.mpf(float(number))), strict=True):
                 power = max(int(mp.floor(mp.log(size, 2))), limits.minexp) if size else limits.minexp
                 assert abs(mp.mpf(float(found)) - value) <= MOST * mp.mpf(2) ** (power - limits.nmant)
 

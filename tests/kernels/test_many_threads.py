@@ -60,8 +60,9 @@ def test_the_number_of_threads_changes_while_others_compute():
 
     def compute(i):
         while time.monotonic() < stop:
-            for found, wanted in zip(mg.pytree.arrays_of(works[i % 2]()),
-                                     mg.pytree.arrays_of(expected[i % 2]), strict=True):  # fmt: skip
+            for found, wanted in zip(
+                mg.pytree.arrays_of(works[i % 2]()), mg.pytree.arrays_of(expected[i % 2]), strict=True
+            ):
                 np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
             rounds[i] += 1
 

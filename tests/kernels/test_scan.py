@@ -26,8 +26,10 @@ def draw(shape, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("shape", "axis"), [((4096,), 0), ((3, 1500), 1), ((5, 7, 130), 1), ((2, 9, 300, 2), -3),
-                                             ((4, 1030), 0), ((1, 5000), 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((4096,), 0), ((3, 1500), 1), ((5, 7, 130), 1), ((2, 9, 300, 2), -3), ((4, 1030), 0), ((1, 5000), 0)],
+)
 def test_is_the_loop(shape, axis, reverse, dtype):
     a, x = draw(shape, dtype)
     assert compiled.scan_kernel(a, x) is not None

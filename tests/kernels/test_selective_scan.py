@@ -33,9 +33,10 @@ def results(form, arguments):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("batch", "T", "D", "N"), [
-    ((), 1, 1, 1), ((2, 2), 31, 7, 3), ((3,), 32, 64, 16), ((), 33, 65, 2), ((1,), 100, 129, 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("batch", "T", "D", "N"),
+    [((), 1, 1, 1), ((2, 2), 31, 7, 3), ((3,), 32, 64, 16), ((), 33, 65, 2), ((1,), 100, 129, 5)],
+)
 def test_is_the_recurrence(batch, T, D, N, threads, dtype):
     before = mg.get_num_threads()
     mg.set_num_threads(threads)

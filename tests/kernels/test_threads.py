@@ -82,10 +82,16 @@ def test_the_environment_says_nonsense(value, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int64"])
-@pytest.mark.parametrize("shapes", [
-    ((3, 5), (5, 2)), ((100, 90), (90, 80)), ((300, 129), (129, 257)), ((4, 70, 90), (4, 90, 80)),
-    ((700, 400), (400, 40)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 5), (5, 2)),
+        ((100, 90), (90, 80)),
+        ((300, 129), (129, 257)),
+        ((4, 70, 90), (4, 90, 80)),
+        ((700, 400), (400, 40)),
+    ],
+)
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_product_in_threads_of_our_own(shapes, dtype, count):
     mg.set_num_threads(count)

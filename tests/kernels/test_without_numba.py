@@ -47,11 +47,15 @@ sys.meta_path.insert(0, Finder)
 """
 
 
-@pytest.mark.parametrize(("before", "environment", "reason"), [
-    (MISSING, {}, "ModuleNotFoundError: import of numba halted; None in sys.modules"),
-    (BROKEN, {}, "OSError: Could not find/load shared object file 'libllvmlite.so'"),
-    ("", {"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT is set"),
-], ids=["no numba", "no LLVM", "switched off"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "environment", "reason"),
+    [
+        (MISSING, {}, "ModuleNotFoundError: import of numba halted; None in sys.modules"),
+        (BROKEN, {}, "OSError: Could not find/load shared object file 'libllvmlite.so'"),
+        ("", {"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT is set"),
+    ],
+    ids=["no numba", "no LLVM", "switched off"],
+)
 def test_the_plain_forms_run_and_one_warning_says_so(before, environment, reason):
     done = subprocess.run(
         [sys.executable, "-c", before + USE], env={**os.environ, **environment}, capture_output=True, text=True

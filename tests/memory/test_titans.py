@@ -31,7 +31,6 @@ MEMORIES = {
 }
 
 
-
 def norm(*heads):
     """γ and β."""
     return 1 + draw(*heads, 1, K), draw(*heads, 1, K) / 4

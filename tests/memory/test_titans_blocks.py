@@ -69,17 +69,31 @@ BROKEN = [
     ("window", "weights[..., :PERSISTENT] @ always_v + ", "", "memory_as_layer", "persistent values not read"),
     ("window", "min(recent.tokens + size, room)", "recent.tokens", "streaming[gate]", "the window forgets at a cut"),
     ("titans", "recent._replace(tokens=0)", "recent", "memory_as_context", "a segment that sees the one before"),
-    ("titans", "inner.mini_batches(left,", "inner.mini_batches(self.chunk_size,", "streaming[context]",
-     "a cut begins a segment"),
+    (
+        "titans",
+        "inner.mini_batches(left,",
+        "inner.mini_batches(self.chunk_size,",
+        "streaming[context]",
+        "a cut begins a segment",
+    ),
     ("titans", "self.memory(y, memory)", "self.memory(x, memory)", "memory_as_context", "a memory of the input"),
-    ("titans", "m, memory = self.memory(x, memory)\n        y, attention = self.attention(x, attention)",
-     "y, attention = self.attention(x, attention)\n        m, memory = self.memory(y, memory)", "memory_as_gate",
-     "one after the other"),
+    (
+        "titans",
+        "m, memory = self.memory(x, memory)\n        y, attention = self.attention(x, attention)",
+        "y, attention = self.attention(x, attention)\n        m, memory = self.memory(y, memory)",
+        "memory_as_gate",
+        "one after the other",
+    ),
     ("titans", "self.attention(x + m, attention)", "self.attention(m, attention)", "memory_as_layer", "no residual"),
-    ("titans", "self.attended(y) * mg.sigmoid(self.remembered(m))", "self.attended(y) * mg.sigmoid(m)",
-     "memory_as_gate", "a gate that is not normalised"),
+    (
+        "titans",
+        "self.attended(y) * mg.sigmoid(self.remembered(m))",
+        "self.attended(y) * mg.sigmoid(m)",
+        "memory_as_gate",
+        "a gate that is not normalised",
+    ),
     ("titans", "axis=-2), (*second", "axis=-3), (*second", "memory_as_context", "all h first, at others' places"),
-]  # fmt: skip
+]
 
 
 def verdict(name):

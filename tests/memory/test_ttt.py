@@ -42,8 +42,14 @@ def tokens(*batch):
 @pytest.mark.parametrize("form", FORMS)
 def test_one_token_after_the_other(form):
     # W: 0 + ½·1·(4 − 0) = 2, then 2 + ½·1·(8 − 2) = 5, then 5 + ½·2·(4 − 10) = −1
-    y, state = form(column(1, 1, 3), column(1, 1, 2), column(4, 8, 4), np.full(3, 0.5), Weights(((np.zeros((1, 1)),),)),
-                    batch_size=1)  # fmt: skip
+    y, state = form(
+        column(1, 1, 3),
+        column(1, 1, 2),
+        column(4, 8, 4),
+        np.full(3, 0.5),
+        Weights(((np.zeros((1, 1)),),)),
+        batch_size=1,
+    )
     np.testing.assert_allclose(y, column(2, 5, -3))
     assert state.start[0][0] == -1 and state.left == 1
 
@@ -51,8 +57,14 @@ def test_one_token_after_the_other(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_in_a_batch_all_gradients_are_taken_at_its_start(form):
     # W: 2, then 2 + ½·1·(8 − 0) = 6 and there a batch ends; then 6 + ½·2·(4 − 12) = −2
-    y, state = form(column(1, 1, 3), column(1, 1, 2), column(4, 8, 4), np.full(3, 0.5), Weights(((np.zeros((1, 1)),),)),
-                    batch_size=2)  # fmt: skip
+    y, state = form(
+        column(1, 1, 3),
+        column(1, 1, 2),
+        column(4, 8, 4),
+        np.full(3, 0.5),
+        Weights(((np.zeros((1, 1)),),)),
+        batch_size=2,
+    )
     np.testing.assert_allclose(y, column(2, 6, -6))
     assert state.start[0][0] == 6 and state.total[0][0] == 8 and state.left == 1
 
@@ -60,8 +72,15 @@ def test_in_a_batch_all_gradients_are_taken_at_its_start(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_token_may_see_a_share_of_the_sum(form):
     # W = −τ Σ: ½·4 = 2 times 1, then (½·4 + ½·8) times ½, and from there 3 + ½(4 − 3)
-    y, _ = form(column(1, 1, 1), column(1, 1, 1), column(4, 8, 4), np.full(3, 0.5), Weights(((np.zeros((1, 1)),),)),
-                tau=np.array([1, 0.5, 1]), batch_size=2)  # fmt: skip
+    y, _ = form(
+        column(1, 1, 1),
+        column(1, 1, 1),
+        column(4, 8, 4),
+        np.full(3, 0.5),
+        Weights(((np.zeros((1, 1)),),)),
+        tau=np.array([1, 0.5, 1]),
+        batch_size=2,
+    )
     np.testing.assert_allclose(y, column(2, 3, 3.5))
 
 

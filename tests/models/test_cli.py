@@ -55,29 +55,43 @@ def test_train_resume_generate(cli, tmp_path):
 
 
 MISTAKES = [
-    (["train", "--mixer", "deltarule"],
-     f"mixer: expected one of {', '.join(MIXERS)}, got 'deltarule' (nearest: delta_rule)"),
+    (
+        ["train", "--mixer", "deltarule"],
+        f"mixer: expected one of {', '.join(MIXERS)}, got 'deltarule' (nearest: delta_rule)",
+    ),
     (["train", "--task", "recal"], f"task: expected one of {', '.join(TASKS)}, got 'recal' (nearest: recall)"),
     (["train", "--heads", "5"], "heads: expected width 128 to be a multiple of 2 × heads, got 5 heads"),
-    (["train", "--form", "recurent"],
-     "form of delta_rule: expected one of recurrent, chunkwise, fused, got 'recurent' (nearest: recurrent)"),
+    (
+        ["train", "--form", "recurent"],
+        "form of delta_rule: expected one of recurrent, chunkwise, fused, got 'recurent' (nearest: recurrent)",
+    ),
     (["train", "--text", "/no/such"], "text /no/such: expected a readable file, got: No such file or directory"),
     (["train", "--task", "recall", "--pairs", "99"], "pairs: expected 1 to 64, the number of keys, got 99"),
-    (["train", "--task", "selective_copying", "--length", "9"],
-     "length: expected at least 16, one place for each datum, got 9"),
+    (
+        ["train", "--task", "selective_copying", "--length", "9"],
+        "length: expected at least 16, one place for each datum, got 9",
+    ),
     (["train", "--task", "induction", "--length", "2"], "length: expected at least 3, got 2"),
     (["train", "--states", "-1"], "states: expected at least 0, got -1"),
     (["train", "--states", "8"], "states: expected none, since delta_rule has no such choice, got 8"),
-    (["train", "--mixer", "mamba", "--start", "hippo"],
-     "start: expected none, since mamba has no such choice, got hippo"),
-    (["train", "--mixer", "s4d", "--states", "7"],
-     "states: expected an even number, for pairs of conjugate eigenvalues, got 7"),
-    (["train", "--mixer", "s4d", "--start", "hipo"],
-     "start of s4d: expected one of hippo, lin, inv, random, got 'hipo' (nearest: hippo)"),
-    (["train", "--resume"],
-     "checkpoint run/checkpoint.safetensors: expected a readable file, got: No such file or directory"),
+    (
+        ["train", "--mixer", "mamba", "--start", "hippo"],
+        "start: expected none, since mamba has no such choice, got hippo",
+    ),
+    (
+        ["train", "--mixer", "s4d", "--states", "7"],
+        "states: expected an even number, for pairs of conjugate eigenvalues, got 7",
+    ),
+    (
+        ["train", "--mixer", "s4d", "--start", "hipo"],
+        "start of s4d: expected one of hippo, lin, inv, random, got 'hipo' (nearest: hippo)",
+    ),
+    (
+        ["train", "--resume"],
+        "checkpoint run/checkpoint.safetensors: expected a readable file, got: No such file or directory",
+    ),
     (["generate", "--checkpoint", "no"], "checkpoint no: expected a readable file, got: No such file or directory"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("words, message", MISTAKES, ids=[message.split(":")[0] for _, message in MISTAKES])
@@ -118,9 +132,13 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bytes(tmp_path):
 
     def start(*more: object) -> subprocess.Popen:
         return subprocess.Popen(
-            [*command, *map(str, more)], cwd=root, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [*command, *map(str, more)],
+            cwd=root,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     stopped = start("--out", tmp_path / "stopped")
     deadline = time.monotonic() + 60

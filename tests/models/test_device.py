@@ -45,8 +45,9 @@ def finish(training):
     return training
 
 
-@pytest.mark.parametrize("run", [*(replace(TINY, mixer=mixer) for mixer in MIXERS), replace(TINY, task="digits")],
-                         ids=[*MIXERS, "digits"])  # fmt: skip
+@pytest.mark.parametrize(
+    "run", [*(replace(TINY, mixer=mixer) for mixer in MIXERS), replace(TINY, task="digits")], ids=[*MIXERS, "digits"]
+)
 def test_every_model_trains_where_its_arrays_are(tmp_path, run):
     there, here = (finish(Training.start(run, tmp_path / name, name)) for name in ("walled", "cpu"))
     assert all(isinstance(x, Walled) for x in arrays_of((there.model, there.optimizer.state)) if x.shape)
@@ -68,10 +69,14 @@ def test_every_model_generates_there(mixer, temperature):
     assert there == here
 
 
-@pytest.mark.parametrize("model", [
-    MambaModel(MambaConfig(width=8, inner=16, states=3), fresh(0), vocab=11, layers=2),
-    MambaModel(Mamba2Config(width=8, inner=16, heads=4, states=3), fresh(0), vocab=11, layers=2, tied=False),
-], ids=["mamba", "mamba2"])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        MambaModel(MambaConfig(width=8, inner=16, states=3), fresh(0), vocab=11, layers=2),
+        MambaModel(Mamba2Config(width=8, inner=16, heads=4, states=3), fresh(0), vocab=11, layers=2, tied=False),
+    ],
+    ids=["mamba", "mamba2"],
+)
 def test_published_models_run_there(model):
     tokens = fresh(1).integers(0, 11, (2, 9))
     for found, expected in zip(arrays_of(device.move(model, "walled")(tokens)), arrays_of(model(tokens)), strict=True):
@@ -120,11 +125,14 @@ OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 ne
 
 
 @pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
-@pytest.mark.parametrize(("error", "said"), [
-    (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
-    (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
-    (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
+        (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
+        (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
+    ],
+)
 def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
     def full(*_, **__):
         raise error

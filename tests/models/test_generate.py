@@ -284,9 +284,12 @@ def test_control_characters_are_shown(cli, run_folder):
 
 def started(*words, **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "models", "generate", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
-    )  # fmt: skip
+        [sys.executable, "-m", "models", "generate", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+    )
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_its_escape(run_folder):
@@ -308,13 +311,16 @@ def test_a_published_folder_without_its_tokenizers_library(cli, tmp_path, monkey
     config = {"model_type": "mamba", "hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     arrays = build(read_architecture(tmp_path / "config.json"), np.random.default_rng(0)).named_parameters()
-    save_file({n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()},
-              tmp_path / "model.safetensors")  # fmt: skip
+    save_file(
+        {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()}, tmp_path / "model.safetensors"
+    )
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     code, out, err = cli("generate", "--checkpoint", tmp_path)
     assert (code, out) == (2, "")
-    assert err == ("python -m models: tokenizer.json: expected tokenizers, which the extra 'published' installs: "
-                   "pip install -e '.[published]'\n")  # fmt: skip
+    assert err == (
+        "python -m models: tokenizer.json: expected tokenizers, which the extra 'published' installs: "
+        "pip install -e '.[published]'\n"
+    )
 
 
 def test_every_command_line_escapes_what_its_output_cannot_show(monkeypatch, capsys):

@@ -150,17 +150,21 @@ def test_sampling_follows_the_softmax():
     "settings, message",
     [
         ({"mixer": "delta"}, f"mixer: expected one of {', '.join(MIXERS)}, got 'delta' (nearest: delta_rule)"),
-        ({"form": "chunks"}, "form of delta_rule: expected one of recurrent, chunkwise, fused, "
-                             "got 'chunks' (nearest: chunkwise)"),
+        (
+            {"form": "chunks"},
+            "form of delta_rule: expected one of recurrent, chunkwise, fused, got 'chunks' (nearest: chunkwise)",
+        ),
         ({"heads": 3}, "heads: expected width 16 to be a multiple of 2 × heads, got 3 heads"),
         ({"layers": 0}, "layers: expected at least 1, got 0"),
         ({"layers": 1.0}, "layers: expected a whole number, got 1.0"),
         ({"width": "16"}, "width: expected a whole number, got '16'"),
         ({"vocab": None}, "vocab: expected a whole number, got None"),
-        ({"mixer": "s4d", "start": "legs"}, "start of s4d: expected one of hippo, lin, inv, random, got 'legs' "
-                                            "(nearest: lin)"),
+        (
+            {"mixer": "s4d", "start": "legs"},
+            "start of s4d: expected one of hippo, lin, inv, random, got 'legs' (nearest: lin)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_configurations_that_cannot_be(settings, message):
     with pytest.raises(UserError) as caught:
         Config(**{"width": 16, "heads": 2, **settings})

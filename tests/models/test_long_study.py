@@ -36,8 +36,10 @@ def finished(job: Job, study, accuracy: float) -> None:
         names = {"selective_copying": ["copying"], "induction": ["12"], "text": ["text"], "recall": ["2", "3"]}
         loss, wrong, right = (dict.fromkeys(names.get(run.task, ["digits"]), x) for x in (0.123456789, 0.0, accuracy))
         log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]
-        log += [{"step": step, "held_out_loss": loss, "held_out_accuracy": accuracies}
-                for step, accuracies in ((0, wrong), (run.steps, right))]  # fmt: skip
+        log += [
+            {"step": step, "held_out_loss": loss, "held_out_accuracy": accuracies}
+            for step, accuracies in ((0, wrong), (run.steps, right))
+        ]
     if "lengths" in job.settings:
         result["lengths"] = {str(n): accuracy if n < 100 else 0.25 for n in job.settings["lengths"]}
     job.folder(study).mkdir(parents=True)
@@ -54,11 +56,14 @@ def test_long_jobs_are_planned_only_when_asked_for():
     short, full = (plans.plan(TINY, full=full) for full in (False, True))
     long = plans.long_jobs(TINY)
     assert [job.name for job in long] == [
-        "copying-s4d", "copying-mamba", "induction-mamba",
+        "copying-s4d",
+        "copying-mamba",
+        "induction-mamba",
         *(f"digits-{mixer}-{start}" for start in ("hippo", "random") for mixer in ("s4", "s4d", "lssl", "rnn")),
         *(f"{kind}-{mixer}" for kind in ("text", "recall-overwritten", "recall-plain") for mixer in plans.DEEP),
-        *(f"needle-{mixer}" for mixer in plans.SEEKERS), "rotation",
-    ]  # fmt: skip
+        *(f"needle-{mixer}" for mixer in plans.SEEKERS),
+        "rotation",
+    ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
     assert [job.kind for job in full[-5:]] == ["cost"] * 5  # timings last, when nothing else runs
 
@@ -116,11 +121,14 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         finished(job, tmp_path, 1.0)
         recorded.record(job, tmp_path)
     others = {
-        **TINY, "copying": {**TINY["copying"], "rate": 1e-3}, "digits": {**TINY["digits"], "steps": 5},
-        "induction": {**TINY["induction"], "sequences": 5}, "needle": {**TINY["needle"], "lengths": [96]},
+        **TINY,
+        "copying": {**TINY["copying"], "rate": 1e-3},
+        "digits": {**TINY["digits"], "steps": 5},
+        "induction": {**TINY["induction"], "sequences": 5},
+        "needle": {**TINY["needle"], "lengths": [96]},
         "deep": {name: {**sizes, "rate": 1e-3} for name, sizes in TINY["deep"].items()},
         "rotation": {**TINY["rotation"], "images": 5},
-    }  # fmt: skip
+    }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))
     assert not any(recorded.load(job) for job in plans.long_jobs(others))
     text = page(tmp_path / "elsewhere", others)
@@ -128,17 +136,26 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
     assert "recorded 2026" not in text
 
 
-@pytest.mark.parametrize("settings, corpus, left", [
-    ({"mixer": "titans", "steps": 5}, "here", ["softmax", "titans"]),
-    ({"mixer": "titans", "steps": 6}, "here", ["softmax"]),
-    ({"mixer": "titans", "steps": 5}, "another Python's", ["softmax"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, corpus, left",
+    [
+        ({"mixer": "titans", "steps": 5}, "here", ["softmax", "titans"]),
+        ({"mixer": "titans", "steps": 6}, "here", ["softmax"]),
+        ({"mixer": "titans", "steps": 5}, "another Python's", ["softmax"]),
+    ],
+)
 def test_a_recorded_mixer_stands_beside_those_with_its_settings_and_its_text(settings, corpus, left):
-    results = {"jobs": {
-        "text-softmax": {"settings": {"mixer": "softmax", "steps": 5}, "planned": True, "recorded": False,
-                         "result": {"corpus": "here"}},
-        "text-titans": {"settings": settings, "planned": False, "recorded": True, "result": {"corpus": corpus}},
-    }}  # fmt: skip
+    results = {
+        "jobs": {
+            "text-softmax": {
+                "settings": {"mixer": "softmax", "steps": 5},
+                "planned": True,
+                "recorded": False,
+                "result": {"corpus": "here"},
+            },
+            "text-titans": {"settings": settings, "planned": False, "recorded": True, "result": {"corpus": corpus}},
+        }
+    }
     assert list(side_by_side(results, "text-", ("softmax", "titans"))) == left
 
 
@@ -223,10 +240,13 @@ def test_what_hippo_remembers():
         assert min(row["times"]) >= (0.5 if row["measure"] == "legt" else 0)
 
 
-@pytest.mark.parametrize("words, message", [
-    (["--full", "--quick"], "--full: expected without --quick, which has no time for long jobs"),
-    (["--record"], "--record: expected with --full, whose long jobs it keeps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--full", "--quick"], "--full: expected without --quick, which has no time for long jobs"),
+        (["--record"], "--record: expected with --full, whose long jobs it keeps"),
+    ],
+)
 def test_options_that_do_not_go_together(words, message, tmp_path):
     from models.cli import app
 

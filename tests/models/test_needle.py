@@ -71,8 +71,10 @@ def test_batches_come_in_three_lengths():
     task, rng = Needle(128), np.random.default_rng(0)
     assert {task.batch(rng, 2)[0].shape[1] for _ in range(30)} == {32, 64, 128}
     assert {name: tokens.shape for name, (tokens, _) in task.eval_batches(rng).items()} == {
-        "32": (128, 32), "64": (128, 64), "128": (128, 128)
-    }  # fmt: skip
+        "32": (128, 32),
+        "64": (128, 64),
+        "128": (128, 128),
+    }
 
 
 def test_a_haystack_too_small():

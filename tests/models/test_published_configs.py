@@ -15,21 +15,35 @@ SMALL = {
     "mamba": {"hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 2},
     "falcon_mamba": {"hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 2},
     "mamba2": {
-        "hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 4,
+        "hidden_size": 8,
+        "state_size": 3,
+        "vocab_size": 12,
+        "num_hidden_layers": 2,
+        "num_heads": 4,
+        "head_dim": 4,
         "n_groups": 2,
     },
-}  # fmt: skip
+}
 NATIVE = {
     "Mamba1": {"d_model": 8, "n_layer": 2, "vocab_size": 9, "ssm_cfg": {"d_state": 3}},
     "Mamba2": {
-        "d_model": 8, "n_layer": 2, "vocab_size": 9,
+        "d_model": 8,
+        "n_layer": 2,
+        "vocab_size": 9,
         "ssm_cfg": {"layer": "Mamba2", "d_state": 3, "headdim": 4, "ngroups": 2},
     },
-}  # fmt: skip
+}
 SIZES = ["hidden_size", "state_size", "vocab_size", "conv_kernel"]
 WRONG_SIZES = {
-    '"5"': "5", "null": None, "8.0": 8.0, "1000000000000.0": 1e12, "0": 0, "-1": -1, "true": True, "[8]": [8]
-}  # fmt: skip
+    '"5"': "5",
+    "null": None,
+    "8.0": 8.0,
+    "1000000000000.0": 1e12,
+    "0": 0,
+    "-1": -1,
+    "true": True,
+    "[8]": [8],
+}
 RANK = 'time_step_rank: expected "auto" or a whole number of at least 1, got '
 LIMIT = "time_step_limit: expected two numbers, low ≤ high and 0 ≤ high, got "
 KINDS = "mamba, mamba2, falcon_mamba"
@@ -124,9 +138,12 @@ def test_values_of_mamba_ssm_that_do_not_fit(change, said, tmp_path):
     assert refused(tmp_path, {**NATIVE["Mamba1"], **change}).startswith(said)
 
 
-@pytest.mark.parametrize("config", [{"model_type": kind, **small} for kind, small in SMALL.items()]
-                         + [*NATIVE.values(), {**NATIVE["Mamba2"], "rms_norm": False, "tie_embeddings": False}],
-                         ids=[*SMALL, *NATIVE, "layer norm, untied"])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [{"model_type": kind, **small} for kind, small in SMALL.items()]
+    + [*NATIVE.values(), {**NATIVE["Mamba2"], "rms_norm": False, "tie_embeddings": False}],
+    ids=[*SMALL, *NATIVE, "layer norm, untied"],
+)
 @pytest.mark.parametrize("change", [{}, OTHER])
 def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, change, tmp_path):
     """In a file a convolution has a middle axis of 1."""
@@ -149,8 +166,16 @@ def test_what_a_config_leaves_out(tmp_path):
     assert read_architecture(written(tmp_path, {"model_type": "falcon_mamba"})).block.norm_eps == 1e-6
     of = read_architecture(written(tmp_path, {"d_model": 768, "n_layer": 24, "vocab_size": 50277}))
     assert (of.vocab, of.block.states, of.block.rank, of.layer_norm, of.tied) == (50280, 16, 48, False, True)
-    native = {"d_model": 768, "n_layer": 24, "vocab_size": 50277, "ssm_cfg": {"layer": "Mamba2"},
-              "pad_vocab_size_multiple": 16, "attn_layer_idx": [], "attn_cfg": {}, "d_intermediate": 0}  # fmt: skip
+    native = {
+        "d_model": 768,
+        "n_layer": 24,
+        "vocab_size": 50277,
+        "ssm_cfg": {"layer": "Mamba2"},
+        "pad_vocab_size_multiple": 16,
+        "attn_layer_idx": [],
+        "attn_cfg": {},
+        "d_intermediate": 0,
+    }
     of = read_architecture(written(tmp_path, native))
     assert (of.vocab, of.block.heads, of.block.states, of.block.groups) == (50288, 24, 128, 1)
 
@@ -161,15 +186,26 @@ def test_infinity_as_it_is_published(text, tmp_path):
     assert read_architecture(written(tmp_path, config)).block.limits == (0.0, np.inf)
 
 
-@pytest.mark.parametrize("name", ["hidden_size", "vocab_size", "state_size", "num_hidden_layers", "conv_kernel",
-                                  "intermediate_size", "time_step_rank"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hidden_size",
+        "vocab_size",
+        "state_size",
+        "num_hidden_layers",
+        "conv_kernel",
+        "intermediate_size",
+        "time_step_rank",
+    ],
+)
 def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(name, tmp_path):
     """The file's header is compared first, whose shapes are others."""
     small = {"model_type": "mamba", **SMALL["mamba"]}
     model = build(read_architecture(written(tmp_path, small)), np.random.default_rng(0))
     arrays = model.named_parameters()
-    save_file({n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()},
-              tmp_path / "model.safetensors")  # fmt: skip
+    save_file(
+        {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()}, tmp_path / "model.safetensors"
+    )
     written(tmp_path, {**small, name: 10**12})
     tracemalloc.start()
     with pytest.raises(UserError, match=r"model\.safetensors: \S+: expected (an array of )?shape .*, got "):
@@ -181,8 +217,10 @@ def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(nam
 def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     written(tmp_path, {"model_type": "mamba", **SMALL["mamba"]})
     model = build(read_architecture(tmp_path / "config.json"), np.random.default_rng(0))
-    save_file({n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in model.named_parameters().items()},
-              tmp_path / "model.safetensors")  # fmt: skip
+    save_file(
+        {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in model.named_parameters().items()},
+        tmp_path / "model.safetensors",
+    )
     load_model(tmp_path)
     monkeypatch.setattr("models.room.available", lambda: 1024)
     numbers = sum(x.size for x in model.named_parameters().values())

@@ -32,23 +32,26 @@ def before(copy):
     return {kind: key(kind, copy) for kind in HANDLERS}
 
 
-@pytest.mark.parametrize(("file", "changed"), [
-    ("minigrad/engine.py", EVERY),
-    ("minigrad/compiled/simd.py", EVERY),
-    ("models/kernels/softmax.py", EVERY),
-    ("models/kernels/tiles.py", EVERY),  # which only another kernel imports
-    ("models/memory/__init__.py", EVERY - {"hippo"}),
-    ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
-    ("models/study/learning.py", {"train", "induction", "needle", "surprise"}),
-    ("models/study/cost.py", {"cost"}),
-    ("models/vision/rotation_ttt.py", {"rotation"}),
-    ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
-    ("proofs/identities/hippo.py", {"proofs"}),
-    ("gpu/kernels/scan.py", {"proofs"}),
-    ("gpu/kernels/common.cuh", {"proofs"}),
-    ("models/study/report.py", set()),
-    ("models/cli.py", set()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("minigrad/engine.py", EVERY),
+        ("minigrad/compiled/simd.py", EVERY),
+        ("models/kernels/softmax.py", EVERY),
+        ("models/kernels/tiles.py", EVERY),  # which only another kernel imports
+        ("models/memory/__init__.py", EVERY - {"hippo"}),
+        ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
+        ("models/study/learning.py", {"train", "induction", "needle", "surprise"}),
+        ("models/study/cost.py", {"cost"}),
+        ("models/vision/rotation_ttt.py", {"rotation"}),
+        ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
+        ("proofs/identities/hippo.py", {"proofs"}),
+        ("gpu/kernels/scan.py", {"proofs"}),
+        ("gpu/kernels/common.cuh", {"proofs"}),
+        ("models/study/report.py", set()),
+        ("models/cli.py", set()),
+    ],
+)
 def test_a_change_of_a_file_changes_the_keys_of_the_jobs_that_it_computes(copy, before, file, changed):
     path = copy / file
     text = path.read_text("utf-8")
@@ -63,10 +66,16 @@ def test_a_copy_has_the_keys_of_the_original(before):
     assert before == {kind: key(kind, ROOT) for kind in HANDLERS}
 
 
-@pytest.mark.parametrize(("handler", "module"), [
-    ("_train", "models.train"), ("_cost", "models.study.cost"), ("_remember", "models.study.remembering"),
-    ("_surprise", "models.study.learning"), ("_rotate", "models.vision.rotation_ttt"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("handler", "module"),
+    [
+        ("_train", "models.train"),
+        ("_cost", "models.study.cost"),
+        ("_remember", "models.study.remembering"),
+        ("_surprise", "models.study.learning"),
+        ("_rotate", "models.vision.rotation_ttt"),
+    ],
+)
 def test_no_module_that_is_loaded_is_left_out(handler, module):
     code = f"import sys, {module}; print(*(getattr(x, '__file__', '') for x in [*sys.modules.values()]), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -127,11 +127,14 @@ def test_digits_without_scikit_learn(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: SelectiveCopying(15), "length: expected at least 16, one place for each datum, got 15"),
-    (lambda: SelectiveCopying(15, 0), "data: expected at least 1, got 0"),
-    (lambda: Induction(2), "length: expected at least 3, got 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SelectiveCopying(15), "length: expected at least 16, one place for each datum, got 15"),
+        (lambda: SelectiveCopying(15, 0), "data: expected at least 1, got 0"),
+        (lambda: Induction(2), "length: expected at least 3, got 2"),
+    ],
+)
 def test_sizes_that_ask_for_nothing(make, message):
     with pytest.raises(UserError) as caught:
         make()

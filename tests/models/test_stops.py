@@ -30,9 +30,13 @@ WORDS = ["--width", "16", "--heads", "2", "--layers", "1", "--batch", "2", "--le
 
 def start(*words: object) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "models", *map(str, words)], cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "models", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def done(*words: object) -> tuple[int, str, str]:
@@ -214,7 +218,12 @@ def test_a_step_is_measured_when_memory_is_short(tmp_path, monkeypatch):
 
 def test_memory_in_words_and_where_none_is_told(monkeypatch, tmp_path):
     assert [room.in_words(size) for size in (10, 2048, 3.5 * 2**30, 1023 * 2**20, 5000 * 2**50)] == [
-        "10 bytes", "2 KiB", "3.5 GiB", "1,023 MiB", "5,000 PiB"]  # fmt: skip
+        "10 bytes",
+        "2 KiB",
+        "3.5 GiB",
+        "1,023 MiB",
+        "5,000 PiB",
+    ]
     assert room.available() > 2**20
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("400\n")

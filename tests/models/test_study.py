@@ -20,31 +20,88 @@ TINY: plans.Sizes = {
     "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
     "hippo": {"sizes": [2, 4, 8], "samples": 50, "cycles": 2, "window": 0.5, "seed": 0},
     "cost": {"lengths": [2, 8], "repeats": 2},
-    "copying": {"task": "selective_copying", "width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 20, "steps": 4,
-                "evaluate_every": 2},
-    "induction": {"run": {"task": "induction", "mixer": "mamba", "width": 16, "layers": 1, "heads": 2, "batch": 2,
-                          "length": 12, "steps": 4, "evaluate_every": 2}, "lengths": [8, 16, 600], "sequences": 4},
+    "copying": {
+        "task": "selective_copying",
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "batch": 2,
+        "length": 20,
+        "steps": 4,
+        "evaluate_every": 2,
+    },
+    "induction": {
+        "run": {
+            "task": "induction",
+            "mixer": "mamba",
+            "width": 16,
+            "layers": 1,
+            "heads": 2,
+            "batch": 2,
+            "length": 12,
+            "steps": 4,
+            "evaluate_every": 2,
+        },
+        "lengths": [8, 16, 600],
+        "sequences": 4,
+    },
     "digits": {"task": "digits", "width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2},
-    "needle": {"run": {"task": "needle", "width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 96, "steps": 4,
-                       "evaluate_every": 2}, "lengths": [96, 300], "sequences": 4},
+    "needle": {
+        "run": {
+            "task": "needle",
+            "width": 16,
+            "layers": 1,
+            "heads": 2,
+            "batch": 2,
+            "length": 96,
+            "steps": 4,
+            "evaluate_every": 2,
+        },
+        "lengths": [96, 300],
+        "sequences": 4,
+    },
     "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
     "rotation": {"seed": 0, "rate": 0.01, "images": 4},
-    "deep": {"text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
-             "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4,
-                        "evaluate_every": 2}},
-}  # fmt: skip
+    "deep": {
+        "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
+        "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
+    },
+}
 STATED = [
-    {"identity": f"{name}[{case}]", "sentence": name, "source": "Sun et al. 2024 (TTT), eq. 1 < 2", "chapter": chapter,
-     "relation": "=", "file": "proofs/identities/ttt.py", "line": 7, "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"}}
-    for name, case, chapter in [("a < b", "x", "the_rule"), ("a < b", "y", "the_rule"), ("c", "x", "the_rule"),
-                                ("d", "x", "the_other")]
-]  # fmt: skip
+    {
+        "identity": f"{name}[{case}]",
+        "sentence": name,
+        "source": "Sun et al. 2024 (TTT), eq. 1 < 2",
+        "chapter": chapter,
+        "relation": "=",
+        "file": "proofs/identities/ttt.py",
+        "line": 7,
+        "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"},
+    }
+    for name, case, chapter in [
+        ("a < b", "x", "the_rule"),
+        ("a < b", "y", "the_rule"),
+        ("c", "x", "the_rule"),
+        ("d", "x", "the_other"),
+    ]
+]
 PROOFS = [
-    {"identity": f"{name}[{case}]", "sentence": name, "source": "eq. 1", "chapter": "the_rule", "kind": "identity",
-     "relation": "=", "verdict": verdict, "worst_error": 1e-17, "bound": 1e-15, "examples": 10, "seconds": 0.1,
-     "systems": {"fractions": {"status": "passed", "symbol": "ℚ"}, "cupy": {"status": "not installed"}}}
+    {
+        "identity": f"{name}[{case}]",
+        "sentence": name,
+        "source": "eq. 1",
+        "chapter": "the_rule",
+        "kind": "identity",
+        "relation": "=",
+        "verdict": verdict,
+        "worst_error": 1e-17,
+        "bound": 1e-15,
+        "examples": 10,
+        "seconds": 0.1,
+        "systems": {"fractions": {"status": "passed", "symbol": "ℚ"}, "cupy": {"status": "not installed"}},
+    }
     for name, case, verdict in [("a < b", "x", "holds"), ("a < b", "y", "holds"), ("c", "x", "failed")]
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +148,19 @@ def test_the_page_fetches_nothing(whole):
 
 def test_the_page_names_every_mixer_system_and_setting(whole):
     text = (whole / "report.html").read_text()
-    for words in ("gated delta rule", "softmax", "fractions", "1 of the 2 statements that were checked hold",
-                  "a &lt; b", "Failed: c", "2 of 2", "seed 0", "NumPy", "bits per byte",
-                  "numbers in the state"):  # fmt: skip
+    for words in (
+        "gated delta rule",
+        "softmax",
+        "fractions",
+        "1 of the 2 statements that were checked hold",
+        "a &lt; b",
+        "Failed: c",
+        "2 of 2",
+        "seed 0",
+        "NumPy",
+        "bits per byte",
+        "numbers in the state",
+    ):
         assert words in text, words
     assert text.count("<svg") == 9
     assert "Not finished" not in text
@@ -241,12 +308,17 @@ def test_an_orphan_stops_by_itself(tmp_path):
     sizes = {**TINY, "text": {**TINY["text"], "steps": 100000, "width": 32}}
     job = plans.plan(sizes)[1]
     parent = subprocess.Popen(
-        [jobs.sys.executable, "-c",
-         "import sys, time; from pathlib import Path; from models.study import jobs, scheduler\n"
-         f"jobs.start(jobs.Job({job.name!r}, {job.kind!r}, {job.settings!r}), Path({str(tmp_path)!r}))\n"
-         "print('started', flush=True); time.sleep(60)"],
-        cwd=jobs.ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            jobs.sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from models.study import jobs, scheduler\n"
+            f"jobs.start(jobs.Job({job.name!r}, {job.kind!r}, {job.settings!r}), Path({str(tmp_path)!r}))\n"
+            "print('started', flush=True); time.sleep(60)",
+        ],
+        cwd=jobs.ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert parent.stdout is not None and parent.stdout.readline() == "started\n"
     until(lambda: len(job.records(tmp_path)) >= 3, "the job never began")
     parent.kill()

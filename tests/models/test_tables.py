@@ -20,16 +20,25 @@ from proofs import STATEMENTS
 ROOT = Path(__file__).parents[2]
 CELLS = {
     "list": [*mechanisms(), *(", ".join(forms) for forms in mechanisms().values()), *MIXERS, *TASKS],
-    "map": [cell for name, p in POINTS.items()
-            for cell in (name, p.memory, p.loss, p.optimiser, p.batch, p.gates, cited(p.source))],
-}  # fmt: skip
+    "map": [
+        cell
+        for name, p in POINTS.items()
+        for cell in (name, p.memory, p.loss, p.optimiser, p.batch, p.gates, cited(p.source))
+    ],
+}
 
 
 @pytest.mark.parametrize("columns", [60, 80])
 @pytest.mark.parametrize("command", CELLS)
 def test_no_word_is_cut(command, columns):
-    done = subprocess.run([sys.executable, "-m", "models", command], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "COLUMNS": str(columns)}, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "models", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": str(columns)},
+        check=True,
+    )
     assert max(map(len, done.stdout.splitlines())) <= columns
     shown = done.stdout.replace(",", " ").split()
     for cell in CELLS[command]:
@@ -40,8 +49,14 @@ def test_no_word_is_cut(command, columns):
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_statements_are_listed_whole(columns):
-    done = subprocess.run([sys.executable, "-m", "proofs", "list", "hopfield"], cwd=ROOT, capture_output=True,
-                          text=True, env={**os.environ, "COLUMNS": str(columns)}, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "proofs", "list", "hopfield"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": str(columns)},
+        check=True,
+    )
     shown = " ".join(done.stdout.split())
     for statement in (s for s in STATEMENTS.values() if s.chapter == "hopfield"):
         name = statement.name.partition(".")[2]

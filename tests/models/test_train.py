@@ -28,13 +28,17 @@ def without_time(path) -> list[dict]:
     return [{k: v for k, v in record.items() if k != "seconds"} for record in read_log(path)]
 
 
-@pytest.mark.parametrize("run", [
-    *(replace(TINY, mixer=mixer) for mixer in MIXERS),
-    replace(TINY, task="recall", pairs=(2, 3), overwritten=True),
-    replace(TINY, task="selective_copying", length=20),
-    replace(TINY, task="induction"),
-    replace(TINY, task="digits"),
-], ids=[*MIXERS, "recall", "selective_copying", "induction", "digits"])  # fmt: skip
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(replace(TINY, mixer=mixer) for mixer in MIXERS),
+        replace(TINY, task="recall", pairs=(2, 3), overwritten=True),
+        replace(TINY, task="selective_copying", length=20),
+        replace(TINY, task="induction"),
+        replace(TINY, task="digits"),
+    ],
+    ids=[*MIXERS, "recall", "selective_copying", "induction", "digits"],
+)
 def test_ten_steps_and_ten_more_are_twenty(tmp_path, run):
     straight = finish(Training.start(run, tmp_path / "straight"))
     finish(Training.start(run, tmp_path / "stopped"), until=10)

@@ -13,9 +13,11 @@ RULES = {
     "zoh": (discretize.zoh, {"method": "zoh"}),
     "bilinear": (discretize.bilinear, {"method": "bilinear"}),
     "euler": (discretize.euler, {"method": "euler"}),
-    "alpha 0.3": (lambda A, B, delta: discretize.generalized_bilinear(A, B, delta, alpha=0.3),
-                  {"method": "gbt", "alpha": 0.3}),
-}  # fmt: skip
+    "alpha 0.3": (
+        lambda A, B, delta: discretize.generalized_bilinear(A, B, delta, alpha=0.3),
+        {"method": "gbt", "alpha": 0.3},
+    ),
+}
 
 
 def stable(N, seed=0):

@@ -73,7 +73,7 @@ OPTIONS = {
         "chunks longer than the text": {"chunk_size": 256},
         "what it ignores": {"norm_before_gate": True, "rms_norm": False, "intermediate_size": 5},
     },
-}  # fmt: skip
+}
 CASES = [(kind, name) for kind in KINDS for name in OPTIONS[kind]]
 
 
@@ -145,8 +145,9 @@ def test_a_head_that_the_config_does_not_speak_of(kind, silent, torch, close, tm
     close("logits", load_model(tmp_path)(TOKENS)[0], logits_of(torch, reread(torch, tmp_path), TOKENS), 2e-5)
     said = capsys.readouterr().err
     assert said.count("\n") == (0 if silent and kind == "Mamba2" else 1)  # Mamba-2 is untied where nothing is said
-    assert not said or said.endswith("lm_head.weight: the config ties it to the embedding, the file holds another: "
-                                     "the file's is used\n")  # fmt: skip
+    assert not said or said.endswith(
+        "lm_head.weight: the config ties it to the embedding, the file holds another: the file's is used\n"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,9 +222,15 @@ def native(torch, model, folder, *, ssm_cfg, container="bin", **more):
 
     arrays = {name.replace("embeddings", "embedding"): array for name, array in model.state_dict().items()}
     config = {
-        "d_model": 16, "n_layer": 2, "vocab_size": 21, "ssm_cfg": ssm_cfg, "rms_norm": True, "residual_in_fp32": True,
-        "fused_add_norm": True, "pad_vocab_size_multiple": 8,
-    }  # fmt: skip
+        "d_model": 16,
+        "n_layer": 2,
+        "vocab_size": 21,
+        "ssm_cfg": ssm_cfg,
+        "rms_norm": True,
+        "residual_in_fp32": True,
+        "fused_add_norm": True,
+        "pad_vocab_size_multiple": 8,
+    }
     (folder / "config.json").write_text(json.dumps(config | more))
     if container == "bin":
         torch.save(arrays, folder / "pytorch_model.bin")
@@ -251,12 +258,18 @@ def test_the_authors_own_layout(kind, container, tied, torch, close, tmp_path):
 @pytest.mark.parametrize(
     "kind, options, ssm",
     [
-        ("Mamba", {"expand": 3, "use_bias": True, "use_conv_bias": False, "time_step_rank": 5, "conv_kernel": 3},
-         {"d_state": 4, "expand": 3, "bias": True, "conv_bias": False, "dt_rank": 5, "d_conv": 3, "dt_min": 0.1}),
-        ("Mamba2", {"expand": 1, "num_heads": 2, "n_groups": 1, "time_step_limit": [0.3, 0.6], "use_bias": True},
-         {"layer": "Mamba2", "d_state": 4, "expand": 1, "headdim": 8, "dt_limit": [0.3, 0.6], "bias": True}),
+        (
+            "Mamba",
+            {"expand": 3, "use_bias": True, "use_conv_bias": False, "time_step_rank": 5, "conv_kernel": 3},
+            {"d_state": 4, "expand": 3, "bias": True, "conv_bias": False, "dt_rank": 5, "d_conv": 3, "dt_min": 0.1},
+        ),
+        (
+            "Mamba2",
+            {"expand": 1, "num_heads": 2, "n_groups": 1, "time_step_limit": [0.3, 0.6], "use_bias": True},
+            {"layer": "Mamba2", "d_state": 4, "expand": 1, "headdim": 8, "dt_limit": [0.3, 0.6], "bias": True},
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_authors_options(kind, options, ssm, torch, close, tmp_path):
     model = theirs(torch, kind, tie_word_embeddings=True, **options)
     native(torch, model, tmp_path, ssm_cfg=ssm)
@@ -320,9 +333,12 @@ def tokenizer():
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     words = ["the theory of état – naïve 𝄞 music, 漢字 and the end"] * 3
-    made.train_from_iterator(words, trainers.BpeTrainer(
-        vocab_size=290, special_tokens=["<|end|>", "<|mark|>"], initial_alphabet=alphabet, show_progress=False
-    ))  # fmt: skip
+    made.train_from_iterator(
+        words,
+        trainers.BpeTrainer(
+            vocab_size=290, special_tokens=["<|end|>", "<|mark|>"], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
     return made
 
 
@@ -351,8 +367,9 @@ def test_their_greedy_text(kind, end, torch, tokenizer, tmp_path):
     ours = load_tokenizer(tmp_path)
     assert encode_prompt(ours, prompt, 10**9) == ids
     stop = end_tokens(tmp_path, ours)
-    found = list(generate(load_model(tmp_path), np.array(ids), tokens=20, temperature=0,
-                          rng=np.random.default_rng(0), stop=stop))  # fmt: skip
+    found = list(
+        generate(load_model(tmp_path), np.array(ids), tokens=20, temperature=0, rng=np.random.default_rng(0), stop=stop)
+    )
     expected = whole[len(ids) :]
     if end is None:
         expected = expected[: expected.index(0)] if 0 in expected else expected  # the tokenizer's own end
@@ -374,8 +391,11 @@ def test_streamed_words_keep_their_spaces(decoder):
     """Decoders that treat the first token differently from the others."""
     from tokenizers import Tokenizer, decoders, models
 
-    words = {"metaspace": ["▁the", "▁end", "ing", "▁", "."], "wordpiece": ["the", "end", "##ing", "of", "##s"],
-             "bytefallback": ["▁the", "end", "<0xE2>", "<0x82>", "<0xAC>"]}[decoder]  # fmt: skip
+    words = {
+        "metaspace": ["▁the", "▁end", "ing", "▁", "."],
+        "wordpiece": ["the", "end", "##ing", "of", "##s"],
+        "bytefallback": ["▁the", "end", "<0xE2>", "<0x82>", "<0xAC>"],
+    }[decoder]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0]))
     tokenizer.decoder = {
         "metaspace": decoders.Metaspace(),

@@ -58,9 +58,11 @@ def theirs(torch, memory, x, batch_size):
         torch.nn.functional.logsigmoid(memory.to_momentum(x))[0, ..., 0],
         torch.nn.functional.logsigmoid(-memory.to_decay_factor(x))[..., 0],
     ]
-    return per_token, [a.reshape(1, T, -1) for a in (memory.to_keys(x), memory.to_values(x))], [
-        gate.reshape(1, T) for gate in gates
-    ]  # fmt: skip
+    return (
+        per_token,
+        [a.reshape(1, T, -1) for a in (memory.to_keys(x), memory.to_values(x))],
+        [gate.reshape(1, T) for gate in gates],
+    )
 
 
 @pytest.mark.parametrize("form", [titans.recurrent, titans.chunkwise])
@@ -155,8 +157,15 @@ def test_official_conventions(form, widths, torch, compare):
         *layers, gamma, beta = weights
         tau = mg.maximum(learned + places, 0 * learned)
         layered = tuple(tuple(layers[i : i + 2]) for i in range(0, len(layers), 2))
-        y, state = form(q, k, v, mg.sigmoid(rate) / K, ttt.Weights(layered, (gamma, beta)),
-                        tau=mg.concat([tau, tau], axis=0), batch_size=half)  # fmt: skip
+        y, state = form(
+            q,
+            k,
+            v,
+            mg.sigmoid(rate) / K,
+            ttt.Weights(layered, (gamma, beta)),
+            tau=mg.concat([tau, tau], axis=0),
+            batch_size=half,
+        )
         return (y, *(x for layer in state.start for x in layer))
 
     def their_code(q, k, v, rate, learned, *weights):

@@ -77,8 +77,14 @@ def test_an_equality_that_holds_only_at_the_rationals_drawn_is_caught():
     roots = [1, -1, 2, 0, Fraction(1, 3), Fraction(-5, 3), Fraction(7, 5), -2, Fraction(-2, 7)]
     assert LARGE is not None
 
-    @identity("A product over the values drawn is 0", source="minigrad, this test", exact=True, register=False,
-              only=("fractions", "modular"), derivatives=False)  # fmt: skip
+    @identity(
+        "A product over the values drawn is 0",
+        source="minigrad, this test",
+        exact=True,
+        register=False,
+        only=("fractions", "modular"),
+        derivatives=False,
+    )
     def claim(q: Queries):
         product = 1 + 0 * q
         for root in roots:

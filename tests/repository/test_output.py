@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("command", ["models list", "models map", "proofs list", "benchmarks list"])
 def test_a_terminal_of_ascii(command):
     done = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True,
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout and done.stdout.isascii()

@@ -21,26 +21,46 @@ BROKEN = [
     ("hippo", "-np.tril(np.ones((N, N)))", "0.5 * np.eye(N) - np.tril(np.ones((N, N)))", "LagT of another measure"),
     ("hippo", "- 2 * np.outer(g, g), 2 * g", "- np.outer(g, g), 2 * g", "half of Fourier's rank one"),
     ("hippo", "B[:, None] / np.sqrt(2)", "B[:, None]", "P with √2 too much"),
-    ("hippo", "V = np.asarray(vectors[:, N // 2 :]", "V = np.asarray(vectors[:, : N // 2]",
-     "the other halves of the eigenvectors"),
+    (
+        "hippo",
+        "V = np.asarray(vectors[:, N // 2 :]",
+        "V = np.asarray(vectors[:, : N // 2]",
+        "the other halves of the eigenvectors",
+    ),
     ("hippo", "np.log(k / (k - 1)) if method", "1 / k if method", "1/k where its integral should be"),
     ("hippo", "c[0] = f[0]", "c[0] = 0", "the first sample forgotten"),
     ("hippo", "legvander(1 - 2 * age,", "legvander(2 * age - 1,", "the past backwards"),
-    ("discretize", "power, phi = power @ power, phi @ (power + one) / 2",
-     "power, phi = power @ power, phi @ (power + one)", "φ doubled with its step"),
-    ("discretize", "power, phi = power @ power, phi @ (power + one) / 2",
-     "power = power @ power\n        phi = phi @ (power + one) / 2", "φ from the next power"),
+    (
+        "discretize",
+        "power, phi = power @ power, phi @ (power + one) / 2",
+        "power, phi = power @ power, phi @ (power + one)",
+        "φ doubled with its step",
+    ),
+    (
+        "discretize",
+        "power, phi = power @ power, phi @ (power + one) / 2",
+        "power = power @ power\n        phi = phi @ (power + one) / 2",
+        "φ from the next power",
+    ),
     ("discretize", "SERIES = [1 / math.factorial(k + 1)", "SERIES = [1 / math.factorial(k)", "eˣ for φ"),
     ("discretize", "for k in range(21)", "for k in range(6)", "the series cut short"),
     ("discretize", "(xp.exp(far) - 1) / far", "(xp.exp(far) - 1)", "φ of large numbers not divided"),
     ("discretize", "xp.where(small, series, (", "xp.where(small, xp.ones_like(x), (", "φ as 1 near 0"),
     ("discretize", "whole * (delta * columns)], axis", "(delta * columns)], axis", "half of the bilinear B̄"),
     ("discretize", "A, B, delta, 1, 1, whole=2", "A, B, delta, 0, 2, whole=2", "Euler's method for the bilinear one"),
-    ("discretize", "return _identity(A) + delta * A, delta * B",
-     "return _identity(A) + delta * A, B", "Euler's B̄ without the step"),
-    ("discretize", "return namespace(A, _array(delta)).exp(delta * A), delta * B",
-     "return namespace(A, _array(delta)).exp(delta * A), delta * B / A", "Mamba's B̄ over A"),
-]  # fmt: skip
+    (
+        "discretize",
+        "return _identity(A) + delta * A, delta * B",
+        "return _identity(A) + delta * A, B",
+        "Euler's B̄ without the step",
+    ),
+    (
+        "discretize",
+        "return namespace(A, _array(delta)).exp(delta * A), delta * B",
+        "return namespace(A, _array(delta)).exp(delta * A), delta * B / A",
+        "Mamba's B̄ over A",
+    ),
+]
 CHAPTERS = {"hippo": ("hippo", "nplr"), "discretize": ("discretize", "orders")}
 
 

@@ -16,13 +16,28 @@ from tests.copies import copy_of
 
 BROKEN = [
     # chapter, module, text, what stands there instead, what is wrong
-    ("lti", "linear_systems", "(length + kernel.shape[-1] - 2).bit_length()", "(length - 1).bit_length()",
-     "too few zeros"),
+    (
+        "lti",
+        "linear_systems",
+        "(length + kernel.shape[-1] - 2).bit_length()",
+        "(length - 1).bit_length()",
+        "too few zeros",
+    ),
     ("lti", "linear_systems", "jump = jump if count == 1 else square(jump)", "jump = jump", "A for all its powers"),
-    ("lti", "linear_systems", "columns = A.mT if A.ndim == 3 else A", "columns = A",
-     "the start state read through A transposed"),
-    ("lti", "linear_systems", "matvec(columns, C[..., None])[..., 0], length)", "C, length)",
-     "the start state read early"),
+    (
+        "lti",
+        "linear_systems",
+        "columns = A.mT if A.ndim == 3 else A",
+        "columns = A",
+        "the start state read through A transposed",
+    ),
+    (
+        "lti",
+        "linear_systems",
+        "matvec(columns, C[..., None])[..., 0], length)",
+        "C, length)",
+        "the start state read early",
+    ),
     ("lti", "linear_systems", "xp.flip(u, axis=-2)", "u", "the oldest token taken for the newest"),
     ("lti", "lssl", "delta[:, None, None])", "0 * delta[:, None, None] + delta[0])", "one step for all channels"),
     ("lti", "lssl", "if alpha == 0.5", "if alpha <= 1", "α ignored"),
@@ -37,7 +52,7 @@ BROKEN = [
     ("s4", "s4d", "responses(C * A * h,", "responses(C * h,", "the start state read early"),
     ("s4", "s4d", "end = B * final_state(u, A)", "end = final_state(u, A)", "the input not weighted"),
     ("s4", "s4d", "(length - 1) % fine.shape[-1]", "length % fine.shape[-1]", "the start state faded a token too much"),
-]  # fmt: skip
+]
 
 
 def path_of(name):

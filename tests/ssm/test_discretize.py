@@ -179,8 +179,10 @@ def test_all_of_hippo_counts_as_stable(measure, N):
 
 A2, B2 = -np.eye(2), np.ones(2)
 WRONG = [
-    ((np.array([[0.5, 1], [0, -1]]), B2, 1.0),
-     "A has an eigenvalue of real part 0.5, expected real parts of at most 0"),
+    (
+        (np.array([[0.5, 1], [0, -1]]), B2, 1.0),
+        "A has an eigenvalue of real part 0.5, expected real parts of at most 0",
+    ),
     ((np.array([-1.0, 0.25]), B2, 1.0), "A holds real part 0.25, expected real parts of at most 0"),
     ((np.array([-1.0, 0.25 + 1j]), B2, 1.0), "A holds real part 0.25, expected real parts of at most 0"),
     ((np.array([-1.0, np.nan]), B2, 1.0), "A holds real part nan, expected real parts of at most 0"),
@@ -193,10 +195,12 @@ WRONG = [
     ((-np.ones((2, 3)), np.ones(3), 1.0), "A has shape (2, 3), expected (N, N) where delta is a number"),
     ((A2, np.ones(3), 1.0), "B has shape (3,), expected (2,) or (2, M) as A is (2, 2)"),
     ((A2, np.ones((2, 1, 1)), 1.0), "B has shape (2, 1, 1), expected (2,) or (2, M) as A is (2, 2)"),
-    ((-np.ones((2, 3)), np.ones((2, 2)), np.ones((2, 1))),
-     "A, B and delta have shapes (2, 3), (2, 2) and (2, 1), "
-     "expected (*channels, N) twice, and (*channels, 1) or no axis"),
-]  # fmt: skip
+    (
+        (-np.ones((2, 3)), np.ones((2, 2)), np.ones((2, 1))),
+        "A, B and delta have shapes (2, 3), (2, 2) and (2, 1), "
+        "expected (*channels, N) twice, and (*channels, 1) or no axis",
+    ),
+]
 
 
 @pytest.mark.parametrize("name", METHODS)

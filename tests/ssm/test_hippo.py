@@ -152,17 +152,25 @@ def test_normal_plus_low_rank(measure):
         (lambda: hippo.fourier(0), "hippo.fourier: N is 0, expected an integer of at least 1"),
         (lambda: hippo.basis(0, [0.5]), "hippo.basis: N is 0, expected an integer of at least 1"),
         (lambda: hippo.project([], 4), "hippo.project: f has shape (0,), expected (T,) with at least one sample"),
-        (lambda: hippo.project([[1.0]], 4),
-         "hippo.project: f has shape (1, 1), expected (T,) with at least one sample"),
+        (
+            lambda: hippo.project([[1.0]], 4),
+            "hippo.project: f has shape (1, 1), expected (T,) with at least one sample",
+        ),
         (lambda: hippo.project([1.0, np.nan], 4), "hippo.project: f holds NaN or infinity, expected finite samples"),
-        (lambda: hippo.project([1.0], 4, method="tustin"),
-         "hippo.project: method is 'tustin', expected one of zoh, bilinear, euler, mamba"),
-        (lambda: hippo.project([1.0], 4, measure="legt", delta=0.0),
-         "discretize.bilinear: delta holds 0.0, expected finite steps above 0"),
-        (lambda: hippo.reconstruct([1.0], [0.5], measure="cheb"),
-         "hippo.basis: measure is 'cheb', expected one of legs, legt, lagt, fourier"),
+        (
+            lambda: hippo.project([1.0], 4, method="tustin"),
+            "hippo.project: method is 'tustin', expected one of zoh, bilinear, euler, mamba",
+        ),
+        (
+            lambda: hippo.project([1.0], 4, measure="legt", delta=0.0),
+            "discretize.bilinear: delta holds 0.0, expected finite steps above 0",
+        ),
+        (
+            lambda: hippo.reconstruct([1.0], [0.5], measure="cheb"),
+            "hippo.basis: measure is 'cheb', expected one of legs, legt, lagt, fourier",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
