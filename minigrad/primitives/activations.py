@@ -15,6 +15,9 @@ from minigrad.primitives.arguments import array
 from minigrad.primitives.elementwise import complex_valued, conj, refuse_complex, where
 from minigrad.primitives.trigonometry import exp_neg_abs, sech_squared, tanh
 
+_FAR = 80.0  # e^(−x²/4) is 0 here, and finite before
+_PER_UNIT = 16  # multiples of 1/16, whose squares are exact
+
 # ---- the logistic function
 
 
@@ -134,10 +137,10 @@ def _gaussian_factors(xp, x, rate):
     """Return h and s with e^(−rate x²) = h² s, h = e^(−rate a²/2), a = x rounded to a multiple of 1/16, s near 1.
 
     a² is exact, whereas the rounding error of x² is magnified by the exponential, to about x² ulp. h does not
-    underflow where h² does. |x| is clipped to 80, where h is 0 for rates ≥ ½.
+    underflow where h² does. |x| is clipped where h is 0 for rates ≥ ½.
     """
-    x = xp.where(x > 80, 80, xp.where(x < -80, -80, x))
-    a = xp.round(x * 16) / 16
+    x = xp.where(x > _FAR, _FAR, xp.where(x < -_FAR, -_FAR, x))
+    a = xp.round(x * _PER_UNIT) / _PER_UNIT
     return xp.exp(-rate / 2 * (a * a)), xp.exp(-rate * ((x - a) * (x + a)))
 
 
@@ -149,7 +152,7 @@ def gelu(xp, x):
     if complex_valued(x):
         return x * _special(xp, "erfc", x * -math.sqrt(0.5)) / 2
     half, small = _gaussian_factors(xp, x, 0.5)
-    below = xp.abs(xp.where(x > 80, 80, x)) * _upper_tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
+    below = xp.abs(xp.where(x > _FAR, _FAR, x)) * _upper_tail(xp, x, small) * half * half  # 0, and not NaN, for +∞
     return xp.where(x < 0, -below, x - below)
 
 

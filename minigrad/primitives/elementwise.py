@@ -5,7 +5,6 @@ Derivatives are accurate over the whole range. Conventions where none exists are
 
 from __future__ import annotations
 
-import cmath
 import math
 from typing import Any
 
@@ -13,6 +12,7 @@ from minigrad.conversion import to_library_of
 from minigrad.engine import constant, is_complex, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array
+from minigrad.primitives.dtypes import finfo
 from minigrad.primitives.nondifferentiable import floor_divide
 
 
@@ -72,17 +72,19 @@ def pow(_, x, y):
 
 
 def _pow_derivative(x, y):
-    """Return ∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, for every x."""
+    """Return ∂xʸ/∂x = y xʸ⁻¹, and 0 where y = 0, for every x; its own derivative by y is x⁻¹ there."""
     if isinstance(y, (int, float, complex)):
         return y * x ** (y - 1) if y else zeros(x)
-    is_zero = y == 0
-    return y * where(is_zero, 1, x) ** where(is_zero, 1, y + zeros(x) - 1)  # y − 1 in the dtype of xʸ
+    is_exact = unwrap(x).dtype == object
+    has_inverse = x != 0 if is_exact else (abs(x) >= finfo(x.dtype).smallest_normal) & (abs(x) < math.inf)
+    is_finite = (y != 0) | has_inverse  # elsewhere y xʸ⁻¹ is 0 · ∞ or NaN
+    return y * where(is_finite, where(is_finite, x, 1) ** (y + zeros(x) - 1), 0)  # y − 1 in the dtype of xʸ
 
 
 def _log_base(x, y):
     """Return log x of ∂xʸ/∂y = xʸ log x; 0 at x = 0 for Re y ≥ 0, where the limit of xʸ log x is 0."""
-    if isinstance(x, (int, float)) and x:
-        return math.log(x) if x > 0 else cmath.log(x) if complex_valued(y) else math.nan
+    if isinstance(x, (int, float)) and x > 0:
+        return math.log(x)
     is_zero = ((real(y) if complex_valued(y) else y) >= 0) & (x == 0)
     return log(where(is_zero, 1, x + zeros(y)))  # in the dtype of xʸ
 

@@ -15,7 +15,7 @@ from minigrad.compiled import chain
 from minigrad.conversion import to_library_of
 from minigrad.engine import primitive, unwrap
 from minigrad.namespace import namespace
-from minigrad.primitives.arguments import array, upcast_half
+from minigrad.primitives.arguments import array, normalize_axes, upcast_half
 from minigrad.primitives.elementwise import complex_valued, conj, exp, sqrt
 from minigrad.primitives.elementwise import where as choose
 from minigrad.primitives.indexing import take_along_axis
@@ -24,6 +24,13 @@ from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import reshape
 
 _LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
+
+
+def _array_with(x: Any, axis: Any, who: str) -> Any:
+    """Return x as an array. Raise AxisError where it has no such axis; a number counts as a vector of one element."""
+    x = array(x, who)
+    normalize_axes(axis, max(x.ndim, 1), who)
+    return x
 
 
 # ---- softmax
@@ -35,7 +42,7 @@ def softmax(x: Any, *, axis: int = -1, where: Any = None) -> Any:
 
     Where `where` holds nowhere along the axis the result is 0; without `where`, if all are −∞, it is NaN.
     """
-    return _softmax(array(x, "softmax"), axis=axis, where=where)
+    return _softmax(_array_with(x, axis, "softmax"), axis=axis, where=where)
 
 
 @primitive(x=lambda g, out, axis: softmax_adjoint(g, conj(out), axis=axis))
@@ -104,7 +111,7 @@ def softmax_adjoint(xp, x, out_, *, axis=-1):
 @upcast_half
 def logsumexp(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
     """Return log Σ exp xᵢ = max x + log Σ exp(xᵢ − max x); −∞ where all xᵢ are."""
-    return _logsumexp(array(x, "logsumexp"), axis=axis, keepdims=keepdims)
+    return _logsumexp(_array_with(x, axis, "logsumexp"), axis=axis, keepdims=keepdims)
 
 
 def _shares(x, out, axis):
@@ -123,7 +130,7 @@ def _logsumexp(xp, x, *, axis=-1, keepdims=False):
 @upcast_half
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
     """Return xᵢ − log Σⱼ exp xⱼ, with max x subtracted from x first, so that a common offset costs no accuracy."""
-    return _log_softmax(array(x, "log_softmax"), axis=axis)
+    return _log_softmax(_array_with(x, axis, "log_softmax"), axis=axis)
 
 
 @primitive(x=lambda g, out, axis: g - conj(exp(out)) * sum_(g, axis=axis, keepdims=True))
@@ -158,7 +165,7 @@ def _cross_entropy(logits, *, targets):
 @upcast_half
 def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
     """Return x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
-    return _rms_norm(array(x, "rms_norm"), axis=axis, eps=eps)
+    return _rms_norm(_array_with(x, axis, "rms_norm"), axis=axis, eps=eps)
 
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))
@@ -194,4 +201,4 @@ def _root_mean_square(x, axis, eps):
 
 
 def _in_whole_vectors(x, axis):
-    return axis == -1 and x.shape[-1] % 16 == 0  # of float32, in 512 bits
+    return axis == -1 and x.ndim > 0 and x.shape[-1] % 16 == 0  # of float32, in 512 bits

@@ -1,5 +1,6 @@
 """Reductions where faults live: infinities, NaN, ties, zeros, empty axes, 16-bit floats, NumPy's integers."""
 
+import inspect
 import math
 
 import numpy as np
@@ -298,3 +299,22 @@ def test_lists_and_numbers_are_converted():
     np.testing.assert_array_equal(mg.concat([[1], [2.5]]), [1, 2.5])
     with pytest.raises(TypeError, match="^sum: .*got str, expected an array or a number$"):
         mg.sum("abc")
+
+
+def functions_of_an_axis():
+    """Return the names of the public functions that take an axis."""
+    functions = {name: f for name, f in vars(mg).items() if callable(f) and not name.startswith("_")}
+    return [n for n, f in functions.items() if not isinstance(f, type) and "axis" in inspect.signature(f).parameters]
+
+
+@pytest.mark.parametrize("name", functions_of_an_axis())
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_an_axis_beyond_the_last_is_named_by_every_function(name, ndim):
+    f, x = getattr(mg, name), np.ones((3,) * ndim)
+    needed = [p for p in inspect.signature(f).parameters.values() if p.default is p.empty]
+    values = {"indices": np.zeros((1,) * ndim, int), "repeats": 2, "shift": 1, **dict.fromkeys(("x", "y", "values"), x)}
+    given = [[x, x] if name in ("concat", "stack") else x, *(values[p.name] for p in needed[1:] if p.name != "axis")]
+    with pytest.raises(
+        IndexError, match=f"got axis 5, expected one of an array of {ndim + (name in ('stack', 'expand_dims'))} axes"
+    ):
+        f(*given, axis=5)

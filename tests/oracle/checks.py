@@ -161,16 +161,37 @@ def check_zeros(row: Row) -> None:
                 function, arrays = adjoint(function, len(arrays)), [*arrays, *ws]
 
 
+def _exact(x: Any) -> bool:
+    return np.asarray(x).dtype == object
+
+
 def check_points(row: Row) -> None:
-    """Value and gradients at the row's special points are those written there, each to its own size."""
-    for given, options, value, gradients in row.points:
-        arrays = [np.asarray(a, complex if np.iscomplexobj(a) else float) for a in given]
-        function = bound(row, mg, options)
-        out, found = pulled(function, arrays, [np.ones_like(w) for w in parts(function(*arrays))])
-        for what, got, expected in [
-            ("value", parts(out)[0], value),
-            *((f"gradient {n}", f, e) for n, (f, e) in enumerate(zip(found, gradients, strict=True))),
-        ]:
+    """Value and gradients at the row's special points are those written there, each to its own size.
+
+    Where a point has them, so are the gradients of the sum of all gradients. A gradient that is None is not taken.
+    """
+    for given, options, value, gradients, *second in row.points:
+        arrays = [
+            np.asarray(a) if _exact(a) else np.asarray(a, complex if np.iscomplexobj(a) else float) for a in given
+        ]
+        function, places = bound(row, mg, options), [n for n, g in enumerate(gradients) if g is not None]
+
+        def first(*xs: Any, function: Any = function, places: list[int] = places) -> tuple:
+            def partial(*moved: Any) -> Any:
+                return function(*(moved[places.index(n)] if n in places else x for n, x in enumerate(xs)))
+
+            ones = [np.ones_like(w) for w in parts(function(*xs))]
+            return tuple(pulled(partial, [xs[n] for n in places], ones)[1])
+
+        compared = [("value", parts(function(*arrays))[0], value)]
+        compared += [(f"gradient {n}", g, gradients[n]) for n, g in zip(places, first(*arrays), strict=True)]
+        if second:
+            found = pulled(first, arrays, [np.ones_like(arrays[n]) for n in places])[1]
+            compared += [(f"second gradient {n}", *pair) for n, pair in enumerate(zip(found, *second, strict=True))]
+        for what, got, expected in compared:
+            if _exact(got):
+                assert np.array_equal(got, expected), f"{what} at {given} is {got}, expected {expected}"
+                continue
             assert np.allclose(got, expected, rtol=2e-14, atol=0, equal_nan=True), (
                 f"{what} at {given} is {got}, expected {expected}"
             )

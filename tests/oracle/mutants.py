@@ -56,9 +56,13 @@ LEFT_OUT = {
     "solves._broadcast_batch": "broadcasts for CuPy, whose solver does not",
     "solves.square": "checks an argument",
 }
+# Functions of an array that know nothing of its numbers: two arrays of one shape and dtype are alike to them.
+NO_CALCULUS = {"complex_valued", "is_complex", "finfo", "namespace", "zeros", "ones", "ones_like", "zeros_like"}
+NO_CALCULUS |= {"refuse_complex"}
 CHOICES = {"chain", "_chain", "scan_kernel", "_in_whole_vectors"}  # a compiled form or the plain one
-COMMUTATIVE = {"maximum", "hypot", "logaddexp", "max"}
+COMMUTATIVE = {"maximum", "hypot", "logaddexp", "max", "_distance", "_cos_vjp"}
 OPTIONS = {"strict", "optimize", "device", "copy", "dtype"}  # no calculus
+DEFAULTS = {("lower", "False")}  # keywords that only repeat a default
 
 
 def trees() -> dict[str, ast.Module]:
@@ -171,7 +175,8 @@ def variants(node: ast.AST, parameters: set[str]) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in OPPOSITE:
         yield ast.Compare(node.left, [OPPOSITE[type(node.ops[0])](), *node.ops[1:]], node.comparators)
     elif isinstance(node, ast.IfExp):
-        yield node.body
+        if ast.unparse(node.body).rpartition("real")[2] != f"({ast.unparse(node.orelse)})":  # of a real number: itself
+            yield node.body
         yield node.orelse
     elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
         value = node.value
@@ -185,7 +190,7 @@ def variants(node: ast.AST, parameters: set[str]) -> Iterator[ast.AST]:
         if isinstance(node.func, ast.Name) and node.func.id in DROPPED and node.args:
             yield node.args[0]
         for i, keyword in enumerate(node.keywords):
-            if keyword.arg not in OPTIONS:
+            if keyword.arg not in OPTIONS and (keyword.arg, ast.unparse(keyword.value)) not in DEFAULTS:
                 yield ast.Call(node.func, node.args, node.keywords[:i] + node.keywords[i + 1 :])
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if len(node.args) == 2 and name not in COMMUTATIVE and not any(isinstance(a, ast.Starred) for a in node.args):
@@ -211,17 +216,18 @@ def places(root: ast.AST, parameters: set[str]) -> Iterator[tuple[set[str], ast.
 
 
 def _no_calculus(node: ast.AST) -> bool:
-    """Return whether a node raises an error, chooses the compiled form, or is text."""
+    """Return whether a node raises an error, chooses the compiled form, asks for a dtype, or is text."""
     if isinstance(node, ast.If):
         if all(isinstance(s, ast.Raise) for s in node.body) and not node.orelse:
             return True
         return any(isinstance(n, ast.Call) and getattr(n.func, "id", "") in CHOICES for n in ast.walk(node.test))
     if isinstance(node, ast.keyword):
         return node.arg in OPTIONS
-    if isinstance(node, ast.Expr):
-        called = getattr(getattr(node.value, "func", None), "id", "")
-        return isinstance(node.value, ast.Constant) or called == "refuse_complex"
-    return isinstance(node, ast.Raise)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return True
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "attr", getattr(node.func, "id", "")) in NO_CALCULUS
+    return isinstance(node, ast.Raise) or (isinstance(node, ast.Attribute) and node.attr == "dtype")
 
 
 def changes(module: str, parts: set[tuple[str, str, str]]) -> Iterator[tuple[Mutant, ast.Module]]:

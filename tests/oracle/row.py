@@ -51,7 +51,8 @@ class Row(NamedTuple):
     elementwise: bool = False
     fractions: bool = False  # whether it takes exact numbers
     flat: bool = False  # whether its first and second derivatives at 0 are 0, by convention
-    points: Sequence[tuple] = ()  # (arrays, options, value, gradients for a cotangent of ones) at special points
+    # (arrays, options, value, gradients for a cotangent of ones, and perhaps the gradients of these gradients' sum)
+    points: Sequence[tuple] = ()
     hermitian: Callable | None = None  # a function of a Hermitian matrix, whose gradient must be Hermitian
     order: int = 2  # up to which derivatives are compared with differences
     units: tuple = (4, 16, 64)  # in the last place that value, gradient and second derivative may be off

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -121,7 +123,18 @@ ROWS: dict[str, dict] = {
         mpmath.power,
         units=(4, 256, 1024),
         points=[
-            ([[0, 0, 0, -1.5], [0, -1, 2, 2]], {}, [1, np.inf, 0, 2.25], [[0, -np.inf, 0, -3], [0, -np.inf, 0, np.nan]])
+            (
+                [[0, 0, 0, -1.5], [0, -1, 2, 2]],
+                {},
+                [1, np.inf, 0, 2.25],
+                [[0, -np.inf, 0, -3], [0, -np.inf, 0, np.nan]],
+            ),
+            ([2.0, 0.0], {}, 1, [0, math.log(2)], [1 / 2, 1 / 2 + math.log(2) ** 2]),  # ∂²xʸ/∂x∂y is 1/x at y = 0
+            ([[-0.5, 2 + 1j], [0, 0j]], {}, 1, [[0, 0], np.log([-0.5, 2 + 1j]).conj()]),
+            ([[0, np.nan, np.inf, 1e-310], [0] * 4], {}, 1, [[0] * 4, [0, np.nan, np.inf, math.log(1e-310)]]),
+            ([[np.inf, 1e-150], [0, 0]], {}, 1, [[0, 0], None], [[0, 0], [0, 1e150]]),
+            ([[complex(np.inf, 0), complex(np.nan, 1)], [0, 0]], {}, 1, [[0, 0], None]),
+            ([[Fraction(0), Fraction(3), Fraction(2)], [0, 0, 3]], {}, [1, 1, 8], [[0, 0, 12], None]),
         ],
     ),
     "atan2": binary(REAL, NONZERO, mpmath.atan2, "efd", kinks=lambda y, x: np.minimum(abs(x), abs(y))),
