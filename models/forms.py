@@ -6,7 +6,8 @@ A form says in its signature what it takes, in jaxtyping's notation:
     def recurrent(q: Float[Array, "*batch T K"], k: ..., v: Float[Array, "*batch T V"], *, state=None): ...
 
 Every call is held to that before the body runs. An axis gets its size from the first argument that has it, and the
-later ones must agree; an axis with a name has at least one element, a batch axis may have none. `Float` means real
+later ones must agree. A batch axis may have no elements, and so may T, time, and S, the keys kept: of no tokens y is
+empty, and the state is the one given, None included. Every other axis has at least one element. `Float` means real
 numbers: floating point, or exact numbers in an array of objects; `Complex` means complex ones. `models.precision` says
 what becomes of precisions that differ. Options annotated `int` are counts, at least 1; options that are NumPy's scalars
 become Python's numbers, which promote no array.
@@ -22,6 +23,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_orig
 
 import numpy as np
 
+from minigrad import namespace
 from models.kernels.dispatch import check_alike
 from models.precision import array_kinds, cast_all, number, precision, round_all, suits_kernels
 
@@ -67,7 +69,7 @@ def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) 
             given, short = prepared(given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        result = function(**given)
+        result = function(**given) if sizes.get("T", (1,))[0] else _without_tokens(function, given, sizes)
         return result if short is None else round_all(result, short)
 
     checked.compiled = compiled  # type: ignore[attr-defined]
@@ -97,6 +99,14 @@ def _for_kernel(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
         given = cast_all(given, None)
         check_alike(given)
     return given, None
+
+
+def _without_tokens(function: Callable[..., Any], given: Mapping[str, Any], sizes: "_Sizes") -> tuple[Array, Any]:
+    """Return (y, state) of a sequence of no tokens: y is empty, and a state that is None stays None."""
+    x = given[function.__code__.co_varnames[0]]  # its sum over no tokens is 0, of the dtype and the library of y
+    y = _Shape(get_args(function.__annotations__["return"])[0])
+    shape = (*sizes["*batch"][0], *(sizes[axis][0] for axis in y.axes))
+    return namespace(x).broadcast_to(namespace(x).sum(x), shape), given.get("state")
 
 
 def _bind(
@@ -189,7 +199,7 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
         known, source = sizes.setdefault(axis, (size, name))
         if size != known:
             raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
-        if size == 0:
+        if size == 0 and axis not in ("T", "S"):
             raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
     return value
 

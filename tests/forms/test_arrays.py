@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad.pytree import arrays_of, map_arrays
+from models.attention import softmax
 from models.memory import hopfield, linear_attention
 from tests.forms.drawing import CHUNK, FORMS, LAYOUTS, changed, gradients, results, tokens
 
@@ -73,9 +74,34 @@ def test_retrieval_takes_integers_of_numpy_and_no_queries():
     assert hopfield.retrieve(query[:0], patterns[:0], beta=2.0).shape == (0, 3, 4)
 
 
-def test_an_axis_with_a_name_may_not_be_empty():
-    x = np.zeros((2, 0, 4))
+@pytest.mark.parametrize("name", FORMS)
+def test_no_tokens_give_no_outputs_and_leave_the_state(name):
+    form = FORMS[name]
+    given = tokens(form, 4)
+    none = form.slice_time(given, 0, 0)
+    y, state = form(none, None, CHUNK)
+    expected, later = form(given, None, CHUNK)
+    assert y.shape == (*expected.shape[:-2], 0, expected.shape[-1]) and y.dtype == expected.dtype
+    assert state is None
+    again, same = form(none, later, CHUNK)
+    assert again.shape == y.shape
+    for array, before in zip(arrays_of(same), arrays_of(later), strict=True):
+        np.testing.assert_array_equal(array, before)
+    for argument, gradient in gradients(form, none).items():
+        np.testing.assert_array_equal(gradient, np.zeros_like(none[argument]), strict=True)
+
+
+def test_a_cache_of_no_keys_is_an_empty_one():
+    q, k, v = np.random.default_rng(0).standard_normal((3, 2, 5, 4))
+    for form in (softmax.quadratic, softmax.fused):
+        y, (keys, _) = form(q, k, v, causal=True, state=(k[:, :0], v[:, :0]))
+        np.testing.assert_allclose(y, form(q, k, v, causal=True)[0], rtol=1e-12)
+        assert keys.shape == k.shape
+
+
+def test_an_axis_of_features_may_not_be_empty():
+    x = np.zeros((2, 4, 0))
     with pytest.raises(ValueError) as caught:
         linear_attention.fused(x, x, x)
-    expected = "linear_attention.fused: q has 0 on axis T, expected at least 1 (shape (2, 0, 4), expected *batch T K)"
+    expected = "linear_attention.fused: q has 0 on axis K, expected at least 1 (shape (2, 4, 0), expected *batch T K)"
     assert str(caught.value) == expected

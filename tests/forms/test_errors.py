@@ -43,8 +43,8 @@ SIZES = [
         "linear_attention.chunkwise: state has 3 on axis K, expected 4 as in q (shape (2, 3, 4), expected *batch K V)",
     ),
     (
-        lambda: linear_attention.recurrent(q[:, :0], k[:, :0], v[:, :0]),
-        "linear_attention.recurrent: q has 0 on axis T, expected at least 1 (shape (2, 0, 4), expected *batch T K)",
+        lambda: linear_attention.recurrent(q[..., :0], k[..., :0], v),
+        "linear_attention.recurrent: q has 0 on axis K, expected at least 1 (shape (2, 6, 0), expected *batch T K)",
     ),
     (
         lambda: softmax.quadratic(q[0, 0], k, v),
