@@ -21,8 +21,8 @@ def run_recurrence(u: Array, A: Array, B: Array, C: Array, h: Array | None) -> t
     xp, h, y = namespace(u, A, B, C), initial_state(h, u, B), []
     for (u_t,) in tokens(u):
         h = matvec(A, h[..., None])[..., 0] + u_t.mT * B
-        y.append(xp.sum(h * C, axis=-1)[..., None, :])
-    return xp.concat(y, axis=-2), h
+        y.append(xp.sum(h * C, axis=-1))
+    return xp.stack(y, axis=-2), h
 
 
 def add_state_response(u: Array, y: Array, A: Array, B: Array, C: Array, h: Array | None) -> tuple[Array, Array]:

@@ -60,8 +60,8 @@ def recurrent(
     step, h, y = make_step(Lambda, P, B, delta), initial_state(state, u, B), []
     for (u_t,) in tokens(u):
         h = step(h, u_t.mT)
-        y.append(twice_real(C, h)[..., None, :] + D * u_t)
-    return xp.concat(y, axis=-2), h
+        y.append(xp.sum(C * h, axis=-1))
+    return 2 * xp.real(xp.stack(y, axis=-2)) + D * u, h
 
 
 @form
@@ -146,26 +146,21 @@ compiled_cauchy = with_kernel("ssm.s4: Cauchy sums", cauchy)
 
 
 def make_step(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array, Array], Array]:
-    """Return (h, u) → Āh + B̄u = (1 − ΔA/2)⁻¹((1 + ΔA/2)h + ΔBu), for h (*batch, D, N) and u (*batch, D, 1).
+    """Return (h, u) → Āh + B̄u = M(2h + ΔBu) − h, M = (1 − ΔA/2)⁻¹, for h (*batch, D, N) and u (*batch, D, 1).
 
-    The inverse is that of 1 − ΔΛ/2, a diagonal, but for the rank one that Woodbury's identity adds to it.
+    Ā = M(1 + ΔA/2) is 2M − 1. M is the inverse of 1 − ΔΛ/2, a diagonal, but for the rank one that Woodbury's identity
+    adds to it.
     """
-    half, dual = delta[..., None] / 2, namespace(Lambda, P, B, delta).conj(P)
-    diagonal = 1 / (1 - half * Lambda)
-    correction = half * diagonal * P / (1 + half * twice_real(dual, diagonal * P)[..., None])
-    explicit, low_rank, drive = 1 + half * Lambda, half * P, delta[..., None] * B
+    xp = namespace(Lambda, P, B, delta)
+    half, dual = delta[..., None] / 2, 2 * xp.conj(P)  # twice the real part, over all conjugate pairs
+    diagonal, drive = 1 / (1 - half * Lambda), delta[..., None] * B
+    correction = half * diagonal * P / (1 + half * xp.real(xp.sum(dual * diagonal * P, axis=-1, keepdims=True)))
 
     def step(h: Array, u: Array) -> Array:
-        solved = diagonal * (explicit * h - low_rank * twice_real(dual, h)[..., None] + drive * u)
-        return solved - correction * twice_real(dual, solved)[..., None]
+        solved = diagonal * (2 * h + drive * u)
+        return solved - correction * xp.real(xp.sum(dual * solved, axis=-1, keepdims=True)) - h
 
     return step
-
-
-def twice_real(a: Array, b: Array) -> Array:
-    """Return Σ ab over all conjugate pairs, of which a and b (…, N) hold one each: (…)."""
-    xp = namespace(a, b)
-    return 2 * xp.real(xp.sum(a * b, axis=-1))
 
 
 # The same system in real numbers, with the state (Re h, Im h)

@@ -57,8 +57,8 @@ def recurrent(
     h, y = initial_state(state, u, B), []
     for (u_t,) in tokens(u):
         h = A * h + B * u_t.mT
-        y.append(2 * xp.real(xp.sum(C * h, axis=-1))[..., None, :] + D * u_t)
-    return xp.concat(y, axis=-2), h
+        y.append(xp.sum(C * h, axis=-1))
+    return 2 * xp.real(xp.stack(y, axis=-2)) + D * u, h
 
 
 @form

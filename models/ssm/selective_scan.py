@@ -50,8 +50,8 @@ def recurrent(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | None
     h, y = initial_state(state, u, A), []
     for u_t, delta_t, B_t, C_t in tokens(u, delta, B, C):
         h = xp.exp(delta_t.mT * A) * h + (delta_t * u_t).mT @ B_t
-        y.append(C_t @ h.mT + D * u_t)
-    return xp.concat(y, axis=-2), h
+        y.append(C_t @ h.mT)
+    return xp.concat(y, axis=-2) + D * u, h
 
 
 @form
