@@ -6,8 +6,7 @@ The rules are the adjoints given to `@primitive` and the functions that they cal
 more than check or convert arguments (`LEFT_OUT`); derivatives that are primitives themselves count. A mutant is one of
 them with one expression changed: a conjugate, a sign, an axis, a factor or a broadcast dropped, operands or the
 argument and the result exchanged, a comparison turned, a constant off by one. The checks of those rows run on it
-whose derivatives reach it. `survivors.txt` lists the mutants that none notices, each with the reason;
-`open_mutants.txt` those that a check should notice and none does yet.
+whose derivatives reach it. `survivors.txt` lists the mutants that none notices, each with the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "minigrad" / "primitives"
 SURVIVORS = Path(__file__).with_name("survivors.txt")
-OPEN = Path(__file__).with_name("open_mutants.txt")
 MODULES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")
 
 # ---- the population
@@ -263,9 +261,9 @@ def every_mutant() -> list[Mutant]:
 # ---- the command
 
 
-def explained(path: Path = SURVIVORS) -> dict[str, str]:
-    """Return the survivors that are known, or those that are open, with the reason for each."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+def explained() -> dict[str, str]:
+    """Return the survivors that are known, with the reason for each."""
+    lines = SURVIVORS.read_text(encoding="utf-8").splitlines()
     pairs = [line.rpartition("  # ") for line in lines if line and not line.startswith("#")]
     return {mutant: why for mutant, _, why in pairs}
 
@@ -306,7 +304,7 @@ def main() -> int:
         return 0
     from tests.oracle.judge import judged
 
-    known, found = {**explained(), **explained(OPEN)}, _judged(options.log)
+    known, found = explained(), _judged(options.log)
     found = {str(m): found[str(m)] for m in mutants if str(m) in found}
     for mutant, noticed in judged([m for m in mutants if str(m) not in found]):
         found[str(mutant)] = noticed is None
@@ -318,8 +316,7 @@ def main() -> int:
                 file.write(f"{line}\n")
     survivors = [m for m, survived in found.items() if survived]
     unexplained = [m for m in survivors if m not in known]
-    killed, still = len(mutants) - len(survivors), len({*survivors} & {*explained(OPEN)})
-    print(f"{killed} of {len(mutants)} killed, {len(unexplained)} survivors unexplained, {still} open")
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed, {len(unexplained)} survivors unexplained")
     return int(bool(unexplained))
 
 
