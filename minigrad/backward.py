@@ -26,15 +26,15 @@ def backward_pass(
         roots.clear()
     results: dict[int, Any] = {t.number: None for t in targets}
     while steps:
-        node, needed = steps.pop()
+        node, needs_grad = steps.pop()
         contributions = received.pop(node.number, None)
         if contributions is None:
             continue
         g = node.accumulate(contributions)
         if node.number in results:
             results[node.number] = g
-        if True in needed:
-            for parent, d in zip(node.parents, node.vjp(g, needed, record), strict=True):
+        if True in needs_grad:
+            for parent, d in zip(node.parents, node.vjp(g, needs_grad, record), strict=True):
                 if d is not None:
                     d = parent.unbroadcast_and_cast(d)
                     if parent.number in received:
@@ -57,7 +57,7 @@ def _ancestors(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
     sorting by number is a topological sort.
     """
     stack, ancestors, any_older = list({root.number: root for root in roots}.values()), [], False
-    seen = {root.number for root in roots}
+    visited = {root.number for root in roots}
     while stack:
         node = stack.pop()
         if node.number < oldest:
@@ -65,8 +65,8 @@ def _ancestors(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
             continue
         ancestors.append(node)
         for parent in node.parents:
-            if parent is not None and parent.number not in seen:
-                seen.add(parent.number)
+            if parent is not None and parent.number not in visited:
+                visited.add(parent.number)
                 stack.append(parent)
     ancestors.sort(key=lambda node: node.number)
     return ancestors, any_older
@@ -81,13 +81,13 @@ def _path(roots: Sequence[Node], targets: Sequence[Node]) -> tuple[list[tuple[No
     relevant = {t.number for t in targets}
     steps = []
     for node in ancestors:
-        needed, is_relevant = [], node.number in relevant
+        needs_grad, is_relevant = [], node.number in relevant
         for parent in node.parents:
-            needed.append(parent is not None and parent.number in relevant)
-            is_relevant = is_relevant or needed[-1]
+            needs_grad.append(parent is not None and parent.number in relevant)
+            is_relevant = is_relevant or needs_grad[-1]
         if is_relevant:
             relevant.add(node.number)
-            steps.append((node, needed))
+            steps.append((node, needs_grad))
     return steps, any_older
 
 

@@ -10,22 +10,22 @@ from minigrad.engine import as_array, unwrap
 from minigrad.namespace import namespace, to_numpy
 
 
-def check_indices(who: str, name: str, indices: Any, count: int, what: str) -> Any:
+def check_indices(caller: str, name: str, indices: Any, count: int, description: str) -> Any:
     """Return the indices as a raw array of integers from 0 to count − 1.
 
     Raises TypeError for other numbers, IndexError for an integer out of bounds; values traced by JAX are not checked.
     """
-    raw = as_array(unwrap(indices), who)
+    raw = as_array(unwrap(indices), caller)
     xp = namespace(raw)
     if not xp.isdtype(raw.dtype, "integral"):
-        raise TypeError(f"{who}: {name} are {raw.dtype}, expected integers")
-    outside = (raw < 0) | (raw >= count)
+        raise TypeError(f"{caller}: {name} are {raw.dtype}, expected integers")
+    out_of_bounds = (raw < 0) | (raw >= count)
     try:
-        any_outside = bool(xp.any(outside))
+        any_outside = bool(xp.any(out_of_bounds))
     except TypeError:
         return raw
     if any_outside:
-        place = tuple(np.argwhere(to_numpy(outside))[0].tolist())
-        where = f"{name}[{', '.join(map(str, place))}]" if place else name
-        raise IndexError(f"{who}: {where} is {int(raw[place])}, expected {what} from 0 to {count - 1}")
+        position = tuple(np.argwhere(to_numpy(out_of_bounds))[0].tolist())
+        location = f"{name}[{', '.join(map(str, position))}]" if position else name
+        raise IndexError(f"{caller}: {location} is {int(raw[position])}, expected {description} from 0 to {count - 1}")
     return raw

@@ -24,13 +24,13 @@ def _dot(x: Any, y: Any) -> float:
 
 
 def _random_like(x: Any, rng: np.random.Generator) -> Any:
-    def one(a: Any) -> Any:
+    def random_leaf(a: Any) -> Any:
         if not is_differentiable(a):
             return a
         real = rng.standard_normal(np.shape(a))
         return real + 1j * rng.standard_normal(real.shape) if is_complex(as_array(a, "check_grads").dtype) else real
 
-    return map_leaves(one, x)
+    return map_leaves(random_leaf, x)
 
 
 def _perturbed(x: Any, v: Any, step: float) -> Any:

@@ -13,7 +13,7 @@ from minigrad.namespace import namespace
 from minigrad.pytree import is_array
 
 
-def as_array(value: Any, who: str) -> Any:
+def as_array(value: Any, caller: str) -> Any:
     """Convert to an array: that of another library unchanged, numbers and nested lists of them to NumPy's.
 
     A NumPy array loses its subclass and gets native byte order. Raises TypeError for anything else.
@@ -21,34 +21,34 @@ def as_array(value: Any, who: str) -> Any:
     if type(value) is np.ndarray and value.dtype.isnative:
         return value
     if isinstance(value, np.ndarray):
-        return _plain(value, who)
+        return _plain(value, caller)
     if is_array(value):
         return value
-    _refuse_pair(value, who)
+    _refuse_pair(value, caller)
     try:
         raw = np.asarray(value)
     except ValueError as error:
-        raise TypeError(f"{who}: got a {type(value).__name__} that is no array ({_line(error)})") from None
+        raise TypeError(f"{caller}: got a {type(value).__name__} that is no array ({_line(error)})") from None
     if raw.dtype.kind not in "biufcO" or isinstance(raw.flat[0] if raw.size else 0, (str, bytes, dict, type(None))):
-        raise TypeError(f"{who}: got {type(value).__name__}, expected an array or a number")
+        raise TypeError(f"{caller}: got {type(value).__name__}, expected an array or a number")
     return raw
 
 
-def argument(value: Any, who: str) -> Any:
+def argument(value: Any, caller: str) -> Any:
     """Convert an argument of a primitive to an array, a Tensor or a number; a list that holds Tensors to one Tensor.
 
     Raises TypeError for what can be converted to none of them.
     """
     if isinstance(value, list) and holds_tensor(value):
-        return sys.modules["minigrad"].stack([argument(v, who) for v in value])
+        return sys.modules["minigrad"].stack([argument(v, caller) for v in value])
     if isinstance(value, (list, tuple, np.ndarray, str, bytes, dict, set)):
-        return as_array(value, who)
+        return as_array(value, caller)
     return value
 
 
-def _plain(array: np.ndarray, who: str) -> np.ndarray:
+def _plain(array: np.ndarray, caller: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise TypeError(f"{who}: got a masked array, expected one without missing elements")
+        raise TypeError(f"{caller}: got a masked array, expected one without missing elements")
     array = np.asarray(array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -58,11 +58,13 @@ def holds_tensor(value: Any) -> bool:
     return hasattr(value, "_node") or (isinstance(value, (list, tuple)) and any(map(holds_tensor, value)))
 
 
-def _refuse_pair(value: Any, who: str) -> None:
+def _refuse_pair(value: Any, caller: str) -> None:
     """Raise TypeError for a tuple with an array in it, such as the (y, state) that a mechanism returns."""
     if isinstance(value, tuple) and any(is_array(v) and len(v.shape) for v in value):
-        held = ", ".join(type(v).__name__ for v in value)
-        raise TypeError(f"{who}: got the tuple ({held}), expected one array, such as the first of a pair (y, state)")
+        types = ", ".join(type(v).__name__ for v in value)
+        raise TypeError(
+            f"{caller}: got the tuple ({types}), expected one array, such as the first of a pair (y, state)"
+        )
 
 
 def _line(error: Exception) -> str:
@@ -74,10 +76,10 @@ def to_common_library(values: list) -> list | None:
 
     So an array that a function creates (zeros, a mask, a range) combines with Tensors over any library.
     """
-    others = [v for v in values if is_array(v) and not isinstance(v, (np.ndarray, np.generic))]
-    if not others or not any(type(v) is np.ndarray for v in values):
+    foreign = [v for v in values if is_array(v) and not isinstance(v, (np.ndarray, np.generic))]
+    if not foreign or not any(type(v) is np.ndarray for v in values):
         return None
-    xp = namespace(*others)
+    xp = namespace(*foreign)
     return [xp.asarray(v) if type(v) is np.ndarray else v for v in values]
 
 

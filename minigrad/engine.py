@@ -47,7 +47,7 @@ class Node:
     def __init__(self, parents: Sequence, shape: Any, dtype: Any):
         self.parents, self.shape, self.dtype, self.number = parents, shape, dtype, next(_node_counter)
 
-    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needs_grad: Sequence[bool], record: bool) -> Sequence[Any]:
         """Return the cotangents of the parents that need one, else None, given the cotangent g of this node."""
         raise AssertionError("a leaf has no parents")
 
@@ -103,13 +103,13 @@ class Operation(Node):
         self.parents, self.shape, self.dtype, self.number = parents, result.shape, result.dtype, next(_node_counter)
         self.primitive, self.saved, self.out, self.options = primitive, saved, out, options
 
-    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needs_grad: Sequence[bool], record: bool) -> Sequence[Any]:
         saved, out, rules = self.saved, self.out, self.primitive.rules
         if record:
             saved = [v if p is None else wrap(v, p) for v, p in itertools.zip_longest(saved, self.parents)]
             out = None if out is None else wrap(out, self)
         variadic, cotangents = self.primitive.variadic, []
-        for i, is_needed in enumerate(needed):
+        for i, is_needed in enumerate(needs_grad):
             cotangents.append(rules[0 if variadic else i](self, i, g, saved, out) if is_needed else None)
         return cotangents
 
@@ -225,7 +225,7 @@ class Primitive:
         return Operation(self, parents, saved, result, result if uses_out else None, options)
 
 
-def _normalize_option(value: Any, who: str) -> Any:
+def _normalize_option(value: Any, label: str) -> Any:
     """Convert an option, so that rules see no NumPy integers, lists or Tensors.
 
     Raises TypeError for a Tensor that is differentiated.
@@ -238,7 +238,7 @@ def _normalize_option(value: Any, who: str) -> Any:
     if type(value) is not Tensor:
         return value
     if value._node is not None:
-        raise TypeError(f"{who} is a Tensor that is differentiated, expected a constant: use its `.value`")
+        raise TypeError(f"{label} is a Tensor that is differentiated, expected a constant: use its `.value`")
     return value._value
 
 

@@ -30,16 +30,16 @@ class _Kernel(Node):
         received = dict(contributions)
         return [received[i] if i in received else xp.zeros(s, dtype=d) for i, (xp, s, d) in enumerate(self.outputs)]
 
-    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needs_grad: Sequence[bool], record: bool) -> Sequence[Any]:
         g = g[0] if self.single else tuple(g)
         if not record:
             cotangents = self.backward(self.saved, g)
-            return [d if is_needed else None for d, is_needed in zip(cotangents, needed, strict=True)]
+            return [d if is_needed else None for d, is_needed in zip(cotangents, needs_grad, strict=True)]
         # Partial derivatives are wanted, and one input may depend on another: each gets a node of its own.
         inputs = [x if p is None else identity(wrap(x, p)) for x, p in zip(self.inputs, self.parents, strict=True)]
-        targets = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]
+        targets = [x for x, is_needed in zip(inputs, needs_grad, strict=True) if is_needed]
         queue = iter(gradients(self.reference(*inputs), targets, g, record=True))
-        return [next(queue) if is_needed else None for is_needed in needed]
+        return [next(queue) if is_needed else None for is_needed in needs_grad]
 
 
 class _Output(Node):
@@ -51,7 +51,7 @@ class _Output(Node):
         super().__init__((kernel,), *kernel.outputs[position][1:])
         self.position = position
 
-    def vjp(self, g: Any, needed: Sequence[bool], record: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, needs_grad: Sequence[bool], record: bool) -> Sequence[Any]:
         return [(self.position, g)]
 
 

@@ -122,11 +122,11 @@ def array_function(_: Tensor, function: Callable, __: Any, args: tuple, options:
     try:
         if adapted is not None:
             return adapted(*args, **options)
-        positional, named = _translate_arguments(function, counterpart, args, options)
-        inspect.signature(counterpart).bind(*positional, **named)
+        positional, keywords = _translate_arguments(function, counterpart, args, options)
+        inspect.signature(counterpart).bind(*positional, **keywords)
     except TypeError as error:
         raise TypeError(f"{numpy_name}: for a Tensor, {error}{_suggestion(function, counterpart)}") from None
-    return counterpart(*positional, **named)
+    return counterpart(*positional, **keywords)
 
 
 def _translate_arguments(function: Callable, counterpart: Callable, args: tuple, options: dict) -> tuple[list, dict]:
@@ -134,7 +134,7 @@ def _translate_arguments(function: Callable, counterpart: Callable, args: tuple,
     parameters = inspect.signature(function).parameters
     accepted = inspect.signature(counterpart).parameters
     positional: list = []
-    named: dict = {}
+    keywords: dict = {}
     for name, value in inspect.signature(function).bind(*args, **options).arguments.items():
         option = _OPTIONS.get(name, name)
         if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
@@ -142,12 +142,12 @@ def _translate_arguments(function: Callable, counterpart: Callable, args: tuple,
         elif parameters[name].default is not inspect.Parameter.empty and value is parameters[name].default:
             continue
         elif option in accepted and positional:
-            named[option] = value
+            keywords[option] = value
         elif parameters[name].default is inspect.Parameter.empty:
             positional.append(value)
         else:
             raise TypeError(f"there is no option {name}=")
-    return positional, named
+    return positional, keywords
 
 
 @functools.cache
@@ -176,8 +176,8 @@ def _suggestion(function: Any, counterpart: Any) -> str:
     return "" if name == "<lambda>" else f"; use {scope}.{name}"
 
 
-def _tracked(given: Any) -> bool:
-    return any(isinstance(x, Tensor) and x._node is not None for x in arrays_of(given))
+def _tracked(arguments: Any) -> bool:
+    return any(isinstance(x, Tensor) and x._node is not None for x in arrays_of(arguments))
 
 
 def _on_values(function: Callable, args: Any, options: dict) -> Any:

@@ -44,12 +44,12 @@ def _namespace_of(array: Any) -> Any:
         raise TypeError(f"namespace: got {type(array).__name__}, expected an array of a known library") from None
 
 
-def _promote(one: Any, other: Any) -> Any:
+def _promote(first: Any, second: Any) -> Any:
     """Return whichever of two namespaces accepts the other's arrays."""
     for xp in (sys.modules["minigrad"], sys.modules["minigrad.exact"]):
-        if xp in (one, other) and (xp is sys.modules["minigrad"] or np in (one, other)):
+        if xp in (first, second) and (xp is sys.modules["minigrad"] or np in (first, second)):
             return xp
-    raise TypeError(f"namespace: got arrays of {one.__name__} and of {other.__name__}, expected one library")
+    raise TypeError(f"namespace: got arrays of {first.__name__} and of {second.__name__}, expected one library")
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -46,18 +46,18 @@ class Module(Container):
 
         Raises ValueError when a name is missing or unknown, a shape differs, or a value is NaN or infinite.
         """
-        places = {name: (array, holder, key) for name, array, holder, key in _walk("", self)}
-        for name in places.keys() - parameters.keys():
+        slots = {name: (array, holder, key) for name, array, holder, key in _walk("", self)}
+        for name in slots.keys() - parameters.keys():
             raise ValueError(f"load_parameters: {name} is missing, expected the names of {type(self).__name__}")
-        for name in parameters.keys() - places.keys():
+        for name in parameters.keys() - slots.keys():
             raise ValueError(f"load_parameters: {name} is unknown, expected the names of {type(self).__name__}")
-        for name, (array, _, _) in places.items():
+        for name, (array, _, _) in slots.items():
             new = parameters[name]
             if tuple(new.shape) != tuple(array.shape):
                 raise ValueError(f"load_parameters: {name} has shape {tuple(new.shape)}, expected {tuple(array.shape)}")
             if not bool(namespace(new).all(namespace(new).isfinite(new))):
                 raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
-        for name, (array, holder, key) in places.items():
+        for name, (array, holder, key) in slots.items():
             holder[key] = namespace(array).asarray(to_numpy(parameters[name]), dtype=array.dtype, copy=True)
 
 

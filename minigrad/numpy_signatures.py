@@ -134,8 +134,8 @@ def _einsum(subscripts: str, *operands: Any, optimize: Any = False) -> Any:
 
 def _last(a: Any, axis1: int, axis2: int) -> Any:
     """Return a with two of its axes last."""
-    rest = [i for i in range(a.ndim) if i not in (axis1 % a.ndim, axis2 % a.ndim)]
-    return shapes.permute_dims(a, (*rest, axis1 % a.ndim, axis2 % a.ndim))
+    leading = [i for i in range(a.ndim) if i not in (axis1 % a.ndim, axis2 % a.ndim)]
+    return shapes.permute_dims(a, (*leading, axis1 % a.ndim, axis2 % a.ndim))
 
 
 def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

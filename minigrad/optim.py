@@ -124,5 +124,5 @@ def cosine(step: int, *, steps: int, warmup: int, peak: float, floor: float = 0.
     """
     if step < warmup:
         return peak * (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return floor + (peak - floor) * (1 + math.cos(math.pi * done)) / 2
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -89,7 +89,7 @@ def replace_arrays(x: Any, arrays: list) -> Any:
     return map_arrays(lambda _: next(queue), x)
 
 
-def matching_leaves(x: Any, y: Any, who: str) -> list:
+def matching_leaves(x: Any, y: Any, caller: str) -> list:
     """Return the elements of y at the positions of the leaves of x, in the order of `leaves_of(x)`.
 
     Raises ValueError when the containers of y and x differ in structure.
@@ -98,15 +98,15 @@ def matching_leaves(x: Any, y: Any, who: str) -> list:
         return [y]
     if isinstance(x, (list, tuple)):
         if not isinstance(y, (list, tuple)) or len(y) != len(x):
-            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
-        return [leaf for a, b in zip(x, y, strict=True) for leaf in matching_leaves(a, b, who)]
+            raise ValueError(f"{caller}: got {_describe(y)}, expected {_describe(x)}")
+        return [leaf for a, b in zip(x, y, strict=True) for leaf in matching_leaves(a, b, caller)]
     if isinstance(x, dict):
         if not isinstance(y, dict) or x.keys() != y.keys():
-            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
-        return [leaf for key in x for leaf in matching_leaves(x[key], y[key], who)]
+            raise ValueError(f"{caller}: got {_describe(y)}, expected {_describe(x)}")
+        return [leaf for key in x for leaf in matching_leaves(x[key], y[key], caller)]
     if isinstance(x, Container):
         if type(x) is not type(y):
-            raise ValueError(f"{who}: got {_describe(y)}, expected {_describe(x)}")
+            raise ValueError(f"{caller}: got {_describe(y)}, expected {_describe(x)}")
         return [leaf for leaf, _ in zip(arrays_of(y), arrays_of(x), strict=True)]
     return []
 

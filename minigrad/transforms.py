@@ -24,27 +24,27 @@ def identity(_, x):
     return x
 
 
-def _target(x: Any, who: str) -> Tensor:
+def _target(x: Any, caller: str) -> Tensor:
     """Return a Tensor to differentiate with respect to: a new leaf, or a child of x's node if x is tracked."""
     if isinstance(x, Tensor) and x._node is not None:
         return identity(x)
-    raw = copy_if_mutable(as_array(unwrap(x), who))
+    raw = copy_if_mutable(as_array(unwrap(x), caller))
     if not differentiable(raw.dtype):
-        raise TypeError(f"{who}: got an array of dtype {raw.dtype}, expected floating, complex or exact numbers")
+        raise TypeError(f"{caller}: got an array of dtype {raw.dtype}, expected floating, complex or exact numbers")
     return wrap(raw, Node((), tuple(raw.shape), raw.dtype))
 
 
-def _targets(x: Any, who: str) -> tuple[Any, list[Tensor]]:
+def _targets(x: Any, caller: str) -> tuple[Any, list[Tensor]]:
     """Replace every differentiable leaf in the containers by a target; return the containers and the targets."""
     if not is_container(x):
-        target = _target(x, who)
+        target = _target(x, caller)
         return target, [target]
     targets: list[Tensor] = []
 
     def box(a: Any) -> Any:
         if not is_differentiable(a):
             return a
-        targets.append(_target(a, who))
+        targets.append(_target(a, caller))
         return targets[-1]
 
     return map_leaves(box, x), targets
@@ -73,14 +73,16 @@ def gradients(outputs: Any, inputs: Any, cotangents: Any = None, *, record: bool
     return _unflatten(inputs, _backward(outputs, cotangents, targets, record, "gradients")[0])
 
 
-def _backward(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, who: str) -> tuple[list, list]:
+def _backward(
+    outputs: Any, cotangents: Any, targets: list[Tensor], record: bool | None, caller: str
+) -> tuple[list, list]:
     """Return the cotangent of each target, and the nodes of the outputs if the pass was recorded.
 
     If it was not, each node is freed once it has been visited, unless the caller still refers to it.
     """
-    outs = leaves_of(outputs) if is_container(outputs) else [as_array(outputs, who)]
-    gs = [None] * len(outs) if cotangents is None else _flatten_cotangents(outputs, cotangents, who)
-    pairs = [(y, _check_cotangent(y, g, who)) for y, g in zip(outs, gs, strict=True)]
+    outs = leaves_of(outputs) if is_container(outputs) else [as_array(outputs, caller)]
+    gs = [None] * len(outs) if cotangents is None else _flatten_cotangents(outputs, cotangents, caller)
+    pairs = [(y, _check_cotangent(y, g, caller)) for y, g in zip(outs, gs, strict=True)]
     pairs = [(y._node, g) for y, g in pairs if isinstance(y, Tensor) and y._node is not None]
     del outputs, outs
     results: list = [None] * len(targets)
@@ -96,16 +98,16 @@ def _backward(outputs: Any, cotangents: Any, targets: list[Tensor], record: bool
     return results, roots
 
 
-def _flatten_cotangents(outputs: Any, cotangents: Any, who: str) -> list:
+def _flatten_cotangents(outputs: Any, cotangents: Any, caller: str) -> list:
     """Return a list of the cotangents in the order of the outputs."""
     if not is_container(outputs):
-        given = leaves_of(cotangents) if isinstance(cotangents, tuple) else [cotangents]
-        if len(given) != 1:
-            raise ValueError(f"{who}: got {len(given)} cotangents, expected 1, one for each output")
-        return given
+        leaves = leaves_of(cotangents) if isinstance(cotangents, tuple) else [cotangents]
+        if len(leaves) != 1:
+            raise ValueError(f"{caller}: got {len(leaves)} cotangents, expected 1, one for each output")
+        return leaves
     if is_leaf(cotangents) and len(leaves_of(outputs)) == 1:
         return [cotangents]
-    return matching_leaves(outputs, cotangents, f"{who}: cotangents")
+    return matching_leaves(outputs, cotangents, f"{caller}: cotangents")
 
 
 def _owns_memory(arrays: list, n: int) -> bool:
@@ -138,30 +140,29 @@ def _sole_reference_counts() -> tuple[int, int]:
 _SOLE_COUNT, _SOLE_BASE_COUNT = _sole_reference_counts()
 
 
-def _check_cotangent(output: Any, cotangent: Any, who: str) -> Any:
+def _check_cotangent(output: Any, cotangent: Any, caller: str) -> Any:
     """Return the cotangent as an array of the output's shape; 1 for a real scalar if it is None."""
-    raw = as_array(unwrap(output), who)
+    raw = as_array(unwrap(output), caller)
     if cotangent is None:
         if tuple(raw.shape) != () or is_complex(raw.dtype):
-            raise ValueError(
-                f"{who}: the output is {raw.dtype} of shape {tuple(raw.shape)}, expected a real scalar or a cotangent"
-            )
+            output_type = f"{raw.dtype} of shape {tuple(raw.shape)}"
+            raise ValueError(f"{caller}: the output is {output_type}, expected a real scalar or a cotangent")
         return namespace(raw).ones_like(raw)
-    given = as_array(cotangent, f"{who}: the cotangent")
-    if tuple(given.shape) != tuple(raw.shape):
-        raise ValueError(f"{who}: the cotangent has shape {tuple(given.shape)}, expected {tuple(raw.shape)}")
-    return given if given.dtype == raw.dtype or hasattr(cotangent, "dtype") else given.astype(raw.dtype)
+    g = as_array(cotangent, f"{caller}: the cotangent")
+    if tuple(g.shape) != tuple(raw.shape):
+        raise ValueError(f"{caller}: the cotangent has shape {tuple(g.shape)}, expected {tuple(raw.shape)}")
+    return g if g.dtype == raw.dtype or hasattr(cotangent, "dtype") else g.astype(raw.dtype)
 
 
-def _check_argnums(args: tuple, argnums: int | Sequence[int], who: str) -> tuple[int, ...]:
+def _check_argnums(args: tuple, argnums: int | Sequence[int], caller: str) -> tuple[int, ...]:
     """Return argnums as a tuple. Raise TypeError or ValueError where they are not positions of arguments."""
     try:
         nums = tuple(map(operator.index, (argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
     except TypeError:
-        raise TypeError(f"{who}: got argnums {argnums!r}, expected an integer or several") from None
+        raise TypeError(f"{caller}: got argnums {argnums!r}, expected an integer or several") from None
     for n in nums:
         if not 0 <= n < len(args):
-            raise ValueError(f"{who}: argnums names argument {n}, expected one of the {len(args)} given")
+            raise ValueError(f"{caller}: argnums names argument {n}, expected one of the {len(args)} given")
     return nums
 
 
@@ -253,19 +254,19 @@ def jvp(f: Callable, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     g ↦ Jᴴ g is linear in g, so J v is the gradient of Re⟨Jᴴ g, v⟩ with respect to g, at any g: reverse mode twice.
     Raises ValueError when the tangents are not in the arguments' containers or shapes.
     """
-    fresh: list[Tensor] = []
+    new_leaves: list[Tensor] = []
 
     def leaf(x: Any) -> Tensor:
         if isinstance(x, Tensor) and x._node is not None:
             return x
-        fresh.append(Tensor(as_array(unwrap(x), "jvp")))
-        return fresh[-1]
+        new_leaves.append(Tensor(as_array(unwrap(x), "jvp")))
+        return new_leaves[-1]
 
     out, pullback = vjp(f, *(map_leaves(leaf, a) if is_container(a) else leaf(a) for a in args))
     g = map_leaves(lambda o: Tensor(_zeros_like(o)), out)
     vectors = _matching_vectors(args, tangents, "jvp")
     inner = _real_inner(pullback(g), vectors)
-    nested = depends_on_older([*leaves_of(out), *vectors], [x for x in fresh if x._node is not None])
+    nested = depends_on_older([*leaves_of(out), *vectors], [x for x in new_leaves if x._node is not None])
     raw = out if nested else map_leaves(unwrap, out)
     if not isinstance(inner, Tensor) or inner._node is None:
         return raw, map_leaves(_zeros_like, out)
@@ -278,13 +279,13 @@ def _zeros_like(x: Any) -> Any:
     return namespace(raw).zeros_like(raw)
 
 
-def _matching_vectors(args: Sequence[Any], vectors: Sequence[Any], who: str) -> list:
+def _matching_vectors(args: Sequence[Any], vectors: Sequence[Any], caller: str) -> list:
     """Return a list of the vectors' leaves, one of the same shape for each differentiable leaf of the arguments."""
-    leaves, matching = leaves_of(list(args)), matching_leaves(list(args), list(vectors), who)
-    pairs = [(x, as_array(v, who)) for x, v in zip(leaves, matching, strict=True) if is_differentiable(x)]
+    leaves, matching = leaves_of(list(args)), matching_leaves(list(args), list(vectors), caller)
+    pairs = [(x, as_array(v, caller)) for x, v in zip(leaves, matching, strict=True) if is_differentiable(x)]
     for x, v in pairs:
         if tuple(np.shape(unwrap(x))) != tuple(v.shape):
-            raise ValueError(f"{who}: got a vector of shape {tuple(v.shape)}, expected {tuple(np.shape(unwrap(x)))}")
+            raise ValueError(f"{caller}: got a vector of shape {tuple(v.shape)}, expected {tuple(np.shape(unwrap(x)))}")
     return [v for _, v in pairs]
 
 

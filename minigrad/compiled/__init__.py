@@ -100,20 +100,20 @@ def _compiler_starts() -> bool:
     return False
 
 
-def check_alike(given: Mapping[str, Any]) -> None:
+def check_alike(arguments: Mapping[str, Any]) -> None:
     """Raise TypeError for arguments with arrays that are not NumPy's, of float32 or float64, or not all of one width.
 
     A mask, of booleans, is none of them.
     """
     expected = first = ""
-    for name, x in ((name, unwrap(x)) for name, argument in given.items() for x in arrays_of(argument)):
-        ours = isinstance(x, np.ndarray | np.generic)
-        if ours and x.dtype == bool:
+    for name, x in ((name, unwrap(x)) for name, argument in arguments.items() for x in arrays_of(argument)):
+        is_numpy = isinstance(x, np.ndarray | np.generic)
+        if is_numpy and x.dtype == bool:
             continue
-        width = _PARTS.get(x.dtype.name, x.dtype.name) if ours else ""
+        width = _PARTS.get(x.dtype.name, x.dtype.name) if is_numpy else ""
         if width not in WIDTHS:
-            came = x.dtype if ours else f"{type(x).__module__}.{type(x).__name__}"
-            raise TypeError(f"{name} is {came}, expected a NumPy array of float32 or float64")
+            actual = x.dtype if is_numpy else f"{type(x).__module__}.{type(x).__name__}"
+            raise TypeError(f"{name} is {actual}, expected a NumPy array of float32 or float64")
         if expected and width != expected:
             raise TypeError(f"{name} is {x.dtype}, expected {expected} as {first} is")
         expected, first = expected or width, first or name

@@ -30,10 +30,10 @@ class Saved(NamedTuple):
 
 def forward(x: Any, w: Any, before: Any) -> tuple[Any, Saved]:
     """Return (y, saved) for x (*batch, T, D), w (D, W) and before (*batch, W − 1, D)."""
-    shapes, count, whole = (x.shape, w.shape, before.shape), flat_count(x.shape), (vector(x),)
-    x = laid_out(x, count, *x.shape[-2:], to=whole)
-    before = laid_out(before, count, *before.shape[-2:], to=whole)
-    w, y = laid_out(w.T, *w.shape[::-1], to=whole), np.empty_like(x)
+    shapes, count, multiples = (x.shape, w.shape, before.shape), flat_count(x.shape), (vector(x),)
+    x = laid_out(x, count, *x.shape[-2:], to=multiples)
+    before = laid_out(before, count, *before.shape[-2:], to=multiples)
+    w, y = laid_out(w.T, *w.shape[::-1], to=multiples), np.empty_like(x)
     share(lambda part, first, last: _forward(x, w, before, y, first, last), _slabs(x))
     return cut_out(y, shapes[0]), Saved(x, w, before, shapes)
 
@@ -60,12 +60,12 @@ def _forward(x, w, before, y, first, last):
         b, start = item // slabs, item % slabs * width
         stop = min(start + width, channels)
         for t in range(length):
-            inside = min(taps, t + 1)  # taps that reach no further than the first token
+            taps_inside = min(taps, t + 1)  # taps that reach no further than the first token
             for d in range(start, stop, step):
                 total = splat(x, 0)
-                for j in range(inside):
+                for j in range(taps_inside):
                     total = fma(load(w, j * channels + d), load(x, (b * length + t - j) * channels + d), total)
-                for j in range(inside, taps):
+                for j in range(taps_inside, taps):
                     earlier = (b * (taps - 1) + taps - 1 + t - j) * channels + d
                     total = fma(load(w, j * channels + d), load(before, earlier), total)
                 store(y, (b * length + t) * channels + d, total)
@@ -80,16 +80,16 @@ def _backward(x, w, before, dy, dx, dw, dbefore, first, last):
         b, start = item // slabs, item % slabs * width
         stop = min(start + width, channels)
         for t in range(length):
-            inside, ahead = min(taps, t + 1), min(taps, length - t)
+            taps_inside, taps_ahead = min(taps, t + 1), min(taps, length - t)
             for d in range(start, stop, step):
                 g, total = load(dy, (b * length + t) * channels + d), splat(x, 0)
-                for j in range(ahead):
+                for j in range(taps_ahead):
                     total = fma(load(w, j * channels + d), load(dy, (b * length + t + j) * channels + d), total)
                 store(dx, (b * length + t) * channels + d, total)
-                for j in range(inside):
+                for j in range(taps_inside):
                     at = (b * taps + j) * channels + d
                     store(dw, at, fma(g, load(x, (b * length + t - j) * channels + d), load(dw, at)))
-                for j in range(inside, taps):
+                for j in range(taps_inside, taps):
                     at, earlier = (b * taps + j) * channels + d, (b * (taps - 1) + taps - 1 + t - j) * channels + d
                     store(dw, at, fma(g, load(before, earlier), load(dw, at)))
                     store(dbefore, earlier, fma(g, load(w, j * channels + d), load(dbefore, earlier)))

@@ -99,14 +99,14 @@ def _inlined(function: Any) -> list[bytes]:
 
     Numba's own cache looks at the file of the function alone.
     """
-    seen, todo = set(), [function]
+    visited, todo = set(), [function]
     while todo:
-        here = todo.pop()
-        if here not in seen:
-            seen.add(here)
-            called = (here.__globals__.get(name) for name in here.__code__.co_names)
-            todo += [other.py_func for other in called if hasattr(other, "py_func")]
-    files = sorted({Path(inspect.getfile(each)) for each in seen})
+        current = todo.pop()
+        if current not in visited:
+            visited.add(current)
+            callees = (current.__globals__.get(name) for name in current.__code__.co_names)
+            todo += [other.py_func for other in callees if hasattr(other, "py_func")]
+    files = sorted({Path(inspect.getfile(each)) for each in visited})
     return [hashlib.sha256(file.read_bytes()).digest() for file in files if file.exists()]
 
 

@@ -27,8 +27,8 @@ def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
 
 def cut_out(x: np.ndarray, shape: tuple[int, ...], axes: int = 2) -> np.ndarray:
     """Undo `laid_out`: the last `axes` axes cut, the batch axes back."""
-    inside: tuple[Any, ...] = tuple(slice(size) for size in shape[len(shape) - axes :])
-    return x[(..., *inside)].reshape(shape)
+    original: tuple[Any, ...] = tuple(slice(size) for size in shape[len(shape) - axes :])
+    return x[(..., *original)].reshape(shape)
 
 
 def flat_count(shape: tuple[int, ...], axes: int = 2) -> int:

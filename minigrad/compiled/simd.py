@@ -207,8 +207,8 @@ def total(typing, a):
         while count > 1:
             count //= 2
             low, high = (
-                builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), count), list(places)))
-                for places in (range(count), range(count, 2 * count))
+                builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), count), list(indices)))
+                for indices in (range(count), range(count, 2 * count))
             )
             vector = builder.fadd(low, high)
         return builder.extract_element(vector, ir.IntType(32)(0))
@@ -360,8 +360,8 @@ def _exp2(builder, bits, x, y, low=None):
     for coefficient in reversed(lower):
         fraction = _fma(builder, fraction, f, constant(_nearest(coefficient, bits)))
     shifted = builder.shl(builder.bitcast(rounded, integers), constant(mantissa, integers))
-    made = builder.fmul(fraction, builder.bitcast(shifted, kind))
-    return builder.select(builder.fcmp_ordered("<=", rounded, constant(zero)), constant(0.0), made)
+    power = builder.fmul(fraction, builder.bitcast(shifted, kind))
+    return builder.select(builder.fcmp_ordered("<=", rounded, constant(zero)), constant(0.0), power)
 
 
 def _nearest(value: float, bits: int) -> float:

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 VARIABLE = "MINIGRAD_NUM_THREADS"
 MOST = 1024  # threads; more is taken for a mistake
-ALONE = 64**3  # multiplications up to which BLAS does not wake its threads
+BLAS_SINGLE_THREAD = 64**3  # multiplications up to which BLAS does not wake its threads
 WORTH_SHARING = 1 << 22  # from which on it pays to wake ours
 TILE = 64  # rows of a product that stay together
 _lock = threading.RLock()  # held to read or write what follows, never while working
@@ -38,7 +38,7 @@ def get_num_threads() -> int:
     """
     with _lock:
         if not _threads:
-            set_num_threads(_asked_for() or min(_cores(), MOST))
+            set_num_threads(_threads_from_environment() or min(_cores(), MOST))
         return _threads
 
 
@@ -64,12 +64,12 @@ def set_num_threads(count: int) -> None:
             _threads, _pool = count, None
 
 
-def _asked_for() -> int:
+def _threads_from_environment() -> int:
     """Return what the environment says, or 0 where it says nothing."""
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted and not (wanted.isdecimal() and len(wanted) <= len(str(MOST)) and 1 <= int(wanted) <= MOST):
-        raise ValueError(f"{VARIABLE} is {wanted!r}, expected a whole number from 1 to {MOST}")
-    return int(wanted or 0)
+    setting = os.environ.get(VARIABLE, "")
+    if setting and not (setting.isdecimal() and len(setting) <= len(str(MOST)) and 1 <= int(setting) <= MOST):
+        raise ValueError(f"{VARIABLE} is {setting!r}, expected a whole number from 1 to {MOST}")
+    return int(setting or 0)
 
 
 def _cores() -> int:
@@ -96,7 +96,7 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
         return
     ends = [items * part // parts for part in range(parts + 1)]
     todo = deque(range(parts))
-    done: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
 
     def take_parts() -> None:
         while todo:
@@ -107,9 +107,9 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
             try:
                 work(part, ends[part], ends[part + 1])
             except BaseException as error:  # noqa: BLE001 - raised again by the caller
-                done.put((part, error))
+                outcomes.put((part, error))
             else:
-                done.put((part, None))
+                outcomes.put((part, None))
 
     try:
         for _ in range(parts - 1):
@@ -117,9 +117,9 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
     except RuntimeError:
         pass  # the system has no more threads, or Python is about to end: fewer threads take more parts each
     take_parts()
-    failed = [(part, error) for part, error in (done.get() for _ in range(parts)) if error is not None]
-    if failed:
-        raise min(failed, key=lambda each: each[0])[1]
+    errors = [(part, error) for part, error in (outcomes.get() for _ in range(parts)) if error is not None]
+    if errors:
+        raise min(errors, key=lambda each: each[0])[1]
 
 
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -128,19 +128,19 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Two processes whose BLAS spins on two cores take five times as long as one after the other.
     """
     multiplications = x.shape[-2] * x.shape[-1] * y.shape[-1]  # of each product of a batch, which BLAS meets one by one
-    if multiplications <= ALONE or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
+    if multiplications <= BLAS_SINGLE_THREAD or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
         return x @ y
     with one_blas_thread():
         if multiplications < WORTH_SHARING or x.ndim != 2 or y.ndim != 2:
             return x @ y
-        made, tiles = np.empty((len(x), y.shape[1]), np.result_type(x, y)), -(-len(x) // TILE)
+        result, tiles = np.empty((len(x), y.shape[1]), np.result_type(x, y)), -(-len(x) // TILE)
 
         def work(part: int, first: int, last: int) -> None:
             rows = slice(first * TILE, last * TILE)
-            np.matmul(x[rows], y, out=made[rows])
+            np.matmul(x[rows], y, out=result[rows])
 
         share(work, tiles)
-        return made
+        return result
 
 
 @contextmanager

@@ -15,80 +15,80 @@ from minigrad.engine import unwrap
 from minigrad.namespace import namespace
 
 
-def integer(value: Any, who: str, what: str) -> int:
+def integer(value: Any, caller: str, name: str) -> int:
     """Return a Python int for any integer scalar, NumPy's included. Raise TypeError for anything else."""
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{who}: {what} is {type(value).__name__}, expected an integer") from None
+        raise TypeError(f"{caller}: {name} is {type(value).__name__}, expected an integer") from None
 
 
-def integers(value: Any, who: str, what: str) -> tuple[int, ...]:
+def integers(value: Any, caller: str, name: str) -> tuple[int, ...]:
     """Return a tuple of Python ints for one integer or a sequence of integers."""
     if type(value) is tuple and set(map(type, value)) <= {int}:
         return value
     if hasattr(value, "__iter__") and getattr(value, "ndim", None) != 0:
-        return tuple([integer(v, who, what) for v in value])
-    return (integer(value, who, what),)
+        return tuple([integer(v, caller, name) for v in value])
+    return (integer(value, caller, name),)
 
 
-def normalize_axis(axis: Any, ndim: int, who: str) -> int:
+def normalize_axis(axis: Any, ndim: int, caller: str) -> int:
     """Return a non-negative axis. Raise AxisError (an IndexError and a ValueError) where there is no such axis."""
-    axis = axis if type(axis) is int else integer(axis, who, "axis")
+    axis = axis if type(axis) is int else integer(axis, caller, "axis")
     if not -ndim <= axis < ndim:
-        raise AxisError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
+        raise AxisError(f"{caller}: got axis {axis}, expected one of an array of {ndim} axes")
     return axis % ndim
 
 
-def normalize_axes(axis: Any, ndim: int, who: str) -> tuple[int, ...]:
+def normalize_axes(axis: Any, ndim: int, caller: str) -> tuple[int, ...]:
     """Return a tuple of non-negative axes, all of them for None. Raise ValueError for a repeated axis."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int:
-        return (normalize_axis(axis, ndim, who),)
-    axes = tuple(normalize_axis(a, ndim, who) for a in integers(axis, who, "axis"))
+        return (normalize_axis(axis, ndim, caller),)
+    axes = tuple(normalize_axis(a, ndim, caller) for a in integers(axis, caller, "axis"))
     if len(set(axes)) < len(axes):
-        raise ValueError(f"{who}: got axes {axes}, expected each axis once")
+        raise ValueError(f"{caller}: got axes {axes}, expected each axis once")
     return axes
 
 
-def normalize_optional_axis(axis: Any, ndim: int, who: str) -> int:
+def normalize_optional_axis(axis: Any, ndim: int, caller: str) -> int:
     """Return a non-negative axis; None is the axis of a vector. Raise ValueError for None otherwise."""
     if axis is None and ndim != 1:
-        raise ValueError(f"{who}: axis is None, expected an axis for an array of {ndim} axes")
-    return normalize_axis(0 if axis is None else axis, ndim, who)
+        raise ValueError(f"{caller}: axis is None, expected an axis for an array of {ndim} axes")
+    return normalize_axis(0 if axis is None else axis, ndim, caller)
 
 
-def sizes(shape: Any, who: str) -> tuple[int, ...]:
+def sizes(shape: Any, caller: str) -> tuple[int, ...]:
     """Return a shape as a tuple of Python ints."""
-    return integers(shape, who, "shape")
+    return integers(shape, caller, "shape")
 
 
-def array(x: Any, who: str, name: str = "x") -> Any:
-    """Convert argument `name` of function `who` to an array or a Tensor.
+def array(x: Any, caller: str, name: str = "x") -> Any:
+    """Convert argument `name` of function `caller` to an array or a Tensor.
 
     Numbers and nested lists become NumPy arrays, a list that holds Tensors becomes a Tensor. Raises TypeError for
     anything else.
     """
     if hasattr(x, "dtype"):
         return x
-    who = f"{who}: argument {name}"
-    return as_array(argument(x, who), who)
+    caller = f"{caller}: argument {name}"
+    return as_array(argument(x, caller), caller)
 
 
 def filled_like(shape: Any, value: Any, like: Any) -> Any:
     """Return a constant array of zeros or ones with the library, dtype and device of another array."""
     raw = unwrap(like)
     device = None if isinstance(raw, (np.ndarray, np.generic)) else getattr(raw, "device", None)  # not of JAX tracers
-    place = {} if device is None else {"device": device}
+    device_option = {} if device is None else {"device": device}
     xp = namespace(raw)
-    return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **place)
+    return (xp.ones if value else xp.zeros)(tuple(shape), dtype=raw.dtype, **device_option)
 
 
-def refuse_complex(x: Any, who: str) -> None:
+def refuse_complex(x: Any, caller: str) -> None:
     """Raise TypeError for complex numbers, which have no order."""
     if is_complex(x.dtype):
-        raise TypeError(f"{who}: got {x.dtype}, expected real numbers")
+        raise TypeError(f"{caller}: got {x.dtype}, expected real numbers")
 
 
 @functools.cache

@@ -22,18 +22,18 @@ def _device_option(device: Any) -> dict:
     return {} if device is None else {"device": device}
 
 
-def _new(name: str, what: str) -> Any:
+def _new(name: str, contents: str) -> Any:
     """Return a function that creates an array of a given shape."""
 
     def make(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
         return getattr(library_of(dtype), name)(sizes(shape, name), dtype=dtype, **_device_option(device))
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"Return an array of {what}."
+    make.__doc__ = f"Return an array of {contents}."
     return make
 
 
-def _new_like(name: str, what: str) -> Any:
+def _new_like(name: str, contents: str) -> Any:
     """Return a function that creates an array in the shape of another."""
 
     def make(x: Any, *, dtype: Any = None, device: Any = None) -> Any:
@@ -45,7 +45,7 @@ def _new_like(name: str, what: str) -> Any:
         return constant(result) if isinstance(x, Tensor) else result
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"Return an array of {what} with the shape and, unless one is given, the dtype of x."
+    make.__doc__ = f"Return an array of {contents} with the shape and, unless one is given, the dtype of x."
     return make
 
 
@@ -142,8 +142,8 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     if holds_tensor(obj):
         result = stack([asarray(x) for x in obj])
         return result if dtype is None else astype(result, dtype)
-    named = library_of(dtype)
-    xp = namespace(obj) if is_array(obj) and named is np else named
+    default_library = library_of(dtype)
+    xp = namespace(obj) if is_array(obj) and default_library is np else default_library
     return xp.asarray(obj, dtype=dtype, copy=copy, **_device_option(device))
 
 

@@ -32,18 +32,20 @@ def cofactors(a: Any) -> Any:
 
 def _minors(a):
     n = a.shape[-1]
-    rest = [[k for k in range(n) if k != i] for i in range(n)]
-    minors = [(-1) ** (i + j) * _det(a[..., rest[i], :][..., rest[j]]) for i in range(n) for j in range(n)]
+    others = [[k for k in range(n) if k != i] for i in range(n)]
+    minors = [(-1) ** (i + j) * _det(a[..., others[i], :][..., others[j]]) for i in range(n) for j in range(n)]
     return reshape(stack(minors, axis=-1), (*a.shape[:-2], n, n)) if n else a
 
 
 def _products_without(xp, s, count):
     """Return Π sₖ over k ≠ i, or over k ≠ i, j with a zero diagonal, without dividing."""
     n = s.shape[-1]
-    one = xp.eye(n, dtype=bool)
-    left = one if count == 1 else one[:, None, :] | one[None, :, :]
-    result = xp.prod(xp.where(left, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1)
-    return result if count == 1 else xp.where(one, xp.zeros_like(result), result)
+    eye = xp.eye(n, dtype=bool)
+    excluded = eye if count == 1 else eye[:, None, :] | eye[None, :, :]
+    result = xp.prod(
+        xp.where(excluded, xp.ones_like(s[..., *(None,) * count, :]), s[..., *(None,) * count, :]), axis=-1
+    )
+    return result if count == 1 else xp.where(eye, xp.zeros_like(result), result)
 
 
 def _factors(xp, a):
@@ -59,8 +61,8 @@ def _factors(xp, a):
 def _cofactors(xp, a):
     """Return δ ū diag(Πₖ≠ᵢ sₖ) vᵀ, where a = u s vᴴ and det a = δ Π s."""
     u, s, v, phase = _factors(xp, a)
-    others = xp.astype(_products_without(xp, s, 1), a.dtype)
-    return phase * ((xp.conj(u) * others[..., None, :]) @ xp.matrix_transpose(v))
+    products = xp.astype(_products_without(xp, s, 1), a.dtype)
+    return phase * ((xp.conj(u) * products[..., None, :]) @ xp.matrix_transpose(v))
 
 
 @primitive(
@@ -85,8 +87,8 @@ def _third(g, a, x):
 
     def along(a):
         solved = matrix_transpose(inv(a))
-        moved = matrix_transpose(x) @ solved
-        return det(a)[..., None, None] * (trace(moved)[..., None, None] * solved - solved @ moved)
+        product = matrix_transpose(x) @ solved
+        return det(a)[..., None, None] * (trace(product)[..., None, None] * solved - solved @ product)
 
     return vjp(along, a)[1](g)[0]
 

@@ -17,10 +17,14 @@ from minigrad.primitives.shapes import broadcast_to, moveaxis, reshape, squeeze
 def _einsum_vjp(g, i, xs, subscripts):
     """Return the cotangent of operand i: an einsum of g and the other operands to the axes of operand i."""
     *terms, result = subscripts.replace("->", ",").split(",")
-    others = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
-    summed = [c for c in terms[i] if c not in result and all(c not in t for t, _ in others)]
+    other_operands = [(t, conj(x)) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
+    summed = [c for c in terms[i] if c not in result and all(c not in t for t, _ in other_operands)]
     retained = "".join(c for c in terms[i] if c not in summed)
-    g = _einsum(g, *(x for _, x in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{retained}")
+    g = _einsum(
+        g,
+        *(x for _, x in other_operands),
+        subscripts=f"{','.join([result, *(t for t, _ in other_operands)])}->{retained}",
+    )
     sizes = dict(zip(terms[i], xs[i].shape, strict=True))
     g = reshape(g, tuple(1 if c in summed else sizes[c] for c in terms[i]))
     return broadcast_to(g, tuple(xs[i].shape))
@@ -55,9 +59,9 @@ def _contract(*operands, subscripts):
 
 def _explicit(subscripts: str, operands: list) -> tuple[list[str], str]:
     """Return the terms and the result of the subscripts, with letters for ellipses and an implicit result added."""
-    left, arrow, result = subscripts.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if not set(left + result) <= set(string.ascii_letters + ",."):
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not set(inputs + result) <= set(string.ascii_letters + ",."):
         raise ValueError(f"einsum: got {subscripts!r}, expected letters, commas, '...' and '->'")
     if len(terms) != len(operands):
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, got {len(operands)}")
@@ -96,7 +100,7 @@ def _without_repeats(term: str, x: Any, sizes: dict[str, int]) -> tuple[str, Any
     term, x = "".join(c for i, c in enumerate(term) if i not in single), squeeze(x, tuple(single))
     for c in sizes:
         while term.count(c) > 1:
-            places = term.index(c), term.rindex(c)
-            x = diagonal(moveaxis(x, places, (-2, -1)))
-            term = "".join(a for i, a in enumerate(term) if i not in places) + c
+            pair = term.index(c), term.rindex(c)
+            x = diagonal(moveaxis(x, pair, (-2, -1)))
+            term = "".join(a for i, a in enumerate(term) if i not in pair) + c
     return term, x

@@ -21,11 +21,11 @@ def complex_valued(x: Any) -> bool:
     return is_complex(x.dtype) if hasattr(x, "dtype") else isinstance(x, complex)
 
 
-def refuse_complex(who: str, *values: Any) -> None:
+def refuse_complex(caller: str, *values: Any) -> None:
     """Raise TypeError for complex numbers, for a function that orders its arguments."""
     for x in values:
         if complex_valued(x):
-            raise TypeError(f"{who}: got {getattr(x, 'dtype', 'complex')}, expected real numbers")
+            raise TypeError(f"{caller}: got {getattr(x, 'dtype', 'complex')}, expected real numbers")
 
 
 def zeros(x: Any) -> Any:

@@ -28,10 +28,10 @@ def _differences(s):
     return s[..., None, :] - s[..., :, None]
 
 
-def _matrices(x, who):
-    x = array(x, who, "a")
+def _matrices(x, caller):
+    x = array(x, caller, "a")
     if x.ndim < 2:
-        raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected matrices")
+        raise ValueError(f"{caller}: got shape {tuple(x.shape)}, expected matrices")
     return x
 
 
@@ -146,9 +146,9 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVDResult:
     u, s, vh = packed[..., :m, :], real(packed[..., m, :]), adjoint(packed[..., m + 1 :, :])
     if full_matrices and a.shape[-2] != a.shape[-1]:
         raw, k = unwrap(a), s.shape[-1]
-        whole = namespace(raw).linalg.svd(raw, full_matrices=True)
-        u = concat([u, whole[0][..., :, k:]], axis=-1)
-        vh = concat([vh, whole[2][..., k:, :]], axis=-2)
+        full = namespace(raw).linalg.svd(raw, full_matrices=True)
+        u = concat([u, full[0][..., :, k:]], axis=-1)
+        vh = concat([vh, full[2][..., k:, :]], axis=-2)
     return SVDResult(u, s, vh)
 
 

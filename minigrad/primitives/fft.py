@@ -22,10 +22,10 @@ _SCALES = {
 _DUAL = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
-def _scale_exponent(norm: str, inverse: bool, who: str) -> float:
+def _scale_exponent(norm: str, inverse: bool, caller: str) -> float:
     """Return the exponent of 1/n in the scale of a transform."""
     if norm not in _SCALES:
-        raise ValueError(f"{who}: got norm {norm!r}, expected 'backward', 'ortho' or 'forward'")
+        raise ValueError(f"{caller}: got norm {norm!r}, expected 'backward', 'ortho' or 'forward'")
     return _SCALES[norm][inverse]
 
 
@@ -41,13 +41,13 @@ def _pad_or_truncate(x: Any, n: int, axis: int) -> Any:
     return pad(x, tuple((0, n - size if i == axis else 0) for i in range(x.ndim)))
 
 
-def _check_size(x: Any, n: int | None, axis: int, who: str) -> tuple[Any, int, int]:
+def _check_size(x: Any, n: int | None, axis: int, caller: str) -> tuple[Any, int, int]:
     """Return the array, the number of points and the non-negative axis. Raise ValueError for less than one point."""
-    x = array(x, who)
-    axis = normalize_axis(axis, x.ndim, who)
-    n = x.shape[axis] if n is None else integer(n, who, "n")
+    x = array(x, caller)
+    axis = normalize_axis(axis, x.ndim, caller)
+    n = x.shape[axis] if n is None else integer(n, caller, "n")
     if n < 1:
-        raise ValueError(f"{who}: got n = {n}, expected at least 1")
+        raise ValueError(f"{caller}: got n = {n}, expected at least 1")
     return x, n, axis
 
 
@@ -138,18 +138,18 @@ def ihfft(x: Any, n: int | None = None, axis: int = -1, norm: str = "backward") 
 # ---- several axes
 
 
-def _check_sizes(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, who: str) -> tuple[tuple, tuple]:
+def _check_sizes(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None, caller: str) -> tuple[tuple, tuple]:
     """Return the numbers of points and the axes of a transform; by default all axes, or the last len(s)."""
-    counts = None if s is None else integers(s, who, "s")
+    counts = None if s is None else integers(s, caller, "s")
     if axes is None:
-        places = tuple(range(x.ndim))[0 if counts is None else x.ndim - len(counts) :]
+        axes = tuple(range(x.ndim))[0 if counts is None else x.ndim - len(counts) :]
     else:
-        places = normalize_axes(axes, x.ndim, who)
+        axes = normalize_axes(axes, x.ndim, caller)
     if counts is None:
-        counts = tuple(x.shape[a] for a in places)
-    if len(counts) != len(places):
-        raise ValueError(f"{who}: got s = {counts} and axes {places}, expected as many")
-    return counts, places
+        counts = tuple(x.shape[a] for a in axes)
+    if len(counts) != len(axes):
+        raise ValueError(f"{caller}: got s = {counts} and axes {axes}, expected as many")
+    return counts, axes
 
 
 def fftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
@@ -171,17 +171,17 @@ def ifftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
     """Return the transform of a real signal over several axes, with ⌊n/2⌋ + 1 frequencies on the last."""
     x = array(x, "rfftn")
-    counts, places = _check_sizes(x, s, axes, "rfftn")
-    x = rfft(x, counts[-1], places[-1], norm)
-    return fftn(x, counts[:-1], places[:-1], norm)
+    counts, axes = _check_sizes(x, s, axes, "rfftn")
+    x = rfft(x, counts[-1], axes[-1], norm)
+    return fftn(x, counts[:-1], axes[:-1], norm)
 
 
 def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward") -> Any:
     """Return the inverse of rfftn: a real signal, by default of 2(m − 1) points on the last axis."""
     x = array(x, "irfftn")
-    counts, places = _check_sizes(x, s, axes, "irfftn")
+    counts, axes = _check_sizes(x, s, axes, "irfftn")
     last = None if s is None else counts[-1]
-    return irfft(ifftn(x, counts[:-1], places[:-1], norm), last, places[-1], norm)
+    return irfft(ifftn(x, counts[:-1], axes[:-1], norm), last, axes[-1], norm)
 
 
 # ---- frequencies and their order
@@ -203,12 +203,12 @@ def rfftfreq(n: int, *, d: float = 1.0, dtype: Any = None, device: Any = None) -
 def fftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
     """Return x with the zero frequency moved to the middle."""
     x = array(x, "fftshift")
-    places = normalize_axes(axes, x.ndim, "fftshift")
-    return roll(x, tuple(x.shape[a] // 2 for a in places), axis=places)
+    axes = normalize_axes(axes, x.ndim, "fftshift")
+    return roll(x, tuple(x.shape[a] // 2 for a in axes), axis=axes)
 
 
 def ifftshift(x: Any, *, axes: int | Sequence[int] | None = None) -> Any:
     """Return the inverse of fftshift."""
     x = array(x, "ifftshift")
-    places = normalize_axes(axes, x.ndim, "ifftshift")
-    return roll(x, tuple(-(x.shape[a] // 2) for a in places), axis=places)
+    axes = normalize_axes(axes, x.ndim, "ifftshift")
+    return roll(x, tuple(-(x.shape[a] // 2) for a in axes), axis=axes)

@@ -59,6 +59,6 @@ def _split_halves(x: Any) -> tuple[Any, Any]:
     return x[..., :half], x[..., half:]
 
 
-def _chain(name: str, x: Any, *others: Any) -> Any:
+def _chain(name: str, x: Any, *operands: Any) -> Any:
     """Return the fused kernel of that name, or None; a half must fill at least one vector of 512 bits."""
-    return chain(name, x, *others) if x.shape[-1] >= 32 else None
+    return chain(name, x, *operands) if x.shape[-1] >= 32 else None

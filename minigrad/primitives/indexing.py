@@ -55,11 +55,11 @@ def _normalize_index_entry(part: Any, raw: Any) -> Any:
 
 @primitive(values=lambda g, i, indices: g[indices[i]])
 def _to_dense(xp, *values, indices, shape, dtype):
-    place = {} if isinstance(values[0], (np.ndarray, np.generic)) else {"device": values[0].device}
-    whole = xp.zeros(shape, dtype=dtype, **place)
-    for piece, index in zip(values, indices, strict=True):
-        whole = _add_at(xp, whole, index, piece)
-    return whole
+    device_option = {} if isinstance(values[0], (np.ndarray, np.generic)) else {"device": values[0].device}
+    dense = xp.zeros(shape, dtype=dtype, **device_option)
+    for update, index in zip(values, indices, strict=True):
+        dense = _add_at(xp, dense, index, update)
+    return dense
 
 
 def to_dense(sparse: Sequence[SparseCotangent], *, shape: tuple, dtype: Any) -> Any:
@@ -74,22 +74,22 @@ def _may_repeat(index: Any) -> bool:
     return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 
 
-def _add_at(xp: Any, whole: Any, index: Any, piece: Any) -> Any:
+def _add_at(xp: Any, dense: Any, index: Any, update: Any) -> Any:
     """Return whole[index] += piece, accumulated over repeated indices; whole is modified where its library can."""
     name = xp.__name__
     if "jax" in name:
-        return whole.at[index].add(piece)
+        return dense.at[index].add(update)
     if not _may_repeat(index):
-        whole[index] += piece
+        dense[index] += update
     elif "torch" in name:  # index_put_ takes no slices
-        places = xp.reshape(xp.arange(whole.numel(), device=whole.device), whole.shape)[index]
-        whole.view(-1).index_put_((places.reshape(-1),), piece.reshape(-1), accumulate=True)
-    elif "cupy" in name and is_complex(whole.dtype):  # cupy.add.at has no complex kernel
-        _add_at(xp, whole.real, index, piece.real)
-        _add_at(xp, whole.imag, index, piece.imag)
+        positions = xp.reshape(xp.arange(dense.numel(), device=dense.device), dense.shape)[index]
+        dense.view(-1).index_put_((positions.reshape(-1),), update.reshape(-1), accumulate=True)
+    elif "cupy" in name and is_complex(dense.dtype):  # cupy.add.at has no complex kernel
+        _add_at(xp, dense.real, index, update.real)
+        _add_at(xp, dense.imag, index, update.imag)
     else:
-        (xp if "cupy" in name else np).add.at(whole, index, piece)
-    return whole
+        (xp if "cupy" in name else np).add.at(dense, index, update)
+    return dense
 
 
 @primitive(x=lambda g, indices, shape, axis: take_adjoint(g, indices, size=shape[axis], axis=axis))
@@ -121,10 +121,10 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + shape + tuple(x.shape[axis + 1 :]))
 
 
-def _axis(axis: Any, ndim: int, who: str) -> int:
+def _axis(axis: Any, ndim: int, caller: str) -> int:
     axis = operator.index(axis)
     if not -ndim <= axis < ndim:
-        raise IndexError(f"{who}: got axis {axis}, expected one of an array of {ndim} axes")
+        raise IndexError(f"{caller}: got axis {axis}, expected one of an array of {ndim} axes")
     return axis % ndim
 
 
@@ -152,15 +152,15 @@ def take_adjoint(g: Any, indices: Any, *, size: int, axis: int) -> Any:
     return _take_adjoint(g, indices, size=size, axis=axis % g.ndim)
 
 
-def _index_along_axis(x: Any, indices: Any, axis: int, who: str) -> tuple:
+def _index_along_axis(x: Any, indices: Any, axis: int, caller: str) -> tuple:
     """Return the index tuple that applies indices along one axis, and the identity along the others."""
-    indices = unwrap(array(indices, who, "indices"))
+    indices = unwrap(array(indices, caller, "indices"))
     if len(indices.shape) != x.ndim:
-        raise ValueError(f"{who}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
-    axis = _axis(axis, x.ndim, who)
+        raise ValueError(f"{caller}: indices have {len(indices.shape)} axes, expected {x.ndim} as x has")
+    axis = _axis(axis, x.ndim, caller)
     for i, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True)):
         if i != axis and n != m and 1 not in (n, m):
-            raise IndexError(f"{who}: indices have size {n} on axis {i}, expected 1 or {m} as x has")
+            raise IndexError(f"{caller}: indices have size {n} on axis {i}, expected 1 or {m} as x has")
     grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
     return _normalize_index((*grid[:axis], indices, *grid[axis + 1 :]), unwrap(x))
 

@@ -15,8 +15,8 @@ from minigrad.primitives.arguments import array, integers, normalize_axis
 _NUMBERS = (bool, int, float, complex)  # left to the array library's promotion where they are not the first argument
 
 
-def _axes(axis: Any, ndim: int, who: str) -> Any:
-    axes = tuple(normalize_axis(a, ndim, who) for a in integers(axis, who, "axis"))
+def _axes(axis: Any, ndim: int, caller: str) -> Any:
+    axes = tuple(normalize_axis(a, ndim, caller) for a in integers(axis, caller, "axis"))
     return axes[0] if np.ndim(axis) == 0 else axes
 
 

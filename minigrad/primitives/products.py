@@ -106,7 +106,7 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
         raise ValueError(
             f"tensordot: axes {left} of shape {tuple(x.shape)} and {right} of {tuple(y.shape)} differ in size"
         )
-    rows, columns = ([a for a in range(z.ndim) if a not in taken] for z, taken in ((x, left), (y, right)))
+    rows, columns = ([a for a in range(z.ndim) if a not in contracted] for z, contracted in ((x, left), (y, right)))
     size, shape = math.prod(x.shape[a] for a in left), [x.shape[a] for a in rows] + [y.shape[a] for a in columns]
     x = reshape(permute_dims(x, (*rows, *left)), (math.prod(x.shape[a] for a in rows), size))
     y = reshape(permute_dims(y, (*right, *columns)), (size, math.prod(y.shape[a] for a in columns)))
@@ -116,10 +116,10 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 def cross(x: Any, y: Any, *, axis: int = -1) -> Any:
     """Return the vector product x × y of vectors of three along an axis."""
     x, y = array(x, "cross"), array(y, "cross", "y")
-    places = normalize_axis(axis, x.ndim, "cross"), normalize_axis(axis, y.ndim, "cross")
-    if x.shape[places[0]] != 3 or y.shape[places[1]] != 3:
+    axes = normalize_axis(axis, x.ndim, "cross"), normalize_axis(axis, y.ndim, "cross")
+    if x.shape[axes[0]] != 3 or y.shape[axes[1]] != 3:
         raise ValueError(f"cross: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected 3 along axis {axis}")
-    a, b = unstack(x, axis=places[0]), unstack(y, axis=places[1])
+    a, b = unstack(x, axis=axes[0]), unstack(y, axis=axes[1])
     result = broadcast_arrays(*(a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)))
     return stack(result, axis=axis)
 

@@ -26,9 +26,9 @@ from minigrad.primitives.shapes import broadcast_to, concat, flip, reshape
 Axis = int | tuple[int, ...] | None
 
 
-def _axes(axis: Axis, ndim: int, who: str) -> Axis:
+def _axes(axis: Axis, ndim: int, caller: str) -> Axis:
     """Return the reduced axes as non-negative integers, or None for all of them, which libraries reduce faster."""
-    return None if axis is None else normalize_axes(axis, ndim, who)
+    return None if axis is None else normalize_axes(axis, ndim, caller)
 
 
 def _count(shape: tuple, axis: Axis) -> int:
@@ -164,9 +164,9 @@ def _cumulative_prod(xp, x, *, axis):
     return xp.cumulative_prod(x, axis=axis)
 
 
-def _cumulative(f, first, x, axis, dtype, include_initial, who):
-    x = array(x, who)
-    axis = normalize_optional_axis(axis, x.ndim, who)
+def _cumulative(f, first, x, axis, dtype, include_initial, caller):
+    x = array(x, caller)
+    axis = normalize_optional_axis(axis, x.ndim, caller)
     y = f(x if dtype is None else astype(x, dtype), axis=axis)
     y = y if dtype is None or y.dtype == dtype else astype(y, dtype)
     if not include_initial:
@@ -191,12 +191,14 @@ def _prod_vjp(g, x, axis):
     """Return g Πⱼ≠ᵢ xⱼ from the products before and after i: without division, so it holds at zeros and ±∞."""
     axes = normalize_axes(axis, x.ndim, "prod")
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
-    moved = namespace(x).permute_dims(x, order)
-    flat = reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x.shape, axis)))
+    transposed = namespace(x).permute_dims(x, order)
+    flat = reshape(transposed, (*transposed.shape[: x.ndim - len(axes)], _count(x.shape, axis)))
     before = _shift_by_one(_cumulative_prod(flat, axis=flat.ndim - 1), -1)
-    behind = flip(_shift_by_one(_cumulative_prod(flip(flat, axis=-1), axis=flat.ndim - 1), -1), axis=-1)
-    others = reshape(before * behind, tuple(moved.shape))
-    return expand_reduced(g, x.shape, axis) * conj(namespace(x).permute_dims(others, tuple(np.argsort(order).tolist())))
+    after = flip(_shift_by_one(_cumulative_prod(flip(flat, axis=-1), axis=flat.ndim - 1), -1), axis=-1)
+    products = reshape(before * after, tuple(transposed.shape))
+    return expand_reduced(g, x.shape, axis) * conj(
+        namespace(x).permute_dims(products, tuple(np.argsort(order).tolist()))
+    )
 
 
 @primitive(x=_prod_vjp)
@@ -222,12 +224,12 @@ def cumulative_max(x: Any, *, axis: int) -> Any:
         return x
     xp = namespace(raw)
     steps = xp.moveaxis(raw, axis, 0)
-    best, at, places = steps[0], xp.argmax(steps[:1], axis=0), []
+    best, at, indices = steps[0], xp.argmax(steps[:1], axis=0), []
     for t in range(len(steps)):
         at = xp.where((steps[t] >= best) | (steps[t] != steps[t]), t, at)
         best = xp.maximum(best, steps[t])
-        places.append(at)
-    return take_along_axis(x, xp.moveaxis(xp.stack(places), 0, axis), axis=axis)
+        indices.append(at)
+    return take_along_axis(x, xp.moveaxis(xp.stack(indices), 0, axis), axis=axis)
 
 
 # ---- the linear recurrence

@@ -77,8 +77,8 @@ def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
     """Return x with new axes of size 1 at the given positions of the result."""
     x = array(x, "expand_dims")
     ndim = x.ndim + len(integers(axis, "expand_dims", "axis"))
-    places, old = normalize_axes(axis, ndim, "expand_dims"), iter(x.shape)
-    return reshape(x, tuple(1 if i in places else next(old) for i in range(ndim)))
+    positions, old = normalize_axes(axis, ndim, "expand_dims"), iter(x.shape)
+    return reshape(x, tuple(1 if i in positions else next(old) for i in range(ndim)))
 
 
 def squeeze(x: Any, axis: int | Sequence[int]) -> Any:
@@ -119,8 +119,8 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple:
         raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'")
     arrays = tuple(array(x, "meshgrid") for x in arrays)
     count = len(arrays)
-    places = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
-    expanded = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, places, strict=True)]
+    axes = [1, 0, *range(2, count)] if indexing == "xy" and count > 1 else list(range(count))
+    expanded = [reshape(x, (1,) * p + (-1,) + (1,) * (count - 1 - p)) for x, p in zip(arrays, axes, strict=True)]
     return broadcast_arrays(*expanded) if expanded else ()
 
 

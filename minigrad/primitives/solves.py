@@ -13,11 +13,11 @@ from minigrad.primitives.products import adjoint, matmul
 from minigrad.primitives.shapes import broadcast_to, tril, triu
 
 
-def square(x: Any, who: str) -> Any:
+def square(x: Any, caller: str) -> Any:
     """Return x as an array of square matrices. Raise ValueError when it is none."""
-    x = array(x, who, "a")
+    x = array(x, caller, "a")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"{who}: got shape {tuple(x.shape)}, expected square matrices")
+        raise ValueError(f"{caller}: got shape {tuple(x.shape)}, expected square matrices")
     return x
 
 
@@ -59,8 +59,8 @@ def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
         return matrix_power(inv(a), -n)
     if n == 0:
-        one = broadcast_to(namespace(unwrap(a)).eye(a.shape[-1], dtype=a.dtype), tuple(a.shape))
-        return constant(one) if isinstance(a, Tensor) else one
+        eye = broadcast_to(namespace(unwrap(a)).eye(a.shape[-1], dtype=a.dtype), tuple(a.shape))
+        return constant(eye) if isinstance(a, Tensor) else eye
     if n == 1:
         return a
     half = matrix_power(a, n // 2)
@@ -89,8 +89,8 @@ def _solve_triangular(xp, a, b, *, lower, unit_diagonal):
         return scipy_solve(a, b, lower=lower, unit_diagonal=unit_diagonal, check_finite=False)
     a = xp.tril(a) if lower else xp.triu(a)
     if unit_diagonal:
-        one = xp.eye(a.shape[-1], dtype=a.dtype)
-        a = xp.where(one == 1, one, a)
+        eye = xp.eye(a.shape[-1], dtype=a.dtype)
+        a = xp.where(eye == 1, eye, a)
     return xp.linalg.solve(a, b)
 
 
