@@ -48,8 +48,10 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
         raise UserError(f"checkpoint {path}: expected metadata {FORMAT}, got {', '.join(sorted(metadata)) or 'none'}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = array[~np.isfinite(array)]
-            raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {bad[0]} ({bad.size} such)")
+            not_finite = array[~np.isfinite(array)]
+            raise UserError(
+                f"checkpoint {path}: {name}: expected finite numbers, got {not_finite[0]} ({not_finite.size} such)"
+            )
     try:
         about = json.loads(metadata[FORMAT])
     except (ValueError, RecursionError) as error:
@@ -61,13 +63,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
 
 def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
     """Raise a UserError at the first array that is missing, unknown, or of another shape or element type."""
-    for name, like in expected.items():
+    for name, reference in expected.items():
         if name not in arrays:
-            raise UserError(f"checkpoint {path}: {name}: expected an array of shape {like.shape}, got none")
-        came = arrays[name]
-        if came.shape != like.shape or came.dtype != like.dtype:
-            wanted, got = f"{like.dtype} {like.shape}", f"{came.dtype} {came.shape}"
-            raise UserError(f"checkpoint {path}: {name}: expected {wanted}, got {got}")
+            raise UserError(f"checkpoint {path}: {name}: expected an array of shape {reference.shape}, got none")
+        array = arrays[name]
+        if array.shape != reference.shape or array.dtype != reference.dtype:
+            expected_type, actual_type = f"{reference.dtype} {reference.shape}", f"{array.dtype} {array.shape}"
+            raise UserError(f"checkpoint {path}: {name}: expected {expected_type}, got {actual_type}")
     for name in arrays:
         if name not in expected:
             raise UserError(f"checkpoint {path}: {name}: expected no such array, got one of shape {arrays[name].shape}")

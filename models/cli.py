@@ -107,44 +107,46 @@ def train(
 
     With --resume a larger --steps trains on: from there the learning rate follows the cosine for the new number.
     """
-    given = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
+    options = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
-        training = _resumed(context, out, given, device)
+        training = _resumed(context, out, options, device)
     else:
-        training = Training.start(Run(**given), out, device)
+        training = Training.start(Run(**options), out, device)
     with stop_on_interrupt() as stop:
         _with_progress(training, stop, save_every)
-    done = training.step == training.run.steps
-    state = "finished" if done else f"stopped at step {training.step} of {training.run.steps}; continue with --resume"
+    finished = training.step == training.run.steps
+    state = (
+        "finished" if finished else f"stopped at step {training.step} of {training.run.steps}; continue with --resume"
+    )
     print(f"{training.checkpoint}: {state}")
-    if not done:
+    if not finished:
         raise typer.Exit(130)
 
 
-def _resumed(context: typer.Context, out: Path, given: dict[str, Any], device: str) -> Training:
+def _resumed(context: typer.Context, out: Path, options: dict[str, Any], device: str) -> Training:
     _, about = load_checkpoint(out / CHECKPOINT)
-    before = described(out / CHECKPOINT, about)
-    for name, value in given.items():
+    previous = described(out / CHECKPOINT, about)
+    for name, value in options.items():
         source = context.get_parameter_source(name)
         value = tuple(value) if isinstance(value, list) else value
-        if source is None or source.name != "COMMANDLINE" or value == getattr(before, name):
+        if source is None or source.name != "COMMANDLINE" or value == getattr(previous, name):
             continue
         if name != "steps":
-            raise UserError(f"--{name}: expected {getattr(before, name)} as in {out / CHECKPOINT}, got {value}")
-        training = Training.resume(out, device, given["steps"])
-        planned = f"planned for {before.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
+            raise UserError(f"--{name}: expected {getattr(previous, name)} as in {out / CHECKPOINT}, got {value}")
+        training = Training.resume(out, device, options["steps"])
+        planned = f"planned for {previous.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
         print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
         return training
     return Training.resume(out, device)
 
 
 def _with_progress(training: Training, stop: threading.Event, save_every: int) -> None:
-    said = ""
+    message = ""
     with training_progress() as progress:
-        bar = progress.add_task(training.run.mixer, total=training.run.steps, completed=training.step, said="")
+        bar = progress.add_task(training.run.mixer, total=training.run.steps, completed=training.step, message="")
         for record in training.run_until(stop, save_every):
-            said = in_words(record) or said
-            progress.update(bar, completed=training.step, said=said)
+            message = in_words(record) or message
+            progress.update(bar, completed=training.step, message=message)
 
 
 app.command()(generate)
@@ -165,8 +167,8 @@ def study(
     try:
         from models.study import plans, scheduler
     except ModuleNotFoundError as error:
-        how = "which the extra 'study' installs: pip install -e '.[study]'"
-        raise UserError(f"study: expected {error.name}, {how}") from None
+        hint = "which the extra 'study' installs: pip install -e '.[study]'"
+        raise UserError(f"study: expected {error.name}, {hint}") from None
     code = scheduler.study(out, plans.QUICK if quick else plans.DEFAULT, full=full, record=record)
     if code:
         raise typer.Exit(code)

@@ -14,13 +14,13 @@ from models.errors import UserError, known_name
 Arrays = TypeVar("Arrays")
 
 
-def move(arrays: Arrays, place: str) -> Arrays:
-    """Move the NumPy arrays of a pytree to `place`, "cpu" or "cuda".
+def move(arrays: Arrays, device: str) -> Arrays:
+    """Move the NumPy arrays of a pytree to `device`, "cpu" or "cuda".
 
     Raises UserError for an unknown device, and for "cuda" without a GPU or CuPy: the message says what is missing and
     how to install it.
     """
-    return map_arrays(PLACES[known_name(place, "device", PLACES)](), arrays)
+    return map_arrays(DEVICES[known_name(device, "device", DEVICES)](), arrays)
 
 
 def asarray(array: np.ndarray, *, like: Any) -> Any:
@@ -36,4 +36,4 @@ def _cuda() -> Callable[[np.ndarray], Any]:
         raise UserError(f"device cuda: {error}") from None
 
 
-PLACES: dict[str, Callable[[], Callable[[np.ndarray], Any]]] = {"cpu": lambda: np.asarray, "cuda": _cuda}
+DEVICES: dict[str, Callable[[], Callable[[np.ndarray], Any]]] = {"cpu": lambda: np.asarray, "cuda": _cuda}

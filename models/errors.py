@@ -8,10 +8,10 @@ class UserError(ValueError):
     """A request that cannot be fulfilled; its message is one line, shown to the user without a traceback."""
 
 
-def known_name(name: str, what: str, known: Iterable[str]) -> str:
-    """Return `name` if it is one of `known`; raises a `UserError` that names the nearest one if it is not."""
-    names = list(known)
+def known_name(name: str, label: str, choices: Iterable[str]) -> str:
+    """Return `name` if it is one of `choices`; raises a `UserError` that names the nearest one if it is not."""
+    names = list(choices)
     if name in names:
         return name
     near = get_close_matches(name, names, n=1, cutoff=0.0)
-    raise UserError(f"{what}: expected one of {', '.join(names)}, got '{name}' (nearest: {near[0]})")
+    raise UserError(f"{label}: expected one of {', '.join(names)}, got '{name}' (nearest: {near[0]})")

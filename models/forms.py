@@ -62,14 +62,14 @@ def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) 
     def checked(*args: Any, **kwargs: Any) -> Any:
         sizes: _Sizes = {}
         try:
-            given = _bind(args, kwargs, names, positional, required)
+            arguments = _bind(args, kwargs, names, positional, required)
             for name, check in checks:
-                if name in given:
-                    given[name] = check(name, given[name], sizes)
-            given, short = prepared(given)
+                if name in arguments:
+                    arguments[name] = check(name, arguments[name], sizes)
+            arguments, short = prepared(arguments)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        result = function(**given) if sizes.get("T", (1,))[0] else _without_tokens(function, given, sizes)
+        result = function(**arguments) if sizes.get("T", (1,))[0] else _without_tokens(function, arguments, sizes)
         return result if short is None else round_all(result, short)
 
     checked.compiled = compiled  # type: ignore[attr-defined]
@@ -87,26 +87,26 @@ def mechanisms() -> dict[str, dict[str, Callable]]:
     return {name: dict(_FORMS[name]) for name in sorted(_FORMS)}
 
 
-def _promote(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def _promote(arguments: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return the arguments in one precision, and the dtype of two bytes that results are rounded to, if any."""
-    common = precision(array_kinds(given.values()))
-    return (given, None) if common is None else (cast_all(given, common), common.result)
+    common = precision(array_kinds(arguments.values()))
+    return (arguments, None) if common is None else (cast_all(arguments, common), common.result)
 
 
-def _for_kernel(given: dict[str, Any]) -> tuple[dict[str, Any], None]:
+def _for_kernel(arguments: dict[str, Any]) -> tuple[dict[str, Any], None]:
     """Return the arguments as kernels take them. Raises TypeError for a precision that none takes, or several."""
-    if not suits_kernels(array_kinds(given.values())):
-        given = cast_all(given, None)
-        check_alike(given)
-    return given, None
+    if not suits_kernels(array_kinds(arguments.values())):
+        arguments = cast_all(arguments, None)
+        check_alike(arguments)
+    return arguments, None
 
 
-def _without_tokens(function: Callable[..., Any], given: Mapping[str, Any], sizes: "_Sizes") -> tuple[Array, Any]:
+def _without_tokens(function: Callable[..., Any], arguments: Mapping[str, Any], sizes: "_Sizes") -> tuple[Array, Any]:
     """Return (y, state) of a sequence of no tokens: y is empty, and a state that is None stays None."""
-    x = given[function.__code__.co_varnames[0]]  # its sum over no tokens is 0, of the dtype and the library of y
+    x = arguments[function.__code__.co_varnames[0]]  # its sum over no tokens is 0, of the dtype and the library of y
     y = _Shape(get_args(function.__annotations__["return"])[0])
     shape = (*sizes["*batch"][0], *(sizes[axis][0] for axis in y.axes))
-    return namespace(x).broadcast_to(namespace(x).sum(x), shape), given.get("state")
+    return namespace(x).broadcast_to(namespace(x).sum(x), shape), arguments.get("state")
 
 
 def _bind(
@@ -120,15 +120,15 @@ def _bind(
     if len(args) > len(positional):
         expected = f"expected at most {len(positional)} ({', '.join(positional)})"
         raise TypeError(f"{len(args)} arguments were given by position, {expected}")
-    given = dict(zip(positional, args, strict=False))
-    if twice := [name for name in kwargs if name in given]:
+    arguments = dict(zip(positional, args, strict=False))
+    if twice := [name for name in kwargs if name in arguments]:
         raise TypeError(f"argument {', '.join(twice)} was given by position and by name, expected one of them")
-    given.update(kwargs)
-    if missing := [name for name in required if name not in given]:
+    arguments.update(kwargs)
+    if missing := [name for name in required if name not in arguments]:
         raise TypeError(f"missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
     if unknown := [name for name in kwargs if name not in names]:
         raise TypeError(f"unexpected argument {', '.join(unknown)}, expected {', '.join(names)}")
-    return given
+    return arguments
 
 
 # An axis that has a size, with the argument it came from. "*batch" stands for all leading axes: its size is a tuple.
@@ -139,18 +139,18 @@ _Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument, c
 def _check_for(annotation: Any) -> _Check | None:
     """Make the check for an annotation, or None where nothing is checked here."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    wanted = [member for member in members if member is not types.NoneType]
-    if wanted == [int]:
+    alternatives = [member for member in members if member is not types.NoneType]
+    if alternatives == [int]:
         check: _Check = _check_count
-    elif wanted in ([float], [Any]):
+    elif alternatives in ([float], [Any]):
         check = _check_number
-    elif all(hasattr(member, "dim_str") for member in wanted):
-        check = functools.partial(_check_array, [_Shape(member) for member in wanted])
-    elif len(wanted) == 1 and get_origin(wanted[0]) is tuple and Ellipsis not in get_args(wanted[0]):
-        check = functools.partial(_check_tuple, [_check_for(item) for item in get_args(wanted[0])])
+    elif all(hasattr(member, "dim_str") for member in alternatives):
+        check = functools.partial(_check_array, [_Shape(member) for member in alternatives])
+    elif len(alternatives) == 1 and get_origin(alternatives[0]) is tuple and Ellipsis not in get_args(alternatives[0]):
+        check = functools.partial(_check_tuple, [_check_for(item) for item in get_args(alternatives[0])])
     else:
         return None
-    if len(wanted) < len(members):
+    if len(alternatives) < len(members):
         return lambda name, value, sizes: None if value is None else check(name, value, sizes)
     return check
 
@@ -185,20 +185,20 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
         shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
     except AttributeError:
         raise TypeError(f"{name} is {_describe(name, value)}, expected an array of shape {expected}") from None
-    wanted = _alternative_of_rank(len(shape), alternatives, sizes)
-    if dtype not in wanted.dtypes:
-        raise TypeError(f"{name} has dtype {dtype}, expected {wanted.kind}")
+    alternative = _alternative_of_rank(len(shape), alternatives, sizes)
+    if dtype not in alternative.dtypes:
+        raise TypeError(f"{name} has dtype {dtype}, expected {alternative.kind}")
 
     context = f"(shape {shape}, expected {expected})"
-    batch = len(shape) - len(wanted.axes)
-    if batch < 0 or (batch > 0 and not wanted.leading):
-        least = "at least " if wanted.leading else ""
-        raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(wanted.axes)} {context}")
-    leading = [("*batch", shape[:batch])] if wanted.leading == "*batch" else []
-    for axis, size in [*leading, *zip(wanted.axes, shape[batch:], strict=True)]:
-        known, source = sizes.setdefault(axis, (size, name))
-        if size != known:
-            raise ValueError(f"{name} has {size} on axis {axis}, expected {known} as in {source} {context}")
+    batch = len(shape) - len(alternative.axes)
+    if batch < 0 or (batch > 0 and not alternative.leading):
+        least = "at least " if alternative.leading else ""
+        raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(alternative.axes)} {context}")
+    leading = [("*batch", shape[:batch])] if alternative.leading == "*batch" else []
+    for axis, size in [*leading, *zip(alternative.axes, shape[batch:], strict=True)]:
+        first_size, source = sizes.setdefault(axis, (size, name))
+        if size != first_size:
+            raise ValueError(f"{name} has {size} on axis {axis}, expected {first_size} as in {source} {context}")
         if size == 0 and axis not in ("T", "S"):
             raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
     return value

@@ -20,7 +20,7 @@ class Detokenizer(Protocol):
     def add(self, tokens: Sequence[int]) -> str:
         """Return the characters that these tokens complete."""
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return what is left when no more come."""
 
 
@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
     model: Any
     prompt: np.ndarray
-    shown: str
+    echo: str
     detokenizer: Detokenizer
     stop: Collection[int]
 
@@ -52,13 +52,13 @@ def generate(
     if not prompt:
         raise UserError("--prompt: expected at least one character, got none")
     begin = _published if (checkpoint / "config.json").exists() else _trained
-    model, ids, shown, detokenizer, stop = begin(checkpoint, prompt)
+    model, ids, echo, detokenizer, stop = begin(checkpoint, prompt)
     rng = np.random.default_rng(seed)
     try:
-        _write(shown)
+        _write(echo)
         for token in generate_tokens(model, ids, tokens=tokens, temperature=temperature, rng=rng, stop=stop):
             _write(detokenizer.add([token]))
-        _write(detokenizer.rest())
+        _write(detokenizer.flush())
     finally:  # Ctrl-C too leaves a whole line
         _write("\n")
 

@@ -35,17 +35,17 @@ def array_kinds(values: Iterable[Any]) -> Kinds:
     return frozenset(present)
 
 
-def _collect(values: Iterable[Any], found: set) -> None:
+def _collect(values: Iterable[Any], kinds: set) -> None:
     for x in map(unwrap, values):
         if isinstance(x, np.ndarray):
-            found.add(x.dtype)
+            kinds.add(x.dtype)
         elif isinstance(x, (tuple, list)):
-            _collect(x, found)
+            _collect(x, kinds)
         elif isinstance(x, np.generic):
             if x.dtype.kind not in "iub":  # a count, not a number to compute with
-                found.add(x.dtype)
+                kinds.add(x.dtype)
         elif hasattr(x, "dtype"):
-            found.add(type(x))
+            kinds.add(type(x))
 
 
 @functools.cache
@@ -57,8 +57,8 @@ def precision(kinds: Kinds) -> Precision | None:
     computed = _real(np.result_type(*(np.result_type(kind, np.float32) for kind in floats)))
     if all(kind.isnative and _real(kind) == computed for kind in floats):
         return None
-    one = {kind.newbyteorder("=") for kind in floats}
-    short = one.pop() if len(one) == 1 else computed
+    dtypes = {kind.newbyteorder("=") for kind in floats}
+    short = dtypes.pop() if len(dtypes) == 1 else computed
     return Precision(computed, short if short.itemsize == 2 else None)
 
 
@@ -70,10 +70,10 @@ def suits_kernels(kinds: Kinds) -> bool:
     return native == kinds - {np.dtype(bool)} and len(widths) == 1 and widths.issubset(WIDTHS)
 
 
-def cast_all(given: Any, to: Precision | None) -> Any:
+def cast_all(tree: Any, to: Precision | None) -> Any:
     """Cast the arrays of a pytree to a precision, or, for None, to the machine's byte order."""
 
-    def one(x: Any) -> Any:
+    def cast_array(x: Any) -> Any:
         dtype = unwrap(x).dtype
         if not isinstance(unwrap(x), np.ndarray | np.generic) or not is_float(dtype):
             return x
@@ -81,7 +81,7 @@ def cast_all(given: Any, to: Precision | None) -> Any:
             return cast(x, dtype.newbyteorder("="))
         return cast(x, np.result_type(to.computed, np.complex64) if dtype.kind == "c" else to.computed)
 
-    return map_arrays(one, given)
+    return map_arrays(cast_array, tree)
 
 
 def round_all(results: Any, to: np.dtype) -> Any:

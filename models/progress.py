@@ -7,13 +7,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def training_progress() -> Progress:
-    """Return progress bars on stderr; a bar's field `said` is shown after it."""
+    """Return progress bars on stderr; a bar's field `message` is shown after it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[message]}"),
         console=Console(stderr=True),
     )
 

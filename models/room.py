@@ -14,11 +14,13 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 
 
-def require(needed: int, what: str, advice: str) -> None:
+def require(needed: int, description: str, advice: str) -> None:
     """Raise a UserError if `needed` bytes exceed the available ones; where these are unknown, do nothing."""
     free = available()
     if free is not None and needed > free:
-        raise UserError(f"memory: expected {what} to fit into {in_words(free)}, got {in_words(needed)} (try {advice})")
+        raise UserError(
+            f"memory: expected {description} to fit into {in_words(free)}, got {in_words(needed)} (try {advice})"
+        )
 
 
 def available() -> int | None:

@@ -127,7 +127,7 @@ def check_positive_int(label: str, count: object) -> int:
 
 def check_rates(label: str, delta: Array, A: Array) -> None:
     """Raise ValueError where A > 0, whose states would grow without bound, where Δ < 0, and where either is NaN."""
-    for name, x, worst, wanted in (
+    for name, x, worst, requirement in (
         ("delta", delta, "min", "steps of at least 0"),
         ("A", A, "max", "rates of at most 0"),
     ):
@@ -138,19 +138,19 @@ def check_rates(label: str, delta: Array, A: Array) -> None:
         except TypeError:  # traced by a compiler, or numbers without an order
             continue
         if not fits:
-            raise ValueError(f"{label}: {name} holds {getattr(xp, worst)(x)}, expected {wanted}")
+            raise ValueError(f"{label}: {name} holds {getattr(xp, worst)(x)}, expected {requirement}")
 
 
 def check_eigenvalues(label: str, Lambda: Array, delta: Array, *, strict: bool = False) -> None:
     """Raise ValueError for Re Λ > 0, with `strict` also for Re Λ = 0, for Δ ≤ 0, and where either is NaN."""
     Lambda, delta = unwrap(Lambda), unwrap(delta)
-    real, wanted = namespace(Lambda).real(Lambda), "below 0" if strict else "of at most 0"
+    real, requirement = namespace(Lambda).real(Lambda), "below 0" if strict else "of at most 0"
     try:
         stable = bool(namespace(real).all(real < 0 if strict else real <= 0))
         forward = bool(namespace(delta).all(delta > 0))
     except TypeError:  # a compiler traces the function: values are not known
         return
     if not stable:
-        raise ValueError(f"{label}: Lambda holds real part {real.max()}, expected real parts {wanted}")
+        raise ValueError(f"{label}: Lambda holds real part {real.max()}, expected real parts {requirement}")
     if not forward:
         raise ValueError(f"{label}: delta holds {delta.min()}, expected steps above 0")

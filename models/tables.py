@@ -36,13 +36,13 @@ def fit(rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
     """
     columns = list(zip(*rows, strict=True))
     least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
-    whole = [max(map(len, column)) for column in columns]
+    longest = [max(map(len, column)) for column in columns]
     spare = width - sum(least) - GAP * (len(columns) - 1)
     if spare < 0:
         return None
-    wanted = sum(whole) - sum(least)
-    share = min(1.0, spare / wanted) if wanted else 0.0
-    return [low + int(share * (high - low)) for low, high in zip(least, whole, strict=True)]
+    shortfall = sum(longest) - sum(least)
+    share = min(1.0, spare / shortfall) if shortfall else 0.0
+    return [low + int(share * (high - low)) for low, high in zip(least, longest, strict=True)]
 
 
 def write(console: Console, text: str, *, indent: int = 0, style: str = "") -> None:

@@ -111,8 +111,8 @@ class Training:
         Raises: UserError when it cannot be written, or when the weights have diverged; the one before then stays.
         """
         moments = {MOMENTS + name: array for name, array in self.optimizer.state_dict().items()}
-        named = {**self.model.named_parameters(), **moments}
-        arrays = {name: to_numpy(array) for name, array in named.items()}
+        tensors = {**self.model.named_parameters(), **moments}
+        arrays = {name: to_numpy(array) for name, array in tensors.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise self._diverged(self.step, "a weight is not finite")
         held_out = next(iter(self.task.eval_batches(np.random.default_rng([self.run.seed, 2])).values()))
@@ -186,8 +186,8 @@ class Training:
         """Raise a UserError if a step needs more memory than there is; where that is close, measure it."""
         self._require_least(getattr(self.task, "length", 1))  # before anything so long is drawn
         rng = np.random.default_rng(0)  # not the run's own, which draws its batches
-        tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda drawn: drawn[0].shape[1])
-        what, needed = self._require_least(tokens.shape[1])
+        tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda sample: sample[0].shape[1])
+        description, needed = self._require_least(tokens.shape[1])
         free = room.available()
         if free is None or free > FAR * needed:
             return
@@ -196,8 +196,10 @@ class Training:
             loss = mg.value_and_grad(lambda model: mean_loss(model(tokens[:sequences])[0], targets[:sequences]))
             return room.peak(lambda: loss(self.model))
 
-        one, two = (min(step(sequences), step(sequences)) for sequences in (1, 2))  # the first of each may compile
-        room.require(one + (self.run.batch - 1) * max(0, two - one), what, SMALLER)
+        peak_of_one, peak_of_two = (
+            min(step(sequences), step(sequences)) for sequences in (1, 2)
+        )  # the first of each may compile
+        room.require(peak_of_one + (self.run.batch - 1) * max(0, peak_of_two - peak_of_one), description, SMALLER)
 
     def _require_least(self, length: int) -> tuple[str, int]:
         """Return the name of a step on sequences of this length and its least size in bytes; raise if it is too large.
@@ -206,9 +208,9 @@ class Training:
         """
         run = self.run
         numbers = run.batch * length * (4 * run.layers * run.width + 3 * self.task.vocabulary)
-        what = f"a step of {run.batch:,} sequences of {length:,} tokens"
-        room.require(room.FLOAT * numbers, what, SMALLER)
-        return what, room.FLOAT * numbers
+        description = f"a step of {run.batch:,} sequences of {length:,} tokens"
+        room.require(room.FLOAT * numbers, description, SMALLER)
+        return description, room.FLOAT * numbers
 
     def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
         expected = {f"{MOMENTS}step": np.array(0)}
@@ -249,12 +251,12 @@ class Training:
         except MemoryError as error:  # CuPy's is one too
             raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None
 
-    def _require_finite(self, step: int, what: str, loss: float) -> None:
+    def _require_finite(self, step: int, quantity: str, loss: float) -> None:
         if not np.isfinite(loss):
-            raise self._diverged(step, f"{what} is {'NaN' if np.isnan(loss) else 'infinite'}")
+            raise self._diverged(step, f"{quantity} is {'NaN' if np.isnan(loss) else 'infinite'}")
 
-    def _diverged(self, step: int, how: str) -> UserError:
-        return UserError(f"diverged at step {step}: {how}; try a smaller --rate ({self._last_saved()})")
+    def _diverged(self, step: int, reason: str) -> UserError:
+        return UserError(f"diverged at step {step}: {reason}; try a smaller --rate ({self._last_saved()})")
 
     def _last_saved(self) -> str:
         return "there is no checkpoint" if self.saved is None else f"{self.checkpoint} holds step {self.saved}"

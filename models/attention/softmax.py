@@ -87,8 +87,8 @@ def _broadcast_mask(label: str, mask: Array | None, q: Array, k: Array) -> Array
 
 def _attention(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float) -> Array:
     """Return softmax(Q Kᵀ · scale) V; with `causal` the last query attends up to the last key."""
-    xp, size, seen = namespace(q, k, v), q.shape[-2], k.shape[-2]
-    visible = xp.tril(xp.ones((size, seen), dtype=bool), k=seen - size) if causal else None
+    xp, size, key_count = namespace(q, k, v), q.shape[-2], k.shape[-2]
+    visible = xp.tril(xp.ones((size, key_count), dtype=bool), k=key_count - size) if causal else None
     if mask is not None:
         visible = mask if visible is None else visible & mask
     return mg.softmax((q * scale) @ k.mT, axis=-1, where=visible) @ v

@@ -39,5 +39,5 @@ def rotate(x, start: int, rows: int = 1):
     half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
-    cos, sin = (asarray(turned.astype(x.dtype), like=x) for turned in (np.cos(angle), np.sin(angle)))
+    cos, sin = (asarray(table.astype(x.dtype), like=x) for table in (np.cos(angle), np.sin(angle)))
     return mg.rotary(x, cos, sin)

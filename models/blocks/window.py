@@ -50,8 +50,8 @@ class WindowBlock(HeadsBlock):
         """Return (y, memory), C queries at a time: O(T·C) for any length."""
         y, recent = [], memory
         for q_, k_, v_ in chunks(self.chunk_size, q, k, v):
-            read, recent = self.attend(q_, k_, v_, recent)
-            y.append(read)
+            out, recent = self.attend(q_, k_, v_, recent)
+            y.append(out)
         assert recent is not None  # there is at least one token
         return mg.namespace(*y).concat(y, axis=-2), recent
 
@@ -61,13 +61,13 @@ class WindowBlock(HeadsBlock):
         if recent is None:
             recent = Recent(_zero_rows(k, rows * room), _zero_rows(v, rows * room), 0)
         keys, values = xp.concat([recent.keys, k], axis=-2), xp.concat([recent.values, v], axis=-2)
-        place, now = xp.arange(keys.shape[-2]) // rows, room + xp.arange(size)[:, None]
-        visible = (place <= now) & (place >= now - room) & (place >= room - recent.tokens)
+        position, now = xp.arange(keys.shape[-2]) // rows, room + xp.arange(size)[:, None]
+        visible = (position <= now) & (position >= now - room) & (position >= room - recent.tokens)
 
         always_k, always_v = self.keys_and_values(self.persistent)
         scores = xp.concat([q @ always_k.mT, rotate(q, room) @ rotate(keys, 0, rows).mT], axis=-1)
-        seen = xp.concat([xp.ones((size, PERSISTENT), dtype=bool), visible], axis=-1)
-        weights = mg.softmax(scores * q.shape[-1] ** -0.5, axis=-1, where=seen)
+        attended = xp.concat([xp.ones((size, PERSISTENT), dtype=bool), visible], axis=-1)
+        weights = mg.softmax(scores * q.shape[-1] ** -0.5, axis=-1, where=attended)
         y = weights[..., :PERSISTENT] @ always_v + weights[..., PERSISTENT:] @ values
         keys, values = keys[..., rows * size :, :], values[..., rows * size :, :]
         return y, Recent(keys, values, min(recent.tokens + size, room))

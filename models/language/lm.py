@@ -44,9 +44,9 @@ class Config(BlockConfig):
                 raise UserError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.width % (2 * self.heads):
             raise UserError(f"heads: expected width {self.width} to be a multiple of 2 × heads, got {self.heads} heads")
-        for name, known in (("states", block.default_states), ("start", block.starts[0])):
-            if (given := getattr(self, name)) and not known:
-                raise UserError(f"{name}: expected none, since {self.mixer} has no such choice, got {given}")
+        for name, default in (("states", block.default_states), ("start", block.starts[0])):
+            if (value := getattr(self, name)) and not default:
+                raise UserError(f"{name}: expected none, since {self.mixer} has no such choice, got {value}")
         # what is left open is filled in here, so that a checkpoint says all of it
         object.__setattr__(self, "form", self.form or block.default_form)
         object.__setattr__(self, "chunk_size", self.chunk_size or block.default_chunk_size)
@@ -123,8 +123,8 @@ def check_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return tokens as an array of integers from 0 to `vocabulary` − 1; raises ValueError where they are not."""
     tokens = np.asarray(tokens)
     if tokens.dtype.kind not in "iu" or tokens.ndim < 1 or tokens.shape[-1] == 0:
-        wanted = "integers of shape (*batch, T) with T ≥ 1"
-        raise ValueError(f"tokens: expected {wanted}, got {tokens.dtype} {tokens.shape}")
+        expected = "integers of shape (*batch, T) with T ≥ 1"
+        raise ValueError(f"tokens: expected {expected}, got {tokens.dtype} {tokens.shape}")
     if tokens.size:
         low, high = tokens.min(), tokens.max()
         if low < 0 or high >= vocabulary:

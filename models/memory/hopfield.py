@@ -49,9 +49,9 @@ def separation(patterns: Array) -> Array:
     """Return the separation Δⱼ = ‖xⱼ‖² − max xⱼxᵢᵀ over the other patterns i, (*batch, N)."""
     xp = namespace(patterns)
     products, N = patterns @ patterns.mT, patterns.shape[-2]
-    own = xp.eye(N, dtype=bool)
-    others = xp.where(own, -xp.max(abs(products)) - 1, products)
-    return xp.sum(patterns * patterns, axis=-1) - xp.max(others, axis=-1)
+    diagonal = xp.eye(N, dtype=bool)
+    off_diagonal = xp.where(diagonal, -xp.max(abs(products)) - 1, products)
+    return xp.sum(patterns * patterns, axis=-1) - xp.max(off_diagonal, axis=-1)
 
 
 def _check(function: str, query: Array, patterns: Array, beta: float) -> None:

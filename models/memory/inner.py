@@ -95,9 +95,9 @@ def zeros_like(layers: Layers) -> Layers:
     return map_layers(lambda x: namespace(x).zeros_like(x), layers)
 
 
-def common_namespace(*given: object) -> Any:
+def common_namespace(*arguments: object) -> Any:
     """Return the array namespace of all arguments of a form: arrays, and pytrees of them such as weights and states."""
-    return namespace(*arrays_of(given))
+    return namespace(*arrays_of(arguments))
 
 
 def broadcast_per_token(layers: Layers, n: int) -> Layers:
@@ -181,25 +181,27 @@ def validate_layers(label: str, layers: Layers, key: Array, value: Array) -> Lay
     """
     if not (isinstance(layers, tuple) and layers and all(isinstance(x, tuple) and len(x) in (1, 2) for x in layers)):
         raise TypeError(f"{label} is {_outline(layers)}, expected a tuple of layers, each a tuple (W,) or (W, b)")
-    given, source = key.shape[-1], "k has features"
+    width, source = key.shape[-1], "k has features"
     name = label.rpartition(": ")[2]
     for i, layer in enumerate(layers):
-        _fit(f"{label}[{i}][0]", layer[0], "rows", -2, given, source)
-        given, source = layer[0].shape[-1], f"{name}[{i}][0] has columns"
+        _fit(f"{label}[{i}][0]", layer[0], "rows", -2, width, source)
+        width, source = layer[0].shape[-1], f"{name}[{i}][0] has columns"
         for bias in layer[1:]:
             _fit(f"{label}[{i}][1]", bias, "rows", -2, 1, "a bias has rows")
-            _fit(f"{label}[{i}][1]", bias, "columns", -1, given, source)
+            _fit(f"{label}[{i}][1]", bias, "columns", -1, width, source)
     last = layers[-1][0]
     _fit(f"{label}[{len(layers) - 1}][0]", last, "columns", -1, value.shape[-1], "v has features")
     return map_layers(lambda x: _with_batch(label, x, key.shape[:-2]), layers)
 
 
-def _fit(label: str, x: Array, what: str, axis: int, expected: int, source: str) -> None:
+def _fit(label: str, x: Array, axis_name: str, axis: int, expected: int, source: str) -> None:
     shape = tuple(getattr(x, "shape", ()))
     if len(shape) < 2:
         raise ValueError(f"{label} is {_outline(x)}, expected an array of at least 2 axes")
     if shape[axis] != expected:
-        raise ValueError(f"{label} has {shape[axis]} {what}, expected {expected}, as many as {source} (shape {shape})")
+        raise ValueError(
+            f"{label} has {shape[axis]} {axis_name}, expected {expected}, as many as {source} (shape {shape})"
+        )
 
 
 def _outline(x: object) -> str:
@@ -242,7 +244,7 @@ def check_finite_loss(label: str, losses: Array, first: int) -> None:
         raise FloatingPointError(f"{label}: the inner loss is {failure[1]:g} at token {token}, expected {why}")
 
 
-def _first_not(right: Callable[[Array], Array], x: Array) -> tuple[int, float] | None:
+def _first_not(condition: Callable[[Array], Array], x: Array) -> tuple[int, float] | None:
     """Return the first token at which x (*batch, T) fails a condition, and its value there; None if there is none.
 
     Exact numbers are not checked, and neither are arrays that a compiler traces, which have no values yet.
@@ -250,12 +252,12 @@ def _first_not(right: Callable[[Array], Array], x: Array) -> tuple[int, float] |
     x = unwrap(x)
     if x.dtype == object:
         return None
-    wrong, xp = ~right(x), namespace(x)
+    violations, xp = ~condition(x), namespace(x)
     try:
-        if not bool(xp.any(wrong)):
+        if not bool(xp.any(violations)):
             return None
     except TypeError:
         return None
-    places = xp.nonzero(wrong)
-    earliest = int(xp.argmin(places[-1]))
-    return int(places[-1][earliest]), float(x[tuple(int(axis[earliest]) for axis in places)])
+    indices = xp.nonzero(violations)
+    earliest = int(xp.argmin(indices[-1]))
+    return int(indices[-1][earliest]), float(x[tuple(int(axis[earliest]) for axis in indices)])

@@ -141,22 +141,22 @@ def run(
     norm: Norm | None = None,
 ) -> tuple[Array, Layers]:
     """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
-    chosen = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
+    method = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
     check_positive_int("online_learner.run: batch", batch)
     for name, x in {"k": k, "v": v, **gates}.items():
         if x.shape[: q.ndim - 1] != q.shape[:-1]:
-            came = f"online_learner.run: {name} has shape {tuple(x.shape)}"
-            raise ValueError(f"{came}, expected one that begins with {tuple(q.shape[:-1])} as that of q does")
+            actual = f"online_learner.run: {name} has shape {tuple(x.shape)}"
+            raise ValueError(f"{actual}, expected one that begins with {tuple(q.shape[:-1])} as that of q does")
     M = inner.validate_layers("online_learner: memory", memory, k, v)
-    S, start, link, y = inner.zeros_like(M), M, chosen.link, []
+    S, start, link, y = inner.zeros_like(M), M, method.link, []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
-        now = _gates_at(gates, t, k_t, chosen.implicit)
+        now = _gates_at(gates, t, k_t, method.implicit)
         start = M if t % batch == 0 else start
-        at = map_layers(lambda W, now=now: now["keep"] * W, start) if chosen.gradient_at_decayed else start
+        at = map_layers(lambda W, now=now: now["keep"] * W, start) if method.gradient_at_decayed else start
         loss_grad = mg.grad(lambda W, k_t=k_t, v_t=v_t: objective(apply_model(W, norm, k_t), v_t))
         gradient = loss_grad(map_layers(link, at))
-        M, S = chosen.step(M, S, gradient, now)
+        M, S = method.step(M, S, gradient, now)
         y.append(apply_model(map_layers(link, M), norm, q_t))
     return namespace(*y).concat(y, axis=-2), M
 

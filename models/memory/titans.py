@@ -87,10 +87,10 @@ def recurrent(
         (_, losses), gradients = mg.value_and_grad(_loss, has_aux=True)(copies, norm_of_copies, K, V)
         inner.check_finite_loss("titans.recurrent", losses, first)
         for t, (q_t, theta_t, log_eta_t, log_decay_t) in enumerate(tokens(Q, *gates)):
-            eta_t, kept_t = xp.exp(log_eta_t), xp.exp(log_decay_t)
+            eta_t, decay_t = xp.exp(log_eta_t), xp.exp(log_decay_t)
             u_t = map_layers(lambda g, t=t: g[..., t, :, :], gradients)
             S = map_layers(lambda S, u, eta=eta_t, theta=theta_t: eta * S - theta * u, S, u_t)
-            M = map_layers(lambda M, S, kept=kept_t: kept * M + S, M, S)
+            M = map_layers(lambda M, S, decay=decay_t: decay * M + S, M, S)
             y.append(inner.apply_model(M, norm, q_t))
         left, first = left - C, first + C
         if left == 0:
@@ -182,8 +182,9 @@ def fused(
         on_losses=lambda losses: inner.check_finite_loss("titans.fused", losses, 0),
     )
     start, M, S = _models(matrices, k.shape[-1])
-    read = q.shape[-2] - initial.left
-    return y, State(start, M, S, -read if read < 0 else batch_size - read % batch_size)
+    tokens_after = q.shape[-2] - initial.left  # after the initial state's batch is full
+    left = -tokens_after if tokens_after < 0 else batch_size - tokens_after % batch_size
+    return y, State(start, M, S, left)
 
 
 def _in_batches(

@@ -132,17 +132,17 @@ def fused(
 
     Incomplete mini-batches at either end run as `dual`, and on a CPU so do models of more than one layer.
     """
-    now, tau = _prepare("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
+    current, tau = _prepare("ttt.fused", q, k, v, eta, weights, tau, state, batch_size)
     length, y = q.shape[-2], []
-    first = 0 if state is None else min(now.left, length)  # to finish the current mini-batch
+    first = 0 if state is None else min(current.left, length)  # to finish the current mini-batch
     last = length - (length - first) % batch_size
-    whole = _compiled_batches if len(now.start) == 1 or on_device(k) else _dual
-    for run, begin, stop in ((_dual, 0, first), (whole, first, last), (_dual, last, length)):
+    run_full_batches = _compiled_batches if len(current.start) == 1 or on_device(k) else _dual
+    for run, begin, stop in ((_dual, 0, first), (run_full_batches, first, last), (_dual, last, length)):
         if begin < stop:
             Q, K, V, E, share = (x[..., begin:stop, :] for x in (q, k, v, eta[..., None], tau))
-            y_part, now = run("ttt.fused", begin, Q, K, V, E, share, weights.norm, now, batch_size)
+            y_part, current = run("ttt.fused", begin, Q, K, V, E, share, weights.norm, current, batch_size)
             y.append(y_part)
-    return namespace(*y).concat(y, axis=-2), now
+    return namespace(*y).concat(y, axis=-2), current
 
 
 def _dual(

@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.language.mamba import MambaModel
 from models.published.config import Architecture, read_architecture, shapes
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
-from models.published.weights import Stored, compare, stored_arrays
+from models.published.weights import StoredArray, compare, stored_arrays
 
 __all__ = ["Detokenizer", "build", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "renamed", "turned"]
 
@@ -32,16 +32,16 @@ def load_model(folder: str | Path) -> MambaModel:
     folder = Path(folder)
     of = read_architecture(folder / "config.json")
     path, original = stored_arrays(folder)
-    stored: dict[str, Stored] = {}
+    entries: dict[str, StoredArray] = {}
     for name, of_file in original.items():
-        if renamed(name) in stored:
+        if renamed(name) in entries:
             raise UserError(f"checkpoint {path}: {name}: expected one array of that name, got two")
-        stored[renamed(name)] = of_file
-    of = _with_head(path, of, stored)
-    numbers = compare(path, stored, shapes(of))
+        entries[renamed(name)] = of_file
+    of = _with_head(path, of, entries)
+    numbers = compare(path, entries, shapes(of))
     # what is read, and the model that takes it over
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
-    arrays = {name: turned(name, of_file.read()) for name, of_file in stored.items()}
+    arrays = {name: turned(name, of_file.read()) for name, of_file in entries.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
@@ -80,17 +80,19 @@ def turned(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=np.float32, order="C")
 
 
-def _with_head(path: Path, of: Architecture, stored: dict[str, Stored]) -> Architecture:
+def _with_head(path: Path, of: Architecture, entries: dict[str, StoredArray]) -> Architecture:
     """Return the architecture with the head that the file has, as transformers decides it; drop one held twice."""
     head, embedding = "lm_head.weight", "embeddings.weight"
-    if not of.tied or head not in stored:
+    if not of.tied or head not in entries:
         return of
-    if embedding not in stored:
-        stored[embedding] = stored.pop(head)
+    if embedding not in entries:
+        entries[embedding] = entries.pop(head)
         return of
-    if stored[head].shape == stored[embedding].shape and np.array_equal(stored[head].read(), stored[embedding].read()):
-        del stored[head]
+    if entries[head].shape == entries[embedding].shape and np.array_equal(
+        entries[head].read(), entries[embedding].read()
+    ):
+        del entries[head]
         return of
-    said = "the config ties it to the embedding, the file holds another: the file's is used"
-    print(f"checkpoint {path}: {head}: {said}", file=sys.stderr)
+    message = "the config ties it to the embedding, the file holds another: the file's is used"
+    print(f"checkpoint {path}: {head}: {message}", file=sys.stderr)
     return replace(of, tied=False)

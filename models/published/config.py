@@ -112,68 +112,70 @@ def read_architecture(path: Path) -> Architecture:
     return _hugging_face(kind, Fields(path, {**DEFAULTS[kind], **config}))
 
 
-def _hugging_face(kind: str, given: "Fields") -> Architecture:
-    given.one_of("hidden_act", "silu", "swish")
-    width, eps = given.size("hidden_size"), given.number("layer_norm_epsilon")
-    named = kind != "mamba2" and "intermediate_size" in given.values  # Mamba-2's class ignores it
-    inner = given.size("intermediate_size") if named else given.expanded(width)
+def _hugging_face(kind: str, fields: "Fields") -> Architecture:
+    fields.one_of("hidden_act", "silu", "swish")
+    width, eps = fields.size("hidden_size"), fields.number("layer_norm_epsilon")
+    has_inner = kind != "mamba2" and "intermediate_size" in fields.values  # Mamba-2's class ignores it
+    inner = fields.size("intermediate_size") if has_inner else fields.expanded(width)
     shared: dict[str, Any] = {
         "width": width,
         "inner": inner,
-        "states": given.size("state_size"),
-        "conv": given.size("conv_kernel"),
-        "bias": given.flag("use_bias"),
-        "conv_bias": given.flag("use_conv_bias"),
+        "states": fields.size("state_size"),
+        "conv": fields.size("conv_kernel"),
+        "bias": fields.flag("use_bias"),
+        "conv_bias": fields.flag("use_conv_bias"),
     }
     block: MambaConfig | Mamba2Config
     if kind == "mamba2":
-        heads, per_head = given.size("num_heads"), given.size("head_dim")
+        heads, per_head = fields.size("num_heads"), fields.size("head_dim")
         if heads * per_head != inner:
-            wanted = f"num_heads × head_dim = {inner}"
-            raise UserError(f"{given.path}: num_heads: expected {wanted}, got {heads} × {per_head}")
-        groups, limits = given.divisor("n_groups", heads, "heads"), given.interval("time_step_limit")
+            expected = f"num_heads × head_dim = {inner}"
+            raise UserError(f"{fields.path}: num_heads: expected {expected}, got {heads} × {per_head}")
+        groups, limits = fields.divisor("n_groups", heads, "heads"), fields.interval("time_step_limit")
         block = Mamba2Config(**shared, heads=heads, groups=groups, eps=eps, limits=limits)
     else:
-        norm = given.number("mixer_rms_eps") if kind == "falcon_mamba" else None
-        block = MambaConfig(**shared, rank=given.rank("time_step_rank", width), norm_eps=norm)
-    layers, tied = given.size("num_hidden_layers", least=0), given.flag("tie_word_embeddings")
-    return Architecture(block, given.size("vocab_size"), layers, eps, tied)
+        norm = fields.number("mixer_rms_eps") if kind == "falcon_mamba" else None
+        block = MambaConfig(**shared, rank=fields.rank("time_step_rank", width), norm_eps=norm)
+    layers, tied = fields.size("num_hidden_layers", least=0), fields.flag("tie_word_embeddings")
+    return Architecture(block, fields.size("vocab_size"), layers, eps, tied)
 
 
 def _native(path: Path, config: Mapping[str, Any]) -> Architecture:
-    given = Fields(path, {**NATIVE, **config})
-    if given.values["d_intermediate"] or given.values["attn_layer_idx"]:
-        name = "d_intermediate" if given.values["d_intermediate"] else "attn_layer_idx"
-        raise UserError(f"{path}: {name}: expected none, since every layer is a Mamba block, got {given.shown(name)}")
-    ssm = given.values["ssm_cfg"]
+    fields = Fields(path, {**NATIVE, **config})
+    if fields.values["d_intermediate"] or fields.values["attn_layer_idx"]:
+        name = "d_intermediate" if fields.values["d_intermediate"] else "attn_layer_idx"
+        raise UserError(
+            f"{path}: {name}: expected none, since every layer is a Mamba block, got {fields.excerpt(name)}"
+        )
+    ssm = fields.values["ssm_cfg"]
     if not isinstance(ssm, dict):
-        raise given.error("ssm_cfg", "a JSON object")
+        raise fields.error("ssm_cfg", "a JSON object")
     kind = known_name(str(ssm.get("layer", "Mamba1")), f"{path}: ssm_cfg.layer", NATIVE_BLOCKS)
-    inside = Fields(path, {**NATIVE_BLOCK, **NATIVE_BLOCKS[kind], **ssm}, "ssm_cfg.")
+    block_fields = Fields(path, {**NATIVE_BLOCK, **NATIVE_BLOCKS[kind], **ssm}, "ssm_cfg.")
     for name in ssm:
         known_name(name, f"{path}: ssm_cfg", [*NATIVE_BLOCK, *NATIVE_BLOCKS[kind], *IRRELEVANT])
-    width = given.size("d_model")
+    width = fields.size("d_model")
     shared: dict[str, Any] = {
         "width": width,
-        "inner": inside.expanded(width),
-        "states": inside.size("d_state"),
-        "conv": inside.size("d_conv"),
-        "bias": inside.flag("bias"),
-        "conv_bias": inside.flag("conv_bias"),
+        "inner": block_fields.expanded(width),
+        "states": block_fields.size("d_state"),
+        "conv": block_fields.size("d_conv"),
+        "bias": block_fields.flag("bias"),
+        "conv_bias": block_fields.flag("conv_bias"),
     }
     block: MambaConfig | Mamba2Config
     if kind == "Mamba1":
-        block = MambaConfig(**shared, rank=inside.rank("dt_rank", width))
+        block = MambaConfig(**shared, rank=block_fields.rank("dt_rank", width))
     else:
         for name, only in FIXED.items():
-            inside.one_of(name, only)
-        heads = shared["inner"] // inside.divisor("headdim", shared["inner"], "channels inside")
-        groups = inside.divisor("ngroups", heads, "heads")
-        block = Mamba2Config(**shared, heads=heads, groups=groups, limits=inside.interval("dt_limit"))
-    multiple = given.size("pad_vocab_size_multiple")
-    vocab = -(-given.size("vocab_size") // multiple) * multiple
-    layers, tied = given.size("n_layer", least=0), given.flag("tie_embeddings")
-    return Architecture(block, vocab, layers, tied=tied, layer_norm=not given.flag("rms_norm"))
+            block_fields.one_of(name, only)
+        heads = shared["inner"] // block_fields.divisor("headdim", shared["inner"], "channels inside")
+        groups = block_fields.divisor("ngroups", heads, "heads")
+        block = Mamba2Config(**shared, heads=heads, groups=groups, limits=block_fields.interval("dt_limit"))
+    multiple = fields.size("pad_vocab_size_multiple")
+    vocab = -(-fields.size("vocab_size") // multiple) * multiple
+    layers, tied = fields.size("n_layer", least=0), fields.flag("tie_embeddings")
+    return Architecture(block, vocab, layers, tied=tied, layer_norm=not fields.flag("rms_norm"))
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ class Fields:
 
     def error(self, name: str, expected: str) -> UserError:
         """Return what to raise when a value is none of its name."""
-        return UserError(f"{self.path}: {self.prefix}{name}: expected {expected}, got {self.shown(name)}")
+        return UserError(f"{self.path}: {self.prefix}{name}: expected {expected}, got {self.excerpt(name)}")
 
-    def shown(self, name: str) -> str:
+    def excerpt(self, name: str) -> str:
         """Return a value as JSON writes it, cut to a line."""
         if name not in self.values:
             return "none"
@@ -216,10 +218,10 @@ class Fields:
             raise self.error(name, "true or false")
         return value
 
-    def one_of(self, name: str, *known: Any) -> None:
+    def one_of(self, name: str, *choices: Any) -> None:
         """Raise UserError for a value that is not one of the supported ones."""
-        if self.values.get(name) not in known:
-            raise self.error(name, " or ".join(json.dumps(value) for value in known))
+        if self.values.get(name) not in choices:
+            raise self.error(name, " or ".join(json.dumps(value) for value in choices))
 
     def rank(self, name: str, width: int) -> int:
         """Return the rank R of Mamba's step: a size, or a sixteenth of the width for "auto"."""
@@ -248,11 +250,11 @@ class Fields:
             pass
         raise self.error(name, "two numbers, low ≤ high and 0 ≤ high")
 
-    def divisor(self, name: str, of: int, what: str) -> int:
+    def divisor(self, name: str, of: int, unit: str) -> int:
         """Return a size that divides another."""
         value = self.size(name)
         if of % value:
-            raise self.error(name, f"a divisor of {of} {what}")
+            raise self.error(name, f"a divisor of {of} {unit}")
         return value
 
 
@@ -262,8 +264,8 @@ def shapes(of: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "embeddings.weight", (of.vocab, block.width)
     for layer in range(of.layers):
         yield from _norm(f"layers.{layer}.norm", of)
-        inside = _mamba(block) if isinstance(block, MambaConfig) else _mamba2(block)
-        yield from ((f"layers.{layer}.mixer.{name}", shape) for name, shape in inside)
+        arrays = _mamba(block) if isinstance(block, MambaConfig) else _mamba2(block)
+        yield from ((f"layers.{layer}.mixer.{name}", shape) for name, shape in arrays)
     yield from _norm("norm_f", of)
     if not of.tied:
         yield "lm_head.weight", (of.vocab, block.width)

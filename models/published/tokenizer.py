@@ -7,7 +7,7 @@ from typing import Any
 from models.errors import UserError
 from models.published.config import Fields, read_json
 
-CUT = "\ufffd"  # what bytes that are no whole character are decoded to
+REPLACEMENT = "\ufffd"  # what bytes that are no whole character are decoded to
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -18,8 +18,8 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
-        how = "which the extra 'published' installs: pip install -e '.[published]'"
-        raise UserError(f"tokenizer.json: expected tokenizers, {how}") from None
+        hint = "which the extra 'published' installs: pip install -e '.[published]'"
+        raise UserError(f"tokenizer.json: expected tokenizers, {hint}") from None
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{path}: expected a tokenizer, got no such file")
@@ -91,13 +91,13 @@ class Detokenizer:
         """Return the text that these tokens complete; half a character waits."""
         self._tokens.extend(tokens)
         text = self._tokenizer.decode(self._tokens)
-        if text.endswith(CUT) or len(text) <= len(self._before):
+        if text.endswith(REPLACEMENT) or len(text) <= len(self._before):
             return ""
-        added = text[len(self._before) :]
+        completed = text[len(self._before) :]
         self._tokens = self._tokens[self._shown :]
         self._shown, self._before = len(self._tokens), self._tokenizer.decode(self._tokens)
-        return added
+        return completed
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return what is left: what half a character is decoded to."""
         return self._tokenizer.decode(self._tokens)[len(self._before) :]

@@ -22,7 +22,7 @@ TORCH = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """An array in a file, not yet read: which file, its element type as safetensors names it, and its shape."""
 
     path: Path
@@ -31,7 +31,7 @@ class Stored:
     read: Callable[[], np.ndarray]  # in float32
 
 
-def stored_arrays(folder: Path) -> tuple[Path, dict[str, Stored]]:
+def stored_arrays(folder: Path) -> tuple[Path, dict[str, StoredArray]]:
     """Return the file that the folder's weights begin at and all their arrays, by the names that the files give them.
 
     Raises: UserError when there is no such file, one is missing, broken, or not where its index says, and for arrays
@@ -47,29 +47,29 @@ def stored_arrays(folder: Path) -> tuple[Path, dict[str, Stored]]:
     raise UserError(f"checkpoint {folder}: expected weights in {names}, got none of them")
 
 
-def _floats(arrays: dict[str, Stored]) -> dict[str, Stored]:
+def _floats(arrays: dict[str, StoredArray]) -> dict[str, StoredArray]:
     for name, array in arrays.items():
         if array.dtype not in FLOATS:
             raise UserError(f"checkpoint {array.path}: {name}: expected one of {', '.join(FLOATS)}, got {array.dtype}")
     return arrays
 
 
-def _in_shards(index: Path, read: Callable[[Path], dict[str, Stored]]) -> dict[str, Stored]:
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not where:
-        raise UserError(f"{index}: weight_map: expected a JSON object of file names, got {json.dumps(where)[:60]}")
-    shards: dict[str, dict[str, Stored]] = {}
-    for name, file in where.items():
+def _in_shards(index: Path, read: Callable[[Path], dict[str, StoredArray]]) -> dict[str, StoredArray]:
+    shard_of = read_json(index).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise UserError(f"{index}: weight_map: expected a JSON object of file names, got {json.dumps(shard_of)[:60]}")
+    shards: dict[str, dict[str, StoredArray]] = {}
+    for name, file in shard_of.items():
         if not isinstance(file, str) or file in ("", "..") or any(mark in file for mark in "/\\:\0"):
             raise UserError(f"{index}: {name}: expected the name of a file beside it, got {json.dumps(file)}")
         if file not in shards:
             shards[file] = read(index.parent / file)
         if name not in shards[file]:
             raise UserError(f"{index}: {name}: expected in {file}, got no such array there")
-    return {name: shards[file][name] for name, file in where.items()}
+    return {name: shards[file][name] for name, file in shard_of.items()}
 
 
-def _in_safetensors(path: Path) -> dict[str, Stored]:
+def _in_safetensors(path: Path) -> dict[str, StoredArray]:
     try:
         # safetensors checks that the header is whole and that its arrays lie side by side and fill the file
         with path.open("rb") as file, safe_open(path, framework="numpy"):
@@ -81,7 +81,7 @@ def _in_safetensors(path: Path) -> dict[str, Stored]:
         raise UserError(f"checkpoint {path}: expected a whole safetensors file, got: {error}") from None
     header.pop("__metadata__", None)
     return {
-        name: Stored(
+        name: StoredArray(
             path,
             of["dtype"],
             tuple(of["shape"]),
@@ -99,12 +99,12 @@ def _slice(path: Path, dtype: str, shape: list[int], offset: int) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _in_torch(path: Path) -> dict[str, Stored]:
+def _in_torch(path: Path) -> dict[str, StoredArray]:
     try:
         import torch
     except ModuleNotFoundError:
-        how = "pip install torch, or convert the file to model.safetensors"
-        raise UserError(f"checkpoint {path}: expected torch, which reads this format ({how}), got none") from None
+        hint = "pip install torch, or convert the file to model.safetensors"
+        raise UserError(f"checkpoint {path}: expected torch, which reads this format ({hint}), got none") from None
     try:  # nothing in the file is run
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
@@ -117,26 +117,26 @@ def _in_torch(path: Path) -> dict[str, Stored]:
     return {name: _tensor(path, tensor) for name, tensor in tensors.items()}
 
 
-def _tensor(path: Path, tensor: Any) -> Stored:
+def _tensor(path: Path, tensor: Any) -> StoredArray:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Stored(path, TORCH.get(dtype, dtype), tuple(tensor.shape), lambda: tensor.float().numpy())
+    return StoredArray(path, TORCH.get(dtype, dtype), tuple(tensor.shape), lambda: tensor.float().numpy())
 
 
-def compare(path: Path, arrays: dict[str, Stored], expected: Iterable[tuple[str, tuple[int, ...]]]) -> int:
+def compare(path: Path, arrays: dict[str, StoredArray], expected: Iterable[tuple[str, tuple[int, ...]]]) -> int:
     """Return how many numbers the arrays hold, which are those expected.
 
     Raises: UserError at the first that is missing, unknown or of another shape.
     """
-    known, numbers = set(), 0
+    names, numbers = set(), 0
     for name, shape in expected:
         if name not in arrays:
             raise UserError(f"checkpoint {path}: {name}: expected an array of shape {shape}, got none")
-        came = arrays[name]
-        if came.shape != shape:
-            raise UserError(f"checkpoint {came.path}: {name}: expected shape {shape}, got {came.shape}")
-        known.add(name)
+        array = arrays[name]
+        if array.shape != shape:
+            raise UserError(f"checkpoint {array.path}: {name}: expected shape {shape}, got {array.shape}")
+        names.add(name)
         numbers += int(np.prod(shape, dtype=int))
     for name in arrays:
-        if name not in known:
+        if name not in names:
             raise UserError(f"checkpoint {path}: {name}: expected no such array, got one of shape {arrays[name].shape}")
     return numbers

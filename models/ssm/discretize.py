@@ -54,7 +54,7 @@ def mamba(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
 
 def bilinear(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
     """Return Ā, B̄ by the trapezoidal rule (Tustin's method): |Ā| ≤ 1 for every stable A and every Δ."""
-    return _implicit("bilinear", A, B, delta, 1, 1, whole=2)
+    return _implicit("bilinear", A, B, delta, 1, 1, scale=2)
 
 
 def euler(A: Array, B: Array, delta: Array) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ def generalized_bilinear(A: Array, B: Array, delta: Array, *, alpha: Any) -> tup
     """Return Ā, B̄ with the share α of the step taken implicitly. Raises ValueError outside 0 ≤ α ≤ 1."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"discretize.generalized_bilinear: alpha is {alpha}, expected a number from 0 to 1")
-    return _implicit("generalized_bilinear", A, B, delta, alpha, 1 - alpha, whole=1)
+    return _implicit("generalized_bilinear", A, B, delta, alpha, 1 - alpha, scale=1)
 
 
 METHODS: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
@@ -79,16 +79,18 @@ METHODS: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
 }
 
 
-def _implicit(label: str, A: Array, B: Array, delta: Array, end: Any, start: Any, *, whole: int) -> tuple[Array, Array]:
+def _implicit(label: str, A: Array, B: Array, delta: Array, end: Any, start: Any, *, scale: int) -> tuple[Array, Array]:
     """Solve (whole·I − end·ΔA)(Ā, B̄) = (whole·I + start·ΔA, whole·ΔB): whole numbers keep halves out of exact ones."""
-    if not _is_matrix(label, A, B, delta, many=True):
-        solved = whole - end * (delta * A)
-        return (whole + start * (delta * A)) / solved, whole * (delta * B) / solved
-    one, columns = whole * _identity(A), B if B.ndim == 2 else B[:, None]
+    if not _is_matrix(label, A, B, delta, batched=True):
+        solved = scale - end * (delta * A)
+        return (scale + start * (delta * A)) / solved, scale * (delta * B) / solved
+    scaled_identity, columns = scale * _identity(A), B if B.ndim == 2 else B[:, None]
     xp = namespace(A, B, _array(delta))
-    right = xp.concat([one + start * (delta * A), whole * (delta * columns)], axis=-1)
-    both = xp.linalg.solve(one - end * (delta * A), right)
-    return both[..., : one.shape[0]], both[..., one.shape[0] :] if B.ndim == 2 else both[..., -1]
+    right_sides = xp.concat([scaled_identity + start * (delta * A), scale * (delta * columns)], axis=-1)
+    solution = xp.linalg.solve(scaled_identity - end * (delta * A), right_sides)
+    return solution[..., : scaled_identity.shape[0]], solution[
+        ..., scaled_identity.shape[0] :
+    ] if B.ndim == 2 else solution[..., -1]
 
 
 # φ
@@ -110,13 +112,13 @@ def _phi_of_matrix(X: Array) -> tuple[Array, Array]:
     """Return exp(X) and φ(X), by the series at X/2ˢ of norm below 1 and s doublings."""
     norm = _number(abs(unwrap(X)).sum(0).max())
     doublings = max(0, math.frexp(norm)[1])
-    one, near = _identity(X), X / 2.0**doublings
-    phi = one * SERIES[-1]
+    identity, near = _identity(X), X / 2.0**doublings
+    phi = identity * SERIES[-1]
     for coefficient in SERIES[-2::-1]:
-        phi = near @ phi + one * coefficient
-    power = one + near @ phi
+        phi = near @ phi + identity * coefficient
+    power = identity + near @ phi
     for _ in range(doublings):
-        power, phi = power @ power, phi @ (power + one) / 2
+        power, phi = power @ power, phi @ (power + identity) / 2
     return power, phi
 
 
@@ -127,8 +129,8 @@ def _identity(A: Array) -> Array:
 # Checks of arguments
 
 
-def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = False) -> bool:
-    """Return whether A is a matrix, not a diagonal: A has two axes and Δ none, or (channels, 1, 1) if `many`.
+def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, batched: bool = False) -> bool:
+    """Return whether A is a matrix, not a diagonal: A has two axes and Δ none, or (channels, 1, 1) if `batched`.
 
     Raises ValueError for what does not fit.
     """
@@ -137,7 +139,7 @@ def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = Fal
         raise ValueError(f"{label}: delta holds {_worst(steps)}, expected finite steps above 0")
 
     shapes = (tuple(A.shape), tuple(B.shape), tuple(getattr(delta, "shape", ())))
-    if len(shapes[0]) == 2 and (not shapes[2] or many and len(shapes[2]) == 3 and shapes[2][1:] == (1, 1)):
+    if len(shapes[0]) == 2 and (not shapes[2] or batched and len(shapes[2]) == 3 and shapes[2][1:] == (1, 1)):
         _check_matrix(label, *shapes[:2])
         _check_eigenvalues(label, unwrap(A))
         return True
@@ -146,9 +148,9 @@ def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, many: bool = Fal
             f"{label}: A, B and delta have shapes {shapes[0]}, {shapes[1]} and {shapes[2]}, "
             "expected (*channels, N) twice, and (*channels, 1) or no axis"
         )
-    parts = namespace(A).real(unwrap(A))
-    if _fails(lambda: _all(parts <= 0)):
-        raise ValueError(f"{label}: A holds real part {_number(parts.max())}, expected real parts of at most 0")
+    real_parts = namespace(A).real(unwrap(A))
+    if _fails(lambda: _all(real_parts <= 0)):
+        raise ValueError(f"{label}: A holds real part {_number(real_parts.max())}, expected real parts of at most 0")
     return False
 
 

@@ -154,8 +154,8 @@ def powers(A: Array, count: int) -> Array:
     """Return 1, A, A², … of A (…, N), (…, N, count), by doubling: A^(2ⁱ) times the first 2ⁱ gives the next 2ⁱ."""
     xp, step = namespace(A), A[..., None]
     rows = xp.ones_like(step)
-    while (known := rows.shape[-1]) < count:
-        step = step if known == 1 else step * step
+    while (computed := rows.shape[-1]) < count:
+        step = step if computed == 1 else step * step
         rows = xp.concat([rows, step * rows], axis=-1)
     return rows[..., :count]
 

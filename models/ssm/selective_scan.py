@@ -59,7 +59,7 @@ def associative(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | No
     """Compute all tokens at once, in log₂ T rounds of the operator ∘: O(T·log T·D·N). Hillis and Steele 1986."""
     check_rates("selective_scan.associative", delta, A)
     h = hillis_steele_scan(*_discrete(u, delta, A, B), initial_state(state, u, A))
-    return _read(h, u, C, D), h[..., -1, :, :]
+    return _output(h, u, C, D), h[..., -1, :, :]
 
 
 @form
@@ -69,7 +69,7 @@ def chunkwise(
     """Scan all chunks of C tokens at once, then the states at their boundaries, in C + T/C steps: O(T·D·N)."""
     check_rates("selective_scan.chunkwise", delta, A)
     h = chunked_scan(*_discrete(u, delta, A, B), initial_state(state, u, A), chunk_size)
-    return _read(h, u, C, D), h[..., -1, :, :]
+    return _output(h, u, C, D), h[..., -1, :, :]
 
 
 @form(compiled=True)
@@ -122,6 +122,6 @@ def _discrete(u: Array, delta: Array, A: Array, B: Array) -> tuple[Array, Array]
     return delta[..., None] * A, (delta * u)[..., None] * B[..., None, :]
 
 
-def _read(h: Array, u: Array, C: Array, D: Array) -> Array:
+def _output(h: Array, u: Array, C: Array, D: Array) -> Array:
     """Return Ch + Du for all tokens."""
     return (h @ C[..., None])[..., 0] + D * u

@@ -18,12 +18,12 @@ def cost_per_token(config: Config, lengths: list[int], repeats: int, seed: int =
     Weights are random: time does not depend on them. Every timing starts from the same state, so T stays what it is.
     """
     rng = np.random.default_rng(seed)
-    model, state, read = LanguageModel(config, rng), None, 0
+    model, state, tokens_read = LanguageModel(config, rng), None, 0
     for length in lengths:
-        while read < length:
-            size = min(PIECE, length - read)
+        while tokens_read < length:
+            size = min(PIECE, length - tokens_read)
             _, state = model(rng.integers(0, config.vocab, size=size), state)
-            read += size
+            tokens_read += size
         token = rng.integers(0, config.vocab, size=1)
         times = []
         for _ in range(repeats):

@@ -91,8 +91,8 @@ def draw(panels: Sequence[Panel], description: str) -> str:
         styles = _styles([name for panel in panels for name in panel.curves])
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name, (x, y) in panel.curves.items():
-                every = 1 if len(x) <= 20 else 0.1
-                (line,) = axes.plot(x, y, markersize=4, markevery=every, linewidth=1.6, **styles[name])
+                mark_every = 1 if len(x) <= 20 else 0.1
+                (line,) = axes.plot(x, y, markersize=4, markevery=mark_every, linewidth=1.6, **styles[name])
                 handles.setdefault(words(name), line)
             for place in panel.marks:
                 axes.axvline(place, color=INK, linewidth=0.8, linestyle=DOTTED, zorder=0)

@@ -62,12 +62,14 @@ def _record_losses(
     return run_and_record
 
 
-def losses(block: LearnerBlock, q: Any, k: Any, v: Any, *rest: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+def losses(
+    block: LearnerBlock, q: Any, k: Any, v: Any, *gates_and_weights: Any, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ℓ at the memory before each token's mini-batch and at the first memory, (*batch, T) both.
 
     Inputs are those of the block's mechanism: q, k, v, gates, and last the initial memory; Titans' norm is an option.
     """
-    *gates, weights = rest
+    *gates, weights = gates_and_weights
     layers, norm = weights if isinstance(weights, ttt.Weights) else (weights, options.get("norm"))
     form, size = getattr(block.mechanism, block.form), block.chunk_size
     rows, state = [], None

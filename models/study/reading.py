@@ -21,8 +21,8 @@ COMMON = ("mixer", "text", "form", "config", "start")  # settings that differ be
 
 def evaluations(job: Results) -> list[dict[str, Any]]:
     """Return the records with a held-out loss; one that diverged was written as null."""
-    seen = [record for record in job["records"] if "held_out_loss" in record]
-    return [record for record in seen if None not in record["held_out_loss"].values()]
+    evaluated = [record for record in job["records"] if "held_out_loss" in record]
+    return [record for record in evaluated if None not in record["held_out_loss"].values()]
 
 
 def curve(points: Iterable[tuple[float, float]]) -> Curve:
@@ -43,22 +43,22 @@ def side_by_side(results: Results, prefix: str, mixers: Iterable[str]) -> dict[s
     A recorded job is left out where those of this study have other settings, or read the text of another Python.
     """
     jobs = {mixer: job for mixer in mixers if (job := results["jobs"].get(f"{prefix}{mixer}"))}
-    here = [job for job in jobs.values() if job["planned"]]
-    if not here:  # the quick study leaves it out
+    planned = [job for job in jobs.values() if job["planned"]]
+    if not planned:  # the quick study leaves it out
         return {}
-    wanted = _common(here[0])
-    corpora = {job["result"].get("corpus") for job in here if job["result"] and not job["recorded"]}
+    common = _common(planned[0])
+    corpora = {job["result"].get("corpus") for job in planned if job["result"] and not job["recorded"]}
 
     def fits(job: Results) -> bool:
         same_text = not (job["recorded"] and corpora) or job["result"].get("corpus") in corpora
-        return _common(job) == wanted and same_text
+        return _common(job) == common and same_text
 
     return {mixer: job for mixer, job in jobs.items() if fits(job)}
 
 
 def _common(job: Results) -> dict[str, Any]:
-    given = job["settings"].get("run", job["settings"])
-    return {name: value for name, value in given.items() if name not in COMMON}
+    run_settings = job["settings"].get("run", job["settings"])
+    return {name: value for name, value in run_settings.items() if name not in COMMON}
 
 
 def words(mixer: str) -> str:

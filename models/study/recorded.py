@@ -40,13 +40,13 @@ def load(job: Job) -> dict[str, Any] | None:
         entry = json.loads((FOLDER / f"{job.name}.json").read_text())
     except FileNotFoundError:
         return None
-    wanted = _whole(job.settings)
-    if entry["kind"] != job.kind or wanted is None or _whole(entry["settings"]) != wanted:
+    expected = _with_defaults(job.settings)
+    if entry["kind"] != job.kind or expected is None or _with_defaults(entry["settings"]) != expected:
         return None
     return {name: entry[name] for name in ("records", "result", "machine")}
 
 
-def _whole(settings: dict[str, Any]) -> dict[str, Any] | None:
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any] | None:
     """Return settings with those that a run did not have yet when they were written; None if a run knows one not."""
     settings = json.loads(json.dumps(settings))  # in a file a tuple is a list
     try:

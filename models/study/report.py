@@ -58,22 +58,22 @@ def _text(results: Results) -> dict[str, Any] | None:
     """Return held-out bits per byte: a figure, a row for each mixer, and their ranking."""
     curves, rows = {}, []
     for mixer, job in side_by_side(results, "text-", MIXERS).items():
-        seen = [(r["step"], r["held_out_loss"]["text"] / math.log(2)) for r in evaluations(job)]
-        if not seen:
+        points = [(r["step"], r["held_out_loss"]["text"] / math.log(2)) for r in evaluations(job)]
+        if not points:
             continue
-        curves[mixer] = curve(seen)
+        curves[mixer] = curve(points)
         seconds = [r["seconds"] for r in job["records"] if "seconds" in r and not job["recorded"]]
-        done = job["result"] or {}
+        result = job["result"] or {}
         rows.append(
             {
                 "mixer": mixer,
-                "bits": seen[-1][1],
-                "step": seen[-1][0],
+                "bits": points[-1][1],
+                "step": points[-1][0],
                 "of": job["steps"],
-                "parameters": done.get("parameters"),
+                "parameters": result.get("parameters"),
                 "ms": 1000 * sorted(seconds)[len(seconds) // 2] if seconds else None,
-                "prompt": done.get("prompt"),
-                "sample": printable(done.get("sample") or ""),
+                "prompt": result.get("prompt"),
+                "sample": printable(result.get("sample") or ""),
                 "source": source(job),
             }
         )
@@ -95,21 +95,21 @@ def _text(results: Results) -> dict[str, Any] | None:
 
 def printable(text: str) -> str:
     """Return text with its control characters, but for line feeds and tabs, as escapes: HTML has no NUL."""
-    shown = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-    return "".join(shown)
+    escaped = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
     if len({row["step"] for row in rows}) > 1:
         return ["The runs have not all come equally far, so their losses cannot be compared yet."]
     ranked = sorted(rows, key=lambda row: row["bits"])
-    listed = ", ".join(f"{words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
+    listing = ", ".join(f"{words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
     if len(rows) == 1:
-        return [f"After {rows[0]['step']} steps the held-out bits per byte are: {listed}."]
+        return [f"After {rows[0]['step']} steps the held-out bits per byte are: {listing}."]
     first, last = ranked[0], ranked[-1]
     gap = last["bits"] - first["bits"]
     return [
-        f"After {first['step']} steps the held-out bits per byte are, from the lowest: {listed}.",
+        f"After {first['step']} steps the held-out bits per byte are, from the lowest: {listing}.",
         f"From first to last that is {gap:.3f} bits, or {gap / first['bits']:.1%} of the lowest.",
     ]
 
@@ -118,15 +118,15 @@ def _recall(results: Results) -> list[dict[str, Any]]:
     """Return for each kind of recall the accuracy against steps and pairs, and the steps to learn it."""
     kinds = []
     for kind, title in (("overwritten", "every key written twice, the last value counts"), ("plain", "every key once")):
-        found = side_by_side(results, f"recall-{kind}-", MIXERS)
-        seen = {mixer: evaluations(job) for mixer, job in found.items() if evaluations(job)}
-        if not seen:
+        jobs = side_by_side(results, f"recall-{kind}-", MIXERS)
+        evaluated = {mixer: evaluations(job) for mixer, job in jobs.items() if evaluations(job)}
+        if not evaluated:
             continue
-        all_pairs = [int(p) for p in next(iter(seen.values()))[0]["held_out_accuracy"]]
+        all_pairs = [int(p) for p in next(iter(evaluated.values()))[0]["held_out_accuracy"]]
         fixed = _fixed(all_pairs)
-        steps = {m: curve([(r["step"], r["held_out_accuracy"][str(fixed)]) for r in rs]) for m, rs in seen.items()}
-        pairs = {m: curve([(p, rs[-1]["held_out_accuracy"][str(p)]) for p in all_pairs]) for m, rs in seen.items()}
-        rows = [_recall_row(m, rs, found[m], all_pairs, fixed) for m, rs in seen.items()]
+        steps = {m: curve([(r["step"], r["held_out_accuracy"][str(fixed)]) for r in rs]) for m, rs in evaluated.items()}
+        pairs = {m: curve([(p, rs[-1]["held_out_accuracy"][str(p)]) for p in all_pairs]) for m, rs in evaluated.items()}
+        rows = [_recall_row(m, rs, jobs[m], all_pairs, fixed) for m, rs in evaluated.items()]
         last = max(row["step"] for row in rows)
         limits = (-0.03, 1.03)
         figure = draw(
@@ -160,12 +160,12 @@ def _fixed(pairs: list[int]) -> int:
 def _recall_row(mixer: str, records: list, job: Results, pairs: list[int], fixed: int) -> dict[str, Any]:
     reached = [r["step"] for r in records if r["held_out_accuracy"][str(fixed)] >= ENOUGH]
     last = records[-1]["held_out_accuracy"]
-    held = [p for p in pairs if all(last[str(q)] >= ENOUGH for q in pairs if q <= p)]
+    pairs_held = [p for p in pairs if all(last[str(q)] >= ENOUGH for q in pairs if q <= p)]
     return {
         "mixer": mixer,
         "step": records[-1]["step"],
         "reached": reached[0] if reached else None,
-        "held": max(held, default=0),
+        "held": max(pairs_held, default=0),
         "accuracies": {p: last[str(p)] for p in pairs},
         "state": (job["result"] or {}).get("state_numbers"),
         "source": source(job),
@@ -177,23 +177,23 @@ def _recall_sentences(rows: list[dict[str, Any]], fixed: int) -> list[str]:
     never = [row for row in rows if not row["reached"]]
     sentences = []
     if reached:
-        listed = ", ".join(f"{words(row['mixer'])} at step {row['reached']}" for row in reached)
-        sentences.append(f"Accuracy first reached {ENOUGH:.0%} with {fixed} pairs: {listed}.")
+        listing = ", ".join(f"{words(row['mixer'])} at step {row['reached']}" for row in reached)
+        sentences.append(f"Accuracy first reached {ENOUGH:.0%} with {fixed} pairs: {listing}.")
     if never:
-        listed = ", ".join(f"{words(row['mixer'])} ({row['accuracies'][fixed]:.0%} at the end)" for row in never)
+        listing = ", ".join(f"{words(row['mixer'])} ({row['accuracies'][fixed]:.0%} at the end)" for row in never)
         steps = max(row["step"] for row in never)
-        sentences.append(f"Accuracy with {fixed} pairs stayed below {ENOUGH:.0%} for {steps} steps: {listed}.")
-    held = sorted(rows, key=lambda row: -row["held"])
-    listed = ", ".join(f"{words(row['mixer'])} {row['held'] or 'none'}" for row in held)
-    sentences.append(f"The most pairs held at {ENOUGH:.0%} or more when training ended: {listed}.")
+        sentences.append(f"Accuracy with {fixed} pairs stayed below {ENOUGH:.0%} for {steps} steps: {listing}.")
+    ranked = sorted(rows, key=lambda row: -row["held"])
+    listing = ", ".join(f"{words(row['mixer'])} {row['held'] or 'none'}" for row in ranked)
+    sentences.append(f"The most pairs held at {ENOUGH:.0%} or more when training ended: {listing}.")
     return sentences
 
 
 def _recall_conclusion(title: str, rows: list[dict[str, Any]], pairs: int) -> str:
     ranked = sorted(rows, key=lambda row: -row["accuracies"][pairs])
-    listed = ", ".join(f"{words(row['mixer'])} {row['accuracies'][pairs]:.0%}" for row in ranked)
+    listing = ", ".join(f"{words(row['mixer'])} {row['accuracies'][pairs]:.0%}" for row in ranked)
     steps = max(row["step"] for row in rows)
-    return f"Recall, {title}: accuracy with {pairs} pairs after {steps} steps, from the highest: {listed}."
+    return f"Recall, {title}: accuracy with {pairs} pairs after {steps} steps, from the highest: {listing}."
 
 
 def _cost(results: Results) -> dict[str, Any] | None:
@@ -206,11 +206,11 @@ def _cost(results: Results) -> dict[str, Any] | None:
     if not measured:
         return None
     size = {m: curve([(r["T"], r["state_numbers"]) for r in rows]) for m, rows in measured.items()}
-    spent = {m: curve([(r["T"], 1000 * r["seconds"]) for r in rows]) for m, rows in measured.items()}
+    milliseconds = {m: curve([(r["T"], 1000 * r["seconds"]) for r in rows]) for m, rows in measured.items()}
     figure = draw(
         [
             Panel("Numbers in the state", "tokens so far, T", "numbers", size, log_x=True, log_y=True),
-            Panel("Time for the next token", "tokens so far, T", "ms", spent, log_x=True, log_y=True),
+            Panel("Time for the next token", "tokens so far, T", "ms", milliseconds, log_x=True, log_y=True),
         ],
         "Numbers in the state, and milliseconds for the next token, against the tokens before it",
     )
@@ -224,11 +224,11 @@ def _cost(results: Results) -> dict[str, Any] | None:
             f"({last['state_numbers']:,} numbers); a token took {last['seconds'] / first['seconds']:.2f} × as long "
             f"({1000 * last['seconds']:.2f} ms)."
         )
-    grown = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] > rows[0]["state_numbers"]]
+    growing = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] > rows[0]["state_numbers"]]
     fixed = [words(m) for m, rows in measured.items() if rows[-1]["state_numbers"] == rows[0]["state_numbers"]]
     first, last = (next(iter(measured.values()))[i]["T"] for i in (0, -1))
     conclusion = (
-        f"From T = {first} to {last} tokens the state of {', '.join(grown) or 'no mixer'} grows; that of "
+        f"From T = {first} to {last} tokens the state of {', '.join(growing) or 'no mixer'} grows; that of "
         f"{', '.join(fixed) or 'no mixer'} has the same size."
     )
     return {"figure": figure, "sentences": sentences, "conclusion": conclusion, "settings": settings(results, "cost-")}

@@ -36,21 +36,21 @@ class Scheduler:
         self.waiting = [job for job in plan if job.result(study) is None]
         self.running: dict[str, subprocess.Popen] = {}
         self.errors: dict[str, str] = {}
-        self.bars = {job.name: progress.add_task(job.name, total=job.steps, said="") for job in plan}
+        self.bars = {job.name: progress.add_task(job.name, total=job.steps, message="") for job in plan}
         for job in plan:
             self.show(job)
 
     def run(self, stop: threading.Event) -> None:
         """Run the unfinished jobs; when `stop` is set, ask running ones to stop after their step, and wait for them."""
         jobs_by_name = {job.name: job for job in self.waiting}
-        asked = False
+        interrupted = False
         try:
             while self.running or (self.waiting and not stop.is_set()):
                 while not stop.is_set() and self.waiting and self.has_room(self.waiting[0]):
                     job = self.waiting.pop(0)
                     self.running[job.name] = jobs.start(job, self.study)
-                if stop.is_set() and not asked:
-                    asked = True
+                if stop.is_set() and not interrupted:
+                    interrupted = True
                     for process in self.running.values():
                         process.send_signal(signal.SIGINT)
                 time.sleep(0.2)
@@ -74,7 +74,7 @@ class Scheduler:
         if code not in (0, jobs.STOPPED):
             lines = (job.folder(self.study) / "errors.txt").read_text().split("\n")
             self.errors[job.name] = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
-            self.progress.update(self.bars[job.name], said=f"failed: {self.errors[job.name]}")
+            self.progress.update(self.bars[job.name], message=f"failed: {self.errors[job.name]}")
 
     def show(self, job: Job) -> None:
         """Move a job's bar to where its log and its result say it is."""
@@ -83,8 +83,8 @@ class Scheduler:
             self.progress.update(bar, completed=job.steps)
         records = job.records(self.study)
         if records:
-            said = next((words for record in reversed(records) if (words := in_words(record))), "")
-            self.progress.update(bar, completed=records[-1]["step"], said=said)
+            message = next((words for record in reversed(records) if (words := in_words(record))), "")
+            self.progress.update(bar, completed=records[-1]["step"], message=message)
 
 
 def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) -> int:
@@ -107,8 +107,8 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
     write_atomically(out / "results.json", log.dumps(results, indent=1))
     write_atomically(out / "report.html", report.render(results, out / "report.html"))
     missing = [job.name for job in planned if job.result(out) is None]
-    done, seconds = len(planned) - len(missing), time.perf_counter() - begin
-    print(f"{out / 'report.html'}: {done} of {len(planned)} jobs are done; this took {seconds:.0f} s")
+    finished, seconds = len(planned) - len(missing), time.perf_counter() - begin
+    print(f"{out / 'report.html'}: {finished} of {len(planned)} jobs are done; this took {seconds:.0f} s")
     for name, error in scheduler.errors.items():
         print(f"{name} failed: {error}", file=sys.stderr)
     if missing:

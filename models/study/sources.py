@@ -22,29 +22,29 @@ DEVICE = "gpu"
 
 def sources(handler: str, root: Path) -> list[Path]:
     """Return the files under a root that the result of a function of `job_handlers` depends on, in order."""
-    own = root.joinpath(*HANDLERS.split(".")).with_suffix(".py")
-    used = _used(ast.parse(own.read_text("utf-8")), handler)
-    programs = {module for node in used for module in _programs(node)}
+    handlers_file = root.joinpath(*HANDLERS.split(".")).with_suffix(".py")
+    definitions = _definitions(ast.parse(handlers_file.read_text("utf-8")), handler)
+    programs = {module for node in definitions for module in _programs(node)}
     packages = (*PACKAGES, *programs, *([DEVICE] if programs else []))
-    found, todo = {own}, [module for node in used for module in _imported(node, HANDLERS, root)]
+    files, todo = {handlers_file}, [module for node in definitions for module in _imported(node, HANDLERS, root)]
     todo += [_name(file, root) for program in programs for file in (root / program).rglob("*.py")]
-    seen: set[str] = set()
+    visited: set[str] = set()
     while todo:
         module = todo.pop()
-        if module in seen or module.partition(".")[0] not in packages:
+        if module in visited or module.partition(".")[0] not in packages:
             continue
-        seen.add(module)
+        visited.add(module)
         file = _file(root, module)
-        if file is None or file in found:
+        if file is None or file in files:
             continue
-        found.add(file)
+        files.add(file)
         todo += _imports(file, root)
         if module.startswith(f"{DEVICE}."):
-            found.update(path for path in file.parent.iterdir() if path.suffix in (".cu", ".cuh"))
-    return sorted(found)
+            files.update(path for path in file.parent.iterdir() if path.suffix in (".cu", ".cuh"))
+    return sorted(files)
 
 
-def _used(tree: ast.Module, name: str) -> list[ast.stmt]:
+def _definitions(tree: ast.Module, name: str) -> list[ast.stmt]:
     """Return the top-level statements of a module that define a name, or what they use, imports among them."""
     defining: dict[str, ast.stmt] = {}
     for node in tree.body:
@@ -52,22 +52,22 @@ def _used(tree: ast.Module, name: str) -> list[ast.stmt]:
             defining[node.name] = node
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                one = (
+                single = (
                     ast.Import([alias])
                     if isinstance(node, ast.Import)
                     else ast.ImportFrom(node.module, [alias], node.level)
                 )
-                defining[alias.asname or alias.name.partition(".")[0]] = one
+                defining[alias.asname or alias.name.partition(".")[0]] = single
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             defining.update((target.id, node) for target in targets if isinstance(target, ast.Name))
-    seen, todo = {name}, [name]
+    names, todo = {name}, [name]
     while todo:
         for part in ast.walk(defining[todo.pop()]):
-            if isinstance(part, ast.Name) and part.id in defining and part.id not in seen:
-                seen.add(part.id)
+            if isinstance(part, ast.Name) and part.id in defining and part.id not in names:
+                names.add(part.id)
                 todo.append(part.id)
-    return [defining[each] for each in sorted(seen)]
+    return [defining[each] for each in sorted(names)]
 
 
 @cache

@@ -8,10 +8,10 @@ from models.study.reading import Curve, Results, curve, evaluations, settings, s
 
 Row = dict[str, Any]
 
-RIGHT = 0.99  # the accuracy that counts as having found the answer
+SOLVED = 0.99  # the accuracy that counts as having found the answer
 ACCURACY = (-0.03, 1.03)
-SHOWN = 3  # sizes N in the figure
-DRAWN = 1e-4  # the least error in the figure
+SIZES_SHOWN = 3  # sizes N in the figure
+LEAST_ERROR_SHOWN = 1e-4  # the least error in the figure
 COPYING_TABLE = (  # Gu and Dao 2023, table 1: architecture, layer, accuracy
     ("no gate", "S4", 0.183),
     ("no gate", "S6", 0.970),
@@ -33,10 +33,10 @@ INDUCTION_TABLE = {  # Gu and Dao 2023, table 11: percent at 2⁶, 2⁷, …; at
 def remembered(results: Results) -> dict[str, Any] | None:
     """Return the section on HiPPO: a signal, its reconstruction by LegS and LegT, and their errors against N."""
     job = results["jobs"]["hippo"]
-    done = job["result"]
-    if done is None:
+    result = job["result"]
+    if result is None:
         return None
-    legs, legt = ({r["N"]: r for r in done["rows"] if r["measure"] == measure} for measure in ("legs", "legt"))
+    legs, legt = ({r["N"]: r for r in result["rows"] if r["measure"] == measure} for measure in ("legs", "legt"))
     sizes = list(legs)
     middle, most, window = sizes[len(sizes) // 2], sizes[-1], job["settings"]["window"]
     sentences = [
@@ -47,7 +47,7 @@ def remembered(results: Results) -> dict[str, Any] | None:
         f"for LegS, and {_excess(legt):.2f} × for LegT, which has to guess what leaves its window.",
     ]
     return {
-        "figures": _memories((done["times"], done["signal"]), legs, legt, middle),
+        "figures": _memories((result["times"], result["signal"]), legs, legt, middle),
         "sentences": sentences,
         "rows": [{"N": n, "legs": legs[n], "legt": legt[n]} for n in sizes],
         "settings": job["settings"],
@@ -55,28 +55,28 @@ def remembered(results: Results) -> dict[str, Any] | None:
 
 
 def _memories(signal: Curve, legs: dict[int, Row], legt: dict[int, Row], middle: int) -> list[str]:
-    def made(row: Row) -> Curve:
+    def reconstruction(row: Row) -> Curve:
         return row["times"], row["made"]
 
-    def errors(rows: dict[int, Row], what: str) -> Curve:
-        return curve((n, row[what]) for n, row in rows.items() if row[what] > DRAWN)
+    def errors(rows: dict[int, Row], key: str) -> Curve:
+        return curve((n, row[key]) for n, row in rows.items() if row[key] > LEAST_ERROR_SHOWN)
 
-    by_size = {f"LegS, N = {n}": made(legs[n]) for n in list(legs)[-SHOWN:]}
-    both = {"LegS": made(legs[middle]), "LegT": made(legt[middle])}
+    by_size = {f"LegS, N = {n}": reconstruction(legs[n]) for n in list(legs)[-SIZES_SHOWN:]}
+    both = {"LegS": reconstruction(legs[middle]), "LegT": reconstruction(legt[middle])}
     against = {
         "LegS": errors(legs, "error"),
         "LegS, at best": errors(legs, "least"),
         "LegT": errors(legt, "error"),
         "LegT, at best": errors(legt, "least"),
     }
-    one = Panel("The whole past, given back from N numbers", "time", "", {**by_size, "signal": signal})
-    two = [
+    past = Panel("The whole past, given back from N numbers", "time", "", {**by_size, "signal": signal})
+    panels = [
         Panel(f"LegS and LegT with N = {middle}", "time", "", {**both, "signal": signal}),
         Panel("Error over the span remembered", "N", "relative error", against, log_x=True, log_y=True),
     ]
     return [
-        draw([one], "A signal and what LegS gives back of it at several N"),
-        draw(two, "A signal with what LegS and LegT give back of it, and the error of both against N"),
+        draw([past], "A signal and what LegS gives back of it at several N"),
+        draw(panels, "A signal with what LegS and LegT give back of it, and the error of both against N"),
     ]
 
 
@@ -87,7 +87,7 @@ def _excess(rows: dict[int, Row]) -> float:
 def copying(results: Results) -> dict[str, Any]:
     """Return the section on selective copying: accuracy during training and at its end, and the paper's."""
     jobs = {mixer: results["jobs"][f"copying-{mixer}"] for mixer in COPIERS}
-    seen = {mixer: evaluations(job) for mixer, job in jobs.items() if evaluations(job)}
+    evaluated = {mixer: evaluations(job) for mixer, job in jobs.items() if evaluations(job)}
     rows = [
         {
             "architecture": ARCHITECTURE[mixer][0],
@@ -97,9 +97,11 @@ def copying(results: Results) -> dict[str, Any]:
             "accuracy": records[-1]["held_out_accuracy"]["copying"],
             "source": source(jobs[mixer]),
         }
-        for mixer, records in seen.items()
+        for mixer, records in evaluated.items()
     ]
-    curves = {words(m): curve((r["step"], r["held_out_accuracy"]["copying"]) for r in rs) for m, rs in seen.items()}
+    curves = {
+        words(m): curve((r["step"], r["held_out_accuracy"]["copying"]) for r in rs) for m, rs in evaluated.items()
+    }
     return {
         "rows": rows,
         "paper": COPYING_TABLE,
@@ -116,7 +118,7 @@ def copying(results: Results) -> dict[str, Any]:
 def induction(results: Results) -> dict[str, Any]:
     """Return the section on induction heads: accuracy against length beyond that of training, and the paper's."""
     job = results["jobs"]["induction-mamba"]
-    found = {int(n): right for n, right in ((job["result"] or {}).get("lengths") or {}).items()}
+    accuracies = {int(n): accuracy for n, accuracy in ((job["result"] or {}).get("lengths") or {}).items()}
     section = {
         "settings": settings(results, "induction-"),
         "sequences": job["settings"]["sequences"],
@@ -124,16 +126,18 @@ def induction(results: Results) -> dict[str, Any]:
         "missing": _missing({"mamba": job}),
         "rows": [],
     }
-    if not found:
+    if not accuracies:
         return section
     paper = {name: {2 ** (6 + i): p / 100 for i, p in enumerate(row)} for name, row in INDUCTION_TABLE.items()}
-    curves = {"Mamba, here": curve(found.items()), **{name: curve(row.items()) for name, row in paper.items()}}
+    curves = {"Mamba, here": curve(accuracies.items()), **{name: curve(row.items()) for name, row in paper.items()}}
     trained = section["settings"]["length"]
     return {
         **section,
         "names": list(paper),
-        "sentence": how_far(found, trained),
-        "rows": [{"length": n, "here": y, "paper": [row.get(n) for row in paper.values()]} for n, y in found.items()],
+        "sentence": how_far(accuracies, trained),
+        "rows": [
+            {"length": n, "here": y, "paper": [row.get(n) for row in paper.values()]} for n, y in accuracies.items()
+        ],
         "figure": draw(
             [
                 Panel(
@@ -150,30 +154,30 @@ def induction(results: Results) -> dict[str, Any]:
     }
 
 
-def how_far(found: dict[int, float], trained: int) -> str:
+def how_far(accuracies: dict[int, float], trained: int) -> str:
     """Describe up to which length the answers are right."""
-    missed = {length: right for length, right in found.items() if right < RIGHT}
-    begin = f"Trained at {trained}, Mamba is {RIGHT:.0%} right or more at"
-    if not missed:
-        return f"{begin} every length up to {max(found):,}."
-    others = ", ".join(f"at {length:,} it is {right:.1%}" for length, right in missed.items())
-    return f"{begin} {len(found) - len(missed)} of {len(found)} lengths up to {max(found):,}; {others}."
+    below = {length: accuracy for length, accuracy in accuracies.items() if accuracy < SOLVED}
+    begin = f"Trained at {trained}, Mamba is {SOLVED:.0%} right or more at"
+    if not below:
+        return f"{begin} every length up to {max(accuracies):,}."
+    listing = ", ".join(f"at {length:,} it is {accuracy:.1%}" for length, accuracy in below.items())
+    return f"{begin} {len(accuracies) - len(below)} of {len(accuracies)} lengths up to {max(accuracies):,}; {listing}."
 
 
 def digits(results: Results) -> dict[str, Any]:
     """Return the section on digits: accuracy of every mixer from HiPPO's matrix and from a random one."""
     jobs = {(mixer, start): results["jobs"][f"digits-{mixer}-{start}"] for mixer in READERS for start in STARTS}
-    seen = {key: evaluations(job) for key, job in jobs.items() if evaluations(job)}
-    last = {key: records[-1]["held_out_accuracy"]["digits"] for key, records in seen.items()}
+    evaluated = {key: evaluations(job) for key, job in jobs.items() if evaluations(job)}
+    last = {key: records[-1]["held_out_accuracy"]["digits"] for key, records in evaluated.items()}
     rows = [
         {
             "mixer": words(mixer),
             "accuracies": [last.get((mixer, start)) for start in STARTS],
-            "steps": [seen[mixer, start][-1]["step"] if (mixer, start) in seen else None for start in STARTS],
-            "sources": list(dict.fromkeys(source(jobs[mixer, s]) for s in STARTS if (mixer, s) in seen)),
+            "steps": [evaluated[mixer, start][-1]["step"] if (mixer, start) in evaluated else None for start in STARTS],
+            "sources": list(dict.fromkeys(source(jobs[mixer, s]) for s in STARTS if (mixer, s) in evaluated)),
         }
         for mixer in READERS
-        if any((mixer, start) in seen for start in STARTS)
+        if any((mixer, start) in evaluated for start in STARTS)
     ]
     gains = [(words(m), last[m, "hippo"] - last[m, "random"]) for m in READERS if {(m, s) for s in STARTS} <= set(last)]
     panels = [
@@ -183,7 +187,7 @@ def digits(results: Results) -> dict[str, Any]:
             "accuracy",
             {
                 words(m): curve((r["step"], r["held_out_accuracy"]["digits"]) for r in records)
-                for (m, s), records in seen.items()
+                for (m, s), records in evaluated.items()
                 if s == start
             },
             y_limits=ACCURACY,
@@ -199,7 +203,7 @@ def digits(results: Results) -> dict[str, Any]:
         and "What the HiPPO start adds, in points: "
         + ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in gains)
         + ".",
-        "figure": seen and draw(panels, "Digits: held-out accuracy against training steps, by start"),
+        "figure": evaluated and draw(panels, "Digits: held-out accuracy against training steps, by start"),
     }
 
 

@@ -19,28 +19,32 @@ def statements(results: Results, page: Path) -> dict[str, Any] | None:
 
     `page` is the file whose links lead to the source.
     """
-    done = results["jobs"]["proofs"]["result"]
-    if done is None:
+    result = results["jobs"]["proofs"]["result"]
+    if result is None:
         return None
-    checked = {case["identity"]: case for case in done["proofs"]}
+    checked = {case["identity"]: case for case in result["proofs"]}
     chapters: dict[str, dict[str, list[Case]]] = {}
-    for stated in done["statements"]:
+    for stated in result["statements"]:
         rows = chapters.setdefault(stated["chapter"], {})
         rows.setdefault(stated["sentence"], []).append({**stated, **checked.get(stated["identity"], {})})
     tables: list[dict[str, Any]] = [
-        {"name": chapter, "title": chapter.replace("_", " "), "rows": [_row(cases, page) for cases in found.values()]}
-        for chapter, found in chapters.items()
+        {
+            "name": chapter,
+            "title": chapter.replace("_", " "),
+            "rows": [_row(cases, page) for cases in sentences_of.values()],
+        }
+        for chapter, sentences_of in chapters.items()
     ]
-    sentences = _sentences(done, tables)
-    counted = [{**table, **_counted(table["rows"])} for table in tables]
-    return {"chapters": counted, "sentences": sentences, "conclusion": sentences[0]}
+    sentences = _sentences(result, tables)
+    counted_tables = [{**table, **_counts(table["rows"])} for table in tables]
+    return {"chapters": counted_tables, "sentences": sentences, "conclusion": sentences[0]}
 
 
 def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     """Return a row for one sentence and all the mechanisms it is stated of."""
     run = [case for case in cases if "verdict" in case]
     ratios = [case["worst_error"] / case["bound"] for case in run if case["bound"] and math.isfinite(case["bound"])]
-    passed = dict.fromkeys(case["systems"][name]["symbol"] for case in run for name in _passed(case))
+    passed = dict.fromkeys(case["systems"][name]["symbol"] for case in run for name in _passed_systems(case))
     first, exact = cases[0], "exact" if run else ""
     return {
         "sentence": first["sentence"],
@@ -57,7 +61,7 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     }
 
 
-def _counted(rows: list[dict[str, Any]]) -> dict[str, int]:
+def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
     return {
         "holds": sum(0 < row["run"] == row["holds"] for row in rows),
         "failed": sum(row["holds"] < row["run"] for row in rows),
@@ -65,25 +69,25 @@ def _counted(rows: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _sentences(done: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[str]:
+def _sentences(result: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[str]:
     flat = [row for table in tables for row in table["rows"]]
-    counted = _counted(flat)
-    systems = sorted({name for case in done["proofs"] for name in _passed(case)})
-    cases, examples = (sum(row[what] for row in flat) for what in ("run", "examples"))
+    counts = _counts(flat)
+    systems = sorted({name for case in result["proofs"] for name in _passed_systems(case)})
+    cases, examples = (sum(row[key] for row in flat) for key in ("run", "examples"))
     sentences = [
-        f"{counted['holds']} of the {counted['holds'] + counted['failed']} statements that were checked hold, over "
+        f"{counts['holds']} of the {counts['holds'] + counts['failed']} statements that were checked hold, over "
         f"{cases} cases and {examples:,} examples; a statement about every mechanism or form is one case for each.",
         f"Number systems in which they were checked: {', '.join(systems)}.",
     ]
-    if counted["left"]:
-        sentences.append(f"{counted['left']} more were not run here; they are listed with the command that runs them.")
-    if counted["failed"]:
+    if counts["left"]:
+        sentences.append(f"{counts['left']} more were not run here; they are listed with the command that runs them.")
+    if counts["failed"]:
         failed = "; ".join(row["sentence"] for row in flat if row["holds"] < row["run"])
         sentences.append(f"Failed: {failed}.")
     return sentences
 
 
-def _passed(case: Case) -> list[str]:
+def _passed_systems(case: Case) -> list[str]:
     return [name for name, system in case["systems"].items() if system["status"] == "passed"]
 
 
@@ -91,8 +95,8 @@ def _linked(source: str, papers: Mapping[str, str]) -> str:
     """Return a source as HTML, the papers it names as links."""
     text = html.escape(source)
     for name, address in papers.items():
-        shown = html.escape(name)
-        text = text.replace(shown, f'<a href="{html.escape(address)}">{shown}</a>')
+        escaped = html.escape(name)
+        text = text.replace(escaped, f'<a href="{html.escape(address)}">{escaped}</a>')
     return text
 
 

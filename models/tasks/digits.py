@@ -56,8 +56,8 @@ def load_digits() -> Digits:
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
-        how = "which the extra 'study' installs: pip install -e '.[study]'"
-        raise UserError(f"task digits: expected scikit-learn, {how}") from None
+        hint = "which the extra 'study' installs: pip install -e '.[study]'"
+        raise UserError(f"task digits: expected scikit-learn, {hint}") from None
     images, digits = (part.astype(np.int64) for part in datasets.load_digits(return_X_y=True))
     order = np.random.default_rng(SPLIT).permutation(len(images))
     images, digits = images[order], digits[order]

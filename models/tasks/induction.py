@@ -58,15 +58,15 @@ def pieces_of(
     rng: np.random.Generator, batch: int, length: int, *, piece: int = PIECE
 ) -> tuple[Iterator[np.ndarray], np.ndarray]:
     """Return the sequences in consecutive pieces `(batch, ≤ piece)`, drawn lazily, and the answers."""
-    places = rng.integers(0, length - 2, size=batch)  # the follower is at the latest the last but one
+    positions = rng.integers(0, length - 2, size=batch)  # the follower is at the latest the last but one
     answers = rng.integers(0, SPECIAL, size=batch)
 
     def pieces() -> Iterator[np.ndarray]:
         for start in range(0, length, piece):
-            here = np.arange(start, min(start + piece, length))
-            tokens = rng.integers(0, SPECIAL, size=(batch, len(here)))
-            tokens = np.where(here == places[:, None] + 1, answers[:, None], tokens)
-            yield np.where((here == places[:, None]) | (here == length - 1), SPECIAL, tokens)
+            indices = np.arange(start, min(start + piece, length))
+            tokens = rng.integers(0, SPECIAL, size=(batch, len(indices)))
+            tokens = np.where(indices == positions[:, None] + 1, answers[:, None], tokens)
+            yield np.where((indices == positions[:, None]) | (indices == length - 1), SPECIAL, tokens)
 
     return pieces(), answers
 

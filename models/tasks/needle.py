@@ -73,7 +73,7 @@ def pieces_of(
     """
     hay = length - NEEDLES
     # places that are at least two apart: a needle's two tokens count as one here
-    places = np.sort(shuffled(rng, batch, hay - NEEDLES)[:, :NEEDLES], axis=1) + np.arange(NEEDLES)
+    positions = np.sort(shuffled(rng, batch, hay - NEEDLES)[:, :NEEDLES], axis=1) + np.arange(NEEDLES)
     keys = shuffled(rng, batch, KEYS)[:, :NEEDLES]
     values = rng.integers(KEYS, TOKENS, size=(batch, NEEDLES))
     order = shuffled(rng, batch, NEEDLES)
@@ -81,9 +81,9 @@ def pieces_of(
     def pieces() -> Iterator[np.ndarray]:
         for start in range(0, hay, piece):
             tokens = rng.integers(KEYS, TOKENS, size=(batch, min(piece, hay - start)))
-            for at, needle in ((places - start, keys), (places + 1 - start, values)):
-                here = (at >= 0) & (at < tokens.shape[1])
-                tokens[np.nonzero(here)[0], at[here]] = needle[here]
+            for at, needle in ((positions - start, keys), (positions + 1 - start, values)):
+                in_piece = (at >= 0) & (at < tokens.shape[1])
+                tokens[np.nonzero(in_piece)[0], at[in_piece]] = needle[in_piece]
             yield tokens
         yield np.take_along_axis(keys, order, axis=1)
 

@@ -63,10 +63,10 @@ class Recall:
             # the second value is never the first, so a model that remembers the wrong write is always wrong
             last = (values + rng.integers(1, self.values, size=(batch, pairs))) % self.values
             # each key gets two of the 2P places for writes, the earlier for its first value
-            places = np.sort(shuffled(rng, batch, 2 * pairs).reshape(batch, pairs, 2), axis=2)
+            positions = np.sort(shuffled(rng, batch, 2 * pairs).reshape(batch, pairs, 2), axis=2)
             writes: np.ndarray = np.empty((batch, 2 * pairs, 2), dtype=np.int64)
             for i, value in enumerate((values, last)):
-                writes[rows, places[:, :, i]] = np.stack([keys, self.keys + value], axis=2)
+                writes[rows, positions[:, :, i]] = np.stack([keys, self.keys + value], axis=2)
             values = last
         else:
             writes = np.stack([keys, self.keys + values], axis=2)
@@ -84,5 +84,5 @@ def shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the share of right answers: targets (…, T), IGNORE at positions without a loss, logits (…, T, vocab)."""
-    asked = targets != IGNORE
-    return float(np.mean(np.argmax(logits, axis=-1)[asked] == targets[asked]))
+    is_query = targets != IGNORE
+    return float(np.mean(np.argmax(logits, axis=-1)[is_query] == targets[is_query]))

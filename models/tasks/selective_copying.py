@@ -43,10 +43,10 @@ class SelectiveCopying:
     def batch(self, rng: np.random.Generator, batch: int) -> Batch:
         """Return (tokens, targets), each `(batch, T)`; targets are `IGNORE` except at questions."""
         data = rng.integers(BLANK + 1, QUESTION, size=(batch, self.data))
-        places = rng.permuted(np.broadcast_to(np.arange(self.length), (batch, self.length)), axis=1)[:, : self.data]
+        positions = rng.permuted(np.broadcast_to(np.arange(self.length), (batch, self.length)), axis=1)[:, : self.data]
         tokens = np.full((batch, self.length + self.data), QUESTION)
         tokens[:, : self.length] = BLANK
-        np.put_along_axis(tokens, np.sort(places, axis=1), data, axis=1)
+        np.put_along_axis(tokens, np.sort(positions, axis=1), data, axis=1)
         targets = np.full_like(tokens, IGNORE)
         targets[:, self.length :] = data
         return tokens, targets

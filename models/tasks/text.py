@@ -84,8 +84,8 @@ def whole_characters(argument: str) -> str:
     try:
         return argument.encode(errors="surrogateescape").decode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        wrong = error.object[error.start : error.start + 1]
-        raise UserError(f"--prompt: expected UTF-8, got {wrong!a} at {error.start}") from None
+        byte = error.object[error.start : error.start + 1]
+        raise UserError(f"--prompt: expected UTF-8, got {byte!a} at {error.start}") from None
 
 
 def decode(tokens: np.ndarray) -> str:
@@ -108,7 +108,7 @@ class Detokenizer:
         """Return the characters that these tokens `(T,)` complete."""
         return self._decoder.decode(bytes(np.asarray(tokens, dtype=np.uint8)))
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return what is left: '�' for a character that was cut short."""
         return self._decoder.decode(b"", final=True)
 

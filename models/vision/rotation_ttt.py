@@ -46,7 +46,7 @@ def encoded(W: Network, b: Network, x: Any) -> Any:
     return mg.relu(mg.relu(x @ W["1"] + b["1"]) @ W["2"] + b["2"])
 
 
-def turned(images: np.ndarray) -> np.ndarray:
+def rotations(images: np.ndarray) -> np.ndarray:
     """Return every image at its four rotations, (…, 4, 64) from (…, 64)."""
     square = images.reshape(*images.shape[:-1], SIDE, SIDE)
     turns = [np.rot90(square, k, axes=(-2, -1)) for k in range(TURNS)]
@@ -55,7 +55,7 @@ def turned(images: np.ndarray) -> np.ndarray:
 
 def turn_loss(W: Network, b: Network, images: np.ndarray) -> Any:
     """Return Σ ℓ_turn over images (…, 64), each with weights of its own where these have the same leading axes."""
-    logits = encoded(W, b, turned(images)) @ W["t"] + b["t"]
+    logits = encoded(W, b, rotations(images)) @ W["t"] + b["t"]
     return -mg.sum(mg.log_softmax(logits, axis=-1) * np.eye(TURNS, dtype=images.dtype))
 
 

@@ -90,7 +90,7 @@ BROKEN = [
         "titans.within_a_norm",
         "the slope before the norm",
     ),
-    ("titans", "kept * M + S", "kept * (M + S)", "titans.online_rule", "forgetting after the write"),
+    ("titans", "decay * M + S", "decay * (M + S)", "titans.online_rule", "forgetting after the write"),
     ("titans", "eta * S - theta * u", "eta * S + theta * u", "titans.online_rule", "uphill"),
     ("titans", "(mix, H * rate.mT)", "(mix, Gamma * rate.mT)", "titans.momentum_unrolled", "one decay for the other"),
     ("titans", "start, left = M, batch_size", "left = batch_size", "titans.online_rule", "gradients at M₀ for ever"),

@@ -61,9 +61,9 @@ def test_a_batch_below_one_is_a_mistake_in_one_line(kind):
 
 BROKEN = [
     # module, text, what stands there instead, the statement that fails, what is wrong
-    ("window", "(place <= now) & ", "", "causality[layer]", "a token sees those after it in its piece"),
-    ("window", "(place >= now - room) & ", "", "memory_as_layer", "a window with no far end"),
-    ("window", "place >= room - recent.tokens", "place >= 0", "memory_as_layer", "room not yet taken is seen"),
+    ("window", "(position <= now) & ", "", "causality[layer]", "a token sees those after it in its piece"),
+    ("window", "(position >= now - room) & ", "", "memory_as_layer", "a window with no far end"),
+    ("window", "position >= room - recent.tokens", "place >= 0", "memory_as_layer", "room not yet taken is seen"),
     ("window", "rotate(q, room) @", "rotate(q, 0) @", "memory_as_layer", "queries that stand at the window's start"),
     ("window", "// rows, room", "// 1, room", "memory_as_context", "two keys a token counted as two tokens"),
     ("window", "weights[..., :PERSISTENT] @ always_v + ", "", "memory_as_layer", "persistent values not read"),

@@ -101,7 +101,7 @@ def test_tokens_outside_the_vocabulary(model, tokens, got):
 
 
 def in_bytes(stream, pieces):
-    return [*(stream.add(piece) for piece in pieces), stream.rest()]
+    return [*(stream.add(piece) for piece in pieces), stream.flush()]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -302,9 +302,9 @@ def test_text_comes_as_it_is_made_and_ctrl_c_keeps_it(run_folder):
     process = started("--checkpoint", run_folder, "--prompt", "The end", "--tokens", ENDLESS)
     begun = process.stdout.read(40)  # comes although the text never ends
     process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=120)
+    flush, err = process.communicate(timeout=120)
     assert begun.startswith(b"The end") and process.returncode == 130 and err == b""
-    assert rest.endswith(b"\n")
+    assert flush.endswith(b"\n")
 
 
 def test_a_published_folder_without_its_tokenizers_library(cli, tmp_path, monkeypatch):

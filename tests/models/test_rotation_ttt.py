@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.vision import rotation_ttt
-from models.vision.rotation_ttt import SHIFTS, accuracy_online, accuracy_reset, adapted, dataset, turn_loss, turned
+from models.vision.rotation_ttt import SHIFTS, accuracy_online, accuracy_reset, adapted, dataset, rotations, turn_loss
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def images():
 
 def test_four_turns_come_back_to_the_first(images):
     image = images[0][0]
-    turns = turned(image)
+    turns = rotations(image)
     np.testing.assert_array_equal(turns[0], image)
-    np.testing.assert_array_equal(turned(turns[1])[3], image)
-    np.testing.assert_array_equal(turned(turns[2])[2], image)
+    np.testing.assert_array_equal(rotations(turns[1])[3], image)
+    np.testing.assert_array_equal(rotations(turns[2])[2], image)
 
 
 def test_it_learns_both_tasks(weights, images):

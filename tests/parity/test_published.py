@@ -381,7 +381,7 @@ def test_streamed_text_is_their_decoding(seed, tokenizer):
     ids = np.random.default_rng(seed).integers(0, tokenizer.get_vocab_size(), 60).tolist()
     prompt = tokenizer.encode("état – ").ids
     stream = Detokenizer(tokenizer, prompt)
-    pieces = [*(stream.add([token]) for token in ids), stream.rest()]
+    pieces = [*(stream.add([token]) for token in ids), stream.flush()]
     assert "".join(pieces) == tokenizer.decode([*prompt, *ids])[len(tokenizer.decode(prompt)) :]
     assert len([piece for piece in pieces if piece]) > 10
 
@@ -409,7 +409,7 @@ def test_streamed_words_keep_their_spaces(decoder):
         if decoder == "bytefallback":  # whole characters: one byte too many makes it take back those before
             ids = [token for first in ids for token in ([2, 3, 4] if first > 1 else [first])]
         stream = Detokenizer(tokenizer, [0, 1])
-        pieces = [*(stream.add([token]) for token in ids), stream.rest()]
+        pieces = [*(stream.add([token]) for token in ids), stream.flush()]
         assert "".join(pieces) == tokenizer.decode([0, 1, *ids])[len(tokenizer.decode([0, 1])) :]
 
 
