@@ -30,5 +30,5 @@ def cases():
 
 @pytest.mark.parametrize(("statement", "system"), list(cases()))
 def test_statement(statement, system):
-    found = check_system(statement, system, PROFILE)
-    assert found.status == "passed", f"{statement.sentence}\n{found.failure or found.status}\n{found.snippet}"
+    result = check_system(statement, system, PROFILE)
+    assert result.status == "passed", f"{statement.sentence}\n{result.failure or result.status}\n{result.snippet}"

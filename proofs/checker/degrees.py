@@ -52,8 +52,8 @@ class Degree:
         common = dict(self.denominator)
         for divisor, exponent in other.denominator.items():
             common[divisor] = max(exponent, common.get(divisor, 0))
-        whole = _degree(common)
-        return Degree(whole + max(x.degree - _degree(x.denominator) for x in (self, other)), common)
+        total = _degree(common)
+        return Degree(total + max(x.degree - _degree(x.denominator) for x in (self, other)), common)
 
     def __mul__(self, other: Any) -> Any:
         if not isinstance(other, Degree):

@@ -34,18 +34,18 @@ def dumps(example: Mapping[str, Any]) -> str:
 
 def exact(encoded: Any) -> np.ndarray:
     """Return an array of fractions from nested lists of numbers or strings."""
-    given = np.array(encoded, dtype=object)
-    return np.fromiter(map(Fraction, given.flat), dtype=object).reshape(given.shape)
+    array = np.array(encoded, dtype=object)
+    return np.fromiter(map(Fraction, array.flat), dtype=object).reshape(array.shape)
 
 
-def decode(encoded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the example that `encode` was given, for arguments drawn as `wanted` says."""
+def decode(encoded: Mapping[str, Any], strategies: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the example that `encode` was given, for arguments drawn as `strategies` says."""
 
-    def one(drawn: Drawn, value: Any) -> Any:
-        return value if drawn.fill is None else exact(value)
+    def decode_one(strategy: Drawn, value: Any) -> Any:
+        return value if strategy.fill is None else exact(value)
 
-    return tree_map(one, wanted, encoded)
+    return tree_map(decode_one, strategies, encoded)
 
 
-def loads(text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return decode(json.loads(text), wanted)
+def loads(text: str, strategies: Mapping[str, Any]) -> dict[str, Any]:
+    return decode(json.loads(text), strategies)

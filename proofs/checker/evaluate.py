@@ -24,19 +24,19 @@ def evaluate(
     """Return the arrays of both results, or of their derivatives, in the number system that `convert` converts to."""
     leaves: list[Any] = []
 
-    def converted(drawn: Drawn, value: Any) -> Any:
-        if drawn.fill is None:
+    def converted(strategy: Drawn, value: Any) -> Any:
+        if strategy.fill is None:
             return value
-        if drawn.complex:
+        if strategy.complex:
             array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
         else:
-            array = convert(value, drawn.logarithm)
-        if order and drawn.differentiable:
+            array = convert(value, strategy.logarithm)
+        if order and strategy.differentiable:
             array = mg.Tensor(array)
             leaves.append(array)
         return array
 
-    left, right = (flatten(side) for side in statement(**tree_map(converted, statement.wanted, example)))
+    left, right = (flatten(side) for side in statement(**tree_map(converted, statement.strategies, example)))
     if order == 0:
         return left, right
     first = [_gradients(side, leaves, record=False) for side in (left, right)]

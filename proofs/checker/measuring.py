@@ -38,9 +38,9 @@ def _limit(statement: Statement, example: Mapping[str, Any]) -> Comparison:
 def _growth(statement: Statement) -> Comparison:
     # the longest first: it fills what Python keeps for the next call
     costs = [statement(length=length) for length in reversed(statement.lengths)][::-1]
-    found = order(costs)
-    error = abs(found - statement.order)
-    failure = f"costs {costs} at lengths {statement.lengths}: order {found:.2f}, claimed {statement.order:g}"
+    fitted = order(costs)
+    error = abs(fitted - statement.order)
+    failure = f"costs {costs} at lengths {statement.lengths}: order {fitted:.2f}, claimed {statement.order:g}"
     return Comparison(error, NEXT_ORDER, failure if error > NEXT_ORDER else "")
 
 

@@ -16,15 +16,15 @@ def rank(matrices: Any) -> np.ndarray:
 
 
 def _rank(rows: list[list[Any]]) -> int:
-    found = 0
+    rank = 0
     for column in range(len(rows[0])):
-        pivot = next((i for i in range(found, len(rows)) if rows[i][column] != 0), None)
+        pivot = next((i for i in range(rank, len(rows)) if rows[i][column] != 0), None)
         if pivot is None:
             continue
-        rows[found], rows[pivot] = rows[pivot], rows[found]
-        top = rows[found]
-        for i in range(found + 1, len(rows)):
+        rows[rank], rows[pivot] = rows[pivot], rows[rank]
+        top = rows[rank]
+        for i in range(rank + 1, len(rows)):
             factor = Fraction(rows[i][column]) / top[column]
             rows[i] = [x - factor * y for x, y in zip(rows[i], top, strict=True)]
-        found += 1
-    return found
+        rank += 1
+    return rank

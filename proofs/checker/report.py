@@ -28,12 +28,12 @@ def show(console: Console, result: Result) -> None:
         status: " ".join(SYMBOLS.get(name, name) for name, s in result.systems.items() if s.status == status)
         for status in ("passed", "failed", "not installed")
     }
-    shown = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
+    status_lines = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
     examples = f"{result.examples} example{'s' if result.examples != 1 else ''}"
     tables.write(console, f"{'✗' if failed else result.relation} {result.identity}", style="bold red" if failed else "")
     tables.write(
         console,
-        "; ".join([result.source, *shown, error, examples, *([] if failed else [result.strength])]),
+        "; ".join([result.source, *status_lines, error, examples, *([] if failed else [result.strength])]),
         indent=4,
         style="dim",
     )

@@ -183,12 +183,12 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
             return SystemResult("not installed")
         compare = functools.partial(system.compare, statement)
         search = Search(statement, compare, budget.examples(system), budget.shrink_seconds, system.sizes, system.prime)
-        search.long = budget.long if system.long and lengthens(statement.wanted) else 0
-    found = search.run()
-    found.seconds = time.perf_counter() - start
-    if found.counterexample is not None:
-        found.snippet = snippet(statement, name, found)
-    return found
+        search.long = budget.long if system.long and lengthens(statement.strategies) else 0
+    result = search.run()
+    result.seconds = time.perf_counter() - start
+    if result.counterexample is not None:
+        result.snippet = snippet(statement, name, result)
+    return result
 
 
 class Search:
@@ -215,13 +215,13 @@ class Search:
         self.long = 0
 
     def run(self) -> SystemResult:
-        self.draw_examples(self.examples if self.statement.wanted else 1)
+        self.draw_examples(self.examples if self.statement.strategies else 1)
         if self.long and self.failed is None and not self.refuting:
             self.draw_examples(self.long, long=True)
         return self.refutation() if self.refuting else self.verdict()
 
     def draw_examples(self, limit: int, *, long: bool = False) -> None:
-        wanted = self.statement.wanted
+        strategies = self.statement.strategies
 
         @settings(
             max_examples=max(limit, 100) if self.refuting else limit,
@@ -232,26 +232,26 @@ class Search:
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         )
-        @given(st.composite(lambda draw: example(draw, wanted, self.sizes, self.prime, long))())
-        def attempt(drawn: Mapping[str, Any]) -> None:
-            self.attempt(drawn)
+        @given(st.composite(lambda draw: example(draw, strategies, self.sizes, self.prime, long))())
+        def attempt(sample: Mapping[str, Any]) -> None:
+            self.attempt(sample)
 
         with contextlib.suppress(Failure, Flaky):  # flaky: the time for shrinking is over
             attempt()
 
-    def attempt(self, drawn: Mapping[str, Any]) -> None:
+    def attempt(self, sample: Mapping[str, Any]) -> None:
         if time.perf_counter() > self.deadline:
             return
         if self.failed is None:
-            encoded = encoding.dumps(drawn)
+            encoded = encoding.dumps(sample)
             if encoded in self.seen:
                 return
             self.seen.add(encoded)
-        compared = self.compare(drawn)
+        compared = self.compare(sample)
         if compared.failure:
             if self.failed is None:
                 self.deadline = time.perf_counter() + self.shrink_seconds
-            self.failed = compared, drawn
+            self.failed = compared, sample
             raise Failure
         if self.failed is None:
             self.vacuous += compared.vacuous
@@ -268,14 +268,14 @@ class Search:
 
     def verdict(self) -> SystemResult:
         if self.failed:
-            compared, drawn = self.failed
+            compared, sample = self.failed
             return SystemResult(
                 "failed",
                 compared.error,
                 compared.bound,
                 self.tried,
                 failure=compared.failure,
-                counterexample=encoding.encode(drawn),
+                counterexample=encoding.encode(sample),
             )
         result = SystemResult("passed", self.closest.error, self.closest.bound, self.tried, false_pass=self.false_pass)
         if self.vacuous == self.tried:
@@ -285,14 +285,14 @@ class Search:
     def refutation(self) -> SystemResult:
         if self.failed is None:
             return SystemResult("failed", examples=self.tried, failure=f"no counterexample in {self.tried} examples")
-        compared, drawn = self.failed
+        compared, sample = self.failed
         return SystemResult(
             "passed",
             compared.error,
             compared.bound,
             self.tried,
             failure=compared.failure,
-            counterexample=encoding.encode(drawn),
+            counterexample=encoding.encode(sample),
         )
 
 
@@ -300,17 +300,17 @@ class Failure(AssertionError):
     """Raised inside Hypothesis when an example refutes the statement."""
 
 
-def snippet(statement: Statement, system: str, found: SystemResult) -> str:
+def snippet(statement: Statement, system: str, result: SystemResult) -> str:
     """Return Python code that evaluates a counterexample again."""
     registered = STATEMENTS.get(statement.name) is statement
     function = statement.function
-    lines = [f"# {statement.sentence}", f"# {system}: {found.failure}", "from proofs import replay"]
+    lines = [f"# {statement.sentence}", f"# {system}: {result.failure}", "from proofs import replay"]
     if registered:
         target = repr(statement.name)
     else:
         lines.append(f"from {function.__module__} import {function.__qualname__}")
         target = function.__qualname__
-    arguments = "".join(f"    {name}={value!r},\n" for name, value in found.counterexample.items())
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in result.counterexample.items())
     return "\n".join(lines) + f"\n\nreplay(\n    {target}, {system!r},\n{arguments})\n"
 
 
@@ -320,12 +320,12 @@ def replay(statement: str | Callable[..., Any], system: str, **encoded: Any) -> 
     Raises AssertionError, with the error and its bound, where they differ by more.
     """
     stated: Statement = select([statement])[0] if isinstance(statement, str) else statement.statements[0]  # type: ignore[attr-defined]
-    drawn = encoding.decode(encoded, stated.wanted)
+    sample = encoding.decode(encoded, stated.strategies)
     if stated.kind in measuring.KINDS:
-        compared = measuring.compare(stated, drawn)
+        compared = measuring.compare(stated, sample)
     else:
-        compared = SYSTEMS[system].compare(stated, drawn)
-        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, drawn), strict=True):
+        compared = SYSTEMS[system].compare(stated, sample)
+        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, sample), strict=True):
             print(f"{side}:", *leaves, sep="\n")
     if compared.failure and stated.kind != "refuted":
         raise AssertionError(f"{stated.name}, {system}: {compared.failure}")

@@ -41,8 +41,8 @@ class Instance:
     """One case of a general statement: its label, and the arguments that are bound."""
 
     label: str
-    given: Mapping[str, Any]
-    drawn: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
+    fixed: Mapping[str, Any]
+    strategies: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
     exact: bool = True  # False where this case takes the statement out of the rational numbers
     only: tuple[str, ...] = ()  # the number systems in which this case can be computed, where not in all
 
@@ -58,8 +58,8 @@ class Statement:
     relation: str  # = ≤ ≠ → ∝
     exact: bool
     function: Claim
-    given: Mapping[str, Any]
-    wanted: Mapping[str, Any]  # how each remaining argument is drawn
+    fixed: Mapping[str, Any]
+    strategies: Mapping[str, Any]  # how each remaining argument is drawn
     chapter: str
     derivatives: bool = True
     only: tuple[str, ...] = ()  # the number systems that can tell, where not all can
@@ -85,8 +85,8 @@ class Statement:
         short = self.name.partition(".")[2]
         return (self.name, general, short, short.partition("[")[0], self.chapter, instance, instance.partition(".")[0])
 
-    def __call__(self, **drawn: Any) -> Any:
-        return self.function(**self.given, **drawn)
+    def __call__(self, **values: Any) -> Any:
+        return self.function(**self.fixed, **values)
 
 
 STATEMENTS: dict[str, Statement] = {}
@@ -108,12 +108,15 @@ def _decorator(
         citations(source)  # raises for an unknown key
         for case in [Instance("", {}, {})] if over is None else over:
             name = f"{chapter}.{function.__name__}" + (f"[{case.label}]" if case.label else "")
-            drawn = {key: x for key, x in case.drawn.items() if key in parameters}
-            wanted = arguments(function, omit={*case.given, *drawn, *(["length"] if kind == "grows" else [])}) | drawn
+            from_instance = {key: x for key, x in case.strategies.items() if key in parameters}
+            strategies = (
+                arguments(function, omit={*case.fixed, *from_instance, *(["length"] if kind == "grows" else [])})
+                | from_instance
+            )
             decided = exact and case.exact
             symbol = "~" if relation == "=" and not decided else relation
             statement = Statement(
-                name, sentence, source, kind, symbol, decided, function, case.given, wanted, chapter, **options
+                name, sentence, source, kind, symbol, decided, function, case.fixed, strategies, chapter, **options
             )
             if case.only:
                 statement = replace(statement, only=case.only)
@@ -196,12 +199,12 @@ def select(names: Iterable[str] | None = None) -> list[Statement]:
     importlib.import_module("proofs.identities")
     if not names:
         return list(STATEMENTS.values())
-    chosen: dict[str, Statement] = {}
+    selected: dict[str, Statement] = {}
     for name in names:
-        found = {key: s for key, s in STATEMENTS.items() if name in s.names}
-        if not found:
-            known = dict.fromkeys(known for s in STATEMENTS.values() for known in s.names)
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        matches = {key: s for key, s in STATEMENTS.items() if name in s.names}
+        if not matches:
+            names = dict.fromkeys(names for s in STATEMENTS.values() for names in s.names)
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             raise LookupError(f"no identity is called {name!r}; the nearest name is {near[0]!r}")
-        chosen |= found
-    return list(chosen.values())
+        selected |= matches
+    return list(selected.values())

@@ -89,8 +89,8 @@ def elements(*values: Any) -> Fill:
         if sizes.random and len(exact) > 1:
             residues = [Fraction(sizes.random.randrange(sizes.prime)) for _ in range(count)]
             return np.array([*residues, None], dtype=object)[:-1].reshape(shape)
-        drawn = np.frombuffer(draw(st.binary(min_size=count, max_size=count)), dtype=np.uint8)
-        return exact[drawn % len(exact)].reshape(shape)
+        indices = np.frombuffer(draw(st.binary(min_size=count, max_size=count)), dtype=np.uint8)
+        return exact[indices % len(exact)].reshape(shape)
 
     return fill
 
@@ -119,14 +119,14 @@ def repeating(rows: Fill) -> Fill:
     """Return a fill of rows along time, some repeated: a memory overwrites what it stored for a key."""
 
     def fill(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
-        drawn = rows(draw, shape, sizes)
+        values = rows(draw, shape, sizes)
         length = shape[-2]
         sources = (
             draw(st.lists(st.integers(0, length - 1), min_size=length, max_size=length))
             if draw(st.booleans())
             else range(length)
         )
-        return drawn[..., list(sources), :]
+        return values[..., list(sources), :]
 
     return fill
 
@@ -213,53 +213,55 @@ def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> di
     Raises TypeError for an argument without one of the types above.
     """
     hints = typing.get_type_hints(function, include_extras=True)
-    found = {}
+    strategies = {}
     for name in inspect.signature(function).parameters:
         if name in omit:
             continue
-        drawn = [x for x in getattr(hints.get(name), "__metadata__", ()) if isinstance(x, Drawn)]
-        if not drawn:
+        annotated = [x for x in getattr(hints.get(name), "__metadata__", ()) if isinstance(x, Drawn)]
+        if not annotated:
             raise TypeError(f"{function.__name__}: {name} has no type of checker.strategies, such as Keys or ChunkSize")
-        found[name] = drawn[0]
-    return found
+        strategies[name] = annotated[0]
+    return strategies
 
 
 @dataclass(frozen=True)
 class Maybe:
     """An argument, or a nested part, that is sometimes None."""
 
-    wanted: Any
+    strategy: Any
 
 
-def walk(wanted: Any) -> Iterator[Drawn]:
+def walk(tree: Any) -> Iterator[Drawn]:
     """Yield every `Drawn` in nested mappings and tuples of them."""
-    if isinstance(wanted, Drawn):
-        yield wanted
-    elif isinstance(wanted, Maybe):
-        yield from walk(wanted.wanted)
+    if isinstance(tree, Drawn):
+        yield tree
+    elif isinstance(tree, Maybe):
+        yield from walk(tree.strategy)
     else:
-        for item in wanted.values() if isinstance(wanted, Mapping) else wanted:
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
             yield from walk(item)
 
 
-def tree_map(function: Callable[..., Any], wanted: Any, *values: Any) -> Any:
+def tree_map(function: Callable[..., Any], tree: Any, *values: Any) -> Any:
     """Apply `function(drawn, *values)` to every argument, keeping the nesting; an optional part may be None."""
-    if isinstance(wanted, Maybe):
-        return None if values and values[0] is None else tree_map(function, wanted.wanted, *values)
-    if isinstance(wanted, Drawn):
-        return function(wanted, *values)
-    if isinstance(wanted, Mapping):
-        return {key: tree_map(function, wanted[key], *(value[key] for value in values)) for key in wanted}
-    return tuple(tree_map(function, *items) for items in zip(wanted, *values, strict=True))
+    if isinstance(tree, Maybe):
+        return None if values and values[0] is None else tree_map(function, tree.strategy, *values)
+    if isinstance(tree, Drawn):
+        return function(tree, *values)
+    if isinstance(tree, Mapping):
+        return {key: tree_map(function, tree[key], *(value[key] for value in values)) for key in tree}
+    return tuple(tree_map(function, *items) for items in zip(tree, *values, strict=True))
 
 
-def lengthens(wanted: Any) -> bool:
+def lengthens(tree: Any) -> bool:
     """Return whether long examples may be drawn: some argument has a time axis, and none limits its length."""
-    drawn = list(walk(wanted))
-    return any("T" in x.axes.split() for x in drawn) and all(x.sizes.get("T", SEVERAL) is SEVERAL for x in drawn)
+    strategies = list(walk(tree))
+    return any("T" in x.axes.split() for x in strategies) and all(
+        x.sizes.get("T", SEVERAL) is SEVERAL for x in strategies
+    )
 
 
-def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None, prime: int = 0, long: bool = False) -> Any:
+def example(draw: Draw, tree: Any, fixed: Mapping[str, Any] | None = None, prime: int = 0, long: bool = False) -> Any:
     """Draw one example: a value for each argument, with shared sizes; those in `fixed` are not drawn.
 
     With a `prime` the values are drawn uniformly modulo it, or are rational functions of such, where an argument obeys
@@ -267,19 +269,19 @@ def example(draw: Draw, wanted: Any, fixed: Mapping[str, Any] | None = None, pri
     """
     sizes = Sizes(draw, prime)
     sizes.update(fixed or {})
-    for drawn in walk(wanted):
-        for axis, wider in drawn.sizes.items():
+    for strategy in walk(tree):
+        for axis, wider in strategy.sizes.items():
             sizes[axis] = draw(wider)
     if long:
         sizes |= {"T": draw(LONG), "*batch": ()}
-    return _example(draw, wanted, sizes)
+    return _example(draw, tree, sizes)
 
 
-def _example(draw: Draw, wanted: Any, sizes: Sizes) -> Any:
-    if isinstance(wanted, Maybe):
-        return _example(draw, wanted.wanted, sizes) if draw(st.booleans()) else None
-    if isinstance(wanted, Drawn):
-        return wanted.draw(draw, sizes)
-    if isinstance(wanted, Mapping):
-        return {name: _example(draw, item, sizes) for name, item in wanted.items()}
-    return tuple(_example(draw, item, sizes) for item in wanted)
+def _example(draw: Draw, tree: Any, sizes: Sizes) -> Any:
+    if isinstance(tree, Maybe):
+        return _example(draw, tree.strategy, sizes) if draw(st.booleans()) else None
+    if isinstance(tree, Drawn):
+        return tree.draw(draw, sizes)
+    if isinstance(tree, Mapping):
+        return {name: _example(draw, item, sizes) for name, item in tree.items()}
+    return tuple(_example(draw, item, sizes) for item in tree)

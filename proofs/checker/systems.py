@@ -90,8 +90,8 @@ class System:
             return replace(compared, false_pass=_false_pass(statement, example, self.order, self.prime))
         if not self.precision:
             return _compare_exactly(statement, left, right)
-        allowed = bounds(statement, encoding.dumps(example), self.order, self.precision)
-        return _compare_within_bounds(statement, left, right, allowed)
+        limits = bounds(statement, encoding.dumps(example), self.order, self.precision)
+        return _compare_within_bounds(statement, left, right, limits)
 
     def evaluate(self, statement: Statement, example: Mapping[str, Any]) -> tuple[list, list]:
         """Return the arrays of both results, or of their derivatives, in this number system."""
@@ -109,7 +109,7 @@ def _has_device() -> bool:
 
 def arrays(statement: Statement) -> Iterator[Drawn]:
     """Return how the arrays among a statement's arguments are drawn."""
-    return (drawn for drawn in walk(statement.wanted) if drawn.fill is not None)
+    return (strategy for strategy in walk(statement.strategies) if strategy.fill is not None)
 
 
 # Comparison
@@ -122,8 +122,8 @@ def _find_mismatch(left: list, right: list, system: System) -> str:
         return f"shapes {shapes[0]} on the left, {shapes[1]} on the right"
     for x in (*left, *right):
         dtype = str(getattr(x, "dtype", "")).rpartition(".")[2]
-        allowed = (system.precision, {"float64": "complex128", "float32": "complex64"}.get(system.precision))
-        if system.precision and dtype.startswith(("float", "complex")) and dtype not in allowed:
+        expected = (system.precision, {"float64": "complex128", "float32": "complex64"}.get(system.precision))
+        if system.precision and dtype.startswith(("float", "complex")) and dtype not in expected:
             return f"{dtype} from {system.precision} arguments"
     return ""
 
@@ -137,19 +137,19 @@ def _compare_exactly(statement: Statement, left: list, right: list) -> Compariso
     return Comparison()
 
 
-def _compare_within_bounds(statement: Statement, left: list, right: list, bound: list[np.ndarray] | str) -> Comparison:
-    if isinstance(bound, str):
-        return Comparison(np.inf, 0.0, bound)
+def _compare_within_bounds(statement: Statement, left: list, right: list, limits: list[np.ndarray] | str) -> Comparison:
+    if isinstance(limits, str):
+        return Comparison(np.inf, 0.0, limits)
     worst, vacuous = Comparison(), True
-    for x, y, limit in zip(left, right, bound, strict=True):
+    for x, y, limit in zip(left, right, limits, strict=True):
         difference = to_numpy(x).astype(complex) - to_numpy(y).astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
-        for error, allowed in zip(np.ravel(difference), np.ravel(limit), strict=True):
-            vacuous = vacuous and not np.isfinite(allowed)
-            if not error <= allowed:
-                return Comparison(float(error), float(allowed), f"error {error:.3g}, bound {allowed:.3g}")
-            if np.isfinite(allowed) and error * worst.bound >= worst.error * allowed:
-                worst = Comparison(float(error), float(allowed))
+        for error, bound in zip(np.ravel(difference), np.ravel(limit), strict=True):
+            vacuous = vacuous and not np.isfinite(bound)
+            if not error <= bound:
+                return Comparison(float(error), float(bound), f"error {error:.3g}, bound {bound:.3g}")
+            if np.isfinite(bound) and error * worst.bound >= worst.error * bound:
+                worst = Comparison(float(error), float(bound))
     return Comparison(worst.error, worst.bound, vacuous=vacuous)
 
 
@@ -157,17 +157,17 @@ def _compare_within_bounds(statement: Statement, left: list, right: list, bound:
 def _evaluate_rounded(statement: Statement, encoded: str, order: int) -> tuple[list, list] | str:
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a bound may well be infinite
-            return evaluate(statement, encoding.loads(encoded, statement.wanted), _convert_rounded, order)
+            return evaluate(statement, encoding.loads(encoded, statement.strategies), _convert_rounded, order)
     except Exception as error:
         return f"no bound: {type(error).__name__}: {error}"
 
 
 def bounds(statement: Statement, encoded: str, order: int, precision: str) -> list[np.ndarray] | str:
     """Return the bound on the difference of the two sides that rounding allows, entry by entry."""
-    found = _evaluate_rounded(statement, encoded, order)
-    if isinstance(found, str):
-        return found
-    return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*found, strict=True)]
+    sides = _evaluate_rounded(statement, encoded, order)
+    if isinstance(sides, str):
+        return sides
+    return [rounding.errors(x, precision) + rounding.errors(y, precision) for x, y in zip(*sides, strict=True)]
 
 
 def _false_pass(statement: Statement, example: Mapping[str, Any], order: int, prime: int) -> float | None:
@@ -176,7 +176,7 @@ def _false_pass(statement: Statement, example: Mapping[str, Any], order: int, pr
     By the lemma of Schwartz and Zippel it is the degree over the prime; `proofs.checker.degrees` bounds the degree by
     computing with degrees.
     """
-    largest = max((drawn.degree for drawn in arrays(statement)), default=0)
+    largest = max((strategy.degree for strategy in arrays(statement)), default=0)
     if not largest:
         return None
 

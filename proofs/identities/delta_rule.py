@@ -79,8 +79,8 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     exact=True,
 )
 def correction_is_a_product(k: Key, v: Value, beta: Beta, state: State):
-    kept = transition(k, beta, state)
-    return write_token(k, v, beta, state), kept + beta[..., None, None] * k[..., :, None] * v[..., None, :]
+    transitioned = transition(k, beta, state)
+    return write_token(k, v, beta, state), transitioned + beta[..., None, None] * k[..., :, None] * v[..., None, :]
 
 
 def transition(k: Any, beta: Any, x: Any) -> Any:
@@ -120,8 +120,8 @@ def writing_again_changes_nothing(k: UnitKey, v: Value, state: State):
 
 @identity("What is stored under orthogonal keys is not touched", source=f"{SCHLAG}, section 4.2", exact=True)
 def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, state: State):
-    others = k[..., 1:, :]
-    return others @ write_token(k[..., 0, :], v, beta, state), others @ state
+    other_keys = k[..., 1:, :]
+    return other_keys @ write_token(k[..., 0, :], v, beta, state), other_keys @ state
 
 
 @identity(
@@ -164,8 +164,8 @@ def wy_representation(k: Keys, beta: Betas, state: State):
 )
 def transition_does_not_grow(k: UnitKey, beta: Beta, x: Key):
     xp, column = namespace(k, x), x[..., :, None]
-    moved = transition(k, beta, column)
-    return xp.sum(moved * moved, axis=-2), xp.sum(column * column, axis=-2)
+    transitioned = transition(k, beta, column)
+    return xp.sum(transitioned * transitioned, axis=-2), xp.sum(column * column, axis=-2)
 
 
 @refuted("Nor does it with β up to 3", source="minigrad, the bound on β is needed", exact=True, relation="≤")
@@ -179,7 +179,7 @@ def transition_with_a_larger_beta(k: UnitKey, beta: LargeBeta, x: Key):
     exact=True,
 )
 def transition_along_the_key(k: UnitKey, beta: LargeBeta, length: Length):
-    moved = k[..., :, None]
+    vector = k[..., :, None]
     for _ in range(length):
-        moved = transition(k, beta, moved)
-    return moved, (1 - beta[..., None, None]) ** length * k[..., :, None]
+        vector = transition(k, beta, vector)
+    return vector, (1 - beta[..., None, None]) ** length * k[..., :, None]

@@ -86,15 +86,17 @@ def hold_by_parts(mixing: Mixing, push: Push, B: Enter, delta: Step, later: Step
 )
 def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Steps, delta: Step):
     mixing, push, B, x, u = (np.asarray(value, dtype=np.float64) for value in (mixing, push, B, x, u))
-    A, step, asked = stable(mixing, push), float(delta), 1e-7
+    A, step, tolerance = stable(mixing, push), float(delta), 1e-7
     A_bar, B_bar = discretize.zoh(A, B, step)
-    held = solved = x
+    x_zoh = x_solver = x
     for value in u:  # piecewise constant
-        held = A_bar @ held + B_bar * value
-        solution = solve_ivp(lambda _, y, value=value: A @ y + B * value, (0, step), solved, rtol=asked, atol=asked)
-        solved = solution.y[:, -1]
-    scale = 1 + np.abs(held).max()
-    return np.abs(held - solved), np.full(held.shape, 100 * asked * scale)  # a hundred steps at most
+        x_zoh = A_bar @ x_zoh + B_bar * value
+        solution = solve_ivp(
+            lambda _, y, value=value: A @ y + B * value, (0, step), x_solver, rtol=tolerance, atol=tolerance
+        )
+        x_solver = solution.y[:, -1]
+    scale = 1 + np.abs(x_zoh).max()
+    return np.abs(x_zoh - x_solver), np.full(x_zoh.shape, 100 * tolerance * scale)  # a hundred steps at most
 
 
 @identity(
@@ -105,8 +107,11 @@ def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Step
 def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
     xp = namespace(mixing)
     X = delta * xp.triu(mixing, k=1)
-    one = xp.eye(B.shape[0], dtype=B.dtype)
-    return discretize.zoh(X / delta, B, delta), (one + X + X @ X / 2, (one + X / 2 + X @ X / 6) @ (delta * B))
+    eye = xp.eye(B.shape[0], dtype=B.dtype)
+    return discretize.zoh(X / delta, B, delta), (
+        eye + X + X @ X / 2,
+        (eye + X / 2 + X @ X / 6) @ (delta * B),
+    )
 
 
 @identity(
@@ -188,8 +193,8 @@ def ends_of_the_family(mixing: Mixing, push: Push, B: Enter, x: Start, delta: St
     A = stable(mixing, push)
     A_bar, B_bar = discretize.generalized_bilinear(A, B, delta, alpha=1)
     after = A_bar @ x + B_bar
-    ahead = discretize.generalized_bilinear(A, B, delta, alpha=0)
-    return (ahead, after - x), (discretize.euler(A, B, delta), delta * (A @ after + B))
+    forward_euler = discretize.generalized_bilinear(A, B, delta, alpha=0)
+    return (forward_euler, after - x), (discretize.euler(A, B, delta), delta * (A @ after + B))
 
 
 @identity("For α = ½ it is the bilinear one", source="gu2021lssl, section 2", only=FLOATS)

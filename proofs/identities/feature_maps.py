@@ -72,10 +72,10 @@ def softmax_is_the_limit(q: Vectors, k: Vectors, v: Values):
     limit, _ = softmax.quadratic(q, k, v, scale=1.0)
     reads = [normalised(linear_attention.recurrent, taylor(q, order=p), taylor(k, order=p), v)[0] for p in orders]
     # A weight off by the factor 1 ± ε moves a mean of values by at most 2 max|v| ε / (1 − ε).
-    parts = [remainder(0.5, p) * math.exp(0.5) for p in orders]
+    remainders = [remainder(0.5, p) * math.exp(0.5) for p in orders]
     largest = xp.max(abs(v))
-    allowed = [2 * largest * (part / (1 - part)) + xp.zeros_like(limit) for part in parts]
-    return xp.stack([abs(y - limit) for y in reads], axis=-1), xp.stack(allowed, axis=-1)
+    limits = [2 * largest * (r / (1 - r)) + xp.zeros_like(limit) for r in remainders]
+    return xp.stack([abs(y - limit) for y in reads], axis=-1), xp.stack(limits, axis=-1)
 
 
 def remainder(size: Any, order: int) -> Any:
@@ -114,16 +114,16 @@ def variance_of_a_random_feature(q: Vector, k: Vector):
 def variance_falls_as_one_over_m():
     rng, trials = np.random.default_rng(0), 20_000
     q, k = np.array([[0.3, -0.2]]), np.array([[0.1, 0.4]])
-    alone = np.exp(2 * q @ k.T).item() * np.expm1(np.sum((q + k) ** 2))
-    off, allowed = [], []
+    variance = np.exp(2 * q @ k.T).item() * np.expm1(np.sum((q + k) ** 2))
+    errors, limits = [], []
     for m in (1, 4, 16, 64):
         estimates = np.array(
             [(positive_random(q, w) @ positive_random(k, w).T).item() for w in rng.standard_normal((trials, m, 2))]
         )
-        squares = (estimates - np.exp(q @ k.T).item()) ** 2 * m / alone  # of mean 1 if the variance is alone / m
-        off.append(abs(squares.mean() - 1))
-        allowed.append(5 * squares.std() / math.sqrt(trials))
-    return np.array(off), np.array(allowed)
+        squares = (estimates - np.exp(q @ k.T).item()) ** 2 * m / variance  # of mean 1 if the variance is variance / m
+        errors.append(abs(squares.mean() - 1))
+        limits.append(5 * squares.std() / math.sqrt(trials))
+    return np.array(errors), np.array(limits)
 
 
 def dot(x: Any, y: Any) -> Any:

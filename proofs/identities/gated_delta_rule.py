@@ -64,9 +64,9 @@ def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: Sta
     exact=True,
 )
 def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
-    faded = namespace(log_gate).exp(log_gate)[..., None, None] * state
-    gradient = mg.grad(lambda S: square(k, v)(S) / 2)(faded)
-    return write_token(k, v, beta, log_gate, state), faded - beta[..., None, None] * gradient
+    decayed = namespace(log_gate).exp(log_gate)[..., None, None] * state
+    gradient = mg.grad(lambda S: square(k, v)(S) / 2)(decayed)
+    return write_token(k, v, beta, log_gate, state), decayed - beta[..., None, None] * gradient
 
 
 @refuted(

@@ -30,8 +30,8 @@ YANG = "yang2024gla"
 
 @identity("With every gate open it is linear attention", source=f"{YANG}, section 4.1", exact=True)
 def open_gates(q: Queries, k: Keys, v: Values, log_decay: OpenGates, state: State, chunk_size: ChunkSize):
-    faded = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
-    return faded, linear_attention.recurrent(q, k, v, state=state)
+    gated = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
+    return gated, linear_attention.recurrent(q, k, v, state=state)
 
 
 @identity(
@@ -77,8 +77,8 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
         return -mg.sum((k[..., None, :] @ S)[..., 0, :] * v)
 
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
-    _, written = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
-    return written, gate * state - mg.grad(loss)(gate * state)
+    _, new_state = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
+    return new_state, gate * state - mg.grad(loss)(gate * state)
 
 
 @refuted(
@@ -86,8 +86,8 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
 )
 def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
-    _, written = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
-    return written, gate * (state + row.mT @ v[..., None, :])
+    _, new_state = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
+    return new_state, gate * (state + row.mT @ v[..., None, :])
 
 
 def apply_gates(memory: Any, gates: Any) -> Any:

@@ -45,8 +45,8 @@ def energy_falls(query: Keys, patterns: Patterns, beta: Beta):
 
 @bounded("The energy is never negative", source=f"{RAMSAUER}, section 2: 0 ≤ E")
 def energy_is_not_negative(query: Keys, patterns: Patterns, beta: Beta):
-    found = hopfield.energy(query, patterns, beta=beta)
-    return 0 * found, found
+    energy = hopfield.energy(query, patterns, beta=beta)
+    return 0 * energy, energy
 
 
 @bounded(
@@ -55,10 +55,10 @@ def energy_is_not_negative(query: Keys, patterns: Patterns, beta: Beta):
 )
 def patterns_are_nearly_fixed(patterns: Patterns, beta: Beta):
     xp, N = namespace(patterns), patterns.shape[-2]
-    moved = hopfield.retrieve(patterns, patterns, beta=beta) - patterns
+    displacement = hopfield.retrieve(patterns, patterns, beta=beta) - patterns
     largest = xp.max(xp.sum(abs(patterns), axis=-1))  # at least M, the greatest length
     limit = 2 * (N - 1) * largest * xp.exp(-beta * hopfield.separation(patterns))
-    return abs(moved), limit[..., None] + 0 * moved
+    return abs(displacement), limit[..., None] + 0 * displacement
 
 
 @converges(

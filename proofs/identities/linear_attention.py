@@ -114,8 +114,8 @@ def write_is_a_gradient_step(k: Key, v: Value, state: State):
     def loss(S):
         return -mg.sum((k[..., None, :] @ S)[..., 0, :] * v)
 
-    _, written = linear_attention.recurrent(k[..., None, :], k[..., None, :], v[..., None, :], state=state)
-    return written, state - mg.grad(loss)(state)
+    _, new_state = linear_attention.recurrent(k[..., None, :], k[..., None, :], v[..., None, :], state=state)
+    return new_state, state - mg.grad(loss)(state)
 
 
 @refuted(
@@ -185,7 +185,7 @@ def softmax_retrieval(k: OrthonormalKeys, v: Values):
     source="talk-titans, 17:48, made precise",
 )
 def softmax_retrieval_weights(k: OrthonormalKeys, v: Values):
-    xp, others = namespace(k, v), k.shape[-2] - 1
+    xp, other_count = namespace(k, v), k.shape[-2] - 1
     y, _ = softmax.quadratic(k, k, v, causal=False, scale=1.0)
     e = xp.exp(xp.sum(k * k, axis=-1, keepdims=True))
-    return y, (xp.sum(v, axis=-2, keepdims=True) + (e - 1) * v) / (e + others)
+    return y, (xp.sum(v, axis=-2, keepdims=True) + (e - 1) * v) / (e + other_count)

@@ -122,8 +122,8 @@ def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left
 def invertible(left: Any, right: Any) -> tuple[Any, Any]:
     """Return a matrix and its inverse: a product of unit lower and unit upper triangular matrices."""
     xp = namespace(left, right)
-    one = xp.eye(left.shape[-1], dtype=left.dtype)
-    lower, upper = (one + xp.tril(x, k=-1) for x in (left, right))
+    eye = xp.eye(left.shape[-1], dtype=left.dtype)
+    lower, upper = (eye + xp.tril(x, k=-1) for x in (left, right))
     M = lower @ xp.matrix_transpose(upper)
     return M, xp.matrix_transpose(unit_lower_inverse(right)) @ unit_lower_inverse(left)
 

@@ -45,8 +45,8 @@ def normal_plus_low_rank(measure: str, N: Order):
     A, _ = hippo.MEASURES[measure](N)
     S, P = hippo.nplr(N, measure)
     mean = np.trace(S) / N * np.eye(N)
-    allowed = np.full((N, N), 16 * UNIT * abs(A).max())
-    return (abs(S - mean + (S - mean).T), abs(S - P @ P.T - A)), (allowed, allowed)
+    limit = np.full((N, N), 16 * UNIT * abs(A).max())
+    return (abs(S - mean + (S - mean).T), abs(S - P @ P.T - A)), (limit, limit)
 
 
 @bounded(
@@ -55,15 +55,15 @@ def normal_plus_low_rank(measure: str, N: Order):
     only=("float64",),
 )
 def diagonal_plus_rank_one():
-    errors, allowed = [], []
+    errors, limits = [], []
     for N in (2, 4, 16, 64):
         A, B = hippo.legs(N)
         Lambda, P, B_half, V = (np.concatenate([half, half.conj()], axis=-1) for half in hippo.dplr(N))
         errors.append(abs(V.conj().T @ V - np.eye(N)).max())
         errors.append(abs(V.conj().T @ A @ V - (np.diag(Lambda) - np.outer(P, P.conj()))).max() / abs(A).max())
         errors.append(abs(V @ B_half - B).max() / abs(B).max())
-        allowed += [16 * UNIT * N**1.5] * 3
-    return np.array(errors), np.array(allowed)
+        limits += [16 * UNIT * N**1.5] * 3
+    return np.array(errors), np.array(limits)
 
 
 @refuted(

@@ -54,10 +54,10 @@ Up = Annotated[Any, Drawn("D V", SMALL)]
 
 def run_point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: Any = None, **gates: Any) -> Any:
     """Run the learner with a mechanism's choices: (y, final matrix), or (y, final layers)."""
-    chosen = POINTS[name]
+    point = POINTS[name]
     layers = memory if isinstance(memory, tuple) else ((memory,),)
-    y, after = run(q, k, v, gates, layers, loss=chosen.loss, optimiser=chosen.optimiser, batch=batch, norm=norm)
-    return (y, after) if isinstance(memory, tuple) else (y, after[0][0])
+    y, final = run(q, k, v, gates, layers, loss=point.loss, optimiser=point.optimiser, batch=batch, norm=norm)
+    return (y, final) if isinstance(memory, tuple) else (y, final[0][0])
 
 
 @identity("Matrix, dot product, descent at rate 1: linear attention", source=CLOSING, exact=True)
@@ -67,8 +67,8 @@ def is_linear_attention(q: Queries, k: Keys, v: Values, rate: FullBetas, state: 
 
 @identity("… with decay: gated linear attention, a gate per token (Mamba-2)", source=CLOSING, exact=True)
 def is_gated_by_token(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: LogDecay, state: State):
-    found = run_point("Mamba-2 (SSD)", q, k, v, state, rate=rate, log_keep=log_decay)
-    return found, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
+    result = run_point("Mamba-2 (SSD)", q, k, v, state, rate=rate, log_keep=log_decay)
+    return result, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
 @identity(
@@ -88,8 +88,8 @@ def is_retnet(q: Queries, k: Keys, v: Values, rate: FullBetas, log_gamma: LogGat
 
 @identity("… with a decay per key channel: GLA", source="yang2024gla, section 4.1", exact=True)
 def is_gla(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: ChannelLogDecay, state: State):
-    found = run_point("GLA", q, k, v, state, rate=rate, log_keep=log_decay)
-    return found, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
+    result = run_point("GLA", q, k, v, state, rate=rate, log_keep=log_decay)
+    return result, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
 @identity("Matrix, ½ L2, descent: the delta rule", source=CLOSING, exact=True)
@@ -99,8 +99,8 @@ def is_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
 
 @identity("… with decay first: the gated delta rule", source="yang2025gated, section 3.1", exact=True)
 def is_gated_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDecay, state: State):
-    found = run_point("gated delta rule", q, k, v, state, rate=beta, log_keep=log_decay)
-    return found, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
+    result = run_point("gated delta rule", q, k, v, state, rate=beta, log_keep=log_decay)
+    return result, gated_delta_rule.recurrent(q, k, v, beta, log_decay, state=state)
 
 
 @identity(
@@ -138,8 +138,8 @@ def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDeca
         scaled = (a * k)[..., now, :].mT
         S = w[..., t, :, None] * S - scaled @ (k[..., now, :] @ S) + scaled @ v[..., now, :]
         y.append(q[..., now, :] @ S)
-    found = run_point("RWKV-7", q, k, v, state, rate=a, log_keep=log_decay)
-    return found, (xp.concat(y, axis=-2), S)
+    result = run_point("RWKV-7", q, k, v, state, rate=a, log_keep=log_decay)
+    return result, (xp.concat(y, axis=-2), S)
 
 
 @identity("Matrix, ½ L2, descent in mini-batches: TTT-Linear without its norm", source=CLOSING, exact=True)
@@ -225,15 +225,15 @@ def is_titans_mlp(
     only=WITHOUT_JAX,
 )
 def is_moneta(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDecay, state: Positive):
-    def read(A: Any) -> Any:
+    def normalise(A: Any) -> Any:
         return A / namespace(A).sqrt(namespace(A).sum(A**4, axis=(-2, -1), keepdims=True))
 
     def write(A: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
-        error = k_t @ read(A) - v_t
+        error = k_t @ normalise(A) - v_t
         return kept_t * A - 3 * theta_t * k_t.mT @ (error * abs(error))
 
-    found = run_point("Moneta (MIRAS)", q, k, v, state, rate=theta / 8, log_keep=log_decay)
-    return found, run_closed_form(read, write, q, k, v, theta / 8, log_decay, state)
+    result = run_point("Moneta (MIRAS)", q, k, v, state, rate=theta / 8, log_keep=log_decay)
+    return result, run_closed_form(normalise, write, q, k, v, theta / 8, log_decay, state)
 
 
 @identity(
@@ -246,11 +246,11 @@ def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay
     def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
         error = k_t @ W - v_t
         sign = mg.where(error < 0, 0 * error - 1, mg.where(error > 0, 0 * error + 1, 0 * error))
-        taught = mg.where(namespace(error).sum(error * error, axis=-1, keepdims=True) <= 1, error, sign)
-        return kept_t * W - theta_t * k_t.mT @ taught
+        clipped = mg.where(namespace(error).sum(error * error, axis=-1, keepdims=True) <= 1, error, sign)
+        return kept_t * W - theta_t * k_t.mT @ clipped
 
-    found = run_point("Yaad (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
-    return found, run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, state)
+    result = run_point("Yaad (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    return result, run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, state)
 
 
 @identity(
@@ -262,19 +262,19 @@ def is_memora(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: MildDe
     def write(W: Any, k_t: Any, v_t: Any, theta_t: Any, kept_t: Any) -> Any:
         return mg.softmax(kept_t * namespace(W).log(W) - theta_t * k_t.mT @ (k_t @ W - v_t), axis=-2)
 
-    y, kept = run_point("Memora (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
+    y, final = run_point("Memora (MIRAS)", q, k, v, state, rate=theta, log_keep=log_decay)
     first = mg.softmax(state, axis=-2)
-    return (y, mg.softmax(kept, axis=-2)), run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, first)
+    return (y, mg.softmax(final, axis=-2)), run_closed_form(lambda W: W, write, q, k, v, theta, log_decay, first)
 
 
-def run_closed_form(read: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay: Any, memory: Any) -> Any:
+def run_closed_form(readout: Any, write: Any, q: Any, k: Any, v: Any, theta: Any, log_decay: Any, memory: Any) -> Any:
     """Run a memory whose update is given in closed form, without `grad`: (y, final matrix)."""
-    xp, y, kept = namespace(q, memory), [], namespace(log_decay).exp(log_decay)
+    xp, y, decays = namespace(q, memory), [], namespace(log_decay).exp(log_decay)
     for t in range(q.shape[-2]):
         now = slice(t, t + 1)
-        gates = (x[..., t, None, None] for x in (theta, kept))
+        gates = (x[..., t, None, None] for x in (theta, decays))
         memory = write(memory, k[..., now, :], v[..., now, :], *gates)
-        y.append(q[..., now, :] @ read(memory))
+        y.append(q[..., now, :] @ readout(memory))
     return xp.concat(y, axis=-2), memory
 
 

@@ -87,8 +87,8 @@ def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
 def diagonal_forms(
     u: Inputs, Lambda: Eigenvalues, B: Enter, C: Leave, D: Skip, delta: Steps, state: Start, discretisation: str
 ):
-    given, options = (u, Lambda, B, C, D, delta), {"state": state, "discretisation": discretisation}
-    return s4d.convolution(*given, **options), s4d.recurrent(*given, **options)
+    arguments, options = (u, Lambda, B, C, D, delta), {"state": state, "discretisation": discretisation}
+    return s4d.convolution(*arguments, **options), s4d.recurrent(*arguments, **options)
 
 
 # S4
@@ -99,8 +99,8 @@ def diagonal_forms(
     source=f"{S4}, theorem 3 and appendix C.3",
 )
 def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
-    given = Lambda, P, B, C, delta
-    return s4.kernel_cauchy(*given, length=length), s4.kernel_power(*given, length=length)
+    arguments = Lambda, P, B, C, delta
+    return s4.kernel_cauchy(*arguments, length=length), s4.kernel_power(*arguments, length=length)
 
 
 @identity(
@@ -109,8 +109,8 @@ def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Ste
 )
 def cauchy_is_dense(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     kernel = s4.kernel_cauchy(Lambda, P, B, C, delta, length=length)
-    whole = [both_halves(x) for x in (Lambda, P, B, C)]
-    each = [dense_kernel(*(x[i] for x in whole), delta=delta[i], length=length) for i in range(delta.shape[0])]
+    full = [both_halves(x) for x in (Lambda, P, B, C)]
+    each = [dense_kernel(*(x[i] for x in full), delta=delta[i], length=length) for i in range(delta.shape[0])]
     return kernel + 0j * kernel, namespace(Lambda).stack(each, axis=0)
 
 
@@ -128,8 +128,8 @@ def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int
 
 @refuted("C may stand where C̃ = C(1 − Āᴸ) does", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
 def without_truncation(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
-    whole = mg.fft.irfft(s4.kernel_spectrum(Lambda, P, B, C, delta, length, s4.cauchy), length)
-    return whole, s4.kernel_power(Lambda, P, B, C, delta, length=length)
+    untruncated = mg.fft.irfft(s4.kernel_spectrum(Lambda, P, B, C, delta, length, s4.cauchy), length)
+    return untruncated, s4.kernel_power(Lambda, P, B, C, delta, length=length)
 
 
 @identity("Without its rank one S4 is S4D, bilinear", source=f"{S4D}, section 3")
@@ -167,13 +167,13 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
 )
 def kernel_of_legs(c: Reader, delta: Step, length: Length):
     A, B = hippo.legs(8)
-    Lambda, P, entering, V = (half[None] for half in hippo.dplr(8))
-    halves = Lambda, P, entering, (c[None, None] @ V)[:, 0]
+    Lambda, P, B_half, V = (half[None] for half in hippo.dplr(8))
+    system = Lambda, P, B_half, (c[None, None] @ V)[:, 0]
     x, kernel = discretize.bilinear(A, B, delta)[1], []
     for _ in range(length):
         kernel.append(namespace(c).sum(c * x))
         x = discretize.bilinear(A, B, delta)[0] @ x
-    return s4.kernel_cauchy(*halves, delta[None], length=length)[0], namespace(c).stack(kernel, axis=0)
+    return s4.kernel_cauchy(*system, delta[None], length=length)[0], namespace(c).stack(kernel, axis=0)
 
 
 @identity(
@@ -185,12 +185,12 @@ def kernel_of_legs(c: Reader, delta: Step, length: Length):
 def published_starts(half: Pairs):
     N = 2 * half
     A, B = hippo.legs(N)
-    found = np.linalg.eigvals(A + np.outer(B, B) / 2)
+    eigenvalues = np.linalg.eigvals(A + np.outer(B, B) / 2)
     n = np.arange(half)
-    written = np.sort(found[found.imag > 0].imag), n, np.full(half, -0.5)
+    stated = np.sort(eigenvalues[eigenvalues.imag > 0].imag), n, np.full(half, -0.5)
     lin, inv = initializers.lin(N), initializers.inv(N)
-    seen = np.sort(initializers.legs(N).imag), lin.imag / np.pi, initializers.legs(N).real
+    from_code = np.sort(initializers.legs(N).imag), lin.imag / np.pi, initializers.legs(N).real
     recovered = (N / (1 + np.pi * inv.imag / N) - 1) / 2
-    return [np.round(x, 9) for x in (*seen, recovered, lin.real, inv.real)], [
-        np.round(x, 9) for x in (*written, n, written[2], written[2])
+    return [np.round(x, 9) for x in (*from_code, recovered, lin.real, inv.real)], [
+        np.round(x, 9) for x in (*stated, n, stated[2], stated[2])
     ]

@@ -108,8 +108,8 @@ def operator_is_associative(a: Factor, b: Term, c: Factor, d: Term, e: Factor, f
 
 @identity("Its identity is (1, 0), on either side", source="blelloch1990, section 1.4", exact=True)
 def operator_has_an_identity(a: Factor, b: Term):
-    one = (0 * a + 1, 0 * b)
-    return (compose((a, b), one), compose(one, (a, b))), ((a, b), (a, b))
+    neutral = (0 * a + 1, 0 * b)
+    return (compose((a, b), neutral), compose(neutral, (a, b))), ((a, b), (a, b))
 
 
 @refuted("It is commutative too", source="minigrad, the order of tokens would not matter", exact=True)
@@ -137,8 +137,8 @@ def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
 @identity("Blelloch's scan, up and down a tree, is the recurrence", source="blelloch1990, section 1.2", exact=True)
 def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
     steps, start = pairs(log_a, b), (0 * state + 1, 0 * state)
-    passed = [compose(step, before) for step, before in zip(steps, exclusive_scan(steps, start), strict=True)]
-    return namespace(b).stack([a * state + summed for a, summed in passed], axis=-3), scan_in_order(log_a, b, state)
+    inclusive = [compose(step, before) for step, before in zip(steps, exclusive_scan(steps, start), strict=True)]
+    return namespace(b).stack([a * state + summed for a, summed in inclusive], axis=-3), scan_in_order(log_a, b, state)
 
 
 @identity(
@@ -221,9 +221,9 @@ def gates_of_an_rnn_in_code(u: Inputs, z: Logits):
 def scan_one_state(u: Any, delta: Any) -> Any:
     """Run the scan with N = 1, A = −1, B = C = 1 and no skip."""
     xp = namespace(u, delta)
-    one = xp.ones_like(u[..., :1])
+    ones = xp.ones_like(u[..., :1])
     rate = -xp.ones((u.shape[-1], 1), dtype=u.dtype)
-    return selective_scan.recurrent(u, delta, rate, one, one, xp.zeros((u.shape[-1],), dtype=u.dtype))[0]
+    return selective_scan.recurrent(u, delta, rate, ones, ones, xp.zeros((u.shape[-1],), dtype=u.dtype))[0]
 
 
 def run_gated_rnn(u: Any, gate: Any) -> Any:
@@ -244,8 +244,8 @@ def run_gated_rnn(u: Any, gate: Any) -> Any:
 )
 def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
-    late, _ = selective_scan.recurrent(delay(u), delta, A, B, C, D)
-    return late, delay(y)
+    from_delayed, _ = selective_scan.recurrent(delay(u), delta, A, B, C, D)
+    return from_delayed, delay(y)
 
 
 @refuted(
@@ -264,8 +264,8 @@ def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
 )
 def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
-    late, _ = selective_scan.recurrent(delay(u), 1 + delay(delta - 1), A, delay(B), delay(C), D)
-    return late, delay(y)
+    from_delayed, _ = selective_scan.recurrent(delay(u), 1 + delay(delta - 1), A, delay(B), delay(C), D)
+    return from_delayed, delay(y)
 
 
 # B̄ = ΔB
@@ -310,8 +310,8 @@ def duality_in_chunks(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state
 def gated_attention(x: Values, delta: HeadSteps, A: Rate, B: Keys, C: Queries, state: State, chunk_size: ChunkSize):
     attention = gated_linear_attention.recurrent(C, B, delta[..., None] * x, delta * A[..., None], state=state)
     chunked = ssd.chunkwise(x, delta, A, B, C, state=state, chunk_size=chunk_size)
-    others = tuple(form(x, delta, A, B, C, state=state) for form in (ssd.recurrent, ssd.quadratic))
-    return (*others, chunked), (attention,) * 3
+    unchunked = tuple(form(x, delta, A, B, C, state=state) for form in (ssd.recurrent, ssd.quadratic))
+    return (*unchunked, chunked), (attention,) * 3
 
 
 @identity("It is the selective scan whose channels share Δ and one rate", source=f"{MAMBA2}, section 2")

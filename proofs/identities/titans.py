@@ -46,7 +46,7 @@ MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
 Steadily = Annotated[Any, Drawn("*batch T", constant("1/5", "3/4", "1"), logarithm=True, differentiable=False)]
 
 BEHROUZ = "behrouz2025titans"
-ALONE = "Titans with neither momentum nor forgetting"
+PLAIN = "Titans with neither momentum nor forgetting"
 
 
 def run_matrix(form: Any, *arguments: Any, **options: Any) -> Any:
@@ -59,7 +59,7 @@ def run_matrix(form: Any, *arguments: Any, **options: Any) -> Any:
 # What it contains
 
 
-@identity(f"{ALONE} is test-time training", source=f"{BEHROUZ}, section 3.1; talk-titans, 49:16–50:21", exact=True)
+@identity(f"{PLAIN} is test-time training", source=f"{BEHROUZ}, section 3.1; talk-titans, 49:16–50:21", exact=True)
 def without_momentum_or_forgetting(
     q: Queries,
     k: Keys,
@@ -75,7 +75,7 @@ def without_momentum_or_forgetting(
     return (y, M), (z, after.start[0][0] - after.total[0][0])
 
 
-@identity(f"{ALONE}, in batches of one token: the delta rule", source=f"{BEHROUZ}, section 3.1", exact=True)
+@identity(f"{PLAIN}, in batches of one token: the delta rule", source=f"{BEHROUZ}, section 3.1", exact=True)
 def delta_rule_inside(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: ShutGates, log_decay: OpenGates, state: State
 ):
@@ -118,12 +118,12 @@ def within_a_norm(
     beta: Shift,
 ):
     memory, norm = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta)
-    given = q, k, v, theta / 8, log_eta, log_decay, memory
-    return [form(*given, norm=norm, batch_size=2) for form in (titans.chunkwise, titans.recurrent)]
+    arguments = q, k, v, theta / 8, log_eta, log_decay, memory
+    return [form(*arguments, norm=norm, batch_size=2) for form in (titans.chunkwise, titans.recurrent)]
 
 
 @identity(
-    f"{ALONE}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7", only=WITHOUT_JAX
+    f"{PLAIN}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7", only=WITHOUT_JAX
 )
 def ttt_mlp_inside(
     q: Tokens,
@@ -164,11 +164,11 @@ def point_within_a_norm(
     gamma: Gamma,
     beta: Shift,
 ):
-    memory, norm, chosen = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta), POINTS["Titans"]
+    memory, norm, point = ((W1, b1), (W2 / 8, b2)), (gamma / 8, beta), POINTS["Titans"]
     y, state = titans.chunkwise(q, k, v, theta / 8, log_eta, log_decay, memory, norm=norm, batch_size=2)
     gates = {"rate": theta / 8, "log_momentum": log_eta, "log_keep": log_decay}
     return (y, state.memory), online_learner.run(
-        q, k, v, gates, memory, loss=chosen.loss, optimiser=chosen.optimiser, batch=2, norm=norm
+        q, k, v, gates, memory, loss=point.loss, optimiser=point.optimiser, batch=2, norm=norm
     )
 
 
@@ -178,10 +178,10 @@ def point_within_a_norm(
 def gate_product(log_gates: Any, after: int, upto: int) -> Any:
     """Return the product of the gates of tokens after < r ≤ upto, (*batch, 1, 1)."""
     gates = namespace(log_gates).exp(log_gates)[..., None, None]
-    found = namespace(gates).ones_like(gates[..., 0, :, :])
+    product = namespace(gates).ones_like(gates[..., 0, :, :])
     for r in range(after + 1, upto + 1):
-        found = found * gates[..., r, :, :]
-    return found
+        product = product * gates[..., r, :, :]
+    return product
 
 
 def negative_gradients(k: Any, v: Any, theta: Any, state: Any) -> list[Any]:
@@ -312,8 +312,10 @@ def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay,
 def anchored_is_online(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
 ):
-    one, more = (run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=n) for n in (1, 3))
-    return one, more
+    online, batched = (
+        run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=n) for n in (1, 3)
+    )
+    return online, batched
 
 
 @identity(
@@ -333,25 +335,25 @@ def one_linear_recurrence(
     surprise: State,
     cut: Cut,
 ):
-    T, found = q.shape[-2], []
+    T, computed = q.shape[-2], []
     for form in (titans.recurrent, titans.chunkwise):
-        started = titans.State(((state,),), ((state,),), ((surprise,),), T)
-        _, M, S = run_matrix(form, q, k, v, theta, log_eta, log_decay, state, state=started)
-        found.append((M, S))
+        initial = titans.State(((state,),), ((state,),), ((surprise,),), T)
+        _, M, S = run_matrix(form, q, k, v, theta, log_eta, log_decay, state, state=initial)
+        computed.append((M, S))
     u = negative_gradients(k, v, theta, state)
     steps = [step(gate_product(log_decay, t - 1, t), gate_product(log_eta, t - 1, t), u[t]) for t in range(T)]
-    early, late = steps[0], steps[cut]  # the later tokens are composed on their own
+    first_part, second_part = steps[0], steps[cut]  # the later tokens are composed on their own
     for t in range(1, cut):
-        early = compose(steps[t], early)
+        first_part = compose(steps[t], first_part)
     for t in range(cut + 1, T):
-        late = compose(steps[t], late)
-    (a, b, c, d), (m, s) = compose(late, early)
-    return found, [(a * state + b * surprise + m, c * state + d * surprise + s)] * 2
+        second_part = compose(steps[t], second_part)
+    (a, b, c, d), (m, s) = compose(second_part, first_part)
+    return computed, [(a * state + b * surprise + m, c * state + d * surprise + s)] * 2
 
 
-def step(kept: Any, eta: Any, u: Any) -> Any:
-    """Return the affine map (M, S) ↦ (kept M + eta S + u, eta S + u): its 2 × 2 matrix and its offset."""
-    return (kept, eta, 0 * eta, eta), (u, u)
+def step(alpha: Any, eta: Any, u: Any) -> Any:
+    """Return the affine map (M, S) ↦ (alpha M + eta S + u, eta S + u): its 2 × 2 matrix and its offset."""
+    return (alpha, eta, 0 * eta, eta), (u, u)
 
 
 def compose(later: Any, earlier: Any) -> Any:

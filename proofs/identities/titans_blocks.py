@@ -42,9 +42,9 @@ class CumulativeSum:
         self.segment = segment
 
     def __call__(self, x: Any, state: BlockState | None = None) -> tuple[Any, BlockState]:
-        nothing = 0 * x[..., 0, :]
-        before: Any = (nothing, nothing, (), self.segment) if state is None else state.memory
-        start, total, _, left = before
+        zeros = 0 * x[..., 0, :]
+        memory: Any = (zeros, zeros, (), self.segment) if state is None else state.memory
+        start, total, _, left = memory
         y = []
         for t in range(x.shape[-2]):
             total, left = total + x[..., t, :], left - 1
@@ -53,8 +53,8 @@ class CumulativeSum:
         return namespace(x).stack(y, axis=-2), BlockState(None, titans.State(start, total, (), left))
 
     def recall(self, q: Any, memory: Any) -> Any:
-        asked = merge_heads(q)
-        return self.loudness * (asked if memory is None else asked + memory.start[..., None, :])
+        merged = merge_heads(q)
+        return self.loudness * (merged if memory is None else merged + memory.start[..., None, :])
 
 
 class ZeroMemory(CumulativeSum):
@@ -100,21 +100,23 @@ def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSi
 # What each is, written out
 
 
-def attend_each_token(attention: Any, x: Any, size: int, segments: bool, h: Any = None, ahead: bool = False) -> Any:
+def attend_each_token(
+    attention: Any, x: Any, size: int, segments: bool, h: Any = None, whole_segment: bool = False
+) -> Any:
     """Compute attention token by token, with rotary positions counted from the first token.
 
     A token attends to the persistent tokens, to its window or its segment up to itself, and to h over the same range
-    or, with `ahead`, over its whole segment.
+    or, with `whole_segment`, over its whole segment.
     """
     xp, y = namespace(x), []
     q, k, v = attention.split(attention.conv(attention.qkv(x))[0])
     always_k, always_v = attention.keys_and_values(attention.persistent)
-    turned = rotate(k, 0)
+    rotated_k = rotate(k, 0)
     for t in range(x.shape[-2]):
         first = t - t % size if segments else max(0, t - size + 1)
-        keys, values = [turned[..., first : t + 1, :]], [v[..., first : t + 1, :]]
+        keys, values = [rotated_k[..., first : t + 1, :]], [v[..., first : t + 1, :]]
         if h is not None:
-            stop = first + size if ahead else t + 1
+            stop = first + size if whole_segment else t + 1
             recalled_k, recalled_v = attention.keys_and_values(h)
             keys.append(rotate(recalled_k, 0)[..., first:stop, :])
             values.append(recalled_v[..., first:stop, :])
@@ -131,8 +133,8 @@ def attend_each_token(attention: Any, x: Any, size: int, segments: bool, h: Any 
 )
 def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMALBlock", chunk_size)
-    added = x + namespace(x).cumulative_sum(x, axis=-2)
-    return block(x)[0], attend_each_token(block.attention, added, chunk_size, segments=False)
+    summed = x + namespace(x).cumulative_sum(x, axis=-2)
+    return block(x)[0], attend_each_token(block.attention, summed, chunk_size, segments=False)
 
 
 @identity(
@@ -153,16 +155,16 @@ def memory_as_gate(x: Inputs, chunk_size: ChunkSize):
 )
 def memory_as_context(x: Inputs, chunk_size: ChunkSize):
     block, xp = make_block("TitansMACBlock", chunk_size), namespace(x)
-    known, h, out = 0 * x[..., :1, :], [], []
+    stored, h, out = 0 * x[..., :1, :], [], []
     for first in range(0, x.shape[-2], chunk_size):
         stop = min(first + chunk_size, x.shape[-2])
-        h.append(known + block.query(x[..., first:stop, :]))
+        h.append(stored + block.query(x[..., first:stop, :]))
         recalled = xp.concat(h, axis=-2)
         y = attend_each_token(block.attention, x[..., :stop, :], chunk_size, segments=True, h=recalled)
         y = y[..., first:stop, :]
-        m = known + xp.cumulative_sum(y, axis=-2)
+        m = stored + xp.cumulative_sum(y, axis=-2)
         out.append(block.gate.attended(y) * mg.sigmoid(block.gate.remembered(m)))
-        known = m[..., -1:, :]
+        stored = m[..., -1:, :]
     return block(x)[0], xp.concat(out, axis=-2)
 
 
@@ -196,8 +198,8 @@ def gate_without_memory(x: Inputs, chunk_size: ChunkSize):
 )
 def context_without_memory(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMACBlock", chunk_size, ZeroMemory)
-    seen = attend_each_token(block.attention, x, chunk_size, segments=True, h=0 * x)
-    return block(x)[0], block.gate.attended(seen) / 2
+    attended = attend_each_token(block.attention, x, chunk_size, segments=True, h=0 * x)
+    return block(x)[0], block.gate.attended(attended) / 2
 
 
 @refuted(
@@ -216,11 +218,11 @@ def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
 def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = make_block("TitansMACBlock", chunk_size)
 
-    def read(x: Any) -> Any:
+    def outputs(x: Any) -> Any:
         h = block.memory.recall(split_heads(block.query(x), 2), None)
-        return attend_each_token(block.attention, x, chunk_size, segments=True, h=h, ahead=True)[..., :cut, :]
+        return attend_each_token(block.attention, x, chunk_size, segments=True, h=h, whole_segment=True)[..., :cut, :]
 
-    return read(x), read(namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2))
+    return outputs(x), outputs(namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2))
 
 
 # Persistent tokens
@@ -234,9 +236,9 @@ def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: Chu
 def persistent_tokens_are_a_feed_forward_net(q: Queries, k: Keys, v: Values, p_k: FixedKeys, p_v: FixedValues):
     xp, root = namespace(q), q.shape[-1] ** -0.5
     always = tuple(xp.broadcast_to(p, (*q.shape[:-2], *p.shape)) for p in (p_k, p_v))
-    both, _ = softmax.quadratic(q, k, v, state=always)  # what stands before the first token is seen by all
+    with_persistent, _ = softmax.quadratic(q, k, v, state=always)  # what stands before the first token is seen by all
     net = mg.softmax(q @ p_k.mT * root, axis=-1) @ p_v  # its weights p_k and p_v depend on nothing that is read
-    alone, _ = softmax.quadratic(q, k, v)
-    fixed = xp.sum(xp.exp(q @ p_k.mT * root), axis=-1, keepdims=True)
-    seen = xp.sum(xp.tril(xp.exp(q @ k.mT * root)), axis=-1, keepdims=True)
-    return both, (fixed * net + seen * alone) / (fixed + seen)
+    without_persistent, _ = softmax.quadratic(q, k, v)
+    fixed_mass = xp.sum(xp.exp(q @ p_k.mT * root), axis=-1, keepdims=True)
+    mass = xp.sum(xp.tril(xp.exp(q @ k.mT * root)), axis=-1, keepdims=True)
+    return with_persistent, (fixed_mass * net + mass * without_persistent) / (fixed_mass + mass)

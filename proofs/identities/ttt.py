@@ -170,10 +170,10 @@ def mlp_dual_is_primal(
 )
 def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State):
     rates, error, forms = tau[..., :, None] * eta[..., None, :], k @ state - v, (ttt.primal, ttt.dual)
-    found = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
+    results = [form(q, k, v, eta, matrix(state), tau=tau, batch_size=q.shape[-2]) for form in forms]
     y = q @ state - (namespace(q).tril(rates) * (q @ k.mT)) @ error
     last = state - k.mT @ (rates[..., -1, :, None] * error)  # where the next batch starts
-    return [(y, after.start[0][0]) for y, after in found], [(y, last)] * 2
+    return [(y, final.start[0][0]) for y, final in results], [(y, last)] * 2
 
 
 # What the batch changes
@@ -183,8 +183,8 @@ def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State)
     "The size of the mini-batch changes nothing", source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45", exact=True
 )
 def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
-    one, all_of_them = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
-    return one, all_of_them
+    online, batched = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
+    return online, batched
 
 
 @converges(
@@ -234,5 +234,5 @@ def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chu
 def own_loss_falls(k: Key, v: Value, eta: Beta, state: State):
     row = k[..., None, :]
     y, _ = ttt.primal(row, row, v[..., None, :], eta[..., None], matrix(state))
-    shrunk = 1 - eta[..., None] * namespace(k).sum(k * k, axis=-1, keepdims=True)
-    return y[..., 0, :] - v, shrunk * ((row @ state)[..., 0, :] - v)
+    factor = 1 - eta[..., None] * namespace(k).sum(k * k, axis=-1, keepdims=True)
+    return y[..., 0, :] - v, factor * ((row @ state)[..., 0, :] - v)

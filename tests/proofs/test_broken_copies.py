@@ -76,11 +76,11 @@ def verdicts(mechanism, form, module):
     for statement in STATEMENTS.values():
         given = {
             role: dataclasses.replace(f, function=getattr(module, form))
-            for role, f in statement.given.items()
+            for role, f in statement.fixed.items()
             if isinstance(f, Form) and f.name.startswith(f"{mechanism}.{form}")
         }
         if given and statement.kind == "identity":
-            stated = dataclasses.replace(statement, given={**statement.given, **given})
+            stated = dataclasses.replace(statement, fixed={**statement.fixed, **given})
             for system in systems_of(stated):
                 if not SYSTEMS[system].library:  # what NumPy alone can tell
                     found.append(check_system(stated, system).status)
