@@ -22,8 +22,9 @@ def show() -> None:
     """List the workloads and the implementations of each."""
     for workload in workloads().values():
         print(f"{workload.name}: {workload.title}")
-        for one in workload.implementations:
-            print(f"    {one.name}" + (f" (not installed: {', '.join(one.missing())})" if one.missing() else ""))
+        for implementation in workload.implementations:
+            missing = f" (not installed: {', '.join(modules)})" if (modules := implementation.missing()) else ""
+            print(f"    {implementation.name}{missing}")
 
 
 def run(names: list[str], rounds: int, threads: int, folder: Path) -> None:
@@ -31,18 +32,18 @@ def run(names: list[str], rounds: int, threads: int, folder: Path) -> None:
 
     Raises BenchmarkError at the end where some could not be measured, with what each of them said.
     """
-    failed = []
+    errors = []
     for workload in [find(name) for name in names] or list(workloads().values()):
         try:
             record = measure(workload, rounds=rounds, threads=threads, progress=_progress)
         except BenchmarkError as error:
-            failed.append(str(error))
+            errors.append(str(error))
             continue
         path = report.save(record, folder)
         _progress(f"{workload.name}: wrote {path}\n")
         print(report.table(record), flush=True)
-    if failed:
-        raise BenchmarkError("; ".join(failed))
+    if errors:
+        raise BenchmarkError("; ".join(errors))
 
 
 def scale(names: list[str], rounds: int, threads: int, limit: float, folder: Path) -> None:
@@ -65,16 +66,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the workloads")
-    running = commands.add_parser("run", help="measure workloads, side by side: all take about 11 minutes")
-    running.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
-    running.add_argument("--rounds", type=_positive, default=5, help="interleaved rounds (default: 5)")
-    running.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the records")
-    growing = commands.add_parser("scale", help="measure how time grows with length: all take about 6 minutes")
-    growing.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scaling.CURVES)} (default: all)")
-    growing.add_argument("--rounds", type=_positive, default=3, help="interleaved rounds a length (default: 3)")
-    growing.add_argument("--limit", type=float, default=scaling.LIMIT, help="seconds that a step may take (default: 5)")
-    growing.add_argument("--results", type=Path, default=report.SCALING, help="folder of the records")
-    for command in (running, growing):
+    run_parser = commands.add_parser("run", help="measure workloads, side by side: all take about 11 minutes")
+    run_parser.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
+    run_parser.add_argument("--rounds", type=_positive, default=5, help="interleaved rounds (default: 5)")
+    run_parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the records")
+    scale_parser = commands.add_parser("scale", help="measure how time grows with length: all take about 6 minutes")
+    scale_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scaling.CURVES)} (default: all)")
+    scale_parser.add_argument("--rounds", type=_positive, default=3, help="interleaved rounds a length (default: 3)")
+    scale_parser.add_argument(
+        "--limit", type=float, default=scaling.LIMIT, help="seconds that a step may take (default: 5)"
+    )
+    scale_parser.add_argument("--results", type=Path, default=report.SCALING, help="folder of the records")
+    for command in (run_parser, scale_parser):
         cores = os.cpu_count() or 1
         command.add_argument("--threads", type=_positive, default=cores, help="threads for each framework")
     commands.add_parser("table", help="write the chosen rows into README.md and all tables into benchmarks/RESULTS.md")

@@ -45,9 +45,9 @@ def seconds(work: Mapping[str, float], rates: Mapping[str, float]) -> float:
 
 
 def _best(do: Callable[[], Any], tries: int = 4) -> float:
-    found = []
+    seconds = []
     for _ in range(tries):
         start = perf_counter()
         do()
-        found.append(perf_counter() - start)
-    return min(found[1:])  # the first one compiles
+        seconds.append(perf_counter() - start)
+    return min(seconds[1:])  # the first one compiles

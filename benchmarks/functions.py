@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.workload import Implementation, Run, Workload
 
-Drawn = tuple[dict[str, np.ndarray], np.ndarray]  # the inputs by name, and the weights of y
+InputsAndWeights = tuple[dict[str, np.ndarray], np.ndarray]  # the inputs by name, and the weights of y
+Draw = Callable[..., InputsAndWeights]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Work:
         return Run(step, lambda: {name: np.asarray(x) for name, x in zip(names, step(), strict=True)})
 
 
-def drawn(weights: np.ndarray, **inputs: np.ndarray) -> Drawn:
+def single_precision(weights: np.ndarray, **inputs: np.ndarray) -> InputsAndWeights:
     """Return weights and inputs in single precision."""
     return {name: np.asarray(x, np.float32) for name, x in inputs.items()}, np.asarray(weights, np.float32)
 
@@ -46,14 +47,14 @@ def minigrad(function: Callable[..., Any], work: Work) -> Run:
     inputs = list(work.inputs.values())
 
     def value(*inputs: Any) -> Any:
-        made = function(*inputs)
-        return made[0] if isinstance(made, tuple) else made
+        result = function(*inputs)
+        return result[0] if isinstance(result, tuple) else result
 
-    def both() -> tuple[Any, ...]:
+    def value_and_gradients() -> tuple[Any, ...]:
         y, pull = mg.vjp(value, *inputs)
         return y, *pull(work.weights)
 
-    return work.run(both if work.backward else lambda: (value(*inputs),))
+    return work.run(value_and_gradients if work.backward else lambda: (value(*inputs),))
 
 
 def pytorch(function: Callable[..., Any], work: Work) -> Run:
@@ -63,7 +64,7 @@ def pytorch(function: Callable[..., Any], work: Work) -> Run:
     inputs = [torch.tensor(x, requires_grad=work.backward) for x in work.inputs.values()]
     weights = torch.tensor(work.weights)
 
-    def both() -> tuple[Any, ...]:
+    def value_and_gradients() -> tuple[Any, ...]:
         y = function(*inputs)
         return y.detach(), *torch.autograd.grad(y, inputs, weights)
 
@@ -71,7 +72,7 @@ def pytorch(function: Callable[..., Any], work: Work) -> Run:
         with torch.no_grad():
             return (function(*inputs),)
 
-    return work.run(both if work.backward else forward)
+    return work.run(value_and_gradients if work.backward else forward)
 
 
 def jax(function: Callable[..., Any], work: Work) -> Run:
@@ -100,12 +101,12 @@ class Side:
     needs: tuple[str, ...] = ()
     peer: bool = True
 
-    def implementation(self, draw: Callable[..., Drawn], options: Sequence[str]) -> Implementation:
+    def implementation(self, draw: Draw, options: Sequence[str]) -> Implementation:
         """Return the implementation: `draw` makes its inputs of a workload's sizes, some of which are its options."""
         needs = {"pytorch": ("torch",), "jax": ("jax",)}.get(self.framework.__name__, ("numba",))
         return Implementation(self.name, partial(self.setup, draw, options), (*needs, *self.needs), self.peer)
 
-    def setup(self, draw: Callable[..., Drawn], options: Sequence[str], *, backward: bool, **sizes: int) -> Run:
+    def setup(self, draw: Draw, options: Sequence[str], *, backward: bool, **sizes: int) -> Run:
         """Import the function and give it its inputs."""
         module, _, name = self.function.partition(":")
         function = partial(getattr(importlib.import_module(module), name), **{name: sizes[name] for name in options})
@@ -120,7 +121,7 @@ def ours(name: str, function: str) -> Side:
 def workload(
     name: str,
     title: str,
-    draw: Callable[..., Drawn],
+    draw: Draw,
     sides: Sequence[Side],
     floor: Callable[..., Mapping[str, float]],
     sizes: Mapping[str, int],
@@ -144,6 +145,6 @@ def workload(
     )
 
 
-def both(*arguments: Any, **options: Any) -> tuple[Workload, Workload]:
+def forward_and_backward(*arguments: Any, **options: Any) -> tuple[Workload, Workload]:
     """Return both workloads of a function."""
     return workload(*arguments, backward=False, **options), workload(*arguments, backward=True, **options)

@@ -12,7 +12,7 @@ from typing import Any
 STAT = Path("/proc/stat")
 
 
-class Others:
+class OtherLoad:
     """Counts, over a block, the cores that other programs kept busy: all work of the machine less our own (Linux).
 
     Our own is this process and its children that ended inside the block. What a hypervisor took counts as others'.
@@ -20,16 +20,16 @@ class Others:
 
     cores: float | None = None
 
-    def __enter__(self) -> Others:
+    def __enter__(self) -> OtherLoad:
         busy = busy_seconds()
         self.start = perf_counter(), busy, 0.0 if busy is None else _own_seconds()
         return self
 
     def __exit__(self, *_: object) -> None:
-        start, busy, own = self.start
+        start, busy, own_start = self.start
         if busy is not None and (now := busy_seconds()) is not None:
-            others = (now - busy) - (_own_seconds() - own)
-            self.cores = round(max(0.0, others) / (perf_counter() - start), 2)
+            other_seconds = (now - busy) - (_own_seconds() - own_start)
+            self.cores = round(max(0.0, other_seconds) / (perf_counter() - start), 2)
 
 
 def busy_seconds() -> float | None:
@@ -43,11 +43,11 @@ def busy_seconds() -> float | None:
 def _own_seconds() -> float:
     import resource  # which Windows has not; nobody asks there, since nobody counts busy seconds
 
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    usages = (resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def circumstances(threads: int, others: Others) -> dict[str, Any]:
+def circumstances(threads: int, other_load: OtherLoad) -> dict[str, Any]:
     """Return when this was measured, and on which machine."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,7 +55,7 @@ def circumstances(threads: int, others: Others) -> dict[str, Any]:
             "cpu": cpu(),
             "cores": os.cpu_count(),
             "system": platform.platform(terse=True),
-            "others": others.cores,
+            "others": other_load.cores,
         },
         "python": platform.python_version(),
         "threads": threads,

@@ -30,20 +30,20 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(9, 0.8 + 0.33 * len(records)), layout="constrained")
     for row, record in enumerate(reversed(records)):
-        for name, one in record["implementations"].items():
-            times = 1 / one["ours_over_this"]["median"]
+        for name, entry in record["implementations"].items():
+            times = 1 / entry["ours_over_this"]["median"]
             axes.plot(times, row, "o", color=GROUPS[group(name)], markersize=10 if name == record["ours"] else 7)
         if least := record.get("floor"):
             axes.plot(1 / least["ours_over_this"]["median"], row, "|", color="black", markersize=14)
     axes.axvline(1, color="C0", linewidth=0.8)
     axes.set(xscale="log", xlabel="time, ours = 1; the bar is the floor that the machine sets")
     axes.set_yticks(range(len(records)), [record["workload"].replace("_", " ") for record in reversed(records)])
-    found = {group(name) for record in records for name in record["implementations"]}
-    for name in (name for name in GROUPS if name in found):
+    groups = {group(name) for record in records for name in record["implementations"]}
+    for name in (name for name in GROUPS if name in groups):
         axes.plot([], [], "o", color=GROUPS[name], label=name)
-    figure.legend(loc="outside upper center", ncols=len(found), fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(groups), fontsize="small")
     axes.grid(axis="x", alpha=0.3)
-    return _saved(figure, path)
+    return _save(figure, path)
 
 
 def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Path:
@@ -58,10 +58,10 @@ def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Pat
     for curve in curves:
         name, _, passes = curve["title"].partition(", ")
         axes, color = panels[0 if passes == "forward" else 1], f"C{names.index(name)}"
-        for one, course in curve["implementations"].items():
+        for implementation, course in curve["implementations"].items():
             lengths, times = [int(T) for T in course["seconds"]], [t["median"] for t in course["seconds"].values()]
             fitted = f" ~ T^{course['exponent']:.2f}" if course["exponent"] is not None else ""
-            label = f"{name}{fitted} (claimed {curve['growth']})" if one == curve["ours"] else None
+            label = f"{name}{fitted} (claimed {curve['growth']})" if implementation == curve["ours"] else None
             axes.plot(lengths, times, "-o" if label else "--", color=color, markersize=3, linewidth=1.2, label=label)
         axes.set_xscale("log", base=2)
         axes.set(yscale="log", title=passes, xlabel="length T; dashed: the peer")
@@ -70,7 +70,7 @@ def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Pat
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
-    return _saved(figure, path)
+    return _save(figure, path)
 
 
 def _pyplot() -> Any:
@@ -82,7 +82,7 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _saved(figure: Any, path: Path) -> Path:
+def _save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     _pyplot().close(figure)

@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks import summary
 
-HERE = Path(__file__).parent
-RESULTS, FULL = HERE / "results", HERE / "RESULTS.md"
+FOLDER = Path(__file__).parent
+RESULTS, FULL = FOLDER / "results", FOLDER / "RESULTS.md"
 SCALING = RESULTS / "scaling"
-README = HERE.parent / "README.md"
+README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 HEAD = """# Every measurement
 
@@ -57,11 +57,11 @@ def table(record: Mapping[str, Any]) -> str:
     factor, memory = summary.SCALE[record["unit"]], record["shows_memory"]
     head = ["", f"{record['unit']} per {record['per']} (quartiles)", "ours ÷ this (quartiles)"]
     lines = summary.header(*head, *["memory: growth", "peak"] * memory)
-    for name, one in record["implementations"].items():
-        cells = [f"**{name}**" if name == record["ours"] else name, summary.figure(one["seconds"], factor)]
-        cells.append("1" if name == record["ours"] else summary.figure(one["ours_over_this"]))
+    for name, entry in record["implementations"].items():
+        cells = [f"**{name}**" if name == record["ours"] else name, summary.figure(entry["seconds"], factor)]
+        cells.append("1" if name == record["ours"] else summary.figure(entry["ours_over_this"]))
         if memory:
-            cells += [f"{one['memory_bytes'][key] / 2**20:.0f} MiB" for key in ("growth", "peak")]
+            cells += [f"{entry['memory_bytes'][key] / 2**20:.0f} MiB" for key in ("growth", "peak")]
         lines.append(summary.row(*cells))
     if least := record.get("floor"):
         cells = [f"*floor: {_work(least)}*", summary.figure(least["seconds"], factor)]
@@ -73,12 +73,12 @@ def table(record: Mapping[str, Any]) -> str:
 
 def lengths(curve: Mapping[str, Any]) -> str:
     """Return the record of a curve as a Markdown heading, a table with a row a length, and how to repeat it."""
-    made = curve["implementations"]
-    lines = summary.header("T", *(f"{name}, ms (quartiles)" for name in made))
+    implementations = curve["implementations"]
+    lines = summary.header("T", *(f"{name}, ms (quartiles)" for name in implementations))
     for T in map(str, curve["sizes"]["length"]):
         cells = (
-            summary.figure(one["seconds"][T], 1e3) if T in one["seconds"] else one["missing"][T]
-            for one in made.values()
+            summary.figure(entry["seconds"][T], 1e3) if T in entry["seconds"] else entry["missing"][T]
+            for entry in implementations.values()
         )
         lines.append(summary.row(f"{int(T):,}", *cells))
     return f"**{curve['title']}, at length T**\n\n" + "\n".join(lines) + f"\n\nRepeat: `{curve['command']}`.\n"
@@ -112,11 +112,11 @@ def filled(text: str, records: Sequence[Mapping[str, Any]], name: str = README.n
     ValueError
         The text does not hold both markers, in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, remainder = text.partition(BEGIN)
+    _, end, after = remainder.partition(END)
     if not (begin and end):
         raise ValueError(f"{name}: expected a line {BEGIN} and a line {END} after it, found none")
-    return f"{before}{BEGIN}\n{summary.speed(summary.chosen(records))}{END}{after}"
+    return f"{before}{BEGIN}\n{summary.speed(summary.select(records))}{END}{after}"
 
 
 def _work(floor: Mapping[str, Any]) -> str:
@@ -131,13 +131,13 @@ def _work(floor: Mapping[str, Any]) -> str:
 
 
 def _footnote(record: Mapping[str, Any]) -> str:
-    found: dict[str, str] = {}
-    for one in record["implementations"].values():
-        found |= one["versions"]
-    libraries = ", ".join(f"{name} {number}" for name, number in found.items())
+    versions: dict[str, str] = {}
+    for entry in record["implementations"].values():
+        versions |= entry["versions"]
+    libraries = ", ".join(f"{name} {number}" for name, number in versions.items())
     machine, threads = record["machine"], record["threads"]
-    others = f", {machine['others']:.1f} of them busy with other work" if machine.get("others") is not None else ""
+    load = f", {machine['others']:.1f} of them busy with other work" if machine.get("others") is not None else ""
     return (
-        f"{threads} thread{'s' * (threads != 1)} for each on {machine['cpu']} ({machine['cores']} cores{others}), "
+        f"{threads} thread{'s' * (threads != 1)} for each on {machine['cpu']} ({machine['cores']} cores{load}), "
         f"{record['rounds']} interleaved rounds, {record['date'][:10]}; {libraries}. Repeat: `{record['command']}`."
     )

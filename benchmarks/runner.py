@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.floors import seconds
-from benchmarks.machine import Others, circumstances
+from benchmarks.machine import OtherLoad, circumstances
 from benchmarks.workload import Workload, disagreement
 
 PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
-SILENCE = 300.0  # seconds without an answer, after which a process is taken to hang: JAX's stood still more than once
+# Seconds without an answer, after which a process is taken to hang: JAX's stood still more than once.
+ANSWER_TIMEOUT = 300.0
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
-KEPT = {  # glibc's: nothing mapped apart, nothing given back, the heap grown in large steps, one heap for all threads
+# Of glibc: nothing mapped apart, nothing given back, the heap grown in large steps, one heap for all threads.
+MALLOC_SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**36),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -61,7 +63,7 @@ class Worker:
             The implementation raised, the process died, or it gave no answer and was ended.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
-        limit = threading.Timer(SILENCE, self.process.kill)
+        limit = threading.Timer(ANSWER_TIMEOUT, self.process.kill)
         limit.start()
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -84,7 +86,7 @@ class Worker:
 
 def environment(threads: int) -> dict[str, str]:
     """Return this process's environment with every thread pool set to `threads`, and freed memory kept."""
-    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **KEPT}
+    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **MALLOC_SETTINGS}
 
 
 def measure(
@@ -104,12 +106,16 @@ def measure(
     BenchmarkError
         An implementation failed, ours is missing, or one disagrees with ours.
     """
-    missing = {one.name: one.missing() for one in workload.implementations if one.missing()}
+    missing = {
+        implementation.name: implementation.missing()
+        for implementation in workload.implementations
+        if implementation.missing()
+    }
     ours = workload.implementations[0].name
     if ours in missing:
         raise BenchmarkError(f"{workload.name}: {ours} needs {', '.join(missing[ours])}")
-    names = [one.name for one in workload.implementations if one.name not in missing]
-    with Others() as others, ExitStack() as stack:
+    names = [implementation.name for implementation in workload.implementations if implementation.name not in missing]
+    with OtherLoad() as other_load, ExitStack() as stack:
         workers = {name: Worker(workload, name, environment(threads)) for name in names}
         for worker in workers.values():
             stack.callback(worker.close)
@@ -121,21 +127,21 @@ def measure(
         progress(f"{workload.name}: comparing results")
         check(workload, workers)
         times: dict[str, list[float]] = {name: [] for name in names}
-        spent = dict.fromkeys(names, 0.0)
+        total_seconds = dict.fromkeys(names, 0.0)
         rates: list[dict[str, float]] = []
         for turn in range(rounds):
             progress(f"{workload.name}: round {turn + 1} of {rounds}")
             shift = turn % len(names)  # nobody always runs first
             for name in names[shift:] + names[:shift]:
-                if name == ours or spent[name] <= patience:
-                    taken = workers[name].ask("steps", count=workload.steps)["seconds"]
-                    times[name].append(taken / workload.steps / workload.operations)
-                    spent[name] += taken
+                if name == ours or total_seconds[name] <= patience:
+                    elapsed = workers[name].ask("steps", count=workload.steps)["seconds"]
+                    times[name].append(elapsed / workload.steps / workload.operations)
+                    total_seconds[name] += elapsed
             if workload.floor:
                 rates.append(workers[ours].ask("floors"))
         about = {name: worker.ask("about") for name, worker in workers.items()}
-    made = record(workload, threads, times, memory, about, missing)
-    return {**made, **circumstances(threads, others), **floor(workload, times[ours], rates)}
+    result = record(workload, threads, times, memory, about, missing)
+    return {**result, **circumstances(threads, other_load), **floor(workload, times[ours], rates)}
 
 
 def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
@@ -148,13 +154,13 @@ def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
     """
     ours = workload.implementations[0].name
     with tempfile.TemporaryDirectory() as folder:
-        found: dict[str, dict[str, np.ndarray]] = {}
+        results: dict[str, dict[str, np.ndarray]] = {}
         for name, worker in workers.items():
-            path = Path(folder) / f"{len(found)}.npz"
+            path = Path(folder) / f"{len(results)}.npz"
             worker.ask("results", path=str(path))
-            found[name] = dict(np.load(path))
+            results[name] = dict(np.load(path))
         for name in workers:
-            if name != ours and (difference := disagreement(found[ours], found[name], workload.tolerance)):
+            if name != ours and (difference := disagreement(results[ours], results[name], workload.tolerance)):
                 raise BenchmarkError(f"{workload.name}: {ours} and {name} disagree: {difference}")
 
 
@@ -196,7 +202,7 @@ def record(
             "peer": name != ours and workload.implementation(name).peer,
             "seconds": {**quartiles(samples), "samples": list(samples)},
             # who sits out sits out the last rounds
-            "ours_over_this": quartiles([mine / theirs for mine, theirs in zip(times[ours], samples, strict=False)]),
+            "ours_over_this": quartiles([our / peer for our, peer in zip(times[ours], samples, strict=False)]),
             "memory_bytes": {**memory[name], "growth": memory[name]["peak"] - memory[name]["before"]},
             **about[name],
         }

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import Others, circumstances
+from benchmarks.machine import OtherLoad, circumstances
 from benchmarks.runner import BenchmarkError, Worker, environment, quartiles
 from benchmarks.workload import Workload, find
 
@@ -30,13 +30,13 @@ class Curve:
     workload: str
     peer: str
     growth: float
-    said: str  # the growth, in words
+    claim: str  # the growth, in words
     sizes: Mapping[str, int] = field(default_factory=dict)  # in place of the workload's own, to leave room for length
 
 
 CURVES = {
     curve.workload: curve
-    for name, peer, growth, said, sizes in (
+    for name, peer, growth, claim, sizes in (
         ("selective_scan", "JAX lax.scan, rematerialised", 1, "T", {}),
         ("linear_attention", "JAX, chunks", 1, "T", {}),
         ("delta_rule", "PyTorch, WY and triangular solve", 1, "T", {}),  # JAX's stood still here
@@ -44,8 +44,8 @@ CURVES = {
         ("s4d", "JAX", 1, "T log T", {"batch": 1, "channels": 64}),
     )
     for curve in (
-        Curve(f"{name}_forward", peer, growth, said, sizes),
-        Curve(name, peer, growth, said, sizes),
+        Curve(f"{name}_forward", peer, growth, claim, sizes),
+        Curve(name, peer, growth, claim, sizes),
     )
 }
 
@@ -79,18 +79,18 @@ class Walk:
     def begin(self, length: int, sizes: Mapping[str, int], growth: float) -> None:
         """Set up a length and run it in, unless a step would take too long, to go by half of it."""
         self.samples = []
-        if (before := self.times.get(length // 2)) and before["median"] * 2**growth > self.limit:
+        if (previous := self.times.get(length // 2)) and previous["median"] * 2**growth > self.limit:
             self.stop(f"a step would take over {self.limit:g} s")
         if self.stopped or not self.worker:
             return
         try:
             self.worker.ask("setup", **sizes, length=length)
             self.worker.ask("memory", count=1, patience=self.limit)  # which compiles
-            taken = self.worker.ask("steps", count=1)["seconds"]
+            seconds = self.worker.ask("steps", count=1)["seconds"]
         except BenchmarkError as error:
             self.stop(str(error))
         else:
-            self.count = max(1, min(100, round(SAMPLE / taken)))
+            self.count = max(1, min(100, round(SAMPLE / seconds)))
 
     def sample(self) -> None:
         """Time some steps."""
@@ -124,8 +124,11 @@ def measure(
 ) -> dict[str, Any]:
     """Time ours and the peer length by length, taking turns; return the record that `results/scaling/` keeps."""
     workload = along(curve)
-    with Others() as others, ExitStack() as stack:
-        walks = {one.name: Walk(workload, one.name, threads, limit) for one in workload.implementations}
+    with OtherLoad() as other_load, ExitStack() as stack:
+        walks = {
+            implementation.name: Walk(workload, implementation.name, threads, limit)
+            for implementation in workload.implementations
+        }
         for walk in walks.values():
             stack.callback(walk.close)
         for length in lengths(longest):
@@ -138,8 +141,8 @@ def measure(
             for walk in walks.values():
                 walk.finish(length)
     command = f"python -m benchmarks scale {curve.workload} --threads {threads} --rounds {rounds} --limit {limit:g}"
-    made = record(curve, workload, walks, lengths(longest))
-    return {**made, "command": command, **circumstances(threads, others)}
+    result = record(curve, workload, walks, lengths(longest))
+    return {**result, "command": command, **circumstances(threads, other_load)}
 
 
 def along(curve: Curve) -> Workload:
@@ -156,21 +159,21 @@ def exponent(times: Mapping[int, float]) -> float | None:
     return float(np.polyfit(np.log(upper), np.log([times[T] for T in upper]), 1)[0])
 
 
-def record(curve: Curve, workload: Workload, walks: Mapping[str, Walk], wanted: Sequence[int]) -> dict[str, Any]:
+def record(curve: Curve, workload: Workload, walks: Mapping[str, Walk], all_lengths: Sequence[int]) -> dict[str, Any]:
     """Put times, fits and what is missing into one JSON object."""
     name, forward = curve.workload.removesuffix("_forward").replace("_", " "), curve.workload.endswith("_forward")
     return {
         "workload": curve.workload,
         "title": f"{name}, {'forward' if forward else 'forward and backward'}",
-        "sizes": {**workload.sizes, **curve.sizes, "length": list(wanted)},
-        "growth": curve.said,
+        "sizes": {**workload.sizes, **curve.sizes, "length": list(all_lengths)},
+        "growth": curve.claim,
         "ours": workload.implementations[0].name,
         "implementations": {
-            one: {
+            name: {
                 "seconds": {str(T): times for T, times in walk.times.items()},
                 "exponent": exponent({T: times["median"] for T, times in walk.times.items()}),
-                "missing": {str(T): walk.stopped for T in wanted if T not in walk.times},
+                "missing": {str(T): walk.stopped for T in all_lengths if T not in walk.times},
             }
-            for one, walk in walks.items()
+            for name, walk in walks.items()
         },
     }

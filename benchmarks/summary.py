@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 SHOWN = ("primitives", "softmax", "delta_rule", "selective_scan", "s4d", "titans", "lm_step", "mamba_step")
 
 
-def chosen(records: Sequence[Record], names: Sequence[str] = SHOWN) -> list[Record]:
+def select(records: Sequence[Record], names: Sequence[str] = SHOWN) -> list[Record]:
     """Return the records of the named workloads, in the order of the names; a name without a record is left out."""
     by_name = {record["workload"]: record for record in records}
     return [by_name[name] for name in names if name in by_name]
@@ -29,7 +29,7 @@ def speed(records: Sequence[Record]) -> str:
         ours, (name, peer) = record["implementations"][record["ours"]], best_peer(record)
         times = 1 / peer["ours_over_this"]["median"]
         floor = number(record["floor"]["ours_over_this"]["median"]) if record.get("floor") else ""
-        memory = " / ".join(f"{one['memory_bytes']['peak'] / 2**20:.0f}" for one in (ours, peer))
+        memory = " / ".join(f"{entry['memory_bytes']['peak'] / 2**20:.0f}" for entry in (ours, peer))
         cells = [record["title"], f"{figure(ours['seconds'], SCALE[unit], unit)}", name]
         cells += [f"{number(peer['seconds']['median'] * SCALE[unit])} {unit}", f"**{number(times)}**", floor]
         lines.append(row(*cells, memory if record["shows_memory"] else ""))
@@ -41,7 +41,7 @@ def best_peer(record: Record) -> tuple[str, Record]:
 
     Raises ValueError where no peer was measured.
     """
-    peers = [(name, one) for name, one in record["implementations"].items() if one["peer"]]
+    peers = [(name, entry) for name, entry in record["implementations"].items() if entry["peer"]]
     if not peers:
         raise ValueError(f"{record['workload']}: no peer was measured, expected one of {', '.join(record['missing'])}")
     return max(peers, key=lambda item: item[1]["ours_over_this"]["median"])
@@ -61,33 +61,33 @@ def scaling(curves: Sequence[Record]) -> str:
 
 def _course(record: Record, name: str) -> str:
     """Format a course: `T^1.02, 65,536 in 84 ms`, with the reason where lengths are missing."""
-    one = record["implementations"][name]
-    reason = f"{min(map(int, one['missing'])):,}: {next(iter(one['missing'].values()))}" if one["missing"] else ""
-    if not one["seconds"]:
+    entry = record["implementations"][name]
+    reason = f"{min(map(int, entry['missing'])):,}: {next(iter(entry['missing'].values()))}" if entry["missing"] else ""
+    if not entry["seconds"]:
         return reason
-    longest = max(map(int, one["seconds"]))
-    fitted = f"T^{one['exponent']:.2f}, " if one["exponent"] is not None else ""
-    taken = f"{fitted}{longest:,} in {number(one['seconds'][str(longest)]['median'] * 1e3)} ms"
-    return f"{taken} (from {reason})" if reason else taken
+    longest = max(map(int, entry["seconds"]))
+    fitted = f"T^{entry['exponent']:.2f}, " if entry["exponent"] is not None else ""
+    text = f"{fitted}{longest:,} in {number(entry['seconds'][str(longest)]['median'] * 1e3)} ms"
+    return f"{text} (from {reason})" if reason else text
 
 
 def _circumstances(records: Sequence[Record]) -> str:
     """Name the threads, machine, other work and dates of all records in a line."""
     threads = sorted({record["threads"] for record in records})
     machines = sorted({f"{record['machine']['cpu']} ({record['machine']['cores']} cores)" for record in records})
-    others = max((record["machine"].get("others") or 0 for record in records), default=0)
+    load = max((record["machine"].get("others") or 0 for record in records), default=0)
     dates = sorted({record["date"][:10] for record in records})
     return (
         f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} for each on {', '.join(machines)}, of which "
-        f"other work kept at most {others:.1f} busy; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+        f"other work kept at most {load:.1f} busy; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
     )
 
 
 def _absent(records: Sequence[Record]) -> list[str]:
     """Return a line that names the peers that were not installed."""
-    found = {name: modules for record in records for name, modules in record["missing"].items()}
-    named = ", ".join(f"{name} ({', '.join(modules)})" for name, modules in found.items())
-    return ["", f"Not installed, so not measured: {named}."] if named else []
+    missing = {name: modules for record in records for name, modules in record["missing"].items()}
+    names = ", ".join(f"{name} ({', '.join(modules)})" for name, modules in missing.items())
+    return ["", f"Not installed, so not measured: {names}."] if names else []
 
 
 def header(*cells: str) -> list[str]:

@@ -51,14 +51,14 @@ def forget_peak() -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the frameworks that this process has loaded."""
-    found = {}
+    numbers = {}
     for name in FRAMEWORKS:
         if name in sys.modules:
             try:
-                found[name] = version(name)
+                numbers[name] = version(name)
             except PackageNotFoundError:
-                found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
-    return found
+                numbers[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
+    return numbers
 
 
 def threads() -> dict[str, int]:
@@ -99,10 +99,10 @@ class Server:
     def memory(self, count: int, patience: float) -> dict[str, Any]:
         """Run the first steps, no more after so many seconds; say what was resident before and at most."""
         forget_peak()
-        before, spent = peak_bytes(), 0.0
+        before, seconds = peak_bytes(), 0.0
         for _ in range(count):
-            spent += self._steps(1)
-            if spent > patience:
+            seconds += self._steps(1)
+            if seconds > patience:
                 break
         return {"before": before, "peak": peak_bytes()}
 
@@ -138,7 +138,7 @@ def main(module: str, name: str, implementation: str) -> None:
     keep_to(int(os.environ["MINIGRAD_NUM_THREADS"]))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to stderr, not between the answers
-    workload = next(one for one in declared(importlib.import_module(module)) if one.name == name)
+    workload = next(candidate for candidate in declared(importlib.import_module(module)) if candidate.name == name)
     server = Server(workload, implementation)
     for line in sys.stdin:
         request = json.loads(line)

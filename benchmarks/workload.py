@@ -57,7 +57,7 @@ class Workload:
 
     def implementation(self, name: str) -> Implementation:
         """Return the implementation of that name."""
-        return next(one for one in self.implementations if one.name == name)
+        return next(implementation for implementation in self.implementations if implementation.name == name)
 
 
 def declared(module: ModuleType) -> list[Workload]:
@@ -69,12 +69,12 @@ def workloads() -> dict[str, Workload]:
     """Return every workload of `benchmarks/workloads/`, by name."""
     import benchmarks.workloads as package
 
-    found: dict[str, Workload] = {}
+    by_name: dict[str, Workload] = {}
     for entry in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{entry.name}")
         for workload in declared(module) if hasattr(module, "WORKLOADS") else ():
-            found[workload.name] = workload
-    return found
+            by_name[workload.name] = workload
+    return by_name
 
 
 def find(name: str) -> Workload:
@@ -85,11 +85,11 @@ def find(name: str) -> Workload:
     LookupError
         There is none; the message names the nearest.
     """
-    known = workloads()
-    if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0)
+    by_name = workloads()
+    if name not in by_name:
+        near = get_close_matches(name, by_name, n=1, cutoff=0)
         raise LookupError(f"workload: {name!r} is not known; the nearest is {near[0]!r}")
-    return known[name]
+    return by_name[name]
 
 
 def disagreement(ours: Results, theirs: Results, tolerance: float) -> str | None:
@@ -101,11 +101,11 @@ def disagreement(ours: Results, theirs: Results, tolerance: float) -> str | None
     if not shared:
         return f"nothing to compare: {sorted(ours)} against {sorted(theirs)}"
     for name in shared:
-        left, right = np.asarray(ours[name]), np.asarray(theirs[name])
-        if left.shape != right.shape:
-            return f"{name} has shape {left.shape}, expected {right.shape}"
-        scale = float(np.max(np.abs(right), initial=0.0)) or 1.0
-        error = float(np.max(np.abs(left - right), initial=0.0)) / scale
+        x, y = np.asarray(ours[name]), np.asarray(theirs[name])
+        if x.shape != y.shape:
+            return f"{name} has shape {x.shape}, expected {y.shape}"
+        scale = float(np.max(np.abs(y), initial=0.0)) or 1.0
+        error = float(np.max(np.abs(x - y), initial=0.0)) / scale
         if not error <= tolerance:  # also when the error is not a number
             return f"{name} differs by {error:.1e} of its largest entry, expected at most {tolerance:.0e}"
     return None

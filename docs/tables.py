@@ -56,8 +56,8 @@ def filled(text: str) -> str:
     """
     for name, table in TABLES.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        before, found_begin, rest = text.partition(begin)
-        _, found_end, after = rest.partition(end)
+        before, found_begin, remainder = text.partition(begin)
+        _, found_end, after = remainder.partition(end)
         if not (found_begin and found_end):
             raise ValueError(f"README.md has no pair {begin} {end}")
         text = f"{before}{begin}\n{table()}\n{end}{after}"

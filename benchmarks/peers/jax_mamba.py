@@ -22,11 +22,11 @@ def loss(p: Parameters, tokens: Array, targets: Array, *, layers: int) -> Array:
     """Return the mean cross-entropy of targets (B, T) after tokens (B, T)."""
     x = p["embeddings.weight"][tokens]
     for i in range(layers):
-        own = {name.removeprefix(f"layers.{i}."): w for name, w in p.items() if name.startswith(f"layers.{i}.")}
-        x = x + block(own, _norm(x, own["norm.weight"]))
+        weights = {name.removeprefix(f"layers.{i}."): w for name, w in p.items() if name.startswith(f"layers.{i}.")}
+        x = x + block(weights, _norm(x, weights["norm.weight"]))
     logits = _norm(x, p["norm_f.weight"]) @ p["embeddings.weight"].T
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)
-    return -jnp.mean(chosen)
+    target_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)
+    return -jnp.mean(target_log_probs)
 
 
 def block(p: Parameters, x: Array) -> Array:
@@ -66,8 +66,8 @@ def updated(
     v = {name: betas[1] * v[name] + (1 - betas[1]) * g[name] ** 2 for name in p}
     first, second = 1 - betas[0] ** count, 1 - betas[1] ** count
     change = {name: (m[name] / first) / (jnp.sqrt(v[name] / second) + 1e-8) for name in p}
-    kept = {name: 1 - rate * decay * (p[name].ndim > 1) for name in p}
-    return {name: kept[name] * p[name] - rate * change[name] for name in p}, m, v
+    decay_factors = {name: 1 - rate * decay * (p[name].ndim > 1) for name in p}
+    return {name: decay_factors[name] * p[name] - rate * change[name] for name in p}, m, v
 
 
 def _norm(x: Array, weight: Array) -> Array:

@@ -13,65 +13,65 @@ def linear_attention(q: Array, k: Array, v: Array, size: int = 64) -> Array:
     """Return the outputs of linear attention in chunks, all at once but for the sum of the states before each."""
     q, k, v = (_chunks(x, size) for x in (q, k, v))
     states = jnp.cumsum(k.mT @ v, 1) - k.mT @ v
-    return _whole(q @ states + jnp.tril(q @ k.mT) @ v)
+    return _unchunk(q @ states + jnp.tril(q @ k.mT) @ v)
 
 
 def delta_rule(q: Array, k: Array, v: Array, beta: Array, size: int = 64) -> Array:
     """Return the outputs of the delta rule in chunks: WY representation by a triangular solve, then a scan."""
     q, k, v, beta = (_chunks(x, size) for x in (q, k, v, beta[..., None]))
     system = jnp.tril(beta * (k @ k.mT), -1) + jnp.eye(size)
-    both = beta * jnp.concatenate([v, k], -1)
-    corrections = jax.scipy.linalg.solve_triangular(system, both, lower=True, unit_diagonal=True)
+    rhs = beta * jnp.concatenate([v, k], -1)
+    corrections = jax.scipy.linalg.solve_triangular(system, rhs, lower=True, unit_diagonal=True)
     u, w = jnp.split(corrections, 2, -1)
 
     def step(S: Array, chunk: Any) -> tuple[Array, Array]:
         q, k, scores, u, w = chunk
-        written = u - w @ S
-        return S + k.mT @ written, q @ S + scores @ written
+        new_values = u - w @ S
+        return S + k.mT @ new_values, q @ S + scores @ new_values
 
     chunks = tuple(jnp.moveaxis(x, 1, 0) for x in (q, k, jnp.tril(q @ k.mT), u, w))
     _, y = jax.lax.scan(step, jnp.zeros((len(q), k.shape[-1], v.shape[-1])), chunks)
-    return _whole(jnp.moveaxis(y, 0, 1))
+    return _unchunk(jnp.moveaxis(y, 0, 1))
 
 
 def gated_linear_attention(q: Array, k: Array, v: Array, log_decay: Array, size: int = 16) -> Array:
     """Return the outputs of gated linear attention in chunks, decays at most 1, their states by a scan."""
     q, k, v, g = (_chunks(x, size) for x in (q, k, v, log_decay))
-    since = jnp.cumsum(g, -2)  # from the chunk's start
-    past = jnp.tril(jnp.ones((size, size), bool))[..., None]
-    between = jnp.exp(jnp.where(past, since[..., :, None, :] - since[..., None, :, :], -jnp.inf))
-    inside = jnp.einsum("hctk,hcsk,hctsk->hcts", q, k, between) @ v
-    writes = (k * jnp.exp(since[..., -1:, :] - since)).mT @ v
+    g_sum = jnp.cumsum(g, -2)  # from the chunk's start
+    causal = jnp.tril(jnp.ones((size, size), bool))[..., None]
+    decays = jnp.exp(jnp.where(causal, g_sum[..., :, None, :] - g_sum[..., None, :, :], -jnp.inf))
+    intra = jnp.einsum("hctk,hcsk,hctsk->hcts", q, k, decays) @ v
+    writes = (k * jnp.exp(g_sum[..., -1:, :] - g_sum)).mT @ v
 
     def step(S: Array, chunk: Any) -> tuple[Array, Array]:
-        kept, written = chunk
-        return kept[..., None] * S + written, S
+        decay, write = chunk
+        return decay[..., None] * S + write, S
 
-    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in (jnp.exp(since[..., -1, :]), writes))
+    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in (jnp.exp(g_sum[..., -1, :]), writes))
     _, states = jax.lax.scan(step, jnp.zeros_like(writes[:, 0]), chunks)
-    return _whole(inside + (q * jnp.exp(since)) @ jnp.moveaxis(states, 0, 1))
+    return _unchunk(intra + (q * jnp.exp(g_sum)) @ jnp.moveaxis(states, 0, 1))
 
 
 def gated_delta_rule(q: Array, k: Array, v: Array, beta: Array, log_decay: Array, size: int = 64) -> Array:
     """Return the outputs of the gated delta rule in chunks, as `delta_rule` with decays."""
     q, k, v, beta, g = (_chunks(x, size) for x in (q, k, v, beta[..., None], log_decay[..., None]))
-    since = jnp.cumsum(g, -2)
-    between = jnp.exp(jnp.tril(since - since.mT))
-    system = jnp.tril(beta * (k @ k.mT) * between, -1) + jnp.eye(size)
-    both = beta * jnp.concatenate([v, jnp.exp(since) * k], -1)
-    corrections = jax.scipy.linalg.solve_triangular(system, both, lower=True, unit_diagonal=True)
+    g_sum = jnp.cumsum(g, -2)
+    decays = jnp.exp(jnp.tril(g_sum - g_sum.mT))
+    system = jnp.tril(beta * (k @ k.mT) * decays, -1) + jnp.eye(size)
+    rhs = beta * jnp.concatenate([v, jnp.exp(g_sum) * k], -1)
+    corrections = jax.scipy.linalg.solve_triangular(system, rhs, lower=True, unit_diagonal=True)
     u, w = jnp.split(corrections, 2, -1)
 
     def step(S: Array, chunk: Any) -> tuple[Array, Array]:
-        reads, left, kept, scores, u, w = chunk
-        written = u - w @ S
-        return kept * S + left.mT @ written, reads @ S + scores @ written
+        reads, decayed_k, decay, scores, u, w = chunk
+        new_values = u - w @ S
+        return decay * S + decayed_k.mT @ new_values, reads @ S + scores @ new_values
 
-    left, kept = k * jnp.exp(since[..., -1:, :] - since), jnp.exp(since[..., -1:, :])
-    parts = (q * jnp.exp(since), left, kept, jnp.tril(q @ k.mT * between), u, w)
+    decayed_k, decay = k * jnp.exp(g_sum[..., -1:, :] - g_sum), jnp.exp(g_sum[..., -1:, :])
+    parts = (q * jnp.exp(g_sum), decayed_k, decay, jnp.tril(q @ k.mT * decays), u, w)
     chunks = tuple(jnp.moveaxis(x, 1, 0) for x in parts)
     _, y = jax.lax.scan(step, jnp.zeros((len(q), k.shape[-1], v.shape[-1])), chunks)
-    return _whole(jnp.moveaxis(y, 0, 1))
+    return _unchunk(jnp.moveaxis(y, 0, 1))
 
 
 def ttt_linear(
@@ -89,7 +89,7 @@ def ttt_linear(
         return (W - (rate * K).mT @ slope, b - rate.mT @ slope), y
 
     batches = tuple(jnp.moveaxis(_chunks(x, batch_size), 1, 0) for x in (q, k, v, eta[..., None]))
-    return _whole(jnp.moveaxis(jax.lax.scan(step, (W, b), batches)[1], 0, 1))
+    return _unchunk(jnp.moveaxis(jax.lax.scan(step, (W, b), batches)[1], 0, 1))
 
 
 def _standardised(z: Array) -> tuple[Array, Array]:
@@ -107,5 +107,5 @@ def _chunks(x: Array, size: int) -> Array:
     return x.reshape(x.shape[0], -1, size, x.shape[-1])
 
 
-def _whole(x: Array) -> Array:
+def _unchunk(x: Array) -> Array:
     return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -52,18 +52,18 @@ def selective_scan_associative(u: Array, delta: Array, A: Array, B: Array, C: Ar
 def ssd(x: Array, delta: Array, A: Array, B: Array, C: Array, size: int = 64) -> Array:
     """Return y (H, L, P) by chunks, and a scan over the states between them (Dao and Gu 2024, section 6)."""
     v, B, C = (z.reshape(z.shape[0], -1, size, z.shape[-1]) for z in (delta[..., None] * x, B, C))
-    since = jnp.cumsum((delta * A[:, None]).reshape(len(delta), -1, size), -1)
-    past = jnp.tril(jnp.ones((size, size), bool))
-    decays = jnp.exp(jnp.where(past, since[..., :, None] - since[..., None, :], -jnp.inf))
-    own = (jnp.exp(since[..., -1:] - since)[..., None] * B).mT @ v  # (H, chunks, N, P)
+    a_sum = jnp.cumsum((delta * A[:, None]).reshape(len(delta), -1, size), -1)
+    causal = jnp.tril(jnp.ones((size, size), bool))
+    decays = jnp.exp(jnp.where(causal, a_sum[..., :, None] - a_sum[..., None, :], -jnp.inf))
+    chunk_states = (jnp.exp(a_sum[..., -1:] - a_sum)[..., None] * B).mT @ v  # (H, chunks, N, P)
 
     def step(S: Array, chunk: Any) -> tuple[Array, Array]:
-        kept, written = chunk
-        return kept[:, None, None] * S + written, S
+        decay, chunk_state = chunk
+        return decay[:, None, None] * S + chunk_state, S
 
-    chunks = tuple(jnp.moveaxis(z, 1, 0) for z in (jnp.exp(since[..., -1]), own))
-    _, before = jax.lax.scan(step, jnp.zeros_like(own[:, 0]), chunks)
-    y = (decays * (C @ B.mT)) @ v + jnp.exp(since)[..., None] * (C @ jnp.moveaxis(before, 0, 1))
+    chunks = tuple(jnp.moveaxis(z, 1, 0) for z in (jnp.exp(a_sum[..., -1]), chunk_states))
+    _, states = jax.lax.scan(step, jnp.zeros_like(chunk_states[:, 0]), chunks)
+    y = (decays * (C @ B.mT)) @ v + jnp.exp(a_sum)[..., None] * (C @ jnp.moveaxis(states, 0, 1))
     return y.reshape(y.shape[0], -1, y.shape[-1])
 
 

@@ -57,9 +57,9 @@ def titans_mlp(
         outputs.append(gamma * (inner @ W2) + past * (inner @ S2) - (mix * (inner @ hidden.mT)) @ slope2)
 
         into_M, into_S = mix[:, -1:].mT, (H * rate.mT)[:, -1:].mT
-        kept, carried, h = gamma[:, -1:], past[:, -1:], h[:, -1:]
-        W1 = kept * W1 + carried * S1 - (into_M * K).mT @ slope1
-        W2 = kept * W2 + carried * S2 - (into_M * hidden).mT @ slope2
+        gamma_last, past_last, h = gamma[:, -1:], past[:, -1:], h[:, -1:]
+        W1 = gamma_last * W1 + past_last * S1 - (into_M * K).mT @ slope1
+        W2 = gamma_last * W2 + past_last * S2 - (into_M * hidden).mT @ slope2
         S1, S2 = h * S1 - (into_S * K).mT @ slope1, h * S2 - (into_S * hidden).mT @ slope2
     return torch.cat(outputs, 1)
 

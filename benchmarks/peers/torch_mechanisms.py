@@ -19,8 +19,8 @@ from torch.nn import functional as F
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, size: int = 64) -> Tensor:
     """Return the outputs of linear attention in chunks, all at once but for the sum of the states before each."""
     q, k, v = (x.unflatten(1, (-1, size)) for x in (q, k, v))
-    own = k.mT @ v
-    return (q @ (own.cumsum(1) - own) + torch.tril(q @ k.mT) @ v).flatten(1, 2)
+    chunk_states = k.mT @ v
+    return (q @ (chunk_states.cumsum(1) - chunk_states) + torch.tril(q @ k.mT) @ v).flatten(1, 2)
 
 
 def linear_attention_fla(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -43,9 +43,9 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, size: int = 64) ->
     u, w = corrections.split(v.shape[-1], -1)
     scores, S, outputs = torch.tril(q @ k.mT), torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
     for Q, K, P, U, W in zip(*(x.unbind(1) for x in (q, k, scores, u, w)), strict=True):
-        written = U - W @ S
-        outputs.append(Q @ S + P @ written)
-        S = S + K.mT @ written
+        new_values = U - W @ S
+        outputs.append(Q @ S + P @ new_values)
+        S = S + K.mT @ new_values
     return torch.cat(outputs, 1)
 
 
@@ -56,16 +56,16 @@ def gated_linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s
     `size` × d numbers a token.
     """
     q, k, v, g = (x.unflatten(1, (-1, size)) for x in (q, k, v, log_decay))
-    since = g.cumsum(-2)  # from the chunk's start
-    past = torch.ones(size, size, dtype=torch.bool).tril()[..., None]
-    between = (since[..., :, None, :] - since[..., None, :, :]).masked_fill(~past, float("-inf")).exp()
-    inside = torch.einsum("hctk,hcsk,hctsk->hcts", q, k, between) @ v
-    writes = (k * torch.exp(since[..., -1:, :] - since)).mT @ v
-    reads, kept = q * since.exp(), since[..., -1, :, None].exp()
+    g_sum = g.cumsum(-2)  # from the chunk's start
+    causal = torch.ones(size, size, dtype=torch.bool).tril()[..., None]
+    decays = (g_sum[..., :, None, :] - g_sum[..., None, :, :]).masked_fill(~causal, float("-inf")).exp()
+    intra = torch.einsum("hctk,hcsk,hctsk->hcts", q, k, decays) @ v
+    writes = (k * torch.exp(g_sum[..., -1:, :] - g_sum)).mT @ v
+    reads, decay = q * g_sum.exp(), g_sum[..., -1, :, None].exp()
     S, outputs = torch.zeros_like(writes[:, 0]), []
-    for own, Q, left, new in zip(*(x.unbind(1) for x in (inside, reads, kept, writes)), strict=True):
-        outputs.append(own + Q @ S)
-        S = left * S + new
+    for y, Q, a, write in zip(*(x.unbind(1) for x in (intra, reads, decay, writes)), strict=True):
+        outputs.append(y + Q @ S)
+        S = a * S + write
     return torch.cat(outputs, 1)
 
 
@@ -78,19 +78,19 @@ def gated_linear_attention_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tenso
 def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, size: int = 64) -> Tensor:
     """Return the outputs of the gated delta rule in chunks, as `delta_rule` with decays (Yang et al. 2025)."""
     q, k, v, beta, g = (x.unflatten(1, (-1, size)) for x in (q, k, v, beta[..., None], log_decay[..., None]))
-    since = g.cumsum(-2)
-    between = (since - since.mT).tril().exp()
-    system = torch.tril(beta * (k @ k.mT) * between, -1) + torch.eye(size)
-    both = beta * torch.cat([v, since.exp() * k], -1)
-    corrections = torch.linalg.solve_triangular(system, both, upper=False, unitriangular=True)
+    g_sum = g.cumsum(-2)
+    decays = (g_sum - g_sum.mT).tril().exp()
+    system = torch.tril(beta * (k @ k.mT) * decays, -1) + torch.eye(size)
+    rhs = beta * torch.cat([v, g_sum.exp() * k], -1)
+    corrections = torch.linalg.solve_triangular(system, rhs, upper=False, unitriangular=True)
     u, w = corrections.split(v.shape[-1], -1)
-    scores, reads = torch.tril(q @ k.mT * between), q * since.exp()
-    left, kept = k * torch.exp(since[..., -1:, :] - since), since[..., -1:, :].exp()
+    scores, reads = torch.tril(q @ k.mT * decays), q * g_sum.exp()
+    decayed_k, decay = k * torch.exp(g_sum[..., -1:, :] - g_sum), g_sum[..., -1:, :].exp()
     S, outputs = torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
-    for Q, K, fade, P, U, W in zip(*(x.unbind(1) for x in (reads, left, kept, scores, u, w)), strict=True):
-        written = U - W @ S
-        outputs.append(Q @ S + P @ written)
-        S = fade * S + K.mT @ written
+    for Q, K, a, P, U, W in zip(*(x.unbind(1) for x in (reads, decayed_k, decay, scores, u, w)), strict=True):
+        new_values = U - W @ S
+        outputs.append(Q @ S + P @ new_values)
+        S = a * S + K.mT @ new_values
     return torch.cat(outputs, 1)
 
 

@@ -20,16 +20,16 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     chunks = (batch, length // size, size)
     log_a = (delta[..., None] * A).reshape(*chunks, channels, -1)
     x = ((delta * u)[..., None] * B[..., None, :]).reshape(log_a.shape)
-    h, own = torch.zeros_like(x[:, :, 0]), []
+    h, local_states = torch.zeros_like(x[:, :, 0]), []
     for a_t, x_t in zip(torch.exp(log_a).unbind(2), x.unbind(2), strict=True):  # a slice's gradient is an array's size
         h = a_t * h + x_t
-        own.append(h)
-    since = torch.cumsum(log_a, dim=2)
-    before, h = [], torch.zeros_like(h[:, 0])
-    for kept, last in zip(torch.exp(since[:, :, -1]).unbind(1), own[-1].unbind(1), strict=True):
-        before.append(h)
-        h = kept * h + last
-    states = torch.stack(own, 2) + torch.exp(since) * torch.stack(before, 1)[:, :, None]
+        local_states.append(h)
+    a_sum = torch.cumsum(log_a, dim=2)
+    initial_states, h = [], torch.zeros_like(h[:, 0])
+    for decay, last in zip(torch.exp(a_sum[:, :, -1]).unbind(1), local_states[-1].unbind(1), strict=True):
+        initial_states.append(h)
+        h = decay * h + last
+    states = torch.stack(local_states, 2) + torch.exp(a_sum) * torch.stack(initial_states, 1)[:, :, None]
     return (states.reshape(batch, length, channels, -1) @ C[..., None])[..., 0] + D * u
 
 
@@ -55,13 +55,13 @@ def ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, size: int = 6
     """Return y (H, L, P) by chunks, and by the dual of the recurrence between them (Dao and Gu 2024, listing 1)."""
     v, B, C = (z.unflatten(1, (-1, size)) for z in (delta[..., None] * x, B, C))
     log_decay = (delta * A[:, None]).unflatten(1, (-1, size))
-    since = log_decay.cumsum(-1)
-    inside = (_decays(log_decay) * (C @ B.mT)) @ v
-    own = ((since[..., -1:] - since).exp()[..., None] * B).mT @ v  # (H, chunks, N, P)
-    between = _decays(torch.nn.functional.pad(since[..., :-1, -1], (1, 0)))
-    earlier = torch.cat([torch.zeros_like(own[:, :1]), own[:, :-1]], 1)
-    before = torch.einsum("hij,hjnp->hinp", between, earlier)
-    return (inside + since.exp()[..., None] * (C @ before)).flatten(1, 2)
+    a_sum = log_decay.cumsum(-1)
+    Y_diag = (_decays(log_decay) * (C @ B.mT)) @ v
+    states = ((a_sum[..., -1:] - a_sum).exp()[..., None] * B).mT @ v  # (H, chunks, N, P)
+    decay_chunk = _decays(torch.nn.functional.pad(a_sum[..., :-1, -1], (1, 0)))
+    previous = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], 1)
+    initial_states = torch.einsum("hij,hjnp->hinp", decay_chunk, previous)
+    return (Y_diag + a_sum.exp()[..., None] * (C @ initial_states)).flatten(1, 2)
 
 
 def _decays(log_decay: Tensor) -> Tensor:

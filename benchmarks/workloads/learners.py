@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, drawn, jax, minigrad, ours, pytorch, workload
+from benchmarks.functions import InputsAndWeights, Side, jax, minigrad, ours, pytorch, single_precision, workload
 from benchmarks.workloads.mechanisms import correcting, fading_correcting
 
 OURS = "benchmarks.ours"
@@ -17,23 +17,23 @@ SIZES = {"heads": 8, "length": 2048, "width": 64, "batch_size": 16}
 HIDDEN = 2  # times as wide inside as outside, as `models.blocks.titans` has it
 
 
-def linear(batch_size: int, **sizes: int) -> Drawn:
+def linear(batch_size: int, **sizes: int) -> InputsAndWeights:
     """Draw q, k, v, η below 1/d, and as the block of TTT-Linear begins W, b, γ and β."""
     inputs, weights = correcting(**sizes)
     heads, width = sizes["heads"], sizes["width"]
     norm = np.ones((heads, 1, width))
     eta = inputs.pop("beta") / width
     W = 0.02 * np.random.default_rng(4).normal(size=(heads, width, width))
-    return drawn(weights, **inputs, eta=eta, W=W, b=0 * norm, gamma=norm, beta=0 * norm)
+    return single_precision(weights, **inputs, eta=eta, W=W, b=0 * norm, gamma=norm, beta=0 * norm)
 
 
-def mlp(batch_size: int, **sizes: int) -> Drawn:
+def mlp(batch_size: int, **sizes: int) -> InputsAndWeights:
     """Draw q, k, v, θ below 1/b, log η, log(1 − α), and the two layers of a memory."""
     inputs, weights = fading_correcting(**sizes)
     heads, width, rng = sizes["heads"], sizes["width"], np.random.default_rng(4)
     theta, log_decay = inputs.pop("beta") / batch_size, inputs.pop("log_decay")
     layers = [rng.normal(size=(heads, a, b)) / a**0.5 for a, b in ((width, HIDDEN * width), (HIDDEN * width, width))]
-    return drawn(
+    return single_precision(
         weights, **inputs, theta=theta, log_eta=16 * log_decay, log_decay=log_decay, W1=layers[0], W2=layers[1]
     )
 
@@ -44,8 +44,8 @@ def dual(*, backward: bool, heads: int, length: int, width: int, batch_size: int
     Each product has two gradients. q, k, v and η are read and y is written; back, read again, and g, and gradients out.
     """
     tokens = heads * length
-    moved = 4 * (tokens * (3 * width + 1) * (3 if backward else 1) + tokens * width * (2 if backward else 1))
-    return {"operations": 6 * tokens * width**2 * (3 if backward else 1), "bytes": moved}
+    moved_bytes = 4 * (tokens * (3 * width + 1) * (3 if backward else 1) + tokens * width * (2 if backward else 1))
+    return {"operations": 6 * tokens * width**2 * (3 if backward else 1), "bytes": moved_bytes}
 
 
 def two_layers(*, backward: bool, heads: int, length: int, width: int, batch_size: int) -> dict:
@@ -54,11 +54,11 @@ def two_layers(*, backward: bool, heads: int, length: int, width: int, batch_siz
     A GELU takes two exponentials a hidden number, for its value and slope at the keys and its value at the queries.
     """
     tokens, weights, passes = heads * length, HIDDEN * width**2, 3 if backward else 1
-    moved = 4 * (tokens * (3 * width + 3) * passes + tokens * width * (2 if backward else 1))
+    moved_bytes = 4 * (tokens * (3 * width + 3) * passes + tokens * width * (2 if backward else 1))
     return {
         "exponentials": 2 * tokens * HIDDEN * width * (1 + backward),
         "operations": 2 * weights * tokens * (2 + 2 + 2 + 1) * passes,
-        "bytes": moved,
+        "bytes": moved_bytes,
     }
 
 

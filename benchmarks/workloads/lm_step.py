@@ -20,8 +20,8 @@ SIZES = {"vocab": 256, "width": 128, "layers": 4, "heads": 4, "conv": 4, "batch"
 
 def tokens(vocab: int, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return random tokens (batch, length) and the token that follows each."""
-    drawn = np.random.default_rng(0).integers(0, vocab, (batch, length + 1))
-    return drawn[:, :-1], drawn[:, 1:]
+    sequence = np.random.default_rng(0).integers(0, vocab, (batch, length + 1))
+    return sequence[:, :-1], sequence[:, 1:]
 
 
 def weights(*, vocab: int, width: int, layers: int, conv: int, hidden: int) -> dict[str, np.ndarray]:
@@ -41,8 +41,8 @@ def weights(*, vocab: int, width: int, layers: int, conv: int, hidden: int) -> d
         shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
     shapes["norm.weight"] = (width,)
     rng = np.random.default_rng(1)
-    drawn = {name: rng.normal(size=shape, scale=shape[-1] ** -0.5) for name, shape in shapes.items()}
-    return {name: (w + (1 if "norm" in name else 0)).astype(np.float32) for name, w in drawn.items()}
+    arrays = {name: rng.normal(size=shape, scale=shape[-1] ** -0.5) for name, shape in shapes.items()}
+    return {name: (w + (1 if "norm" in name else 0)).astype(np.float32) for name, w in arrays.items()}
 
 
 def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batch: int, length: int) -> Run:
@@ -51,23 +51,23 @@ def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batc
 
     config = Config(mixer="softmax", vocab=vocab, width=width, layers=layers, heads=heads, conv=conv)
 
-    def fresh() -> LanguageModel:
+    def initial_model() -> LanguageModel:
         model = LanguageModel(config, np.random.default_rng(0))
         hidden = model.layers[0].mlp_out.weight.shape[1]
         model.load_parameters(weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=hidden))
         return model
 
-    return trained(fresh, *tokens(vocab, batch, length))
+    return trained(initial_model, *tokens(vocab, batch, length))
 
 
-def trained(fresh: Callable[[], Any], given: np.ndarray, targets: np.ndarray) -> Run:
+def trained(initial_model: Callable[[], Any], inputs: np.ndarray, targets: np.ndarray) -> Run:
     """Return the training of one of our models, in a process that keeps freed memory as `models.train` does."""
     import minigrad as mg
     from minigrad import optim
 
     mg.keep_freed_memory()
-    differentiate = mg.value_and_grad(lambda model: mg.cross_entropy(model(given)[0], targets))
-    model, optimizer = fresh(), optim.AdamW(RATE, betas=BETAS, weight_decay=DECAY)
+    differentiate = mg.value_and_grad(lambda model: mg.cross_entropy(model(inputs)[0], targets))
+    model, optimizer = initial_model(), optim.AdamW(RATE, betas=BETAS, weight_decay=DECAY)
 
     def step() -> None:
         _, gradients = differentiate(model)
@@ -75,7 +75,7 @@ def trained(fresh: Callable[[], Any], given: np.ndarray, targets: np.ndarray) ->
         optimizer.step(model, gradients)
 
     def results() -> dict[str, Any]:
-        loss, gradients = differentiate(fresh())
+        loss, gradients = differentiate(initial_model())
         return {"loss": loss, **gradients.named_parameters()}
 
     return Run(step, results)
@@ -89,13 +89,13 @@ def pytorch(
 
     from benchmarks.peers import torch_lm
 
-    given, targets = map(torch.tensor, tokens(vocab, batch, length))
+    inputs, targets = map(torch.tensor, tokens(vocab, batch, length))
     hidden = -(-8 * width // 3 // 8) * 8
     start = weights(vocab=vocab, width=width, layers=layers, conv=conv, hidden=hidden)
 
     def logits(parameters: dict[str, Any]) -> Any:
         attend = getattr(torch_lm, attention)
-        return torch_lm.logits(parameters, given, layers=layers, heads=heads, attend=attend)
+        return torch_lm.logits(parameters, inputs, layers=layers, heads=heads, attend=attend)
 
     return trained_in_pytorch(start, logits, targets)
 
@@ -104,13 +104,13 @@ def trained_in_pytorch(start: dict[str, np.ndarray], logits: Callable[[dict[str,
     """Return the training of parameters in PyTorch, given what makes logits of them."""
     import torch
 
-    def fresh() -> dict[str, torch.Tensor]:
+    def initial_parameters() -> dict[str, torch.Tensor]:
         return {name: torch.tensor(w, requires_grad=True) for name, w in start.items()}
 
     def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(logits(parameters).flatten(0, 1), targets.flatten())
 
-    parameters = fresh()
+    parameters = initial_parameters()
     groups = [
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": DECAY},
         {"params": [p for p in parameters.values() if p.ndim == 1], "weight_decay": 0.0},
@@ -124,7 +124,7 @@ def trained_in_pytorch(start: dict[str, np.ndarray], logits: Callable[[dict[str,
         optimizer.step()
 
     def results() -> dict[str, Any]:
-        first = fresh()
+        first = initial_parameters()
         value = loss(first)
         value.backward()
         return {"loss": value.detach(), **{name: p.grad for name, p in first.items()}}

@@ -26,7 +26,7 @@ def weights(*, vocab: int, width: int, layers: int, states: int, conv: int) -> d
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(size=shape, scale=shape[-1] ** -0.5)
 
-    drawn: dict[str, np.ndarray] = {"embeddings.weight": normal(vocab, width)}
+    arrays: dict[str, np.ndarray] = {"embeddings.weight": normal(vocab, width)}
     for i in range(layers):
         steps = np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), inner))
         layer = {
@@ -41,9 +41,9 @@ def weights(*, vocab: int, width: int, layers: int, states: int, conv: int) -> d
             "mixer.D": np.ones(inner),
             "mixer.out_proj.weight": normal(width, inner),
         }
-        drawn |= {f"layers.{i}.{name}": w for name, w in layer.items()}
-    drawn["norm_f.weight"] = 1 + 0.1 * rng.normal(size=width)
-    return {name: w.astype(np.float32) for name, w in drawn.items()}
+        arrays |= {f"layers.{i}.{name}": w for name, w in layer.items()}
+    arrays["norm_f.weight"] = 1 + 0.1 * rng.normal(size=width)
+    return {name: w.astype(np.float32) for name, w in arrays.items()}
 
 
 def minigrad(*, batch: int, length: int, **sizes: int) -> Run:
@@ -54,12 +54,12 @@ def minigrad(*, batch: int, length: int, **sizes: int) -> Run:
     width, layers, vocab = sizes["width"], sizes["layers"], sizes["vocab"]
     config = MambaConfig(width, 2 * width, sizes["states"], rank=-(-width // 16), conv=sizes["conv"])
 
-    def fresh() -> MambaModel:
+    def initial_model() -> MambaModel:
         model = MambaModel(config, np.random.default_rng(0), vocab=vocab, layers=layers)
         model.load_parameters(weights(**sizes))
         return model
 
-    return trained(fresh, *tokens(vocab, batch, length))
+    return trained(initial_model, *tokens(vocab, batch, length))
 
 
 def mamba_py(*, batch: int, length: int, **sizes: int) -> Run:
@@ -77,12 +77,12 @@ def mamba_py(*, batch: int, length: int, **sizes: int) -> Run:
         def forward(self, tokens: Any) -> Any:
             return self.norm_f(super().forward(self.embeddings(tokens))) @ self.embeddings.weight.T
 
-    given, targets = map(torch.tensor, tokens(sizes["vocab"], batch, length))
+    inputs, targets = map(torch.tensor, tokens(sizes["vocab"], batch, length))
     model = LanguageModel()
 
     def logits(parameters: dict[str, Any]) -> Any:
-        theirs = {name: w.flip(1)[:, None] if "conv1d.weight" in name else w for name, w in parameters.items()}
-        return torch.func.functional_call(model, theirs, (given,))
+        converted = {name: w.flip(1)[:, None] if "conv1d.weight" in name else w for name, w in parameters.items()}
+        return torch.func.functional_call(model, converted, (inputs,))
 
     return trained_in_pytorch(weights(**sizes), logits, targets)
 
@@ -94,18 +94,21 @@ def jax(*, batch: int, length: int, **sizes: int) -> Run:
 
     from benchmarks.peers import jax_mamba
 
-    given, targets = map(jnp.asarray, tokens(sizes["vocab"], batch, length))
+    inputs, targets = map(jnp.asarray, tokens(sizes["vocab"], batch, length))
     differentiate = jax.value_and_grad(functools.partial(jax_mamba.loss, layers=sizes["layers"]))
 
-    def fresh() -> dict[str, Any]:
+    def initial_parameters() -> dict[str, Any]:
         return {name: jnp.asarray(w) for name, w in weights(**sizes).items()}
 
     @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
     def advance(p: Any, m: Any, v: Any, count: Any) -> Any:
-        _, gradients = differentiate(p, given, targets)
+        _, gradients = differentiate(p, inputs, targets)
         return jax_mamba.updated(p, m, v, count, gradients, rate=RATE, betas=BETAS, decay=DECAY, clip=CLIP)
 
-    state = [fresh(), *({name: jnp.zeros_like(w) for name, w in fresh().items()} for _ in range(2))]
+    state = [
+        initial_parameters(),
+        *({name: jnp.zeros_like(w) for name, w in initial_parameters().items()} for _ in range(2)),
+    ]
     count = 0
 
     def step() -> None:
@@ -114,7 +117,7 @@ def jax(*, batch: int, length: int, **sizes: int) -> Run:
         state[:] = jax.block_until_ready(advance(*state, count))
 
     def results() -> dict[str, Any]:
-        loss, gradients = jax.jit(differentiate)(fresh(), given, targets)
+        loss, gradients = jax.jit(differentiate)(initial_parameters(), inputs, targets)
         return {"loss": loss, **gradients}
 
     return Run(step, results)

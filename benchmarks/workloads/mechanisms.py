@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, ours, pytorch, workload
+from benchmarks.functions import (
+    InputsAndWeights,
+    Side,
+    forward_and_backward,
+    jax,
+    minigrad,
+    ours,
+    pytorch,
+    single_precision,
+    workload,
+)
 
 FLA = ("fla", "einops")
 TORCH, JAX = "benchmarks.peers.torch_mechanisms", "benchmarks.peers.jax_mechanisms"
@@ -26,28 +36,28 @@ def queries(heads: int, length: int, width: int) -> dict[str, np.ndarray]:
     return {"q": q, "k": k, "v": v}
 
 
-def plain(**sizes: int) -> Drawn:
+def plain(**sizes: int) -> InputsAndWeights:
     """Draw q, k, v."""
     inputs = queries(**sizes)
-    return drawn(np.random.default_rng(2).normal(size=inputs["v"].shape), **inputs)
+    return single_precision(np.random.default_rng(2).normal(size=inputs["v"].shape), **inputs)
 
 
-def correcting(**sizes: int) -> Drawn:
+def correcting(**sizes: int) -> InputsAndWeights:
     """Draw q, k, v and the writing strengths, (H, L)."""
     inputs, weights = plain(**sizes)
-    return drawn(weights, **inputs, beta=np.random.default_rng(1).uniform(size=weights.shape[:-1]))
+    return single_precision(weights, **inputs, beta=np.random.default_rng(1).uniform(size=weights.shape[:-1]))
 
 
-def fading(**sizes: int) -> Drawn:
+def fading(**sizes: int) -> InputsAndWeights:
     """Draw q, k, v and what a key channel keeps of its row, as the block of GLA begins: log σ(x) / 16, (H, L, d)."""
     inputs, weights = plain(**sizes)
-    return drawn(weights, **inputs, log_decay=_log_sigmoid(weights.shape) / 16)
+    return single_precision(weights, **inputs, log_decay=_log_sigmoid(weights.shape) / 16)
 
 
-def fading_correcting(**sizes: int) -> Drawn:
+def fading_correcting(**sizes: int) -> InputsAndWeights:
     """Draw q, k, v, the writing strengths and what a token keeps of the memory, both (H, L)."""
     inputs, weights = correcting(**sizes)
-    return drawn(weights, **inputs, log_decay=_log_sigmoid(weights.shape[:-1]) / 16)
+    return single_precision(weights, **inputs, log_decay=_log_sigmoid(weights.shape[:-1]) / 16)
 
 
 def _log_sigmoid(shape: tuple[int, ...]) -> np.ndarray:
@@ -65,8 +75,12 @@ def memory(*, backward: bool, heads: int, length: int, width: int, asks: bool = 
     gates = tokens * {"": 0, "token": 1, "channel": width}[fades]
     forward = tokens * width**2 * (4 + 2 * asks + (fades != ""))
     numbers = 3 * tokens * width + tokens * asks + gates  # q, k, v, β, log α
-    moved = 4 * (numbers * (3 if backward else 1) + tokens * width * (2 if backward else 1))
-    return {"exponentials": gates * (1 + backward), "operations": forward * (3 if backward else 1), "bytes": moved}
+    moved_bytes = 4 * (numbers * (3 if backward else 1) + tokens * width * (2 if backward else 1))
+    return {
+        "exponentials": gates * (1 + backward),
+        "operations": forward * (3 if backward else 1),
+        "bytes": moved_bytes,
+    }
 
 
 def corrected(**sizes: Any) -> dict:
@@ -90,9 +104,9 @@ def attention(*, backward: bool, heads: int, length: int, width: int) -> dict:
     Back, scores and exponentials are made once more, and there are four products beside them.
     """
     scores = heads * length * (length + 1) / 2
-    moved = 4 * heads * length * width * (8 if backward else 4)
+    moved_bytes = 4 * heads * length * width * (8 if backward else 4)
     products = 7 if backward else 2
-    return {"exponentials": scores * (1 + backward), "operations": scores * 2 * width * products, "bytes": moved}
+    return {"exponentials": scores * (1 + backward), "operations": scores * 2 * width * products, "bytes": moved_bytes}
 
 
 SOFTMAX = (
@@ -107,7 +121,7 @@ GATED = (
 LOOP = Side("fla-core's recurrence, PyTorch", pytorch, f"{TORCH}:gated_linear_attention_fla", FLA)
 GATED_TITLE = "Gated linear attention, a gate a channel: 8 heads of 64, length 2048"
 WORKLOADS = (
-    *both(
+    *forward_and_backward(
         "linear_attention",
         "Linear attention: 8 heads of 64, length 2048",
         plain,
@@ -123,7 +137,7 @@ WORKLOADS = (
     ),
     workload("gated_linear_attention", GATED_TITLE, fading, (*GATED, LOOP), gated, SIZES, backward=False),
     workload("gated_linear_attention", GATED_TITLE, fading, GATED, gated, SIZES, backward=True),
-    *both(
+    *forward_and_backward(
         "delta_rule",
         "The delta rule: 8 heads of 64, length 2048",
         correcting,
@@ -137,7 +151,7 @@ WORKLOADS = (
         corrected,
         SIZES,
     ),
-    *both(
+    *forward_and_backward(
         "gated_delta_rule",
         "The gated delta rule: 8 heads of 64, length 2048",
         fading_correcting,
@@ -150,7 +164,7 @@ WORKLOADS = (
         gated_and_corrected,
         SIZES,
     ),
-    *both(
+    *forward_and_backward(
         "softmax",
         "Causal softmax attention: 8 heads of 64, length 2048",
         plain,
@@ -158,7 +172,7 @@ WORKLOADS = (
         attention,
         SIZES,
     ),
-    *both(
+    *forward_and_backward(
         "softmax_8192",
         "Causal softmax attention: 8 heads of 64, length 8192",
         plain,

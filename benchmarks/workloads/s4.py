@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, pytorch
+from benchmarks.functions import InputsAndWeights, Side, forward_and_backward, jax, minigrad, pytorch, single_precision
 
 SIZES = {"length": 4096, "channels": 512, "states": 32}
 
 
-def system(length: int, channels: int, states: int) -> Drawn:
+def system(length: int, channels: int, states: int) -> InputsAndWeights:
     """Draw what HiPPO-LegS begins with, C̃ and log Δ at random; the weights are those of a kernel."""
     from models.ssm import hippo
 
     rng = np.random.default_rng(0)
     Lambda, P, B, *_ = hippo.dplr(2 * states)
     shape = channels, states
-    return drawn(
+    return single_precision(
         rng.normal(size=(channels, length)),
         log_rate=np.broadcast_to(np.log(-Lambda.real), shape),
         frequency=np.broadcast_to(Lambda.imag, shape),
@@ -44,7 +44,7 @@ def work(*, backward: bool, length: int, channels: int, states: int) -> dict:
     }
 
 
-WORKLOADS = both(
+WORKLOADS = forward_and_backward(
     "s4_kernel",
     "S4's kernel: 512 channels, 32 pairs of states, length 4096",
     system,

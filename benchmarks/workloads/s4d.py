@@ -11,18 +11,18 @@ import math
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, pytorch
+from benchmarks.functions import InputsAndWeights, Side, forward_and_backward, jax, minigrad, pytorch, single_precision
 
 OURS, TORCH = "benchmarks.ours", "benchmarks.peers.torch_state_spaces"
 JAX = "benchmarks.peers.jax_state_spaces"
 KERNEL = {"length": 4096, "channels": 512, "states": 64}
 
 
-def system(length: int, channels: int, states: int) -> Drawn:
+def system(length: int, channels: int, states: int) -> InputsAndWeights:
     """Draw log −Re Λ, Im Λ, C and log Δ as an S4D-Lin begins; the weights are those of a kernel."""
     rng = np.random.default_rng(0)
     shape = channels, states
-    return drawn(
+    return single_precision(
         rng.normal(size=(channels, length)),
         log_rate=np.full(shape, np.log(0.5)),
         frequency=np.broadcast_to(np.pi * np.arange(states), shape),
@@ -31,20 +31,20 @@ def system(length: int, channels: int, states: int) -> Drawn:
     )
 
 
-def convolved(length: int, channels: int, batch: int) -> Drawn:
+def convolved(length: int, channels: int, batch: int) -> InputsAndWeights:
     """Draw u (B, D, L) and K (D, L)."""
     rng = np.random.default_rng(0)
     u, weights = rng.normal(size=(2, batch, channels, length))
-    return drawn(weights, u=u, K=rng.normal(size=(channels, length)) / length)
+    return single_precision(weights, u=u, K=rng.normal(size=(channels, length)) / length)
 
 
-def whole(length: int, channels: int, states: int, batch: int) -> Drawn:
+def layer(length: int, channels: int, states: int, batch: int) -> InputsAndWeights:
     """Draw u (B, L, D) and the system, D included, in the order of the mechanism."""
     rng = np.random.default_rng(1)
     inputs, _ = system(length, channels, states)
     u, weights = rng.normal(size=(2, batch, length, channels))
     first = {name: inputs[name] for name in ("log_rate", "frequency", "C")}
-    return drawn(weights, u=u, **first, D=rng.normal(size=channels), log_delta=inputs["log_delta"])
+    return single_precision(weights, u=u, **first, D=rng.normal(size=channels), log_delta=inputs["log_delta"])
 
 
 def kernel(*, backward: bool, length: int, channels: int, states: int) -> dict:
@@ -70,18 +70,21 @@ def transforms(*, backward: bool, length: int, channels: int, batch: int) -> dic
     transform, rows = 2.5 * points * math.log2(points), channels * (2 * batch + 1)
     products = 6 * length * channels * batch
     forward = rows * transform + products
-    moved = 4 * length * rows
+    moved_bytes = 4 * length * rows
     return {
         "operations": forward + (rows * transform + 2 * products if backward else 0),
-        "bytes": moved * (2 if backward else 1),
+        "bytes": moved_bytes * (2 if backward else 1),
     }
 
 
 def both_parts(*, backward: bool, length: int, channels: int, states: int, batch: int) -> dict:
     """Return the work of the kernel and of the convolution; the kernel itself need not be moved."""
-    one = kernel(backward=backward, length=length, channels=channels, states=states)
-    other = transforms(backward=backward, length=length, channels=channels, batch=batch)
-    return {"operations": one["operations"] + other["operations"], "bytes": other["bytes"] - one["bytes"]}
+    kernel_work = kernel(backward=backward, length=length, channels=channels, states=states)
+    convolution_work = transforms(backward=backward, length=length, channels=channels, batch=batch)
+    return {
+        "operations": kernel_work["operations"] + convolution_work["operations"],
+        "bytes": convolution_work["bytes"] - kernel_work["bytes"],
+    }
 
 
 def _sides(function: str, form: str) -> tuple[Side, ...]:
@@ -95,7 +98,7 @@ def _sides(function: str, form: str) -> tuple[Side, ...]:
 BATCHED = {**KERNEL, "batch": 4}
 CONVOLVED = {name: size for name, size in BATCHED.items() if name != "states"}
 WORKLOADS = (
-    *both(
+    *forward_and_backward(
         "s4d_kernel",
         "S4D's kernel: 512 channels, 64 complex states, length 4096",
         system,
@@ -105,7 +108,7 @@ WORKLOADS = (
         tolerance=1e-3,
         options=("length",),
     ),
-    *both(
+    *forward_and_backward(
         "convolution",
         "A convolution by Fourier transforms: batch 4, 512 channels, length 4096",
         convolved,
@@ -113,10 +116,10 @@ WORKLOADS = (
         transforms,
         CONVOLVED,
     ),
-    *both(
+    *forward_and_backward(
         "s4d",
         "S4D: batch 4, 512 channels, 64 complex states, length 4096",
-        whole,
+        layer,
         _sides("s4d", "fused"),
         both_parts,
         BATCHED,

@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.functions import Drawn, Side, both, drawn, jax, minigrad, pytorch, workload
+from benchmarks.functions import (
+    InputsAndWeights,
+    Side,
+    forward_and_backward,
+    jax,
+    minigrad,
+    pytorch,
+    single_precision,
+    workload,
+)
 
 TORCH, JAX = "benchmarks.peers.torch_state_spaces", "benchmarks.peers.jax_state_spaces"
 SIZES = {"batch": 1, "length": 2048, "channels": 512, "states": 16}
 HEADS = {"heads": 8, "length": 2048, "width": 64, "states": 64}
 
 
-def scanned(batch: int, length: int, channels: int, states: int) -> Drawn:
+def scanned(batch: int, length: int, channels: int, states: int) -> InputsAndWeights:
     """Draw u, Δ, A, B, C and D, with the steps and rates of a Mamba at its start."""
     rng = np.random.default_rng(0)
     wide, narrow = (batch, length, channels), (batch, length, states)
     u, weights, B, C = (rng.standard_normal(shape) for shape in (wide, wide, narrow, narrow))
     A = -np.broadcast_to(np.arange(1.0, states + 1), (channels, states))
-    return drawn(weights, u=u, delta=_steps(rng, wide), A=A, B=B, C=C, D=rng.standard_normal(channels))
+    return single_precision(weights, u=u, delta=_steps(rng, wide), A=A, B=B, C=C, D=rng.standard_normal(channels))
 
 
-def dual(heads: int, length: int, width: int, states: int) -> Drawn:
+def dual(heads: int, length: int, width: int, states: int) -> InputsAndWeights:
     """Draw x, Δ, A, B and C, heads first, with the steps and rates of a Mamba-2 at its start."""
     rng = np.random.default_rng(0)
     wide, narrow = (heads, length, width), (heads, length, states)
     x, weights, B, C = (rng.standard_normal(shape) for shape in (wide, wide, narrow, narrow))
-    return drawn(weights, x=x, delta=_steps(rng, wide[:-1]), A=-rng.uniform(1, 16, heads), B=B, C=C)
+    return single_precision(weights, x=x, delta=_steps(rng, wide[:-1]), A=-rng.uniform(1, 16, heads), B=B, C=C)
 
 
 def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -44,8 +53,9 @@ def scan(*, backward: bool, batch: int, length: int, channels: int, states: int)
     """
     steps, passes = batch * length * channels * states, 2 if backward else 1
     wide, narrow = batch * length * channels, batch * length * states
-    moved = 4 * (wide * (8 if backward else 3) + narrow * (6 if backward else 2))  # u Δ y; dy and du dΔ; B C; dB dC
-    return {"exponentials": passes * steps, "operations": (17 if backward else 5) * steps, "bytes": moved}
+    # u Δ y; dy and du dΔ; B C; dB dC
+    moved_bytes = 4 * (wide * (8 if backward else 3) + narrow * (6 if backward else 2))
+    return {"exponentials": passes * steps, "operations": (17 if backward else 5) * steps, "bytes": moved_bytes}
 
 
 def heads(*, backward: bool, heads: int, length: int, width: int, states: int) -> dict:
@@ -55,9 +65,9 @@ def heads(*, backward: bool, heads: int, length: int, width: int, states: int) -
     """
     tokens = heads * length
     numbers = tokens * (width + 2 * states + 1)
-    moved = 4 * (numbers * (3 if backward else 1) + tokens * width * (2 if backward else 1))
+    moved_bytes = 4 * (numbers * (3 if backward else 1) + tokens * width * (2 if backward else 1))
     operations = 5 * tokens * width * states * (3 if backward else 1)
-    return {"exponentials": tokens * (1 + backward), "operations": operations, "bytes": moved}
+    return {"exponentials": tokens * (1 + backward), "operations": operations, "bytes": moved_bytes}
 
 
 OURS = Side("minigrad fused", minigrad, "models.ssm.selective_scan:fused")
@@ -81,5 +91,7 @@ WORKLOADS = (
     workload("selective_scan", TITLE.format(2048), scanned, FORWARD, scan, SIZES, backward=False, tolerance=2e-5),
     workload("selective_scan", TITLE.format(2048), scanned, SIDES, scan, SIZES, backward=True, tolerance=2e-5),
     workload("selective_scan_512", TITLE.format(512), scanned, SHORT, scan, FEW, backward=True, tolerance=2e-5),
-    *both("ssd", "State-space duality: 8 heads of 64, 64 states, length 2048", dual, DUAL, heads, HEADS),
+    *forward_and_backward(
+        "ssd", "State-space duality: 8 heads of 64, 64 states, length 2048", dual, DUAL, heads, HEADS
+    ),
 )

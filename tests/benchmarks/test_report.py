@@ -127,7 +127,7 @@ def test_the_readme_keeps_what_is_around_the_markers(tmp_path):
 
 
 def test_every_workload_of_the_readme_has_a_record():
-    assert [record["workload"] for record in summary.chosen(report.load())] == list(summary.SHOWN)
+    assert [record["workload"] for record in summary.select(report.load())] == list(summary.SHOWN)
 
 
 def test_a_readme_without_markers_is_an_error(tmp_path):

@@ -121,7 +121,7 @@ def test_who_is_slow_sits_out_the_later_rounds(fake):
 
 def test_what_fails_does_not_keep_the_others_from_being_measured(fake, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("benchmarks.__main__.workloads", lambda: fake)
-    monkeypatch.setattr(runner, "SILENCE", 8.0)
+    monkeypatch.setattr(runner, "ANSWER_TIMEOUT", 8.0)
     assert main(["run", "--rounds", "1", "--threads", "1", "--results", str(tmp_path)]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agreeing.json", "floored.json"]
     said = capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_other_work_is_all_work_but_our_own(monkeypatch):
     monkeypatch.setattr(machine, "busy_seconds", lambda: next(busy))
     monkeypatch.setattr(machine, "_own_seconds", lambda: next(own))
     monkeypatch.setattr(machine, "perf_counter", lambda: next(clock))
-    with machine.Others() as others:
+    with machine.OtherLoad() as others:
         pass
     assert others.cores == 1.5  # 9 seconds of work, 3 of them our own, in 4 seconds
 
