@@ -1,1 +1,1 @@
-"""Side-by-side timings against what people use instead: `python -m benchmarks list|run|table`."""
+"""Side-by-side timings against other libraries: `python -m benchmarks list|run|table`."""

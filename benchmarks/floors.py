@@ -22,7 +22,7 @@ EXPONENTS, WIDE, SIDE = 4096, 2**23, 1024  # numbers in the first-level cache, n
 
 
 def rates() -> dict[str, float]:
-    """Return each rate, from the best of a few tries: what holds the machine up does not belong to its floor."""
+    """Return each rate, from the best of a few tries, which other load disturbs least."""
     from benchmarks.floor_kernels import exponentials, triad
     from minigrad.compiled.threads import get_num_threads, share
 
@@ -39,7 +39,7 @@ def rates() -> dict[str, float]:
 
 
 def seconds(work: Mapping[str, float], rates: Mapping[str, float]) -> float:
-    """Return the floor of work that is so many of exponentials, bytes and operations."""
+    """Return the lower bound in seconds for these numbers of exponentials, bytes and operations."""
     arithmetic = work.get("exponentials", 0) / rates["exp2"] + work.get("operations", 0) / rates["GEMM"]
     return max(arithmetic, work.get("bytes", 0) / rates["triad"])
 

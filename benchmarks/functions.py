@@ -29,7 +29,7 @@ class Work:
     backward: bool
 
     def run(self, step: Callable[[], Iterable[Any]]) -> Run:
-        """Return the run of a step that makes y and, where wanted, the gradients in the order of the inputs."""
+        """Return the run of a step that computes y and, with `backward`, the gradients in the order of the inputs."""
         names = ["y", *(f"gradient of {name}" for name in self.inputs)][: 1 + self.backward * len(self.inputs)]
         return Run(step, lambda: {name: np.asarray(x) for name, x in zip(names, step(), strict=True)})
 
@@ -93,7 +93,7 @@ def jax(function: Callable[..., Any], work: Work) -> Run:
 
 @dataclass(frozen=True)
 class Side:
-    """One implementation of a function: where it stands, as `module:name`, and in which framework."""
+    """One implementation of a function: its `module:name`, and its framework."""
 
     name: str
     framework: Callable[[Callable[..., Any], Work], Run]
@@ -102,7 +102,7 @@ class Side:
     peer: bool = True
 
     def implementation(self, draw: Draw, options: Sequence[str]) -> Implementation:
-        """Return the implementation: `draw` makes its inputs of a workload's sizes, some of which are its options."""
+        """Return the implementation, whose inputs `draw` makes from the workload's sizes."""
         needs = {"pytorch": ("torch",), "jax": ("jax",)}.get(self.framework.__name__, ("numba",))
         return Implementation(self.name, partial(self.setup, draw, options), (*needs, *self.needs), self.peer)
 
@@ -114,7 +114,7 @@ class Side:
 
 
 def ours(name: str, function: str) -> Side:
-    """Return a form of ours that is shown beside the one that is measured, and is no peer to beat."""
+    """Return another form of ours, shown for comparison and not counted as a peer."""
     return Side(name, minigrad, function, peer=False)
 
 

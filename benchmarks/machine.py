@@ -1,4 +1,4 @@
-"""The machine as a record describes it: its processor, and the load of other programs meanwhile."""
+"""Description of the machine in a record: its processor, and the load of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAT = Path("/proc/stat")
 
 
 class OtherLoad:
-    """Counts, over a block, the cores that other programs kept busy: all work of the machine less our own (Linux).
+    """Measures, over a block, the cores that other programs kept busy: all work of the machine less our own (Linux).
 
     Our own is this process and its children that ended inside the block. What a hypervisor took counts as others'.
     """
@@ -33,7 +33,7 @@ class OtherLoad:
 
 
 def busy_seconds() -> float | None:
-    """Return the seconds for which cores were busy since the machine started, or None where nobody counts them."""
+    """Return the seconds for which cores were busy since boot, or None where the system does not count them."""
     if not STAT.exists():
         return None
     user, nice, system, _, _, irq, softirq, steal, *_ = map(int, STAT.read_text().split("\n", 1)[0].split()[1:])

@@ -1,4 +1,4 @@
-"""Pictures of all records: the times of others, ours being 1, a row a workload; and time against length."""
+"""Plots of all records: times relative to ours, a row per workload; and time against length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS = {  # the first that a name holds
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
-    """Write the picture; return where.
+    """Draw relative times into a file; return its path.
 
     Raises ValueError when there are no records.
     """
@@ -47,7 +47,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path = PICTURE) -> Path:
 
 
 def draw_curves(curves: Sequence[Mapping[str, Any]], path: Path = CURVES) -> Path:
-    """Write time against length, forward beside forward and backward, ours solid and the peer dashed; return where.
+    """Draw time against length, ours solid and the peer dashed, into a file; return its path.
 
     Raises ValueError when there are no records.
     """
@@ -90,5 +90,5 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def group(name: str) -> str:
-    """Return whose implementation it is, by the name it goes under; NumPy's where nobody else is named."""
+    """Return the library of an implementation, by its name; NumPy where the name has none."""
     return next((group for group in GROUPS if group in name), "NumPy")

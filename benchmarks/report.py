@@ -38,7 +38,7 @@ LENGTHS_HEAD = """## Time against length
 
 
 def save(record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Write a record to `<folder>/<workload>.json`, whole or not at all."""
+    """Write a record to `<folder>/<workload>.json` atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record['workload']}.json"
     unfinished = path.with_suffix(".unfinished")
@@ -90,7 +90,7 @@ def write(
     readme: Path = README,
     full: Path = FULL,
 ) -> None:
-    """Put the rows chosen for a README between its markers, and all tables into a file of their own.
+    """Write the chosen rows between the README's markers, and all tables into a file of their own.
 
     Raises
     ------

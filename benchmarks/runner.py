@@ -167,7 +167,7 @@ def check(workload: Workload, workers: Mapping[str, Worker]) -> None:
 def floor(
     workload: Workload, times: Sequence[float], rates: Sequence[Mapping[str, float]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what the work takes at the rates of the machine, round by round, and how far above it we are."""
+    """Return the lower bound in seconds, round by round, and the ratio of our time to it."""
     if not rates:
         return {}
     floors = [seconds(workload.floor, each) / workload.operations for each in rates]
@@ -195,7 +195,7 @@ def record(
     about: Mapping[str, Mapping[str, Any]],
     missing: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Put everything that was measured, and what is needed to repeat it, into one JSON object."""
+    """Return all measurements, and the command that repeats them, as a JSON object."""
     ours = workload.implementations[0].name
     measured = {
         name: {

@@ -25,7 +25,7 @@ LIMIT, SAMPLE = 5.0, 0.1  # seconds that a step may take, and that a sample take
 
 @dataclass(frozen=True)
 class Curve:
-    """A workload at other lengths, with the one peer that goes along, and the growth that theory claims."""
+    """A workload at several lengths, with one peer and the theoretical growth."""
 
     workload: str
     peer: str
@@ -67,7 +67,7 @@ def lengths(longest: int = LONGEST) -> list[int]:
 
 
 class Walk:
-    """One implementation on its way from length to length, until one is too long for it."""
+    """One implementation, measured at growing lengths until one takes too long."""
 
     def __init__(self, workload: Workload, name: str, threads: int, limit: float) -> None:
         absent = workload.implementation(name).missing()
@@ -77,7 +77,7 @@ class Walk:
         self.times: dict[int, dict[str, float]] = {}
 
     def begin(self, length: int, sizes: Mapping[str, int], growth: float) -> None:
-        """Set up a length and run it in, unless a step would take too long, to go by half of it."""
+        """Set up a length and warm up, unless the time at half of it predicts a step over the limit."""
         self.samples = []
         if (previous := self.times.get(length // 2)) and previous["median"] * 2**growth > self.limit:
             self.stop(f"a step would take over {self.limit:g} s")
@@ -98,17 +98,17 @@ class Walk:
             self.samples.append(self.worker.ask("steps", count=self.count)["seconds"] / self.count)
 
     def finish(self, length: int) -> None:
-        """Keep what was sampled as the time of this length."""
+        """Store the quartiles of the samples as the time of this length."""
         if self.samples:
             self.times[length] = quartiles(self.samples)
 
     def stop(self, reason: str) -> None:
-        """Go no further."""
+        """Stop measuring longer lengths, for this reason."""
         self.stopped = reason
         self.close()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """End the worker process."""
         if self.worker:
             self.worker.close()
 
@@ -160,7 +160,7 @@ def exponent(times: Mapping[int, float]) -> float | None:
 
 
 def record(curve: Curve, workload: Workload, walks: Mapping[str, Walk], all_lengths: Sequence[int]) -> dict[str, Any]:
-    """Put times, fits and what is missing into one JSON object."""
+    """Return times, fits and missing lengths as a JSON object."""
     name, forward = curve.workload.removesuffix("_forward").replace("_", " "), curve.workload.endswith("_forward")
     return {
         "workload": curve.workload,

@@ -20,7 +20,7 @@ def select(records: Sequence[Record], names: Sequence[str] = SHOWN) -> list[Reco
 
 
 def speed(records: Sequence[Record]) -> str:
-    """Return a row a workload: ours, the best peer, how much faster ours is, how far from the floor, and memory."""
+    """Return a table, a row per workload: our time, the best peer's, the ratios to peer and floor, and memory."""
     if not records:
         return ""
     lines = header("", "ours (quartiles)", "best peer", "", "peer ÷ ours", "ours ÷ floor", "peak MiB, ours / peer")
@@ -37,7 +37,7 @@ def speed(records: Sequence[Record]) -> str:
 
 
 def best_peer(record: Record) -> tuple[str, Record]:
-    """Return the peer that ours gains least on: neither a form of ours nor what does less than all of the work.
+    """Return the fastest peer, relative to ours: no form of ours, and nothing that does only part of the work.
 
     Raises ValueError where no peer was measured.
     """

@@ -27,7 +27,7 @@ FRAMEWORKS = ("numpy", "scipy", "numba", "torch", "jax", "autograd", "cupy")
 def peak_bytes() -> int:
     """Return the largest resident memory since `forget_peak`, or since the start where that does nothing.
 
-    0 on Windows, whose processes cannot be asked without a package for it.
+    0 on Windows, where that needs another package.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -42,7 +42,7 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Let the kernel start its high-water mark again from what is resident now (Linux)."""
+    """Reset the kernel's high-water mark of resident memory (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -74,9 +74,9 @@ def threads() -> dict[str, int]:
 
 
 def keep_to(cores: int) -> None:
-    """Let this process run on so many cores and no more, however its libraries choose the size of their pools (Linux).
+    """Restrict this process to so many cores, whatever the size of its libraries' thread pools (Linux).
 
-    XLA, for one, listens to no variable.
+    XLA, for one, reads no environment variable.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
@@ -97,7 +97,7 @@ class Server:
         return {}
 
     def memory(self, count: int, patience: float) -> dict[str, Any]:
-        """Run the first steps, no more after so many seconds; say what was resident before and at most."""
+        """Run the first steps, for at most `patience` seconds; return resident memory before and at its peak."""
         forget_peak()
         before, seconds = peak_bytes(), 0.0
         for _ in range(count):
@@ -118,11 +118,11 @@ class Server:
         return {"seconds": self._steps(count)}
 
     def floors(self) -> dict[str, float]:
-        """Measure what this machine can do at its best."""
+        """Measure the rates of this machine."""
         return floors.rates()
 
     def about(self) -> dict[str, Any]:
-        """Say what ran: versions and sizes of thread pools."""
+        """Return versions and sizes of thread pools."""
         return {"versions": versions(), "threads": threads()}
 
     def _steps(self, count: int) -> float:

@@ -26,7 +26,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A way to do the work. `setup` imports what it needs, so that a process holds one framework only."""
+    """One implementation of a workload. `setup` imports its framework, so that a process holds only one."""
 
     name: str
     setup: Callable[..., Run]
@@ -40,7 +40,7 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Workload:
-    """A piece of work. The first implementation is ours; each other one is compared with it."""
+    """A benchmark. The first implementation is ours; each other one is compared with it."""
 
     name: str
     title: str
@@ -93,7 +93,7 @@ def find(name: str) -> Workload:
 
 
 def disagreement(ours: Results, theirs: Results, tolerance: float) -> str | None:
-    """Say in one line where two implementations differ by more than `tolerance`, relative to the largest entry.
+    """Return where two implementations differ by more than `tolerance` of the largest entry, in a line, or None.
 
     Only names that both give are compared: a forward pass alone is held to its value.
     """

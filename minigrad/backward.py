@@ -73,7 +73,7 @@ def _ancestors(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
 
 
 def _path(roots: Sequence[Node], targets: Sequence[Node]) -> tuple[list[tuple[Node, list[bool]]], bool]:
-    """Return the nodes that depend on a target, parents first, each with which of its parents do, or are one.
+    """Return the nodes that depend on a target, parents first, each with a flag per parent: does it need a gradient.
 
     The second result says whether the roots also depend on a node older than every target.
     """

@@ -1,6 +1,6 @@
 """Checkpoints: arrays in safetensors and a description in JSON, in one file that is written atomically.
 
-No pickle: loading a file runs nothing. What is loaded is compared with what is expected before anything is used.
+No pickle: loading a file runs no code. What is loaded is compared with what is expected before anything is used.
 """
 
 import json

@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 
 
 def main() -> None:
-    """Run the command line and ends the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    """Run the command line and end the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
     escape_unencodable()
     try:
         get_num_threads()  # which reads the environment
@@ -159,7 +159,7 @@ def study(
     full: Annotated[bool, typer.Option("--full", help="The long jobs too, which take hours.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Keep what the long jobs found in the package.")] = False,
 ) -> None:
-    """Prove the chapter's identities, train every mixer side by side, and write a page; what is finished is reused."""
+    """Check all statements, train every mixer, and write a report; finished jobs are not run again."""
     if full and quick:
         raise UserError("--full: expected without --quick, which has no time for long jobs")
     if record and not full:
@@ -176,7 +176,7 @@ def study(
 
 @app.command(hidden=True)
 def job(folder: Path) -> None:
-    """Do one job of a study, in its own process."""
+    """Run one job of a study, in its own process."""
     from models.study.jobs import STOPPED, work
 
     if not work(folder):

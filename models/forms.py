@@ -137,7 +137,7 @@ _Check: TypeAlias = Callable[[str, Any, _Sizes], Any]  # returns the argument, c
 
 
 def _check_for(annotation: Any) -> _Check | None:
-    """Make the check for an annotation, or None where nothing is checked here."""
+    """Return the check for an annotation, or None where there is nothing to check."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     alternatives = [member for member in members if member is not types.NoneType]
     if alternatives == [int]:

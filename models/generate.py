@@ -15,13 +15,13 @@ from models.train import CHECKPOINT, load_model
 
 
 class Detokenizer(Protocol):
-    """The text of tokens as they come."""
+    """Incremental conversion of tokens to text."""
 
     def add(self, tokens: Sequence[int]) -> str:
         """Return the characters that these tokens complete."""
 
     def flush(self) -> str:
-        """Return what is left when no more come."""
+        """Return the text of an incomplete character at the end."""
 
 
 class Start(NamedTuple):

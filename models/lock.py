@@ -10,7 +10,7 @@ LOCK = ".lock"  # the file stays: deleting it would let two processes lock two f
 
 
 def claim(folder: str | Path, *, wait: float = 0.0) -> BaseFileLock:
-    """Lock a folder, made if need be, for this process until the last reference to what is returned goes.
+    """Lock a folder, created if missing, for this process until the returned lock is freed.
 
     Raises: UserError when another process still has it after `wait` seconds, or it cannot be written.
     """

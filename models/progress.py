@@ -19,7 +19,7 @@ def training_progress() -> Progress:
 
 
 def in_words(record: dict[str, Any]) -> str:
-    """Return what a record of the log says of held-out data, or nothing if it does not speak of them."""
+    """Return the held-out losses and accuracies of a log record as text, empty if it has none."""
     losses, accuracies = record.get("held_out_loss", {}), record.get("held_out_accuracy", {})
     if losses.get("text") is not None:
         return f"held-out loss {losses['text']:.3f}"

@@ -26,7 +26,7 @@ def require(needed: int, description: str, advice: str) -> None:
 def available() -> int | None:
     """Return the memory available to a process on the machine and in its container; None where both are unknown.
 
-    Linux says what is free, other systems with `os.sysconf` what there is.
+    On Linux that is free memory, on other systems with `os.sysconf` all of it.
     """
     return min(_limits(), default=None)
 

@@ -13,7 +13,7 @@ from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Tas
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run depends on. `pairs` and `overwritten` belong to recall, `text` to text.
+    """The settings of a run. `pairs` and `overwritten` belong to recall, `text` to text.
 
     `length` is for tasks that come in any; 0 `states` and no `start` are the mixer's usual ones.
 
@@ -55,7 +55,7 @@ class Run:
                 raise UserError(f"{name}: expected at least 0, got {getattr(self, name)}")
 
     def make_task(self) -> Task:
-        """Return the task, its text read and split."""
+        """Return the task; for text, read and split the corpus."""
         if self.task == "recall":
             return Recall(self.pairs, self.overwritten)
         if self.task == "selective_copying":
@@ -83,7 +83,7 @@ class Run:
 
 
 def described(path: str | Path, about: Mapping[str, Any]) -> Run:
-    """Return the run that a checkpoint says it is of. Raises UserError where it says none."""
+    """Return the settings of the run that wrote a checkpoint. Raises UserError where it has none."""
     try:
         return Run(**about["run"])
     except (KeyError, TypeError) as error:

@@ -41,7 +41,7 @@ FAR = 100  # times the least a step can need: no mixer needs more, so where that
 
 
 class Training:
-    """A run in progress: model, optimiser, generator and step. Made by `start` or `resume`.
+    """A run in progress: model, optimiser, generator and step. `start` and `resume` construct it.
 
     Model and optimiser are on a device, "cpu" or "cuda", not part of the run: it may be resumed on another one.
     """
@@ -183,7 +183,7 @@ class Training:
         self.model, self.optimizer.state = move((self.model, self.optimizer.state), device)
 
     def _require_room(self) -> None:
-        """Raise a UserError if a step needs more memory than there is; where that is close, measure it."""
+        """Raise a UserError if a step needs more memory than there is; measure it where an estimate cannot decide."""
         self._require_least(getattr(self.task, "length", 1))  # before anything so long is drawn
         rng = np.random.default_rng(0)  # not the run's own, which draws its batches
         tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda sample: sample[0].shape[1])
@@ -232,7 +232,7 @@ class Training:
         return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "seconds": seconds}
 
     def _gradient(self, step: int, tokens: np.ndarray, targets: np.ndarray) -> tuple[float, Any, float]:
-        """Return the loss, its gradient clipped, and the norm it had; raise a UserError where they are not finite."""
+        """Return the loss, the clipped gradient and its norm before; raise a UserError where one is not finite."""
         loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
         self._require_finite(step, "the loss", float(loss))
         try:
@@ -242,7 +242,7 @@ class Training:
         return float(loss), grads, float(norm)
 
     def _oom_as_user_error(self, work: Callable[[], Any]) -> Any:
-        """Return `work()`, with an out-of-memory error as a UserError; overflow is found in the loss, not warned of."""
+        """Return `work()`, with out-of-memory errors as UserError and no overflow warnings: the loss is checked."""
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return work()

@@ -97,7 +97,7 @@ def check(
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Check statements in parallel processes; print each when it and all before it are done, with a bar below."""
+    """Check statements in parallel processes; print the results in order, above a progress bar."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )

@@ -30,7 +30,7 @@ def loss(p: Parameters, tokens: Array, targets: Array, *, layers: int) -> Array:
 
 
 def block(p: Parameters, x: Array) -> Array:
-    """Return what a Mamba block makes of x (B, T, width)."""
+    """Return the output of a Mamba block for x (B, T, width)."""
     states, rank = p["mixer.A_log"].shape[1], p["mixer.dt_proj.weight"].shape[1]
     x, z = jnp.split(x @ p["mixer.in_proj.weight"].T, 2, -1)
     u = jax.nn.silu(convolve(x, p["mixer.conv1d.weight"], p["mixer.conv1d.bias"]))

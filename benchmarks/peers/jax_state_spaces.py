@@ -21,7 +21,7 @@ def selective_scan(u: Array, delta: Array, A: Array, B: Array, C: Array, D: Arra
 
 
 def selective_scan_remat(u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, size: int = 64) -> Array:
-    """Return the same; the states inside chunks are computed again on the way back."""
+    """Return the same; the backward pass recomputes the states inside chunks."""
     start, tokens, walk = _walk(u, delta, A, B, C, D)
     chunks = tuple(x.reshape(-1, size, *x.shape[1:]) for x in tokens)
     y = jax.lax.scan(jax.checkpoint(walk), start, chunks)[1]

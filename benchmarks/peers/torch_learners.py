@@ -1,4 +1,4 @@
-"""Memories that are trained inside, in PyTorch: the same closed forms of a mini-batch as ours, written plainly."""
+"""Memories trained at test time, in PyTorch: the same dual forms of a mini-batch as ours, written plainly."""
 
 from __future__ import annotations
 

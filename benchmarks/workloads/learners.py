@@ -1,7 +1,7 @@
-"""Memories that are trained inside: TTT-Linear and Titans, in mini-batches of 16 tokens, 2048 of them.
+"""Memories trained at test time: TTT-Linear and Titans, in mini-batches of 16 tokens, 2048 of them.
 
 Each stands beside the same closed form written plainly in PyTorch, and forward beside its own form a token at a time,
-which says what the closed form gains. That one is not differentiated: a graph that holds the weights of every token
+which shows the gain of the closed form. That one is not differentiated: a graph that holds the weights of every token
 would say more about memory than about time.
 """
 
@@ -39,7 +39,7 @@ def mlp(batch_size: int, **sizes: int) -> InputsAndWeights:
 
 
 def dual(*, backward: bool, heads: int, length: int, width: int, batch_size: int) -> dict:
-    """Return what a matrix that learns cannot spare: kW, qW and the write kᵀδ are 2 d² operations a token each.
+    """Return the least work of a matrix memory: kW, qW and the write kᵀδ are 2 d² operations a token each.
 
     Each product has two gradients. q, k, v and η are read and y is written; back, read again, and g, and gradients out.
     """

@@ -101,7 +101,7 @@ def pytorch(
 
 
 def trained_in_pytorch(start: dict[str, np.ndarray], logits: Callable[[dict[str, Any]], Any], targets: Any) -> Run:
-    """Return the training of parameters in PyTorch, given what makes logits of them."""
+    """Return the training of parameters in PyTorch, given a function from them to logits."""
     import torch
 
     def initial_parameters() -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def sdpa(**sizes: int) -> Run:
 
 
 def floor(parameters: dict[str, np.ndarray], tokens: int) -> dict[str, float]:
-    """Return what a step cannot spare for its matrices, those that multiply: 2 operations a number and token.
+    """Return the least work of a step: 2 operations per weight of a matrix and token.
 
     Each product has two gradients. AdamW reads and writes parameter and both moments, and reads the gradient.
     """

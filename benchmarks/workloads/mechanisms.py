@@ -65,7 +65,7 @@ def _log_sigmoid(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def memory(*, backward: bool, heads: int, length: int, width: int, asks: bool = False, fades: str = "") -> dict:
-    """Return what a memory of d × d numbers cannot spare.
+    """Return the least work of a memory of d × d numbers.
 
     To write kᵀv and to read qS are 2 d² operations a token each; to ask for kS what it knows, 2 d² more; to let it
     fade, d², and an exponential a token or a channel. Each product has two gradients. Inputs are read, y is written;
@@ -99,9 +99,9 @@ def gated_and_corrected(**sizes: Any) -> dict:
 
 
 def attention(*, backward: bool, heads: int, length: int, width: int) -> dict:
-    """Return what causal softmax cannot spare: half of all scores, each an exponential and two products of 2 d.
+    """Return the least work of causal softmax: half of all scores, each an exponential and two products of 2 d.
 
-    Back, scores and exponentials are made once more, and there are four products beside them.
+    The backward pass recomputes scores and exponentials and has four more products.
     """
     scores = heads * length * (length + 1) / 2
     moved_bytes = 4 * heads * length * width * (8 if backward else 4)

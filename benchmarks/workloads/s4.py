@@ -32,7 +32,7 @@ def system(length: int, channels: int, states: int) -> InputsAndWeights:
 
 
 def work(*, backward: bool, length: int, channels: int, states: int) -> dict:
-    """Return what four sums cannot spare: for every channel, pole and frequency a complex number with 8 real weights.
+    """Return the least work of four sums: for every channel, pole and frequency a complex number with 8 real weights.
 
     That is 32 operations, each of whose two factors has a gradient of the same size. The four gradients in the number
     itself, and its making, are few beside them. The kernel, or its gradient, is moved once a pass.

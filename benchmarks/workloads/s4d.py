@@ -48,7 +48,7 @@ def layer(length: int, channels: int, states: int, batch: int) -> InputsAndWeigh
 
 
 def kernel(*, backward: bool, length: int, channels: int, states: int) -> dict:
-    """Return what a kernel cannot spare where it is a product of powers: Re(wa) for every length, channel and state.
+    """Return the least work of a kernel as a product of powers: Re(wa) for every length, channel and state.
 
     That is two products and two sums; each of the two factors has a gradient of the same size. √L powers of either
     factor are few beside them. The kernel, or its gradient, is moved once a pass.
@@ -61,7 +61,7 @@ def kernel(*, backward: bool, length: int, channels: int, states: int) -> dict:
 
 
 def transforms(*, backward: bool, length: int, channels: int, batch: int) -> dict:
-    """Return what a convolution by real Fourier transforms of n = 2L points takes: 2.5 n log₂ n operations each.
+    """Return the work of a convolution by real Fourier transforms of n = 2L points: 2.5 n log₂ n operations each.
 
     Forward those of u, of K and of y; backward, of dy, du and dK. A product of spectra is 6 operations for each of n/2
     frequencies, and it has two gradients. u, K and y are moved, and back as much again with g.

@@ -47,7 +47,7 @@ def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def scan(*, backward: bool, batch: int, length: int, channels: int, states: int) -> dict:
-    """Return what a token, channel and state cannot spare: e^ΔA, then aₜhₜ₋₁ + (Δu)B and Ch, five operations.
+    """Return the least work per token, channel and state: e^ΔA, then aₜhₜ₋₁ + (Δu)B and Ch, five operations.
 
     Backward, both again and six products more, an operation or two each: dh, dΔ, dA, dB, dC, du. No state is moved.
     """
@@ -59,7 +59,7 @@ def scan(*, backward: bool, batch: int, length: int, channels: int, states: int)
 
 
 def heads(*, backward: bool, heads: int, length: int, width: int, states: int) -> dict:
-    """Return what a head's N × P state cannot spare: to fade, to write Bᵀx and to read CS are five operations a number.
+    """Return the least work of a head's N × P state: decay, write Bᵀx and read CS are five operations a number.
 
     Each product has two gradients. A decay is an exponential a token, made again on the way back.
     """

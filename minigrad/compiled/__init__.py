@@ -43,7 +43,7 @@ def with_kernel(path: str, reference: Callable) -> Callable:
 
 
 def worthwhile(*inputs: Any, size: int = LARGE) -> bool:
-    """Return whether a kernel takes these arrays and Tensors, and the first has at least `size` elements."""
+    """Return whether a kernel accepts these arrays and Tensors, and the first has at least `size` elements."""
     values = [unwrap(x) for x in inputs]
     return (
         all(isinstance(x, np.ndarray) and x.dtype is values[0].dtype for x in values)
@@ -53,7 +53,7 @@ def worthwhile(*inputs: Any, size: int = LARGE) -> bool:
 
 
 def chain(name: str, *inputs: Any) -> Callable | None:
-    """Return a function of `minigrad.compiled.fused_elementwise`, or None where these raw arrays do not gain by it."""
+    """Return a function of `minigrad.compiled.fused_elementwise`, or None for arrays that are too small or unfit."""
     if all(type(x) is np.ndarray for x in inputs) and worthwhile(*inputs):
         module = numba_module("minigrad.compiled.fused_elementwise")
         return module and getattr(module, name)

@@ -55,7 +55,7 @@ class _Cache(NullCache):
         return self._impl.locator.get_cache_path()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled for a signature, or None."""
+        """Return the code compiled for a signature, or None."""
         target_context.refresh()
         key, path = self._key(sig, target_context.codegen())
         try:
@@ -68,7 +68,7 @@ class _Cache(NullCache):
         return self._impl.rebuild(target_context, pickle.loads(code))
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Write what was compiled for a signature; where that fails, only this process has it, after one warning."""
+        """Write the code compiled for a signature; where that fails, warn once and keep it in this process only."""
         if not self._impl.check_cachable(data):
             return
         key, path = self._key(sig, data.codegen)
@@ -80,7 +80,7 @@ class _Cache(NullCache):
             _warn_once(f"compiled code is not kept: {error}")
 
     def _key(self, sig: Any, codegen: Any) -> tuple[str, Path]:
-        """Return what the code is for, a signature and a processor, and the file that is for it."""
+        """Return the key of the code, its signature and processor, and the name of its file."""
         key = repr((sig, codegen.magic_tuple()))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
         return key, Path(self.cache_path, name)
@@ -90,7 +90,7 @@ class _Cache(NullCache):
 
     @functools.cached_property
     def _made_of(self) -> tuple[object, ...]:
-        """Return what the code depends on, whatever the signature; asked when it is called and its module is whole."""
+        """Return all the code depends on but the signature; called once its module is fully imported."""
         return VERSIONS, self._stamp, self._impl.locator.get_source_stamp(), _inlined(self._function)
 
 
@@ -111,7 +111,7 @@ def _inlined(function: Any) -> list[bytes]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file beside the path, then rename it: whoever reads meanwhile sees all of the old or of the new one."""
+    """Write a file atomically: to a temporary name in the same folder, then rename it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with open(handle, "wb") as file:

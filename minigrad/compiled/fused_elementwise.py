@@ -276,7 +276,7 @@ def _gelu_adjoint(g, x, out, first, last):
 
 @njit(inline="always")
 def _at(like, i, size):
-    """Return where the vector from i on starts, moved back so that it ends in the row: some numbers are made twice."""
+    """Return the start of the vector at i, moved back to end within the row; some elements are computed twice."""
     return min(i, size - lanes(like))
 
 

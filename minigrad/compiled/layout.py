@@ -1,4 +1,4 @@
-"""The layout of arrays for kernels: batch axes made one, zeros up to whole vectors, one contiguous row."""
+"""The layout of arrays for kernels: one batch axis, last axes zero-padded to whole vectors, C-contiguous."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ def vector(x: np.ndarray, count: int = 1) -> int:
 def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
     """Return x in this shape, contiguous, its last axes filled up with zeros to multiples of `to`.
 
-    Where nothing is missing and nothing has to move it is x itself.
+    It is x itself where that needs no copy.
     """
     x = np.reshape(x, shape)
     missing = [-size % m for size, m in zip(shape[-len(to) :], to, strict=True)]
@@ -26,11 +26,11 @@ def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
 
 
 def cut_out(x: np.ndarray, shape: tuple[int, ...], axes: int = 2) -> np.ndarray:
-    """Undo `laid_out`: the last `axes` axes cut, the batch axes back."""
+    """Undo `laid_out`: remove the padding of the last `axes` axes and restore the batch axes."""
     original: tuple[Any, ...] = tuple(slice(size) for size in shape[len(shape) - axes :])
     return x[(..., *original)].reshape(shape)
 
 
 def flat_count(shape: tuple[int, ...], axes: int = 2) -> int:
-    """Return how many sequences there are: the product of all axes but the last `axes`."""
+    """Return the number of sequences: the product of all axes but the last `axes`."""
     return math.prod(shape[: len(shape) - axes])

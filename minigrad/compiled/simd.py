@@ -87,7 +87,7 @@ def store(typing, x, i, vector):
 
 @njit
 def fetch(x, first, count):
-    """Ask for x[first : first + count], of an array read as one row, before it is needed; outside of x nothing happens.
+    """Prefetch x[first : first + count] of a flattened array; indices outside x are ignored.
 
     Processors do this by themselves where memory is read upwards.
     """
@@ -149,7 +149,7 @@ def _lanes(x):
 
 @njit
 def room(x, *shape):
-    """Return an array of x's type, not filled, whose first number lies where a vector is quickest to load.
+    """Return an uninitialised array of x's type, aligned to the width of a vector.
 
     Two loads are needed where a vector crosses from one line of the cache to the next.
     """
@@ -165,7 +165,7 @@ def room(x, *shape):
 
 
 def _lane_by_lane(python: Callable, llvm: str) -> None:
-    """Let an operator of Python's act on two vectors."""
+    """Define a Python operator on two vectors, lane by lane."""
 
     @intrinsic
     def compute(typing, a, b):
@@ -199,7 +199,7 @@ def _fma(builder, a, b, c):
 
 @intrinsic
 def total(typing, a):
-    """Return the sum of the lanes: halves onto halves."""
+    """Return the sum of the lanes, by adding halves repeatedly."""
 
     def generate(context, builder, signature, args):
         (vector,) = args
@@ -308,13 +308,13 @@ def one(typing, a):
 
 @intrinsic
 def exp2_of_product(typing, x, y):
-    """Return 2ˣʸ as `exp2` has it; the product x y is never rounded, only what is left of it after its integer."""
+    """Return 2ˣʸ, accurate as `exp2`: of the product x y only the fractional part is rounded."""
     return x(x, y), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
 
 
 @intrinsic
 def exp2_of_long_product(typing, x, y, low):
-    """Return 2^(x (y + low)), low far below y: what y's own rounding left."""
+    """Return 2^(x (y + low)), where low ≪ y is the rounding error of y."""
     return x(x, y, low), lambda context, builder, signature, args: _exp2(builder, x.element.bitwidth, *args)
 
 
@@ -323,7 +323,7 @@ _LOG2E, _LOG2E_LOW = 1.4426950408889634, {32: 1.925962991126e-8, 64: 2.035527374
 
 @intrinsic
 def exp(typing, x):
-    """Return eˣ as `exp2` has 2ˣ: with log₂ e as one rounded constant, its error would grow as |x|."""
+    """Return eˣ, accurate as `exp2`: log₂ e is held in two parts, since the error of one would grow as |x|."""
     bits = x.element.bitwidth
 
     def generate(context, builder, signature, args):
@@ -365,5 +365,5 @@ def _exp2(builder, bits, x, y, low=None):
 
 
 def _nearest(value: float, bits: int) -> float:
-    """Return a constant that this width holds; LLVM wants no other."""
+    """Return the constant rounded to this width, as LLVM requires."""
     return float(np.float32(value)) if bits == 32 else value

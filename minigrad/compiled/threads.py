@@ -1,4 +1,4 @@
-"""Threads of the package's own: compiled kernels let go of Python's lock, so plain threads share their work.
+"""The package's thread pool: compiled kernels release the GIL, so that plain threads share their work.
 
 They sleep when there is nothing to do, which the pools of OpenMP and of BLAS do not: on few cores a spinning pool takes
 the time of whoever works.
@@ -43,7 +43,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Let this many threads share a kernel's work from now on; 1 leaves it to the caller's own.
+    """Set the number of threads that share a kernel's work; with 1 the calling thread does all of it.
 
     A kernel that is running keeps the threads it began with. Raises TypeError for anything but an integer, and
     ValueError for one that is not from 1 to 1024.
@@ -65,7 +65,7 @@ def set_num_threads(count: int) -> None:
 
 
 def _threads_from_environment() -> int:
-    """Return what the environment says, or 0 where it says nothing."""
+    """Return MINIGRAD_NUM_THREADS as an integer, or 0 where it is not set."""
     setting = os.environ.get(VARIABLE, "")
     if setting and not (setting.isdecimal() and len(setting) <= len(str(MOST)) and 1 <= int(setting) <= MOST):
         raise ValueError(f"{VARIABLE} is {setting!r}, expected a whole number from 1 to {MOST}")
@@ -73,7 +73,7 @@ def _threads_from_environment() -> int:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use, which only some systems tell apart from how many there are."""
+    """Return the number of cores this process may use; where the system does not say, that of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -123,7 +123,7 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
 
 
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return x @ y, in these threads and not in BLAS's own, which spin while they wait for work.
+    """Return x @ y, computed by this module's threads: those of BLAS spin while they wait for work.
 
     Two processes whose BLAS spins on two cores take five times as long as one after the other.
     """
@@ -145,7 +145,7 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let BLAS compute in the thread that calls it and in no other, then as before: `share` has shared the work out."""
+    """Restrict BLAS to the calling thread within the block, since `share` has already divided the work."""
     global _before
     caller = threading.get_ident()
     with _lock:
@@ -163,7 +163,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _set_blas(counts: list[int]) -> None:
-    """Set the number of threads of each library, in whichever thread this is called.
+    """Set the number of threads of each BLAS library, from any thread.
 
     threadpoolctl lets only the thread that was first to set OpenBLAS's number set it again: here a lock does that.
     """
@@ -176,17 +176,17 @@ def _set_blas(counts: list[int]) -> None:
 
 @functools.cache
 def _blas() -> list[Any]:
-    """Return the BLAS libraries that are loaded, for `ThreadpoolController.limit` takes as long as a small product."""
+    """Return the loaded BLAS libraries, cached: `ThreadpoolController.limit` takes as long as a small product."""
     return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
 def _before_fork() -> None:
-    """Wait until no other thread is between two changes of what a child would inherit."""
+    """Acquire the locks before a fork, so that the child inherits a consistent state."""
     _lock.acquire()
 
 
 def _after_fork_in_child() -> None:
-    """Forget the threads that are not in a child of a fork: all but the one that forked."""
+    """Reset the pool in a forked child, which has only the thread that forked."""
     global _pool
     _pool = None
     if _single:

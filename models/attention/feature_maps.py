@@ -2,7 +2,7 @@
 
     oₜ = φ(qₜ) Σₛ φ(kₛ)ᵀ vₛ / φ(qₜ) Σₛ φ(kₛ)ᵀ     Katharopoulos et al. 2020, eq. 4, 5 and 12
 
-    elu_plus_one      positive weights, cheap; no approximation of softmax
+    elu_plus_one      positive weights; not an approximation of softmax
     taylor            Σⱼ (q·k)ʲ / j! up to j = order; → exp(q·k)
     positive_random   an unbiased estimate of exp(q·k) from m random directions, always positive
 

@@ -26,9 +26,9 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """The sizes of a block, the form that runs over sequences, and its chunk where that is chunkwise.
+    """The sizes of a block, the form that runs over sequences, and its chunk size.
 
-    `states` is the size N of a state space and `start` what its matrix is before training, "hippo" or "random"; blocks
+    `states` is the size N of a state space and `start` the initial value of its matrix, "hippo" or "random"; blocks
     without a state space have no use for them, as those without heads have none for `heads`.
     """
 
@@ -106,7 +106,7 @@ class HeadsBlock(Block):
         raise NotImplementedError
 
     def read(self, y, x):
-        """Return `(*batch, T, width)` from what the heads read, `(*batch, H, T, K)`."""
+        """Return `(*batch, T, width)` from the heads' outputs y, `(*batch, H, T, K)`."""
         return merge_heads(y)
 
 

@@ -1,6 +1,6 @@
 """The LSSL block: one dense A for all channels, a step for each (Gu et al. 2021, LSSL; its variant LSSL-fixed).
 
-    A, B, Δ stay what they start as; C and D are trained                  section 4.1, appendix B.1–B.2, "LSSL-fixed"
+    A, B, Δ keep their initial values; C and D are trained                 section 4.1, appendix B.1–B.2, "LSSL-fixed"
 
 Deviations: Δ is on a grid, log-spaced in 0.001…0.1, where the paper draws it log-uniform; a GLU follows the GELU.
 """

@@ -38,7 +38,7 @@ class MambaConfig:
 
 
 class MambaState(NamedTuple):
-    """What the block carries from one token to the next: the last inputs of its convolution, and h."""
+    """State of a Mamba block: the last inputs of its convolution, and h."""
 
     conv: Any
     h: Any

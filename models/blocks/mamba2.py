@@ -1,6 +1,6 @@
 """The Mamba-2 block (Dao and Gu 2024, section 7.1 and figure 6), under the published parameter names.
 
-z, xBC, δ = in_proj(input)                    gate, what the convolution sees, one number a head
+z, xBC, δ = in_proj(input)                    gate, input of the convolution, a number per head
 x, B, C   = SiLU(conv(xBC))                   H heads of P channels; G groups of N numbers for B and C
 Δ         = clip(softplus(δ + dt_bias))       one step a head
 y         = SSD(x, Δ, −exp(A_log), B, C) + D x
@@ -38,7 +38,7 @@ class Mamba2Config:
 
 
 class Mamba2State(NamedTuple):
-    """What the block carries from one token to the next: the last inputs of its convolution, and S."""
+    """State of a Mamba-2 block: the last inputs of its convolution, and S."""
 
     conv: Any
     S: Any

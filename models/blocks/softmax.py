@@ -26,13 +26,13 @@ class SoftmaxBlock(HeadsBlock):
     single_step = "quadratic"
 
     def mix(self, q, k, v, x, memory):
-        """Return (y, memory); keys are kept already turned, so a token's position is the number of keys before it."""
+        """Return (y, memory); keys are stored rotated, so a token's position is the number of keys before it."""
         start = 0 if memory is None else memory[0].shape[-2]
         return self.run(rotate(q, start), rotate(k, start), v, state=memory)
 
 
 def rotate(x, start: int, rows: int = 1):
-    """Return x `(*batch, T, K)` with each pair of channels turned by its token's position, counted from `start`.
+    """Return x `(*batch, T, K)` with each pair of channels rotated by its token's position, counted from `start`.
 
     A token may have several rows, all at its position.
     """

@@ -1,4 +1,4 @@
-"""Titans (Behrouz et al. 2025): an MLP that learns while it reads, alone or with attention to what is near.
+"""Titans (Behrouz et al. 2025): an MLP trained at test time, alone or with sliding-window attention.
 
     M(x) = x + LN(g(x))         θ = σ(x w + b) (1 − η) / K, log η = log σ(x w + b), log(1 − α) = log σ(−x w − b),
                                 w and b each its own, one gate a head and token
@@ -12,14 +12,14 @@ M writes and reads, M* reads only; p are the persistent tokens of `models.blocks
 queries of the memory pass SiLU and have length 1, as section 4.4 says; convolution, norm and gate are the paper's too.
 g is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width).
 
-What the paper leaves open, and what we take:
-- What keeps the rate in bounds. The slopes of an MLP grow with its weights: with M = g, language models of the study
+Choices where the paper says nothing:
+- Stability. The gradients of an MLP grow with its weights: with M = g, language models of the study
   diverged within 40 steps at θ = 2 σ(x w) / b, b the batch; a quarter of that and values of mean square 1 kept them
-  finite, but reading taught them nothing (97 to 101 % of the first memory's inner loss was left in text, now 33 to 41).
-  So g stands within the norm and the residual that TTT has: larger weights answer the same and learn slower.
+  finite, but they did not learn (97 to 101 % of the first memory's inner loss was left in text, now 33 to 41).
+  So g stands within the norm and the residual that TTT has: larger weights give the same output and learn slower.
 - The range of θ: momentum takes every gradient 1/(1 − η) times, and the slope within the norm grows with the head's
   width K, for which TTT divides by it too. Values have the mean square 1 that LN's answers have at first.
-- How fast to learn and forget at first: θ = σ(−2) (1 − η) / K, and α = σ(−6), with which the memory keeps some 400
+- Initial gates: θ = σ(−2) (1 − η) / K, and α = σ(−6), with which the memory keeps some 400
   tokens. (With σ(0) and σ(−4) the same models learned recall and text more slowly. Chosen on few seeds, 0 among them,
   which the study shows; the other mixers were not tuned so.)
 - A window and a segment are as long as the memory's batch, C = `chunk_size`: what is further back is known from the
@@ -80,14 +80,14 @@ class TitansBlock(LearnerBlock):
 
 
 class TitansState(NamedTuple):
-    """What memory and attention carry, each its own; with no token read, nothing."""
+    """State of a Titans block: that of the memory and that of the attention, both None before the first token."""
 
     memory: BlockState | None = None
     attention: BlockState | None = None
 
 
 class WithAttention(Block):
-    """A memory, and attention to a window as long as its batch."""
+    """A memory, and sliding-window attention whose window is as long as the memory's batch."""
 
     mechanism = titans
     default_chunk_size = 32
@@ -156,7 +156,7 @@ class TitansMAGBlock(WithAttention):
 
 
 class TitansMALBlock(WithAttention):
-    """Memory as layer: attention reads what the memory has added to."""
+    """Memory as layer: attention over x plus the memory's output."""
 
     def __call__(self, x: Any, state: TitansState | None = None) -> tuple[Any, TitansState]:
         """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""

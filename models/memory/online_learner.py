@@ -17,7 +17,7 @@ own file, and `python -m models map` prints them.
     batch      gradients of that many tokens are taken at the memory before the first of them.
     norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
-Token by token and with no gradient by hand: this file is to be understood, the mechanisms' own files to be used. State
+It runs token by token, with gradients by autodiff: a reference to read; to compute, use the mechanisms' modules. State
 and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name, and ValueError
 for a loss or an optimiser that there is not, a batch below 1, or sizes that do not fit.
 
@@ -140,7 +140,7 @@ def run(
     batch: int = 1,
     norm: Norm | None = None,
 ) -> tuple[Array, Layers]:
-    """Learn a sequence, token after token: (y, the memory after it), y (*batch, T, V)."""
+    """Train the memory on a sequence, token by token; return (y, final memory), y (*batch, T, V)."""
     method = OPTIMISERS[known_name(optimiser, "online_learner.run: optimiser", OPTIMISERS)]
     objective = LOSSES[known_name(loss, "online_learner.run: loss", LOSSES)]
     check_positive_int("online_learner.run: batch", batch)
@@ -179,7 +179,7 @@ def _gates_at(gates: Mapping[str, Array], t: int, k_t: Array, implicit: bool) ->
 
 @dataclass(frozen=True)
 class Point:
-    """The choices that make a mechanism."""
+    """The choices that define a mechanism."""
 
     memory: str
     loss: str

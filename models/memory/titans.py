@@ -20,7 +20,7 @@ in a batch that starts from M and S, with the lower triangular Γ[t, s] = Π (1 
                 them too. Without a norm M = g.
     state       the memory before the current batch, M and S now, and how many tokens of the batch are left.
 
-What the paper leaves open, and what we take: ½ of the squared error, so that θ is the β of the delta rule (the paper
+Choices where the paper says nothing: ½ of the squared error, so that θ is the β of the delta rule (the paper
 prints no ½; titans-pytorch takes the mean over V, which is 2/V of ours). Forgetting comes after the gradient, which is
 taken at the whole memory, and before the write, as eq. 13 and 14 read (lucidrains/titans-pytorch #6 asks). Reading
 comes after the write, as everywhere here; eq. 15 has no index (#6 asks). Between layers is a GELU, theirs too, and

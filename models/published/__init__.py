@@ -41,7 +41,7 @@ def load_model(folder: str | Path) -> MambaModel:
     numbers = compare(path, entries, shapes(of))
     # what is read, and the model that takes it over
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
-    arrays = {name: turned(name, of_file.read()) for name, of_file in entries.items()}
+    arrays = {name: to_our_layout(name, of_file.read()) for name, of_file in entries.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
@@ -73,7 +73,7 @@ def renamed(name: str) -> str:
     return name.removeprefix("backbone.").replace("embedding.", "embeddings.")
 
 
-def turned(name: str, array: np.ndarray) -> np.ndarray:
+def to_our_layout(name: str, array: np.ndarray) -> np.ndarray:
     """Return a published array as ours: a convolution's filters without their middle axis, the present first."""
     if name.endswith("conv1d.weight"):
         array = array[:, 0, ::-1]

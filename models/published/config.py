@@ -101,7 +101,7 @@ class Architecture:
 def read_architecture(path: Path) -> Architecture:
     """Return the architecture in a config.json, of either vocabulary.
 
-    Raises: UserError for a file that cannot be read, another kind of model, or a value that is none of its name.
+    Raises: UserError for a file that cannot be read, another kind of model, or an invalid value.
     """
     config = read_json(path)
     if "model_type" not in config and "d_model" in config:
@@ -187,7 +187,7 @@ class Fields:
     prefix: str = ""
 
     def error(self, name: str, expected: str) -> UserError:
-        """Return what to raise when a value is none of its name."""
+        """Return the UserError for a value that its key does not allow."""
         return UserError(f"{self.path}: {self.prefix}{name}: expected {expected}, got {self.excerpt(name)}")
 
     def excerpt(self, name: str) -> str:

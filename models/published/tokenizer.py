@@ -30,7 +30,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
-    """Return the prompt's tokens, with those that the tokenizer puts around a text.
+    """Return the prompt's tokens, with the special tokens that the tokenizer adds.
 
     Raises: UserError for a prompt that becomes no token, and for tokens that the model does not have.
     """
@@ -44,7 +44,7 @@ def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
 
 
 def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a text, as the first file has them that names any.
+    """Return the tokens that end a text, from the first file that names any.
 
     transformers looks into generation_config.json and only where there is none into config.json. Here a file that is
     silent is passed over, and last comes the tokenizer's own in tokenizer_config.json.
@@ -56,19 +56,19 @@ def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
         Fields(path, read_json(path) if path.exists() else {})
         for path in (folder / f"{name}.json" for name in ("generation_config", "config", "tokenizer_config"))
     )
-    return _ids(generation) or _ids(config) or _named(about, tokenizer)
+    return _ids(generation) or _ids(config) or _eos_token_id(about, tokenizer)
 
 
-def _ids(given: Fields) -> frozenset[int]:
-    value = given.values.get("eos_token_id")
+def _ids(fields: Fields) -> frozenset[int]:
+    value = fields.values.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
-        raise given.error("eos_token_id", "a token or a list of them")
+        raise fields.error("eos_token_id", "a token or a list of them")
     return frozenset(ids)
 
 
-def _named(given: Fields, tokenizer: Any) -> frozenset[int]:
-    value = given.values.get("eos_token")
+def _eos_token_id(fields: Fields, tokenizer: Any) -> frozenset[int]:
+    value = fields.values.get("eos_token")
     if isinstance(value, dict):
         value = value.get("content")
     token = tokenizer.token_to_id(value) if isinstance(value, str) else None
@@ -76,7 +76,7 @@ def _named(given: Fields, tokenizer: Any) -> frozenset[int]:
 
 
 class Detokenizer:
-    """The text that tokens add to a prompt, as they come, without special tokens.
+    """Incremental conversion of tokens after a prompt to text, without special tokens.
 
     A token's text depends on those before it (spaces, characters of several tokens), so it is what decoding adds when
     the token is appended to them. Only as many are decoded again as the last text took, so the cost does not grow.
@@ -88,7 +88,7 @@ class Detokenizer:
         self._before = tokenizer.decode(self._tokens)
 
     def add(self, tokens: Sequence[int]) -> str:
-        """Return the text that these tokens complete; half a character waits."""
+        """Return the text that these tokens complete; an incomplete character is held back."""
         self._tokens.extend(tokens)
         text = self._tokenizer.decode(self._tokens)
         if text.endswith(REPLACEMENT) or len(text) <= len(self._before):
@@ -99,5 +99,5 @@ class Detokenizer:
         return completed
 
     def flush(self) -> str:
-        """Return what is left: what half a character is decoded to."""
+        """Return the text of an incomplete character at the end."""
         return self._tokenizer.decode(self._tokens)[len(self._before) :]

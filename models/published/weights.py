@@ -1,6 +1,6 @@
 """Weights of a published model: one file or shards, safetensors or PyTorch, of two to eight bytes a number.
 
-What a file holds is known from its header, so that it can be compared with what is expected before anything is read.
+Names, types and shapes come from a file's header and are compared with the expected ones before any array is read.
 """
 
 import json
@@ -123,7 +123,7 @@ def _tensor(path: Path, tensor: Any) -> StoredArray:
 
 
 def compare(path: Path, arrays: dict[str, StoredArray], expected: Iterable[tuple[str, tuple[int, ...]]]) -> int:
-    """Return how many numbers the arrays hold, which are those expected.
+    """Compare names and shapes with the expected ones, and return how many numbers the arrays hold.
 
     Raises: UserError at the first that is missing, unknown or of another shape.
     """

@@ -114,9 +114,9 @@ def draw(panels: Sequence[Panel], description: str) -> str:
 
 
 def draw_choices(rows: Mapping[str, Mapping[str, str]], notes: Mapping[str, str], description: str) -> str:
-    """Return rows that each choose one of several things in every group of columns: a dot a choice, a note behind it.
+    """Return a chart of rows with one choice in every group of columns: a dot marks the choice, a note ends the row.
 
-    A group's columns are what any row chooses there, in the order in which they first come.
+    A group's columns are the choices of all rows, in order of first appearance.
     """
     groups = {group: list(dict.fromkeys(row[group] for row in rows.values())) for group in next(iter(rows.values()))}
     columns = [(group, choice) for group, choices in groups.items() for choice in choices]

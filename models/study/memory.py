@@ -77,7 +77,7 @@ def _rows(accuracies: dict[str, dict[int, float]], lengths: list[int], sources: 
 
 
 def how_far(accuracies: dict[str, dict[int, float]], trained: int) -> list[str]:
-    """Say up to which length each mixer finds the needles, and who finds most at the longest."""
+    """Describe up to which length each mixer finds the needles, and rank the mixers at the longest."""
     reach = {
         m: max((n for n in shares if min(shares[k] for k in shares if k <= n) >= ENOUGH), default=0)
         for m, shares in accuracies.items()

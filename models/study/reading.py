@@ -32,7 +32,7 @@ def curve(points: Iterable[tuple[float, float]]) -> Curve:
 
 
 def settings(results: Results, prefix: str) -> dict[str, Any]:
-    """Return what the jobs of one kind have in common."""
+    """Return the settings that the jobs of one kind share."""
     job = next(job for name, job in results["jobs"].items() if name.startswith(prefix))
     return _common(job)
 

@@ -1,7 +1,7 @@
 """Recorded results of the long jobs, which a report shows where those jobs were not run.
 
-A file a job, `recorded/<job>.json`: what was to do (kind and settings, the seed among them), where and with what it was
-done (commit, date, machine), the evaluations, and what came out. It speaks for a job only if the settings are the same.
+A file a job, `recorded/<job>.json`: its kind and settings (the seed among them), commit, date and
+machine, the evaluations and the result. It is used only for a job with the same settings.
 """
 
 import json
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "recorded"
 
 
 def record(job: Job, study: Path) -> Path | None:
-    """Write what came out of a finished job into the package; return where, or None while it is not finished."""
+    """Write the result of a finished job into the package; return the path, or None while it is not finished."""
     result = job.result(study)
     if result is None:
         return None
@@ -35,7 +35,7 @@ def record(job: Job, study: Path) -> Path | None:
 
 
 def load(job: Job) -> dict[str, Any] | None:
-    """Return the records, result and machine of a job that somebody finished with the very same settings, or None."""
+    """Return the records, result and machine recorded for a job with the same settings, or None."""
     try:
         entry = json.loads((FOLDER / f"{job.name}.json").read_text())
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def load(job: Job) -> dict[str, Any] | None:
 
 
 def _with_defaults(settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Return settings with those that a run did not have yet when they were written; None if a run knows one not."""
+    """Return settings with defaults for those added since they were written; None if one is unknown."""
     settings = json.loads(json.dumps(settings))  # in a file a tuple is a list
     try:
         if "run" in settings:

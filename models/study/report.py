@@ -16,7 +16,7 @@ ENOUGH = 0.9  # the accuracy that counts as having learned recall
 
 
 def render(results: Results, page: Path) -> str:
-    """Return `report.html`, to be written to `page`, for whatever part of the study is there."""
+    """Return `report.html`, to be written to `page`, from the results that exist."""
     import jinja2  # with matplotlib, from the extra `study`
 
     templates = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -49,7 +49,7 @@ def render(results: Results, page: Path) -> str:
 def _brief(
     proofs: Section | None, text: Section | None, recall: list[Section], cost: Section | None
 ) -> list[tuple[str, str]]:
-    """Return the conclusions, each after the section that it is drawn in."""
+    """Return the conclusions, each with the section it comes from."""
     sections = [("recall", kind) for kind in recall] + [("text", text), ("cost", cost), ("statements", proofs)]
     return [(name, section["conclusion"]) for name, section in sections if section]
 

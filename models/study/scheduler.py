@@ -65,7 +65,7 @@ class Scheduler:
         return not self.running if job.kind == "cost" else len(self.running) < WORKERS
 
     def poll(self, job: Job) -> None:
-        """Show a job's progress, and record its end."""
+        """Update a job's progress bar; when it has ended, stop tracking it and record its error, if any."""
         code = self.running[job.name].poll()
         self.show(job)
         if code is None:
@@ -77,7 +77,7 @@ class Scheduler:
             self.progress.update(self.bars[job.name], message=f"failed: {self.errors[job.name]}")
 
     def show(self, job: Job) -> None:
-        """Move a job's bar to where its log and its result say it is."""
+        """Set a job's progress bar from its log and its result."""
         bar = self.bars[job.name]
         if job.result(self.study) is not None:
             self.progress.update(bar, completed=job.steps)
@@ -88,9 +88,9 @@ class Scheduler:
 
 
 def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) -> int:
-    """Run the study into `out`, write results.json and report.html from what there is; return the exit code.
+    """Run the study into `out`, write results.json and report.html; return the exit code.
 
-    That is 0 when the study is whole and every proof holds, 1 when a job or a proof failed, 130 when it was stopped.
+    That is 0 when all jobs finished and every statement holds, 1 when a job or a statement failed, 130 when stopped.
     `record` stores the results of the long jobs in the package.
 
     Raises: UserError when another process runs a study into `out`.

@@ -50,7 +50,7 @@ def _windows(data: np.ndarray, starts: np.ndarray, length: int) -> Batch:
 
 
 def load(path: str | Path | None = None, *, length: int) -> Text:
-    """Read the corpus and splits it: blocks of 4096 bytes (a tenth of a shorter text), every tenth held out.
+    """Read the corpus and split it: blocks of 4096 bytes (a tenth of a shorter text), every tenth held out.
 
     Raises: UserError when the file cannot be read, is not UTF-8, or has no room for a window of `length` in a tenth.
     """
@@ -77,7 +77,7 @@ def encode(text: str) -> np.ndarray:
 
 
 def whole_characters(argument: str) -> str:
-    """Return an argument of the command line with bytes that Python's locale did not decode as the UTF-8 they are.
+    """Return a command-line argument, with the bytes that Python's locale did not decode decoded as UTF-8.
 
     Raises: UserError where they are none.
     """
@@ -94,12 +94,12 @@ def decode(tokens: np.ndarray) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped, as `\\x00`: a terminal obeys them, and other files lose them."""
+    """Return `text` with control characters escaped, as `\\x00`, so that a terminal does not interpret them."""
     return text.translate(ESCAPED)
 
 
 class Detokenizer:
-    """The text of byte tokens as they come: bytes wait until their character is whole."""
+    """Incremental decoding of byte tokens: bytes are held back until their character is complete."""
 
     def __init__(self) -> None:
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
@@ -109,7 +109,7 @@ class Detokenizer:
         return self._decoder.decode(bytes(np.asarray(tokens, dtype=np.uint8)))
 
     def flush(self) -> str:
-        """Return what is left: '�' for a character that was cut short."""
+        """Return '�' for an incomplete character at the end, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 

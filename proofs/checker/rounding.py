@@ -64,7 +64,7 @@ class Rounded:
 
     @property
     def roundings(self) -> float:
-        """n: how many rounding factors any one term of this number has met."""
+        """n, the largest number of rounding factors in any term."""
         return self.depth + self.terms - 1
 
     @property
@@ -72,7 +72,7 @@ class Rounded:
         return self.magnitude == 0 and self.lost == 0
 
     def error(self, unit: float, tiny: float) -> float:
-        """γₙ m + f η: how far the computed number can be from the true one."""
+        """γₙ m + f η, the bound on the distance from the computed to the exact number."""
         if self.magnitude == math.inf:
             return 0.0 if abs(self.value) == math.inf else math.inf
         share = self.roundings * unit

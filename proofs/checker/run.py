@@ -1,4 +1,4 @@
-"""Check statements in every number system that applies, on examples drawn from values where mistakes show.
+"""Check statements in every number system that applies, on examples drawn from edge cases.
 
 Hypothesis draws the examples, the same ones on every run, and shrinks what fails.
 """

@@ -10,7 +10,7 @@ from proofs.checker import Result, check_statement
 
 
 def initialize(parent: int) -> None:
-    """Ignore Ctrl-C, which the parent handles, and exit when the parent has."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

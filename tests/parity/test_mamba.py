@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from models.published import load_model, renamed, turned
+from models.published import load_model, renamed, to_our_layout
 
 TOKENS = np.random.default_rng(0).integers(0, 40, (2, 11))
 SIZES = {"num_hidden_layers": 2, "vocab_size": 40}
@@ -68,7 +68,7 @@ def test_gradients(pair, torch, close):
     grads = mg.grad(lambda model: mg.cross_entropy(model(TOKENS)[0], targets))(load_model(folder)).named_parameters()
     compared = 0
     for name, parameter in theirs.named_parameters():
-        expected = turned(name, parameter.grad.numpy())
+        expected = to_our_layout(name, parameter.grad.numpy())
         close(name, grads[renamed(name)], expected, 1e-4)
         compared += 1
     assert compared == len(grads)
