@@ -17,10 +17,10 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(VENV)/study.installed ## prove, train, and write study/report.html
+study: $(VENV)/study.installed ## check all statements, train, and write study/report.html
 	$(RUN) models study
 
-test: $(VENV)/test.installed ## every test and every proof that needs no outside implementation
+test: $(VENV)/test.installed ## every test and every statement that needs no other library
 	$(ONE_THREAD) $(PYTEST)
 
 lint: $(VENV)/lint.installed ## ruff, and its formatter

@@ -1,1 +1,1 @@
-"""The study: proofs, trainings and timings of all mixers, and a report of their results."""
+"""The study: checks of statements, trainings and timings of all mixers, and a report of their results."""

@@ -94,11 +94,18 @@ PROOFS = [
         "kind": "identity",
         "relation": "=",
         "verdict": verdict,
+        "strength": "checked"
+        if verdict == "failed"
+        else "proven at the sizes drawn, up to a chance of at most 8.7e-19",
         "worst_error": 1e-17,
         "bound": 1e-15,
         "examples": 10,
         "seconds": 0.1,
-        "systems": {"fractions": {"status": "passed", "symbol": "ℚ"}, "cupy": {"status": "not installed"}},
+        "systems": {
+            "fractions": {"status": "passed", "symbol": "ℚ"},
+            "modular": {"status": "passed", "symbol": "𝔽ₚ", "false_pass": 8.67e-19},
+            "cupy": {"status": "not installed"},
+        },
     }
     for name, case, verdict in [("a < b", "x", "holds"), ("a < b", "y", "holds"), ("c", "x", "failed")]
 ]
@@ -153,6 +160,8 @@ def test_the_page_names_every_mixer_system_and_setting(whole):
         "softmax",
         "fractions",
         "1 of the 2 statements that were checked hold",
+        "2 of the 3 cases are proven at the sizes drawn",
+        "a chance of at most 8.7e-19",
         "a &lt; b",
         "Failed: c",
         "2 of 2",

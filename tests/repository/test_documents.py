@@ -1,5 +1,6 @@
 """The documents: generated tables are up to date, commands and examples run, links and citations resolve."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -20,6 +21,10 @@ BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 COMMANDS = sorted(
     {found for text in TEXTS.values() for block in BLOCK.findall(text) for found in COMMAND.findall(block)}
 )
+PACKAGES = "minigrad|models|gpu|proofs|benchmarks|tests|docs"
+PATH = re.compile(rf"`((?:{PACKAGES})/[\w./*]+|(?:{PACKAGES})(?:\.\w+)+)`")
+RELEASE = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]  # the latest
+PATHS = sorted({found for text in (*TEXTS.values(), RELEASE) for found in PATH.findall(text) if "NAME" not in found})
 LINKS = sorted({(path, link) for path, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)})
 
 
@@ -73,6 +78,19 @@ def test_an_example_runs(code):
 @pytest.mark.parametrize(("path", "link"), LINKS, ids=[f"{path.name}-{link}" for path, link in LINKS])
 def test_a_link_leads_to_a_file(path, link):
     assert (path.parent / link).exists()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_in_the_text_exists(path):
+    """A file, a pattern of files, or a module and what it defines."""
+    if "/" in path:
+        assert list(ROOT.glob(path.rstrip("/")))
+        return
+    *package, last = path.split(".")
+    try:
+        importlib.import_module(path)
+    except ModuleNotFoundError:
+        assert hasattr(importlib.import_module(".".join(package)), last)
 
 
 def test_sources_of_the_glossary_are_in_the_bibliography():
