@@ -121,7 +121,7 @@ def fall(mixer: str, losses: dict[str, list]) -> str:
         for learned, first in zip(losses["learned"], losses["first"], strict=True)
     ]
     listing = ", ".join(f"{share:.0%} in layer {i}" for i, share in enumerate(ratios, start=1))
-    return f"{mixer}: in the last quarter the inner loss is, of what the first memory would have had, {listing}."
+    return f"{mixer}: in the last quarter of the text the inner loss is, relative to the initial memory's, {listing}."
 
 
 def surprise(results: Results) -> dict[str, Any] | None:
@@ -144,8 +144,8 @@ def surprise(results: Results) -> dict[str, Any] | None:
         "figure": draw(panels, "Momentary and past surprise against the token, planted surprises marked"),
         "settings": job_settings,
         "sentence": f"At the planted pairs the momentary surprise is {listing}; in the two rounds before the first of "
-        f"them it is at most {max(momentary[token] for token in before):.2f}. Past surprise is less than half of what "
-        f"it was {half} tokens after the first.",
+        f"them it is at most {max(momentary[token] for token in before):.2f}. Past surprise has "
+        f"halved {half} tokens after the first.",
     }
 
 
@@ -158,7 +158,7 @@ def rotation(results: Results) -> dict[str, Any]:
     steps, rows = result["steps"], result["rows"]
     panels = [
         Panel(
-            {"reset": "From the trained network for every image", "online": "Online, image after image"}[mode],
+            {"reset": "Reset to the trained network for every image", "online": "Online, image after image"}[mode],
             "steps on an image",
             "accuracy",
             {row["shift"]: (steps, row[mode]) for row in rows},
@@ -178,8 +178,8 @@ def rotation(results: Results) -> dict[str, Any]:
         "settings": job["settings"],
         "figure": draw(panels, "Accuracy on shifted digits against the steps taken on each image"),
         "sentence": f"Online, {most['shift']} gains most: from {most['online'][0]:.0%} to {best:.0%} after "
-        f"{steps[most['online'].index(best)]} steps an image. After {steps[-1]} steps online helped with "
-        f"{', '.join(helped) or 'nothing'} and harmed {', '.join(harmed) or 'nothing'}.",
+        f"{steps[most['online'].index(best)]} steps an image. After {steps[-1]} steps accuracy has risen with "
+        f"{', '.join(helped) or 'nothing'} and fallen with {', '.join(harmed) or 'nothing'}.",
     }
 
 

@@ -101,7 +101,7 @@ def printable(text: str) -> str:
 
 def _text_sentences(rows: list[dict[str, Any]]) -> list[str]:
     if len({row["step"] for row in rows}) > 1:
-        return ["The runs have not all come equally far, so their losses cannot be compared yet."]
+        return ["The runs are not at the same step, so their losses cannot be compared yet."]
     ranked = sorted(rows, key=lambda row: row["bits"])
     listing = ", ".join(f"{words(row['mixer'])} {row['bits']:.3f}" for row in ranked)
     if len(rows) == 1:
@@ -185,7 +185,7 @@ def _recall_sentences(rows: list[dict[str, Any]], fixed: int) -> list[str]:
         sentences.append(f"Accuracy with {fixed} pairs stayed below {ENOUGH:.0%} for {steps} steps: {listing}.")
     ranked = sorted(rows, key=lambda row: -row["held"])
     listing = ", ".join(f"{words(row['mixer'])} {row['held'] or 'none'}" for row in ranked)
-    sentences.append(f"The most pairs held at {ENOUGH:.0%} or more when training ended: {listing}.")
+    sentences.append(f"The most pairs with an accuracy of at least {ENOUGH:.0%} at the end of training: {listing}.")
     return sentences
 
 

@@ -40,11 +40,12 @@ def remembered(results: Results) -> dict[str, Any] | None:
     sizes = list(legs)
     middle, most, window = sizes[len(sizes) // 2], sizes[-1], job["settings"]["window"]
     sentences = [
-        f"With N = {most} numbers LegS gives all of the past back with an error of {legs[most]['error']:.2%}, LegT the "
-        f"last {window:.0%} of it with an error of {legt[most]['error']:.2%}. With N = {middle} the errors are "
+        f"With N = {most} coefficients LegS reconstructs the whole past with an error of {legs[most]['error']:.2%}, LegT "
+        f"the last {window:.0%} of it with an error of {legt[most]['error']:.2%}. With N = {middle} the errors are "
         f"{legs[middle]['error']:.2%} and {legt[middle]['error']:.2%}.",
-        f"Where N polynomials cannot do better than 1%, the error is at most {_excess(legs):.2f} × the least possible "
-        f"for LegS, and {_excess(legt):.2f} × for LegT, which has to guess what leaves its window.",
+        f"Where the best approximation by N polynomials has an error above 1%, that of LegS is at most "
+        f"{_excess(legs):.2f} × as large and that of LegT, which has to estimate the values that leave its window, "
+        f"{_excess(legt):.2f} ×.",
     ]
     return {
         "figures": _memories((result["times"], result["signal"]), legs, legt, middle),
@@ -65,18 +66,18 @@ def _memories(signal: Curve, legs: dict[int, Row], legt: dict[int, Row], middle:
     both = {"LegS": reconstruction(legs[middle]), "LegT": reconstruction(legt[middle])}
     against = {
         "LegS": errors(legs, "error"),
-        "LegS, at best": errors(legs, "least"),
+        "LegS, best possible": errors(legs, "least"),
         "LegT": errors(legt, "error"),
-        "LegT, at best": errors(legt, "least"),
+        "LegT, best possible": errors(legt, "least"),
     }
-    past = Panel("The whole past, given back from N numbers", "time", "", {**by_size, "signal": signal})
+    past = Panel("Reconstruction of the whole past from N coefficients", "time", "", {**by_size, "signal": signal})
     panels = [
         Panel(f"LegS and LegT with N = {middle}", "time", "", {**both, "signal": signal}),
         Panel("Error over the span remembered", "N", "relative error", against, log_x=True, log_y=True),
     ]
     return [
-        draw([past], "A signal and what LegS gives back of it at several N"),
-        draw(panels, "A signal with what LegS and LegT give back of it, and the error of both against N"),
+        draw([past], "A signal and its reconstruction by LegS at several N"),
+        draw(panels, "A signal, its reconstructions by LegS and LegT, and the error of both against N"),
     ]
 
 
@@ -157,7 +158,7 @@ def induction(results: Results) -> dict[str, Any]:
 def how_far(accuracies: dict[int, float], trained: int) -> str:
     """Describe up to which length the answers are right."""
     below = {length: accuracy for length, accuracy in accuracies.items() if accuracy < SOLVED}
-    begin = f"Trained at {trained}, Mamba is {SOLVED:.0%} right or more at"
+    begin = f"Trained at {trained}, Mamba has an accuracy of at least {SOLVED:.0%} at"
     if not below:
         return f"{begin} every length up to {max(accuracies):,}."
     listing = ", ".join(f"at {length:,} it is {accuracy:.1%}" for length, accuracy in below.items())
@@ -200,7 +201,7 @@ def digits(results: Results) -> dict[str, Any]:
         "settings": settings(results, "digits-"),
         "missing": [name for name, job in results["jobs"].items() if name.startswith("digits-") and not job["result"]],
         "sentence": gains
-        and "What the HiPPO start adds, in points: "
+        and "Gain from the HiPPO initialisation, in points: "
         + ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in gains)
         + ".",
         "figure": evaluated and draw(panels, "Digits: held-out accuracy against training steps, by start"),

@@ -79,10 +79,11 @@ def _sentences(result: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[
         f"{cases} cases and {examples:,} examples; a statement about every mechanism or form is one case for each.",
         f"Number systems in which they were checked: {', '.join(systems)}.",
     ]
-    if proven := [case for case in result["proofs"] if case["strength"].startswith("proven")]:
+    holding = [case for case in result["proofs"] if case["verdict"] == "holds"]
+    if proven := [case for case in holding if case["strength"].startswith("proven")]:
         sentences.append(_strength(proven, len(result["proofs"])))
     if counts["left"]:
-        sentences.append(f"{counts['left']} more were not run here; they are listed with the command that runs them.")
+        sentences.append(f"{counts['left']} more were not run here; they are listed with the command to run them.")
     if counts["failed"]:
         failed = "; ".join(row["sentence"] for row in flat if row["holds"] < row["run"])
         sentences.append(f"Failed: {failed}.")
@@ -92,9 +93,9 @@ def _sentences(result: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[
 def _strength(proven: list[Case], cases: int) -> str:
     chance = max(case["systems"]["modular"]["false_pass"] for case in proven)
     return (
-        f"{len(proven)} of the {cases} cases are proven at the sizes drawn: both sides agree at points drawn uniformly from "
-        f"a prime field, where a false equality passes with a chance of at most {chance:.1e} (Schwartz and Zippel). The "
-        "others are checked on examples."
+        f"{len(proven)} of the {cases} cases are proven at the sizes drawn: both sides agree at points drawn uniformly "
+        f"from a prime field, where a false equality passes with a chance of at most {chance:.1e} (Schwartz and "
+        "Zippel). The others are checked on examples."
     )
 
 
