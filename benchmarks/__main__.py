@@ -1,4 +1,4 @@
-"""`python -m benchmarks list`, `run [NAMES]`, `scale [NAMES]`, `table`, `plot`."""
+"""Side-by-side timings: `python -m benchmarks list | run [NAMES] | scale [NAMES] | table | plot`."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the workloads")
-    run_parser = commands.add_parser("run", help="measure workloads, side by side: all take about 11 minutes")
+    run_parser = commands.add_parser("run", help="measure workloads side by side; all take about 11 minutes")
     run_parser.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
     run_parser.add_argument("--rounds", type=_positive, default=5, help="interleaved rounds (default: 5)")
     run_parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the records")
-    scale_parser = commands.add_parser("scale", help="measure how time grows with length: all take about 6 minutes")
+    scale_parser = commands.add_parser("scale", help="measure time against sequence length; all take about 6 minutes")
     scale_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scaling.CURVES)} (default: all)")
     scale_parser.add_argument("--rounds", type=_positive, default=3, help="interleaved rounds a length (default: 3)")
     scale_parser.add_argument(

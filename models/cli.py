@@ -28,7 +28,7 @@ from models.terminal import escape_unencodable
 from models.train import CHECKPOINT, Training
 
 PROGRAM = "python -m models"
-HELP = "List what there is, train a language model over any mixer, and generate from it."
+HELP = "List mechanisms, train a language model over any mixer, generate text, and run the study."
 DEFAULTS = Run()
 app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=False)
 
@@ -68,7 +68,7 @@ def list_() -> None:
 
 @app.command("map")
 def map_() -> None:
-    """Show which memory, loss, optimiser and batch make which mechanism of one online learner."""
+    """Show each mechanism as an online learner: its memory, loss, optimiser and batch size."""
     headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
     rows = [
         (name, *(getattr(point, heading) for heading in headings[1:-1]), cited(point.source))
@@ -85,27 +85,27 @@ def train(
     text: Annotated[str | None, typer.Option(help="A UTF-8 file; the Python language reference if not given.")] = None,
     pairs: Annotated[list[int], typer.Option(help="Recall: numbers of pairs, one --pairs each.")] = DEFAULTS.pairs,  # type: ignore[assignment]
     overwritten: Annotated[bool, typer.Option("--overwritten", help="Recall: write every key twice.")] = False,
-    width: int = DEFAULTS.width,
-    layers: int = DEFAULTS.layers,
-    heads: int = DEFAULTS.heads,
-    form: Annotated[str, typer.Option(help="The form that runs over sequences; the mixer's usual one if empty.")] = "",
-    states: Annotated[int, typer.Option(help="The size N of a state space; the mixer's usual one if 0.")] = 0,
-    start: Annotated[str, typer.Option(help="A state space's matrix before training: hippo, random, …")] = "",
-    steps: int = DEFAULTS.steps,
-    batch: int = DEFAULTS.batch,
+    width: Annotated[int, typer.Option(help="Channels of a token.")] = DEFAULTS.width,
+    layers: Annotated[int, typer.Option(help="Residual layers.")] = DEFAULTS.layers,
+    heads: Annotated[int, typer.Option(help="Heads, of mixers that have them.")] = DEFAULTS.heads,
+    form: Annotated[str, typer.Option(help="The form that runs over sequences; the mixer's default if empty.")] = "",
+    states: Annotated[int, typer.Option(help="The size N of a state space; the mixer's default if 0.")] = 0,
+    start: Annotated[str, typer.Option(help="Initialisation of a state space's matrix: hippo, random, …")] = "",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = DEFAULTS.steps,
+    batch: Annotated[int, typer.Option(help="Sequences in a step.")] = DEFAULTS.batch,
     length: Annotated[int, typer.Option(help="Tokens in a sequence; in copying, those before the answers.")] = (
         DEFAULTS.length
     ),
-    seed: int = DEFAULTS.seed,
-    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = DEFAULTS.rate,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = DEFAULTS.seed,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULTS.rate,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out as it was described.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out with its settings.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
-    """Train a language model; Ctrl-C stops after the step in hand and leaves everything readable and resumable.
+    """Train a language model. Ctrl-C stops after the current step; --resume continues.
 
-    With --resume a larger --steps trains on: from there the learning rate follows the cosine for the new number.
+    With --resume, a larger --steps extends the run: from there on the learning rate follows the cosine for that number.
     """
     options = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
     if resume:
@@ -155,9 +155,11 @@ app.command()(generate)
 @app.command()
 def study(
     out: Annotated[Path, typer.Option(help="The study's folder: report.html, results.json and jobs/.")] = Path("study"),
-    quick: Annotated[bool, typer.Option("--quick", help="Few steps: two minutes on two cores.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="The long jobs too, which take hours.")] = False,
-    record: Annotated[bool, typer.Option("--record", help="Keep what the long jobs found in the package.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A short study: two minutes on two cores.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Run the long jobs too, which take hours.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Store the results of the long jobs in the package.")
+    ] = False,
 ) -> None:
     """Check all statements, train every mixer, and write a report; finished jobs are not run again."""
     if full and quick:

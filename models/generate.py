@@ -36,16 +36,16 @@ class Start(NamedTuple):
 
 def generate(
     checkpoint: Annotated[
-        Path, typer.Option(help="A run on text, its folder or its checkpoint, or a folder with a published Mamba.")
+        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published Mamba.")
     ],
-    prompt: Annotated[str, typer.Option(help="What the text starts with.")] = "The ",
+    prompt: Annotated[str, typer.Option(help="Beginning of the text.")] = "The ",
     tokens: Annotated[
         int, typer.Option(help="Tokens to generate at most; a token of our own models is a byte.", min=0)
     ] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token.", min=0)] = 0.8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0)] = 0,
 ) -> None:
-    """Continue a prompt one token at a time, from the state alone: a constant cost a token for every memory mixer.
+    """Continue a prompt, one token at a time from the state: at constant cost per token, except with softmax attention.
 
     Control characters other than tabs and line breaks are printed as escapes, such as \\x00.
     """

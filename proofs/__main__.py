@@ -39,10 +39,10 @@ Names = Annotated[
     list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results here as JSON.")]
-ListFile = Annotated[Path | None, typer.Option("--json", help="Write them here as JSON, and print nothing.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]
+ListFile = Annotated[Path | None, typer.Option("--json", help="Write them to this file as JSON, and print nothing.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
-JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results here as JUnit XML.")]
+JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results to this file as JUnit XML.")]
 
 
 @app.command("list")
@@ -71,7 +71,7 @@ def check(
     junit: JunitFile = None,
     processes: Processes = CORES,
 ) -> None:
-    """Try to refute the statements in every number system; exit with 1 where that succeeds."""
+    """Try to refute the statements in every number system; exit with 1 if one fails."""
     if profile not in PROFILES:
         _exit_with_error(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):

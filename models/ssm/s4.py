@@ -169,10 +169,8 @@ def make_step(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Arra
 def dense_real_system(Lambda: Array, P: Array, B: Array, C: Array, delta: Array) -> tuple[Array, Array, Array]:
     """Return Ā (D, 2N, 2N), B̄ (D, 2N) and C (D, 2N) of the real system with the state (Re h, Im h)."""
     xp, n = namespace(Lambda, P, B, C, delta), Lambda.shape[-1]
-    identity = xp.eye(n, dtype=Lambda.dtype)
-    basis = xp.concat([identity, 1j * identity], axis=0)[
-        :, None, :
-    ]  # (2N, 1, N): every unit vector as a batch of states
+    eye = xp.eye(n, dtype=Lambda.dtype)
+    basis = xp.concat([eye, 1j * eye], axis=0)[:, None, :]  # (2N, 1, N): every unit vector as a batch of states
     step, u = make_step(Lambda, P, B, delta), delta[..., None]
     columns = real_and_imag(step(basis, xp.zeros_like(u)))  # (2N, D, 2N)
     B_bar = real_and_imag(step(xp.zeros_like(B), xp.ones_like(u)))

@@ -40,9 +40,9 @@ def remembered(results: Results) -> dict[str, Any] | None:
     sizes = list(legs)
     middle, most, window = sizes[len(sizes) // 2], sizes[-1], job["settings"]["window"]
     sentences = [
-        f"With N = {most} coefficients LegS reconstructs the whole past with an error of {legs[most]['error']:.2%}, LegT "
-        f"the last {window:.0%} of it with an error of {legt[most]['error']:.2%}. With N = {middle} the errors are "
-        f"{legs[middle]['error']:.2%} and {legt[middle]['error']:.2%}.",
+        f"With N = {most} coefficients LegS reconstructs the whole past with an error of {legs[most]['error']:.2%}, "
+        f"LegT the last {window:.0%} of it with an error of {legt[most]['error']:.2%}. With N = {middle} the errors "
+        f"are {legs[middle]['error']:.2%} and {legt[middle]['error']:.2%}.",
         f"Where the best approximation by N polynomials has an error above 1%, that of LegS is at most "
         f"{_excess(legs):.2f} × as large and that of LegT, which has to estimate the values that leave its window, "
         f"{_excess(legt):.2f} ×.",

@@ -116,7 +116,7 @@ def test_sentences_say_what_the_numbers_say():
     ]
     losses = {"positions": [1, 2, 3, 4], "learned": [[4.0, 3.0, 2.0, 1.0]], "first": [[4.0, 4.0, 4.0, 4.0]]}
     assert memory.fall("Titans", losses) == (
-        "Titans: in the last quarter the inner loss is, of what the first memory would have had, 25% in layer 1."
+        "Titans: in the last quarter of the text the inner loss is, relative to the initial memory's, 25% in layer 1."
     )
 
 
