@@ -5,11 +5,11 @@ A form says in its signature what it takes, in jaxtyping's notation:
     @form
     def recurrent(q: Float[Array, "*batch T K"], k: ..., v: Float[Array, "*batch T V"], *, state=None): ...
 
-Every call is held to that before the body runs. An axis gets its size from the first argument that has it, and the
+Every call is checked before the body runs. An axis gets its size from the first argument that has it, and the
 later ones must agree. A batch axis may have no elements, and so may T, time, and S, the keys kept: of no tokens y is
 empty, and the state is the one given, None included. Every other axis has at least one element. `Float` means real
-numbers: floating point, or exact numbers in an array of objects; `Complex` means complex ones. `models.precision` says
-what becomes of precisions that differ. Options annotated `int` are counts, at least 1; options that are NumPy's scalars
+numbers: floating point, or exact numbers in an array of objects; `Complex` means complex ones. `models.precision`
+promotes precisions that differ. Options annotated `int` are counts, at least 1; options that are NumPy's scalars
 become Python's numbers, which promote no array.
 """
 
