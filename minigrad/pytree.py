@@ -27,7 +27,7 @@ def is_container(x: Any) -> bool:
 
 
 def is_leaf(x: Any) -> bool:
-    """Return whether x can be differentiated with respect to: an array, a Python float or complex number."""
+    """Return whether x is a leaf of differentiation: an array, a Python float or a complex number."""
     return is_array(x) or isinstance(x, (float, complex))
 
 
@@ -53,7 +53,7 @@ def _map(f: Callable, x: Any, other: Callable, is_selected: Callable[[Any], bool
         items = {key: _map(f, item, other, is_selected) for key, item in x.items()}
         if type(x) is dict:
             return items
-        copied = copy.copy(x)  # a subclass keeps what else it has: its order, its default
+        copied = copy.copy(x)  # a subclass keeps its other attributes, such as a default factory
         copied.update(items)
         return copied
     if isinstance(x, (list, tuple)):

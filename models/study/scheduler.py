@@ -56,7 +56,7 @@ class Scheduler:
                 time.sleep(0.2)
                 for name in list(self.running):
                     self.poll(jobs_by_name[name])
-        finally:  # only a second Ctrl-C finds any of them alive here
+        finally:  # after a second Ctrl-C some may still run
             for process in self.running.values():
                 process.kill()
 
@@ -112,7 +112,7 @@ def study(out: Path, sizes: Sizes, *, full: bool = False, record: bool = False) 
     for name, error in scheduler.errors.items():
         print(f"{name} failed: {error}", file=sys.stderr)
     if missing:
-        print(f"not finished: {', '.join(missing)}; the same command goes on where they are")
+        print(f"not finished: {', '.join(missing)}; the same command resumes them")
     proofs = planned[0].result(out)
     if scheduler.errors or (proofs and proofs["exit_code"]):
         return 1
@@ -136,5 +136,5 @@ def collect(planned: list[Job], long: list[Job], out: Path) -> dict[str, Any]:
 
 def _summary(job: Job, out: Path) -> dict[str, Any]:
     result = job.result(out)
-    where = result.pop("machine", None) if result else None
-    return {**asdict(job), "records": job.records(out), "result": result, "machine": where, "recorded": False}
+    measured_on = result.pop("machine", None) if result else None
+    return {**asdict(job), "records": job.records(out), "result": result, "machine": measured_on, "recorded": False}

@@ -1,6 +1,6 @@
 """Evaluate both sides of a statement at one example, or their derivatives, in any number system.
 
-The second order is taken through a recorded pass, whose first gradients must also be those of the ordinary pass.
+Second derivatives are taken through a recorded pass, whose first gradients are compared with the ordinary pass's too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def evaluate(
         return first[0], first[1]
     recorded = [_gradients(side, leaves, record=True) for side in (left, right)]
     second = [_gradients(gradient, leaves, record=False) for gradient in recorded]
-    raw = [[unwrap(g) for g in gradient] for gradient in recorded]
+    raw = [[unwrap(g) for g in gradient] for gradient in recorded]  # equal to `first`, side by side
     return raw[0] + raw[1] + second[0], first[0] + first[1] + second[1]
 
 
@@ -53,13 +53,13 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
     rng, terms = np.random.default_rng(0), []
     for result in results:
         c = rng.choice([-2, -1, 1, 2], size=(result.size, 1))
-        if _is_complex(result):  # Re c̅ r sees only what is real in r, so c has both parts
+        if _is_complex(result):  # for a real c, Re c̅ r would ignore the imaginary part of r
             c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
-        if _is_rounded(result):  # a sum of integers and roots of unity rounds too
+        if _is_rounded(result):  # so that the rounding of the products with c is counted
             c = elementwise(Rounded.of)(c)
         if isinstance(result, mg.Tensor):
             terms.append(mg.reshape(result, (1, -1)) @ asarray(c.astype(result.dtype), like=result))
-    if not terms:  # constants: a plain array for a gradient that is zero
+    if not terms:  # no result depends on a leaf: the gradients are 0
         zeros = [np.zeros_like(leaf.value) for leaf in leaves]
         return [mg.Tensor(zero) for zero in zeros] if record else zeros
     total = mg.sum(mg.concat(terms, axis=0), axis=0)
