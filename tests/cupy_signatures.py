@@ -34,8 +34,8 @@ def _signature(theirs: Any) -> inspect.Signature:
         line = f"{names}, out=None, *, casting=None, dtype=None"
     else:
         try:
-            found = inspect.signature(theirs)
-            return found.replace(parameters=[p for name, p in found.parameters.items() if name != "self"])
+            signature = inspect.signature(theirs)
+            return signature.replace(parameters=[p for name, p in signature.parameters.items() if name != "self"])
         except ValueError:
             line = theirs.__doc__.partition("(self")[2].partition(")")[0].removeprefix(", ")
             line = re.sub(r"\w+ (\w+)", r"\1", line)
@@ -44,7 +44,7 @@ def _signature(theirs: Any) -> inspect.Signature:
 
 def _fits(args: Sequence[Any], types: str) -> bool:
     """Whether arrays can be cast to these types without loss; Python's numbers go with any."""
-    wanted = types.partition("->")[0]
-    if "E" in wanted:  # bfloat16, for which NumPy has no letter
+    expected = types.partition("->")[0]
+    if "E" in expected:  # bfloat16, for which NumPy has no letter
         return False
-    return all(np.can_cast(x.dtype, c) for x, c in zip(args, wanted, strict=False) if hasattr(x, "dtype"))
+    return all(np.can_cast(x.dtype, c) for x, c in zip(args, expected, strict=False) if hasattr(x, "dtype"))

@@ -55,8 +55,8 @@ class Walled(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # such as __array_interface__, which would be a hole
             raise AttributeError(name)
-        theirs, found = getattr(cupy.ndarray, name), getattr(self.inside, name)
-        return _Function(found, theirs) if callable(found) else _outwards(found)
+        theirs, result = getattr(cupy.ndarray, name), getattr(self.inside, name)
+        return _Function(result, theirs) if callable(result) else _outwards(result)
 
     @property
     def flags(self) -> Flags:

@@ -28,10 +28,10 @@ def _number(cell: str) -> np.ndarray:
 
 def _kink(line: str) -> Kink:
     expression, x, y, value, dx, dy, prefers = (cell.strip() for cell in line.strip().strip("|").split("|"))
-    given = {name: cell for name, cell in (("x", x), ("y", y)) if cell}
+    inputs = {name: cell for name, cell in (("x", x), ("y", y)) if cell}
     slopes = {name: cell for name, cell in (("x", dx), ("y", dy)) if cell}
-    assert given.keys() == slopes.keys(), f"{line}: as many arguments as gradients"
-    arguments, gradients = ({n: _number(cell) for n, cell in cells.items()} for cells in (given, slopes))
+    assert inputs.keys() == slopes.keys(), f"{line}: as many arguments as gradients"
+    arguments, gradients = ({n: _number(cell) for n, cell in cells.items()} for cells in (inputs, slopes))
     return Kink(expression.strip("`"), arguments, _number(value), gradients, prefers)
 
 

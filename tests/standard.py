@@ -48,11 +48,11 @@ def boxed(x):
     return mg.Tensor(x) if isinstance(x, np.ndarray) else mg.Tensor(np.asarray(x))
 
 
-def plain(made):
+def plain(outputs):
     """Results as NumPy's arrays, tuples of them as lists."""
-    if isinstance(made, (tuple, list)):
-        return [plain(part) for part in made]
-    return np.asarray(getattr(made, "_array", getattr(made, "value", made)))
+    if isinstance(outputs, (tuple, list)):
+        return [plain(part) for part in outputs]
+    return np.asarray(getattr(outputs, "_array", getattr(outputs, "value", outputs)))
 
 
 def compare(name, call, exact=True):
@@ -64,8 +64,8 @@ def compare(name, call, exact=True):
         except (TypeError, ValueError) as error:
             return error
         for asarray in (np.asarray, boxed):
-            found = plain(call(mg, asarray))
-            pairs = zip(found, expected, strict=True) if isinstance(expected, list) else [(found, expected)]
+            actual = plain(call(mg, asarray))
+            pairs = zip(actual, expected, strict=True) if isinstance(expected, list) else [(actual, expected)]
             for f, e in pairs:
                 assert f.dtype == e.dtype and f.shape == e.shape, f"{name}: {f.dtype}{f.shape}, not {e.dtype}{e.shape}"
                 rtol = 0 if e.dtype.kind not in "fc" else 8 * np.finfo(e.dtype).eps

@@ -132,7 +132,7 @@ def test_the_optimiser_of_jax_is_ours():
         gradients = Linear(3, 2, rng=rng, dtype=np.float64)
         clipped, _ = optim.clip_by_global_norm(gradients, 0.5)
         adam.step(model, clipped)
-        given = gradients.named_parameters()
-        p, m, v = jax_mamba.updated(p, m, v, count, given, rate=1e-2, betas=(0.9, 0.95), decay=0.1, clip=0.5)
+        parameters = gradients.named_parameters()
+        p, m, v = jax_mamba.updated(p, m, v, count, parameters, rate=1e-2, betas=(0.9, 0.95), decay=0.1, clip=0.5)
     for name, x in model.named_parameters().items():
         np.testing.assert_allclose(p[name], x, rtol=1e-5)

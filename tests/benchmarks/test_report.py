@@ -82,9 +82,9 @@ def test_the_summary_has_the_peer_that_is_hardest_to_beat():
 
 
 def test_a_workload_without_a_peer_is_an_error():
-    alone = {**RECORD, "implementations": {"minigrad fused": RECORD["implementations"]["minigrad fused"]}}
+    single = {**RECORD, "implementations": {"minigrad fused": RECORD["implementations"]["minigrad fused"]}}
     with pytest.raises(ValueError, match="twice: no peer was measured, expected one of mamba.py"):
-        summary.speed([alone])
+        summary.speed([single])
 
 
 def test_a_full_table_has_all_of_them_and_what_is_missing():

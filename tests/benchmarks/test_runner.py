@@ -59,11 +59,11 @@ def test_freed_memory_is_kept_in_every_process():
         "faults = lambda: r.getrusage(r.RUSAGE_SELF).ru_minflt\n"
         "np.ones(2**24); first = faults(); np.ones(2**24); print(faults() - first)"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], env=environment(1), capture_output=True, text=True, check=True
     )
     if Path("/proc/self/clear_refs").exists() and platform.libc_ver()[0] == "glibc":
-        assert int(done.stdout) < 50  # of 32,768 pages, or 64 large ones
+        assert int(process.stdout) < 50  # of 32,768 pages, or 64 large ones
     assert {environment(3)[pool] for pool in POOLS} == {"3"}
 
 
@@ -124,9 +124,13 @@ def test_what_fails_does_not_keep_the_others_from_being_measured(fake, monkeypat
     monkeypatch.setattr(runner, "ANSWER_TIMEOUT", 8.0)
     assert main(["run", "--rounds", "1", "--threads", "1", "--results", str(tmp_path)]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agreeing.json", "floored.json"]
-    said = capsys.readouterr().err
-    assert "disagree: value differs by" in said and "no such device" in said and "a_framework_nobody_wrote" in said
-    assert "hanging: setup failed: the process ended with status -9" in said
+    message = capsys.readouterr().err
+    assert (
+        "disagree: value differs by" in message
+        and "no such device" in message
+        and "a_framework_nobody_wrote" in message
+    )
+    assert "hanging: setup failed: the process ended with status -9" in message
 
 
 def test_an_unknown_workload_names_the_nearest(capsys):
@@ -141,8 +145,8 @@ def test_a_workload_imports_no_framework_until_it_is_set_up():
     program = (
         "import sys, benchmarks.workload as w; w.workloads(); print({'torch', 'jax', 'minigrad'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
 
 
 def test_other_work_is_all_work_but_our_own(monkeypatch):

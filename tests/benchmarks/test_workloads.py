@@ -37,6 +37,6 @@ def test_floors_by_hand():
     assert scan(backward=False, **one) == {"exponentials": 1, "operations": 5, "bytes": 4 * (3 + 2)}
     memory = mechanisms.corrected(backward=False, heads=1, length=1, width=2)
     assert memory == {"exponentials": 0, "operations": 6 * 4, "bytes": 4 * (3 * 2 + 1 + 2)}
-    seen = mechanisms.attention(backward=False, heads=1, length=4, width=8)
-    assert seen == {"exponentials": 10, "operations": 10 * 2 * 2 * 8, "bytes": 4 * 4 * 4 * 8}
+    floor = mechanisms.attention(backward=False, heads=1, length=4, width=8)
+    assert floor == {"exponentials": 10, "operations": 10 * 2 * 2 * 8, "bytes": 4 * 4 * 4 * 8}
     assert s4d.kernel(backward=True, length=3, channels=1, states=1) == {"operations": 3 * 4 * 3, "bytes": 2 * 4 * 3}

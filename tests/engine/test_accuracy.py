@@ -139,22 +139,22 @@ def points(dtype):
     return np.concatenate([positive, -positive])
 
 
-def ulps(found, exact, dtype, scale=None):
+def ulps(result, exact, dtype, scale=None):
     """The error of a float in units in the last place of the exact number, or of a scale."""
     limits = np.finfo(dtype)
     overflow = mp.mpf(2) ** limits.maxexp * (1 - mp.mpf(2) ** (-limits.nmant - 2))
-    if abs(exact) >= overflow or not np.isfinite(found):
-        return 0.0 if abs(exact) >= overflow and found == np.sign(float(mp.sign(exact))) * np.inf else np.inf
+    if abs(exact) >= overflow or not np.isfinite(result):
+        return 0.0 if abs(exact) >= overflow and result == np.sign(float(mp.sign(exact))) * np.inf else np.inf
     size = abs(exact) if scale is None else scale
     power = max(int(mp.floor(mp.log(size, 2))), limits.minexp) if size else limits.minexp
-    return float(abs(mp.mpf(float(found)) - exact) / mp.mpf(2) ** (power - limits.nmant))
+    return float(abs(mp.mpf(float(result)) - exact) / mp.mpf(2) ** (power - limits.nmant))
 
 
-def worst(found, exact, x, dtype, scale=None):
+def worst(result, exact, x, dtype, scale=None):
     """The largest error of all, in ulps, and where it is."""
     errors = [
         ulps(f, exact(mp.mpf(float(v))), dtype, scale and scale(mp.mpf(float(v))))
-        for f, v in zip(found, x, strict=True)
+        for f, v in zip(result, x, strict=True)
     ]
     return max(zip(errors, x.tolist(), strict=True))
 
@@ -171,10 +171,10 @@ def precision():
 def test_value_and_slope(name, size, dtype):
     row, function = ROWS[name], getattr(mg, name)
     x = np.array([v for v in points(dtype) if row.inside(v)], dtype)
-    given = np.concatenate([x, np.full(4096, x[-1])]) if size == "large" else x
+    arguments = np.concatenate([x, np.full(4096, x[-1])]) if size == "large" else x
     with np.errstate(over="ignore", divide="ignore"):  # where the result itself is infinite
-        value = function(given)[: x.size]
-        slope = mg.vjp(function, given)[1](np.ones_like(given))[0][: x.size]
+        value = function(arguments)[: x.size]
+        slope = mg.vjp(function, arguments)[1](np.ones_like(arguments))[0][: x.size]
     assert value.dtype == slope.dtype == dtype
     assert worst(value, row.value, x, dtype) <= (MOST, np.inf)
     assert worst(slope, row.slope, x, dtype, row.scale) <= (MOST, np.inf)
@@ -196,8 +196,8 @@ def test_second_derivatives(name, dtype):
     function = getattr(mg, name)
     x = np.array([v for v in points(dtype) if 1e-5 < abs(v) < 14], dtype)
     once = mg.grad(lambda x: mg.sum(function(x)))
-    found = mg.grad(lambda x: mg.sum(once(x)))(x)
-    assert worst(found, SECOND[name], x, dtype) <= (2 * MOST, np.inf)
+    result = mg.grad(lambda x: mg.sum(once(x)))(x)
+    assert worst(result, SECOND[name], x, dtype) <= (2 * MOST, np.inf)
 
 
 # Several arguments
@@ -264,11 +264,11 @@ def test_rms_norm_where_squares_overflow_or_vanish(power, width, dtype):
     size = float(np.finfo(dtype).max) ** power
     x = (size * np.random.default_rng(0).uniform(0.5, 1.5, (2, width))).astype(dtype)
     g = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
-    found, pull = mg.vjp(lambda x: mg.rms_norm(x, eps=0.0), x)
+    result, pull = mg.vjp(lambda x: mg.rms_norm(x, eps=0.0), x)
     wide = x.astype(np.longdouble) / np.longdouble(size)
     root = np.sqrt(np.mean(wide**2, axis=-1, keepdims=True))
     exact = wide / root
-    np.testing.assert_allclose(found, exact, rtol=MOST * np.finfo(dtype).eps)
+    np.testing.assert_allclose(result, exact, rtol=MOST * np.finfo(dtype).eps)
     slope = (g - exact * np.mean(g * exact, axis=-1, keepdims=True)) / root
     if power < 0.6:  # below, the gradient overflows or is 0
         scaled = pull(g)[0].astype(np.longdouble) * np.longdouble(size)
@@ -287,11 +287,11 @@ def test_layer_norm_of_large_numbers():
 def test_float16_is_computed_in_float32(name):
     x = (300 + np.random.default_rng(0).standard_normal((2, 3000))).astype(np.float16)
     function = getattr(mg, name)
-    found, pull = mg.vjp(function, x)
+    result, pull = mg.vjp(function, x)
     exact, pull_exact = mg.vjp(function, x.astype(np.float32))
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, exact.astype(np.float16))
-    (gradient,), (exact,) = pull(np.ones_like(found)), pull_exact(np.ones_like(exact))
+    assert result.dtype == np.float16
+    np.testing.assert_array_equal(result, exact.astype(np.float16))
+    (gradient,), (exact,) = pull(np.ones_like(result)), pull_exact(np.ones_like(exact))
     assert gradient.dtype == np.float16
     np.testing.assert_array_equal(gradient, exact.astype(np.float16))
 
@@ -332,6 +332,6 @@ COMPLEX = {
 def test_complex_values(name):
     directions = np.exp(1j * np.linspace(0.1, 6.2, 9))
     z = np.concatenate([size * directions for size in (1e-200, 1e-20, 1e-9, 1e-3, 0.3, 1.7, 3.0)])
-    for found, number in zip(getattr(mg, name)(z), z, strict=True):
+    for result, number in zip(getattr(mg, name)(z), z, strict=True):
         exact = COMPLEX[name](mp.mpc(number))
-        assert abs(mp.mpc(found) - exact) <= 16 * np.finfo(float).eps * abs(exact)
+        assert abs(mp.mpc(result) - exact) <= 16 * np.finfo(float).eps * abs(exact)

@@ -73,10 +73,10 @@ def test_a_rule_may_return_what_the_graph_keeps():
 
 
 def test_a_gradient_that_nothing_else_refers_to_is_not_copied():
-    places = []
+    positions = []
 
     def noted(d):
-        places.append(d.ctypes.data)
+        positions.append(d.ctypes.data)
         return d
 
     @mg.primitive(x=lambda g, x: noted(g * x))
@@ -85,7 +85,7 @@ def test_a_gradient_that_nothing_else_refers_to_is_not_copied():
 
     for shape in ((1000,), (10, 100)):
         g = mg.grad(lambda x: mg.sum(half_square(x)))(np.ones(shape))
-        assert g.ctypes.data == places[-1]
+        assert g.ctypes.data == positions[-1]
 
 
 @pytest.mark.parametrize("kind", [np.array, lambda x: np.array(x).view(np.memmap), np.asfortranarray, list])

@@ -35,15 +35,15 @@ def test_signatures(name):
     """Positional parameters in their place, options by the standard's names and with its defaults."""
     ours = list(inspect.signature(find(mg, name)).parameters.values())
     by_name = {p.name: p for p in ours}
-    for place, p in enumerate(inspect.signature(find(strict, name)).parameters.values()):
+    for position, p in enumerate(inspect.signature(find(strict, name)).parameters.values()):
         if p.kind is p.VAR_POSITIONAL:
-            assert ours[place].kind is p.VAR_POSITIONAL
+            assert ours[position].kind is p.VAR_POSITIONAL
             continue
         if p.kind is p.KEYWORD_ONLY:
             mine = by_name[p.name]
-            assert mine.kind is not p.POSITIONAL_ONLY and mine is ours[place]
+            assert mine.kind is not p.POSITIONAL_ONLY and mine is ours[position]
         else:
-            mine = ours[place]
+            mine = ours[position]
             assert mine.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
             assert p.kind is p.POSITIONAL_ONLY or mine.name == p.name
         if p.default is p.empty or "Undef" in type(p.default).__name__:

@@ -34,6 +34,6 @@ CASES |= {f"reduced {name}": (f, [real(3, 4)]) for name, f in MORE.items()}
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_derivatives(name):
     f, args = CASES[name]
-    for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
-        assert isinstance(found, Walled)
-        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-8, atol=1e-9)
+    for actual, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
+        assert isinstance(actual, Walled)
+        np.testing.assert_allclose(to_numpy(actual), expected, rtol=1e-8, atol=1e-9)

@@ -27,9 +27,9 @@ LOGITS = np.zeros((2, 3, 4))
 )
 def test_targets_that_do_not_fit(targets, error, message):
     for logits, classes in ((LOGITS, targets), (mg.Tensor(LOGITS), targets), (LOGITS, mg.Tensor(targets))):
-        with pytest.raises(error) as raised:
+        with pytest.raises(error) as excinfo:
             mg.cross_entropy(logits, classes)
-        assert str(raised.value) == f"cross_entropy: {message}"
+        assert str(excinfo.value) == f"cross_entropy: {message}"
 
 
 def test_one_target():
@@ -42,8 +42,8 @@ def test_one_target():
 @pytest.mark.parametrize(("tokens", "place"), [([[0, 7]], "tokens[0, 1] is 7"), ([[-1, 7]], "tokens[0, 0] is -1")])
 def test_tokens_outside_the_vocabulary(tokens, place):
     layer = nn.Embedding(7, 4, rng=np.random.default_rng(0))
-    with pytest.raises(IndexError) as raised:
+    with pytest.raises(IndexError) as excinfo:
         layer(np.array(tokens))
-    assert str(raised.value) == f"Embedding: {place}, expected a token from 0 to 6"
+    assert str(excinfo.value) == f"Embedding: {place}, expected a token from 0 to 6"
     with pytest.raises(TypeError, match="^Embedding: tokens are float64, expected integers$"):
         layer(np.array(tokens, float))

@@ -53,17 +53,17 @@ def run(*arguments, **environment):
 @pytest.mark.parametrize("value", ["abc", "0", "-1", "1.5", "1e9", "1000000000"])
 @pytest.mark.parametrize("package", ["models", "proofs"])
 def test_a_wrong_number_of_threads_is_one_line(package, value):
-    done = run("-m", package, *COMMANDS[package], MINIGRAD_NUM_THREADS=value)
+    process = run("-m", package, *COMMANDS[package], MINIGRAD_NUM_THREADS=value)
     program = {"models": "python -m models", "proofs": "proofs"}[package]
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"{program}: MINIGRAD_NUM_THREADS is '{value}', expected a whole number from 1 to 1024\n"
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr == f"{program}: MINIGRAD_NUM_THREADS is '{value}', expected a whole number from 1 to 1024\n"
 
 
 @pytest.mark.parametrize("package", ["gpu", "benchmarks"])
 def test_who_does_not_read_the_number_does_not_mind(package):
     """The kernels of `gpu` have threads of their own, and benchmarks take --threads."""
-    done = run("-m", package, *COMMANDS[package], MINIGRAD_NUM_THREADS="abc")
-    assert done.returncode == 0 and done.stderr == "" and done.stdout
+    process = run("-m", package, *COMMANDS[package], MINIGRAD_NUM_THREADS="abc")
+    assert process.returncode == 0 and process.stderr == "" and process.stdout
 
 
 @pytest.mark.parametrize("package", COMMANDS)
@@ -85,8 +85,8 @@ def test_no_number_is_every_core(package):
 )
 def test_an_interrupt_while_importing_leaves_no_traceback(tmp_path, package, module):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED.format(module=module))
-    done = run("-m", package, *COMMANDS[package], PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    process = run("-m", package, *COMMANDS[package], PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
 
 
 def test_an_ignored_interrupt_stays_ignored():
@@ -98,18 +98,18 @@ def test_an_ignored_interrupt_stays_ignored():
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_the_first_signal_stops_after_the_step_in_hand(tmp_path, name):
-    done = run("-c", TRAIN.format(signals=[getattr(signal, name).value], out=str(tmp_path / "run")))
-    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
-    assert "stopped at step 3 of 9; continue with --resume" in " ".join(done.stdout.split())
+    process = run("-c", TRAIN.format(signals=[getattr(signal, name).value], out=str(tmp_path / "run")))
+    assert process.returncode == 130 and "Traceback" not in process.stderr, process.stderr
+    assert "stopped at step 3 of 9; continue with --resume" in " ".join(process.stdout.split())
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == 3
 
 
 @pytest.mark.parametrize("names", [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT")])
 def test_the_second_signal_stops_at_once(tmp_path, names):
     signals = [getattr(signal, name).value for name in names]
-    done = run("-c", TRAIN.format(signals=signals, out=str(tmp_path / "run")))
-    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
-    assert done.stdout == ""  # no state was saved: the checkpoint is the one of step 0
+    process = run("-c", TRAIN.format(signals=signals, out=str(tmp_path / "run")))
+    assert process.returncode == 130 and "Traceback" not in process.stderr, process.stderr
+    assert process.stdout == ""  # no state was saved: the checkpoint is the one of step 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == 0
 
 
@@ -125,13 +125,13 @@ def test_handlers_are_those_from_before_again():
 
 
 def test_outside_the_main_thread_signals_are_left_alone():
-    before, found = [signal.getsignal(number) for number in SIGNALS], []
+    before, result = [signal.getsignal(number) for number in SIGNALS], []
 
     def work():
         with stop_on_interrupt() as stop:
-            found.append((stop.is_set(), [signal.getsignal(number) for number in SIGNALS]))
+            result.append((stop.is_set(), [signal.getsignal(number) for number in SIGNALS]))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(False, before)]
+    assert result == [(False, before)]

@@ -82,8 +82,8 @@ def test_functions_of_two_ordered_numbers_refuse_complex_ones(name):
 
 @pytest.mark.parametrize("name", ["relu", "softplus", "log_sigmoid"])
 def test_functions_of_one_ordered_number_refuse_a_complex_one(name):
-    who = name.replace("log_sigmoid", "softplus")
-    with pytest.raises(TypeError, match=f"^{who}: got complex128, expected real numbers$"):
+    caller = name.replace("log_sigmoid", "softplus")
+    with pytest.raises(TypeError, match=f"^{caller}: got complex128, expected real numbers$"):
         getattr(mg, name)(1j * np.ones(2))
 
 

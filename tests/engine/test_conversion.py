@@ -74,14 +74,18 @@ PAIR = "got the tuple (ndarray, ndarray), expected one array, such as the first 
     ],
 )
 def test_what_is_no_array(call, message):
-    with pytest.raises(TypeError) as raised:
+    with pytest.raises(TypeError) as excinfo:
         call()
-    assert str(raised.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_numbers_alone_are_numpys():
-    for made, expected in [(mg.add(2.0, 3.0), np.float64(5)), (mg.add(2, 3), np.int64(5)), (mg.exp(0), np.float64(1))]:
-        assert made == expected and made.dtype == expected.dtype
+    for result, expected in [
+        (mg.add(2.0, 3.0), np.float64(5)),
+        (mg.add(2, 3), np.int64(5)),
+        (mg.exp(0), np.float64(1)),
+    ]:
+        assert result == expected and result.dtype == expected.dtype
     with np.errstate(divide="ignore", invalid="ignore"):
         assert mg.divide(1.0, 0.0) == np.inf and np.isnan(mg.pow(-2.0, 0.5))
     assert mg.multiply(1j, 1j).dtype == np.complex128
@@ -105,9 +109,9 @@ def test_foreign_byte_orders(dtype, size):
         return mg.sum(mg.scan(mg.real(x[:, None]), mg.real(x[:, None]))) + mg.sum(y * y)
 
     assert mg.sigmoid(x.real).tolist() == mg.sigmoid(native.real).tolist()
-    for found, expected in [(mg.grad(f)(x), mg.grad(f)(native)), (mg.grad(f)(mg.Tensor(x)).value, mg.grad(f)(native))]:
-        assert found.dtype == native.dtype
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in [(mg.grad(f)(x), mg.grad(f)(native)), (mg.grad(f)(mg.Tensor(x)).value, mg.grad(f)(native))]:
+        assert actual.dtype == native.dtype
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_bfloat16():

@@ -74,5 +74,5 @@ def test_rules(name):
     assert mg.grad(lambda x: sum(mg.sum(mg.real(y)) for y in parts(DIFFERENTIABLE[name](x))))(half).dtype == np.float16
 
 
-def parts(made):
-    return made if isinstance(made, (tuple, list)) else [made]
+def parts(outputs):
+    return outputs if isinstance(outputs, (tuple, list)) else [outputs]

@@ -24,9 +24,9 @@ def derivatives(f, args):
 @pytest.mark.parametrize("name", CASES)
 def test_a_primitive_and_its_derivatives(name):
     f, args = CASES[name]
-    for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
-        assert isinstance(found, Walled)
-        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-10, atol=1e-12)
+    for actual, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
+        assert isinstance(actual, Walled)
+        np.testing.assert_allclose(to_numpy(actual), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("solve", [mg.linalg.solve, mg.solve_triangular])
@@ -37,8 +37,8 @@ def test_solvers_broadcast(solve, shape):
     a, b = rng.standard_normal((3, 4, 4)) + 4 * np.eye(4), rng.standard_normal(shape)
     lhs = np.triu(a) if solve is mg.solve_triangular else a
     expected = np.linalg.solve(lhs, b if b.ndim > 1 else b[:, None])
-    for found in (solve(a, b), solve(asarray(a), asarray(b))):
-        np.testing.assert_allclose(to_numpy(found), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
+    for actual in (solve(a, b), solve(asarray(a), asarray(b))):
+        np.testing.assert_allclose(to_numpy(actual), expected if b.ndim > 1 else expected[..., 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("enter", [asarray, np.asarray], ids=["there", "host"])

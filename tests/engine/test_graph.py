@@ -171,11 +171,11 @@ def test_only_what_leads_to_a_target_is_visited():
 
 def test_slices_of_one_array_cost_one_array():
     """The backward pass through T slices allocates the whole array once, not T times."""
-    made = []
+    shapes = []
     zeros = np.zeros
 
     def counted(shape, *args, **options):
-        made.append(shape)
+        shapes.append(shape)
         return zeros(shape, *args, **options)
 
     x = rng.standard_normal((50, 3))
@@ -184,7 +184,7 @@ def test_slices_of_one_array_cost_one_array():
         mg.grad(lambda x: sum((x[t] * x[t]).sum() for t in range(50)))(x)
     finally:
         np.zeros = zeros
-    assert made.count((50, 3)) == 1
+    assert shapes.count((50, 3)) == 1
 
 
 def test_no_change_in_place_reaches_a_graph():

@@ -46,9 +46,9 @@ INDICES = [
 
 
 def added(index, values):
-    whole = np.zeros_like(X)
-    np.add.at(whole, index, values)
-    return whole
+    full = np.zeros_like(X)
+    np.add.at(full, index, values)
+    return full
 
 
 @pytest.mark.parametrize("index", INDICES, ids=repr)
@@ -70,8 +70,8 @@ def test_every_index_is_numpys(index):
 @pytest.mark.parametrize("dtype", [float, complex])
 def test_indices_of_a_gpus_arrays(index, dtype):
     expected = added(index, 2 * X[index]).astype(dtype)
-    found = mg.grad(lambda x: mg.sum(mg.real(x[index] * mg.conj(x[index]))))(asarray(X.astype(dtype)))
-    np.testing.assert_allclose(found.get(), expected, rtol=1e-14)
+    actual = mg.grad(lambda x: mg.sum(mg.real(x[index] * mg.conj(x[index]))))(asarray(X.astype(dtype)))
+    np.testing.assert_allclose(actual.get(), expected, rtol=1e-14)
 
 
 def test_indices_of_exact_numbers():
@@ -87,9 +87,9 @@ def test_indices_of_other_libraries(index, library):
         return  # which has no negative steps
     xp = pytest.importorskip("torch" if library == "torch" else "jax.numpy")
     x = xp.asarray(X.astype(np.float32))
-    found = mg.grad(lambda x: mg.sum(x[index] ** 2))(x)
-    assert type(found) is type(x)
-    np.testing.assert_allclose(np.asarray(found), added(index, 2 * X[index]), rtol=1e-5)
+    result = mg.grad(lambda x: mg.sum(x[index] ** 2))(x)
+    assert type(result) is type(x)
+    np.testing.assert_allclose(np.asarray(result), added(index, 2 * X[index]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [list, tuple, np.array, lambda i: np.array(i).view(np.memmap)])
@@ -107,9 +107,9 @@ def test_an_index_changed_later_changes_no_gradient(make):
     [("a", "str (<U1)"), (1.5, "float (float64)"), ([1.5], "list (float64)"), ((0, {}), "dict (object)")],
 )
 def test_what_is_no_index(index, came):
-    with pytest.raises(IndexError) as raised:
+    with pytest.raises(IndexError) as excinfo:
         mg.Tensor(X)[index]
-    assert str(raised.value) == f"index: got {came}, expected integers, booleans or slices"
+    assert str(excinfo.value) == f"index: got {came}, expected integers, booleans or slices"
 
 
 @pytest.mark.parametrize(("shape", "where"), [((3, 4), (1, 2)), ((1, 4), (3, 2)), ((3, 4), (3, 1)), ((3, 1), (1, 2))])

@@ -138,19 +138,19 @@ ARRAY = "Tensor: NumPy asks for a plain array, to which no gradient would flow: 
     ],
 )
 def test_what_would_cut_the_graph_is_refused(call, message):
-    with pytest.raises(TypeError) as raised:
+    with pytest.raises(TypeError) as excinfo:
         call(mg.Tensor(X))
-    assert str(raised.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_an_element_is_not_assigned():
     """NumPy puts words of its own before ours, which are the cause, where the array is real."""
-    with pytest.raises(ValueError, match="setting an array element") as raised:
+    with pytest.raises(ValueError, match="setting an array element") as excinfo:
         X.copy()[0, 0] = mg.Tensor(X)[0, 0]
-    assert str(raised.value.__cause__) == NUMBER.format("float")
-    with pytest.raises(TypeError) as raised:
+    assert str(excinfo.value.__cause__) == NUMBER.format("float")
+    with pytest.raises(TypeError) as excinfo:
         X.astype(complex)[0, 0] = mg.Tensor(X)[0, 0]
-    assert str(raised.value) == NUMBER.format("complex")
+    assert str(excinfo.value) == NUMBER.format("complex")
 
 
 def test_questions_about_values_are_answered():

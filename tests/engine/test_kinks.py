@@ -29,8 +29,8 @@ def test_row(name, record):
     kink = KINKS[name]
     value, gradients = results(kink, kink.arguments.values(), record)
     np.testing.assert_array_equal(value, kink.value)
-    for found, expected in zip(gradients, kink.gradients.values(), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(gradients, kink.gradients.values(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("name", SCALARS)
@@ -38,5 +38,5 @@ def test_row_in_large_arrays(name):
     kink = KINKS[name]
     value, gradients = results(kink, [np.full(4096, a) for a in kink.arguments.values()], record=False)
     np.testing.assert_array_equal(value, np.full(4096, kink.value))
-    for found, expected in zip(gradients, kink.gradients.values(), strict=True):
-        np.testing.assert_array_equal(found, np.full(4096, expected))
+    for actual, expected in zip(gradients, kink.gradients.values(), strict=True):
+        np.testing.assert_array_equal(actual, np.full(4096, expected))

@@ -130,10 +130,10 @@ def minors(a):
     """The signed minors, by their definition."""
     n = a.shape[-1]
     rest = [[k for k in range(n) if k != i] for i in range(n)]
-    made = np.empty_like(a)
+    outputs = np.empty_like(a)
     for i, j in itertools.product(range(n), repeat=2):
-        made[..., i, j] = (-1) ** (i + j) * np.linalg.det(a[..., rest[i], :][..., rest[j]])
-    return made
+        outputs[..., i, j] = (-1) ** (i + j) * np.linalg.det(a[..., rest[i], :][..., rest[j]])
+    return outputs
 
 
 def of_rank(rank, n, numbers=real, batch=()):
@@ -176,8 +176,8 @@ def test_a_matrix_that_is_not_finite_leaves_the_others_alone():
     with np.errstate(invalid="ignore"):
         g = mg.grad(lambda a: mg.sum(LA.det(a)))(a)
     np.testing.assert_array_equal(g, np.stack([np.eye(2), np.full((2, 2), np.nan), 2 * np.eye(2)]))
-    made = mg.solve_triangular(a, np.ones((3, 2, 1)))
-    np.testing.assert_array_equal(np.isnan(made).all(axis=(1, 2)), [False, True, False])
+    outputs = mg.solve_triangular(a, np.ones((3, 2, 1)))
+    np.testing.assert_array_equal(np.isnan(outputs).all(axis=(1, 2)), [False, True, False])
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2), (2, 0, 0)])
@@ -248,9 +248,9 @@ def test_ranks():
 def test_vecdot_keeps_the_dtype():
     for dtype in (np.uint8, np.int32, np.bool_, np.float16, np.complex64):
         x, y = np.arange(12).reshape(3, 4).astype(dtype), np.ones(4, dtype)
-        made = mg.vecdot(x, y)
-        assert made.dtype == dtype
-        np.testing.assert_array_equal(made, np.vecdot(x, y))
+        outputs = mg.vecdot(x, y)
+        assert outputs.dtype == dtype
+        np.testing.assert_array_equal(outputs, np.vecdot(x, y))
     x, y = cplx(2, 5, 3), cplx(5, 1)
     np.testing.assert_allclose(mg.vecdot(x, y, axis=-2), np.vecdot(x, y, axis=-2))
 
@@ -314,9 +314,9 @@ def test_half_precision(f):
 )
 def test_errors(call, message):
     for x in (np.ones((2, 3)), mg.Tensor(np.ones((2, 3)))):
-        with pytest.raises(ValueError) as raised:
+        with pytest.raises(ValueError) as excinfo:
             call(x)
-        assert str(raised.value) == message
+        assert str(excinfo.value) == message
 
 
 def test_the_complete_q_has_no_gradient():

@@ -23,9 +23,11 @@ print(told, *(faults() for _ in range(3)))
 
 
 def run(told):
-    done = subprocess.run([sys.executable, "-c", FAULTS.format(told=told)], capture_output=True, text=True, check=True)
-    said, first, _, third = done.stdout.split()
-    return said == "True", int(first), int(third)
+    process = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(told=told)], capture_output=True, text=True, check=True
+    )
+    supported, first, _, third = process.stdout.split()
+    return supported == "True", int(first), int(third)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say how many pages a process was given")

@@ -104,9 +104,9 @@ def test_methods_and_operators_are_the_functions():
 )
 def test_errors_say_what_came_and_what_was_expected(call, error, message):
     for x in (np.ones((2, 3)), mg.Tensor(np.ones((2, 3)))):
-        with pytest.raises(error) as raised:
+        with pytest.raises(error) as excinfo:
             call(x)
-        assert str(raised.value) == message
+        assert str(excinfo.value) == message
 
 
 X = np.ones(3)
@@ -145,9 +145,9 @@ SCALAR = "expected a real scalar or a cotangent"
     ],
 )
 def test_errors_of_gradients(call, error, message):
-    with pytest.raises(error) as raised:
+    with pytest.raises(error) as excinfo:
         call()
-    assert str(raised.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_gradients_come_back_in_the_containers_they_went_in():

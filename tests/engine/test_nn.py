@@ -62,26 +62,26 @@ def test_a_module_is_differentiated_as_a_container():
 
 def test_load_parameters_takes_all_or_nothing():
     net, other = Net(rng()), Net(rng(1))
-    wanted = other.named_parameters()
+    expected = other.named_parameters()
     before = {n: p.copy() for n, p in net.named_parameters().items()}
     bad = [
         (
-            {n: p for n, p in wanted.items() if n != "conv.bias"},
+            {n: p for n, p in expected.items() if n != "conv.bias"},
             "load_parameters: conv.bias is missing, expected the names of Net",
         ),
-        ({**wanted, "extra": np.ones(1)}, "load_parameters: extra is unknown, expected the names of Net"),
-        ({**wanted, "rms.weight": np.ones(5)}, "load_parameters: rms.weight has shape (5,), expected (4,)"),
+        ({**expected, "extra": np.ones(1)}, "load_parameters: extra is unknown, expected the names of Net"),
+        ({**expected, "rms.weight": np.ones(5)}, "load_parameters: rms.weight has shape (5,), expected (4,)"),
         (
-            {**wanted, "out.weight": np.full((2, 4), np.nan)},
+            {**expected, "out.weight": np.full((2, 4), np.nan)},
             "load_parameters: out.weight holds NaN or infinity, expected finite numbers",
         ),
     ]
     for parameters, message in bad:
-        with pytest.raises(ValueError) as raised:
+        with pytest.raises(ValueError) as excinfo:
             net.load_parameters(parameters)
-        assert str(raised.value) == message
+        assert str(excinfo.value) == message
         assert all(np.array_equal(p, before[n]) for n, p in net.named_parameters().items())
-    net.load_parameters(wanted)
+    net.load_parameters(expected)
     np.testing.assert_array_equal(net(TOKENS), other(TOKENS))
     other.rms.weight[:] = 0  # loading copied
     assert net.rms.weight.any()
@@ -89,16 +89,16 @@ def test_load_parameters_takes_all_or_nothing():
 
 def test_conv1d_continues_from_its_state():
     conv, x = nn.Conv1d(3, 4, rng=rng(), dtype=np.float64), rng(2).standard_normal((2, 7, 3))
-    whole, end = conv(x)
+    full, end = conv(x)
     state, parts = None, []
     for t in range(7):
         y, state = conv(x[:, t : t + 1], state)
         parts.append(y)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-14)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, rtol=1e-14)
     np.testing.assert_array_equal(state, end)
     changed = x.copy()
     changed[:, 4:] += 1
-    np.testing.assert_array_equal(conv(changed)[0][:, :4], whole[:, :4])
+    np.testing.assert_array_equal(conv(changed)[0][:, :4], full[:, :4])
 
 
 def test_dropout_needs_a_generator_and_keeps_the_mean():
@@ -146,13 +146,13 @@ def test_training_is_reproducible_and_resumes_from_its_state():
             opt.step(net, optim.clip_by_global_norm(g, 1.0)[0])
         return net.named_parameters()
 
-    whole, again = (run(6, Net(rng(4), np.float32), optim.AdamW(0.01)) for _ in range(2))
+    full, again = (run(6, Net(rng(4), np.float32), optim.AdamW(0.01)) for _ in range(2))
     net, opt = Net(rng(4), np.float32), optim.AdamW(0.01)
     run(3, net, opt)
     resumed = optim.AdamW(0.01)
     resumed.load_state_dict(opt.state_dict())
     parts = run(3, net, resumed)
-    for name, p in whole.items():
+    for name, p in full.items():
         assert p.dtype == np.float32
         assert p.tobytes() == again[name].tobytes() == parts[name].tobytes()
     with pytest.raises(ValueError, match="expected a member 'step'"):

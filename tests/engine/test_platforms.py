@@ -93,11 +93,11 @@ def elsewhere(tmp_path):
     environment["MINIGRAD_NUM_THREADS"] = ""
 
     def run(*arguments):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-        return done
+        assert process.returncode == 0, process.stderr
+        return process
 
     return run
 
@@ -118,10 +118,10 @@ def test_a_small_model_trains_and_goes_on(elsewhere, tmp_path):
 
 
 def test_a_statement_is_checked_by_processes_that_are_spawned(elsewhere):
-    done = elsewhere(
+    process = elsewhere(
         "-m", "proofs", "check", "linear_attention.order_of_multiplication", "--profile", "quick", "--processes", "2"
     )
-    assert "1 hold, 0 fail" in done.stdout
+    assert "1 hold, 0 fail" in process.stdout
 
 
 def test_what_there_is_can_be_listed(elsewhere):
@@ -143,25 +143,25 @@ def installed(extra, system):
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     environment = {"platform_system": system.partition(",")[0], **SYSTEMS[system]}
     lines = config["options"]["install_requires"] + config["options.extras_require"][extra]
-    wanted = [Requirement(line) for line in lines.strip().splitlines()]
-    return {x.name for x in wanted if x.marker is None or x.marker.evaluate(environment)}
+    expected = [Requirement(line) for line in lines.strip().splitlines()]
+    return {x.name for x in expected if x.marker is None or x.marker.evaluate(environment)}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_extra_test_asks_for_what_there_is(system):
     """No wheels: of CuPy and NVRTC for macOS, of Numba and llvmlite for Macs with Intel's processors."""
     gpu, compiler = {"cupy-cuda13x", "nvidia-cuda-nvrtc"}, {"numba", "llvmlite"}
-    found = installed("test", system)
-    assert {"numpy", "scipy", "pytest", "safetensors"} <= found
-    assert found & gpu == (gpu if system == "Linux" else set())
-    assert found & compiler == (set() if system == "Darwin, Intel" else compiler)
+    result = installed("test", system)
+    assert {"numpy", "scipy", "pytest", "safetensors"} <= result
+    assert result & gpu == (gpu if system == "Linux" else set())
+    assert result & compiler == (set() if system == "Darwin, Intel" else compiler)
 
 
 def test_only_tests_of_gpus_are_left_out_and_on_linux_none():
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     assert not any(left_out(file, "Linux") for file in files)
     for system in ("Darwin", "Windows"):
-        found = {file.relative_to(ROOT / "tests").as_posix() for file in files if left_out(file, system)}
-        elsewhere = {name for name in found if not name.startswith("gpu/")}
+        result = {file.relative_to(ROOT / "tests").as_posix() for file in files if left_out(file, system)}
+        elsewhere = {name for name in result if not name.startswith("gpu/")}
         assert {"engine/test_cupy.py", "models/test_device.py"} <= elsewhere and len(elsewhere) < 6
-        assert len(found) > 20
+        assert len(result) > 20

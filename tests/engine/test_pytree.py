@@ -138,9 +138,9 @@ def test_cotangents_and_tangents_go_by_name_not_by_order():
     ],
 )
 def test_errors(call, error, message):
-    with pytest.raises(error) as raised:
+    with pytest.raises(error) as excinfo:
         call()
-    assert str(raised.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_argnums_may_be_numpys():

@@ -279,9 +279,9 @@ def test_numpys_integers_are_integers(name, kind):
 )
 def test_errors(call, error, message):
     for x in (np.ones((2, 2)), mg.Tensor(np.ones((2, 2)))):
-        with pytest.raises(error) as raised:
+        with pytest.raises(error) as excinfo:
             call(x)
-        assert str(raised.value) == message
+        assert str(excinfo.value) == message
 
 
 @pytest.mark.parametrize("name", EMPTY)
@@ -313,8 +313,11 @@ def test_an_axis_beyond_the_last_is_named_by_every_function(name, ndim):
     f, x = getattr(mg, name), np.ones((3,) * ndim)
     needed = [p for p in inspect.signature(f).parameters.values() if p.default is p.empty]
     values = {"indices": np.zeros((1,) * ndim, int), "repeats": 2, "shift": 1, **dict.fromkeys(("x", "y", "values"), x)}
-    given = [[x, x] if name in ("concat", "stack") else x, *(values[p.name] for p in needed[1:] if p.name != "axis")]
+    arguments = [
+        [x, x] if name in ("concat", "stack") else x,
+        *(values[p.name] for p in needed[1:] if p.name != "axis"),
+    ]
     with pytest.raises(
         IndexError, match=f"got axis 5, expected one of an array of {ndim + (name in ('stack', 'expand_dims'))} axes"
     ):
-        f(*given, axis=5)
+        f(*arguments, axis=5)

@@ -30,24 +30,24 @@ def tokens(form: Form, length: int, batch: int = 2, dtype: Any = np.float64) -> 
     return {name: several(name, x) for name, x in form.sample(length).items()}
 
 
-def changed(change: Callable[[np.ndarray], Any], made: dict[str, np.ndarray]) -> dict[str, Any]:
+def changed(change: Callable[[np.ndarray], Any], arguments: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return the same tokens, each array changed."""
-    return {name: change(x) for name, x in made.items()}
+    return {name: change(x) for name, x in arguments.items()}
 
 
-def results(form: Form, made: dict[str, Any], state: Any = None) -> list[np.ndarray]:
+def results(form: Form, arguments: dict[str, Any], state: Any = None) -> list[np.ndarray]:
     """Return y and the arrays of the state."""
-    return [np.asarray(x) for x in arrays_of(form(made, state, CHUNK))]
+    return [np.asarray(x) for x in arrays_of(form(arguments, state, CHUNK))]
 
 
-def gradients(form: Form, made: dict[str, Any]) -> dict[str, Any]:
+def gradients(form: Form, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the gradient of the squares of all numbers that a form returns, for each argument."""
 
     def loss(*arrays: Any) -> Any:
-        out = arrays_of(form(dict(zip(made, arrays, strict=True)), None, CHUNK))
+        out = arrays_of(form(dict(zip(arguments, arrays, strict=True)), None, CHUNK))
         return sum(mg.sum(mg.real(x) ** 2 + mg.imag(x) ** 2) if x.dtype.kind == "c" else mg.sum(x * x) for x in out)
 
-    return dict(zip(made, mg.grad(loss, argnums=tuple(range(len(made))))(*made.values()), strict=True))
+    return dict(zip(arguments, mg.grad(loss, argnums=tuple(range(len(arguments))))(*arguments.values()), strict=True))
 
 
 def read_only(x: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ def test_the_layout_of_arrays_changes_nothing(name, layout):
         (results(form, laid_out, map_arrays(change, state)), results(form, plain, state)),
         (gradients(form, laid_out).values(), gradients(form, plain).values()),
     ]
-    for found, expected in pairs:
-        for a, b in zip(found, expected, strict=True):
+    for actual, expected in pairs:
+        for a, b in zip(actual, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
             assert a.dtype.newbyteorder("=") == b.dtype
 
@@ -52,17 +52,19 @@ COUNTS = [
 @pytest.mark.parametrize("integer", [np.int64, np.int8, np.uint16])
 @pytest.mark.parametrize(("name", "option"), COUNTS)
 def test_counts_may_be_integers_of_numpy(name, option, integer):
-    form, made = FORMS[name], tokens(FORMS[name], 5)
-    found, expected = (form.function(**made, **{option: count}) for count in (integer(2), 2))
-    for a, b in zip(arrays_of(found), arrays_of(expected), strict=True):
+    form, arguments = FORMS[name], tokens(FORMS[name], 5)
+    actual, expected = (form.function(**arguments, **{option: count}) for count in (integer(2), 2))
+    for a, b in zip(arrays_of(actual), arrays_of(expected), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name.startswith(("ttt.", "titans."))])
 def test_the_tokens_left_of_a_batch_may_be_an_integer_of_numpy(name):
-    form, made = FORMS[name], tokens(FORMS[name], 4)
-    (*models, left) = form(made, None, CHUNK)[1]
-    for a, b in zip(results(form, made, (*models, np.int64(left))), results(form, made, (*models, left)), strict=True):
+    form, arguments = FORMS[name], tokens(FORMS[name], 4)
+    (*models, left) = form(arguments, None, CHUNK)[1]
+    for a, b in zip(
+        results(form, arguments, (*models, np.int64(left))), results(form, arguments, (*models, left)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -77,10 +79,10 @@ def test_retrieval_takes_integers_of_numpy_and_no_queries():
 @pytest.mark.parametrize("name", FORMS)
 def test_no_tokens_give_no_outputs_and_leave_the_state(name):
     form = FORMS[name]
-    given = tokens(form, 4)
-    none = form.slice_time(given, 0, 0)
+    arguments = tokens(form, 4)
+    none = form.slice_time(arguments, 0, 0)
     y, state = form(none, None, CHUNK)
-    expected, later = form(given, None, CHUNK)
+    expected, later = form(arguments, None, CHUNK)
     assert y.shape == (*expected.shape[:-2], 0, expected.shape[-1]) and y.dtype == expected.dtype
     assert state is None
     again, same = form(none, later, CHUNK)
@@ -101,7 +103,7 @@ def test_a_cache_of_no_keys_is_an_empty_one():
 
 def test_an_axis_of_features_may_not_be_empty():
     x = np.zeros((2, 4, 0))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError) as excinfo:
         linear_attention.fused(x, x, x)
     expected = "linear_attention.fused: q has 0 on axis K, expected at least 1 (shape (2, 4, 0), expected *batch T K)"
-    assert str(caught.value) == expected
+    assert str(excinfo.value) == expected

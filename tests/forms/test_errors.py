@@ -135,16 +135,16 @@ KINDS = [
 
 @pytest.mark.parametrize(("call", "message"), SIZES)
 def test_a_wrong_size_is_a_value_error(call, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 @pytest.mark.parametrize(("call", "message"), KINDS)
 def test_a_wrong_kind_of_argument_is_a_type_error(call, message):
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(TypeError) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 NAMES = [
@@ -167,9 +167,9 @@ NAMES = [
 
 @pytest.mark.parametrize(("call", "message"), NAMES)
 def test_arguments_that_are_missing_unknown_or_too_many_are_a_type_error(call, message):
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(TypeError) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 @pytest.mark.parametrize("mechanism", mechanisms())
@@ -178,9 +178,9 @@ def test_every_form_names_itself_and_what_is_missing(mechanism):
         parameters = inspect.signature(function).parameters.values()
         required = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         expected = f"{mechanism.rpartition('.')[2]}.{label}: missing arguments {', '.join(required)}"
-        with pytest.raises(TypeError) as caught:
+        with pytest.raises(TypeError) as excinfo:
             function()
-        assert str(caught.value) == expected
+        assert str(excinfo.value) == expected
 
 
 def test_keywords_are_checked_like_positions():
@@ -208,9 +208,9 @@ def test_a_function_outside_models_is_checked_but_not_registered():
 
 
 def test_the_registry_holds_every_form_plainest_first():
-    found = {name: list(forms) for name, forms in mechanisms().items()}
-    assert found["attention.softmax"][0] == "quadratic"
-    assert found["memory.linear_attention"] == ["recurrent", "parallel", "chunkwise", "fused"]
-    assert found["memory.delta_rule"][:2] == ["recurrent", "chunkwise"]
-    assert found["ssm.selective_scan"] == ["recurrent", "associative", "chunkwise", "fused"]
-    assert found["ssm.s4"] == ["recurrent", "convolution", "fused"]
+    result = {name: list(forms) for name, forms in mechanisms().items()}
+    assert result["attention.softmax"][0] == "quadratic"
+    assert result["memory.linear_attention"] == ["recurrent", "parallel", "chunkwise", "fused"]
+    assert result["memory.delta_rule"][:2] == ["recurrent", "chunkwise"]
+    assert result["ssm.selective_scan"] == ["recurrent", "associative", "chunkwise", "fused"]
+    assert result["ssm.s4"] == ["recurrent", "convolution", "fused"]

@@ -50,9 +50,9 @@ def test_gates_of_zero_leave_values_and_gradients_finite(rng, channels, closed):
     value, expected = gradients("recurrent")
     assert np.isfinite(value)
     for name in names:
-        other, found = gradients(name)
+        other, actual = gradients(name)
         np.testing.assert_allclose(other, value, rtol=1e-12)
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(actual, expected, strict=True):
             assert np.isfinite(a).all()
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 

@@ -53,15 +53,15 @@ def mixed(form, argument):
     return (".".join(form.name.split(".")[:2]), argument) in MIXED
 
 
-def spoilt(form, made, argument, bad, t):
+def spoilt(form, arguments, argument, bad, t):
     """The same tokens, but in one argument of the second sequence at token t."""
-    x = made[argument].copy()
+    x = arguments[argument].copy()
     x[(1, *[slice(None)] * (x.ndim + form.time(argument) - 1), t)] = bad
-    return {**made, argument: x}
+    return {**arguments, argument: x}
 
 
-def outputs(form, made):
-    return np.asarray(form(made, None, CHUNK)[0])
+def outputs(form, arguments):
+    return np.asarray(form(arguments, None, CHUNK)[0])
 
 
 CASES = [
@@ -76,12 +76,12 @@ CASES = [
 @warned
 @pytest.mark.parametrize(("form", "argument", "bad"), CASES)
 def test_what_is_not_finite_reaches_neither_the_past_nor_other_sequences(form, argument, bad):
-    made = tokens(form, T)
-    plain = outputs(form, made)
+    arguments = tokens(form, T)
+    plain = outputs(form, arguments)
     chunks = form.name.split(".")[1] == "chunkwise"
     for t in range(T):
         try:
-            y = outputs(form, spoilt(form, made, argument, bad, t))
+            y = outputs(form, spoilt(form, arguments, argument, bad, t))
         except FloatingPointError:
             assert form.name.startswith(REFUSED)
             continue
@@ -94,8 +94,8 @@ def test_what_is_not_finite_reaches_neither_the_past_nor_other_sequences(form, a
 @pytest.mark.parametrize(("name", "argument"), MIXED, ids=str)
 def test_the_list_of_what_mixes_is_as_short_as_it_can_be(name, argument):
     (form, *_) = (form for form in FORMS.values() if form.name.startswith(name))
-    made = tokens(form, T)
-    y = outputs(form, spoilt(form, made, argument, BAD.get(argument, [np.nan])[0], 1))
+    arguments = tokens(form, T)
+    y = outputs(form, spoilt(form, arguments, argument, BAD.get(argument, [np.nan])[0], 1))
     assert np.isnan(y[1, 0]).any()
 
 
@@ -103,24 +103,24 @@ GATED = [(name, argument) for name, form in FORMS.items() for argument in form.a
 STEPPED = [name for name, form in FORMS.items() if "delta" in form.axes and form.time("delta") is not None]
 
 
-def check_finite(form, made):
-    for x in (*arrays_of(form(made, None, CHUNK)), *gradients(form, made).values()):
+def check_finite(form, arguments):
+    for x in (*arrays_of(form(arguments, None, CHUNK)), *gradients(form, arguments).values()):
         assert np.isfinite(x).all()
 
 
 @pytest.mark.parametrize("closed", [[0], [3, 4], range(T)], ids=str)
 @pytest.mark.parametrize(("name", "argument"), GATED)
 def test_gates_that_are_shut_leave_values_and_gradients_finite(name, argument, closed):
-    made = tokens(FORMS[name], T)
-    made[argument][:, list(closed)] = -np.inf
-    check_finite(FORMS[name], made)
+    arguments = tokens(FORMS[name], T)
+    arguments[argument][:, list(closed)] = -np.inf
+    check_finite(FORMS[name], arguments)
 
 
 @pytest.mark.parametrize("name", STEPPED)
 def test_steps_that_keep_all_or_nothing_leave_values_and_gradients_finite(name):
-    made = tokens(FORMS[name], T)
-    made["delta"][:, 2:4], made["delta"][:, 5] = 0, 1e4
-    check_finite(FORMS[name], made)
+    arguments = tokens(FORMS[name], T)
+    arguments["delta"][:, 2:4], arguments["delta"][:, 5] = 0, 1e4
+    check_finite(FORMS[name], arguments)
 
 
 @warned
@@ -130,14 +130,16 @@ def test_steps_that_keep_all_or_nothing_leave_values_and_gradients_finite(name):
 def test_compiled_attention_keeps_nan_where_every_score_is_nan(argument, length, dtype):
     rng = np.random.default_rng(0)
     for t in (0, 3, length - 1):
-        made = dict(zip("qkv", rng.standard_normal((3, 2, length, 3)).astype(dtype), strict=True))
-        made[argument][1, t] = np.nan
-        y = softmax.fused(**made)[0]
+        arguments = dict(zip("qkv", rng.standard_normal((3, 2, length, 3)).astype(dtype), strict=True))
+        arguments[argument][1, t] = np.nan
+        y = softmax.fused(**arguments)[0]
         blind = [t] if argument == "q" else range(t, length)
         assert np.isnan(y[1, list(blind)]).all()
         assert not np.isnan(np.delete(y[1], list(blind), axis=0)).any()
         assert not np.isnan(y[0]).any()
-        gradient = mg.grad(lambda q, made=made: mg.sum(softmax.fused(**{**made, "q": q})[0]))(made["q"])
+        gradient = mg.grad(lambda q, arguments=arguments: mg.sum(softmax.fused(**{**arguments, "q": q})[0]))(
+            arguments["q"]
+        )
         assert np.isnan(gradient[1, t]).all()
         assert not np.isnan(gradient[0]).any()
 

@@ -27,21 +27,21 @@ def widened(x):
 @pytest.mark.parametrize("name", FORMS)
 def test_no_constant_changes_the_precision(name, dtype, precision):
     form = FORMS[name]
-    made = tokens(form, 5, dtype=dtype)
-    assert names(results(form, made)) <= precision
-    assert names(results(form, made, form(made, None, CHUNK)[1])) <= precision
-    for argument, gradient in gradients(form, made).items():
-        assert gradient.dtype == made[argument].dtype
+    arguments = tokens(form, 5, dtype=dtype)
+    assert names(results(form, arguments)) <= precision
+    assert names(results(form, arguments, form(arguments, None, CHUNK)[1])) <= precision
+    for argument, gradient in gradients(form, arguments).items():
+        assert gradient.dtype == arguments[argument].dtype
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_one_wider_argument_makes_all_results_wider(name):
     form = FORMS[name]
-    made = tokens(form, 5, dtype=np.float32)
-    for argument, x in made.items():
-        mixed = {**made, argument: widened(x)}
-        found, expected = results(form, mixed), results(form, {key: widened(x) for key, x in made.items()})
-        for a, b in zip(found, expected, strict=True):
+    arguments = tokens(form, 5, dtype=np.float32)
+    for argument, x in arguments.items():
+        mixed = {**arguments, argument: widened(x)}
+        actual, expected = results(form, mixed), results(form, {key: widened(x) for key, x in arguments.items()})
+        for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b, strict=True)
         for key, gradient in gradients(form, mixed).items():
             assert gradient.dtype == mixed[key].dtype
@@ -50,10 +50,10 @@ def test_one_wider_argument_makes_all_results_wider(name):
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_compiled_form_names_the_argument_of_another_precision(name):
     form = FORMS[name]
-    made = tokens(form, 5, dtype=np.float32)
-    for argument, x in list(made.items())[1:]:
+    arguments = tokens(form, 5, dtype=np.float32)
+    for argument, x in list(arguments.items())[1:]:
         with pytest.raises(TypeError, match=f"{argument.partition('.')[0]} is .*, expected float32 as "):
-            form({**made, argument: widened(x)}, None, CHUNK)
+            form({**arguments, argument: widened(x)}, None, CHUNK)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -67,8 +67,8 @@ def test_two_bytes_are_computed_in_four_and_rounded_once(name, dtype):
         return
     single = {key: x if x.dtype.kind == "c" else x.astype(np.float32) for key, x in short.items()}
     wide = names(short.values()) != {np.dtype(dtype).name}  # there are no complex numbers of two-byte parts
-    for found, exact in zip(results(form, short), results(form, single), strict=True):
-        np.testing.assert_array_equal(found, exact if wide else exact.astype(dtype), strict=True)
+    for result, exact in zip(results(form, short), results(form, single), strict=True):
+        np.testing.assert_array_equal(result, exact if wide else exact.astype(dtype), strict=True)
 
 
 def test_long_sums_of_float16_keep_their_digits():
@@ -88,9 +88,9 @@ def test_gradients_of_float16_are_those_of_float32_rounded():
     def loss(q, k, v):
         return mg.sum(linear_attention.chunkwise(q, k, v, chunk_size=4)[0])
 
-    found = mg.grad(loss, argnums=(0, 1, 2))(q, k, v)
+    actual = mg.grad(loss, argnums=(0, 1, 2))(q, k, v)
     expected = mg.grad(loss, argnums=(0, 1, 2))(*(x.astype(np.float32) for x in (q, k, v)))
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == np.float16
         np.testing.assert_allclose(a, b, rtol=2**-10, atol=2**-10)
 
@@ -104,8 +104,8 @@ def test_scalars_of_numpy_as_options_promote_nothing():
         np.testing.assert_array_equal(y, form(q, k, v, scale=0.5)[0])
     assert hopfield.retrieve(q, k, beta=np.float64(2)).dtype == np.float32
     assert hopfield.energy(q, k, beta=np.float64(2)).dtype == np.float32
-    made = tokens(FORMS["lssl.recurrent"], 5, dtype=np.float32)
-    assert names(arrays_of(lssl.recurrent(**made, alpha=np.float64(0.75)))) == {"float32"}
+    arguments = tokens(FORMS["lssl.recurrent"], 5, dtype=np.float32)
+    assert names(arrays_of(lssl.recurrent(**arguments, alpha=np.float64(0.75)))) == {"float32"}
 
 
 def test_a_wider_state_is_an_argument_like_the_others():
@@ -113,6 +113,6 @@ def test_a_wider_state_is_an_argument_like_the_others():
     beta, S = np.full((2, 5), 0.5, np.float32), np.ones((2, 4, 4))
     y, after = delta_rule.recurrent(q, k, v, beta, state=S)
     assert y.dtype == after.dtype == np.float64
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(TypeError) as excinfo:
         delta_rule.fused(q, k, v, beta, state=S)
-    assert str(caught.value) == "delta_rule.fused: state is float64, expected float32 as q is"
+    assert str(excinfo.value) == "delta_rule.fused: state is float64, expected float32 as q is"

@@ -70,8 +70,8 @@ def results(form, arguments):
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.sin(state)), (y, state)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
 def compiled(name, arguments, threads=2):
@@ -88,11 +88,11 @@ def compiled(name, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_recurrence(name, shape, threads, dtype):
-    found = compiled(name, draw(name, *shape, dtype), threads)
+    result = compiled(name, draw(name, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.float64) for x in draw(name, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(found, results(MEMORIES[name][0].recurrent, exact), strict=True):
+    for a, b in zip(result, results(MEMORIES[name][0].recurrent, exact), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * unit * np.abs(b).max())
 

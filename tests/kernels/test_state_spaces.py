@@ -35,8 +35,8 @@ def results(form, arguments):
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.real(state * state * (1 + 2j))), (y, state)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
 def compiled(module, arguments, threads=2):
@@ -53,11 +53,11 @@ def compiled(module, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_convolution(module, shape, threads, dtype):
-    found = compiled(module, draw(module, *shape, dtype), threads)
+    result = compiled(module, draw(module, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.result_type(x.dtype, np.float64)) for x in draw(module, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(found, results(module.convolution, exact), strict=True):
+    for a, b in zip(result, results(module.convolution, exact), strict=True):
         assert a.dtype == b.astype(a.dtype).dtype and a.real.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=1024 * unit * np.abs(b).max())
 
@@ -71,9 +71,9 @@ def test_threads_do_not_change_a_digit(module):
 
 def test_rows_may_be_taken_a_few_at_a_time(monkeypatch):
     arguments = draw(s4d, (2,), 70, 9, 5)
-    whole = compiled(s4d, arguments)
+    full = compiled(s4d, arguments)
     monkeypatch.setattr(vandermonde, "NUMBERS", 400)
-    for a, b in zip(compiled(s4d, arguments), whole, strict=True):
+    for a, b in zip(compiled(s4d, arguments), full, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

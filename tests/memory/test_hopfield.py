@@ -54,6 +54,6 @@ def test_a_noisy_pattern_is_restored():
     ],
 )
 def test_a_mistake_is_one_line(call, message):
-    with pytest.raises((TypeError, ValueError)) as caught:
+    with pytest.raises((TypeError, ValueError)) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message

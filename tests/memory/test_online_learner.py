@@ -102,10 +102,10 @@ def test_a_missing_gate_is_named():
 )
 def test_a_mistake_is_one_line(choice, message):
     one = np.ones((1, 1))
-    given = {"v": one, "gates": {"rate": np.ones(1)}, "memory": ((one,),), "loss": "½ L2", "optimiser": "descent"}
-    with pytest.raises(ValueError) as caught:
-        run(one, one, **(given | choice))
-    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    arguments = {"v": one, "gates": {"rate": np.ones(1)}, "memory": ((one,),), "loss": "½ L2", "optimiser": "descent"}
+    with pytest.raises(ValueError) as excinfo:
+        run(one, one, **(arguments | choice))
+    assert str(excinfo.value).startswith(message) and "\n" not in str(excinfo.value)
 
 
 def test_the_map_is_printed():

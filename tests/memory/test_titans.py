@@ -80,8 +80,8 @@ def test_the_closed_form_is_the_recurrence(name, shut, batch_size):
             y, state = form(*arguments, batch_size=batch_size)
             return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state)), (y, arrays_of(state))
 
-        given = (q, k, v, theta, log_eta, log_decay, MEMORIES[name])
-        (_, values), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*given)
+        inputs = (q, k, v, theta, log_eta, log_decay, MEMORIES[name])
+        (_, values), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*inputs)
         return arrays_of(list(values)) + arrays_of(list(gradients))
 
     for one, other in zip(everything(titans.recurrent), everything(titans.chunkwise), strict=True):
@@ -100,8 +100,8 @@ def test_within_a_norm_all_forms_are_the_recurrence(name, batch_size):
             y, state = form(q, k, v, *gates, memory, norm=norm, batch_size=batch_size)
             return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state)), (y, arrays_of(state))
 
-        given = (q, k, draw(3, 2, T, K), gates, *WITHIN_A_NORM[name])
-        (_, values), gradients = mg.value_and_grad(loss, argnums=tuple(range(6)), has_aux=True)(*given)
+        arguments = (q, k, draw(3, 2, T, K), gates, *WITHIN_A_NORM[name])
+        (_, values), gradients = mg.value_and_grad(loss, argnums=tuple(range(6)), has_aux=True)(*arguments)
         return arrays_of(list(values)) + arrays_of(list(gradients))
 
     expected = everything(titans.recurrent)
@@ -120,9 +120,9 @@ def test_gradients_to_one_argument_are_those_to_all(form, which):
         return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state))
 
     arguments = (*tokens(), MEMORIES["two layers"])
-    alone = mg.grad(loss, which)(*arguments)
+    single = mg.grad(loss, which)(*arguments)
     together = mg.grad(loss, tuple(range(7)))(*arguments)[which]
-    for one, other in zip(arrays_of([alone]), arrays_of([together]), strict=True):
+    for one, other in zip(arrays_of([single]), arrays_of([together]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
@@ -130,11 +130,11 @@ def test_gradients_to_one_argument_are_those_to_all(form, which):
 @pytest.mark.parametrize("name", MEMORIES)
 @pytest.mark.parametrize("cut", [1, 4, 6, 10])
 def test_a_sequence_may_be_cut_inside_a_batch(form, name, cut):
-    given = tokens(3, 2)
-    y, _ = form(*given, MEMORIES[name], batch_size=4)
+    arguments = tokens(3, 2)
+    y, _ = form(*arguments, MEMORIES[name], batch_size=4)
     parts, state = [], None
     for span in (slice(None, cut), slice(cut, None)):
-        piece = [x[:, :, span] for x in given]
+        piece = [x[:, :, span] for x in arguments]
         part, state = form(*piece, MEMORIES[name], state=state, batch_size=4)
         parts.append(part)
     np.testing.assert_allclose(np.concatenate(parts, axis=-2), y, rtol=1e-10, atol=1e-12)
@@ -143,10 +143,10 @@ def test_a_sequence_may_be_cut_inside_a_batch(form, name, cut):
 @pytest.mark.parametrize("form", FORMS)
 def test_so_it_may_within_a_norm(form):
     (q, k, _, *gates), (memory, norm) = tokens(3, 2), WITHIN_A_NORM["two layers, one model for each head"]
-    given = [q, k, draw(3, 2, T, K), *gates]
-    y, _ = form(*given, memory, norm=norm, batch_size=4)
-    before, state = form(*[x[:, :, :6] for x in given], memory, norm=norm, batch_size=4)
-    after, _ = form(*[x[:, :, 6:] for x in given], memory, state=state, norm=norm, batch_size=4)
+    arguments = [q, k, draw(3, 2, T, K), *gates]
+    y, _ = form(*arguments, memory, norm=norm, batch_size=4)
+    before, state = form(*[x[:, :, :6] for x in arguments], memory, norm=norm, batch_size=4)
+    after, _ = form(*[x[:, :, 6:] for x in arguments], memory, state=state, norm=norm, batch_size=4)
     np.testing.assert_allclose(np.concatenate([before, after], axis=-2), y, rtol=1e-10, atol=1e-12)
 
 
@@ -253,9 +253,9 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("call", "kind", "message"), MISTAKES)
 def test_a_mistake_is_one_line(call, kind, message):
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -264,7 +264,9 @@ def test_a_rate_that_diverges_is_named_by_its_token(form, batch_size):
     """θ‖k‖² = 40 a token: the error grows 39 times a token, or 159 times a batch of 4, until its square overflows."""
     T = 300
     k, v = np.full((T, 1), 2.0), np.ones((T, 1))
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as caught:
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as excinfo:
         form(k, k, v, np.full(T, 10.0), np.full(T, GONE), np.zeros(T), NOTHING, batch_size=batch_size)
     token = {1: 97, 4: 284}[batch_size]  # 39^(2·97) and 159^(2·71) are the first squares beyond 1.8 · 10³⁰⁸
-    assert f"titans.{form.__name__}: the inner loss is inf at token {token}, expected a finite one" in str(caught.value)
+    assert f"titans.{form.__name__}: the inner loss is inf at token {token}, expected a finite one" in str(
+        excinfo.value
+    )

@@ -25,12 +25,12 @@ def block_of(kind, chunk_size):
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_by_token_is_one_pass(kind, chunk_size):
     block, x = block_of(kind, chunk_size), np.random.default_rng(1).standard_normal((2, 11, 8))
-    whole, end = block(x)
+    full, end = block(x)
     parts, state = [], None
     for t in range(11):
         y, state = block(x[:, t : t + 1], state)
         parts.append(y)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, rtol=1e-9, atol=1e-10)
     for one, other in zip(arrays(state), arrays(end), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
 

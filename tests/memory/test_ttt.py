@@ -91,8 +91,8 @@ def everything(form, weights, batch, **options):
         y, state = form(q, k, v, eta, weights, **options)
         return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state)), (y, arrays_of(state))
 
-    found = mg.value_and_grad(loss, argnums=(0, 1, 2, 3, 4), has_aux=True)(*tokens(*batch), weights)
-    return arrays_of(list(found[0][1])) + arrays_of(list(found[1]))
+    result = mg.value_and_grad(loss, argnums=(0, 1, 2, 3, 4), has_aux=True)(*tokens(*batch), weights)
+    return arrays_of(list(result[0][1])) + arrays_of(list(result[1]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 16])
@@ -101,8 +101,8 @@ def test_every_form_is_primal_with_the_layer_norm_inside(name, batch_size):
     """Values and first gradients, to q, k, v, the rates and W₀: by hand and through a gradient of a gradient."""
     batch = (2, 3) if "head" in name else (2,)
     primal, *others = (everything(form, MODELS[name], batch, batch_size=batch_size) for form in FORMS)
-    for found in others:
-        for one, other in zip(primal, found, strict=True):
+    for result in others:
+        for one, other in zip(primal, result, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * np.abs(one).max())
 
 
@@ -128,9 +128,9 @@ def test_gradients_to_one_argument_are_those_to_all(form, which):
         return mg.sum(y * y) + sum(mg.sum(x * x * x) for x in arrays_of(state))
 
     arguments = (*tokens(), MLP)
-    alone = mg.grad(loss, which)(*arguments)
+    single = mg.grad(loss, which)(*arguments)
     together = mg.grad(loss, tuple(range(5)))(*arguments)[which]
-    for one, other in zip(arrays_of([alone]), arrays_of([together]), strict=True):
+    for one, other in zip(arrays_of([single]), arrays_of([together]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
@@ -138,11 +138,13 @@ def test_gradients_to_one_argument_are_those_to_all(form, which):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("cut", [1, 4, 6, 10])
 def test_a_sequence_may_be_cut_inside_a_batch(form, name, cut):
-    given = tokens(2, 3)
-    y, state = form(*given, MODELS[name], batch_size=4)
-    before, middle = form(*(x[..., :cut, :] for x in given[:3]), given[3][..., :cut], MODELS[name], batch_size=4)
+    arguments = tokens(2, 3)
+    y, state = form(*arguments, MODELS[name], batch_size=4)
+    before, middle = form(
+        *(x[..., :cut, :] for x in arguments[:3]), arguments[3][..., :cut], MODELS[name], batch_size=4
+    )
     after, end = form(
-        *(x[..., cut:, :] for x in given[:3]), given[3][..., cut:], MODELS[name], state=middle, batch_size=4
+        *(x[..., cut:, :] for x in arguments[:3]), arguments[3][..., cut:], MODELS[name], state=middle, batch_size=4
     )
     np.testing.assert_allclose(np.concatenate([before, after], axis=-2), y, rtol=1e-9, atol=1e-12)
     assert state.left == end.left == 1
@@ -240,19 +242,19 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("call", "kind", "message"), MISTAKES)
 def test_a_mistake_is_one_line(call, kind, message):
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind) as excinfo:
         call()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rate_that_diverges_is_named_by_its_token(form):
     q, k, v, eta = tokens(2)
     eta[1, 4] = 1e200
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as caught:
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as excinfo:
         form(q, k, v, eta, Weights(((np.zeros((K, K)),),)), batch_size=1)
     why = "expected a finite one: the inner rate is too large, or an input was not finite"
-    assert str(caught.value) == f"ttt.{form.__name__}: the inner loss is inf at token 5, {why}"
+    assert str(excinfo.value) == f"ttt.{form.__name__}: the inner loss is inf at token 5, {why}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the arrays are modelled on CuPy's, which is for Linux")

@@ -54,33 +54,33 @@ def saved(tmp_path, **arrays):
 
 
 def message(call, *args) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value)
 
 
 def test_missing_file(tmp_path):
     path = tmp_path / "no"
-    said = message(load_checkpoint, path)
-    assert said == f"checkpoint {path}: expected a readable file, got: No such file or directory"
+    error = message(load_checkpoint, path)
+    assert error == f"checkpoint {path}: expected a readable file, got: No such file or directory"
 
 
 @pytest.mark.parametrize("keep", [0, 4, 40, -1])
 def test_truncated_file(tmp_path, keep):
     path = saved(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:keep])
-    size = len(whole[:keep])
-    said = message(load_checkpoint, path)
-    assert said.startswith(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: ")
+    content = path.read_bytes()
+    path.write_bytes(content[:keep])
+    size = len(content[:keep])
+    error = message(load_checkpoint, path)
+    assert error.startswith(f"checkpoint {path}: expected a whole safetensors file, got {size} bytes: ")
 
 
 def test_foreign_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"PK\x03\x04" + bytes(200))
-    said = message(load_checkpoint, path)
-    assert said.startswith(f"checkpoint {path}: expected a whole safetensors file, got 204 bytes: ")
+    error = message(load_checkpoint, path)
+    assert error.startswith(f"checkpoint {path}: expected a whole safetensors file, got 204 bytes: ")
 
 
 def test_safetensors_of_somebody_else(tmp_path):
@@ -111,10 +111,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     path = saved(tmp_path)
     before = path.read_bytes()
 
-    def full(_descriptor):
+    def content(_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", content)
     assert message(write_atomically, path, b"new") == f"{path}: expected a place to write, got: No space left on device"
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -123,6 +123,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 @pytest.mark.parametrize("about, said", [("{", "expected JSON, got: "), ("[1]", "expected a JSON object, got list")])
 def test_a_description_that_is_none(about, said, tmp_path):
     save_file({"a": np.ones(2)}, tmp_path / "a", metadata={FORMAT: about})
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         load_checkpoint(tmp_path / "a")
-    assert str(raised.value).startswith(f"checkpoint {tmp_path}/a: metadata {FORMAT}: {said}")
+    assert str(excinfo.value).startswith(f"checkpoint {tmp_path}/a: metadata {FORMAT}: {said}")

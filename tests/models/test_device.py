@@ -51,9 +51,9 @@ def finish(training):
 def test_every_model_trains_where_its_arrays_are(tmp_path, run):
     there, here = (finish(Training.start(run, tmp_path / name, name)) for name in ("walled", "cpu"))
     assert all(isinstance(x, Walled) for x in arrays_of((there.model, there.optimizer.state)) if x.shape)
-    for found, expected in zip(read_log(there.log), read_log(here.log), strict=True):
-        for name in found.keys() & {"loss", "norm", "held_out_loss"}:
-            assert found[name] == pytest.approx(expected[name], rel=1e-3)
+    for actual, expected in zip(read_log(there.log), read_log(here.log), strict=True):
+        for name in actual.keys() & {"loss", "norm", "held_out_loss"}:
+            assert actual[name] == pytest.approx(expected[name], rel=1e-3)
     model, _ = load_model(there.checkpoint)
     assert all(type(x) is np.ndarray for x in arrays_of(model))
 
@@ -63,8 +63,8 @@ def test_every_model_trains_where_its_arrays_are(tmp_path, run):
 def test_every_model_generates_there(mixer, temperature):
     model, prompt = LanguageModel(Config(vocab=11, width=16, layers=1, heads=2, mixer=mixer), fresh(0)), np.arange(7)
     there, here = (
-        list(generate(device.move(model, place), prompt, tokens=5, temperature=temperature, rng=fresh(1)))
-        for place in ("walled", "cpu")
+        list(generate(device.move(model, position), prompt, tokens=5, temperature=temperature, rng=fresh(1)))
+        for position in ("walled", "cpu")
     )
     assert there == here
 
@@ -79,17 +79,17 @@ def test_every_model_generates_there(mixer, temperature):
 )
 def test_published_models_run_there(model):
     tokens = fresh(1).integers(0, 11, (2, 9))
-    for found, expected in zip(arrays_of(device.move(model, "walled")(tokens)), arrays_of(model(tokens)), strict=True):
-        np.testing.assert_allclose(found.get(), expected, rtol=1e-4, atol=1e-6)
+    for actual, expected in zip(arrays_of(device.move(model, "walled")(tokens)), arrays_of(model(tokens)), strict=True):
+        np.testing.assert_allclose(actual.get(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_images_are_learnt_at_test_time_there():
     weights, images = rotation_ttt.Weights(fresh(0)), fresh(1).uniform(0, 1, (3, 64)).astype(np.float32)
     there = rotation_ttt.adapted(device.move(weights, "walled"), asarray(images), 2, 0.01)
-    for found, expected in zip(
+    for actual, expected in zip(
         arrays_of(there), arrays_of(rotation_ttt.adapted(weights, images, 2, 0.01)), strict=True
     ):
-        np.testing.assert_allclose(found.get(), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual.get(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_goes_on_on_another_device(tmp_path):
@@ -102,8 +102,8 @@ def test_a_run_goes_on_on_another_device(tmp_path):
             pass
         training.save()
     assert [record["step"] for record in read_log(training.log)] == [0, *range(1, 7)]
-    for found, expected in zip(arrays_of(training.model), arrays_of(straight.model), strict=True):
-        np.testing.assert_allclose(found.get(), expected, atol=1e-3)
+    for actual, expected in zip(arrays_of(training.model), arrays_of(straight.model), strict=True):
+        np.testing.assert_allclose(actual.get(), expected, atol=1e-3)
 
 
 def test_the_wall_stands():
@@ -139,10 +139,10 @@ def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, e
 
     training = Training.start(TINY, tmp_path)
     before = [x.copy() for x in arrays_of(training.model)]
-    with monkeypatch.context() as patch, pytest.raises(UserError) as raised:
+    with monkeypatch.context() as patch, pytest.raises(UserError) as excinfo:
         patch.setattr(mg if work == "value_and_grad" else train, work, full)
         finish(training)
-    assert str(raised.value) == said
+    assert str(excinfo.value) == said
     for left, right in zip(arrays_of(training.model), before, strict=True):
         np.testing.assert_array_equal(left, right)
     assert finish(training).step == TINY.steps
@@ -153,9 +153,9 @@ def test_without_a_gpu_nothing_is_begun(tmp_path, monkeypatch):
         raise gpu_device.MissingError(gpu_device.DRIVER)
 
     monkeypatch.setattr(gpu_device, "ready", missing)
-    with pytest.raises(UserError, match=r"^device cuda: no NVIDIA driver \(libcuda.so.1\): install it from") as raised:
+    with pytest.raises(UserError, match=r"^device cuda: no NVIDIA driver \(libcuda.so.1\): install it from") as excinfo:
         Training.start(TINY, tmp_path / "run", "cuda")
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(excinfo.value)
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match=r"^device: expected one of cpu, cuda, walled, got 'tpu'"):
         Training.start(TINY, tmp_path / "run", "tpu")

@@ -37,8 +37,8 @@ def test_a_form_without_its_kernel_is_the_reference_form(monkeypatch, form):
     names = {kernel.reference for name, kernel in KERNELS.items() if name.partition(":")[0] == mechanism}
     (reference,) = (each for each in forms() if each.name in {form.name.replace(".fused", f".{x}") for x in names})
     tokens = form.sample(20)
-    for found, expected in zip(arrays_of(form(tokens)), arrays_of(reference(tokens)), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+    for actual, expected in zip(arrays_of(form(tokens)), arrays_of(reference(tokens)), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_every_kernel_of_a_compiled_form_is_in_the_table():
@@ -53,8 +53,8 @@ import sys
 import models.cli
 print(*(name for name in sys.modules if name.startswith(("numba.", "models.kernels.", "gpu.kernels."))))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["models.kernels.dispatch"]
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["models.kernels.dispatch"]
 
 
 def test_scan_finds_the_kernel_of_a_device_whatever_was_imported_before():
@@ -68,5 +68,5 @@ class Array:  # as a module of that name would have it
 
 print(scan_kernel(Array(), Array()).__module__)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["gpu.kernels.scan"]
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["gpu.kernels.scan"]

@@ -76,15 +76,15 @@ def test_a_huge_temperature_is_uniform(temperature):
 def test_draws_follow_the_softmax_below_and_above_one(temperature):
     """2000 draws: a share has a standard deviation of at most 1.1 %."""
     logits = np.array([0.0, 0.5, 1.0])
-    wanted = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
-    found = np.bincount([drawn(logits, temperature, seed) for seed in range(2000)], minlength=3) / 2000
-    np.testing.assert_allclose(found, wanted, atol=0.05)
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    result = np.bincount([drawn(logits, temperature, seed) for seed in range(2000)], minlength=3) / 2000
+    np.testing.assert_allclose(result, expected, atol=0.05)
 
 
 def test_a_text_ends_at_a_stop_token():
     rng, rows = np.random.default_rng(0), np.eye(4)[[1, 3, 2, 1]]
-    found = generate(scores(*rows), np.array([0]), tokens=4, temperature=0, rng=rng, stop={2, 0})
-    assert list(found) == [1, 3]
+    result = generate(scores(*rows), np.array([0]), tokens=4, temperature=0, rng=rng, stop={2, 0})
+    assert list(result) == [1, 3]
 
 
 MODELS = [
@@ -108,8 +108,8 @@ def in_bytes(stream, pieces):
 def test_bytes_streamed_are_bytes_decoded_at_once(seed):
     rng = np.random.default_rng(seed)
     before, after = (bytes(rng.integers(low, 256, 40, dtype=np.uint8)) for low in (0, 190))
-    whole = before + "é€𝄞 ÿ".encode() + after
-    assert "".join(in_bytes(text.Detokenizer(), [[byte] for byte in whole])) == whole.decode(errors="replace")
+    full = before + "é€𝄞 ÿ".encode() + after
+    assert "".join(in_bytes(text.Detokenizer(), [[byte] for byte in full])) == full.decode(errors="replace")
 
 
 def test_a_character_waits_until_it_is_whole():
@@ -130,8 +130,8 @@ class Pieces:
 def test_tokens_streamed_are_tokens_decoded_at_once(seed):
     ids, tokenizer = np.random.default_rng(seed).integers(0, 8, 30).tolist(), Pieces()
     stream = PublishedDetokenizer(tokenizer, [0, 1])
-    found = "".join(in_bytes(stream, [[i] for i in ids]))
-    assert found == tokenizer.decode([0, 1, *ids])[len(tokenizer.decode([0, 1])) :]
+    result = "".join(in_bytes(stream, [[i] for i in ids]))
+    assert result == tokenizer.decode([0, 1, *ids])[len(tokenizer.decode([0, 1])) :]
 
 
 def test_a_token_of_half_a_character_waits():
@@ -164,8 +164,8 @@ class Ids:
     def token_to_id(self, word):
         return self.words.get(word)
 
-    def id_to_token(self, found):
-        return list(self.words)[found]
+    def id_to_token(self, result):
+        return list(self.words)[result]
 
 
 END_TOKENS = [
@@ -204,9 +204,9 @@ def test_an_end_that_is_no_token(value, tmp_path):
     ],
 )
 def test_prompts_that_are_no_tokens_of_the_model(prompt, said):
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         encode_prompt(Ids(), prompt, 2)
-    assert str(raised.value) == said
+    assert str(excinfo.value) == said
     assert encode_prompt(Ids(), "b a", 2) == [1, 0]
 
 
@@ -266,10 +266,10 @@ def test_the_prompt_of_a_published_model_is_utf_8(cli, tmp_path):
     """Also in a locale without UTF-8, where Python leaves the bytes of a character apart."""
     assert text.whole_characters("naïve 𝄞") == "naïve 𝄞"
     assert text.whole_characters("\udcc3\udca9t\udcc3\udca9") == "été"
-    for prompt, said in (("é\udc80", "b'\\x80' at 2"), ("ab\udce9", "b'\\xe9' at 2"), ("a\ud800", "'\\ud800' at 1")):
-        with pytest.raises(UserError) as raised:
+    for prompt, message in (("é\udc80", "b'\\x80' at 2"), ("ab\udce9", "b'\\xe9' at 2"), ("a\ud800", "'\\ud800' at 1")):
+        with pytest.raises(UserError) as excinfo:
             text.whole_characters(prompt)
-        assert str(raised.value) == f"--prompt: expected UTF-8, got {said}"
+        assert str(excinfo.value) == f"--prompt: expected UTF-8, got {message}"
     (tmp_path / "config.json").write_text("{}")
     expected = "python -m models: --prompt: expected UTF-8, got b'\\x80' at 1\n"
     assert cli("generate", "--checkpoint", tmp_path, "--prompt", "a\udc80") == (2, "", expected)

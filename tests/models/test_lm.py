@@ -33,13 +33,13 @@ def tokens_of(*shape: int) -> np.ndarray:
 
 def test_prefill_and_single_steps_give_what_one_pass_gives(config):
     model, tokens = model_of(config), tokens_of(3, 13)
-    whole, _ = model(tokens)
+    full, _ = model(tokens)
     logits, state = model(tokens[:, :6])
     parts = [logits]
     for t in range(6, 13):
         logits, state = model(tokens[:, t : t + 1], state)
         parts.append(logits)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=2e-4)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, atol=2e-4)
 
 
 def test_every_form_gives_the_same_logits(config):
@@ -127,11 +127,11 @@ def test_generation_is_greedy_at_temperature_zero_and_repeats_with_a_seed(config
         return list(generate(model, prompt, tokens=8, temperature=temperature, rng=np.random.default_rng(seed)))
 
     greedy = run(0, 0)
-    seen = list(prompt)
+    tokens = list(prompt)
     for token in greedy:
-        logits = model(np.array(seen))[0][-1]
+        logits = model(np.array(tokens))[0][-1]
         assert logits[token] > logits.max() - 1e-3
-        seen.append(token)
+        tokens.append(token)
     assert run(5.0, 1) == run(5.0, 1) != run(5.0, 2)
     assert list(generate(model, prompt, tokens=0, temperature=1, rng=np.random.default_rng(0))) == []
 
@@ -139,11 +139,11 @@ def test_generation_is_greedy_at_temperature_zero_and_repeats_with_a_seed(config
 def test_sampling_follows_the_softmax():
     model = model_of(SMALL)
     logits = model(tokens_of(3))[0][-1] / 2
-    wanted = np.exp(logits - logits.max())
+    expected = np.exp(logits - logits.max())
     rngs = [np.random.default_rng(i) for i in range(500)]
-    drawn = [next(generate(model, tokens_of(3), tokens=1, temperature=2, rng=rng)) for rng in rngs]
-    found = np.bincount(drawn, minlength=SMALL.vocab) / 500
-    assert np.abs(found - wanted / wanted.sum()).max() < 0.1
+    sample = [next(generate(model, tokens_of(3), tokens=1, temperature=2, rng=rng)) for rng in rngs]
+    result = np.bincount(sample, minlength=SMALL.vocab) / 500
+    assert np.abs(result - expected / expected.sum()).max() < 0.1
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_sampling_follows_the_softmax():
     ],
 )
 def test_configurations_that_cannot_be(settings, message):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         Config(**{"width": 16, "heads": 2, **settings})
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_states_that_make_no_pairs():

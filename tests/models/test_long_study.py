@@ -48,8 +48,8 @@ def finished(job: Job, study, accuracy: float) -> None:
 
 
 def page(out, sizes=TINY, *, full=False) -> str:
-    found = scheduler.collect(plans.plan(sizes, full=full), plans.long_jobs(sizes), out)
-    return " ".join(report.render({**found, "quick": False, "errors": {}}, out / "report.html").split())
+    result = scheduler.collect(plans.plan(sizes, full=full), plans.long_jobs(sizes), out)
+    return " ".join(report.render({**result, "quick": False, "errors": {}}, out / "report.html").split())
 
 
 def test_long_jobs_are_planned_only_when_asked_for():
@@ -208,19 +208,19 @@ def test_induction_goes_on_at_the_length_it_was_stopped_at(tmp_path, monkeypatch
     folder = job.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"kind": job.kind, "settings": job.settings}))
-    whole, asked = induction.recalled, []
+    recalled, lengths = induction.recalled, []
 
     def stopping(model, rng, *, batch, length):
-        asked.append(length)
-        if asked == [8, 16, 600]:
+        lengths.append(length)
+        if lengths == [8, 16, 600]:
             raise job_handlers.Stopped
-        return whole(model, rng, batch=batch, length=length)
+        return recalled(model, rng, batch=batch, length=length)
 
     monkeypatch.setattr(induction, "recalled", stopping)
     assert not jobs.work(folder) and job.result(tmp_path) is None
     assert [record["step"] for record in job.records(tmp_path)][-2:] == [5, 6]
     assert jobs.work(folder)
-    assert asked == [8, 16, 600, 600]
+    assert lengths == [8, 16, 600, 600]
     result = job.result(tmp_path)
     assert list(result["lengths"]) == ["8", "16", "600"]
     assert set(result["machine"]) >= {"processor", "commit", "date"}
@@ -250,7 +250,7 @@ def test_what_hippo_remembers():
 def test_options_that_do_not_go_together(words, message, tmp_path):
     from models.cli import app
 
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         app(["study", *words, "--out", str(tmp_path)], standalone_mode=False)
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
     assert list(tmp_path.iterdir()) == []

@@ -82,14 +82,14 @@ def test_the_inner_loss_is_the_loss_whose_gradient_the_memory_takes(mixer):
             ended = t // 2 * 2
             cut = [x[:, :ended] if x.shape[:2] == (1, 5) else x for x in (q, k, v, *inputs[:-1])]
             start = form(*cut, inputs[-1], batch_size=2, **options)[1].start
-        for weights, found in ((start, learned), (block.layers, first)):
+        for weights, result in ((start, learned), (block.layers, first)):
             error = inner.apply_model(weights, norm, k[:, t : t + 1]) - v[:, t : t + 1]
-            np.testing.assert_allclose(found[:, t], (error**2).sum(-1).reshape(-1) / 2, rtol=1e-5)
+            np.testing.assert_allclose(result[:, t], (error**2).sum(-1).reshape(-1) / 2, rtol=1e-5)
 
 
 def test_momentary_surprise_is_greatest_where_it_was_planted_and_past_surprise_follows():
-    found = surprises(length=120, period=6, planted=[70, 95], rate=1.0, kept=0.9, forgotten=0.002, seed=1)
-    momentary, past = np.array(found["momentary"]), np.array(found["past"])
+    result = surprises(length=120, period=6, planted=[70, 95], rate=1.0, kept=0.9, forgotten=0.002, seed=1)
+    momentary, past = np.array(result["momentary"]), np.array(result["past"])
     settled = np.arange(120) >= 60  # the pairs are known by then
     assert set(np.flatnonzero(settled)[np.argsort(momentary[settled])[-2:]]) == {70, 95}
     assert momentary[70] > 5 * momentary[60:70].max()
@@ -104,12 +104,12 @@ def test_a_planted_place_outside_the_sequence_is_no_place():
 
 
 def test_sentences_say_what_the_numbers_say():
-    found = {
+    result = {
         "delta_rule": {96: 1.0, 300: 0.95, 900: 0.2},
         "titans": {96: 0.92, 300: 0.5, 900: 0.9},
         "softmax": {96: 0.1, 300: 0.1, 900: 0.1},
     }
-    assert memory.how_far(found, 96) == [
+    assert memory.how_far(result, 96) == [
         "The longest sequence up to which 90% of the needles are found, after training at 96: "
         "delta rule 300, Titans 96, softmax none.",
         "At 900: Titans 90%, delta rule 20%, softmax 10%.",

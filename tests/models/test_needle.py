@@ -21,9 +21,9 @@ def test_the_value_beside_each_key_is_asked_for_at_the_end(length):
     assert (targets[:, :-NEEDLES] == IGNORE).all()
     for row, asked in zip(tokens, targets[:, -NEEDLES:], strict=True):
         hay, questions = row[:-NEEDLES], row[-NEEDLES:]
-        places = np.flatnonzero(hay < KEYS)
-        held = dict(zip(hay[places], hay[places + 1], strict=True))
-        assert len(held) == len(places) == NEEDLES and sorted(held) == sorted(questions)
+        positions = np.flatnonzero(hay < KEYS)
+        held = dict(zip(hay[positions], hay[positions + 1], strict=True))
+        assert len(held) == len(positions) == NEEDLES and sorted(held) == sorted(questions)
         assert [held[key] for key in questions] == list(asked)
 
 
@@ -78,6 +78,6 @@ def test_batches_come_in_three_lengths():
 
 
 def test_a_haystack_too_small():
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         Needle(95)
-    assert str(caught.value) == "length: expected at least 96, a fourth of which has room, got 95"
+    assert str(excinfo.value) == "length: expected at least 96, a fourth of which has room, got 95"

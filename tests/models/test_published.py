@@ -57,13 +57,13 @@ def test_a_written_model_is_read_back(kind, tmp_path):
 def test_prefill_and_steps_are_one_pass(kind, tmp_path):
     written(tmp_path, kind)
     model, tokens = load_model(tmp_path), np.random.default_rng(0).integers(0, 12, (2, 9))
-    whole, _ = model(tokens)
+    full, _ = model(tokens)
     parts, state = model(tokens[:, :4])
     parts = [parts]
     for t in range(4, 9):
         logits, state = model(tokens[:, t : t + 1], state)
         parts.append(logits)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, rtol=1e-4, atol=1e-6)
 
 
 def poison(arrays):
@@ -88,9 +88,9 @@ BROKEN = [
 @pytest.mark.parametrize(("kind", "config", "change", "said"), BROKEN)
 def test_a_config_that_does_not_fit_its_weights_is_refused(kind, config, change, said, tmp_path):
     written(tmp_path, kind, config=config, change=change)
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         load_model(tmp_path)
-    assert said in str(raised.value) and str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
+    assert said in str(excinfo.value) and str(tmp_path) in str(excinfo.value) and "\n" not in str(excinfo.value)
 
 
 def run(*arguments):
@@ -99,11 +99,11 @@ def run(*arguments):
 
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     written(tmp_path, "mamba")
-    whole = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    done = run("generate", "--checkpoint", str(tmp_path))
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "expected a whole safetensors file" in done.stderr
+    full = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(full[: len(full) // 2])
+    process = run("generate", "--checkpoint", str(tmp_path))
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr.count("\n") == 1 and "expected a whole safetensors file" in process.stderr
     (tmp_path / "config.json").write_text("{")
-    done = run("generate", "--checkpoint", str(tmp_path))
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "expected JSON" in done.stderr
+    process = run("generate", "--checkpoint", str(tmp_path))
+    assert process.returncode == 2 and process.stderr.count("\n") == 1 and "expected JSON" in process.stderr

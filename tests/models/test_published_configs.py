@@ -59,10 +59,10 @@ def written(folder, config):
 def refused(folder, config):
     """The one line with which a config is refused, less the path."""
     path = written(folder, config)
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         read_architecture(path)
-    assert "\n" not in str(raised.value)
-    return str(raised.value).removeprefix(f"{path}: ")
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value).removeprefix(f"{path}: ")
 
 
 CASES = (
@@ -148,11 +148,11 @@ def test_values_of_mamba_ssm_that_do_not_fit(change, said, tmp_path):
 def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, change, tmp_path):
     """In a file a convolution has a middle axis of 1."""
     of = read_architecture(written(tmp_path, {**config, **change}))
-    made = {
+    expected = {
         name: (x.shape[0], 1, x.shape[1]) if name.endswith("conv1d.weight") else x.shape
         for name, x in build(of, np.random.default_rng(0)).named_parameters().items()
     }
-    assert dict(shapes(of)) == made
+    assert dict(shapes(of)) == expected
 
 
 def test_what_a_config_leaves_out(tmp_path):
@@ -224,9 +224,9 @@ def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, mo
     load_model(tmp_path)
     monkeypatch.setattr("models.room.available", lambda: 1024)
     numbers = sum(x.size for x in model.named_parameters().values())
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         load_model(tmp_path)
-    assert str(raised.value) == (
+    assert str(excinfo.value) == (
         f"memory: expected the weights of {tmp_path}/model.safetensors, twice in float32, to fit into 1 KiB, "
         f"got {8 * numbers / 1024:.3g} KiB (try a smaller model)"
     )

@@ -29,10 +29,10 @@ def weights(folder, config=CONFIG, dtype=np.float32):
 
 
 def refused(folder):
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         load_model(folder)
-    assert "\n" not in str(raised.value)
-    return str(raised.value).replace(str(folder), "FOLDER")
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value).replace(str(folder), "FOLDER")
 
 
 def logits(folder):
@@ -64,11 +64,11 @@ def test_every_bfloat16_is_read_as_it_is(tmp_path):
 
     every = np.arange(2**16, dtype=np.uint16)
     write_raw(tmp_path / "model.safetensors", {"all": every.reshape(256, 256)}, "BF16")
-    found = stored_arrays(tmp_path)[1]["all"].read()
+    actual = stored_arrays(tmp_path)[1]["all"].read()
     with np.errstate(invalid="ignore"):  # signalling NaNs
         expected = every.view(ml_dtypes.bfloat16).astype(np.float32).reshape(256, 256)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, expected)
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("kind, dtype", [("I8", np.int8), ("I64", np.int64), ("BOOL", np.bool_), ("F8_E4M3", np.int8)])

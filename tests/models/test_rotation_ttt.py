@@ -43,8 +43,8 @@ def test_the_loss_of_an_image_falls_with_the_steps_on_it(weights, images):
 def test_images_that_learn_beside_each_other_learn_alone(weights, images):
     x = images[0][:3]
     together, _ = adapted(weights, x, 2, 0.01)
-    alone, _ = adapted(weights, x[1:2], 2, 0.01)
-    np.testing.assert_allclose(together["1"][1], alone["1"][0], rtol=1e-4, atol=1e-6)
+    single, _ = adapted(weights, x[1:2], 2, 0.01)
+    np.testing.assert_allclose(together["1"][1], single["1"][0], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(together["d"][1], weights.W["d"])  # the heads stay as they are
 
 

@@ -78,7 +78,7 @@ def test_a_copy_has_the_keys_of_the_original(before):
 )
 def test_no_module_that_is_loaded_is_left_out(handler, module):
     code = f"import sys, {module}; print(*(getattr(x, '__file__', '') for x in [*sys.modules.values()]), sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT))}
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(line) for line in process.stdout.splitlines() if line.startswith(str(ROOT))}
     loaded = {file for file in loaded if file.relative_to(ROOT).parts[0] in ("minigrad", "models")}
     assert loaded and loaded <= set(sources(handler, ROOT))

@@ -114,15 +114,15 @@ def test_no_digit_is_on_both_sides_and_the_split_is_always_the_same():
     assert one.digest == two.digest
     sides = [{tuple(image) for image in images} for images, _ in (one.train, one.held_out)]
     assert not sides[0] & sides[1]
-    drawn = one.batch(np.random.default_rng(3), 500)[0]
-    assert {tuple(image) for image in drawn} <= sides[0]
+    sample = one.batch(np.random.default_rng(3), 500)[0]
+    assert {tuple(image) for image in sample} <= sides[0]
 
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         load_digits()
-    assert str(caught.value) == (
+    assert str(excinfo.value) == (
         "task digits: expected scikit-learn, which the extra 'study' installs: pip install -e '.[study]'"
     )
 
@@ -136,9 +136,9 @@ def test_digits_without_scikit_learn(monkeypatch):
     ],
 )
 def test_sizes_that_ask_for_nothing(make, message):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         make()
-    assert str(caught.value) == message
+    assert str(excinfo.value) == message
 
 
 def test_progress_says_how_many_answers_were_right():

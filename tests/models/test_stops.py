@@ -59,10 +59,10 @@ def finish(training: Training, save_every: int = 100) -> Training:
 
 
 def message(call, *args) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value)
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
@@ -134,9 +134,9 @@ def test_a_log_on_a_full_disk(tmp_path):
         pass
     log.append(training.log, {"step": 4, "padding": 1_000_000 * "."})
     with files_of_at_most(1_000_000):
-        said = message(finish, training)
+        error = message(finish, training)
     kept = f"{training.checkpoint} holds step 5"
-    assert said == f"{training.log}: expected a place to write, got: File too large ({kept})"
+    assert error == f"{training.log}: expected a place to write, got: File too large ({kept})"
     assert load_checkpoint(training.checkpoint)[1]["step"] == 5
     del training
     resumed = finish(Training.resume(tmp_path))
@@ -151,8 +151,8 @@ def test_a_checkpoint_on_a_full_disk(tmp_path):
     training.save()
     before = training.checkpoint.read_bytes()
     with files_of_at_most(8000):
-        said = message(finish, training)
-    assert said == f"{training.checkpoint}: expected a place to write, got: File too large"
+        error = message(finish, training)
+    assert error == f"{training.checkpoint}: expected a place to write, got: File too large"
     assert training.checkpoint.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint.safetensors", "log.jsonl"]
     assert finish(Training.resume(tmp_path)).step == 20
@@ -161,9 +161,9 @@ def test_a_checkpoint_on_a_full_disk(tmp_path):
 def test_a_rate_that_diverges_is_one_line(tmp_path):
     words = ["train", *WORDS, "--steps", "20", "--save-every", "1", "--rate", "1e38", "--out", tmp_path]
     code, out, err = done(*words)
-    said = err.splitlines()[-1]
+    error = err.splitlines()[-1]
     assert (code, out) == (2, "") and "Warning" not in err and "Traceback" not in err
-    assert said == (
+    assert error == (
         "python -m models: diverged at step 1: the loss is NaN; "
         f"try a smaller --rate ({tmp_path}/checkpoint.safetensors holds step 0)"
     )
@@ -205,9 +205,11 @@ def test_a_step_is_measured_when_memory_is_short(tmp_path, monkeypatch):
     run = replace(TINY, batch=64, length=64)
     least = 4 * 64 * 64 * (4 * 16 + 3 * 256)
     monkeypatch.setattr(room, "available", lambda: least + 1)
-    said = message(Training.start, run, tmp_path)
-    assert said.startswith(f"memory: expected a step of 64 sequences of 64 tokens to fit into {room.in_words(least)}, ")
-    needed = said.partition("got ")[2].partition(" (")[0]
+    error = message(Training.start, run, tmp_path)
+    assert error.startswith(
+        f"memory: expected a step of 64 sequences of 64 tokens to fit into {room.in_words(least)}, "
+    )
+    needed = error.partition("got ")[2].partition(" (")[0]
     training = Training(run, tmp_path)
     taken = room.peak(training._train_step)
     value, unit = needed.split()
@@ -253,8 +255,8 @@ def test_a_finished_run_is_trained_on(tmp_path):
     assert [record["step"] for record in records] == list(range(31))
     # η = floor + (peak − floor) (1 + cos π (s − warmup) / (N − warmup)) / 2 with N = 20, from step 20 on with N = 30
     for s, n in ((10, 20), (19, 20), (20, 30), (29, 30)):
-        wanted = 2e-4 + 1.8e-3 * (1 + math.cos(math.pi * (s - 3) / (n - 3))) / 2
-        assert records[s + 1]["rate"] == pytest.approx(wanted, rel=1e-12)
+        expected = 2e-4 + 1.8e-3 * (1 + math.cos(math.pi * (s - 3) / (n - 3))) / 2
+        assert records[s + 1]["rate"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_fewer_steps_than_are_done(tmp_path):

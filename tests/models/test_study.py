@@ -194,8 +194,10 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(who
 
 def test_the_page_opens_with_results_and_pictures(whole):
     text = (whole / "report.html").read_text()
-    places = [text.index(words) for words in ('id="contents"', 'id="results"', "<svg", 'id="cost"', 'id="statements"')]
-    assert places == sorted(places)
+    positions = [
+        text.index(words) for words in ('id="contents"', 'id="results"', "<svg", 'id="cost"', 'id="statements"')
+    ]
+    assert positions == sorted(positions)
 
 
 def test_control_characters_of_a_sample_are_shown_as_escapes():

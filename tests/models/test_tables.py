@@ -31,7 +31,7 @@ CELLS = {
 @pytest.mark.parametrize("columns", [60, 80])
 @pytest.mark.parametrize("command", CELLS)
 def test_no_word_is_cut(command, columns):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "models", command],
         cwd=ROOT,
         capture_output=True,
@@ -39,17 +39,17 @@ def test_no_word_is_cut(command, columns):
         env={**os.environ, "COLUMNS": str(columns)},
         check=True,
     )
-    assert max(map(len, done.stdout.splitlines())) <= columns
-    shown = done.stdout.replace(",", " ").split()
+    assert max(map(len, process.stdout.splitlines())) <= columns
+    shown = process.stdout.replace(",", " ").split()
     for cell in CELLS[command]:
         for word in cell.replace(",", " ").split():
             assert word in shown, (cell, word)
-    assert "…" not in done.stdout
+    assert "…" not in process.stdout
 
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_statements_are_listed_whole(columns):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "proofs", "list", "hopfield"],
         cwd=ROOT,
         capture_output=True,
@@ -57,11 +57,11 @@ def test_statements_are_listed_whole(columns):
         env={**os.environ, "COLUMNS": str(columns)},
         check=True,
     )
-    shown = " ".join(done.stdout.split())
+    shown = " ".join(process.stdout.split())
     for statement in (s for s in STATEMENTS.values() if s.chapter == "hopfield"):
         name = statement.name.partition(".")[2]
         assert f"{statement.relation} {name} {statement.sentence}. {cited(statement.source)}." in shown
-    assert max(map(len, done.stdout.splitlines())) <= columns
+    assert max(map(len, process.stdout.splitlines())) <= columns
 
 
 def shown(width: int, *rows: tuple[str, ...]) -> list[str]:

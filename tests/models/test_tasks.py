@@ -80,9 +80,9 @@ def test_a_file_of_the_readers_own(tmp_path):
 
 
 def message(path, length=20) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         load(path, length=length)
-    return str(caught.value)
+    return str(excinfo.value)
 
 
 def test_texts_that_cannot_be_used(tmp_path):

@@ -93,10 +93,10 @@ def test_a_loaded_model_is_the_trained_one(tmp_path):
 
 
 def message(call, *args) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as excinfo:
         call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value)
 
 
 def test_runs_that_cannot_be(tmp_path):
@@ -148,23 +148,23 @@ def test_a_text_that_has_changed(tmp_path):
     training = finish(Training.start(replace(TINY, text=str(text)), tmp_path / "run"), until=1)
     was = training.task.digest
     text.write_text("abcdefgi" * 100)
-    said = message(Training.resume, tmp_path / "run")
-    assert said.startswith(f"checkpoint {training.checkpoint}: expected the text it was trained on, hash {was}, got ")
+    error = message(Training.resume, tmp_path / "run")
+    assert error.startswith(f"checkpoint {training.checkpoint}: expected the text it was trained on, hash {was}, got ")
 
 
 def test_a_description_of_something_else(tmp_path):
     training = finish(Training.start(TINY, tmp_path), until=1)
     edited(training, about=lambda a: {"step": 1})
-    said = f"checkpoint {training.checkpoint}: expected the description of a run, got 'run'"
-    assert message(Training.resume, tmp_path) == said
+    error = f"checkpoint {training.checkpoint}: expected the description of a run, got 'run'"
+    assert message(Training.resume, tmp_path) == error
 
 
 def test_a_diverging_run_says_so(tmp_path):
     training = Training(TINY, tmp_path)
     training.model.norm.weight[:] = np.inf
     with np.errstate(all="ignore"):
-        said = message(training._train_step)
-    assert said == "diverged at step 1: the loss is NaN; try a smaller --rate (there is no checkpoint)"
+        error = message(training._train_step)
+    assert error == "diverged at step 1: the loss is NaN; try a smaller --rate (there is no checkpoint)"
 
 
 def test_every_line_of_the_log_is_json(tmp_path):

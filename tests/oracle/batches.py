@@ -109,7 +109,7 @@ def check_batches(row: Row, name: str) -> None:
                 return row.call(mg, *xs, **options)
 
             w = drawn(REAL, np.shape(function(*arrays)), np.asarray(function(*arrays)).dtype.char, 3)
-            out, found = pulled(function, arrays, [w])
+            out, result = pulled(function, arrays, [w])
             step = 1000 if not BATCHES.get(name) else 1
             values, gradients = [], []
             for i in range(0, len(arrays[0]), step):
@@ -126,7 +126,7 @@ def check_batches(row: Row, name: str) -> None:
                 one_by_one = [g[n] for g in gradients]
                 near(
                     f"gradient {n} ({kind}, {arrays[0].shape})",
-                    found[n],
+                    result[n],
                     join(one_by_one) if b else sum(one_by_one),
                     tolerance,
                     step > 1,
@@ -137,17 +137,19 @@ def check_batches(row: Row, name: str) -> None:
                     out_, found_ = pulled(function, spoiled, [w])
                     close(f"value beside {value} ({kind})", parts(out_)[0][1:], parts(out)[0][1:], tolerance)
                     for n, g in enumerate(found_):
-                        close(f"gradient {n} beside {value} ({kind})", g[1:], found[n][1:], tolerance)
+                        close(f"gradient {n} beside {value} ({kind})", g[1:], result[n][1:], tolerance)
 
 
-def near(what: str, got: Any, expected: Any, tolerance: float, elementwise: bool) -> None:
+def near(label: str, actual: Any, expected: Any, tolerance: float, elementwise: bool) -> None:
     """Hold every entry to its own size where the function is elementwise, and to the largest of its piece elsewhere."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape, f"{what} has shape {got.shape}, expected {expected.shape}"
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"{label} has shape {actual.shape}, expected {expected.shape}"
     wide = np.result_type(expected.dtype, np.float64)
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     scale = np.abs(expected) if elementwise else np.max(np.abs(np.where(np.isfinite(expected), expected, 0)), initial=1)
-    bad = ~same & ~(np.abs(got.astype(wide) - expected.astype(wide)) <= tolerance * scale + np.finfo(got.dtype).tiny)
+    bad = ~same & ~(
+        np.abs(actual.astype(wide) - expected.astype(wide)) <= tolerance * scale + np.finfo(actual.dtype).tiny
+    )
     assert not np.any(bad), (
-        f"{what} is {got[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
+        f"{label} is {actual[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
     )

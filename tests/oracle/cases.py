@@ -69,19 +69,19 @@ def regular(row: Row, shapes: tuple, kind: str, seed: int) -> list[np.ndarray]:
 # ---- derivatives by differences
 
 
-def raw(made: Any) -> Any:
+def raw(outputs: Any) -> Any:
     """Return the value of a Tensor, and anything else as it is."""
-    return made.value if isinstance(made, mg.Tensor) else made
+    return outputs.value if isinstance(outputs, mg.Tensor) else outputs
 
 
-def parts(made: Any) -> list[np.ndarray]:
+def parts(outputs: Any) -> list[np.ndarray]:
     """Return a function's results as a list of arrays."""
-    return [np.asarray(raw(m)) for m in (made if isinstance(made, (tuple, list)) else [made])]
+    return [np.asarray(raw(m)) for m in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
 
 
-def weights(made: Any, seed: int = 1) -> list[np.ndarray]:
+def weights(outputs: Any, seed: int = 1) -> list[np.ndarray]:
     """Draw a cotangent for each result, of its dtype."""
-    return [drawn(REAL, m.shape, np.dtype(m.dtype).char, seed + i) for i, m in enumerate(parts(made))]
+    return [drawn(REAL, m.shape, np.dtype(m.dtype).char, seed + i) for i, m in enumerate(parts(outputs))]
 
 
 def pulled(function: Callable, arrays: list, ws: list[np.ndarray], *, record: bool = False) -> tuple[Any, list]:
@@ -102,44 +102,44 @@ def by_differences(function: Callable, arrays: list, ws: list, most: int) -> Ite
     def objective(moved: list[np.ndarray]) -> float:
         return sum(float(np.sum((np.conj(w) * y).real)) for w, y in zip(ws, parts(function(*moved)), strict=True))
 
-    def slope(n: int, place: tuple, step: complex) -> float:
+    def slope(n: int, position: tuple, step: complex) -> float:
         sides = []
         for sign in (1, -1):
             moved = [a.copy() for a in arrays]
-            moved[n][place] += sign * step
+            moved[n][position] += sign * step
             sides.append(objective(moved))
         return (sides[0] - sides[1]) / (2 * abs(step))
 
-    def extrapolated(n: int, place: tuple, unit: complex) -> float:
-        one, two, three = (slope(n, place, unit * STEP / h) for h in (1, 2, 4))
+    def extrapolated(n: int, position: tuple, unit: complex) -> float:
+        one, two, three = (slope(n, position, unit * STEP / h) for h in (1, 2, 4))
         return (16 * (4 * three - two) - (4 * two - one)) / 45
 
-    places = [(n, place) for n, a in enumerate(arrays) for place in np.ndindex(a.shape)]
-    for i in np.random.default_rng(0).permutation(len(places))[:most]:
-        n, place = places[i]
-        imaginary = 1j * extrapolated(n, place, 1j) if arrays[n].dtype.kind == "c" else 0
-        yield n, place, extrapolated(n, place, 1) + imaginary
+    positions = [(n, position) for n, a in enumerate(arrays) for position in np.ndindex(a.shape)]
+    for i in np.random.default_rng(0).permutation(len(positions))[:most]:
+        n, position = positions[i]
+        imaginary = 1j * extrapolated(n, position, 1j) if arrays[n].dtype.kind == "c" else 0
+        yield n, position, extrapolated(n, position, 1) + imaginary
 
 
 # ---- comparisons
 
 
-def close(what: str, got: Any, expected: Any, tolerance: float) -> None:
+def close(label: str, actual: Any, expected: Any, tolerance: float) -> None:
     """Hold got to expected, relative to the largest finite entry of that; NaN and infinities in their places."""
-    got, expected = np.asarray(raw(got)), np.asarray(raw(expected))
-    assert got.shape == expected.shape, f"{what} has shape {got.shape}, expected {expected.shape}"
+    actual, expected = np.asarray(raw(actual)), np.asarray(raw(expected))
+    assert actual.shape == expected.shape, f"{label} has shape {actual.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
     wide = np.result_type(expected.dtype, np.float64)
     with np.errstate(all="ignore"):
-        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+        same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
         scale = max(1.0, float(np.max(np.abs(expected[finite]), initial=0)))
-        error = np.abs(got.astype(wide) - expected.astype(wide))
+        error = np.abs(actual.astype(wide) - expected.astype(wide))
     bad = ~same & ~(finite & (error <= tolerance * scale))
     assert not np.any(bad), (
-        f"{what} is {got[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
+        f"{label} is {actual[bad][:3]}, expected {expected[bad][:3]} (at {np.argwhere(bad)[0].tolist()})"
     )
 
 
-def identical(what: str, got: Any, expected: Any) -> None:
+def identical(label: str, actual: Any, expected: Any) -> None:
     """Hold got to expected, bit for bit but for the NaN."""
-    close(what, got, expected, 0)
+    close(label, actual, expected, 0)

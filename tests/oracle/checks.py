@@ -62,9 +62,9 @@ def check_gradients(row: Row) -> None:
                 if order == 1:
                     for n, (p, r) in enumerate(zip(plain, pulled(function, arrays, ws, record=True)[1], strict=True)):
                         close(f"gradient {n} of the recorded pass ({kind})", r, p, 1e-13)
-                for n, place, slope in by_differences(function, arrays, ws, 24 if order == 1 else 8):
-                    what = f"gradient {n} of order {order} at {place} ({kind})"
-                    close(what, plain[n][place], slope, 10.0 ** (order - 9))
+                for n, position, slope in by_differences(function, arrays, ws, 24 if order == 1 else 8):
+                    label = f"gradient {n} of order {order} at {position} ({kind})"
+                    close(label, plain[n][position], slope, 10.0 ** (order - 9))
                 function, arrays = adjoint(function, len(arrays)), [*arrays, *ws]
 
 
@@ -94,12 +94,12 @@ def check_layouts(row: Row) -> None:
                 arrays = [dict(layouts(a))[layout] for a in case.arrays]
                 before = [a.copy() for a in arrays]
                 g = [dict(layouts(w))[layout] for w in ws]
-                made, found = pulled(case.function, arrays, g)
+                outputs, actual = pulled(case.function, arrays, g)
                 plain = case.function(*arrays)
-                for m, r, e in zip(parts(made), parts(plain), parts(out), strict=True):
+                for m, r, e in zip(parts(outputs), parts(plain), parts(out), strict=True):
                     close(f"value, {layout} ({kind})", m, e, 1e-6)
                     close(f"value of raw arrays, {layout} ({kind})", r, e, 1e-6)
-                for n, (f, e) in enumerate(zip(found, expected, strict=True)):
+                for n, (f, e) in enumerate(zip(actual, expected, strict=True)):
                     close(f"gradient {n}, {layout} ({kind})", f, e, 1e-5)
                 for a, b in zip(arrays, before, strict=True):
                     identical(f"argument after the call, {layout}", a, b)
@@ -109,15 +109,15 @@ def check_memory(row: Row) -> None:
     """Gradients are fresh, writable arrays that share memory with nothing."""
     for case in cases(row, "d" if "d" in row.kinds else "D"):
         ws = weights(case.function(*case.arrays))
-        arrays, given = [a.copy() for a in case.arrays], [w.copy() for w in ws]
-        out, found = pulled(case.function, arrays, given)
-        for n, f in enumerate(found):
+        arrays, arguments = [a.copy() for a in case.arrays], [w.copy() for w in ws]
+        out, result = pulled(case.function, arrays, arguments)
+        for n, f in enumerate(result):
             assert f.flags.writeable or isinstance(f, np.generic), f"gradient {n} is read-only"
-            for m, other in enumerate([*arrays, *given, *found[:n], *parts(out)]):
+            for m, other in enumerate([*arrays, *arguments, *result[:n], *parts(out)]):
                 assert not np.shares_memory(f, other), (
                     f"gradient {n} shares memory with array {m} of arguments, cotangents, gradients"
                 )
-        for a, b in zip([*arrays, *given], [*case.arrays, *ws], strict=True):
+        for a, b in zip([*arrays, *arguments], [*case.arrays, *ws], strict=True):
             identical("argument after the gradient", a, b)
 
 
@@ -129,8 +129,8 @@ def check_linear(row: Row) -> None:
         ws = weights(case.function(*case.arrays))
         _, expected = pulled(case.function, case.arrays, ws)
         for value in (np.nan, np.inf, 0.0):
-            _, found = pulled(case.function, [np.full_like(a, value) for a in case.arrays], ws)
-            for n, (f, e) in enumerate(zip(found, expected, strict=True)):
+            _, actual = pulled(case.function, [np.full_like(a, value) for a in case.arrays], ws)
+            for n, (f, e) in enumerate(zip(actual, expected, strict=True)):
                 identical(f"gradient {n} at {value}", f, e)
 
 
@@ -140,9 +140,9 @@ def check_fractions(row: Row) -> None:
         return
     for case in cases(row, "d"):
         arrays = [np.array([Fraction(float(x)) for x in a.flat], object).reshape(a.shape) for a in case.arrays]
-        made = case.function(*case.arrays)
-        close("value of fractions", np.asarray(case.function(*arrays)).astype(float), made, 1e-12)
-        ws = weights(made)
+        outputs = case.function(*case.arrays)
+        close("value of fractions", np.asarray(case.function(*arrays)).astype(float), outputs, 1e-12)
+        ws = weights(outputs)
         exact = [np.array([Fraction(float(x)) for x in w.flat], object).reshape(w.shape) for w in ws]
         _, expected = pulled(case.function, case.arrays, ws)
         for n, (g, e) in enumerate(zip(pulled(case.function, arrays, exact)[1], expected, strict=True)):
@@ -170,30 +170,30 @@ def check_points(row: Row) -> None:
 
     Where a point has them, so are the gradients of the sum of all gradients. A gradient that is None is not taken.
     """
-    for given, options, value, gradients, *second in row.points:
+    for arguments, options, value, gradients, *second in row.points:
         arrays = [
-            np.asarray(a) if _exact(a) else np.asarray(a, complex if np.iscomplexobj(a) else float) for a in given
+            np.asarray(a) if _exact(a) else np.asarray(a, complex if np.iscomplexobj(a) else float) for a in arguments
         ]
-        function, places = bound(row, mg, options), [n for n, g in enumerate(gradients) if g is not None]
+        function, positions = bound(row, mg, options), [n for n, g in enumerate(gradients) if g is not None]
 
-        def first(*xs: Any, function: Any = function, places: list[int] = places) -> tuple:
+        def first(*xs: Any, function: Any = function, positions: list[int] = positions) -> tuple:
             def partial(*moved: Any) -> Any:
-                return function(*(moved[places.index(n)] if n in places else x for n, x in enumerate(xs)))
+                return function(*(moved[positions.index(n)] if n in positions else x for n, x in enumerate(xs)))
 
             ones = [np.ones_like(w) for w in parts(function(*xs))]
-            return tuple(pulled(partial, [xs[n] for n in places], ones)[1])
+            return tuple(pulled(partial, [xs[n] for n in positions], ones)[1])
 
         compared = [("value", parts(function(*arrays))[0], value)]
-        compared += [(f"gradient {n}", g, gradients[n]) for n, g in zip(places, first(*arrays), strict=True)]
+        compared += [(f"gradient {n}", g, gradients[n]) for n, g in zip(positions, first(*arrays), strict=True)]
         if second:
-            found = pulled(first, arrays, [np.ones_like(arrays[n]) for n in places])[1]
-            compared += [(f"second gradient {n}", *pair) for n, pair in enumerate(zip(found, *second, strict=True))]
-        for what, got, expected in compared:
-            if _exact(got):
-                assert np.array_equal(got, expected), f"{what} at {given} is {got}, expected {expected}"
+            actual = pulled(first, arrays, [np.ones_like(arrays[n]) for n in positions])[1]
+            compared += [(f"second gradient {n}", *pair) for n, pair in enumerate(zip(actual, *second, strict=True))]
+        for label, result, expected in compared:
+            if _exact(result):
+                assert np.array_equal(result, expected), f"{label} at {arguments} is {result}, expected {expected}"
                 continue
-            assert np.allclose(got, expected, rtol=2e-14, atol=0, equal_nan=True), (
-                f"{what} at {given} is {got}, expected {expected}"
+            assert np.allclose(result, expected, rtol=2e-14, atol=0, equal_nan=True), (
+                f"{label} at {arguments} is {result}, expected {expected}"
             )
 
 
@@ -245,15 +245,17 @@ def check_mixed(row: Row) -> None:
             continue
         wide = [a.astype(out.dtype) for a in arrays]
         ws = weights(out)
-        for n, (got, e) in enumerate(zip(pulled(function, arrays, ws)[1], pulled(function, wide, ws)[1], strict=True)):
-            assert got.dtype == arrays[n].dtype, (
-                f"gradient {n} of {one} and {two} is {got.dtype}, expected {arrays[n].dtype}"
+        for n, (actual, e) in enumerate(
+            zip(pulled(function, arrays, ws)[1], pulled(function, wide, ws)[1], strict=True)
+        ):
+            assert actual.dtype == arrays[n].dtype, (
+                f"gradient {n} of {one} and {two} is {actual.dtype}, expected {arrays[n].dtype}"
             )
             close(
                 f"gradient {n} of {one} and {two}",
-                got,
-                e if got.dtype.kind == "c" else e.real,
-                4 * float(np.finfo(got.dtype).eps),
+                actual,
+                e if actual.dtype.kind == "c" else e.real,
+                4 * float(np.finfo(actual.dtype).eps),
             )
     for kind, number in itertools.product(sorted(set(row.kinds) & set("efdF")), (0.75, 0.0, -1.5)):
         a = x.astype(DTYPES[kind])
@@ -261,15 +263,15 @@ def check_mixed(row: Row) -> None:
             continue
         if number == 0:
             a[0, 0] = 0
-        for f, place in ((lambda t, n=number: function(t, n), 0), (lambda t, n=number: function(n, t), 1)):
-            both = [a, np.full_like(a, number)] if place == 0 else [np.full_like(a, number), a]
+        for f, position in ((lambda t, n=number: function(t, n), 0), (lambda t, n=number: function(n, t), 1)):
+            both = [a, np.full_like(a, number)] if position == 0 else [np.full_like(a, number), a]
             out = f(a)
             assert out.dtype == a.dtype, f"{kind} and a Python number make {out.dtype}"
             ws = weights(out)
             close(f"value beside a number ({kind})", out, function(*both), 4 * float(np.finfo(out.dtype).eps))
-            got, e = pulled(f, [a], ws)[1][0], pulled(function, both, ws)[1][place]
-            assert got.dtype == a.dtype, f"gradient beside a number is {got.dtype}, expected {a.dtype}"
-            close(f"gradient beside a number ({kind})", got, e, 16 * float(np.finfo(out.dtype).eps))
+            actual, e = pulled(f, [a], ws)[1][0], pulled(function, both, ws)[1][position]
+            assert actual.dtype == a.dtype, f"gradient beside a number is {actual.dtype}, expected {a.dtype}"
+            close(f"gradient beside a number ({kind})", actual, e, 16 * float(np.finfo(out.dtype).eps))
 
 
 def check_special(row: Row) -> None:
@@ -282,7 +284,7 @@ def check_special(row: Row) -> None:
         properties = {"NaN": np.isnan, "infinity": np.isinf}
         if row.kinks is None:
             properties["sign of zero"] = lambda v: (v == 0) & np.signbit(v)
-        got, narrow, wide = (
+        result, narrow, wide = (
             f(*xs)
             for f, xs in (
                 (bound(row, mg, {}), arrays),
@@ -290,11 +292,11 @@ def check_special(row: Row) -> None:
                 (reference(row, {}), [a.astype(float) for a in arrays]),
             )
         )
-        for g, e, f in zip(parts(got), parts(narrow), parts(wide), strict=True):
-            for what, has in properties.items() if g.dtype.kind == "f" else ():
+        for g, e, f in zip(parts(result), parts(narrow), parts(wide), strict=True):
+            for label, has in properties.items() if g.dtype.kind == "f" else ():
                 differ = np.nonzero((has(g) != has(e)) & (has(g) != has(f.astype(g.dtype))))[0]
                 at = [float(a[differ[0]]) for a in arrays] if len(differ) else None
-                assert at is None, f"{what} at {at} ({kind}): {g[differ[0]]}, expected {e[differ[0]]}"
+                assert at is None, f"{label} at {at} ({kind}): {g[differ[0]]}, expected {e[differ[0]]}"
 
 
 def check_constant(row: Row) -> None:
@@ -302,8 +304,8 @@ def check_constant(row: Row) -> None:
     for case in cases(row, "d" if "d" in row.kinds else "i"):
         if not case.arrays:
             continue
-        made = case.function(*map(mg.Tensor, case.arrays))
-        for m in made if isinstance(made, tuple) else [made]:
+        outputs = case.function(*map(mg.Tensor, case.arrays))
+        for m in outputs if isinstance(outputs, tuple) else [outputs]:
             assert isinstance(m, mg.Tensor) and m._node is None, "the result is no constant Tensor"
 
 

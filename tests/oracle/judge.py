@@ -57,7 +57,7 @@ def _same(one: types.CodeType, other: types.CodeType) -> bool:
 
 def _reached() -> dict[str, set[tuple[str, int]]]:
     """Return, for every row, the lines of the chapters whose functions its derivatives run."""
-    found: dict[str, set] = {}
+    result: dict[str, set] = {}
     for name in (*ROWS, *CONSTANT):
         codes: set[types.CodeType] = set()
         sys.setprofile(lambda frame, event, _, codes=codes: codes.add(frame.f_code) if event == "call" else None)
@@ -73,8 +73,8 @@ def _reached() -> dict[str, set[tuple[str, int]]]:
         finally:
             sys.setprofile(None)
         chapters = [c for c in codes if _of_chapter(c)]
-        found[name] = {(_stem(c), line) for c in chapters for *_, line in c.co_lines() if line}
-    return found
+        result[name] = {(_stem(c), line) for c in chapters for *_, line in c.co_lines() if line}
+    return result
 
 
 def _stem(code: types.CodeType) -> str:
@@ -101,11 +101,11 @@ def _judge(pipe: Any, swapped: list, rows: list[str]) -> None:
     for function, code in swapped:
         function.__code__ = code
     with quiet():
-        for what, test in _tests(rows):
+        for label, test in _tests(rows):
             try:
                 test()
             except Exception as error:
-                return pipe.send(f"{what}: {type(error).__name__}: {error}")
+                return pipe.send(f"{label}: {type(error).__name__}: {error}")
     return pipe.send(None)
 
 

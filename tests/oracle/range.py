@@ -32,60 +32,62 @@ def points(row: Row, kind: str, order: int) -> list[np.ndarray]:
 
 
 @functools.cache
-def true(name: str, kind: str, order: int, place: int, *numbers: float) -> Any:
+def true(name: str, kind: str, order: int, position: int, *numbers: float) -> Any:
     """Return the function's value or derivative at one point, by differences in many digits; None where it has none."""
     exact = ROWS[name].exact
     assert exact
     with mpmath.workprec(BITS[kind]):
         xs = [mpmath.mpf(x) for x in numbers]
-        smallest = 0 if ROWS[name].arguments[place].contains(0.0) is False else mpmath.mpf(2) ** -200
-        h = STEP * min(max(abs(xs[place]), smallest), 1)
+        smallest = 0 if ROWS[name].arguments[position].contains(0.0) is False else mpmath.mpf(2) ** -200
+        h = STEP * min(max(abs(xs[position]), smallest), 1)
 
         def at(n: int) -> Any:
-            return exact(*xs[:place], xs[place] + n * h, *xs[place + 1 :])
+            return exact(*xs[:position], xs[position] + n * h, *xs[position + 1 :])
 
         try:
-            made = (at(0), (at(1) - at(-1)) / (2 * h), (at(1) - 2 * at(0) + at(-1)) / h**2)[order] if order else at(0)
+            outputs = (
+                (at(0), (at(1) - at(-1)) / (2 * h), (at(1) - 2 * at(0) + at(-1)) / h**2)[order] if order else at(0)
+            )
         except (ZeroDivisionError, ValueError):
             return None
-        return made if isinstance(made, mpmath.mpf) else None
+        return outputs if isinstance(outputs, mpmath.mpf) else None
 
 
-def wrong(got: Any, expected: Any, units: float, slack: float) -> bool:
+def wrong(actual: Any, expected: Any, units: float, slack: float) -> bool:
     """Return whether a number lies further from mpmath's than some units in the last place, overflow apart."""
-    info = np.finfo(got.dtype)
+    info = np.finfo(actual.dtype)
     largest, smallest = mpmath.mpf(float(info.max)), mpmath.mpf(float(info.smallest_subnormal))
     nearly = 1 - min(units * float(info.eps), 0.5)
-    if abs(expected) > largest * nearly and abs(float(got)) >= float(info.max) * nearly:
-        return bool((got > 0) != (expected > 0))
-    if not np.isfinite(got):
+    if abs(expected) > largest * nearly and abs(float(actual)) >= float(info.max) * nearly:
+        return bool((actual > 0) != (expected > 0))
+    if not np.isfinite(actual):
         return True
     if abs(expected) < smallest / 8:
-        return abs(float(got)) > units * float(smallest) + slack
+        return abs(float(actual)) > units * float(smallest) + slack
     unit = max(float(info.eps) * abs(expected), smallest)
-    return abs(mpmath.mpf(float(got)) - expected) > units * unit + slack
+    return abs(mpmath.mpf(float(actual)) - expected) > units * unit + slack
 
 
 def check_range(name: str, kind: str, order: int) -> None:
     """Raise AssertionError for special points whose value or derivative is off by more than some units."""
     row, dtype = ROWS[name], DTYPES[kind]
-    xs, found = points(row, kind, order), []
+    xs, actual = points(row, kind, order), []
 
     def function(*a: Any) -> Any:
         return row.call(mg, *a)
 
-    for place in range(len(xs) if order else 1):
+    for position in range(len(xs) if order else 1):
 
-        def first(*a: Any, place: int = place) -> Any:
-            return mg.vjp(function, *a)[1](np.ones(a[0].shape, dtype))[place]
+        def first(*a: Any, position: int = position) -> Any:
+            return mg.vjp(function, *a)[1](np.ones(a[0].shape, dtype))[position]
 
-        def second(*a: Any, place: int = place, first: Any = first) -> Any:
-            return mg.vjp(first, *a)[1](np.ones(a[0].shape, dtype))[place]
+        def second(*a: Any, position: int = position, first: Any = first) -> Any:
+            return mg.vjp(first, *a)[1](np.ones(a[0].shape, dtype))[position]
 
-        for got, *at in zip(np.asarray((function, first, second)[order](*xs)), *xs, strict=True):
+        for result, *at in zip(np.asarray((function, first, second)[order](*xs)), *xs, strict=True):
             numbers = [float(x) for x in at]
-            expected = true(name, kind, order, place, *numbers)
+            expected = true(name, kind, order, position, *numbers)
             slack = 8 * float(np.finfo(dtype).eps) * (order == 2)
-            if expected is not None and wrong(got, expected, row.units[order], slack):
-                found.append(f"{WHAT[order]} {place} at {numbers} is {got}, expected {mpmath.nstr(expected, 9)}")
-    assert not found, f"{len(found)} of {name} in {dtype.__name__}: " + "; ".join(found[:3])
+            if expected is not None and wrong(result, expected, row.units[order], slack):
+                actual.append(f"{WHAT[order]} {position} at {numbers} is {result}, expected {mpmath.nstr(expected, 9)}")
+    assert not actual, f"{len(actual)} of {name} in {dtype.__name__}: " + "; ".join(actual[:3])

@@ -35,20 +35,20 @@ def public(module):
 
 def names():
     """What the namespace offers, and its linalg, fft and nn; a function with several names by the first of them."""
-    found = {}
+    result = {}
     for module in (mg, mg.linalg, mg.fft, mg.nn):
         for name in public(module):
-            found.setdefault(id(inspect.unwrap(getattr(module, name.rpartition(".")[2]))), name)
-    return set(found.values())
+            result.setdefault(id(inspect.unwrap(getattr(module, name.rpartition(".")[2]))), name)
+    return set(result.values())
 
 
 def primitives():
     """Every primitive of every chapter, by module and name."""
-    for found in pkgutil.iter_modules(minigrad.primitives.__path__):
-        module = importlib.import_module(f"minigrad.primitives.{found.name}")
+    for result in pkgutil.iter_modules(minigrad.primitives.__path__):
+        module = importlib.import_module(f"minigrad.primitives.{result.name}")
         for name, value in vars(module).items():
             if isinstance(value, Primitive) and value.__module__ == module.__name__:
-                yield f"{found.name}.{name}", value
+                yield f"{result.name}.{name}", value
 
 
 def test_every_public_function_has_a_row():

@@ -144,8 +144,8 @@ def close(name: str, left: Any, right: Any, tolerance: float) -> None:
 
 def _like(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
     """Draw float64 or complex128 numbers that float32 holds exactly, since some oracles return it."""
-    drawn = rng.normal(size=array.shape).astype(np.float32).astype(np.float64)
-    return drawn + 1j * drawn[::-1] if array.dtype.kind == "c" else drawn
+    sample = rng.normal(size=array.shape).astype(np.float32).astype(np.float64)
+    return sample + 1j * sample[::-1] if array.dtype.kind == "c" else sample
 
 
 @pytest.fixture(scope="session", name="compare")

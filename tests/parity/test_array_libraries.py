@@ -13,6 +13,6 @@ def test_values_and_derivatives(name, library, request):
     module = request.getfixturevalue(library)
     asarray, array = (module.tensor, module.Tensor) if library == "torch" else (module.numpy.asarray, module.Array)
     f, args = CASES[name]
-    for found, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
-        assert isinstance(found, array)
-        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-8, atol=1e-9)
+    for actual, expected in zip(derivatives(f, [asarray(x) for x in args]), derivatives(f, args), strict=True):
+        assert isinstance(actual, array)
+        np.testing.assert_allclose(np.asarray(actual), expected, rtol=1e-8, atol=1e-9)

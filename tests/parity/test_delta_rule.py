@@ -55,6 +55,6 @@ def test_fla_parallel(form, fla, compare):
 @pytest.mark.parametrize("T", [1, 37])
 def test_fla_recurrence_from_an_initial_state(form, T, fla, compare):
     theirs = fla("delta_rule").delta_rule_recurrence
-    drawn = inputs(T)
-    drawn["state"] = np.random.default_rng(1).normal(size=(2, 3, 8, 6))
-    compare(scaled(form), theirs, drawn, 1e-5)
+    sample = inputs(T)
+    sample["state"] = np.random.default_rng(1).normal(size=(2, 3, 8, 6))
+    compare(scaled(form), theirs, sample, 1e-5)

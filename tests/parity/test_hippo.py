@@ -26,8 +26,8 @@ def stable(N, seed=0):
     return mixing - (1 + np.linalg.eigvals(mixing).real.max()) * np.eye(N)
 
 
-def close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-12 * (1 + np.abs(expected).max()))
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-12 * (1 + np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("delta", STEPS)

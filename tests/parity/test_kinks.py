@@ -37,10 +37,10 @@ def jax_names(jax):
 @pytest.mark.parametrize("name", KINKS)
 def test_torch(name, torch):
     kink = KINKS[name]
-    given = [torch.tensor(a, requires_grad=True) for a in kink.arguments.values()]
-    value = kink.at(torch_names(torch), *given)
+    arguments = [torch.tensor(a, requires_grad=True) for a in kink.arguments.values()]
+    value = kink.at(torch_names(torch), *arguments)
     value.sum().backward()
-    gradients = [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in given]
+    gradients = [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arguments]
     assert agree(kink, value.detach().numpy(), gradients) == (kink.prefers in ("both", "PyTorch"))
 
 

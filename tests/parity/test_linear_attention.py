@@ -30,8 +30,10 @@ def time_first(theirs, **options):
     """Return their function with our layout (B, H, T, ·), as a tuple of results."""
 
     def run(q, k, v, state=None):
-        given = options if state is None else {**options, "initial_state": state.float(), "output_final_state": True}
-        out = theirs(*(x.transpose(1, 2) for x in (q, k, v)), scale=1.0, **given)
+        arguments = (
+            options if state is None else {**options, "initial_state": state.float(), "output_final_state": True}
+        )
+        out = theirs(*(x.transpose(1, 2) for x in (q, k, v)), scale=1.0, **arguments)
         return (out.transpose(1, 2),) if state is None else (out[0].transpose(1, 2), out[1])
 
     return run
@@ -48,6 +50,6 @@ def test_fla_chunked(form, T, fla, compare):
 @pytest.mark.parametrize("T", [1, 37])
 def test_fla_recurrent_from_an_initial_state(form, T, fla, compare):
     theirs = time_first(fla("linear_attn").naive_recurrent_linear_attn)
-    drawn = inputs(T)
-    drawn["state"] = np.random.default_rng(1).normal(size=(2, 3, 8, 6))
-    compare(lambda q, k, v, state: FORMS[form](q, k, v, state=state), theirs, drawn, 1e-5)
+    sample = inputs(T)
+    sample["state"] = np.random.default_rng(1).normal(size=(2, 3, 8, 6))
+    compare(lambda q, k, v, state: FORMS[form](q, k, v, state=state), theirs, sample, 1e-5)

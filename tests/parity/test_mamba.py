@@ -85,8 +85,8 @@ def test_generation_token_by_token(pair, torch):
         tokens.append(int(np.argmax(logits[0, -1])))
         feed = np.array([[tokens[-1]]])
     assert tokens == expected
-    whole, _ = model(np.array([tokens[:-1]]))
-    np.testing.assert_allclose(logits[0, -1], whole[0, -1], rtol=1e-4, atol=1e-4)
+    full, _ = model(np.array([tokens[:-1]]))
+    np.testing.assert_allclose(logits[0, -1], full[0, -1], rtol=1e-4, atol=1e-4)
 
 
 def test_the_command_line_generates_from_a_published_folder(pair, torch):
@@ -99,6 +99,6 @@ def test_the_command_line_generates_from_a_published_folder(pair, torch):
     tokenizer.save(str(folder / "tokenizer.json"))
     expected = continued(theirs, [3, 1, 4], 6, torch)
     command = [sys.executable, "-m", "models", "generate", "--checkpoint", str(folder), "--prompt", "w3 w1 w4"]
-    done = subprocess.run([*command, "--tokens", "6", "--temperature", "0"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [f"w{i}" for i in expected]
+    process = subprocess.run([*command, "--tokens", "6", "--temperature", "0"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == [f"w{i}" for i in expected]

@@ -33,11 +33,11 @@ def test_torch(name, torch, close):
 @pytest.mark.parametrize("name", FORMS)
 def test_jax(name, jax, close):
     arrays, expected, gradients = reference(FORMS[name])
-    given = tuple(map(jax.numpy.asarray, arrays))
-    out, _ = FORMS[name].function(*given)
+    arguments = tuple(map(jax.numpy.asarray, arrays))
+    out, _ = FORMS[name].function(*arguments)
     assert isinstance(out, jax.Array)
     close("output", out, expected, 1e-12)
-    theirs = jax.grad(lambda args: (FORMS[name].function(*args)[0] ** 2).sum())(given)
+    theirs = jax.grad(lambda args: (FORMS[name].function(*args)[0] ** 2).sum())(arguments)
     for i, gradient in enumerate(theirs):
         close(f"gradient of argument {i}", gradient, gradients[i].conj(), 1e-12)  # JAX's gradients are the conjugates
 

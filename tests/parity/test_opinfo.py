@@ -76,20 +76,20 @@ def samples():
     return {f"{op.name} {op.variant_test_name}".strip(): op for op in op_db}
 
 
-def as_numpy(x, torch, found):
+def as_numpy(x, torch, result):
     """Return containers with NumPy arrays for tensors; those that are differentiated are collected as places."""
     if isinstance(x, torch.Tensor):
         array = x.numpy(force=True).copy()
         if x.requires_grad:
-            found.append((x, array))
-            return Place(len(found) - 1)
+            result.append((x, array))
+            return Place(len(result) - 1)
         return array
     if isinstance(x, torch.Size):
         return tuple(x)
     if isinstance(x, (list, tuple)):
-        return type(x)(as_numpy(item, torch, found) for item in x)
+        return type(x)(as_numpy(item, torch, result) for item in x)
     if isinstance(x, dict):
-        return {name: as_numpy(item, torch, found) for name, item in x.items()}
+        return {name: as_numpy(item, torch, result) for name, item in x.items()}
     return x
 
 
@@ -117,16 +117,16 @@ def leaf(x, torch, orders):
     return x.detach().clone().requires_grad_(bool(orders) and (x.is_floating_point() or x.is_complex()))
 
 
-def first_results(made, torch):
+def first_results(outputs, torch):
     """Return floating results: the values of torch's (values, indices)."""
-    made = list(made) if isinstance(made, (list, tuple)) else [made]
-    return [m for m in made if m.is_floating_point() or m.is_complex()] or made
+    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    return [m for m in outputs if m.is_floating_point() or m.is_complex()] or outputs
 
 
-def agree(what, ours, theirs, dtype):
+def agree(label, ours, theirs, dtype):
     """Raise AssertionError where two arrays differ, NaN and infinities included."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape, f"{what} has shape {ours.shape}, PyTorch's {theirs.shape}"
+    assert ours.shape == theirs.shape, f"{label} has shape {ours.shape}, PyTorch's {theirs.shape}"
     single = dtype.itemsize <= 4
     scale = np.max(np.abs(theirs[np.isfinite(theirs)]), initial=0) if theirs.size < 400 else 0
     close = np.isclose(
@@ -137,27 +137,27 @@ def agree(what, ours, theirs, dtype):
         equal_nan=True,
     )
     assert np.all(close), (
-        f"{what} is {ours[~close][:3]}, PyTorch's {theirs[~close][:3]} ({np.sum(~close)} of {close.size})"
+        f"{label} is {ours[~close][:3]}, PyTorch's {theirs[~close][:3]} ({np.sum(~close)} of {close.size})"
     )
 
 
 def compare_sample(torch, op, ours, sample, orders=2):
     """Hold value, gradient and gradient of the gradient of a sample to PyTorch's; return whether it was compared."""
     sample = sample.transform(lambda x: leaf(x, torch, orders))
-    found = []
-    x, args, kwargs = (as_numpy(part, torch, found) for part in (sample.input, sample.args, sample.kwargs))
-    tensors, arrays = [t for t, _ in found], [a for _, a in found]
+    actual = []
+    x, args, kwargs = (as_numpy(part, torch, actual) for part in (sample.input, sample.args, sample.kwargs))
+    tensors, arrays = [t for t, _ in actual], [a for _, a in actual]
     dtype = arrays[0].dtype if arrays else np.dtype(np.float64)
 
     def function(*arrays):
-        made = ours(filled(x, arrays), *filled(args, arrays), **filled(kwargs, arrays))
-        return made if made is LEFT_OUT else tuple(made) if isinstance(made, (list, tuple)) else (made,)
+        outputs = ours(filled(x, arrays), *filled(args, arrays), **filled(kwargs, arrays))
+        return outputs if outputs is LEFT_OUT else tuple(outputs) if isinstance(outputs, (list, tuple)) else (outputs,)
 
-    made = function(*arrays)
-    if made is LEFT_OUT:
+    outputs = function(*arrays)
+    if outputs is LEFT_OUT:
         return False
     theirs = first_results(WRAPPED.get(op.name, lambda op: op)(op)(sample.input, *sample.args, **sample.kwargs), torch)
-    for value, other in zip(made, theirs, strict=True):
+    for value, other in zip(outputs, theirs, strict=True):
         agree("value", value, other.numpy(force=True), dtype)
     kept = [i for i, other in enumerate(theirs) if other.requires_grad]
     if not tensors or not kept or not orders:
@@ -170,31 +170,31 @@ def compare_sample(torch, op, ours, sample, orders=2):
         return torch.tensor(drawn).to(t.dtype)
 
     def tracked(*arrays):
-        made = function(*arrays)
-        return tuple(made[i] for i in kept)
+        outputs = function(*arrays)
+        return tuple(outputs[i] for i in kept)
 
     ws = [like(theirs[i]) for i in kept]
     expected = torch.autograd.grad(
         [theirs[i] for i in kept], tensors, ws, create_graph=orders > 1, allow_unused=True, materialize_grads=True
     )
     g = tuple(w.numpy() for w in ws)
-    for n, (got, other) in enumerate(zip(mg.vjp(tracked, *arrays)[1](g), expected, strict=True)):
-        agree(f"gradient {n}", got, other.numpy(force=True), dtype)
+    for n, (result, other) in enumerate(zip(mg.vjp(tracked, *arrays)[1](g), expected, strict=True)):
+        agree(f"gradient {n}", result, other.numpy(force=True), dtype)
     if orders > 1 and any(e.requires_grad for e in expected):
-        places = [i for i, e in enumerate(expected) if e.requires_grad]
-        vs = [like(expected[i]) for i in places]
+        positions = [i for i, e in enumerate(expected) if e.requires_grad]
+        vs = [like(expected[i]) for i in positions]
         second = torch.autograd.grad(
-            [expected[i] for i in places], tensors, vs, allow_unused=True, materialize_grads=True
+            [expected[i] for i in positions], tensors, vs, allow_unused=True, materialize_grads=True
         )
 
         def gradients(*arrays):
             pulled = mg.vjp(tracked, *arrays)[1](g)
-            return tuple(pulled[i] for i in places)
+            return tuple(pulled[i] for i in positions)
 
-        for n, (got, other) in enumerate(
+        for n, (result, other) in enumerate(
             zip(mg.vjp(gradients, *arrays)[1](tuple(v.numpy() for v in vs)), second, strict=True)
         ):
-            agree(f"second gradient {n}", got, other.numpy(force=True), dtype)
+            agree(f"second gradient {n}", result, other.numpy(force=True), dtype)
     return True
 
 

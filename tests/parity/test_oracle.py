@@ -227,14 +227,14 @@ REAL_ONLY = ("erf", "gelu")  # there; here they are compared with differences fo
 NAMES = [name for name in ROWS if name not in ONLY_OURS]
 
 
-def agree(what, ours, other, tolerance):
+def agree(label, ours, other, tolerance):
     ours, other = np.asarray(oracle.raw(ours)), np.asarray(other)
-    oracle.close(what, ours, other.astype(ours.dtype), tolerance)
+    oracle.close(label, ours, other.astype(ours.dtype), tolerance)
 
 
-def tupled(made):
+def tupled(outputs):
     """Return several results as a plain tuple."""
-    return tuple(made) if isinstance(made, (tuple, list)) else made
+    return tuple(outputs) if isinstance(outputs, (tuple, list)) else outputs
 
 
 def in_torch(torch, x):
@@ -255,26 +255,26 @@ def test_torch(name, kind, calls, torch):
             if name.startswith("fft") and not case.arrays[0].size:
                 continue  # Intel's transforms refuse an empty batch
             tensors = [in_torch(torch, a) for a in case.arrays]
-            made = other(*tensors, **options)
-            made = list(made) if isinstance(made, (tuple, list)) else [made]
+            outputs = other(*tensors, **options)
+            outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
             out = case.function(*case.arrays)
-            for ours, value in zip(oracle.parts(out), made, strict=True):
+            for ours, value in zip(oracle.parts(out), outputs, strict=True):
                 agree(f"value of {options}", ours, value.numpy(force=True), tolerance)
             ws = oracle.weights(out)
             expected = torch.autograd.grad(
-                made,
+                outputs,
                 tensors,
-                [torch.tensor(w).to(m.dtype) for w, m in zip(ws, made, strict=True)],
+                [torch.tensor(w).to(m.dtype) for w, m in zip(ws, outputs, strict=True)],
                 create_graph=True,
                 allow_unused=True,
                 materialize_grads=True,
             )
-            found = oracle.pulled(case.function, case.arrays, ws)[1]
-            for n, (ours, value) in enumerate(zip(found, expected, strict=True)):
+            actual = oracle.pulled(case.function, case.arrays, ws)[1]
+            for n, (ours, value) in enumerate(zip(actual, expected, strict=True)):
                 agree(f"gradient {n} of {options}", ours, value.numpy(force=True), tolerance)
             kept = [n for n, e in enumerate(expected) if e.requires_grad]
             if kind in "dD" and kept:
-                vs = oracle.weights(found, 7)
+                vs = oracle.weights(actual, 7)
                 second = torch.autograd.grad(
                     [expected[n] for n in kept],
                     tensors,
@@ -301,16 +301,17 @@ def test_jax(name, kind, calls, jax):
         return
     with oracle.quiet():
         for (_, options), case in zip(row.cases, oracle.cases(row, kind), strict=True):
-            made, pull = jax.vjp(
+            outputs, pull = jax.vjp(
                 lambda *xs, options=options: tupled(other(*xs, **options)), *map(jax.numpy.asarray, case.arrays)
             )
             out = case.function(*case.arrays)
-            made = list(made) if isinstance(made, (tuple, list)) else [made]
-            for ours, value in zip(oracle.parts(out), made, strict=True):
+            outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+            for ours, value in zip(oracle.parts(out), outputs, strict=True):
                 agree(f"value of {options}", ours, value, 1e-12)
             ws = oracle.weights(out)
             g = [
-                jax.numpy.asarray(np.conj(w) if m.dtype.kind == "c" else w.real) for w, m in zip(ws, made, strict=True)
+                jax.numpy.asarray(np.conj(w) if m.dtype.kind == "c" else w.real)
+                for w, m in zip(ws, outputs, strict=True)
             ]
             expected = pull(tuple(g) if len(g) > 1 else g[0])
             for n, (ours, value) in enumerate(
@@ -330,23 +331,23 @@ def test_torch_at_special_numbers(name, kind, calls, torch):
     arrays = [x] if len(row.arguments) == 1 else [np.repeat(x, x.size), np.tile(x, x.size)]
     tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
     with oracle.quiet():
-        made = other(*tensors)
+        outputs = other(*tensors)
         out = row.call(mg, *arrays)
         w = np.ones_like(out)
         own = OWN[name][0](*arrays) if name in OWN else np.zeros(out.shape, bool)
-        same_special("value", out, made.numpy(force=True), arrays, own)
-        expected = torch.autograd.grad(made, tensors, torch.tensor(w), allow_unused=True, materialize_grads=True)
+        same_special("value", out, outputs.numpy(force=True), arrays, own)
+        expected = torch.autograd.grad(outputs, tensors, torch.tensor(w), allow_unused=True, materialize_grads=True)
         for n, (ours, value) in enumerate(
             zip(oracle.pulled(lambda *xs: row.call(mg, *xs), arrays, [w])[1], expected, strict=True)
         ):
             same_special(f"gradient {n}", ours, value.numpy(force=True), arrays, own)
 
 
-def same_special(what, ours, other, arrays, own):
+def same_special(label, ours, other, arrays, own):
     """NaN and infinities in the same places, finite numbers near, but where PyTorch's are its own."""
     info = np.finfo(ours.dtype)
     both = (ours == other) | (np.isnan(ours) & np.isnan(other))
     near = np.abs(ours - other) <= 1e-4 * np.abs(other) + 1e-5
     bad = np.nonzero(~both & ~near & ~own)[0]
     lines = [f"at {[float(a[i]) for a in arrays]}: {ours[i]}, PyTorch's {other[i]}" for i in bad[:6]]
-    assert not len(bad), f"{what} differs in {len(bad)} of {ours.size} ({info.dtype}): " + "; ".join(lines)
+    assert not len(bad), f"{label} differs in {len(bad)} of {ours.size} ({info.dtype}): " + "; ".join(lines)

@@ -141,6 +141,6 @@ def test_second_derivatives(row, kind, torch, close):
         tuple(map(torch.tensor, arrays.values())),
         tuple(map(torch.tensor, vectors.values())),
     )
-    got = mg.hvp(lambda *args: objective(mg, weight, *args), tuple(arrays.values()), tuple(vectors.values()))
-    for name, ours, theirs in zip(arrays, got, expected, strict=True):
+    actual = mg.hvp(lambda *args: objective(mg, weight, *args), tuple(arrays.values()), tuple(vectors.values()))
+    for name, ours, theirs in zip(arrays, actual, expected, strict=True):
         close(f"second derivative, {name}", ours, theirs.numpy(), 1e-12)

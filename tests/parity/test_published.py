@@ -143,9 +143,9 @@ def test_a_head_that_the_config_does_not_speak_of(kind, silent, torch, close, tm
     theirs(torch, kind, tie_word_embeddings=False).save_pretrained(tmp_path)
     edited(tmp_path / "config.json", tie_word_embeddings=... if silent else True)
     close("logits", load_model(tmp_path)(TOKENS)[0], logits_of(torch, reread(torch, tmp_path), TOKENS), 2e-5)
-    said = capsys.readouterr().err
-    assert said.count("\n") == (0 if silent and kind == "Mamba2" else 1)  # Mamba-2 is untied where nothing is said
-    assert not said or said.endswith(
+    message = capsys.readouterr().err
+    assert message.count("\n") == (0 if silent and kind == "Mamba2" else 1)  # Mamba-2 is untied where nothing is said
+    assert not message or message.endswith(
         "lm_head.weight: the config ties it to the embedding, the file holds another: the file's is used\n"
     )
 
@@ -153,11 +153,11 @@ def test_a_head_that_the_config_does_not_speak_of(kind, silent, torch, close, tm
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_config_leaves_out(kind, torch, close, tmp_path):
     """A model of the classes' own choices, but for a few sizes, from a config that names nothing else."""
-    given = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
-    given |= {"num_heads": 4, "head_dim": 8, "n_groups": 2} if kind == "Mamba2" else {}
-    theirs(torch, kind, state_size=128 if kind == "Mamba2" else 16, **given).save_pretrained(tmp_path)
-    whole = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(given | {"model_type": whole["model_type"]}))
+    arguments = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
+    arguments |= {"num_heads": 4, "head_dim": 8, "n_groups": 2} if kind == "Mamba2" else {}
+    theirs(torch, kind, state_size=128 if kind == "Mamba2" else 16, **arguments).save_pretrained(tmp_path)
+    full = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(arguments | {"model_type": full["model_type"]}))
     close("logits", load_model(tmp_path)(TOKENS)[0], logits_of(torch, reread(torch, tmp_path), TOKENS), 2e-5)
 
 
@@ -195,9 +195,9 @@ def they_run(torch, folder):
 def test_a_value_that_they_refuse_is_refused_in_one_line(kind, name, value, torch, tmp_path):
     theirs(torch, kind).save_pretrained(tmp_path)
     edited(tmp_path / "config.json", **{name: value, "intermediate_size": ...})
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError) as excinfo:
         load_model(tmp_path)
-    assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
+    assert str(tmp_path) in str(excinfo.value) and "\n" not in str(excinfo.value)
     assert not they_run(torch, tmp_path)
 
 
@@ -206,10 +206,10 @@ def test_integers_are_no_weights(torch, tmp_path):
 
     theirs(torch, "Mamba").save_pretrained(tmp_path)
     arrays = load_file(tmp_path / "model.safetensors")
-    for dtype, shown in ((torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")):
+    for dtype, output in ((torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")):
         name = "backbone.layers.0.mixer.D"
         save_file(arrays | {name: arrays[name].to(dtype)}, tmp_path / "model.safetensors")
-        with pytest.raises(UserError, match=f"{name}: expected one of F16, BF16, F32, F64, got {shown}"):
+        with pytest.raises(UserError, match=f"{name}: expected one of F16, BF16, F32, F64, got {output}"):
             load_model(tmp_path)
 
 
@@ -316,9 +316,9 @@ def test_files_of_pytorch_that_are_no_weights(content, torch, tmp_path):
         trap = {"backbone.embedding.weight": Trap(tmp_path / "sprung")}
         integers = {name: array.to(torch.int8) for name, array in arrays.items()}
         torch.save({"trap": trap, "list": [1, 2], "integers": integers}[content], path)
-    with pytest.raises(UserError, match=r"pytorch_model\.bin: \S*:? ?expected ") as raised:
+    with pytest.raises(UserError, match=r"pytorch_model\.bin: \S*:? ?expected ") as excinfo:
         load_model(tmp_path)
-    assert "\n" not in str(raised.value) and not (tmp_path / "sprung").exists()
+    assert "\n" not in str(excinfo.value) and not (tmp_path / "sprung").exists()
 
 
 # Text
@@ -329,17 +329,17 @@ def tokenizer():
     """A byte-level BPE, with an end token and a few merges of characters of several bytes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    outputs = Tokenizer(models.BPE())
+    outputs.pre_tokenizer, outputs.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     words = ["the theory of état – naïve 𝄞 music, 漢字 and the end"] * 3
-    made.train_from_iterator(
+    outputs.train_from_iterator(
         words,
         trainers.BpeTrainer(
             vocab_size=290, special_tokens=["<|end|>", "<|mark|>"], initial_alphabet=alphabet, show_progress=False
         ),
     )
-    return made
+    return outputs
 
 
 def spoken(torch, kind, folder, tokenizer, **options):
@@ -361,19 +361,19 @@ def test_their_greedy_text(kind, end, torch, tokenizer, tmp_path):
     model, prompt = reread(torch, tmp_path), "the naïve <|mark|> end"
     ids = fast(prompt)["input_ids"]
     with torch.no_grad():
-        whole = model.generate(
+        full = model.generate(
             torch.tensor([ids]), max_new_tokens=20, do_sample=False, use_cache=False, eos_token_id=end, pad_token_id=0
         )[0].tolist()
     ours = load_tokenizer(tmp_path)
     assert encode_prompt(ours, prompt, 10**9) == ids
     stop = end_tokens(tmp_path, ours)
-    found = list(
+    actual = list(
         generate(load_model(tmp_path), np.array(ids), tokens=20, temperature=0, rng=np.random.default_rng(0), stop=stop)
     )
-    expected = whole[len(ids) :]
+    expected = full[len(ids) :]
     if end is None:
         expected = expected[: expected.index(0)] if 0 in expected else expected  # the tokenizer's own end
-    assert found == [token for token in expected if token not in stop]
+    assert actual == [token for token in expected if token not in stop]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -419,10 +419,12 @@ def test_the_command_line_shows_the_prompt_as_typed_and_the_text_to_its_end(torc
     prompt = "  <|mark|>the naïve<|end|> 漢 "
     model, ids = reread(torch, tmp_path), fast(prompt)["input_ids"]
     with torch.no_grad():
-        whole = model.generate(torch.tensor([ids]), max_new_tokens=30, do_sample=False, use_cache=False, pad_token_id=0)
-    made = [token for token in whole[0].tolist()[len(ids) :] if token < 100]
-    expected = fast.decode([*ids, *made], skip_special_tokens=True)[len(fast.decode(ids, skip_special_tokens=True)) :]
+        full = model.generate(torch.tensor([ids]), max_new_tokens=30, do_sample=False, use_cache=False, pad_token_id=0)
+    outputs = [token for token in full[0].tolist()[len(ids) :] if token < 100]
+    expected = fast.decode([*ids, *outputs], skip_special_tokens=True)[
+        len(fast.decode(ids, skip_special_tokens=True)) :
+    ]
     command = [sys.executable, "-m", "models", "generate", "--checkpoint", str(tmp_path), "--prompt", prompt]
-    done = subprocess.run([*command, "--tokens", "30", "--temperature", "0"], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == ""
-    assert len(made) < 30 and done.stdout == prompt + printable(expected) + "\n"
+    process = subprocess.run([*command, "--tokens", "30", "--temperature", "0"], capture_output=True, text=True)
+    assert process.returncode == 0 and process.stderr == ""
+    assert len(outputs) < 30 and process.stdout == prompt + printable(expected) + "\n"

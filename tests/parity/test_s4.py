@@ -24,10 +24,10 @@ def parts(rng, *shape):
 def inputs(T, *, D=2, N=3, low=False):
     rng = np.random.default_rng(5)
     Lambda = -rng.uniform(0.1, 1, size=(D, N)) + 3j * rng.uniform(size=(D, N))
-    given = {"u": rng.normal(size=(T, D)), "Lambda": Lambda}
-    given |= {"P": parts(rng, D, N)} if low else {}
-    given |= {"B": parts(rng, D, N), "C": parts(rng, D, N), "D": rng.normal(size=D)}
-    return given | {"delta": rng.uniform(0.01, 1, size=D)}
+    arguments = {"u": rng.normal(size=(T, D)), "Lambda": Lambda}
+    arguments |= {"P": parts(rng, D, N)} if low else {}
+    arguments |= {"B": parts(rng, D, N), "C": parts(rng, D, N), "D": rng.normal(size=D)}
+    return arguments | {"delta": rng.uniform(0.01, 1, size=D)}
 
 
 def simulated(A, B, C, u):
@@ -66,21 +66,21 @@ def test_s5_runs_s4d(form, discretisation, torch, s5_layer, compare):
     discretise = getattr(s5_layer, f"discretize_{discretisation}")
 
     def theirs(u, Lambda, B, C, D, delta):
-        made = []
+        outputs = []
         for i in range(delta.shape[0]):
             A_bar, B_bar = discretise(Lambda[i], B[i][:, None], delta[i].expand(Lambda.shape[1]))
             y, h = s5_layer.apply_ssm(A_bar, B_bar, 2 * C[i][None], D[i : i + 1], u[:, i : i + 1])
-            made.append((y, h[None]))
-        return torch.cat([y for y, _ in made], dim=1), torch.cat([h for _, h in made])
+            outputs.append((y, h[None]))
+        return torch.cat([y for y, _ in outputs], dim=1), torch.cat([h for _, h in outputs])
 
-    compare(lambda *given: form(*given, discretisation=discretisation), theirs, inputs(21), TOLERANCE)
+    compare(lambda *arguments: form(*arguments, discretisation=discretisation), theirs, inputs(21), TOLERANCE)
 
 
 @pytest.mark.parametrize("length", [20, 21])
 @pytest.mark.parametrize("form", [s4.recurrent, s4.convolution], ids=lambda form: form.__name__)
 def test_dense_matrices_run_s4(form, length, torch, compare):
     def theirs(u, Lambda, P, B, C, D, delta):
-        made = []
+        outputs = []
         for i in range(delta.shape[0]):
             eigenvalues, p, b, c = (torch.cat([x[i], x[i].conj()]) for x in (Lambda, P, B, C))
             A, one = torch.diag(eigenvalues) - torch.outer(p, p.conj()), torch.eye(len(p), dtype=p.dtype)
@@ -89,7 +89,7 @@ def test_dense_matrices_run_s4(form, length, torch, compare):
             for u_t in u[:, i]:
                 h = inverse @ ((one + delta[i] / 2 * A) @ h + delta[i] * b * u_t)
                 y.append((c @ h).real + D[i] * u_t)
-            made.append((torch.stack(y), h[: len(p) // 2]))
-        return torch.stack([y for y, _ in made], dim=1), torch.stack([h for _, h in made])
+            outputs.append((torch.stack(y), h[: len(p) // 2]))
+        return torch.stack([y for y, _ in outputs], dim=1), torch.stack([h for _, h in outputs])
 
     compare(form, theirs, inputs(length, low=True), TOLERANCE)

@@ -54,10 +54,10 @@ def test_masked(torch, attend, compare):
 
 def test_causal_after_earlier_keys(torch, attend, compare):
     """With a state of 7 keys, query t sees keys up to 7 + t."""
-    seen = torch.ones(12, 19, dtype=torch.bool).tril(7)
+    visited = torch.ones(12, 19, dtype=torch.bool).tril(7)
     compare(
         lambda q, k, v: softmax.quadratic(q, k[..., 7:, :], v[..., 7:, :], state=(k[..., :7, :], v[..., :7, :]))[:1],
-        lambda q, k, v: attend(q, k, v, attn_mask=seen),
+        lambda q, k, v: attend(q, k, v, attn_mask=visited),
         inputs(12, 19),
         1e-12,
     )

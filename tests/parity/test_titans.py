@@ -75,8 +75,8 @@ def test_titans(form, batch_size, depth, neural_memory, torch, close):
         first = tuple((w.numpy(),) for w in memory.memory_model.weights)
         per_token, (k, v), gates = theirs(torch, memory, x, batch_size)
     q = np.random.default_rng(9).normal(size=(1, T, K))
-    given = (q, k.numpy(), v.numpy(), *(gate.numpy() for gate in gates), first)
-    y, state = form(*given, batch_size=batch_size)
+    arguments = (q, k.numpy(), v.numpy(), *(gate.numpy() for gate in gates), first)
+    y, state = form(*arguments, batch_size=batch_size)
     for (ours,), weights in zip(state.memory, per_token, strict=True):
         close("memory at the end", ours, weights[:, -1].numpy(), 1e-12)
     z = torch.tensor(q)[..., None, :]
@@ -105,9 +105,9 @@ def test_momentum_delta_rule(form, which, tolerance, length, fla, torch, compare
         return y, state.memory[0][0], state.surprise[0][0]
 
     def their_code(q, k, v, theta, log_eta, log_decay, memory, surprise):
-        given = {"q": q, "k": k, "v": v, "p": k, "log_alpha": log_decay, "log_mu": log_eta, "eta": theta}
-        given = {name: x.transpose(1, 2) for name, x in (given | {"beta": torch.ones_like(theta)}).items()}
-        o, (S, M) = theirs(**given, initial_S=memory, initial_M=-surprise, output_final_state=True)
+        arguments = {"q": q, "k": k, "v": v, "p": k, "log_alpha": log_decay, "log_mu": log_eta, "eta": theta}
+        arguments = {name: x.transpose(1, 2) for name, x in (arguments | {"beta": torch.ones_like(theta)}).items()}
+        o, (S, M) = theirs(**arguments, initial_S=memory, initial_M=-surprise, output_final_state=True)
         return o.transpose(1, 2), S, -M
 
     compare(ours, their_code, inputs, tolerance)
@@ -151,11 +151,11 @@ def test_official_conventions(form, widths, torch, compare):
     inputs |= {"rate": rng.normal(size=T), "learned": 0.1 * rng.normal(size=half)}
     inputs |= {f"inner {i}": 0.3 * rng.normal(size=shape) for i, shape in enumerate(shapes)}
     inputs |= {"gamma": 1 + 0.1 * rng.normal(size=(1, K)), "beta": 0.1 * rng.normal(size=(1, K))}
-    places = 1 / np.arange(1.0, half + 1)
+    positions = 1 / np.arange(1.0, half + 1)
 
     def ours(q, k, v, rate, learned, *weights):
         *layers, gamma, beta = weights
-        tau = mg.maximum(learned + places, 0 * learned)
+        tau = mg.maximum(learned + positions, 0 * learned)
         layered = tuple(tuple(layers[i : i + 2]) for i in range(0, len(layers), 2))
         y, state = form(
             q,
@@ -170,7 +170,7 @@ def test_official_conventions(form, widths, torch, compare):
 
     def their_code(q, k, v, rate, learned, *weights):
         *layers, gamma, beta = weights
-        share, y = torch.clamp(learned + torch.tensor(places), min=0), []
+        share, y = torch.clamp(learned + torch.tensor(positions), min=0), []
         for part in (slice(0, half), slice(half, T)):
             rates = share[:, None] * torch.sigmoid(rate[part]) / K
             out, layers = official(torch, q[part], k[part], v[part], rates, layers, gamma, beta)

@@ -72,21 +72,21 @@ BROKEN = [
 
 def verdicts(mechanism, form, module):
     """What becomes of the statements about the form when a copy takes its place; the first failure ends it."""
-    found: list[str] = []
+    result: list[str] = []
     for statement in STATEMENTS.values():
-        given = {
+        arguments = {
             role: dataclasses.replace(f, function=getattr(module, form))
             for role, f in statement.fixed.items()
             if isinstance(f, Form) and f.name.startswith(f"{mechanism}.{form}")
         }
-        if given and statement.kind == "identity":
-            stated = dataclasses.replace(statement, fixed={**statement.fixed, **given})
+        if arguments and statement.kind == "identity":
+            stated = dataclasses.replace(statement, fixed={**statement.fixed, **arguments})
             for system in systems_of(stated):
                 if not SYSTEMS[system].library:  # what NumPy alone can tell
-                    found.append(check_system(stated, system).status)
-                    if found[-1] == "failed":
-                        return found
-    return found
+                    result.append(check_system(stated, system).status)
+                    if result[-1] == "failed":
+                        return result
+    return result
 
 
 @pytest.mark.parametrize(("mechanism", "form", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))
@@ -96,8 +96,8 @@ def test_a_broken_copy_is_caught(mechanism, form, text, instead, wrong):
 
 @pytest.mark.parametrize(("mechanism", "form"), sorted({broken[:2] for broken in BROKEN}))
 def test_a_faithful_copy_passes(mechanism, form):
-    found = verdicts(mechanism, form, copy_of(f"memory.{mechanism}"))
-    assert found and set(found) == {"passed"}
+    result = verdicts(mechanism, form, copy_of(f"memory.{mechanism}"))
+    assert result and set(result) == {"passed"}
 
 
 # Gradients: the values are right, so only the systems that differentiate can tell.

@@ -33,9 +33,9 @@ def run(*arguments):
 
 def test_the_counterexample_is_the_smallest():
     """Two tokens, one feature, and nothing but zeros and ones."""
-    found = check_statement(unmasked.statements[0]).systems["fractions"]
-    assert found.status == "failed"
-    q, k, v = (np.array(found.counterexample[name], dtype=object) for name in "qkv")
+    result = check_statement(unmasked.statements[0]).systems["fractions"]
+    assert result.status == "failed"
+    q, k, v = (np.array(result.counterexample[name], dtype=object) for name in "qkv")
     assert q.shape == k.shape == v.shape == (2, 1)
     assert all(Fraction(x) in (0, 1) for x in (*q.flat, *k.flat, *v.flat))
 
@@ -54,18 +54,18 @@ def test_a_failure_prints_a_snippet_that_runs(tmp_path):
     )
     snippet = result.systems["fractions"].snippet.replace(f"from {__name__} import", "from claims import")
     (tmp_path / "pasted.py").write_text(f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]\n{snippet}")
-    done = run(str(tmp_path / "pasted.py"))
-    assert done.returncode == 1
-    assert done.stdout.startswith("left:") and "right:" in done.stdout
-    assert done.stderr.strip().splitlines()[-1].startswith("AssertionError: claims.unmasked, fractions: ")
+    process = run(str(tmp_path / "pasted.py"))
+    assert process.returncode == 1
+    assert process.stdout.startswith("left:") and "right:" in process.stdout
+    assert process.stderr.strip().splitlines()[-1].startswith("AssertionError: claims.unmasked, fractions: ")
 
 
 def test_a_refutation_s_snippet_runs_too():
     (statement,) = select(["retrieval_of_unit_keys"])
     snippet = check_statement(statement).systems["fractions"].snippet
-    done = run("-c", snippet)
-    assert done.returncode == 0, done.stderr
-    assert "left:" in done.stdout
+    process = run("-c", snippet)
+    assert process.returncode == 0, process.stderr
+    assert "left:" in process.stdout
 
 
 def test_json_and_junit_are_valid_and_say_the_same(tmp_path):
@@ -90,9 +90,9 @@ def test_what_is_shown_of_a_result_is_whole(width):
     report.show(console, result)
     lines = console.file.getvalue().splitlines()
     assert lines[0] == f"∝ {statement.name}"
-    shown = " ".join(line.strip() for line in lines[1:])
+    output = " ".join(line.strip() for line in lines[1:])
     error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
-    assert shown == f"{cited(statement.source)}; count; {error}; 1 example; checked"
+    assert output == f"{cited(statement.source)}; count; {error}; 1 example; checked"
     assert all(len(line) <= width for line in lines[1:])
 
 
@@ -105,19 +105,21 @@ def test_what_is_shown_of_a_failure():
 
 
 def test_the_command_line_names_the_nearest(tmp_path):
-    done = run("-m", "proofs", "check", "delta_rul")
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "proofs: no identity is called 'delta_rul'; the nearest name is 'delta_rule'\n"
-    done = run("-m", "proofs", "check", "--profile", "fast")
-    assert done.returncode == 2 and done.stderr.startswith("proofs: no profile is called 'fast'; expected one of quick")
-    done = run("-m", "proofs", "check", "sheets", "--json", str(tmp_path / "none" / "r.json"))
-    assert done.returncode == 2 and "there is no folder" in done.stderr
+    process = run("-m", "proofs", "check", "delta_rul")
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr == "proofs: no identity is called 'delta_rul'; the nearest name is 'delta_rule'\n"
+    process = run("-m", "proofs", "check", "--profile", "fast")
+    assert process.returncode == 2 and process.stderr.startswith(
+        "proofs: no profile is called 'fast'; expected one of quick"
+    )
+    process = run("-m", "proofs", "check", "sheets", "--json", str(tmp_path / "none" / "r.json"))
+    assert process.returncode == 2 and "there is no folder" in process.stderr
 
 
 def test_check_from_a_program():
-    seen = []
-    (result,) = proofs.check(["linear_attention.sheets"], progress=lambda result, system: seen.append(system))
-    assert result["verdict"] == "holds" and seen[0] == "fractions" and json.dumps(result)
+    visited = []
+    (result,) = proofs.check(["linear_attention.sheets"], progress=lambda result, system: visited.append(system))
+    assert result["verdict"] == "holds" and visited[0] == "fractions" and json.dumps(result)
 
 
 @pytest.mark.parametrize(("power", "verdict"), [(2, "holds"), (1, "failed")])

@@ -108,8 +108,8 @@ def test_the_report_says_proven_and_up_to_which_chance():
     assert result.false_pass == 2 / PRIME
     console = Console(width=200, file=io.StringIO())
     report.show(console, result)
-    shown = " ".join(console.file.getvalue().split())
-    assert shown.endswith("; proven at the sizes drawn, up to a chance of at most 8.7e-19")
+    output = " ".join(console.file.getvalue().split())
+    assert output.endswith("; proven at the sizes drawn, up to a chance of at most 8.7e-19")
     assert result.to_json()["strength"].startswith("proven")
 
 

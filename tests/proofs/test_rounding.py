@@ -44,9 +44,9 @@ def test_no_expression_exceeds_its_bound(precision, program):
     with np.errstate(all="ignore"):
         computed = evaluated([kind(float(x)) for x in inputs], steps)
     bounds = errors(evaluated([Rounded.of(x) for x in inputs], steps), precision)
-    for exact, got, bound in zip(truth, computed, bounds, strict=True):
-        if np.isfinite(got) and abs(exact) > 1e-30:
-            assert abs(Fraction(float(got)) - exact) <= bound
+    for exact, result, bound in zip(truth, computed, bounds, strict=True):
+        if np.isfinite(result) and abs(exact) > 1e-30:
+            assert abs(Fraction(float(result)) - exact) <= bound
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -60,8 +60,8 @@ def test_a_sum_in_any_order_stays_below_its_bound(precision, terms):
     orders = [np.arange(terms), rng.permutation(terms), np.argsort(np.abs(x * y))]
     for order in orders:
         a, b = x[order].astype(kind), y[order].astype(kind)
-        for got in (a @ b, np.sum(a * b), np.cumsum(a * b)[-1]):
-            assert abs(Fraction(float(got)) - exact) <= bound
+        for result in (a @ b, np.sum(a * b), np.cumsum(a * b)[-1]):
+            assert abs(Fraction(float(result)) - exact) <= bound
 
 
 def test_an_input_that_underflows_is_allowed_for():
@@ -84,6 +84,6 @@ def test_functions_stay_below_their_bounds(name):
     for x in np.random.default_rng(0).uniform(0.1, 6, 200):
         rounded = (Rounded.of(float(x)) * Rounded.of(1 / 3)).__getattribute__(name)()
         (bound,) = errors([rounded], "float32")
-        got = getattr(np, name)(np.float32(x) * np.float32(1 / 3))
+        result = getattr(np, name)(np.float32(x) * np.float32(1 / 3))
         true = getattr(np, name)(np.longdouble(x) * np.longdouble(1 / 3))
-        assert abs(float(got) - float(true)) <= bound < 1e-3
+        assert abs(float(result) - float(true)) <= bound < 1e-3

@@ -54,20 +54,20 @@ def test_a_command_exists(command):
     """Make's targets with `make -n`; a program and its subcommand with `--help`, and each option named there."""
     first, *rest = command.split()
     if first == "make":
-        done = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        process = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
         return
     module, *arguments = rest[1:]
     if module == "pytest":  # whose --help is long, and known
         assert all((ROOT / argument).exists() for argument in arguments if "/" in argument)
         return
     subcommand = [argument for argument in arguments[:1] if not argument.startswith("-")]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", module, *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     for option in (argument for argument in arguments if argument.startswith("--")):
-        assert option in done.stdout, f"{command}: --help does not know {option}"
+        assert option in process.stdout, f"{command}: --help does not know {option}"
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))

@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("command", ["models list", "models map", "proofs list", "benchmarks list"])
 def test_a_terminal_of_ascii(command):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=ROOT,
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"},
     )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout and done.stdout.isascii()
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert process.stdout and process.stdout.isascii()

@@ -23,7 +23,7 @@ def words(section: str, option: str) -> set[str]:
 
 def imported(package: str, *, lazily: bool) -> set[str]:
     """Return the top-level modules that a package imports; with `lazily`, also those imported inside functions."""
-    found = set()
+    result = set()
     for path in (path for path in (ROOT / package).rglob("*.py") if not path.name.startswith("test_")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inside = {child for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
@@ -31,10 +31,10 @@ def imported(package: str, *, lazily: bool) -> set[str]:
             if node in inside and not lazily:
                 continue
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                result |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - set(PACKAGES)
+                result.add(node.module.partition(".")[0])
+    return result - sys.stdlib_module_names - set(PACKAGES)
 
 
 def modules(distributions: set[str]) -> set[str]:
@@ -103,9 +103,9 @@ def test_versions_agree():
     version = CONFIG["metadata"]["version"]
     assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for tag, status in ((f"v{version}", 0), ("v0.0.0", 1), (version, 1)):
-        done = subprocess.run([sys.executable, ROOT / ".ci" / "check-tag", tag], capture_output=True, text=True)
-        assert done.returncode == status, done.stderr
-        assert bool(done.stderr) == bool(status)
+        process = subprocess.run([sys.executable, ROOT / ".ci" / "check-tag", tag], capture_output=True, text=True)
+        assert process.returncode == status, process.stderr
+        assert bool(process.stderr) == bool(status)
 
 
 def test_pre_commit_runs_the_pinned_ruff():

@@ -69,10 +69,10 @@ def objection(name, module, monkeypatch):
     for chapter in CHAPTERS[name]:
         monkeypatch.setattr(f"proofs.identities.{chapter}.{name}", module)
     for statement in [s for s in STATEMENTS.values() if s.chapter in CHAPTERS[name]]:
-        given = dict(statement.fixed)
-        if "method" in given:
-            given["method"] = module.METHODS[statement.name.partition("[")[2].rstrip("]")]
-        stated = dataclasses.replace(statement, fixed=given)  # a new one, whose bounds are not known yet
+        arguments = dict(statement.fixed)
+        if "method" in arguments:
+            arguments["method"] = module.METHODS[statement.name.partition("[")[2].rstrip("]")]
+        stated = dataclasses.replace(statement, fixed=arguments)  # a new one, whose bounds are not known yet
         for system in systems_of(stated):
             if system in SYSTEMS and SYSTEMS[system].library:
                 continue

@@ -21,9 +21,9 @@ def test_matrices_by_hand():
         "fourier": ([[-2, -2 * r2, 0], [-2 * r2, -4, -2 * np.pi], [0, 2 * np.pi, 0]], [2, 2 * r2, 0]),
     }
     for measure, (A, B) in by_hand.items():
-        found = hippo.MEASURES[measure](len(B))
-        np.testing.assert_allclose(found[0], A, rtol=1e-15, atol=1e-15)
-        np.testing.assert_allclose(found[1], B, rtol=1e-15)
+        result = hippo.MEASURES[measure](len(B))
+        np.testing.assert_allclose(result[0], A, rtol=1e-15, atol=1e-15)
+        np.testing.assert_allclose(result[1], B, rtol=1e-15)
 
 
 @MEASURES

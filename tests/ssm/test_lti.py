@@ -18,16 +18,16 @@ def named(forms):
 def layer_arguments(T, *, D=3, N=4, batch=(), dtype=np.float64):
     rng = np.random.default_rng(3)
     A = -np.tril(rng.uniform(0.1, 1, size=(N, N)))
-    given = rng.normal(size=(*batch, T, D)), A, rng.normal(size=N), rng.normal(size=(D, N)), rng.normal(size=D)
-    return [x.astype(dtype) for x in (*given, rng.uniform(0.1, 1, size=D))]
+    arguments = rng.normal(size=(*batch, T, D)), A, rng.normal(size=N), rng.normal(size=(D, N)), rng.normal(size=D)
+    return [x.astype(dtype) for x in (*arguments, rng.uniform(0.1, 1, size=D))]
 
 
 @named(FORMS)
 @pytest.mark.parametrize("dense", [False, True], ids=["diagonal", "dense"])
 def test_by_hand(form, dense):
     u, A = np.array([[1.0], [2.0], [0.0]]), np.array([0.5, 2.0])
-    given = np.diag(A) if dense else A, np.array([1.0, 3.0]), np.array([1.0, 10.0])
-    y, h = form(u, *given, state=np.array([[4.0, 0.0]]))
+    arguments = np.diag(A) if dense else A, np.array([1.0, 3.0]), np.array([1.0, 10.0])
+    y, h = form(u, *arguments, state=np.array([[4.0, 0.0]]))
     # h: (2 + 1, 3), (1.5 + 2, 6 + 6), (1.75, 24)
     np.testing.assert_allclose(y, [[33.0], [123.5], [241.75]], rtol=1e-14)
     np.testing.assert_allclose(h, [[1.75, 24.0]], rtol=1e-14)
@@ -45,15 +45,15 @@ def test_layer_by_hand(form):
 
 
 def test_the_two_forms_of_the_layer_have_the_same_gradients():
-    given = layer_arguments(9, batch=(2,))
+    arguments = layer_arguments(9, batch=(2,))
     state = np.random.default_rng(1).normal(size=(2, 3, 4))
 
     def gradients(form):
-        def loss(S, *given):
-            y, S = form(*given, state=S)
+        def loss(S, *arguments):
+            y, S = form(*arguments, state=S)
             return mg.sum(y * y) + mg.sum(S * S * S)
 
-        return mg.grad(loss, argnums=tuple(range(7)))(state, *given)
+        return mg.grad(loss, argnums=tuple(range(7)))(state, *arguments)
 
     for left, right in zip(gradients(lssl.recurrent), gradients(lssl.convolution), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-10)
@@ -64,8 +64,8 @@ def test_the_two_forms_of_the_layer_have_the_same_gradients():
 def test_long_sequences_stay_finite(form, dtype):
     """Every decay side by side, an eigenvalue each, forward and backward."""
     decays, rng = np.array([1 - 1e-7, 0.0, 1e-30, -0.999]), np.random.default_rng(0)
-    given = rng.normal(size=(LENGTHS.get(form.__name__, 100_000), 1)), decays, *rng.normal(size=(2, decays.size))
-    assert_finite(form, [x.astype(dtype) for x in given], dtype)
+    arguments = rng.normal(size=(LENGTHS.get(form.__name__, 100_000), 1)), decays, *rng.normal(size=(2, decays.size))
+    assert_finite(form, [x.astype(dtype) for x in arguments], dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -73,26 +73,26 @@ def test_long_sequences_stay_finite(form, dtype):
 def test_layer_stays_finite(form, dtype):
     """Every step side by side, a channel each, forward and backward."""
     steps = np.array([1e-6, 1.0, 1e2], dtype)
-    given = layer_arguments(100_000, D=steps.size, N=2, dtype=dtype)
-    assert_finite(form, [*given[:-1], steps], dtype)
+    arguments = layer_arguments(100_000, D=steps.size, N=2, dtype=dtype)
+    assert_finite(form, [*arguments[:-1], steps], dtype)
 
 
-def assert_finite(form, given, dtype):
-    def loss(*given):
-        y, state = form(*given)
+def assert_finite(form, arguments, dtype):
+    def loss(*arguments):
+        y, state = form(*arguments)
         return mg.mean(y * y) + mg.sum(state)
 
-    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(given))))(*given)
+    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))))(*arguments)
     assert np.isfinite(value)
-    for gradient, x in zip(gradients, given, strict=True):
+    for gradient, x in zip(gradients, arguments, strict=True):
         assert gradient.dtype == dtype and gradient.shape == x.shape
         assert np.isfinite(gradient).all()
 
 
 def test_a_hundred_thousand_tokens_by_both_forms():
     rng = np.random.default_rng(0)
-    given = rng.normal(size=(100_000, 1)), np.array([1 - 1e-7]), np.ones(1), np.ones(1)
-    (y, h), (z, g) = lti.recurrent(*given), lti.convolution(*given)
+    arguments = rng.normal(size=(100_000, 1)), np.array([1 - 1e-7]), np.ones(1), np.ones(1)
+    (y, h), (z, g) = lti.recurrent(*arguments), lti.convolution(*arguments)
     np.testing.assert_allclose(y, z, atol=1e-9 * np.abs(y).max())
     np.testing.assert_allclose(h, g, rtol=1e-8)
 

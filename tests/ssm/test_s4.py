@@ -52,25 +52,25 @@ def test_initializers():
 def test_cauchy_kernel_of_hippo_at_any_length(size, length):
     Lambda, P, B, V = hippo.dplr(size)
     C = np.random.default_rng(0).normal(size=size) @ V
-    given = [x[None] for x in (Lambda, P, B, C)]
+    inputs = [x[None] for x in (Lambda, P, B, C)]
     delta = np.array([0.01])
-    powers = s4.kernel_power(*given, delta, length=length)
-    cauchy = s4.kernel_cauchy(*given, delta, length=length)
+    powers = s4.kernel_power(*inputs, delta, length=length)
+    cauchy = s4.kernel_cauchy(*inputs, delta, length=length)
     np.testing.assert_allclose(cauchy, powers, atol=1e-13 * np.abs(powers).max())
 
 
 @pytest.mark.parametrize("forms", [S4, S4D], ids=["s4", "s4d"])
 def test_gradients_of_all_forms_agree(forms):
-    given = arguments(forms[0], 9, batch=(2,))
+    inputs = arguments(forms[0], 9, batch=(2,))
     rng = np.random.default_rng(1)
     state = rng.normal(size=(2, 2, 3)) + 1j * rng.normal(size=(2, 2, 3))
 
     def gradients(form):
-        def loss(h, *given):
-            y, h = form(*given, state=h)
+        def loss(h, *inputs):
+            y, h = form(*inputs, state=h)
             return mg.sum(y * y) + mg.sum(mg.real(h * h * (1 + 2j)))
 
-        return mg.grad(loss, argnums=tuple(range(1 + len(given))))(state, *given)
+        return mg.grad(loss, argnums=tuple(range(1 + len(inputs))))(state, *inputs)
 
     expected = gradients(forms[0])
     for form in forms[1:]:
@@ -93,30 +93,30 @@ EXTREMES = {
 def test_long_sequences_stay_finite(form, dtype):
     """Every extreme side by side, a channel each, forward and backward."""
     step, rate = np.array(list(EXTREMES.values()), dtype).T
-    given = arguments(form, 100_000, D=len(step), N=2, dtype=dtype)
-    given[1] = (rate[:, None] + 1j * given[1].imag).astype(given[1].dtype)
-    given[-1] = step
+    inputs = arguments(form, 100_000, D=len(step), N=2, dtype=dtype)
+    inputs[1] = (rate[:, None] + 1j * inputs[1].imag).astype(inputs[1].dtype)
+    inputs[-1] = step
 
-    def loss(*given):
-        y, h = form(*given)
+    def loss(*inputs):
+        y, h = form(*inputs)
         return mg.mean(y * y) + mg.sum(mg.real(h))
 
-    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(given))))(*given)
+    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(inputs))))(*inputs)
     assert np.isfinite(value)
-    for gradient, x in zip(gradients, given, strict=True):
+    for gradient, x in zip(gradients, inputs, strict=True):
         assert gradient.dtype == x.dtype and gradient.shape == x.shape
         assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("forms", [S4, S4D], ids=["s4", "s4d"])
 def test_a_hundred_thousand_tokens_by_all_forms(forms):
-    given = arguments(forms[0], 100_000, D=1, N=1)
-    given[1], given[-1] = given[1] * 0 - 1e-7 + 0.3j, np.ones(1)
+    inputs = arguments(forms[0], 100_000, D=1, N=1)
+    inputs[1], inputs[-1] = inputs[1] * 0 - 1e-7 + 0.3j, np.ones(1)
     if forms is S4:
-        given[2] = given[2] * 1e-5
-    y, h = forms[0](*given)
+        inputs[2] = inputs[2] * 1e-5
+    y, h = forms[0](*inputs)
     for form in forms[1:]:
-        z, g = form(*given)
+        z, g = form(*inputs)
         np.testing.assert_allclose(y, z, atol=1e-8 * np.abs(y).max())
         np.testing.assert_allclose(h, g, rtol=1e-7)
 
@@ -129,8 +129,8 @@ def test_training_sizes_need_no_array_of_every_power():
         def __array_finalize__(self, other):
             sizes.append(self.size)
 
-    given = arguments(s4d.recurrent, 1, D=64, N=32, dtype=np.float32)
-    A, B = s4d.discrete(given[1], given[2], given[-1], "zoh")
+    inputs = arguments(s4d.recurrent, 1, D=64, N=32, dtype=np.float32)
+    A, B = s4d.discrete(inputs[1], inputs[2], inputs[-1], "zoh")
     s4d.responses(B.view(Watched), A.view(Watched), 1024)
     assert max(sizes) == 64 * 32 * 32
 
@@ -140,28 +140,28 @@ def test_training_sizes_need_no_array_of_every_power():
 
 @named((*S4, *S4D))
 def test_errors(form):
-    given = arguments(form, 4)
-    u, Lambda, *_, C, D, delta = given
+    inputs = arguments(form, 4)
+    u, Lambda, *_, C, D, delta = inputs
     name = f"{'s4' if form in S4 else 's4d'}.{form.__name__}"
     with pytest.raises(ValueError, match=rf"^{name}: Lambda holds real part 0.5, expected real parts"):
-        form(u, Lambda * 0 + 0.5, *given[2:])
+        form(u, Lambda * 0 + 0.5, *inputs[2:])
     with pytest.raises(ValueError, match=rf"^{name}: delta holds 0.0, expected steps above 0$"):
-        form(*given[:-1], delta * 0)
+        form(*inputs[:-1], delta * 0)
     with pytest.raises(ValueError, match=rf"^{name}: delta holds nan, expected steps above 0$"):
-        form(*given[:-1], delta * np.nan)
+        form(*inputs[:-1], delta * np.nan)
     with pytest.raises(TypeError, match=rf"^{name}: Lambda has dtype float64, expected complex$"):
-        form(u, Lambda.real, *given[2:])
+        form(u, Lambda.real, *inputs[2:])
     with pytest.raises(ValueError, match=rf"^{name}: C has 2 on axis N, expected 3 as in Lambda"):
-        form(*given[:-3], C[:, :2], D, delta)
+        form(*inputs[:-3], C[:, :2], D, delta)
     with pytest.raises(TypeError, match=rf"^{name}: u has dtype complex128, expected real floating point$"):
-        form(u + 0j, *given[1:])
+        form(u + 0j, *inputs[1:])
 
 
 def test_discretisations():
-    given = arguments(s4d.recurrent, 4)
+    inputs = arguments(s4d.recurrent, 4)
     for form in S4D:
         with pytest.raises(ValueError, match=r"^s4d: discretisation is 'euler', expected zoh or bilinear$"):
-            form(*given, discretisation="euler")
+            form(*inputs, discretisation="euler")
 
 
 def test_odd_sizes_have_no_pairs():

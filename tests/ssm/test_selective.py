@@ -69,24 +69,24 @@ def test_theorem_1_from_the_logits():
 @pytest.mark.parametrize("chunk_size", [1, 3, 7, 50])
 def test_chunks_of_any_size(chunk_size):
     for mechanism, arguments in ((selective_scan, scan_arguments), (ssd, dual_arguments)):
-        given = arguments(7, batch=(2, 3))
+        inputs = arguments(7, batch=(2, 3))
         for left, right in zip(
-            mechanism.chunkwise(*given, chunk_size=chunk_size), mechanism.recurrent(*given), strict=True
+            mechanism.chunkwise(*inputs, chunk_size=chunk_size), mechanism.recurrent(*inputs), strict=True
         ):
             np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("forms", [SCANS, DUALS], ids=["scan", "dual"])
 def test_gradients_of_all_forms_agree(forms):
-    given = (scan_arguments if forms is SCANS else dual_arguments)(9, batch=(2,))
+    arguments = (scan_arguments if forms is SCANS else dual_arguments)(9, batch=(2,))
     state = np.random.default_rng(1).normal(size=(2, 2, 3) if forms is SCANS else (2, 3, 2))
 
     def gradients(form):
-        def loss(S, *given):
-            y, S = form(*given, state=S)
+        def loss(S, *arguments):
+            y, S = form(*arguments, state=S)
             return mg.sum(y * y) + mg.sum(S * S * S)
 
-        return mg.grad(loss, argnums=tuple(range(1 + len(given))))(state, *given)
+        return mg.grad(loss, argnums=tuple(range(1 + len(arguments))))(state, *arguments)
 
     expected = gradients(forms[0])
     for form in forms[1:]:
@@ -107,19 +107,19 @@ def test_long_sequences_stay_finite(form, dtype):
     T = LENGTHS.get(form.__name__, 100_000)
     step, rate = np.array(list(EXTREMES.values()), dtype).T
     if form in SCANS:
-        given = scan_arguments(T, D=len(step), N=1, dtype=dtype)
-        given[1], given[2] = np.full_like(given[1], step), rate[:, None]
+        arguments = scan_arguments(T, D=len(step), N=1, dtype=dtype)
+        arguments[1], arguments[2] = np.full_like(arguments[1], step), rate[:, None]
     else:
-        given = dual_arguments(T, P=1, N=1, batch=step.shape, dtype=dtype)
-        given[1], given[2] = np.full_like(given[1], step[:, None]), rate
+        arguments = dual_arguments(T, P=1, N=1, batch=step.shape, dtype=dtype)
+        arguments[1], arguments[2] = np.full_like(arguments[1], step[:, None]), rate
 
-    def loss(*given):
-        y, state = form(*given)
+    def loss(*arguments):
+        y, state = form(*arguments)
         return mg.mean(y * y) + mg.sum(state)
 
-    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(given))))(*given)
+    value, gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))))(*arguments)
     assert np.isfinite(value)
-    for gradient, x in zip(gradients, given, strict=True):
+    for gradient, x in zip(gradients, arguments, strict=True):
         assert gradient.dtype == dtype and gradient.shape == x.shape
         assert np.isfinite(gradient).all()
 
@@ -127,10 +127,10 @@ def test_long_sequences_stay_finite(form, dtype):
 @named((selective_scan.recurrent, ssd.recurrent))
 def test_recurrence_of_a_hundred_thousand_tokens(form):
     T = 100_000
-    given = scan_arguments(T, D=1, N=1) if form is selective_scan.recurrent else dual_arguments(T, P=1, N=1)
-    given[1], given[2] = np.full_like(given[1], 1.0), np.full_like(given[2], -1e-7)
-    y, _ = form(*given)
-    chunked, _ = (selective_scan if form is selective_scan.recurrent else ssd).chunkwise(*given)
+    arguments = scan_arguments(T, D=1, N=1) if form is selective_scan.recurrent else dual_arguments(T, P=1, N=1)
+    arguments[1], arguments[2] = np.full_like(arguments[1], 1.0), np.full_like(arguments[2], -1e-7)
+    y, _ = form(*arguments)
+    chunked, _ = (selective_scan if form is selective_scan.recurrent else ssd).chunkwise(*arguments)
     np.testing.assert_allclose(y, chunked, rtol=1e-9, atol=1e-9 * np.abs(y).max())
 
 

@@ -65,12 +65,12 @@ TAKEN = (
 
 
 def _added(x: np.ndarray, values: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
-    made = x.copy()
-    for place in np.ndindex(indices.shape):
-        to = list(place)
-        to[axis] = indices[place]
-        made[tuple(to)] += values[place]
-    return made
+    outputs = x.copy()
+    for position in np.ndindex(indices.shape):
+        to = list(position)
+        to[axis] = indices[position]
+        outputs[tuple(to)] += values[position]
+    return outputs
 
 
 def _piece(g: Any, index: Any) -> Any:
