@@ -79,7 +79,7 @@ def test_the_whole_study_has_the_papers_sizes():
 
 
 def test_how_far_recall_reaches_in_words():
-    begin = "Trained at 12, Mamba is 99% right or more at "
+    begin = "Trained at 12, Mamba has an accuracy of at least 99% at "
     assert how_far({8: 1.0, 1024: 0.99}, 12) == f"{begin}every length up to 1,024."
     assert how_far({8: 0.875, 16: 1.0, 1024: 0.5}, 12) == (
         f"{begin}1 of 3 lengths up to 1,024; at 8 it is 87.5%, at 1,024 it is 50.0%."
@@ -99,7 +99,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     where = "recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores"
     assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 1
     assert "87.5%" in text and "recorded where it says so" in text
-    assert "Trained at 12, Mamba is 99% right or more at 0 of " in text
+    assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
     assert "after training at 96: linear attention none, delta rule none, gated delta rule none, TTT-Linear" in text
     assert "At 300: linear attention 25%, delta rule 25%, gated delta rule 25%, TTT-Linear 25%, Titans 25%." in text
