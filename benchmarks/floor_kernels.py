@@ -11,7 +11,7 @@ def exponentials(x, count, part, repeats):
         for i in range(part * count, (part + 1) * count, 4 * step):
             a, b = exp2(load(x, i)), exp2(load(x, i + step))
             c, d = exp2(load(x, i + 2 * step)), exp2(load(x, i + 3 * step))
-            store(x, i, a - a)  # so that nobody finds the loop to do nothing, and x stays small
+            store(x, i, a - a)  # keeps the compiler from removing the loop, and x small
             store(x, i + step, b - b)
             store(x, i + 2 * step, c - c)
             store(x, i + 3 * step, d - d)

@@ -41,7 +41,7 @@ def busy_seconds() -> float | None:
 
 
 def _own_seconds() -> float:
-    import resource  # which Windows has not; nobody asks there, since nobody counts busy seconds
+    import resource  # not on Windows, where busy seconds are not measured either
 
     usages = (resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -27,11 +27,11 @@ from benchmarks.floors import seconds
 from benchmarks.machine import OtherLoad, circumstances
 from benchmarks.workload import Workload, disagreement
 
-PATIENCE = 6.0  # seconds of timed steps, after which a slow implementation sits out
+PATIENCE = 6.0  # seconds of timed steps, after which an implementation leaves out the remaining rounds
 # Seconds without an answer, after which a process is taken to hang: JAX's stood still more than once.
 ANSWER_TIMEOUT = 300.0
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS")
-# Of glibc: nothing mapped apart, nothing given back, the heap grown in large steps, one heap for all threads.
+# For glibc: no mmap, no trimming, a heap that grows in large steps, one arena for all threads.
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**36),
@@ -120,7 +120,7 @@ def measure(
         for worker in workers.values():
             stack.callback(worker.close)
         memory = {}
-        for name, worker in workers.items():  # one at a time: memory and compilation are each its own
+        for name, worker in workers.items():  # one at a time, so that memory and compilation are measured apart
             progress(f"{workload.name}: {name}: first steps")
             worker.ask("setup")
             memory[name] = worker.ask("memory", count=max(2, workload.steps), patience=patience)
@@ -131,7 +131,7 @@ def measure(
         rates: list[dict[str, float]] = []
         for turn in range(rounds):
             progress(f"{workload.name}: round {turn + 1} of {rounds}")
-            shift = turn % len(names)  # nobody always runs first
+            shift = turn % len(names)  # rotate the order
             for name in names[shift:] + names[:shift]:
                 if name == ours or total_seconds[name] <= patience:
                     elapsed = workers[name].ask("steps", count=workload.steps)["seconds"]
@@ -201,7 +201,7 @@ def record(
         name: {
             "peer": name != ours and workload.implementation(name).peer,
             "seconds": {**quartiles(samples), "samples": list(samples)},
-            # who sits out sits out the last rounds
+            # a slow implementation leaves out the last rounds
             "ours_over_this": quartiles([our / peer for our, peer in zip(times[ours], samples, strict=False)]),
             "memory_bytes": {**memory[name], "growth": memory[name]["peak"] - memory[name]["before"]},
             **about[name],

@@ -92,7 +92,7 @@ class Server:
 
     def setup(self, **sizes: Any) -> dict[str, Any]:
         """Import the framework and build the work, at the workload's sizes but for those given."""
-        self.run = None  # its memory first
+        self.run = None  # free its memory first
         self.run = self.implementation.setup(**{**self.workload.sizes, **sizes})
         return {}
 

@@ -31,7 +31,7 @@ class Implementation:
     name: str
     setup: Callable[..., Run]
     needs: tuple[str, ...] = ()  # modules to import; one that is not installed makes the implementation missing
-    peer: bool = True  # whether it is one to beat: not another form of ours, nor what does less than all of the work
+    peer: bool = True  # whether it is compared as a peer: no other form of ours, and all of the work
 
     def missing(self) -> list[str]:
         """Name the needed modules that are not installed."""
@@ -51,9 +51,9 @@ class Workload:
     operations: int = 1  # a step's time is divided by this many, and reported per `per`
     per: str = "step"
     steps: int = 1  # steps in each timed round
-    memory: bool = False  # whether the growth of memory is worth a column
-    floor: Mapping[str, float] = field(default_factory=dict)  # exponentials, bytes, operations that a step cannot spare
-    module: str = field(default="", compare=False)  # where a worker finds it; filled in by `declared`
+    memory: bool = False  # whether the tables show memory
+    floor: Mapping[str, float] = field(default_factory=dict)  # least exponentials, bytes and operations of a step
+    module: str = field(default="", compare=False)  # the module that declares it; set by `declared`
 
     def implementation(self, name: str) -> Implementation:
         """Return the implementation of that name."""

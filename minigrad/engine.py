@@ -189,7 +189,7 @@ class Primitive:
         count = len(values) if self.variadic else self.differentiable
         try:
             result = self.function(namespace(*values[:count]) if self.takes_namespace else None, *values, **options)
-        except (TypeError, ArithmeticError):  # what Python raises for numbers, and libraries for arrays of others
+        except (TypeError, ArithmeticError):  # raised by Python for numbers, by libraries for arrays of other libraries
             if _NUMBER_TYPES.issuperset(map(type, values)):
                 return self(np.asarray(values[0]), *values[1:], **options)
             if (in_one_library := to_common_library(values)) is None:

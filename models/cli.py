@@ -37,7 +37,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
     escape_unencodable()
     try:
-        get_num_threads()  # which reads the environment
+        get_num_threads()  # reads the environment
     except ValueError as error:
         _fail(str(error))
     try:
@@ -48,7 +48,7 @@ def main() -> None:
         _fail(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

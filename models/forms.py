@@ -161,7 +161,7 @@ class _Shape:
     def __init__(self, annotation: Any):
         self.text: str = annotation.dim_str
         self.axes = self.text.split()
-        self.leading = self.axes.pop(0) if self.axes[0] in ("*batch", "...") else None  # what any rank may fill
+        self.leading = self.axes.pop(0) if self.axes[0] in ("*batch", "...") else None  # any number of leading axes
         self.dtypes = set(annotation.dtypes)
         if "float64" in self.dtypes:
             self.dtypes |= {"float128", "object"}  # reals that jaxtyping does not list: long doubles, exact numbers

@@ -59,7 +59,7 @@ def generate(
         for token in generate_tokens(model, ids, tokens=tokens, temperature=temperature, rng=rng, stop=stop):
             _write(detokenizer.add([token]))
         _write(detokenizer.flush())
-    finally:  # Ctrl-C too leaves a whole line
+    finally:  # end the line, also on Ctrl-C
         _write("\n")
 
 

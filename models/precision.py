@@ -25,7 +25,7 @@ class Precision(NamedTuple):
     """The dtype that a call computes in, and the dtype that its results are rounded to, if it differs."""
 
     computed: np.dtype  # of real numbers and of the parts of complex ones
-    result: np.dtype | None  # where results are rounded to floats of two bytes
+    result: np.dtype | None  # the two-byte dtype that results are rounded to, or None
 
 
 def array_kinds(values: Iterable[Any]) -> Kinds:
@@ -111,6 +111,6 @@ def number(name: str, x: Any) -> Any:
 
     Raises TypeError for anything else.
     """
-    if not hasattr(x, "__truediv__"):  # which numbers and arrays of every kind have
+    if not hasattr(x, "__truediv__"):  # an attribute of numbers and of arrays of every kind
         raise TypeError(f"{name} is {x!r}, expected a number")
     return x.item() if isinstance(x, np.generic) else x

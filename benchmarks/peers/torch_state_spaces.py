@@ -21,7 +21,9 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     log_a = (delta[..., None] * A).reshape(*chunks, channels, -1)
     x = ((delta * u)[..., None] * B[..., None, :]).reshape(log_a.shape)
     h, local_states = torch.zeros_like(x[:, :, 0]), []
-    for a_t, x_t in zip(torch.exp(log_a).unbind(2), x.unbind(2), strict=True):  # a slice's gradient is an array's size
+    for a_t, x_t in zip(
+        torch.exp(log_a).unbind(2), x.unbind(2), strict=True
+    ):  # the gradient of a slice is as large as the array
         h = a_t * h + x_t
         local_states.append(h)
     a_sum = torch.cumsum(log_a, dim=2)
@@ -44,7 +46,7 @@ def selective_scan_mamba_py(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: T
 
 def selective_scan_hugging_face(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Return y by the loop that transformers' Mamba runs without its CUDA kernels; its axes are (B, D, L)."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises its CUDA kernels
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises to install its CUDA kernels
     from transformers.models.mamba import modeling_mamba
 
     scan = inspect.unwrap(modeling_mamba.mamba_selective_scan)

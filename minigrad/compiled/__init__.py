@@ -20,7 +20,7 @@ from minigrad.pytree import arrays_of
 
 WIDTHS = ("float32", "float64")
 _PARTS = {"complex64": "float32", "complex128": "float64"}
-LARGE = 4096  # elements from which on a kernel is quicker than NumPy, and its compilation worth waiting for
+LARGE = 4096  # elements from which a kernel is faster than NumPy
 
 
 def with_kernel(path: str, reference: Callable) -> Callable:
@@ -32,7 +32,9 @@ def with_kernel(path: str, reference: Callable) -> Callable:
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):  # the graph keeps them: their owner may change a mask
+        if any(
+            isinstance(x, Tensor) for x in inputs
+        ):  # copied, since the graph saves them and the caller may change a mask
             options = {key: copy_if_mutable(value) for key, value in options.items()}
         kernel, plain = numba_module(path), functools.partial(reference, **options)
         if kernel is None:

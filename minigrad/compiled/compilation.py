@@ -20,7 +20,7 @@ from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.event import Event, Listener, register
 from numba.core.serialize import dumps
 
-PATIENCE = 1.0  # seconds of compiling before it is worth a line
+PATIENCE = 1.0  # seconds of compiling after which a line is printed
 VERSIONS = sys.version, numba.__version__, llvmlite.__version__
 
 
@@ -165,7 +165,7 @@ class _Lines(Listener):
             return
         self.waiting = None
         self.timer.cancel()
-        self.timer.join()  # what it began to say it has said
+        self.timer.join()  # the line has been begun, so it is finished
         self.timer = None
         if self.said:
             print(f"{time.perf_counter() - self.began:.1f} s", file=sys.stderr)

@@ -19,15 +19,15 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 VARIABLE = "MINIGRAD_NUM_THREADS"
-MOST = 1024  # threads; more is taken for a mistake
+MOST = 1024  # most threads; a larger number is refused
 BLAS_SINGLE_THREAD = 64**3  # multiplications up to which BLAS does not wake its threads
-WORTH_SHARING = 1 << 22  # from which on it pays to wake ours
+WORTH_SHARING = 1 << 22  # multiplications from which sharing among our threads pays
 TILE = 64  # rows of a product that stay together
-_lock = threading.RLock()  # held to read or write what follows, never while working
+_lock = threading.RLock()  # guards the following variables; not held while working
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
-_single: list[int] = []  # the threads whose callers want BLAS in one thread now
-_before: list[int] = []  # and in how many it was before, library by library
+_single: list[int] = []  # the threads that are inside `one_blas_thread`
+_before: list[int] = []  # the numbers of threads of each BLAS library before
 
 
 def get_num_threads() -> int:
@@ -60,7 +60,7 @@ def set_num_threads(count: int) -> None:
         raise ValueError(f"set_num_threads: count is {count}, expected at least 1 and at most {MOST}")
     with _lock:
         if count != _threads:
-            # The threads of the old pool end when the last kernel that they work for lets go of it.
+            # The threads of the old pool end when the last kernel that uses it ends.
             _threads, _pool = count, None
 
 
@@ -102,7 +102,7 @@ def share(work: Callable[[int, int, int], object], items: int, *, most: int = MO
         while todo:
             try:
                 part = todo.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread took the last part
                 return
             try:
                 work(part, ends[part], ends[part + 1])
@@ -127,7 +127,9 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Two processes whose BLAS spins on two cores take five times as long as one after the other.
     """
-    multiplications = x.shape[-2] * x.shape[-1] * y.shape[-1]  # of each product of a batch, which BLAS meets one by one
+    multiplications = (
+        x.shape[-2] * x.shape[-1] * y.shape[-1]
+    )  # of each product of a batch: BLAS computes them one by one
     if multiplications <= BLAS_SINGLE_THREAD or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
         return x @ y
     with one_blas_thread():

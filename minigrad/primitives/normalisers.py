@@ -23,13 +23,13 @@ from minigrad.primitives.reductions import expand_reduced, keepdims_shape, mean
 from minigrad.primitives.reductions import sum as sum_
 from minigrad.primitives.shapes import reshape
 
-_LARGE = 4096  # elements of a matrix from which on it is worth a loop of its own
+_LARGE = 4096  # elements of a matrix from which a loop over matrices is faster
 
 
-def _array_with(x: Any, axis: Any, who: str) -> Any:
+def _array_with(x: Any, axis: Any, caller: str) -> Any:
     """Return x as an array. Raise AxisError where it has no such axis; a number counts as a vector of one element."""
-    x = array(x, who)
-    normalize_axes(axis, max(x.ndim, 1), who)
+    x = array(x, caller)
+    normalize_axes(axis, max(x.ndim, 1), caller)
     return x
 
 

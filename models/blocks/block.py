@@ -56,8 +56,8 @@ class Block(Module):
     default_chunk_size: ClassVar[int] = 64
     default_states: ClassVar[int] = 0
     single_step: ClassVar[str] = "recurrent"  # the form for one token at a time
-    starts: ClassVar[tuple[str, ...]] = ("",)  # what `BlockConfig.start` may be, the usual one first
-    mixes_channels: ClassVar[bool] = False  # whether the block does an MLP's work too, so that none follows it
+    starts: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.start`, the default first
+    mixes_channels: ClassVar[bool] = False  # whether the block mixes channels, so that no MLP follows it
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         self.form, self.chunk_size = config.form, config.chunk_size

@@ -33,7 +33,7 @@ class Mamba2Config:
     bias: bool = False
     conv_bias: bool = True
     form: str = "fused"  # over a sequence: any of `models.ssm.ssd`, chunkwise with its own chunks
-    limits: tuple[float, float] = (0.0, float("inf"))  # between which steps are held
+    limits: tuple[float, float] = (0.0, float("inf"))  # bounds to which steps are clipped
     chunk_size: int = 64
 
 

@@ -47,7 +47,7 @@ class Config(BlockConfig):
         for name, default in (("states", block.default_states), ("start", block.starts[0])):
             if (value := getattr(self, name)) and not default:
                 raise UserError(f"{name}: expected none, since {self.mixer} has no such choice, got {value}")
-        # what is left open is filled in here, so that a checkpoint says all of it
+        # defaults are resolved here, so that a checkpoint records them
         object.__setattr__(self, "form", self.form or block.default_form)
         object.__setattr__(self, "chunk_size", self.chunk_size or block.default_chunk_size)
         object.__setattr__(self, "states", self.states or block.default_states)
@@ -99,7 +99,7 @@ class LanguageModel(Module):
 
     def __init__(self, config: Config, rng: np.random.Generator) -> None:
         self.embedding = Embedding(config.vocab, config.width, rng=rng)
-        # as the head it meets a vector of length √width: with this deviation the first logits have a variance of 1
+        # as the head it multiplies a vector of length √width: with this deviation the initial logits have variance 1
         weight = rng.standard_normal((config.vocab, config.width)) / config.width**0.5
         self.embedding.weight = weight.astype(np.float32)
         self.layers = [Layer(config, rng) for _ in range(config.layers)]

@@ -186,7 +186,7 @@ class Point:
     optimiser: str
     batch: str
     source: str  # a key of models/references.bib
-    gates: str = "a token"  # what has a gate of its own: none, a token, a key channel
+    gates: str = "a token"  # granularity of the gates: none, per token, per key channel
 
 
 POINTS = {

@@ -39,7 +39,7 @@ def load_model(folder: str | Path) -> MambaModel:
         entries[renamed(name)] = of_file
     of = _with_head(path, of, entries)
     numbers = compare(path, entries, shapes(of))
-    # what is read, and the model that takes it over
+    # once as read, and once in the model
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
     arrays = {name: to_our_layout(name, of_file.read()) for name, of_file in entries.items()}
     for name, array in arrays.items():

@@ -69,7 +69,7 @@ NATIVE_BLOCKS: dict[str, dict[str, Any]] = {
     },
 }
 """Defaults of mamba_ssm, by the layer that `ssm_cfg` names."""
-# how weights start and which kernel runs: nothing that a trained model's results depend on
+# initialisation and choice of kernels: a trained model's results do not depend on them
 IRRELEVANT = {
     "dt_min",
     "dt_max",

@@ -7,7 +7,7 @@ from typing import Any
 from models.errors import UserError
 from models.published.config import Fields, read_json
 
-REPLACEMENT = "\ufffd"  # what bytes that are no whole character are decoded to
+REPLACEMENT = "\ufffd"  # U+FFFD, to which incomplete characters are decoded
 
 
 def load_tokenizer(folder: str | Path) -> Any:

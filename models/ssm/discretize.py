@@ -101,7 +101,7 @@ def _phi(x: Array) -> Array:
     xp = namespace(x)
     small = xp.abs(x) < 1
     near = xp.where(small, x, 0)
-    far = xp.where(small, near + 1, x)  # not 0, and the gradient of what is not taken stays finite
+    far = xp.where(small, near + 1, x)  # nonzero, so that the gradient of the branch not taken is finite
     series = xp.ones_like(x) * SERIES[-1]
     for coefficient in SERIES[-2::-1]:
         series = near * series + coefficient

@@ -13,9 +13,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from models.study.reading import words
 
-INK = "#123456"  # a colour that nothing else has, to be replaced by the page's own
+INK = "#123456"  # a colour used nowhere else, replaced by the page's text colour
 PLAIN, DASHED, DOTTED = "-", "--", ":"
-WIDE, HANDLE = 110, 5  # letters of a legend in one line, and what a curve's sign takes of them
+WIDE, HANDLE = 110, 5  # letters of a legend in one line, and the width of a curve's sample in letters
 STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and markers for print in black
     "softmax": ("#999999", "s", PLAIN),
     "linear_attention": ("#e69f00", "^", PLAIN),
@@ -80,7 +80,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     y_limits: tuple[float, float] | None = None
-    marks: Sequence[float] = ()  # places on the x axis to point at
+    marks: Sequence[float] = ()  # positions on the x axis to mark
 
 
 def draw(panels: Sequence[Panel], description: str) -> str:
@@ -159,6 +159,6 @@ def _for_a_page(svg: str, description: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")  # HTML knows both by itself
-    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)  # only what is referred to keeps a name
+    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)  # keep only the ids that are referenced
     svg = svg.replace(INK, "currentColor")
     return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

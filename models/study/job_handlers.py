@@ -28,7 +28,7 @@ from models.vision import rotation_ttt
 
 ROOT = Path(__file__).parent.parent.parent
 AFTER = "after.jsonl"
-LONGER = 8  # times the training length: what the inner loss is read over
+LONGER = 8  # times the training length: the text over which the inner loss is measured
 PROMPT = "The "
 SAMPLE_BYTES = 400
 
@@ -63,7 +63,7 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
         return model(tokens, state)
 
     before = log.read(folder / AFTER)
-    log.rewrite(folder / AFTER, before)  # without a line that was cut short
+    log.rewrite(folder / AFTER, before)  # without an incomplete last line
     for i, length in list(enumerate(settings["lengths"]))[len(before) :]:
         rng = np.random.default_rng([run.seed, 3, length])
         try:
@@ -140,7 +140,7 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
     process = subprocess.Popen(command, cwd=ROOT)
     while process.poll() is None:
         if stop.wait(0.2):
-            process.send_signal(signal.SIGINT)  # what has been checked is still written
+            process.send_signal(signal.SIGINT)  # results so far are still written
             process.wait()
             return None
     if not report.exists():

@@ -9,7 +9,7 @@ from models.study.job_handlers import LONGER
 from models.study.plans import DEEP, LEARNER, SEEKERS
 from models.study.reading import Results, curve, settings, source, words
 
-ENOUGH = 0.9  # the share of needles that counts as finding them
+ENOUGH = 0.9  # the accuracy that counts as finding the needles
 SHARES = (-0.03, 1.03)
 PAPER_LENGTHS = (2048, 4096, 8192, 16384)
 NIAH_TABLE = {  # Behrouz et al. 2025, table 2: percent at 2K, 4K, 8K, 16K of S-NIAH-PK and of S-NIAH-N

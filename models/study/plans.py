@@ -13,12 +13,12 @@ from models.vision.rotation_ttt import SHIFTS
 
 SEED = 0
 Sizes = dict[str, dict[str, Any]]
-COMPARISONS = ("text", "overwritten", "plain")  # by which mixers are compared, the last two of them kinds of recall
+COMPARISONS = ("text", "overwritten", "plain")  # tasks that compare mixers, the last two of them recall
 COMPARED = ("softmax", "linear_attention", "gated_linear_attention", "delta_rule", "gated_delta_rule")  # side by side
-LEARNER = "ttt_linear"  # beside them, its memory one matrix too
+LEARNER = "ttt_linear"  # compared with them; its memory is one matrix too
 DEEP = ("ttt_mlp", "titans")  # their memories have two layers and a step takes five times as long: long jobs
 SEEKERS = ("linear_attention", "delta_rule", "gated_delta_rule", "ttt_linear", "titans")  # of needles
-COPIERS = ("s4d", "mamba")  # one whose system stays what it is, and one whose tokens choose it
+COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
@@ -104,8 +104,8 @@ DEFAULT: Sizes = {
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     **LONG,
 }
-# Only what so few steps can show. Recall of keys that are written twice has the mixers in the order of the whole study;
-# in text and in recall of keys written once they change places after these steps, so nothing is compared by those.
+# Only what can be concluded after so few steps. In recall of keys written twice the mixers rank as in the whole study; in
+# text and in recall of keys written once their ranking is not settled, so these are left out.
 QUICK: Sizes = {
     **DEFAULT,
     "proofs": {"profile": "quick", "names": ["linear_attention", "delta_rule"]},
