@@ -104,7 +104,7 @@ DEFAULT: Sizes = {
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     **LONG,
 }
-# Only what can be concluded after so few steps. In recall of keys written twice the mixers rank as in the whole study; in
+# Only what so few steps can decide. In recall of keys written twice the mixers rank as in the whole study; in
 # text and in recall of keys written once their ranking is not settled, so these are left out.
 QUICK: Sizes = {
     **DEFAULT,
