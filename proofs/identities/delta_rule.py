@@ -63,7 +63,7 @@ def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State
 
 
 @refuted(
-    "It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length near and far)",
+    "It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length everywhere)",
     source="talk-titans, 22:34: 'the L2 norm is the loss'",
 )
 def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
@@ -74,7 +74,7 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
 
 
 @identity(
-    "The correction form is the form that multiplies: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
+    "The correction form equals the product form: S + βkᵀ(v − kS) = (I − βkᵀk)S + βkᵀv",
     source=f"{SCHLAG}, section 4.2; talk-titans, 21:43",
     exact=True,
 )
@@ -118,7 +118,7 @@ def writing_again_changes_nothing(k: UnitKey, v: Value, state: State):
     return write_token(k, v, beta, once), once
 
 
-@identity("What is stored under orthogonal keys is not touched", source=f"{SCHLAG}, section 4.2", exact=True)
+@identity("Values stored under orthogonal keys do not change", source=f"{SCHLAG}, section 4.2", exact=True)
 def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, state: State):
     other_keys = k[..., 1:, :]
     return other_keys @ write_token(k[..., 0, :], v, beta, state), other_keys @ state
@@ -168,7 +168,12 @@ def transition_does_not_grow(k: UnitKey, beta: Beta, x: Key):
     return xp.sum(transitioned * transitioned, axis=-2), xp.sum(column * column, axis=-2)
 
 
-@refuted("Nor does it with β up to 3", source="minigrad, the bound on β is needed", exact=True, relation="≤")
+@refuted(
+    "The transition makes no vector longer for β up to 3 either",
+    source="minigrad, the bound on β is needed",
+    exact=True,
+    relation="≤",
+)
 def transition_with_a_larger_beta(k: UnitKey, beta: LargeBeta, x: Key):
     return transition_does_not_grow(k, beta, x)
 

@@ -71,7 +71,9 @@ def hold_solves_the_equation(mixing: Mixing, push: Push, B: Enter, x: Start, del
     return slope, A @ reached + B
 
 
-@identity("It needs no small steps: one of Δ + Δ′ is one of Δ and then one of Δ′", source=f"{MAMBA}, eq. 4", only=OURS)
+@identity(
+    "Zero-order hold composes: a step of Δ + Δ′ is a step of Δ and then one of Δ′", source=f"{MAMBA}, eq. 4", only=OURS
+)
 def hold_by_parts(mixing: Mixing, push: Push, B: Enter, delta: Step, later: Steps):
     A, then = stable(mixing, push), later[0]
     A_1, B_1 = discretize.zoh(A, B, delta)
@@ -80,7 +82,7 @@ def hold_by_parts(mixing: Mixing, push: Push, B: Enter, delta: Step, later: Step
 
 
 @bounded(
-    "It is what a general solver (Dormand and Prince's, of order 5) comes to, within the error that was asked for",
+    "It agrees with a general solver (Dormand and Prince's, of order 5) within the solver's tolerance",
     source="scipy, scipy.integrate.solve_ivp",
     only=("float64",),
 )
@@ -115,7 +117,7 @@ def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
 
 
 @identity(
-    "Any B̄ stands in a corner of an exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
+    "Its B̄ is a block of a matrix exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
     source="vanloan1978, theorem 1 (place not verified)",
     only=FLOATS,
 )
@@ -131,7 +133,7 @@ def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Ste
 
 
 @identity(
-    "A matrix that is diagonal, and its diagonal alone: the same Ā and B̄",
+    "A diagonal matrix and its diagonal give the same Ā and B̄",
     source="talk-mamba, slides 22–23",
     over=METHODS,
     exact=True,
@@ -175,7 +177,7 @@ def cost_of_a_matrix(length: int):
     return count_operations(length, dense=True)
 
 
-@grows("Of a diagonal it costs N", source="talk-mamba, slides 22–23", order=1)
+@grows("Zero-order hold of a diagonal costs N", source="talk-mamba, slides 22–23", order=1)
 def cost_of_a_diagonal(length: int):
     return count_operations(length, dense=False)
 
@@ -184,7 +186,7 @@ def cost_of_a_diagonal(length: int):
 
 
 @identity(
-    "The generalised bilinear method is Euler's for α = 0, and for α = 1 takes the slope at the end of the step",
+    "The generalised bilinear method is Euler's for α = 0, and for α = 1 backward Euler's",
     source="gu2021lssl, section 2",
     exact=True,
     only=OURS,
@@ -204,7 +206,7 @@ def middle_of_the_family(mixing: Mixing, push: Push, B: Enter, delta: Step):
 
 
 @identity(
-    "The bilinear method keeps x between samples with one slope, the mean of those at its ends",
+    "The bilinear method steps with the mean of the slopes at both ends",
     source="gu2020hippo, appendix B.3",
     exact=True,
     only=OURS,

@@ -34,7 +34,7 @@ def forms_agree(form: Form, plainest: Form, tokens: Tokens, state: Any, chunk_si
 
 
 @identity(
-    "Streaming: a sequence may be cut anywhere and go on from the returned state",
+    "Streaming: a sequence may be split at any time and continued from the returned state",
     source=f"{CONTRACT}; talk-titans, 12:17",
     exact=True,
     over=each_form(),
@@ -46,7 +46,7 @@ def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: Chun
 
 
 @identity(
-    "Causality: another future changes nothing before it",
+    "Causality: outputs do not depend on later tokens",
     source=f"{CONTRACT}; talk-titans, 11:40",
     exact=True,
     over=each_form("others"),
@@ -59,7 +59,7 @@ def causality(form: Form, tokens: Tokens, others: Tokens, state: Any, cut: Cut, 
 
 
 @identity(
-    "Sequences and heads beside each other do not mix; a batch of one is the plain call",
+    "Sequences and heads of a batch are computed independently; a batch of one is the unbatched call",
     source=CONTRACT,
     exact=True,
     over=each_form(),
@@ -95,7 +95,7 @@ def operations_in_time(form: Form, length: int):
 
 
 @grows(
-    "As a scan of an associative operator: T log T operations, so T for each round of log T",
+    "As a scan of an associative operator: T log T operations, T in each of log T rounds",
     source="hillis1986",
     order=1,
     over=each_form(work="T log T"),
@@ -121,7 +121,7 @@ def memory_at_once(form: Form, length: int):
 
 
 @grows(
-    "In recurrent, chunkwise and fused form: T memory, for the outputs themselves",
+    "In recurrent, chunkwise and fused form: T memory, for the outputs",
     source=TRIANGLE,
     order=1,
     lengths=(1024, 2048, 4096),
@@ -132,7 +132,7 @@ def memory_in_time(form: Form, length: int):
 
 
 @grows(
-    "A matrix memory is as large after any number of tokens",
+    "The state of a matrix memory has the same size after any number of tokens",
     source=f"{TRIANGLE}; talk-titans, 07:11, 12:42",
     order=0,
     over=each_form(state_grows=False),

@@ -63,7 +63,7 @@ def taylor_features(q: Vector, k: Vector):
 
 
 @converges(
-    "Hence softmax attention is the limit of linear attention, as the features grow without end",
+    "Softmax attention is the limit of linear attention as the number of features grows",
     source="talk-titans, 05:41–13:07, made precise",
 )
 def softmax_is_the_limit(q: Vectors, k: Vectors, v: Values):
@@ -107,7 +107,7 @@ def variance_of_a_random_feature(q: Vector, k: Vector):
 
 
 @bounded(
-    "The variance of m random features is 1/m of one's: within five standard errors of 20 000 trials, m = 1 … 64",
+    "The variance of m random features is 1/m of that of one: within five standard errors of 20 000 trials, m = 1 … 64",
     source=f"{CHOROMANSKI}, lemma 2",
     only=("float64",),
 )

@@ -39,19 +39,21 @@ def write_token(k: Any, v: Any, beta: Any, log_gate: Any, state: Any) -> Any:
     return gated_delta_rule.recurrent(row, row, v[..., None, :], beta[..., None], log_gate[..., None], state=state)[1]
 
 
-@identity("With every gate open it is the delta rule", source=f"{YANG}, eq. 10", exact=True)
+@identity("With all gates 1 it is the delta rule", source=f"{YANG}, eq. 10", exact=True)
 def open_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: OpenGates, state: State, chunk_size: ChunkSize):
     gated = gated_delta_rule.chunkwise(q, k, v, beta, log_decay, state=state, chunk_size=chunk_size)
     return gated, delta_rule.recurrent(q, k, v, beta, state=state)
 
 
-@identity("A shut gate forgets: every token writes into an empty memory", source=f"{YANG}, section 3.1", exact=True)
+@identity(
+    "A gate of 0 resets the memory: every token writes into an empty memory", source=f"{YANG}, section 3.1", exact=True
+)
 def shut_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: ShutGates, state: State, chunk_size: ChunkSize):
     y, _ = gated_delta_rule.chunkwise(q, k, v, beta, log_decay, state=state, chunk_size=chunk_size)
     return y, namespace(q).sum(q * k, axis=-1, keepdims=True) * beta[..., None] * v
 
 
-@identity("S = α(I − βkᵀk)S + βkᵀv: the gate fades the memory, not the write", source=f"{YANG}, eq. 10", exact=True)
+@identity("S = α(I − βkᵀk)S + βkᵀv: the gate decays the memory, not the write", source=f"{YANG}, eq. 10", exact=True)
 def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: State):
     gate = namespace(log_gate).exp(log_gate)[..., None, None]
     write = beta[..., None, None] * k[..., :, None] * v[..., None, :]
@@ -59,7 +61,7 @@ def gated_transition(k: Key, v: Value, beta: Beta, log_gate: LogGate, state: Sta
 
 
 @identity(
-    "The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the faded memory",
+    "The write is one step of gradient descent, rate β, on ½‖kS − v‖² at the decayed memory",
     source=f"{YANG}, section 3.1; talk-titans, 22:34",
     exact=True,
 )
@@ -70,7 +72,7 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, beta: Beta, log_gate: LogGa
 
 
 @refuted(
-    "The correction may be taken before fading: αS + βkᵀ(v − kS)",
+    "The correction may be taken before the decay: αS + βkᵀ(v − kS)",
     source="fla, the order of decay and delta",
     exact=True,
 )
@@ -81,7 +83,7 @@ def correction_before_fading(k: Key, v: Value, beta: Beta, log_gate: LogGate, st
 
 
 @refuted(
-    "The memory may fade after the write: α(S + βkᵀ(v − kS))",
+    "The memory may be decayed after the write: α(S + βkᵀ(v − kS))",
     source="minigrad, the order of decay and delta",
     exact=True,
 )
@@ -100,7 +102,7 @@ def swapped_gates(q: Queries, k: Keys, v: Values, beta: Betas, log_decay: LogDec
 
 
 @identity(
-    "β = 1 and ‖k‖ = 1: reading k right after the write gives v, however much the memory fades",
+    "β = 1 and ‖k‖ = 1: reading k right after the write gives v, whatever the decay",
     source="talk-titans, 21:43 with decay",
     exact=True,
 )

@@ -28,14 +28,14 @@ CHAPTER = 4
 YANG = "yang2024gla"
 
 
-@identity("With every gate open it is linear attention", source=f"{YANG}, section 4.1", exact=True)
+@identity("With all gates 1 it is linear attention", source=f"{YANG}, section 4.1", exact=True)
 def open_gates(q: Queries, k: Keys, v: Values, log_decay: OpenGates, state: State, chunk_size: ChunkSize):
     gated = gated_linear_attention.chunkwise(q, k, v, log_decay, state=state, chunk_size=chunk_size)
     return gated, linear_attention.recurrent(q, k, v, state=state)
 
 
 @identity(
-    "A shut gate forgets: what is read is the token's own value, whatever came before",
+    "A gate of 0 resets the memory: the output is (q·k) v, of the token alone",
     source=f"{YANG}, section 4.1",
     exact=True,
 )
@@ -44,7 +44,7 @@ def shut_gates(q: Queries, k: Keys, v: Values, log_decay: ShutGates, state: Stat
     return y, namespace(q).sum(q * k, axis=-1, keepdims=True) * v
 
 
-@identity("One gate a token is the same gate in every key channel", source=f"{YANG}, section 4.1", exact=True)
+@identity("One gate per token equals the same gate in every key channel", source=f"{YANG}, section 4.1", exact=True)
 def one_gate_for_all_channels(q: Queries, k: Keys, v: Values, log_decay: LogDecay, state: State):
     channels = namespace(log_decay).stack([log_decay] * k.shape[-1], axis=-1)
     per_token = gated_linear_attention.parallel(q, k, v, log_decay, state=state)
@@ -68,7 +68,7 @@ def unrolled(q: Queries, k: Keys, v: Values, log_decay: ChannelLogDecay, state: 
 
 
 @identity(
-    "The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the faded memory",
+    "The write is one step of gradient descent, rate 1, on −⟨kS, v⟩, from the decayed memory",
     source="talk-titans, 14:50 with decay",
     exact=True,
 )
@@ -82,7 +82,9 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
 
 
 @refuted(
-    "Fading before the write or after it is the same", source="titans-code, #6 (where is the forgetting?)", exact=True
+    "Decay before the write and decay after it are the same",
+    source="titans-code, #6 (where is the forgetting?)",
+    exact=True,
 )
 def fading_after_the_write(k: Key, v: Value, log_gate: LogGate, state: State):
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]

@@ -139,7 +139,7 @@ def legt_sides(f: list[Any], t: Any, N: int) -> tuple[Any, Any]:
 
 
 @identity(
-    "LegT's obey theirs for polynomials below the order",
+    "LegT's coefficients obey their equation for polynomials below the order",
     source=f"{HIPPO}, theorem 1 and appendix D.1",
     exact=True,
     only=EXACT,
@@ -149,7 +149,8 @@ def legt_equation(f: Polynomial, t: Time, N: Order):
 
 
 @refuted(
-    "LegT's obey theirs whatever f (the far end of the window is taken from what is remembered of it)",
+    "LegT's coefficients obey their equation for any f (it replaces the value that leaves the window by its "
+    "reconstruction)",
     source=f"{HIPPO}, appendix D.1, made precise",
     exact=True,
 )
@@ -170,7 +171,7 @@ def project_held(samples: Any, N: int) -> Any:
 
 
 @bounded(
-    "The projection of held samples, by quadrature, is where LegS's recurrence by zero-order hold arrives",
+    "The projection of held samples, by quadrature, is LegS's recurrence by zero-order hold",
     source=f"{HIPPO}, theorem 2, in the time log t",
     only=("float64",),
 )
@@ -182,7 +183,7 @@ def recurrence_is_projection(f: Samples, N: Order):
 
 
 @grows(
-    "The bilinear recurrence, as published, comes to the projection of a smooth f with order 1 in the step",
+    "The bilinear recurrence, as published, converges to the projection of a smooth f with order 1 in the step",
     source=f"{HIPPO}, section 2.4 and appendix B.3",
     order=1,
     lengths=(64, 128, 256),
@@ -195,7 +196,7 @@ def bilinear_recurrence(length: int):
 
 
 @bounded(
-    "LegS does not see the pace: every sample twice leaves the same memory",
+    "LegS does not depend on the time scale: every sample twice gives the same coefficients",
     source=f"{HIPPO}, proposition 3",
     only=("float64",),
 )
@@ -217,7 +218,7 @@ def reconstruct(f: Any, N: int, measure: str, ages: Any) -> Any:
 
 
 @bounded(
-    "A polynomial below the order is remembered as it is",
+    "A polynomial below the order is reconstructed exactly",
     source=f"{HIPPO}, section 2.2",
     over=MEASURES,
     only=("float64",),
@@ -228,7 +229,7 @@ def reconstruction(measure: str, f: Polynomial):
     return abs(reconstruct(f, len(f), measure, ages) - exact), np.full(7, 1e6 * UNIT * (1 + abs(f).max()))
 
 
-@refuted("A polynomial of any degree is remembered as it is", source="minigrad, N numbers", relation="≤")
+@refuted("A polynomial of any degree is reconstructed exactly", source="minigrad, N numbers", relation="≤")
 def reconstruction_of_any_degree(f: Polynomial, N: Order):
     f, ages = np.asarray(f, dtype=np.float64), np.linspace(0, 1, 7)
     exact = np.polynomial.polynomial.polyval(1 - ages, f)
@@ -236,7 +237,7 @@ def reconstruction_of_any_degree(f: Polynomial, N: Order):
 
 
 @converges(
-    "Of a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
+    "For a smooth f, the root mean square error falls below 2 (ω/4)ᴺ/N!: for f = sin ωx, faster than any power",
     source=f"{HIPPO}, proposition 6 with Chebyshev's bound on the best polynomial",
 )
 def smooth_memory(omega: Frequency):
@@ -252,7 +253,7 @@ def smooth_memory(omega: Frequency):
 
 
 @grows(
-    "Of an f with a corner it falls as N^(−3/2) only",
+    "For an f with a corner the error falls only as N^(−3/2)",
     source=f"{HIPPO}, proposition 6 with k = 1, made precise",
     order=1.5,
     lengths=(16, 32, 64),

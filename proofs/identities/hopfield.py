@@ -50,7 +50,7 @@ def energy_is_not_negative(query: Keys, patterns: Patterns, beta: Beta):
 
 
 @bounded(
-    "A stored pattern is a fixed point within 2(N − 1) M exp(−βΔ), Δ how far it stands apart",
+    "A stored pattern is a fixed point within 2(N − 1) M exp(−βΔ), with Δ its separation",
     source=f"{RAMSAUER}, theorem 5, at the pattern itself",
 )
 def patterns_are_nearly_fixed(patterns: Patterns, beta: Beta):
@@ -73,7 +73,7 @@ def sharp_retrieval(k: OrthonormalKeys):
 
 
 @refuted(
-    "A stored pattern is a fixed point at any β (it is a mean of many at a small one)",
+    "A stored pattern is a fixed point at any β (at a small β the fixed point is a mean of several)",
     source=f"{RAMSAUER}, section 2: metastable states",
 )
 def patterns_are_fixed(patterns: Patterns, beta: Beta):

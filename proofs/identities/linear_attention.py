@@ -54,7 +54,7 @@ def order_of_multiplication_under_the_mask(q: Queries, k: Keys, v: Values):
     return namespace(q).tril(q @ k.mT) @ v, q @ (k.mT @ v)
 
 
-@identity("KᵀV is a sum of sheets kₜᵀvₜ, one for each token", source="talk-titans, 11:09", exact=True)
+@identity("KᵀV is a sum of outer products kₜᵀvₜ, one for each token", source="talk-titans, 11:09", exact=True)
 def sheets(k: Keys, v: Values):
     return k.mT @ v, sum(k[..., t, :, None] * v[..., t, None, :] for t in range(k.shape[-2]))
 
@@ -72,7 +72,7 @@ def attention_is_an_rnn(q: Queries, k: Keys, v: Values):
 
 
 @bounded(
-    "What later queries see of earlier keys has rank at most K: it went through a state of K rows",
+    "Attention of later queries to earlier keys has rank at most K: it passes through a state of K rows",
     source="talk-titans, 13:07, made precise",
     exact=True,
     only=EXACT,
@@ -94,7 +94,7 @@ def rank_of_softmax_attention(q: SmallIntegers, k: SmallIntegers):
 
 
 @identity(
-    "No fixed size is enough for the softmax: with one feature, T keys and T queries give weights of rank T",
+    "No fixed state size suffices for softmax attention: with one feature, T keys and T queries give weights of rank T",
     source="talk-titans, 13:07, made precise (2^(ij) is a Vandermonde matrix)",
     exact=True,
     only=EXACT,
@@ -119,7 +119,7 @@ def write_is_a_gradient_step(k: Key, v: Value, state: State):
 
 
 @refuted(
-    "So the memory learns to return v for k, and a pair written twice is still returned as v",
+    "The memory learns to return v for k: a pair written twice is still returned as v",
     source="talk-titans, 16:11: 'so that the value comes out'",
     exact=True,
 )

@@ -69,25 +69,25 @@ def doubled_powers(A: System, B: Enter, C: Leave, length: Length):
 
 
 @identity(
-    "A diagonal system is the dense one with zeros beside its diagonal", source="talk-mamba, slides 22–23", exact=True
+    "A diagonal system is the dense one with zeros off its diagonal", source="talk-mamba, slides 22–23", exact=True
 )
 def diagonal_is_dense(u: Inputs, A: Diagonal, B: Enter, C: Leave, state: Start):
     dense = A[:, None] * namespace(A).eye(A.shape[0], dtype=A.dtype)
     return lti.convolution(u, A, B, C, state=state), lti.recurrent(u, dense, B, C, state=state)
 
 
-@identity("A convolution by Fourier transforms, with zeros behind both, is the direct one", source=f"{S4}, eq. 4")
+@identity("A convolution by zero-padded Fourier transforms is the direct one", source=f"{S4}, eq. 4")
 def padded_transforms(u: Inputs, kernel: Kernel):
     return linear_systems.causal_convolution(u, kernel), direct_sum(u, namespace(kernel).matrix_transpose(kernel))
 
 
-@refuted("The zeros are not needed", source="minigrad, the end would wrap around onto the beginning")
+@refuted("The zero-padding is not needed", source="minigrad, the end would wrap around onto the beginning")
 def transforms_without_padding(u: Several, kernel: Kernel):
     return circular_convolution(u, kernel), linear_systems.direct_convolution(u, kernel)
 
 
 @identity(
-    "Without the zeros what comes after t is added at t, as if it had come one length earlier",
+    "Without it the convolution is circular: outputs after the end are added at the beginning",
     source="minigrad, made precise",
 )
 def wrapped_around(u: Inputs, kernel: Kernel):
@@ -102,13 +102,13 @@ def circular_convolution(u: Any, kernel: Any) -> Any:
     return mg.fft.irfft(spectrum, u.shape[-2], axis=-2)
 
 
-@identity("What comes later comes out later: the system commutes with delays", source=f"{S4}, section 2.4", exact=True)
+@identity("The system commutes with delays", source=f"{S4}, section 2.4", exact=True)
 def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.convolution(delay(u), A, B, C)[0], delay(lti.recurrent(u, A, B, C)[0])
 
 
 @identity(
-    "A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves what comes out as it is",
+    "A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves the output unchanged",
     source=f"{S4}, lemma 3.1; talk-mamba, slide 19",
     exact=True,
 )
@@ -129,7 +129,9 @@ def invertible(left: Any, right: Any) -> tuple[Any, Any]:
 
 
 @refuted(
-    "A change of basis of A alone leaves it so too", source="minigrad, B and C are written in the old basis", exact=True
+    "A change of basis of A alone leaves the output unchanged",
+    source="minigrad, B and C are written in the old basis",
+    exact=True,
 )
 def change_of_basis_of_one(u: Inputs, A: System, B: Enter, C: Leave, left: Mixing, right: Mixing):
     M, inverse = invertible(left, right)
@@ -175,9 +177,7 @@ def lssl_by_channels(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delt
     return lssl.convolution(u, A, B, C, D, delta, state=state), (y + D * u, h)
 
 
-@identity(
-    "With α = 1 a step looks only at where it ends: h′ = h + Δ(Ah′ + Bu)", source=f"{LSSL}, section 2", exact=True
-)
+@identity("With α = 1 LSSL is backward Euler: h′ = h + Δ(Ah′ + Bu)", source=f"{LSSL}, section 2", exact=True)
 def lssl_backwards(u: Inputs, A: Stable, B: Enter, C: LeaveEach, D: Skip, delta: Steps, state: Start):
     xp, first = namespace(u), u[..., :1, :]
     _, h = lssl.recurrent(first, A, B, C, D, delta, state=state, alpha=1)

@@ -36,7 +36,7 @@ PARTED = [Instance(name, {"measure": name}, {}) for name in hippo.MEASURES]
 
 
 @bounded(
-    "All four: A + P Pᵀ is a multiple of I and a skew-symmetric matrix, to rounding",
+    "All four measures: A + P Pᵀ is a multiple of I and a skew-symmetric matrix, to rounding",
     source=f"{S4}, theorem 1 and appendix C.1",
     over=PARTED,
     only=("float64",),
@@ -78,7 +78,7 @@ def every_matrix_is_diagonalisable(x: Numbers):
 
 
 @identity(
-    "LegS is: its eigenvectors in D's coordinates are (−1)ⁱ⁻ʲ C(i + j, i − j), its eigenvalues −1 … −N",
+    "LegS is diagonalisable: its eigenvectors in D's coordinates are (−1)ⁱ⁻ʲ C(i + j, i − j), its eigenvalues −1 … −N",
     source=f"{S4}, lemma 3.2",
     exact=True,
     only=EXACT,
@@ -106,7 +106,7 @@ def size_of_eigenvectors(length: int):
 
 
 @grows(
-    "So does the condition number of LegS's own eigenvectors, normalised: 9e1, 8e4, 8e10 at N = 4, 8, 16",
+    "So does the condition number of LegS's normalised eigenvectors: 9e1, 8e4, 8e10 at N = 4, 8, 16",
     source=f"{S4}, section 3.1, measured",
     order=1,
     lengths=(4, 8, 16),
@@ -116,7 +116,7 @@ def condition_of_eigenvectors(length: int):
 
 
 @bounded(
-    "Those of its normal part, the ones that S4 uses, have condition number 1",
+    "The eigenvectors of its normal part, which S4 uses, have condition number 1",
     source=f"{S4}, theorem 1",
     only=("float64",),
 )

@@ -114,7 +114,7 @@ def is_longhorn(q: Queries, k: Keys, v: Values, theta: Betas, state: State):
 
 
 @identity(
-    "Longhorn's write is M − θ∇ℓ at the memory it arrives at, the minimum of ½‖M′ − M‖² + θℓ(M′)",
+    "Longhorn's write is M − θ∇ℓ at the memory after the write, the minimum of ½‖M′ − M‖² + θℓ(M′)",
     source="liu2024longhorn, the objective of theorem 3.1 (place not verified)",
     exact=True,
 )
@@ -157,7 +157,7 @@ def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
 
 
 @identity(
-    "… and with layer norm and residual inside, as published: TTT-Linear",
+    "… and with layer norm and residual, as published: TTT-Linear",
     source="sun2024ttt, section 2.7",
     only=WITHOUT_JAX,
 )
@@ -220,7 +220,7 @@ def is_titans_mlp(
 
 
 @identity(
-    "Matrix, ℓ₃, decay, read through its ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
+    "Matrix, ℓ₃, decay, a link through the ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
     source=f"{MIRAS}, eq. 10 and 24–25, p = 3, q = 4",
     only=WITHOUT_JAX,
 )
@@ -254,7 +254,7 @@ def is_yaad(q: FewQueries, k: Keys, v: Values, theta: Betas, log_decay: LogDecay
 
 
 @identity(
-    "Matrix, ½ L2, decay, read through a softmax: Memora's W ← softmax(α log W − θ ∇ℓ)",
+    "Matrix, ½ L2, decay, a softmax link: Memora's W ← softmax(α log W − θ ∇ℓ)",
     source=f"{MIRAS}, eq. 21 and 27",
     only=WITHOUT_JAX,
 )

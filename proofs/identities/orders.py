@@ -76,7 +76,7 @@ def order_of_bilinear(length: int):
 
 
 @grows(
-    "Given uₖ alone, as S4 gives it, the bilinear method is of order 1 in a changing input",
+    "Given uₖ alone, as S4 gives it, the bilinear method is of order 1 for a changing input",
     source="gu2022s4, eq. 3, made precise",
     order=1,
     lengths=LENGTHS,
@@ -86,7 +86,7 @@ def order_of_bilinear_held(length: int):
 
 
 @grows(
-    "Zero-order hold, exact for an input that holds, is of order 1 in one that changes",
+    "Zero-order hold, exact for a constant input, is of order 1 for a changing one",
     source=f"{MAMBA}, eq. 4, made precise",
     order=1,
     lengths=LENGTHS,

@@ -71,7 +71,7 @@ def twice_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, l
     return kernel + 0j * kernel, xp.stack(expected, axis=-1)
 
 
-@refuted("The real part alone would do", source="minigrad, the other half adds as much again")
+@refuted("The real part without the factor 2 suffices", source="minigrad, the other half adds as much again")
 def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
     xp = namespace(Lambda)
     _, B_bar = discretize.zoh(Lambda, B, delta[:, None])
@@ -80,7 +80,7 @@ def once_the_real_part(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps):
 
 
 @identity(
-    "S4D's convolution from a start state is its recurrence, by zero-order hold and bilinear",
+    "S4D's convolution from an initial state is its recurrence, by zero-order hold and bilinear",
     source=f"{S4D}, section 3",
     over=DISCRETISATIONS,
 )
@@ -95,7 +95,7 @@ def diagonal_forms(
 
 
 @identity(
-    "S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers, at even and odd lengths",
+    "S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers of Ā, at even and odd lengths",
     source=f"{S4}, theorem 3 and appendix C.3",
 )
 def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
@@ -126,19 +126,21 @@ def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int
     return xp.stack(kernel, axis=-1)
 
 
-@refuted("C may stand where C̃ = C(1 − Āᴸ) does", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
+@refuted("C may replace C̃ = C(1 − Āᴸ)", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
 def without_truncation(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     untruncated = mg.fft.irfft(s4.kernel_spectrum(Lambda, P, B, C, delta, length, s4.cauchy), length)
     return untruncated, s4.kernel_power(Lambda, P, B, C, delta, length=length)
 
 
-@identity("Without its rank one S4 is S4D, bilinear", source=f"{S4D}, section 3")
+@identity("Without its low-rank term S4 is S4D with the bilinear method", source=f"{S4D}, section 3")
 def without_rank_one(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length):
     diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
     return s4.kernel_cauchy(Lambda, 0 * B, B, C, delta, length=length), diagonal
 
 
-@refuted("The rank one may be left out: S4D-LegS is S4-LegS", source=f"{S4D}, section 4: only as N grows without bound")
+@refuted(
+    "The low-rank term may be left out: S4D-LegS is S4-LegS", source=f"{S4D}, section 4: only as N grows without bound"
+)
 def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
     return s4.kernel_cauchy(Lambda, P, B, C, delta, length=length), diagonal
@@ -161,7 +163,7 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
 
 
 @identity(
-    "From HiPPO's DPLR, half of each pair, comes the kernel of HiPPO-LegS itself: N = 8",
+    "HiPPO's DPLR form, one of each conjugate pair, gives the kernel of HiPPO-LegS itself: N = 8",
     source=f"{S4}, theorem 1",
     only=("float64", "gradient"),
 )

@@ -118,7 +118,7 @@ def operator_commutes(a: Factor, b: Term, c: Factor, d: Term):
 
 
 @identity(
-    "Any bracketing of the steps is the same step, so a sequence may be cut anywhere, onto other machines too",
+    "Any bracketing of the steps is the same step, so a sequence may be split anywhere, also across devices",
     source=f"{MAMBA}, section 3.3.2",
     exact=True,
 )
@@ -128,13 +128,17 @@ def any_bracketing(log_a: LogFactors, b: Terms, state: Start, cut: Cut):
 
 
 @identity(
-    "Hillis and Steele's scan, log₂ T rounds of doubling reach, is the recurrence", source="hillis1986", exact=True
+    "Hillis and Steele's scan, in log₂ T rounds of doubling stride, is the recurrence", source="hillis1986", exact=True
 )
 def hillis_steele(log_a: LogFactors, b: Terms, state: Start):
     return selective_scan.hillis_steele_scan(log_a, b, state), scan_in_order(log_a, b, state)
 
 
-@identity("Blelloch's scan, up and down a tree, is the recurrence", source="blelloch1990, section 1.2", exact=True)
+@identity(
+    "Blelloch's scan, by an up-sweep and a down-sweep, is the recurrence",
+    source="blelloch1990, section 1.2",
+    exact=True,
+)
 def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
     steps, start = pairs(log_a, b), (0 * state + 1, 0 * state)
     inclusive = [compose(step, before) for step, before in zip(steps, exclusive_scan(steps, start), strict=True)]
@@ -142,7 +146,7 @@ def blelloch_scan(log_a: LogFactors, b: Terms, state: Start):
 
 
 @identity(
-    "Chunks from empty states, with what they inherit added, are the recurrence",
+    "Chunks from zero states, plus the contribution of their initial states, are the recurrence",
     source=f"{MAMBA2}, section 6",
     exact=True,
 )
@@ -166,7 +170,8 @@ def chunkwise(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip, st
 
 
 @identity(
-    "A prefill of some tokens, then one token at a time from its state, is one pass", source=f"{MAMBA}, section 3.3"
+    "A prefill of some tokens, then one token at a time from its state, is one pass over all",
+    source=f"{MAMBA}, section 3.3",
 )
 def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip, cut: Cut):
     def run(form: Any, start: int, stop: int | None, state: Any) -> Any:
@@ -259,7 +264,7 @@ def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
 
 
 @identity(
-    "What selection gives up is linearity, not time: input, Δ, B and C delayed together give the output delayed",
+    "Selection gives up linearity, not time invariance: input, Δ, B and C delayed together give the output delayed",
     source="minigrad, made precise",
 )
 def delayed_tokens(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
@@ -298,7 +303,7 @@ def duality(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state: State):
     return ssd.dual(v, log_decay, B, C, state), gated_linear_attention.recurrent(C, B, v, log_decay, state=state)
 
 
-@identity("Its chunkwise form is its dual", source=f"{MAMBA2}, section 6", exact=True)
+@identity("The chunkwise form is the dual form", source=f"{MAMBA2}, section 6", exact=True)
 def duality_in_chunks(v: Values, log_decay: LogDecay, B: Keys, C: Queries, state: State, chunk_size: ChunkSize):
     return ssd.chunked(v, log_decay, B, C, state, chunk_size), ssd.dual(v, log_decay, B, C, state)
 
@@ -314,7 +319,7 @@ def gated_attention(x: Values, delta: HeadSteps, A: Rate, B: Keys, C: Queries, s
     return (*unchunked, chunked), (attention,) * 3
 
 
-@identity("It is the selective scan whose channels share Δ and one rate", source=f"{MAMBA2}, section 2")
+@identity("It is the selective scan with one Δ and one rate for all channels", source=f"{MAMBA2}, section 2")
 def shared_rate(x: Values, delta: HeadSteps, B: Keys, C: Queries):
     xp, channels = namespace(x), x.shape[-1]
     rates = -xp.ones((channels, B.shape[-1]), dtype=x.dtype) / 3

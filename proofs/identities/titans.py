@@ -84,7 +84,8 @@ def delta_rule_inside(
 
 
 @refuted(
-    "Titans without momentum, in batches of one token: the gated delta rule (its gradient is the faded memory's)",
+    "Titans without momentum, in batches of one token: the gated delta rule (whose gradient is taken at the "
+    "decayed memory)",
     source=f"{BEHROUZ}, eq. 13–14 against yang2025gated, eq. 10",
     exact=True,
 )
@@ -99,7 +100,7 @@ def gated_delta_rule_inside(
 
 
 @identity(
-    "Within a norm, its input added, the closed form is still the recurrence",
+    "With a norm and a residual the closed form is still the recurrence",
     source=f"{BEHROUZ}, section 3.2; sun2024ttt, section 2.7",
     only=WITHOUT_JAX,
 )
@@ -123,7 +124,9 @@ def within_a_norm(
 
 
 @identity(
-    f"{PLAIN}, within a norm: TTT-MLP", source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7", only=WITHOUT_JAX
+    f"{PLAIN}, with a norm and a residual: TTT-MLP",
+    source=f"{BEHROUZ}, section 3.1; sun2024ttt, section 2.7",
+    only=WITHOUT_JAX,
 )
 def ttt_mlp_inside(
     q: Tokens,
@@ -146,7 +149,7 @@ def ttt_mlp_inside(
 
 
 @identity(
-    "Within a norm: that point of the online learner whose memory has one",
+    "With a norm and a residual: the point of the online learner whose memory has them",
     source="talk-titans, 48:58 and 59:16",
     only=WITHOUT_JAX,
 )
@@ -204,7 +207,7 @@ def momentum_unrolled(
 
 
 @identity(
-    "The memory unrolled: each surprise counts by the product of both triangular matrices, Π(1 − α) · Πη",
+    "The memory unrolled: each surprise is weighted by the product of both triangular matrices, Π(1 − α) · Πη",
     source=f"{BEHROUZ}, section 3.2, eq. 16; talk-titans, 58:43",
     exact=True,
 )
@@ -219,7 +222,7 @@ def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDe
 
 
 @identity(
-    "α = 1 forgets: the memory is the surprise of the token, whatever came before",
+    "α = 1 erases the memory: it becomes the surprise Sₜ",
     source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47",
     exact=True,
     only=WITHOUT_JAX,
@@ -239,8 +242,8 @@ def forgetting_everything(
 
 
 @identity(
-    "Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions of which A "
-    "fades by a and B by b",
+    "Constant gates 1 − α = a and η = b, dot-product loss: (a·A − b·B)/(a − b), linear attentions with the "
+    "decays a and b",
     source=f"{BEHROUZ}, section 3.2, its end (a geometric sum)",
     exact=True,
 )
@@ -254,7 +257,8 @@ def linear_attention_with_momentum(q: Queries, k: Keys, v: Values, theta: Betas,
 
 
 @identity(
-    "Persistent tokens before the memory's input are another learned start: they leave the same for any input",
+    "Persistent tokens before the memory's input are another learned initial memory: they give the same one for "
+    "any input",
     source=f"{BEHROUZ}, section 3.3, eq. 19, 26 and 29, made precise",
     exact=True,
     only=WITHOUT_JAX,
@@ -287,7 +291,7 @@ def persistent_tokens_as_a_start(
 
 
 @identity(
-    "Batches of one token are the online rule: every gradient at the memory the token finds",
+    "Batches of one token are the online rule: every gradient is taken at the memory before the token",
     source=f"{BEHROUZ}, eq. 13–14; talk-titans, 57:49–58:43",
     exact=True,
     only=WITHOUT_JAX,
@@ -307,7 +311,9 @@ def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay,
 
 
 @refuted(
-    "Gradients at the batch's first memory give the same as online ones", source=f"{BEHROUZ}, section 3.2", exact=True
+    "Gradients at the memory before the batch give the same result as online ones",
+    source=f"{BEHROUZ}, section 3.2",
+    exact=True,
 )
 def anchored_is_online(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
@@ -319,7 +325,7 @@ def anchored_is_online(
 
 
 @identity(
-    "(M, S) is one linear recurrence with 2 × 2 blocks, whose steps compose in any bracketing: a scan",
+    "(M, S) is one linear recurrence with 2 × 2 blocks, whose steps compose associatively: a scan",
     source=f"{BEHROUZ}, section 3.2: momentum by parallel scan",
     exact=True,
     only=WITHOUT_JAX,

@@ -78,7 +78,7 @@ EACH = [
 
 
 @identity(
-    "Streaming: a sequence may be cut anywhere, inside a segment or a window, and go on from the state",
+    "Streaming: a sequence may be split anywhere, inside a segment or a window, and continued from the state",
     source=f"{BEHROUZ}, section 4; minigrad, the contract of a block",
     over=EACH,
     only=NUMPY,
@@ -90,7 +90,7 @@ def streaming(kind: str, x: Inputs, cut: Cut, chunk_size: ChunkSize):
     return block(x), (namespace(x).concat([before, after], axis=-2), end)
 
 
-@identity("Causality: another future changes nothing before it", source=f"{BEHROUZ}, section 4", over=EACH, only=NUMPY)
+@identity("Causality: outputs do not depend on later tokens", source=f"{BEHROUZ}, section 4", over=EACH, only=NUMPY)
 def causality(kind: str, x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
     block = make_block(kind, chunk_size)
     changed = namespace(x).concat([x[..., :cut, :], other[..., cut:, :]], axis=-2)
@@ -129,7 +129,9 @@ def attend_each_token(
 
 
 @identity(
-    "As layer: attention to what the memory has added to", source=f"{BEHROUZ}, eq. 29–31 and section 4.4", only=NUMPY
+    "As layer: attention to the input plus the memory's output",
+    source=f"{BEHROUZ}, eq. 29–31 and section 4.4",
+    only=NUMPY,
 )
 def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
     block = make_block("TitansMALBlock", chunk_size)
@@ -138,7 +140,7 @@ def memory_as_layer(x: Inputs, chunk_size: ChunkSize):
 
 
 @identity(
-    "As gate: what attention reads, by σ of what the memory reads, each normalised",
+    "As gate: the output of attention times σ of the memory's output, both normalised",
     source=f"{BEHROUZ}, eq. 26–28",
     only=NUMPY,
 )
@@ -149,7 +151,7 @@ def memory_as_gate(x: Inputs, chunk_size: ChunkSize):
 
 
 @identity(
-    "As context: the memory recalls what it knew before the segment, learns what attention reads, and gates it",
+    "As context: attention to the segment and to the memory before it; the memory learns its output, and gates it",
     source=f"{BEHROUZ}, eq. 21–25",
     only=NUMPY,
 )
@@ -172,7 +174,7 @@ def memory_as_context(x: Inputs, chunk_size: ChunkSize):
 
 
 @identity(
-    "As layer, with the memory switched off: attention to the persistent tokens and the last C",
+    "As layer, without the memory: attention to the persistent tokens and the last C",
     source=f"{BEHROUZ}, eq. 29–31 and section 4.4, figure 3b",
     only=NUMPY,
 )
@@ -182,7 +184,7 @@ def layer_without_memory(x: Inputs, chunk_size: ChunkSize):
 
 
 @identity(
-    "As gate, with the memory switched off: that attention, normalised, through a gate half open",
+    "As gate, without the memory: that attention, normalised, times a gate of ½",
     source=f"{BEHROUZ}, eq. 26–28",
     only=NUMPY,
 )
@@ -192,7 +194,7 @@ def gate_without_memory(x: Inputs, chunk_size: ChunkSize):
 
 
 @identity(
-    "As context, with the memory switched off: attention in segments, to which every token brings a 0 as well",
+    "As context, without the memory: attention in segments, to which every token adds a row of zeros",
     source=f"{BEHROUZ}, eq. 21–25",
     only=NUMPY,
 )
@@ -203,7 +205,7 @@ def context_without_memory(x: Inputs, chunk_size: ChunkSize):
 
 
 @refuted(
-    "As context, with the memory switched off: its attention alone (but a key of 0 takes a share of the weights)",
+    "As context, without the memory: attention in segments alone (but a key of 0 takes a share of the weights)",
     source=f"{BEHROUZ}, eq. 22",
 )
 def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
@@ -212,7 +214,7 @@ def context_without_memory_is_attention(x: Inputs, chunk_size: ChunkSize):
 
 
 @refuted(
-    "As context, every token may see what the memory recalls for the whole segment",
+    "As context, every token may attend to what the memory recalls for the whole segment",
     source=f"{BEHROUZ}, eq. 21–22 and figure 3a, which shows no mask there",
 )
 def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: ChunkSize):
@@ -229,8 +231,8 @@ def recalled_ahead_is_causal(x: Inputs, other: Inputs, cut: Cut, chunk_size: Chu
 
 
 @identity(
-    "Attention to persistent tokens too is a mean of two: a feed-forward net whose activation is softmax, and "
-    "attention without them, by the mass of each",
+    "Attention with persistent tokens is a weighted mean of a feed-forward net, whose activation is softmax, and "
+    "of attention without them",
     source=f"{BEHROUZ}, section 3.3, eq. 19–20, made precise; sukhbaatar2019, eq. 5–9 (place not verified)",
 )
 def persistent_tokens_are_a_feed_forward_net(q: Queries, k: Keys, v: Values, p_k: FixedKeys, p_v: FixedValues):

@@ -73,7 +73,7 @@ def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, st
     return (y, after.start[0][0]), linear_attention.recurrent(q, k, v)
 
 
-@refuted("So is it from any W₀", source=f"{SUN}, theorem 1: W₀ = 0 is needed", exact=True)
+@refuted("Theorem 1 holds from any W₀", source=f"{SUN}, theorem 1: W₀ = 0 is needed", exact=True)
 def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
     y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=q.shape[-2])
     return y, linear_attention.recurrent(q, k, v, state=state)[0]
@@ -108,14 +108,17 @@ def gelu_by_hand(x: Row):
     return inner.gelu_grad(x), mg.grad(lambda x: mg.sum(inner.gelu(x)))(x)
 
 
-@identity("The layer norm's slope by hand is its gradient", source="ba2016, eq. 3–4")
+@identity("The layer norm's hand-written gradient is its gradient", source="ba2016, eq. 3–4")
 def layer_norm_by_hand(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
     by_hand = inner.layer_norm_vjp(*inner.standardise(z), gamma, g)
     return by_hand, mg.vjp(lambda z: inner.layer_norm(z, gamma, beta), z)[1](g)[0]
 
 
-@refuted("The mean of the slope may be left out of it", source="minigrad, the normaliser's mean depends on z too")
+@refuted(
+    "The layer norm's gradient may omit the mean of the cotangent",
+    source="minigrad, the normaliser's mean depends on z too",
+)
 def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shift, g: Shift):
     z = k @ W + b
     deviation = namespace(z).sqrt(namespace(z).sum((z - mg.mean(z)) ** 2) / z.shape[-1] + inner.EPSILON)
@@ -125,7 +128,7 @@ def layer_norm_without_mean(k: Row, W: Square, b: Bias, gamma: Gamma, beta: Shif
 
 
 @identity(
-    "For every layer the slope by hand makes the gradient of ½‖f(k) − v‖², layer norm and residual inside",
+    "For every layer the hand-written cotangent gives the gradient of ½‖f(k) − v‖², with layer norm and residual",
     source=f"{SUN}, appendix A; ttt-code, ln_fused_l2_bwd",
 )
 def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2: Bias, gamma: Gamma, beta: Shift):
@@ -141,7 +144,7 @@ def inner_gradient_by_hand(k: Row, v: Shift, W1: Down, b1: DownBias, W2: Up, b2:
 
 
 @identity(
-    "TTT-Linear, layer norm and residual inside: the dual form is the primal form",
+    "TTT-Linear, with layer norm and residual: the dual form is the primal form",
     source=f"{SUN}, section 2.5, eq. 7–8; talk-titans, 1:17:08–1:20:37",
     only=WITHOUT_JAX,
 )
@@ -151,7 +154,7 @@ def linear_dual_is_primal(q: Tokens, k: Tokens, v: Tokens, eta: Betas, W: Square
 
 
 @identity(
-    "TTT-MLP, layer norm and residual inside: the dual form is the primal form",
+    "TTT-MLP, with layer norm and residual: the dual form is the primal form",
     source=f"{SUN}, section 2.5 and appendix A; talk-titans, 1:17:08–1:20:37",
     only=WITHOUT_JAX,
 )
@@ -163,7 +166,7 @@ def mlp_dual_is_primal(
 
 
 @identity(
-    "A share τ of the sum is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
+    "A factor τ on the accumulated gradient is the code's rate η[t, s] = τₜ ηₛ: O = Q W₀ − (R ∘ Q Kᵀ)(K W₀ − V)",
     source=f"{SUN}, section 2.7; ttt-code, eta",
     exact=True,
     only=WITHOUT_JAX,
@@ -180,7 +183,9 @@ def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State)
 
 
 @refuted(
-    "The size of the mini-batch changes nothing", source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45", exact=True
+    "The result does not depend on the size of the mini-batch",
+    source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45",
+    exact=True,
 )
 def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
     online, batched = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
@@ -188,7 +193,7 @@ def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state
 
 
 @converges(
-    "It changes little where the rate is small: batches of 1 and of T differ by O(η²)",
+    "At small rates it depends little: batches of 1 and of T differ by O(η²)",
     source=f"{SUN}, section 2.4, made precise",
 )
 def batch_size_at_small_rates(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
@@ -211,7 +216,7 @@ def one_norm(x: Any) -> Any:
 
 
 @identity(
-    "The gradient through the inner loop is the slope of the outputs: for the linear model, in W₀, exactly",
+    "The gradient through the inner loop is the derivative of the outputs: for the linear model, in W₀, exactly",
     source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
     exact=True,
     derivatives=False,
@@ -227,7 +232,7 @@ def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chu
 
 
 @identity(
-    "One step on the token's own loss shrinks what is wrong about it by 1 − η‖k‖²: at η‖k‖² < 2 it falls",
+    "One step on the token's own loss multiplies its error by 1 − η‖k‖²: it falls for η‖k‖² < 2",
     source=f"{SUN}, figure 4, made precise",
     exact=True,
 )

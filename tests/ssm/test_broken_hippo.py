@@ -64,7 +64,7 @@ BROKEN = [
 CHAPTERS = {"hippo": ("hippo", "nplr"), "discretize": ("discretize", "orders")}
 
 
-def objection(name, module, monkeypatch):
+def failure(name, module, monkeypatch):
     """The first statement of its chapters that fails on the copy, in a number system that needs no other library."""
     for chapter in CHAPTERS[name]:
         monkeypatch.setattr(f"proofs.identities.{chapter}.{name}", module)
@@ -83,9 +83,9 @@ def objection(name, module, monkeypatch):
 
 @pytest.mark.parametrize(("name", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))
 def test_a_broken_copy_is_caught(name, text, instead, wrong, monkeypatch):
-    assert objection(name, copy_of(f"ssm.{name}", text, instead), monkeypatch), wrong
+    assert failure(name, copy_of(f"ssm.{name}", text, instead), monkeypatch), wrong
 
 
 @pytest.mark.parametrize("name", ["hippo", "discretize"])
 def test_a_faithful_copy_passes(name, monkeypatch):
-    assert objection(name, copy_of(f"ssm.{name}"), monkeypatch) is None
+    assert failure(name, copy_of(f"ssm.{name}"), monkeypatch) is None

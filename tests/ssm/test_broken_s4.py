@@ -60,7 +60,7 @@ def path_of(name):
     return name if name == "linear_systems" else f"ssm.{name}"
 
 
-def objection(chapter, name, module, monkeypatch):
+def failure(chapter, name, module, monkeypatch):
     """The first statement of the chapter that fails on the copy: its values, exact where they can be."""
     if name == "linear_systems":  # mechanisms call its functions as the module's attributes
         for attribute, value in vars(module).items():
@@ -78,9 +78,9 @@ def objection(chapter, name, module, monkeypatch):
 
 @pytest.mark.parametrize(("chapter", "name", "text", "instead", "wrong"), BROKEN, ids=lambda x: x)
 def test_a_broken_copy_is_caught(chapter, name, text, instead, wrong, monkeypatch):
-    assert objection(chapter, name, copy_of(path_of(name), text, instead), monkeypatch), wrong
+    assert failure(chapter, name, copy_of(path_of(name), text, instead), monkeypatch), wrong
 
 
 @pytest.mark.parametrize(("chapter", "name"), [("lti", "lti"), ("lti", "linear_systems"), ("s4", "s4")])
 def test_a_faithful_copy_passes(chapter, name, monkeypatch):
-    assert objection(chapter, name, copy_of(path_of(name)), monkeypatch) is None
+    assert failure(chapter, name, copy_of(path_of(name)), monkeypatch) is None
