@@ -10,7 +10,7 @@ REASON = "CuPy, NVRTC and the model of a GPU that g++ compiles are for Linux"
 
 
 def left_out(path: Path, system: str = platform.system()) -> bool:
-    """Whether a file of tests needs what only Linux has: all of `tests/gpu`, and what imports CuPy."""
+    """Return whether a file of tests needs what only Linux has: all of `tests/gpu`, and files that import CuPy."""
     if system == "Linux" or path.suffix != ".py":
         return False
     return path.is_relative_to(ROOT / "tests" / "gpu") or _imports_cupy(path)
@@ -18,7 +18,7 @@ def left_out(path: Path, system: str = platform.system()) -> bool:
 
 @functools.cache
 def _imports_cupy(path: Path) -> bool:
-    """Whether a file does so at its top, or through other files of tests."""
+    """Return whether a file imports CuPy at its top, or through other files of tests."""
     text = path.read_text(encoding="utf-8")
     if re.search(r"^(?:from|import) cupyx?\b", text, re.MULTILINE):
         return True

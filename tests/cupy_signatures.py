@@ -28,7 +28,7 @@ def allow(theirs: Any, args: Sequence[Any], options: Mapping[str, Any]) -> None:
 
 @functools.cache
 def _signature(theirs: Any) -> inspect.Signature:
-    """What is compiled tells it in the first line of its docstring, types of C among the names; a ufunc nowhere."""
+    """Return the signature of a CuPy function: of a compiled one from its docstring, of a ufunc from its counts."""
     if isinstance(theirs, cupy.ufunc):
         names = ", ".join(f"x{i}" for i in range(theirs.nin))
         line = f"{names}, out=None, *, casting=None, dtype=None"
@@ -43,7 +43,7 @@ def _signature(theirs: Any) -> inspect.Signature:
 
 
 def _fits(args: Sequence[Any], types: str) -> bool:
-    """Whether arrays can be cast to these types without loss; Python's numbers go with any."""
+    """Return whether arrays can be cast to these types without loss; Python numbers fit any."""
     expected = types.partition("->")[0]
     if "E" in expected:  # bfloat16, for which NumPy has no letter
         return False

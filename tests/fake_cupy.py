@@ -86,7 +86,7 @@ class Walled(NDArrayOperatorsMixin):
 
 
 def asarray(x: Any, **options: Any) -> Walled:
-    """An array of NumPy, copied, or of ours, as ours."""
+    """Convert a NumPy array, copied, or one of ours to one of ours."""
     if isinstance(x, Walled):
         return Walled(xnp.asarray(x.inside, **options))
     return Walled(xnp.asarray(x, **options | {"copy": True}))
@@ -101,7 +101,7 @@ def _inwards(x: Any) -> Any:
 
 
 def _place(index: Any) -> Any:
-    """An index, for which CuPy takes NumPy's arrays too."""
+    """Return an index; CuPy accepts NumPy's arrays in it too."""
     if isinstance(index, tuple):
         return tuple(map(_place, index))
     return index.inside if isinstance(index, Walled) else index
@@ -114,7 +114,7 @@ def _outwards(x: Any) -> Any:
 
 
 def through(function: Callable, theirs: Any, args: Any, options: Any) -> Any:
-    """A function of NumPy's arrays, called with ours where CuPy's, `theirs`, could be."""
+    """Return a NumPy function that accepts our arrays where CuPy's function `theirs` exists."""
     allow(theirs, args, options)
     return _outwards(function(*_inwards(args), **{name: _inwards(x) for name, x in options.items()}))
 
@@ -148,7 +148,7 @@ class _Library:
 
 
 def _solve(a: Walled, b: Walled) -> Walled:
-    """A solver that does not broadcast, and does not raise for a singular matrix."""
+    """Solve without broadcasting, and without raising for a singular matrix."""
     if a.shape[:-1] != b.shape[:-1]:
         raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
     try:

@@ -19,7 +19,7 @@ FUNCTIONS = [name for name, home in NAMES.items() if inspect.isfunction(getattr(
 
 
 def find(library, name):
-    """What a library has under a dotted name."""
+    """Return a library's member with a dotted name."""
     for part in name.split("."):
         library = getattr(library, part)
     return library
@@ -31,7 +31,7 @@ REALS = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, math.inf, -math.inf, math.nan, 1e
 
 
 def edges(dtype):
-    """Where functions of numbers of a dtype may go wrong."""
+    """Return edge cases of a dtype."""
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
         return np.array([False, True])
@@ -49,7 +49,7 @@ def boxed(x):
 
 
 def plain(outputs):
-    """Results as NumPy's arrays, tuples of them as lists."""
+    """Return results as NumPy arrays, tuples of them as lists."""
     if isinstance(outputs, (tuple, list)):
         return [plain(part) for part in outputs]
     return np.asarray(getattr(outputs, "_array", getattr(outputs, "value", outputs)))

@@ -64,7 +64,7 @@ def phi(x):
 
 
 def near(x):
-    """x within ±100, beyond which mpmath does not compute erfc and float64 has none."""
+    """Draw x within ±100, beyond which mpmath does not compute erfc and float64 has none."""
     return max(min(x, mp.mpf(100)), mp.mpf(-100))
 
 
@@ -140,7 +140,7 @@ def points(dtype):
 
 
 def ulps(result, exact, dtype, scale=None):
-    """The error of a float in units in the last place of the exact number, or of a scale."""
+    """Return the error of a float in units in the last place of the exact number, or of a scale."""
     limits = np.finfo(dtype)
     overflow = mp.mpf(2) ** limits.maxexp * (1 - mp.mpf(2) ** (-limits.nmant - 2))
     if abs(exact) >= overflow or not np.isfinite(result):
@@ -151,7 +151,7 @@ def ulps(result, exact, dtype, scale=None):
 
 
 def worst(result, exact, x, dtype, scale=None):
-    """The largest error of all, in ulps, and where it is."""
+    """Return the largest error in ulps, and the x at which it occurs."""
     errors = [
         ulps(f, exact(mp.mpf(float(v))), dtype, scale and scale(mp.mpf(float(v))))
         for f, v in zip(result, x, strict=True)

@@ -12,7 +12,7 @@ from tests.fake_cupy import Walled, asarray
 
 
 def derivatives(f, args):
-    """What comes out, the gradients of the sum of its squares, and these gradients' own along the arguments."""
+    """Return the value, the gradients of the sum of its squares, and second derivatives along the arguments."""
 
     def squares(*xs):
         return sum(mg.sum(mg.real(y * mg.conj(y))) for y in arrays_of(f(*xs)))

@@ -27,7 +27,7 @@ def hermitian(x):
 
 
 def without_phase(q):
-    """The projections on the columns, which do not depend on the choice of their phases."""
+    """Return the projections on the columns, which do not depend on the choice of their phases."""
     return q[..., :, None, :] * mg.conj(q)[..., None, :, :]
 
 
@@ -127,7 +127,7 @@ def test_what_does_not_depend_on_the_choice_of_vectors_has_a_gradient_where_valu
 
 
 def minors(a):
-    """The signed minors, by their definition."""
+    """Return the signed minors, by their definition."""
     n = a.shape[-1]
     rest = [[k for k in range(n) if k != i] for i in range(n)]
     outputs = np.empty_like(a)

@@ -9,7 +9,7 @@ X = np.array([0.5, -1.0, 2.0])
 
 
 def inner_value(w):
-    """Σ x w, by the value beside a gradient in which w comes from outside."""
+    """Return Σ x w from `value_and_grad`, with w from outside."""
     return mg.value_and_grad(lambda u: mg.sum(u * w))(X)[0]
 
 

@@ -138,7 +138,7 @@ SYSTEMS = {
 
 
 def installed(extra, system):
-    """What pip installs of setup.cfg's lines, on a system."""
+    """Return the packages that pip installs for setup.cfg's lines on a system."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     environment = {"platform_system": system.partition(",")[0], **SYSTEMS[system]}

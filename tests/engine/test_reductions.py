@@ -13,7 +13,7 @@ INF, NAN = math.inf, math.nan
 
 
 def grad_of(f, x, g=None):
-    """The gradient of f's sum, weighted by g."""
+    """Return the gradient of f's sum, weighted by g."""
     return mg.grad(lambda x: mg.sum(f(x) * (1 if g is None else g)))(x)
 
 

@@ -54,7 +54,7 @@ def mixed(form, argument):
 
 
 def spoilt(form, arguments, argument, bad, t):
-    """The same tokens, but in one argument of the second sequence at token t."""
+    """Return the same tokens, but for one argument of the second sequence at token t."""
     x = arguments[argument].copy()
     x[(1, *[slice(None)] * (x.ndim + form.time(argument) - 1), t)] = bad
     return {**arguments, argument: x}

@@ -12,7 +12,7 @@ MODULES = {f"models.{name}" for name in mechanisms()}
 
 
 def imported(module):
-    """Every module, and every member of one, that a module's source imports."""
+    """Return every module, and every member of one, that a module's source imports."""
     source = Path(importlib.import_module(module).__file__).read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -10,7 +10,7 @@ BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
 def rotary(x):
-    """Every channel of every token by an angle of its own."""
+    """Rotate every channel pair of every token by an angle of its own."""
     tokens, half = x.shape[-2], x.shape[-1] // 2
     angles = np.linspace(0, 7, tokens * half).reshape(tokens, half)
     return mg.rotary(x, np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype))

@@ -198,7 +198,7 @@ def test_a_fork_while_others_compute():
 
 @pytest.fixture
 def blas_counts():
-    """In how many threads BLAS computes: in two, before the test."""
+    """Return the numbers of threads of the BLAS libraries, set to two before the test."""
 
     def counts():
         return {library.get_num_threads() for library in threads._blas()}
@@ -254,7 +254,7 @@ def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
 
 
 def exit_code(check):
-    """0 where the check is true in a child of a fork, which is killed when it is blocked."""
+    """Return 0 where the check is true in a forked child, which is killed when it is blocked."""
     child = os.fork()
     if not child:
         try:
@@ -265,7 +265,7 @@ def exit_code(check):
 
 
 def ended(child):
-    """The exit code of a child, which is killed when it is blocked."""
+    """Return the exit code of a child, which is killed when it is blocked."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         process, status = os.waitpid(child, os.WNOHANG)

@@ -24,7 +24,7 @@ def draw_gated(rng, batch, T, K, V):
 
 
 def draw_channels(rng, batch, T, K, V):
-    """Gates for each channel, some of them shut."""
+    """Draw gates for each channel, some of them 0."""
     gates = rng.uniform(0.5, 1, (*batch, T, K)) * (rng.uniform(size=(*batch, T, K)) > 0.05)
     with np.errstate(divide="ignore"):
         return *draw_linear(rng, batch, T, K, V), np.log(gates)
@@ -36,7 +36,7 @@ def draw_ssd(rng, batch, T, N, P):
 
 
 def draw_delta(rng, batch, T, K, V):
-    """Keys of length 1: longer ones make the memory grow."""
+    """Draw keys of length 1: longer ones make the memory grow."""
     q, k, v = draw_linear(rng, batch, T, K, V)
     return q, k / np.linalg.norm(k, axis=-1, keepdims=True), v, rng.uniform(0, 1, (*batch, T))
 
@@ -63,7 +63,7 @@ def draw(name, batch, T, K, V, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments

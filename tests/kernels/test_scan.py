@@ -8,7 +8,7 @@ from minigrad import compiled
 
 
 def loop(a, x, axis, reverse):
-    """hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
+    """Compute hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
     a, x = np.moveaxis(a, axis, 0), np.moveaxis(x, axis, 0)
     h, outputs = 0 * x[0], np.empty_like(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):

@@ -20,7 +20,7 @@ def draw(batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments

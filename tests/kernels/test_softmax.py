@@ -18,7 +18,7 @@ def draw(batch, T, K, V, S=0, dtype=np.float64):
 
 
 def results(form, arguments, **options):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state and the gradients of a weighted sum of both."""
 
     def loss(q, k, v, *state):
         y, (keys, values) = form(q, k, v, state=state or None, **options)

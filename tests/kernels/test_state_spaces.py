@@ -14,7 +14,7 @@ EACH = pytest.mark.parametrize("module", [s4d, s4], ids=["s4d", "s4"])
 
 
 def draw(module, batch, T, D, N, dtype=np.float64):
-    """The arguments, and a start state: eigenvalues that turn as fast as they fade or faster, as HiPPO's do."""
+    """Draw arguments and an initial state; eigenvalues rotate at least as fast as they decay, as HiPPO's do."""
     rng = np.random.default_rng(T + N)
 
     def parts(*shape):
@@ -28,7 +28,7 @@ def draw(module, batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments

@@ -17,7 +17,7 @@ CASES += [("a matrix in a norm", (2,), 37, 7, 16), ("two layers in a norm", (3, 
 
 
 def draw(name, batch, length, left, dtype=np.float64):
-    """Tokens, and a state in the middle of a batch; every other layer has a bias. γ and β come last."""
+    """Draw tokens, and a state in the middle of a batch; every other layer has a bias. γ and β come last."""
     rng = np.random.default_rng(length)
     q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (K, K, WIDTHS[name][-1]))
     gates = rng.uniform(0, 0.01, (*batch, length)), *(-rng.exponential(x, (*batch, length)) for x in (0.5, 0.02))
@@ -34,7 +34,7 @@ def draw(name, batch, length, left, dtype=np.float64):
 
 
 def results(form, arguments, models, left, batch_size):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state and the gradients of a weighted sum of both."""
 
     def loss(arguments, models):
         norm = tuple(arguments[7:]) or None

@@ -29,7 +29,7 @@ def draw(batch, length, keys, values, norm, bias, dtype=np.float64):
 
 
 def results(form, arguments, size):
-    """Output, last weights, and the gradients of a sum that weighs all of both."""
+    """Return output, last weights, and the gradients of a weighted sum of both."""
 
     def loss(arguments):
         q, k, v, eta, tau, weights = arguments

@@ -109,7 +109,7 @@ def put_in_place(monkeypatch, name, text="", instead=""):
 
 
 def verdict(name):
-    """What becomes of a statement in the number systems of NumPy alone, up to the first failure."""
+    """Return the verdict on a statement in the number systems of NumPy alone, up to the first failure."""
     statement = STATEMENTS[name]
     for system in systems_of(statement):
         if not SYSTEMS[system].library and check_system(statement, system).status == "failed":

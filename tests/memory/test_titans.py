@@ -32,7 +32,7 @@ MEMORIES = {
 
 
 def norm(*heads):
-    """γ and β."""
+    """Return γ and β."""
     return 1 + draw(*heads, 1, K), draw(*heads, 1, K) / 4
 
 

@@ -97,7 +97,7 @@ BROKEN = [
 
 
 def verdict(name):
-    """What becomes of a statement in float64."""
+    """Return the verdict on a statement in float64."""
     return check_system(STATEMENTS[f"titans_blocks.{name}"], "float64").status
 
 

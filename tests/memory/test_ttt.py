@@ -85,7 +85,7 @@ def test_a_token_may_see_a_share_of_the_sum(form):
 
 
 def everything(form, weights, batch, **options):
-    """Outputs, weights, and the gradients of both to whatever goes in."""
+    """Return outputs, weights, and the gradients of both to all inputs."""
 
     def loss(q, k, v, eta, weights):
         y, state = form(q, k, v, eta, weights, **options)

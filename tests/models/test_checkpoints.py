@@ -20,7 +20,7 @@ FINITE = {"allow_nan": False, "allow_infinity": False}
 
 @st.composite
 def views(draw):
-    """An array seen in an order, with a stride or a repetition that is not how it lies in memory."""
+    """Yield views of an array with another order, stride or repetition than it has in memory."""
     dtype = draw(DTYPES)
     elements = hnp.from_dtype(np.dtype(dtype), **(FINITE if "float" in dtype else {}))
     array = draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4), elements=elements))

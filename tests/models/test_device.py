@@ -28,7 +28,7 @@ TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=6, evaluate_ev
 
 @pytest.fixture(autouse=True)
 def walled(monkeypatch):
-    """A device of that name; no raw kernels for it, so that `fused` is its reference."""
+    """Add a device of that name without raw kernels, so that `fused` is its reference."""
     monkeypatch.setitem(device.DEVICES, "walled", lambda: asarray)
     monkeypatch.setattr(dispatch, "on_device", lambda x: isinstance(unwrap(x), Walled))
     for name, kernel in dispatch.KERNELS.items():

@@ -41,7 +41,7 @@ def cli(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """A run on text that has taken no step: its samples are bytes of all kinds."""
+    """Return the folder of a run on text that has taken no step: its samples are bytes of all kinds."""
     folder = tmp_path_factory.mktemp("run")
     run = Run(mixer="linear_attention", width=16, heads=2, layers=1, batch=2, length=12, steps=1)
     Training.start(run, folder).save()
@@ -49,7 +49,7 @@ def run_folder(tmp_path_factory):
 
 
 def scores(*rows):
-    """A model whose logits at every step are the next of these rows."""
+    """Return a model whose logits at each step are the next of these rows."""
     left = iter(rows)
     return lambda tokens, state: (np.asarray([next(left)], dtype=np.float32), None)
 

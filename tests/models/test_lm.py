@@ -93,7 +93,7 @@ def test_the_gradient_is_the_slope(config):
 
 
 def _with(x, arrays: dict[str, np.ndarray], prefix: str = ""):
-    """A copy of a module around arrays of another element type, which `load_parameters` would cast."""
+    """Return a copy of a module with arrays of another element type, which `load_parameters` would cast."""
     from minigrad.pytree import replace_arrays
 
     return replace_arrays(x, [arrays[name] for name in x.named_parameters()])

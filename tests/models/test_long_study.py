@@ -19,7 +19,7 @@ WHERE = {"processor": "a slow one", "cores": "2", "commit": "abc1234567", "date"
 
 @pytest.fixture
 def records(monkeypatch, tmp_path):
-    """A folder of recorded results of its own."""
+    """Return a temporary folder of recorded results."""
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
     return tmp_path / "recorded"
 

@@ -10,7 +10,7 @@ from models.tasks.recall import IGNORE, accuracy
 
 
 def certain(tokens: np.ndarray) -> np.ndarray:
-    """Logits of a model that is sure of its answers; what is not asked may be answered with anything."""
+    """Return logits that put all weight on the answers; other positions are arbitrary."""
     return np.eye(TOKENS)[np.where(tokens == IGNORE, 0, tokens)]
 
 

@@ -31,7 +31,7 @@ CONFIGS = {
 
 
 def written(folder, kind, *, config=None, change=None):
-    """A folder as Hugging Face writes it: names with their prefix, convolutions (channels, 1, W), the present last."""
+    """Write a folder as Hugging Face does: prefixed names, convolutions (channels, 1, W) with the present last."""
     config = {**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2, **(config or {})}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIGS[kind], "vocab_size": 12, "num_hidden_layers": 2}))

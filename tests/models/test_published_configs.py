@@ -57,7 +57,7 @@ def written(folder, config):
 
 
 def refused(folder, config):
-    """The one line with which a config is refused, less the path."""
+    """Return the one-line error for a config, without the path."""
     path = written(folder, config)
     with pytest.raises(UserError) as excinfo:
         read_architecture(path)

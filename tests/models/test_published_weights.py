@@ -17,7 +17,7 @@ TOKENS = np.arange(12)[None]
 
 
 def weights(folder, config=CONFIG, dtype=np.float32):
-    """The arrays of a new model as its file has them; the config is written."""
+    """Return the arrays of a new model as its file has them, and write the config."""
     (folder / "config.json").write_text(json.dumps(config))
     arrays = build(read_architecture(folder / "config.json"), np.random.default_rng(0)).named_parameters()
     return {
@@ -40,7 +40,7 @@ def logits(folder):
 
 
 def write_raw(path, arrays, kind):
-    """A safetensors file by hand, of arrays whose bytes are taken as they are."""
+    """Write a safetensors file by hand, with arrays given as bytes."""
     header, data = {}, b""
     for name, array in arrays.items():
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
@@ -90,7 +90,7 @@ def test_a_double_beyond_single_precision(tmp_path):
 
 
 def shard(folder, arrays, *, change=None):
-    """The arrays in three files with an index."""
+    """Write the arrays into three files with an index."""
     names = sorted(arrays)
     where = {name: f"model-0000{i % 3 + 1}-of-00003.safetensors" for i, name in enumerate(names)}
     for file in set(where.values()):

@@ -14,7 +14,7 @@ from models.tasks.selective_copying import BLANK, QUESTION, SelectiveCopying
 
 
 def certain(answers: np.ndarray, vocabulary: int = 16) -> np.ndarray:
-    """Logits of a model that is sure of its answers; what is not asked may be answered with anything."""
+    """Return logits that put all weight on the answers; other positions are arbitrary."""
     return np.eye(vocabulary)[np.where(answers == IGNORE, 3, answers)]
 
 

@@ -118,7 +118,7 @@ def test_a_signal_saves_and_stops(tmp_path, name):
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that is full, for files that would become larger than this."""
+    """Raise the error of a full disk for files that would become larger than this."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

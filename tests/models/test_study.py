@@ -113,7 +113,7 @@ PROOFS = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished study; the proofs are stated here, since running them is a minute's work tested elsewhere."""
+    """Run a study, with the results of the statements given, since checking them takes a minute."""
     out = tmp_path_factory.mktemp("study")
     proofs = plans.plan(TINY)[0]
     proofs.folder(out).mkdir(parents=True)

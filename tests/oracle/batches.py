@@ -101,7 +101,7 @@ def cases(name: str, kind: str) -> Any:
 
 
 def check_batches(row: Row, name: str) -> None:
-    """All at once gives what one by one gives, values and gradients; NaN stays in its piece."""
+    """Check that a batch gives what single pieces give, in values and gradients; NaN stays in its piece."""
     for kind in sorted(set("fD") & set(row.kinds)):
         for arrays, options, batched in cases(name, kind):
 
@@ -141,7 +141,7 @@ def check_batches(row: Row, name: str) -> None:
 
 
 def near(label: str, actual: Any, expected: Any, tolerance: float, elementwise: bool) -> None:
-    """Hold every entry to its own size where the function is elementwise, and to the largest of its piece elsewhere."""
+    """Compare each entry relative to its own size for elementwise functions, else to the largest of its piece."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"{label} has shape {actual.shape}, expected {expected.shape}"
     wide = np.result_type(expected.dtype, np.float64)

@@ -125,7 +125,7 @@ def by_differences(function: Callable, arrays: list, ws: list, most: int) -> Ite
 
 
 def close(label: str, actual: Any, expected: Any, tolerance: float) -> None:
-    """Hold got to expected, relative to the largest finite entry of that; NaN and infinities in their places."""
+    """Compare relative to the largest finite expected entry; NaN and infinities must be in the same places."""
     actual, expected = np.asarray(raw(actual)), np.asarray(raw(expected))
     assert actual.shape == expected.shape, f"{label} has shape {actual.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
@@ -141,5 +141,5 @@ def close(label: str, actual: Any, expected: Any, tolerance: float) -> None:
 
 
 def identical(label: str, actual: Any, expected: Any) -> None:
-    """Hold got to expected, bit for bit but for the NaN."""
+    """Compare bit for bit, except for the bits of a NaN."""
     close(label, actual, expected, 0)

@@ -33,7 +33,7 @@ WIDER = {"e": "d", "f": "d", "d": "d", "F": "D", "D": "D"}
 
 
 def check_values(row: Row) -> None:
-    """Values and dtypes are those of the reference, for every dtype; a Tensor gives the same."""
+    """Check values and dtypes against the reference, for every dtype, and for Tensors."""
     for kind in row.kinds:
         for case in cases(row, kind):
             plain, boxed = case.function(*case.arrays), case.function(*map(mg.Tensor, case.arrays))
@@ -47,7 +47,7 @@ def check_values(row: Row) -> None:
 
 
 def check_gradients(row: Row) -> None:
-    """First and second derivatives are those of differences, plain pass and recorded pass alike."""
+    """Check first and second derivatives against differences, in ordinary and recorded passes."""
     for kind in row.kinds:
         if kind not in "dD":
             continue
@@ -69,7 +69,7 @@ def check_gradients(row: Row) -> None:
 
 
 def check_low_precision(row: Row) -> None:
-    """The gradient in few bits is that of float64 at the same numbers, rounded."""
+    """Check that a gradient of low precision is that of float64 at the same numbers, rounded."""
     for kind in row.kinds:
         if kind not in "efF":
             continue
@@ -85,7 +85,7 @@ def check_low_precision(row: Row) -> None:
 
 
 def check_layouts(row: Row) -> None:
-    """Neither values nor gradients depend on how the arguments lie in memory, and nothing is written into them."""
+    """Check that results do not depend on the arguments' memory layout, and that no argument is written to."""
     for kind in set(row.kinds) & set("fD" if "D" in row.kinds else "f"):
         for case in cases(row, kind):
             ws = weights(case.function(*case.arrays))
@@ -106,7 +106,7 @@ def check_layouts(row: Row) -> None:
 
 
 def check_memory(row: Row) -> None:
-    """Gradients are fresh, writable arrays that share memory with nothing."""
+    """Check that gradients are writable arrays that share memory with nothing."""
     for case in cases(row, "d" if "d" in row.kinds else "D"):
         ws = weights(case.function(*case.arrays))
         arrays, arguments = [a.copy() for a in case.arrays], [w.copy() for w in ws]
@@ -122,7 +122,7 @@ def check_memory(row: Row) -> None:
 
 
 def check_linear(row: Row) -> None:
-    """A linear function's gradient does not depend on its arguments, NaN and infinities included."""
+    """Check that a linear function's gradient does not depend on its arguments, NaN and infinities included."""
     if not row.linear:
         return
     for case in cases(row, "d" if "d" in row.kinds else "D"):
@@ -135,7 +135,7 @@ def check_linear(row: Row) -> None:
 
 
 def check_fractions(row: Row) -> None:
-    """Exact numbers give what floats give, in values and gradients."""
+    """Check that exact numbers give what floats give, in values and gradients."""
     if not row.fractions:
         return
     for case in cases(row, "d"):
@@ -150,7 +150,7 @@ def check_fractions(row: Row) -> None:
 
 
 def check_zeros(row: Row) -> None:
-    """First and second derivatives at zeros are zero where a convention says so."""
+    """Check that first and second derivatives at zeros are zero where a convention says so."""
     for kind in sorted({*"dD"} & {*row.kinds}) if row.flat else ():
         for case in cases(row, kind):
             function, arrays = case.function, [np.zeros_like(a) for a in case.arrays]
@@ -166,7 +166,7 @@ def _exact(x: Any) -> bool:
 
 
 def check_points(row: Row) -> None:
-    """Value and gradients at the row's special points are those written there, each to its own size.
+    """Check value and gradients at the row's special points, each relative to its own size.
 
     Where a point has them, so are the gradients of the sum of all gradients. A gradient that is None is not taken.
     """
@@ -198,7 +198,7 @@ def check_points(row: Row) -> None:
 
 
 def check_hermitian(row: Row) -> None:
-    """The gradient for a Hermitian matrix is Hermitian, although one triangle of it is read."""
+    """Check that the gradient for a Hermitian matrix is Hermitian, although one triangle of it is read."""
     for kind in "dD" if row.hermitian else "":
         for case in cases(row, kind):
             (a,) = case.arrays
@@ -208,7 +208,7 @@ def check_hermitian(row: Row) -> None:
 
 
 def check_options(row: Row) -> None:
-    """NumPy's integers serve where Python's do, in values and gradients."""
+    """Check that NumPy's integers are accepted as Python's are, in values and gradients."""
     for shapes, options in row.cases:
         other = numpy_integers(options)
         if repr(other) == repr(options):
@@ -226,7 +226,7 @@ def check_options(row: Row) -> None:
 
 
 def check_mixed(row: Row) -> None:
-    """Two dtypes give NumPy's; a Python number takes the array's; a gradient has its argument's dtype."""
+    """Check the promotion of two dtypes and of Python numbers; a gradient has its argument's dtype."""
     if not row.elementwise or len(row.arguments) != 2 or row in CONSTANT.values():
         return
     x, y = regular(row, BINARY[0], "d", 0)
@@ -275,7 +275,7 @@ def check_mixed(row: Row) -> None:
 
 
 def check_special(row: Row) -> None:
-    """NaN, infinities and signed zeros come out where NumPy's function of the same array has them."""
+    """Check that NaN, infinities and signed zeros are where NumPy's function of the same array has them."""
     if not row.elementwise:
         return
     for kind in set(row.kinds) & set("efd"):
@@ -300,7 +300,7 @@ def check_special(row: Row) -> None:
 
 
 def check_constant(row: Row) -> None:
-    """A Tensor in makes constants, through which no gradient flows."""
+    """Check that a function of a Tensor returns constants, through which no gradient flows."""
     for case in cases(row, "d" if "d" in row.kinds else "i"):
         if not case.arrays:
             continue

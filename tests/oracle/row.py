@@ -92,12 +92,12 @@ def binary(x: Domain, y: Domain, exact: Callable | None, kinds: str = "efdFD", *
 
 
 def cases(*cases: tuple) -> list[tuple[tuple, dict]]:
-    """((shape, …), options) for each; options may be left out."""
+    """Return cases from ((shape, …), options); options may be left out."""
     return [(c[0], c[1] if len(c) > 1 else {}) for c in cases]
 
 
 def one(domain: Domain, *cases: tuple, kinds: str = "efdFD", **more: Any) -> dict:
-    """A function of one array: (shape, options) for each case."""
+    """Return a row for a function of one array, from (shape, options) for each case."""
     return {
         "arguments": (domain,),
         "cases": [((c[0],), c[1] if len(c) > 1 else {}) for c in cases],

@@ -21,7 +21,7 @@ slogdet solve svd svdvals tensordot trace vecdot vector_norm
 
 
 def public(module):
-    """Names of a module's own functions, and of its layers."""
+    """Return the names of a module's own functions and layers."""
     for name, value in vars(module).items():
         if name.startswith("_") or not callable(value):
             continue
@@ -34,7 +34,7 @@ def public(module):
 
 
 def names():
-    """What the namespace offers, and its linalg, fft and nn; a function with several names by the first of them."""
+    """Return the names of the namespace and of its linalg, fft and nn; the first for a function with several."""
     result = {}
     for module in (mg, mg.linalg, mg.fft, mg.nn):
         for name in public(module):
@@ -43,7 +43,7 @@ def names():
 
 
 def primitives():
-    """Every primitive of every chapter, by module and name."""
+    """Yield every primitive of every chapter, by module and name."""
     for result in pkgutil.iter_modules(minigrad.primitives.__path__):
         module = importlib.import_module(f"minigrad.primitives.{result.name}")
         for name, value in vars(module).items():
@@ -60,7 +60,7 @@ def test_every_public_function_has_a_row():
 
 @pytest.fixture(scope="module")
 def pulled():
-    """The rules that the rows' first and second derivatives run: a primitive and the place of its argument."""
+    """Return the rules that the rows' derivatives run: pairs of a primitive and the position of its argument."""
     reached = set()
     originals = [(p, list(p.rules)) for _, p in primitives()]
 

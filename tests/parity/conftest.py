@@ -44,13 +44,13 @@ def oracle(module: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def torch() -> ModuleType:
-    """PyTorch."""
+    """Return PyTorch."""
     return oracle("torch")
 
 
 @pytest.fixture(scope="session")
 def jax() -> ModuleType:
-    """JAX, in double precision."""
+    """Return JAX, in double precision."""
     module = oracle("jax")
     module.config.update("jax_enable_x64", True)
     return module
@@ -58,7 +58,7 @@ def jax() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def s5() -> ModuleType:
-    """s5-pytorch's starting matrices."""
+    """Return s5-pytorch's initial matrices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it compiles itself with torch.jit
         return oracle("s5.init")
@@ -66,7 +66,7 @@ def s5() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def titans_pytorch() -> ModuleType:
-    """titans-pytorch's neural memory."""
+    """Return titans-pytorch's neural memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # one of its requirements uses torch.jit
         return oracle("titans_pytorch")
@@ -92,7 +92,7 @@ def fla() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def qwen3_next() -> SimpleNamespace:
-    """Hugging Face's gated delta rule in plain PyTorch, chunked and recurrent."""
+    """Return Hugging Face's gated delta rule in plain PyTorch, chunked and recurrent."""
     logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises its CUDA kernels
     module = oracle("transformers.models.qwen3_next.modeling_qwen3_next")
     return SimpleNamespace(
@@ -104,7 +104,7 @@ def qwen3_next() -> SimpleNamespace:
 def compare(
     ours: Callable[..., Any], theirs: Callable[..., Any], inputs: Mapping[str, np.ndarray], tolerance: float
 ) -> None:
-    """Hold our results and all our gradients to theirs.
+    """Compare our results and all our gradients with theirs.
 
     Both functions take the inputs in order, ours as NumPy arrays (or Tensors), theirs as torch tensors, and return a
     tuple of results. Both are pulled back from the same random cotangents, so every derivative takes part. An error is
@@ -130,7 +130,7 @@ def compare(
 
 
 def close(name: str, left: Any, right: Any, tolerance: float) -> None:
-    """Hold one array to another, relative to the largest entry of the second.
+    """Compare two arrays, relative to the largest entry of the second.
 
     Raises:
         AssertionError: naming the array, the error and the tolerance.
@@ -150,11 +150,11 @@ def _like(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="session", name="compare")
 def compare_fixture() -> Callable[..., None]:
-    """`compare`, for test modules, which pytest imports one by one."""
+    """Return `compare`, for test modules, which pytest imports one by one."""
     return compare
 
 
 @pytest.fixture(scope="session", name="close")
 def close_fixture() -> Callable[..., None]:
-    """`close`, for test modules."""
+    """Return `close`, for test modules."""
     return close

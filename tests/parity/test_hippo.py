@@ -21,7 +21,7 @@ RULES = {
 
 
 def stable(N, seed=0):
-    """A matrix that is not normal, with eigenvalues on the left."""
+    """Return a matrix that is not normal, with eigenvalues in the left half-plane."""
     mixing = np.random.default_rng(seed).normal(size=(N, N))
     return mixing - (1 + np.linalg.eigvals(mixing).real.max()) * np.eye(N)
 

@@ -31,7 +31,7 @@ MODELS = {
 
 @pytest.fixture(params=MODELS, scope="module")
 def pair(request, torch, tmp_path_factory):
-    """Their model, in evaluation mode, and the folder they wrote it to."""
+    """Return their model, in evaluation mode, and the folder they wrote it to."""
     import transformers
 
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def pair(request, torch, tmp_path_factory):
 
 
 def continued(theirs, tokens, count, torch):
-    """The tokens and their greedy continuation, a full pass for each."""
+    """Return the tokens and their greedy continuation, with a full pass for each."""
     for _ in range(count):
         with torch.no_grad():
             tokens = [*tokens, int(theirs(torch.tensor([tokens])).logits[0, -1].argmax())]

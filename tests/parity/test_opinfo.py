@@ -142,7 +142,7 @@ def agree(label, ours, theirs, dtype):
 
 
 def compare_sample(torch, op, ours, sample, orders=2):
-    """Hold value, gradient and gradient of the gradient of a sample to PyTorch's; return whether it was compared."""
+    """Compare value and derivatives up to second order of a sample with PyTorch's; return whether that was possible."""
     sample = sample.transform(lambda x: leaf(x, torch, orders))
     actual = []
     x, args, kwargs = (as_numpy(part, torch, actual) for part in (sample.input, sample.args, sample.kwargs))

@@ -26,7 +26,7 @@ fft.irfftn fft.rfft fft.rfftn tensordot einsum
 
 
 def composed(name):
-    """A call written over the functions of any namespace, for what only minigrad has under one name."""
+    """Return a call over the functions of any namespace, for functions that only minigrad has under one name."""
     return {
         "rms_norm": lambda xp, x, axis=-1, eps=1e-6: x / xp.sqrt(xp.mean(x * x, axis=axis, keepdims=True) + eps),
         "outer": lambda xp, x, y: x[:, None] * y[None, :],
@@ -344,7 +344,7 @@ def test_torch_at_special_numbers(name, kind, calls, torch):
 
 
 def same_special(label, ours, other, arrays, own):
-    """NaN and infinities in the same places, finite numbers near, but where PyTorch's are its own."""
+    """Check that NaN and infinities are in the same places and finite numbers near, except where PyTorch differs."""
     info = np.finfo(ours.dtype)
     both = (ours == other) | (np.isnan(ours) & np.isnan(other))
     near = np.abs(ours - other) <= 1e-4 * np.abs(other) + 1e-5

@@ -85,7 +85,7 @@ def quiet():
 
 
 def theirs(torch, kind, **options):
-    """Their model with random weights of a size that tells."""
+    """Return their model with random weights of distinguishable size."""
     import transformers
 
     heads = HEADS if kind == "Mamba2" else {}
@@ -99,7 +99,7 @@ def theirs(torch, kind, **options):
 
 
 def reread(torch, folder):
-    """What they read back from a folder of theirs, in float32."""
+    """Return their model, read back from a folder of theirs in float32."""
     import transformers
 
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -111,7 +111,7 @@ def logits_of(torch, model, tokens):
 
 
 def edited(path, **changes):
-    """A JSON file with some values changed, and those that are ... left out."""
+    """Rewrite a JSON file with some values changed, and those that are ... left out."""
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
 
@@ -217,7 +217,7 @@ def test_integers_are_no_weights(torch, tmp_path):
 
 
 def native(torch, model, folder, *, ssm_cfg, container="bin", **more):
-    """A folder as mamba_ssm writes it, of a model of transformers'."""
+    """Write a folder as mamba_ssm does, of a model of transformers'."""
     from safetensors.torch import save_file
 
     arrays = {name.replace("embeddings", "embedding"): array for name, array in model.state_dict().items()}
@@ -326,7 +326,7 @@ def test_files_of_pytorch_that_are_no_weights(content, torch, tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """A byte-level BPE, with an end token and a few merges of characters of several bytes."""
+    """Return a byte-level BPE, with an end token and a few merges of characters of several bytes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     outputs = Tokenizer(models.BPE())
@@ -343,7 +343,7 @@ def tokenizer():
 
 
 def spoken(torch, kind, folder, tokenizer, **options):
-    """A folder with a model of the tokenizer's vocabulary."""
+    """Write a folder with a model of the tokenizer's vocabulary."""
     import transformers
 
     theirs(torch, kind, vocab_size=tokenizer.get_vocab_size(), **options).save_pretrained(folder)

@@ -13,7 +13,7 @@ TOLERANCE = 1e-12
 
 @pytest.fixture(scope="session")
 def s5_layer(s5):
-    """s5-pytorch's discretisations and its scan, in the package of its starting matrices."""
+    """Return s5-pytorch's discretisations and its scan."""
     return importlib.import_module("s5.s5_model")
 
 
@@ -31,7 +31,7 @@ def inputs(T, *, D=2, N=3, low=False):
 
 
 def simulated(A, B, C, u):
-    """SciPy's output, which it reads before a step: C (A h + B u) is what we read after it."""
+    """Return SciPy's output, which it reads before a step: C (A h + B u) is what we read after it."""
     _, y, _ = dlsim(dlti(A, B[:, None], (C @ A)[None], np.array([[C @ B]])), u)
     return y[:, 0]
 

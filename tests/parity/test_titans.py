@@ -42,7 +42,7 @@ def neural_memory(torch, titans_pytorch):
 
 
 def theirs(torch, memory, x, batch_size):
-    """Their weights after every token, with the keys, values and gates they are made of."""
+    """Return their weights after every token, with the keys, values and gates they are made of."""
     weights = state = None
     after = []
     for start in range(0, T, batch_size):
@@ -114,7 +114,7 @@ def test_momentum_delta_rule(form, which, tolerance, length, fla, torch, compare
 
 
 def official(torch, q, k, v, rates, layers, gamma, beta):
-    """One mini-batch as the code of Sun et al. has it: target v − k, output q + LN(z), rates[i, j] of i for j.
+    """Compute a mini-batch as the code of Sun et al.: target v − k, output q + LN(z), rates[i, j] of i for j.
 
     Token by token, with PyTorch's gradients.
     """

@@ -71,7 +71,7 @@ BROKEN = [
 
 
 def verdicts(mechanism, form, module):
-    """What becomes of the statements about the form when a copy takes its place; the first failure ends it."""
+    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
     result: list[str] = []
     for statement in STATEMENTS.values():
         arguments = {

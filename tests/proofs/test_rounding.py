@@ -17,14 +17,14 @@ PRECISIONS = {"float64": np.float64, "float32": np.float32}
 
 @st.composite
 def expressions(draw):
-    """A straight-line program: at each step an operation on two earlier results."""
+    """Draw a straight-line program: at each step an operation on two earlier results."""
     inputs = draw(st.lists(numbers, min_size=2, max_size=4))
     steps = draw(st.lists(st.tuples(st.sampled_from("+-*/"), st.integers(0, 99), st.integers(0, 99)), max_size=10))
     return inputs, steps
 
 
 def evaluated(inputs, steps):
-    """Every intermediate result; a division by what is near zero is left out."""
+    """Return every intermediate result; a division by a number near zero is left out."""
     values = list(inputs)
     for operation, i, j in steps:
         x, y = values[i % len(values)], values[j % len(values)]

@@ -65,7 +65,7 @@ CHAPTERS = {"hippo": ("hippo", "nplr"), "discretize": ("discretize", "orders")}
 
 
 def failure(name, module, monkeypatch):
-    """The first statement of its chapters that fails on the copy, in a number system that needs no other library."""
+    """Return the first failing statement of its chapters on the copy, in a number system of NumPy alone."""
     for chapter in CHAPTERS[name]:
         monkeypatch.setattr(f"proofs.identities.{chapter}.{name}", module)
     for statement in [s for s in STATEMENTS.values() if s.chapter in CHAPTERS[name]]:

@@ -61,7 +61,7 @@ def path_of(name):
 
 
 def failure(chapter, name, module, monkeypatch):
-    """The first statement of the chapter that fails on the copy: its values, exact where they can be."""
+    """Return the first failing statement of the chapter on the copy: its values, exact where they can be."""
     if name == "linear_systems":  # mechanisms call its functions as the module's attributes
         for attribute, value in vars(module).items():
             if isinstance(value, types.FunctionType) and value.__module__ == module.__name__:

@@ -21,7 +21,7 @@ def method(name):
 
 
 def system(case, *, N=3, channels=2):
-    """A, B and Δ, with eigenvalues well inside the stable half."""
+    """Return A, B and Δ, with eigenvalues well inside the left half-plane."""
     rng = np.random.default_rng(5)
     if "matrix" in case:
         A, B, delta = rng.normal(size=(N, N)) / 4 - np.eye(N), rng.normal(size=N), np.array(0.7)
@@ -87,7 +87,7 @@ def test_fractions_stay_fractions():
 
 
 def series(x, order):
-    """The derivative of φ of this order, Σ xᵏ/(k! (k + order + 1)), by as many terms as there are digits."""
+    """Return the derivative of φ of this order, Σ xᵏ/(k! (k + order + 1)), by as many terms as there are digits."""
     terms = [x**k / math.factorial(k) / (k + order + 1) for k in range(60)]
     return sum(reversed(terms))
 

@@ -14,7 +14,7 @@ def named(forms):
 
 
 def arguments(form, T, *, D=2, N=3, batch=(), dtype=np.float64):
-    """Random ones, of S4 with P and of S4D without."""
+    """Draw the arguments of S4, or of S4D, which has no P."""
     rng = np.random.default_rng(3)
 
     def parts(*shape):
