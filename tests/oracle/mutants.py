@@ -100,7 +100,7 @@ def population() -> set[tuple[str, str, str]]:
     every = trees()
     functions = {module: _functions(tree) for module, tree in every.items()}
     imports = {module: _imports(tree) for module, tree in every.items()}
-    found: set[tuple[str, str, str]] = set()
+    parts: set[tuple[str, str, str]] = set()
 
     def follow(module: str, node: ast.AST) -> None:
         for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
@@ -108,28 +108,28 @@ def population() -> set[tuple[str, str, str]]:
             target = functions.get(home, {}).get(called)
             if target is None or f"{home}.{called}" in LEFT_OUT:
                 continue
-            made = inspect.unwrap(getattr(sys.modules[f"minigrad.primitives.{home}"], called))
-            if id(made) not in offered and (home, called, "body") not in found:
-                found.add((home, called, "body"))
+            function = inspect.unwrap(getattr(sys.modules[f"minigrad.primitives.{home}"], called))
+            if id(function) not in offered and (home, called, "body") not in parts:
+                parts.add((home, called, "body"))
                 for statement in target.body:
                     follow(home, statement)
 
     for module in every:
         for name, node in functions[module].items():
             for rule in _rules(node):
-                found.add((module, name, "rule"))
+                parts.add((module, name, "rule"))
                 follow(module, rule)
-    return found
+    return parts
 
 
 def callers() -> dict[tuple[str, str], set[str]]:
     """Return the names of the functions of a chapter that mention one of its functions, and that one's own."""
-    found: dict[tuple[str, str], set[str]] = {}
+    names: dict[tuple[str, str], set[str]] = {}
     for module, tree in trees().items():
         for name, node in _functions(tree).items():
             for called in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {name}:
-                found.setdefault((module, called), set()).add(name.strip("_"))
-    return found
+                names.setdefault((module, called), set()).add(name.strip("_"))
+    return names
 
 
 # ---- what is changed
@@ -231,7 +231,7 @@ def _no_calculus(node: ast.AST) -> bool:
 def changes(module: str, parts: set[tuple[str, str, str]]) -> Iterator[tuple[Mutant, ast.Module]]:
     """Yield every mutant of a chapter with its tree, which is whole again when the next is asked for."""
     tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
-    number, seen = 0, {}
+    number, counts = 0, {}
     for name, node in _functions(tree).items():
         holders: list[tuple[set[str], ast.AST, str, int | None]] = []
         if (module, name, "rule") in parts:
@@ -244,9 +244,9 @@ def changes(module: str, parts: set[tuple[str, str, str]]) -> Iterator[tuple[Mut
             for variant in variants(original, parameters):
                 holder[key] = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(variant), original))
                 change = f"{ast.unparse(original)}  →  {ast.unparse(variant)}"
-                seen[name, change] = seen.get((name, change), 0) + 1
-                if seen[name, change] > 1:
-                    change += f"  ({seen[name, change]})"
+                counts[name, change] = counts.get((name, change), 0) + 1
+                if counts[name, change] > 1:
+                    change += f"  ({counts[name, change]})"
                 yield Mutant(module, name, original.lineno, number, change), tree
                 number += 1
             holder[key] = original
@@ -277,8 +277,8 @@ def _judged(log: Path | None) -> dict[str, bool]:
 
 def sampled(count: int) -> list[Mutant]:
     """Return those of some mutants, the same each time, that nothing explains."""
-    known = explained()
-    return [m for m in random.Random(0).sample(every_mutant(), count) if str(m) not in known]
+    explanations = explained()
+    return [m for m in random.Random(0).sample(every_mutant(), count) if str(m) not in explanations]
 
 
 def main() -> int:
@@ -296,26 +296,26 @@ def main() -> int:
         mutants = [m for m in mutants if {m.function, f"{m.module}.{m.function}", m.module} & set(options.functions)]
     if options.count:
         parts = population()
-        for what in ("rule", "body"):
-            print(f"{sum(p[2] == what for p in parts)} functions with a {what}")
+        for part in ("rule", "body"):
+            print(f"{sum(p[2] == part for p in parts)} functions with a {part}")
         for name, why in LEFT_OUT.items():
             print(f"left out: {name}, which {why}")
         print(f"{len(mutants)} mutants")
         return 0
     from tests.oracle.judge import judged
 
-    known, found = explained(), _judged(options.log)
-    found = {str(m): found[str(m)] for m in mutants if str(m) in found}
-    for mutant, noticed in judged([m for m in mutants if str(m) not in found]):
-        found[str(mutant)] = noticed is None
-        why = known.get(str(mutant), "unexplained") if noticed is None else noticed[:100].replace("\n", " ")
+    explanations, survived_by_name = explained(), _judged(options.log)
+    survived_by_name = {str(m): survived_by_name[str(m)] for m in mutants if str(m) in survived_by_name}
+    for mutant, noticed in judged([m for m in mutants if str(m) not in survived_by_name]):
+        survived_by_name[str(mutant)] = noticed is None
+        why = explanations.get(str(mutant), "unexplained") if noticed is None else noticed[:100].replace("\n", " ")
         line = f"{'survived' if noticed is None else 'killed'} {mutant}  # {why}"
-        print(f"{len(found)}/{len(mutants)} {line}", flush=True)
+        print(f"{len(survived_by_name)}/{len(mutants)} {line}", flush=True)
         if options.log:
             with options.log.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
-    survivors = [m for m, survived in found.items() if survived]
-    unexplained = [m for m in survivors if m not in known]
+    survivors = [m for m, survived in survived_by_name.items() if survived]
+    unexplained = [m for m in survivors if m not in explanations]
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed, {len(unexplained)} survivors unexplained")
     return int(bool(unexplained))
 
