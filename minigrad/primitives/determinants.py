@@ -59,7 +59,7 @@ def _factors(xp, a):
 
 @primitive(a=lambda g, a: conj(_second(a, conj(g))))
 def _cofactors(xp, a):
-    """Return δ ū diag(Πₖ≠ᵢ sₖ) vᵀ, where a = u s vᴴ and det a = δ Π s."""
+    """Return δ ū diag(Πₖ≠ᵢ sₖ) vᵀ, where a = u s vᴴ and det a = δ Π s."""
     u, s, v, phase = _factors(xp, a)
     products = xp.astype(_products_without(xp, s, 1), a.dtype)
     return phase * ((xp.conj(u) * products[..., None, :]) @ xp.matrix_transpose(v))

@@ -87,7 +87,7 @@ def _var(xp, x, *, axis, keepdims, dof):
 
 @upcast_half
 def var(x: Any, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Return Σ |xᵢ − x̅|² / (n − correction)."""
+    """Return Σ |xᵢ − x̄|² / (n − correction)."""
     x = array(x, "var")
     axis = _axes(axis, x.ndim, "var")
     return _var(x, axis=axis, keepdims=keepdims, dof=np.maximum(_count(x.shape, axis) - correction, 0).item())

@@ -1,11 +1,10 @@
-"""The recurrence of the delta rule, gated or not, and its adjoint, on padded arrays.
+"""A matrix memory that corrects what it holds: what the delta rule, gated or not, comes down to.
 
-    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 without gates
+    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 where nothing fades
     dvₜ = βₜ kₜ dSₜ          dSₜ = Rₜ + qₜᵀ dyₜ          Rₜ₋₁ = αₜ (dSₜ − kₜᵀ dvₜ)          dβₜ = (kₜ dSₜ) eₜᵀ
 
-Token t needs the product kₜ Sₜ₋₁ before its update. So that S is traversed once per two tokens, a traversal applies the
-updates of two tokens, computes their outputs, and multiplies S by the next two keys. To the product of the second key
-the update of the first token adds a multiple of that update:
+A token waits for what its key finds, and the next one for what this one wrote. So each pass over S writes and reads two
+tokens, and finds what the keys of the next two hold of it; what the second finds of the first's is a number times it:
 
     kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) dyₜ − (kₜ₋₁ kₜᵀ) dvₜ)
 

@@ -1,16 +1,17 @@
-"""Tiled softmax attention: the T × S matrix of scores is never stored. Products by BLAS, the softmax compiled.
+"""Softmax attention in tiles: the array of all scores is never made. Products by BLAS, what lies between compiled.
 
     P = softmax(Q Kᵀ · scale)          O = P V                                    Vaswani et al. 2017, eq. 1
 
-A row's running maximum m and sum l are updated with each tile of keys; where the maximum grows from m to m′, earlier
-sums are rescaled by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, P is recomputed:
+A row's maximum m and sum l are kept while its keys go by, tile after tile; what was summed under a smaller maximum
+fades by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P once more:
 
     P = 2^(S − m) / l     dV = Pᵀ dO     dS = P ⊙ (dO Vᵀ − Σᵥ dO ⊙ O)     dQ = dS K · scale     dK = dSᵀ Q · scale
 
-Scores are multiplied by log₂ e, so that 2ˣ replaces eˣ. In a causal tile only visible scores are exponentiated.
+Scores come multiplied by log₂ e, so that 2ˣ does for eˣ. Of a causal tile only what can be seen is raised to a power.
 
-Work    divided among threads by tiles of queries forward, by sequences backward. BLAS runs in the calling thread.
-Memory  m and l for each query; per thread two tiles of 128 × 512, reused between calls.
+Work    a tile of queries of one sequence is a thread's unit forward, a sequence backward. BLAS keeps to the thread that
+        calls it.
+Memory  m and l for each query; two tiles of 128 × 512 a thread, which are kept from call to call.
 """
 
 import math

@@ -146,9 +146,9 @@ compiled_cauchy = with_kernel("ssm.s4: Cauchy sums", cauchy)
 
 
 def make_step(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Array, Array], Array]:
-    """Return (h, u) → Āh + B̄u = M(2h + ΔBu) − h, M = (1 − ΔA/2)⁻¹, for h (*batch, D, N) and u (*batch, D, 1).
+    """Return (h, u) → Āh + B̄u = M(2h + ΔBu) − h, M = (1 − ΔA/2)⁻¹, for h (*batch, D, N) and u (*batch, D, 1).
 
-    Ā = M(1 + ΔA/2) is 2M − 1. M is the inverse of 1 − ΔΛ/2, a diagonal, but for the rank one that Woodbury's identity
+    Ā = M(1 + ΔA/2) is 2M − 1. M is the inverse of 1 − ΔΛ/2, a diagonal, but for the rank one that Woodbury's identity
     adds to it.
     """
     xp = namespace(Lambda, P, B, delta)

@@ -53,7 +53,7 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
     rng, terms = np.random.default_rng(0), []
     for result in results:
         c = rng.choice([-2, -1, 1, 2], size=(result.size, 1))
-        if _is_complex(result):  # for a real c, Re c̅ r would ignore the imaginary part of r
+        if _is_complex(result):  # for a real c, Re c̄ r would ignore the imaginary part of r
             c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
         if _is_rounded(result):  # so that the rounding of the products with c is counted
             c = elementwise(Rounded.of)(c)

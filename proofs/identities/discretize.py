@@ -102,7 +102,7 @@ def hold_beside_a_solver(mixing: Mixing, push: Push, B: Enter, x: Start, u: Step
 
 
 @identity(
-    "A singular A is no exception: for a nilpotent one, Ā = I + ΔA + Δ²A²/2, B̄ = (I + ΔA/2 + Δ²A²/6) ΔB",
+    "A singular A is no exception: for a nilpotent one, Ā = I + ΔA + Δ²A²/2, B̄ = (I + ΔA/2 + Δ²A²/6) ΔB",
     source="minigrad, the series, A⁻¹ does not exist",
     only=OURS,
 )
@@ -117,7 +117,7 @@ def hold_of_a_nilpotent(mixing: Mixing, B: Enter, delta: Step):
 
 
 @identity(
-    "Its B̄ is a block of a matrix exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
+    "Its B̄ is a block of a matrix exponential: exp(Δ[[A, B], [0, 0]]) = [[Ā, B̄], [0, 1]]",
     source="vanloan1978, theorem 1 (place not verified)",
     only=FLOATS,
 )
@@ -133,7 +133,7 @@ def hold_is_a_block_exponential(mixing: Mixing, push: Push, B: Enter, delta: Ste
 
 
 @identity(
-    "A diagonal matrix and its diagonal give the same Ā and B̄",
+    "A diagonal matrix and its diagonal give the same Ā and B̄",
     source="talk-mamba, slides 22–23",
     over=METHODS,
     exact=True,
@@ -219,7 +219,7 @@ def trapezoid(mixing: Mixing, push: Push, B: Enter, x: Start, delta: Step):
 
 
 @bounded(
-    "Bilinear steps of a stable system are stable, whatever Δ: |Ā| ≤ 1",
+    "Bilinear steps of a stable system are stable, whatever Δ: |Ā| ≤ 1",
     source="tustin1947; gu2022s4, eq. 3",
     exact=True,
     only=OURS,

@@ -32,13 +32,13 @@ def inverse_error(length: int, step: Any) -> float:
 
 
 def discretize_rate(method: str, delta: float) -> tuple[complex, complex]:
-    """Return Ā and B̄ of the system above."""
+    """Return Ā and B̄ of the system above."""
     A_bar, B_bar = discretize.METHODS[method](np.array([RATE]), np.ones(1), delta)
     return A_bar[0], B_bar[0]
 
 
 def hold_step(method: str) -> Any:
-    """Return the step xₖ = Ā xₖ₋₁ + B̄ uₖ."""
+    """Return the step xₖ = Ā xₖ₋₁ + B̄ uₖ."""
 
     def step(x: complex, _: complex, u: complex, delta: float) -> complex:
         A_bar, B_bar = discretize_rate(method, delta)
@@ -106,7 +106,7 @@ def order_of_mamba(length: int):
 
 
 @grows(
-    "The exponential trapezoidal rule, xₖ = Ā xₖ₋₁ + Δ/2 (Ā B uₖ₋₁ + B uₖ), is of order 2",
+    "The exponential trapezoidal rule, xₖ = Ā xₖ₋₁ + Δ/2 (Ā B uₖ₋₁ + B uₖ), is of order 2",
     source=f"{MAMBA3}, section 3.1",
     order=2,
     lengths=LENGTHS,
@@ -141,7 +141,7 @@ def euler_input(mixing: Mixing, push: Push, B: Enter, delta: Step):
 
 
 @converges(
-    "Bilinear Ā differs from exp(ΔA) by at most Δ³‖A‖³/6 a step", source="minigrad, the remainders of both series"
+    "Bilinear Ā differs from exp(ΔA) by at most Δ³‖A‖³/6 a step", source="minigrad, the remainders of both series"
 )
 def bilinear_transition(mixing: Mixing, push: Push, delta: Step):
     A = stable(mixing, push)

@@ -42,7 +42,7 @@ def both_halves(x: Any) -> Any:
 
 
 @identity(
-    "S4D's kernel, two small Vandermonde matrices, is the powers of Ā", source=f"{S4D}, section 3", over=DISCRETISATIONS
+    "S4D's kernel, two small Vandermonde matrices, is the powers of Ā", source=f"{S4D}, section 3", over=DISCRETISATIONS
 )
 def vandermonde_is_powers(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length, discretisation: str):
     xp = namespace(Lambda)
@@ -95,7 +95,7 @@ def diagonal_forms(
 
 
 @identity(
-    "S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers of Ā, at even and odd lengths",
+    "S4's kernel by Woodbury, Cauchy and one inverse FFT is that by powers of Ā, at even and odd lengths",
     source=f"{S4}, theorem 3 and appendix C.3",
 )
 def cauchy_is_powers(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
@@ -115,7 +115,7 @@ def cauchy_is_dense(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Step
 
 
 def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int) -> Any:
-    """Return C B̄, C Ā B̄, … of one channel, with A = Λ − PPᴴ as a dense matrix."""
+    """Return C B̄, C Ā B̄, … of one channel, with A = Λ − PPᴴ as a dense matrix."""
     xp = namespace(Lambda, P)
     A = Lambda[:, None] * xp.eye(Lambda.shape[0], dtype=Lambda.dtype) - P[:, None] * xp.conj(P)[None, :]
     A_bar, x = discretize.bilinear(A, B, delta)
@@ -126,7 +126,7 @@ def dense_kernel(Lambda: Any, P: Any, B: Any, C: Any, *, delta: Any, length: int
     return xp.stack(kernel, axis=-1)
 
 
-@refuted("C may replace C̃ = C(1 − Āᴸ)", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
+@refuted("C may replace C̃ = C(1 − Āᴸ)", source=f"{S4}, appendix C.3: it makes L terms of infinitely many")
 def without_truncation(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     untruncated = mg.fft.irfft(s4.kernel_spectrum(Lambda, P, B, C, delta, length, s4.cauchy), length)
     return untruncated, s4.kernel_power(Lambda, P, B, C, delta, length=length)

@@ -187,7 +187,7 @@ def prefill_then_steps(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D:
 
 
 @identity(
-    "Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
+    "Where every token has the same Δ, B and C it is the convolution with C Āᵗ B̄",
     source="talk-mamba, slides 20–21",
     exact=True,
 )

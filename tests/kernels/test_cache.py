@@ -101,10 +101,10 @@ def test_a_damaged_file_is_compiled_again_and_mended(load, tmp_path, damage):
 
 def test_code_of_other_types_under_the_name_is_not_taken(load, tmp_path):
     load()(21)
-    (full,) = files(tmp_path)
+    (whole,) = files(tmp_path)
     load()(0.5)
-    (other,) = set(files(tmp_path)) - {full}
-    other.replace(full)
+    (other,) = set(files(tmp_path)) - {whole}
+    other.replace(whole)
     assert compiled_anew(load(), 21, 42)
 
 
@@ -149,19 +149,17 @@ def test_a_full_disk_is_one_warning_and_leaves_nothing(load, tmp_path, monkeypat
     module, _, name = where.partition(".")
     monkeypatch.setattr(getattr(compilation, module), name, refuse)
     first, second = load("first"), load("second", factor=3)
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert first(21) == 42 and second(21) == 63 and first(0.5) == 1.0
-    assert [str(one.message) for one in warned] == [
-        f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"
-    ]
+    assert [str(one.message) for one in said] == [f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"]
     assert not files(tmp_path)
 
 
 def test_without_a_folder_to_write_it_compiles_and_says_so_once(tmp_path):
-    process = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    (line,) = process.stdout.splitlines()
+    done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
     assert line.startswith("compiled code is not kept, every process compiles again: cannot cache function")
 
 

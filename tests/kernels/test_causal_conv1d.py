@@ -31,11 +31,11 @@ def test_is_the_sum_of_shifted_copies(shape, threads, dtype):
     arguments, before = draw(*shape, dtype), mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        actual = results(convolution._compiled, arguments)
+        found = results(convolution._compiled, arguments)
     finally:
         mg.set_num_threads(before)
     expected = results(convolution._shifted, [x.astype(np.float64) for x in arguments])
-    for a, b in zip(actual, expected, strict=True):
+    for a, b in zip(found, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=16 * np.finfo(dtype).eps * np.abs(b).max(initial=1))
 

@@ -32,8 +32,8 @@ def results(function, u, K):
     return [np.asarray(y), *gradients]
 
 
-def check_equal(actual, expected, digits):
-    for a, b in zip(actual, expected, strict=True):
+def check_equal(found, expected, digits):
+    for a, b in zip(found, expected, strict=True):
         assert a.dtype == digits.dtype and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * digits.eps * np.abs(b).max(initial=1))
 
@@ -57,15 +57,15 @@ def test_is_the_sum_that_defines_it():
 
 def test_threads_do_not_change_a_digit():
     u, K = draw((2,), 70, 40, 70)
-    before, result = mg.get_num_threads(), []
+    before, found = mg.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             mg.set_num_threads(threads)
-            result.append(results(linear_systems._compiled_convolution, u, K))
+            found.append(results(linear_systems._compiled_convolution, u, K))
     finally:
         mg.set_num_threads(before)
-    for other in result[1:]:
-        for a, b in zip(other, result[0], strict=True):
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(a, b)
 
 

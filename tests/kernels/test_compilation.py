@@ -60,10 +60,10 @@ def test_who_waits_is_told_once(compiled, monkeypatch):
     monkeypatch.setattr(compilation, "PATIENCE", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     compiled()
-    message = sys.stderr.getvalue()
-    assert message.startswith("compiling doubled._twice … ") and message.endswith(" s\n") and message.count("\n") == 1
+    said = sys.stderr.getvalue()
+    assert said.startswith("compiling doubled._twice … ") and said.endswith(" s\n") and said.count("\n") == 1
     compiled()  # now from disk
-    assert sys.stderr.getvalue() == message
+    assert sys.stderr.getvalue() == said
 
 
 @pytest.mark.parametrize(("patience", "stream"), [(0, io.StringIO), (60, Terminal)])
@@ -86,12 +86,8 @@ def test_what_a_function_calls_is_compiled_within_its_line(tmp_path, monkeypatch
     monkeypatch.setattr(compilation, "PATIENCE", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert module._outer(20) == 41
-    message = sys.stderr.getvalue()
-    assert (
-        message.startswith("compiling nested._outer … ")
-        and message.endswith(" s\n")
-        and message.count("compiling") == 1
-    )
+    said = sys.stderr.getvalue()
+    assert said.startswith("compiling nested._outer … ") and said.endswith(" s\n") and said.count("compiling") == 1
 
 
 def test_processes_share_what_they_compile_at_once(tmp_path):
@@ -103,9 +99,9 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
         return subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, text=True)
 
     def finished(process):
-        stdout, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=120)
         assert process.returncode == 0
-        misses, total = stdout.split()
+        misses, total = said.split()
         return int(misses), float(total)
 
     first = [finished(process) for process in [start(dtype) for dtype in ("float32", "float32", "float64")]]
@@ -117,8 +113,8 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
 
 def test_a_second_process_compiles_nothing_for_a_training_step():
     def run():
-        process = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
-        return map(int, process.stdout.split())
+        shown = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+        return map(int, shown.stdout.split())
 
     run()
     misses, hits = run()

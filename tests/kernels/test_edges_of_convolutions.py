@@ -116,6 +116,6 @@ def test_what_is_not_finite_reaches_neither_the_past_nor_other_sequences(name, c
     ],
 )
 def test_what_does_not_fit_a_short_convolution_is_one_line(w, before, message):
-    with pytest.raises(ValueError) as excinfo:
+    with pytest.raises(ValueError) as caught:
         mg.causal_conv1d(np.ones((2, 5, 3)), np.ones(w), before=None if before is None else np.ones(before))
-    assert str(excinfo.value) == f"causal_conv1d: {message}"
+    assert str(caught.value) == f"causal_conv1d: {message}"

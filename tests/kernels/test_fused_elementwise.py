@@ -10,7 +10,7 @@ BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
 def rotary(x):
-    """Rotate every channel pair of every token by an angle of its own."""
+    """Every channel of every token by an angle of its own."""
     tokens, half = x.shape[-2], x.shape[-1] // 2
     angles = np.linspace(0, 7, tokens * half).reshape(tokens, half)
     return mg.rotary(x, np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype))
@@ -43,11 +43,11 @@ def test_is_what_numpy_computes(name, shape, threads, dtype, monkeypatch):
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        result = results(FUNCTIONS[name], x)
+        found = results(FUNCTIONS[name], x)
     finally:
         mg.set_num_threads(before)
     plain(monkeypatch)
-    for a, b in zip(result, results(FUNCTIONS[name], x), strict=True):
+    for a, b in zip(found, results(FUNCTIONS[name], x), strict=True):
         assert a.dtype == dtype and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=16 * np.finfo(dtype).eps, atol=16 * np.finfo(dtype).eps)
 

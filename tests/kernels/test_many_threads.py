@@ -60,10 +60,10 @@ def test_the_number_of_threads_changes_while_others_compute():
 
     def compute(i):
         while time.monotonic() < stop:
-            for actual, required in zip(
+            for found, wanted in zip(
                 mg.pytree.arrays_of(works[i % 2]()), mg.pytree.arrays_of(expected[i % 2]), strict=True
             ):
-                np.testing.assert_allclose(actual, required, rtol=1e-10, atol=1e-12)
+                np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
             rounds[i] += 1
 
     def change():
@@ -83,9 +83,9 @@ def test_every_part_is_worked_on_once_however_the_number_changes():
 
     def work():
         while time.monotonic() < stop:
-            visited = []
-            threads.share(lambda part, first, last, visited=visited: visited.extend(range(first, last)), 11)
-            assert sorted(visited) == list(range(11))
+            seen = []
+            threads.share(lambda part, first, last, seen=seen: seen.extend(range(first, last)), 11)
+            assert sorted(seen) == list(range(11))
 
     def change():
         while time.monotonic() < stop:
@@ -113,13 +113,13 @@ def test_no_pool_is_left_behind():
 def test_a_kernel_within_a_kernel_waits_for_nobody():
     """Every thread of the pool shares work itself: none may wait for a thread that waits for it."""
     mg.set_num_threads(3)
-    visited = []
+    seen = []
 
     def outer(part, first, last):
-        threads.share(lambda part, first, last: visited.append(last - first), 6)
+        threads.share(lambda part, first, last: seen.append(last - first), 6)
 
     at_once(*[lambda: threads.share(outer, 3)] * 4)
-    assert sum(visited) == 4 * 3 * 6
+    assert sum(seen) == 4 * 3 * 6
 
 
 def test_an_exception_is_raised_when_all_parts_are_done():
@@ -163,9 +163,9 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch, al
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    visited = []
-    threads.share(lambda part, first, last: visited.append(part), 4)
-    assert sorted(visited) == [0, 1, 2, 3]
+    seen = []
+    threads.share(lambda part, first, last: seen.append(part), 4)
+    assert sorted(seen) == [0, 1, 2, 3]
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -198,7 +198,7 @@ def test_a_fork_while_others_compute():
 
 @pytest.fixture
 def blas_counts():
-    """Return the numbers of threads of the BLAS libraries, set to two before the test."""
+    """In how many threads BLAS computes: in two, before the test."""
 
     def counts():
         return {library.get_num_threads() for library in threads._blas()}
@@ -254,7 +254,7 @@ def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
 
 
 def exit_code(check):
-    """Return 0 where the check is true in a forked child, which is killed when it is blocked."""
+    """0 where the check is true in a child of a fork, which is killed when it is blocked."""
     child = os.fork()
     if not child:
         try:
@@ -265,7 +265,7 @@ def exit_code(check):
 
 
 def ended(child):
-    """Return the exit code of a child, which is killed when it is blocked."""
+    """The exit code of a child, which is killed when it is blocked."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         process, status = os.waitpid(child, os.WNOHANG)

@@ -24,7 +24,7 @@ def draw_gated(rng, batch, T, K, V):
 
 
 def draw_channels(rng, batch, T, K, V):
-    """Draw gates for each channel, some of them 0."""
+    """Gates for each channel, some of them shut."""
     gates = rng.uniform(0.5, 1, (*batch, T, K)) * (rng.uniform(size=(*batch, T, K)) > 0.05)
     with np.errstate(divide="ignore"):
         return *draw_linear(rng, batch, T, K, V), np.log(gates)
@@ -36,7 +36,7 @@ def draw_ssd(rng, batch, T, N, P):
 
 
 def draw_delta(rng, batch, T, K, V):
-    """Draw keys of length 1: longer ones make the memory grow."""
+    """Keys of length 1: longer ones make the memory grow."""
     q, k, v = draw_linear(rng, batch, T, K, V)
     return q, k / np.linalg.norm(k, axis=-1, keepdims=True), v, rng.uniform(0, 1, (*batch, T))
 
@@ -63,15 +63,15 @@ def draw(name, batch, T, K, V, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Return output, state and the gradients of a weighted sum of both."""
+    """Output, state and the gradients of a sum that weighs all of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.sin(state)), (y, state)
 
-    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, outputs), *gradients]
+    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, made), *gradients]
 
 
 def compiled(name, arguments, threads=2):
@@ -88,11 +88,11 @@ def compiled(name, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_recurrence(name, shape, threads, dtype):
-    result = compiled(name, draw(name, *shape, dtype), threads)
+    found = compiled(name, draw(name, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.float64) for x in draw(name, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(result, results(MEMORIES[name][0].recurrent, exact), strict=True):
+    for a, b in zip(found, results(MEMORIES[name][0].recurrent, exact), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * unit * np.abs(b).max())
 

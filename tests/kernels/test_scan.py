@@ -8,12 +8,12 @@ from minigrad import compiled
 
 
 def loop(a, x, axis, reverse):
-    """Compute hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
+    """hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
     a, x = np.moveaxis(a, axis, 0), np.moveaxis(x, axis, 0)
-    h, outputs = 0 * x[0], np.empty_like(x)
+    h, made = 0 * x[0], np.empty_like(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
-        outputs[t] = h = a[t] * h + x[t]
-    return np.moveaxis(outputs, 0, axis)
+        made[t] = h = a[t] * h + x[t]
+    return np.moveaxis(made, 0, axis)
 
 
 def draw(shape, dtype):
@@ -33,12 +33,12 @@ def draw(shape, dtype):
 def test_is_the_loop(shape, axis, reverse, dtype):
     a, x = draw(shape, dtype)
     assert compiled.scan_kernel(a, x) is not None
-    actual, expected = mg.scan(a, x, axis=axis, reverse=reverse), loop(a, x, axis, reverse)
-    assert actual.dtype == dtype
+    found, expected = mg.scan(a, x, axis=axis, reverse=reverse), loop(a, x, axis, reverse)
+    assert found.dtype == dtype
     if np.issubdtype(dtype, np.floating):
-        np.testing.assert_array_equal(actual, expected)  # the same operations in the same order
+        np.testing.assert_array_equal(found, expected)  # the same operations in the same order
     else:
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
 
 
 def test_arrays_that_are_not_contiguous():
@@ -59,5 +59,5 @@ def test_gradients_of_a_long_one_are_those_of_short_ones(dtype):
     both = mg.grad(loss, argnums=(0, 1))(a, x)
     assert compiled.scan_kernel(a, x) and not compiled.scan_kernel(a[0], x[0])
     for i in range(100):
-        for full, part in zip(both, mg.grad(loss, argnums=(0, 1))(a[i], x[i]), strict=True):
-            np.testing.assert_allclose(full[i], part, rtol=1e-10, atol=1e-12)
+        for whole, part in zip(both, mg.grad(loss, argnums=(0, 1))(a[i], x[i]), strict=True):
+            np.testing.assert_allclose(whole[i], part, rtol=1e-10, atol=1e-12)

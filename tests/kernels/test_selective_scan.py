@@ -20,15 +20,15 @@ def draw(batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Return output, state and the gradients of a weighted sum of both."""
+    """Output, state and the gradients of a sum that weighs all of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(state * state), (y, state)
 
-    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*arguments)
-    return [*map(np.asarray, outputs), *gradients]
+    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*arguments)
+    return [*map(np.asarray, made), *gradients]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -41,13 +41,13 @@ def test_is_the_recurrence(batch, T, D, N, threads, dtype):
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        actual = results(selective_scan.fused, draw(batch, T, D, N, dtype))
+        found = results(selective_scan.fused, draw(batch, T, D, N, dtype))
     finally:
         mg.set_num_threads(before)
     # the same numbers in float64: both round, float32 more
     expected = results(selective_scan.recurrent, draw(batch, T, D, N, dtype))
     unit = np.finfo(dtype).eps
-    for a, b in zip(actual, expected, strict=True):
+    for a, b in zip(found, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * unit * np.abs(b).max())
 
@@ -96,8 +96,8 @@ def test_memory_is_that_of_inputs_and_outputs_and_a_little():
     arguments = draw((1,), 2048, 512, 16, np.float32)
 
     def both():
-        output, saved = kernel.forward(*arguments)
-        return *output, *kernel.backward(saved, output)
+        made, saved = kernel.forward(*arguments)
+        return *made, *kernel.backward(saved, made)
 
     outputs = sum(x.nbytes for x in both())
     tracemalloc.start()

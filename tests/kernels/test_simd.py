@@ -77,7 +77,7 @@ def arithmetic(a, b, c, out):
 
 
 def in_lanes(values, dtype):
-    """Return the values as whole vectors, padded with zeros."""
+    """The values as whole vectors, filled up with zeros."""
     x = np.zeros(-(-len(values) // 16) * 16, dtype)
     x[: len(values)] = values
     return x

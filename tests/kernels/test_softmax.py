@@ -18,18 +18,18 @@ def draw(batch, T, K, V, S=0, dtype=np.float64):
 
 
 def results(form, arguments, **options):
-    """Return output, state and the gradients of a weighted sum of both."""
+    """Output, state and the gradients of a sum that weighs all of both."""
 
     def loss(q, k, v, *state):
         y, (keys, values) = form(q, k, v, state=state or None, **options)
         return mg.sum(mg.sin(y)) + mg.sum(keys * keys) + mg.sum(values * values), (y, keys, values)
 
-    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, outputs), *gradients]
+    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, made), *gradients]
 
 
-def assert_alike(actual, expected, dtype=np.float64):
-    for a, b in zip(actual, expected, strict=True):
+def assert_alike(found, expected, dtype=np.float64):
+    for a, b in zip(found, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * np.finfo(dtype).eps * np.abs(b).max())
 
@@ -43,11 +43,11 @@ def test_is_all_scores_at_once(shape, S, causal, count, dtype):
     arguments, before = draw(*shape, S, dtype), mg.get_num_threads()
     mg.set_num_threads(count)
     try:
-        result = results(softmax.fused, arguments, causal=causal)
+        found = results(softmax.fused, arguments, causal=causal)
     finally:
         mg.set_num_threads(before)
     exact = [x.astype(np.float64) for x in arguments]
-    assert_alike(result, results(softmax.quadratic, exact, causal=causal), dtype)
+    assert_alike(found, results(softmax.quadratic, exact, causal=causal), dtype)
 
 
 @pytest.mark.parametrize("causal", [True, False])

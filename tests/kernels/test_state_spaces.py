@@ -14,7 +14,7 @@ EACH = pytest.mark.parametrize("module", [s4d, s4], ids=["s4d", "s4"])
 
 
 def draw(module, batch, T, D, N, dtype=np.float64):
-    """Draw arguments and an initial state; eigenvalues rotate at least as fast as they decay, as HiPPO's do."""
+    """The arguments, and a start state: eigenvalues that turn as fast as they fade or faster, as HiPPO's do."""
     rng = np.random.default_rng(T + N)
 
     def parts(*shape):
@@ -28,15 +28,15 @@ def draw(module, batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Return output, state and the gradients of a weighted sum of both."""
+    """Output, state and the gradients of a sum that weighs all of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.real(state * state * (1 + 2j))), (y, state)
 
-    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, outputs), *gradients]
+    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, made), *gradients]
 
 
 def compiled(module, arguments, threads=2):
@@ -53,11 +53,11 @@ def compiled(module, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_convolution(module, shape, threads, dtype):
-    result = compiled(module, draw(module, *shape, dtype), threads)
+    found = compiled(module, draw(module, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.result_type(x.dtype, np.float64)) for x in draw(module, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(result, results(module.convolution, exact), strict=True):
+    for a, b in zip(found, results(module.convolution, exact), strict=True):
         assert a.dtype == b.astype(a.dtype).dtype and a.real.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=1024 * unit * np.abs(b).max())
 
@@ -71,9 +71,9 @@ def test_threads_do_not_change_a_digit(module):
 
 def test_rows_may_be_taken_a_few_at_a_time(monkeypatch):
     arguments = draw(s4d, (2,), 70, 9, 5)
-    full = compiled(s4d, arguments)
+    whole = compiled(s4d, arguments)
     monkeypatch.setattr(vandermonde, "NUMBERS", 400)
-    for a, b in zip(compiled(s4d, arguments), full, strict=True):
+    for a, b in zip(compiled(s4d, arguments), whole, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -65,8 +65,8 @@ def test_an_integer_of_numpy_is_a_number_of_threads(kind):
 def test_the_environment_says_how_many(value, printed):
     asked = [sys.executable, "-c", "import minigrad; print(minigrad.get_num_threads())"]
     environment = {**os.environ, threads.VARIABLE: value}
-    process = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
-    assert process.stdout.strip() == printed
+    shown = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == printed
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "1e9", "1025", "1000000000", "9" * 5000, " 2", "²"])
@@ -99,9 +99,9 @@ def test_a_product_in_threads_of_our_own(shapes, dtype, count):
     x, y = ((9 * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
     turned = np.swapaxes(np.swapaxes(x, -1, -2).copy(), -1, -2)  # the same numbers, columns first
     for left in (x, turned):
-        product = threads.product(left, y)
-        assert product.dtype == dtype
-        np.testing.assert_allclose(product, left.astype("D") @ y, rtol=0, atol=2e-5 * abs(product).max())
+        made = threads.product(left, y)
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made, left.astype("D") @ y, rtol=0, atol=2e-5 * abs(made).max())
 
 
 @pytest.mark.parametrize("rows", [200, 2000])

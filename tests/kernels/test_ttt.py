@@ -28,32 +28,32 @@ def draw(batch, length, keys, values, norm, bias, dtype=np.float64):
     return map_arrays(lambda x: x.astype(dtype), [q, k, v, eta, tau, Weights((tuple(layer),), around)])
 
 
-def results(form, arguments, size):
-    """Return output, last weights, and the gradients of a weighted sum of both."""
+def results(form, given, size):
+    """Output, last weights, and the gradients of a sum that weighs all of both."""
 
-    def loss(arguments):
-        q, k, v, eta, tau, weights = arguments
+    def loss(given):
+        q, k, v, eta, tau, weights = given
         y, state = form(q, k, v, eta, weights, tau=tau, batch_size=size)
-        outputs = [y, *arrays_of(state)]
-        return sum(mg.sum(mg.sin(x)) for x in outputs), outputs
+        made = [y, *arrays_of(state)]
+        return sum(mg.sum(mg.sin(x)) for x in made), made
 
-    (_, outputs), gradients = mg.value_and_grad(loss, has_aux=True)(arguments)
-    return [np.asarray(x) for x in [*outputs, *arrays_of(gradients)]]
+    (_, made), gradients = mg.value_and_grad(loss, has_aux=True)(given)
+    return [np.asarray(x) for x in [*made, *arrays_of(gradients)]]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_is_the_dual_form(name, threads, dtype):
-    *sample, size = CASES[name]
-    arguments, before = draw(*sample, dtype), mg.get_num_threads()
+    *drawn, size = CASES[name]
+    given, before = draw(*drawn, dtype), mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        result = results(ttt.fused, arguments, size)
+        found = results(ttt.fused, given, size)
     finally:
         mg.set_num_threads(before)
-    exact = map_arrays(lambda x: x.astype(np.float64), arguments)
-    for a, b in zip(result, results(ttt.dual, exact, size), strict=True):
+    exact = map_arrays(lambda x: x.astype(np.float64), given)
+    for a, b in zip(found, results(ttt.dual, exact, size), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=256 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
 
@@ -63,29 +63,29 @@ def test_inner_losses(name):
     """What is looked at is what each key misses its value by, before its mini-batch learns."""
     batch, length, *_, size = CASES[name]
     q, k, v, eta, tau, weights = draw(*CASES[name][:-1])
-    losses, full = [], length // size * size
-    tokens = [x[..., :full, :] for x in (q, k, v)]
+    seen, whole = [], length // size * size
+    tokens = [x[..., :whole, :] for x in (q, k, v)]
     around = (np.broadcast_to(x, (*batch, *x.shape)) for x in weights.norm or ())
-    matrix, rates = inner.pack_layer(weights.layers[0]), [x[..., :full] for x in (eta, tau)]
-    kernel.forward(*tokens, *rates, matrix, *around, batch_size=size, depth=1, on_losses=losses.append)
+    matrix, rates = inner.pack_layer(weights.layers[0]), [x[..., :whole] for x in (eta, tau)]
+    kernel.forward(*tokens, *rates, matrix, *around, batch_size=size, depth=1, on_losses=seen.append)
     error = inner.apply_model(weights.layers, weights.norm, k[..., :size, :]) - v[..., :size, :]
-    assert losses[0].shape == (*batch, full)
-    np.testing.assert_allclose(losses[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
+    assert seen[0].shape == (*batch, whole)
+    np.testing.assert_allclose(seen[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
 
 
 def test_arrays_that_are_not_contiguous():
-    *sample, size = CASES["a layer in a norm"]
-    arguments = draw(*sample)
-    strided = map_arrays(np.asfortranarray, arguments)
-    strided[0] = np.repeat(arguments[0], 2, axis=-1)[..., ::2]
-    for a, b in zip(*(results(ttt.fused, x, size) for x in (strided, arguments)), strict=True):
+    *drawn, size = CASES["a layer in a norm"]
+    given = draw(*drawn)
+    strided = map_arrays(np.asfortranarray, given)
+    strided[0] = np.repeat(given[0], 2, axis=-1)[..., ::2]
+    for a, b in zip(*(results(ttt.fused, x, size) for x in (strided, given)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_inputs_stay_as_they_were():
-    *sample, size = CASES["in a norm"]
-    arguments = draw(*sample)
-    before = map_arrays(np.copy, arguments)
-    results(ttt.fused, arguments, size)
-    for a, b in zip(arrays_of(arguments), arrays_of(before), strict=True):
+    *drawn, size = CASES["in a norm"]
+    given = draw(*drawn)
+    before = map_arrays(np.copy, given)
+    results(ttt.fused, given, size)
+    for a, b in zip(arrays_of(given), arrays_of(before), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -57,11 +57,11 @@ sys.meta_path.insert(0, Finder)
     ids=["no numba", "no LLVM", "switched off"],
 )
 def test_the_plain_forms_run_and_one_warning_says_so(before, environment, reason):
-    process = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", before + USE], env={**os.environ, **environment}, capture_output=True, text=True
     )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [f"no compiled kernels, the plain forms run instead ({reason})"]
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"no compiled kernels, the plain forms run instead ({reason})"]
 
 
 @pytest.mark.parametrize("error", [ImportError("a name that is not there"), ValueError("a bug"), RuntimeError("no")])
