@@ -103,7 +103,7 @@ class Walk:
             self.times[length] = quartiles(self.samples)
 
     def stop(self, reason: str) -> None:
-        """Stop measuring longer lengths, for this reason."""
+        """End the course at this length, for a reason."""
         self.stopped = reason
         self.close()
 

@@ -1,4 +1,4 @@
-"""The layout of arrays for kernels: one batch axis, last axes zero-padded to whole vectors, C-contiguous."""
+"""Layout of arrays for kernels: one batch axis, padding with zeros to whole vectors, contiguous rows."""
 
 import math
 from typing import Any
@@ -14,9 +14,9 @@ def vector(x: np.ndarray, count: int = 1) -> int:
 
 
 def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
-    """Return x in this shape, contiguous, its last axes filled up with zeros to multiples of `to`.
+    """Return x in this shape, contiguous, its last axes padded with zeros to multiples of `to`.
 
-    It is x itself where that needs no copy.
+    It is x itself, or a view, where x is so already.
     """
     x = np.reshape(x, shape)
     missing = [-size % m for size, m in zip(shape[-len(to) :], to, strict=True)]
