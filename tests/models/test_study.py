@@ -112,7 +112,7 @@ PROOFS = [
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def study_folder(tmp_path_factory):
     """Run a study, with the results of the statements given, since checking them takes a minute."""
     out = tmp_path_factory.mktemp("study")
     proofs = plans.plan(TINY)[0]
@@ -142,8 +142,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_fetches_nothing(whole):
-    text = (whole / "report.html").read_text()
+def test_the_page_fetches_nothing(study_folder):
+    text = (study_folder / "report.html").read_text()
     page = Page()
     page.feed(text)
     assert page.open == []
@@ -153,8 +153,8 @@ def test_the_page_fetches_nothing(whole):
     assert "http://" not in text and text.count("https://") == text.count('<a href="https://')
 
 
-def test_the_page_names_every_mixer_system_and_setting(whole):
-    text = (whole / "report.html").read_text()
+def test_the_page_names_every_mixer_system_and_setting(study_folder):
+    text = (study_folder / "report.html").read_text()
     for words in (
         "gated delta rule",
         "softmax",
@@ -175,8 +175,8 @@ def test_the_page_names_every_mixer_system_and_setting(whole):
     assert "Not finished" not in text
 
 
-def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(whole):
-    text = (whole / "report.html").read_text()
+def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(study_folder):
+    text = (study_folder / "report.html").read_text()
     page = Page()
     page.feed(text)
     names = re.findall(r'\bid="([^"]*)"', text)
@@ -184,7 +184,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(who
     files = [link for link in page.followed if not link.startswith(("#", "https://"))]
     assert len(files) == 3 and {link.partition("#")[2] for link in files} == {"L7"}
     for link in files:
-        assert (whole / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "identities" / "ttt.py"
+        assert (study_folder / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "identities" / "ttt.py"
     assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a> (TTT), eq. 1 &lt; 2' in text
     assert text.count("<details") == 2
     assert re.search(r"<summary>the rule: 1 hold, <span class=\"bad\">1 fail</span></summary>", text)
@@ -192,8 +192,8 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(who
     assert "python -m proofs check the_other" in text and "1 more were not run here" in text
 
 
-def test_the_page_opens_with_results_and_pictures(whole):
-    text = (whole / "report.html").read_text()
+def test_the_page_opens_with_results_and_pictures(study_folder):
+    text = (study_folder / "report.html").read_text()
     positions = [
         text.index(words) for words in ('id="contents"', 'id="results"', "<svg", 'id="cost"', 'id="statements"')
     ]
@@ -211,13 +211,13 @@ def test_what_was_not_learned_has_a_subject():
     )
 
 
-def test_names_in_the_page_are_unique(whole):
-    names = re.findall(r'\bid="([^"]*)"', (whole / "report.html").read_text())
+def test_names_in_the_page_are_unique(study_folder):
+    names = re.findall(r'\bid="([^"]*)"', (study_folder / "report.html").read_text())
     assert len(names) == len(set(names))
 
 
-def test_the_raw_numbers_are_beside_it(whole):
-    results = json.loads((whole / "results.json").read_text())
+def test_the_raw_numbers_are_beside_it(study_folder):
+    results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
     assert len(planned) == 26 and len(results["jobs"]) == 26 + 23
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
@@ -227,18 +227,18 @@ def test_the_raw_numbers_are_beside_it(whole):
     assert rows[1]["state_numbers"] - rows[0]["state_numbers"] == 6 * 2 * 16
 
 
-def test_a_second_run_computes_nothing_again(whole, monkeypatch):
+def test_a_second_run_computes_nothing_again(study_folder, monkeypatch):
     def never(*_):
         raise AssertionError("a finished job was started again")
 
     monkeypatch.setattr(jobs, "start", never)
-    assert scheduler.study(whole, TINY) == 0
+    assert scheduler.study(study_folder, TINY) == 0
 
 
-def test_other_settings_are_another_job(whole):
+def test_other_settings_are_another_job(study_folder):
     job = plans.plan(TINY)[1]
     other = plans.plan({**TINY, "text": {**TINY["text"], "steps": 5}})[1]
-    assert job.result(whole) is not None and other.result(whole) is None
+    assert job.result(study_folder) is not None and other.result(study_folder) is None
 
 
 def test_a_study_that_has_hardly_begun_has_a_page(tmp_path):
