@@ -1,4 +1,4 @@
-"""Forms: the functions that compute a mechanism, their registry, and the validation of their arguments.
+"""Forms: the functions that compute a mechanism, the search for them, and the validation of their arguments.
 
 A form says in its signature what it takes, in jaxtyping's notation:
 
@@ -17,14 +17,27 @@ import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
-from typing import Any, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin, overload
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    overload,
+    runtime_checkable,
+)
 
 import numpy as np
 
 from minigrad import namespace
 from models.kernels.dispatch import check_alike
+from models.mechanism import Mechanism
 from models.precision import array_kinds, cast_all, number, precision, round_all, suits_kernels
 
 P = ParamSpec("P")
@@ -32,24 +45,44 @@ R = TypeVar("R")
 
 Array: TypeAlias = Any  # an array of any library that follows the array API standard, or a Tensor
 
-WINGS = ("attention", "memory", "recurrent", "ssm")
-_FORMS: dict[str, dict[str, Callable]] = {}
+FAMILIES = ("attention", "memory", "recurrent", "ssm")  # the packages whose modules are mechanisms
+
+Work: TypeAlias = Literal["T", "T log T", "FFT", "T²"]  # operations for T tokens; FFT: T log T, by Fourier transforms
+Memory: TypeAlias = Literal["T", "T²"]  # numbers held at once, for T tokens
+
+
+@runtime_checkable
+class FormFunction(Protocol):
+    """A function under `@form`, with what is declared of it."""
+
+    __name__: str
+    compiled: bool
+    work: Work
+    memory: Memory
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return (y, state)."""
 
 
 @overload
 def form(function: Callable[P, R]) -> Callable[P, R]: ...
 @overload
-def form(*, compiled: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) -> Any:
-    """Register a function as a form of the mechanism that its module is, and check its arguments on every call.
+def form(
+    *, compiled: bool = False, work: Work = "T", memory: Memory = "T"
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def form(
+    function: Callable[..., Any] | None = None, *, compiled: bool = False, work: Work = "T", memory: Memory = "T"
+) -> Any:
+    """Make a function a form of the mechanism that its module is, and check its arguments on every call.
 
-    A form that is `compiled` runs kernels, and takes the arrays that they take; it says so in its attribute `compiled`.
+    A form that is `compiled` runs kernels, and takes the arrays that they take. `work` and `memory` say how operations
+    and memory grow with the length. The form has these as attributes.
 
     Raises TypeError for arguments that are missing or unknown, for what is not an array, or not of the numbers the form
     needs, and ValueError for a size; all in one line that names the form, the argument and what was expected.
     """
     if function is None:
-        return functools.partial(form, compiled=compiled)
+        return functools.partial(form, compiled=compiled, work=work, memory=memory)
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -72,19 +105,46 @@ def form(function: Callable[..., Any] | None = None, *, compiled: bool = False) 
         result = function(**arguments) if sizes.get("T", (1,))[0] else _without_tokens(function, arguments, sizes)
         return result if short is None else round_all(result, short)
 
-    checked.compiled = compiled  # type: ignore[attr-defined]
-    if function.__module__.startswith("models."):
-        _FORMS.setdefault(function.__module__.removeprefix("models."), {})[function.__name__] = checked
+    vars(checked).update(compiled=compiled, work=work, memory=memory)
     return checked
 
 
-def mechanisms() -> dict[str, dict[str, Callable]]:
-    """Find every mechanism with its forms, plainest first: {"memory.delta_rule": {"recurrent": …, "chunkwise": …}}."""
-    for wing in WINGS:
-        package = importlib.import_module(f"models.{wing}")
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
-    return {name: dict(_FORMS[name]) for name in sorted(_FORMS)}
+def mechanisms() -> dict[str, dict[str, FormFunction]]:
+    """Find every mechanism with its forms, plainest first: {"memory.delta_rule": {"recurrent": …, "chunkwise": …}}.
+
+    A mechanism is a module with forms in a folder of a family's `__path__`, which may be extended.
+    """
+    return {name: _forms_of(module) for name, module in _modules()}
+
+
+def declarations() -> dict[str, Mechanism]:
+    """Return the declaration of every mechanism. Raises TypeError, naming the mechanism, where there is none."""
+    declared: dict[str, Mechanism] = {}
+    for name, module in _modules():
+        mechanism = getattr(module, "MECHANISM", None)
+        if not isinstance(mechanism, Mechanism):
+            raise TypeError(f"{name}: MECHANISM is missing, expected a models.mechanism.Mechanism beside the forms")
+        declared[name] = mechanism
+    return declared
+
+
+def _modules() -> Iterator[tuple[str, types.ModuleType]]:
+    """Yield the modules of the families that have forms, by name."""
+    for family in FAMILIES:
+        package = importlib.import_module(f"models.{family}")
+        for name in sorted(info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")):
+            module = importlib.import_module(name)
+            if _forms_of(module):
+                yield name.removeprefix("models."), module
+
+
+def _forms_of(module: types.ModuleType) -> dict[str, FormFunction]:
+    """Return the forms that a module defines, in order."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, FormFunction) and value.__module__ == module.__name__
+    }
 
 
 def _promote(arguments: dict[str, Any]) -> tuple[dict[str, Any], Any]:

@@ -19,13 +19,22 @@ from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 Pairs = tuple[Float[Array, "*batch S K"], Float[Array, "*batch S V"]]
 
+MECHANISM = Mechanism(
+    arguments={"q": Domain.ANY, "k": Domain.KEYS, "v": Domain.ANY},
+    state=Domain.ANY,
+    rational=False,
+    state_grows=True,
+    blocks={"softmax": "models.blocks.softmax.SoftmaxBlock"},
+)
 
-@form
+
+@form(work="T²", memory="T²")
 def quadratic(
     q: TK,
     k: TK,
@@ -45,7 +54,7 @@ def quadratic(
     return _attention(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
 
 
-@form(compiled=True)
+@form(compiled=True, work="T²")
 def fused(
     q: TK,
     k: TK,

@@ -27,12 +27,20 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import chunks, initial_memory, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
+
+MECHANISM = Mechanism(
+    arguments={"q": Domain.ANY, "k": Domain.KEYS, "v": Domain.ANY, "beta": Domain.NONNEGATIVE},
+    state=Domain.ANY,
+    rational=True,
+    blocks={"delta_rule": "models.blocks.delta_rule.DeltaRuleBlock"},
+)
 
 
 @form

@@ -26,12 +26,26 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import chunks, initial_memory, segment_sums, tokens, unit_lower_inverse
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
+
+MECHANISM = Mechanism(
+    arguments={
+        "q": Domain.ANY,
+        "k": Domain.KEYS,
+        "v": Domain.ANY,
+        "beta": Domain.NONNEGATIVE,
+        "log_decay": Domain.LOG_GATE,
+    },
+    state=Domain.ANY,
+    rational=True,
+    blocks={"gated_delta_rule": "models.blocks.gated_delta_rule.GatedDeltaRuleBlock"},
+)
 
 
 @form

@@ -19,12 +19,20 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import chunks, initial_memory, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
+
+MECHANISM = Mechanism(
+    arguments={"q": Domain.ANY, "k": Domain.KEYS, "v": Domain.ANY, "log_decay": Domain.LOG_GATE},
+    state=Domain.ANY,
+    rational=True,
+    blocks={"gated_linear_attention": "models.blocks.gated_linear_attention.GatedLinearAttentionBlock"},
+)
 
 
 @form
@@ -38,7 +46,7 @@ def recurrent(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(work="T²", memory="T²")
 def parallel(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
     """Compute all tokens at once, as masked attention: O(T²·(K + V)); a gate per channel needs a T × T × K array."""
     return _parallel(q, k, v, _rows(log_decay, k), initial_memory(state, k, v))

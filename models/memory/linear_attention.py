@@ -17,11 +17,19 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import chunks, initial_memory, tokens
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
 KV = Float[Array, "*batch K V"]
+
+MECHANISM = Mechanism(
+    arguments={"q": Domain.ANY, "k": Domain.KEYS, "v": Domain.ANY},
+    state=Domain.ANY,
+    rational=True,
+    blocks={"linear_attention": "models.blocks.linear_attention.LinearAttentionBlock"},
+)
 
 
 @form
@@ -35,7 +43,7 @@ def recurrent(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(work="T²", memory="T²")
 def parallel(q: TK, k: TK, v: TV, *, state: KV | None = None) -> tuple[TV, KV]:
     """Compute all tokens at once, as masked attention: O(T²·(K + V))."""
     xp = namespace(q, k, v)

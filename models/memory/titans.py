@@ -43,6 +43,7 @@ from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Layout, Mechanism
 from models.memory import inner
 from models.memory.inner import Layers, Norm, map_layers
 from models.sequences import check_positive_int, segment_sums, tokens
@@ -50,6 +51,28 @@ from models.sequences import check_positive_int, segment_sums, tokens
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
+
+MECHANISM = Mechanism(
+    arguments={
+        "q": Domain.ANY,
+        "k": Domain.KEYS,
+        "v": Domain.ANY,
+        "theta": Domain.NONNEGATIVE,
+        "log_eta": Domain.LOG_GATE,
+        "log_decay": Domain.LOG_GATE,
+        "memory": Domain.SMALL,
+    },
+    state=Domain.SMALL,
+    rational=True,
+    large_workspace=True,
+    layouts={"matrix": Layout((("K V",),)), "mlp": Layout((("K D",), ("D V", "1 V")), rational=False)},
+    blocks={
+        "titans": "models.blocks.titans.TitansBlock",
+        "titans_mac": "models.blocks.titans.TitansMACBlock",
+        "titans_mag": "models.blocks.titans.TitansMAGBlock",
+        "titans_mal": "models.blocks.titans.TitansMALBlock",
+    },
+)
 
 
 class State(NamedTuple):

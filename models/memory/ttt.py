@@ -40,6 +40,7 @@ from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels.dispatch import on_device, with_kernel
+from models.mechanism import Domain, Layout, Mechanism
 from models.memory import inner
 from models.memory.inner import Layers, Norm, map_layers
 from models.sequences import check_positive_int
@@ -47,6 +48,24 @@ from models.sequences import check_positive_int
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
+
+MECHANISM = Mechanism(
+    arguments={
+        "q": Domain.ANY,
+        "k": Domain.KEYS,
+        "v": Domain.ANY,
+        "eta": Domain.NONNEGATIVE,
+        "weights": Domain.SMALL,
+    },
+    state=Domain.SMALL,
+    rational=True,
+    large_workspace=True,
+    layouts={
+        "linear": Layout((("K V", "1 V"),)),
+        "mlp": Layout((("K D", "1 D"), ("D V", "1 V")), rational=False),
+    },
+    blocks={"ttt_linear": "models.blocks.ttt.TTTLinearBlock", "ttt_mlp": "models.blocks.ttt.TTTMLPBlock"},
+)
 
 
 class Weights(NamedTuple):

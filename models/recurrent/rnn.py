@@ -16,11 +16,19 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
+from models.mechanism import Domain, Mechanism
 from models.sequences import tokens
 
 TN = Float[Array, "*batch T N"]
 NN = Float[Array, "N N"]
 H = Float[Array, "*batch N"]
+
+MECHANISM = Mechanism(
+    arguments={"x": Domain.ANY, "W": Domain.SMALL},
+    state=Domain.ANY,
+    rational=False,
+    blocks={"rnn": "models.blocks.rnn.RNNBlock"},
+)
 
 
 @form

@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from models import linear_systems
 from models.forms import Array, form
+from models.mechanism import Domain, Mechanism
 from models.ssm.discretize import bilinear, generalized_bilinear
 
 TD = Float[Array, "*batch T D"]
@@ -34,6 +35,20 @@ N = Float[Array, "N"]
 DN = Float[Array, "D N"]
 PerChannel = Float[Array, "D"]
 H = Float[Array, "*batch D N"]
+
+MECHANISM = Mechanism(
+    arguments={
+        "u": Domain.ANY,
+        "A": Domain.STABLE,
+        "B": Domain.SMALL,
+        "C": Domain.ANY,
+        "D": Domain.ANY,
+        "delta": Domain.POSITIVE,
+    },
+    state=Domain.ANY,
+    rational=True,
+    blocks={"lssl": "models.blocks.lssl.LSSLBlock"},
+)
 
 
 @form
@@ -45,7 +60,7 @@ def recurrent(
     return y + D * u, h
 
 
-@form
+@form(work="FFT")
 def convolution(
     u: TD, A: NN, B: N, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None, alpha: Any = 0.5
 ) -> tuple[TD, H]:

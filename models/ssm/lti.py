@@ -19,11 +19,18 @@ from jaxtyping import Float
 
 from models import linear_systems
 from models.forms import Array, form
+from models.mechanism import Domain, Mechanism
 
 TD = Float[Array, "*batch T D"]
 Matrix = Float[Array, "N N"] | Float[Array, "N"]
 Vector = Float[Array, "N"]
 H = Float[Array, "*batch D N"]
+
+MECHANISM = Mechanism(
+    arguments={"u": Domain.ANY, "A": Domain.SMALL, "B": Domain.SMALL, "C": Domain.ANY},
+    state=Domain.ANY,
+    rational=True,
+)
 
 
 @form
@@ -32,7 +39,7 @@ def recurrent(u: TD, A: Matrix, B: Vector, C: Vector, *, state: H | None = None)
     return linear_systems.run_recurrence(u, A[None], B[None], C[None], state)
 
 
-@form
+@form(work="T²", memory="T²")
 def direct(u: TD, A: Matrix, B: Vector, C: Vector, *, state: H | None = None) -> tuple[TD, H]:
     """Compute the convolution as a sum: O(T²·D)."""
     A, B, C = A[None], B[None], C[None]
@@ -40,7 +47,7 @@ def direct(u: TD, A: Matrix, B: Vector, C: Vector, *, state: H | None = None) ->
     return linear_systems.add_state_response(u, y, A, B, C, state)
 
 
-@form
+@form(work="FFT")
 def convolution(u: TD, A: Matrix, B: Vector, C: Vector, *, state: H | None = None) -> tuple[TD, H]:
     """Compute the convolution by FFT: O(T·log T·D)."""
     A, B, C = A[None], B[None], C[None]

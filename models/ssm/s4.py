@@ -42,12 +42,28 @@ from minigrad import namespace
 from models import linear_systems
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import check_eigenvalues, initial_state, real_and_imag, to_complex, tokens
 
 TD = Float[Array, "*batch T D"]
 DN = Complex[Array, "D N"]
 PerChannel = Float[Array, "D"]
 H = Complex[Array, "*batch D N"]
+
+MECHANISM = Mechanism(
+    arguments={
+        "u": Domain.ANY,
+        "Lambda": Domain.LEFT_HALF_PLANE,
+        "P": Domain.ANY,
+        "B": Domain.SMALL,
+        "C": Domain.ANY,
+        "D": Domain.ANY,
+        "delta": Domain.POSITIVE,
+    },
+    state=Domain.ANY,
+    rational=False,
+    blocks={"s4": "models.blocks.s4.S4Block"},
+)
 
 
 @form
@@ -64,7 +80,7 @@ def recurrent(
     return 2 * xp.real(xp.stack(y, axis=-2)) + D * u, h
 
 
-@form
+@form(work="FFT")
 def convolution(
     u: TD, Lambda: DN, P: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None
 ) -> tuple[TD, H]:
@@ -73,7 +89,7 @@ def convolution(
     return convolve(u, Lambda, P, B, C, D, delta, state, cauchy)
 
 
-@form(compiled=True)
+@form(compiled=True, work="FFT")
 def fused(
     u: TD, Lambda: DN, P: DN, B: DN, C: DN, D: PerChannel, delta: PerChannel, *, state: H | None = None
 ) -> tuple[TD, H]:

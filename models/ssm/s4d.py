@@ -27,6 +27,7 @@ from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
 from models.linear_systems import causal_convolution
+from models.mechanism import Domain, Mechanism
 from models.sequences import check_eigenvalues, initial_state, pad_and_chunk, tokens
 from models.ssm.discretize import METHODS
 
@@ -36,6 +37,20 @@ PerChannel = Float[Array, "D"]
 H = Complex[Array, "*batch D N"]
 
 DISCRETISATIONS = ("zoh", "bilinear")
+
+MECHANISM = Mechanism(
+    arguments={
+        "u": Domain.ANY,
+        "Lambda": Domain.LEFT_HALF_PLANE,
+        "B": Domain.SMALL,
+        "C": Domain.ANY,
+        "D": Domain.ANY,
+        "delta": Domain.POSITIVE,
+    },
+    state=Domain.ANY,
+    rational=False,
+    blocks={"s4d": "models.blocks.s4d.S4DBlock"},
+)
 
 
 @form
@@ -61,7 +76,7 @@ def recurrent(
     return 2 * xp.real(xp.stack(y, axis=-2)) + D * u, h
 
 
-@form
+@form(work="FFT")
 def convolution(
     u: TD,
     Lambda: DN,
@@ -79,7 +94,7 @@ def convolution(
     return convolve(u, A, B, C, D, state, responses, final_state)
 
 
-@form(compiled=True)
+@form(compiled=True, work="FFT")
 def fused(
     u: TD,
     Lambda: DN,

@@ -26,6 +26,7 @@ import minigrad as mg
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import (
     check_rates,
     chunk_boundary_states,
@@ -41,6 +42,20 @@ DN = Float[Array, "D N"]
 Skip = Float[Array, "D"]
 H = Float[Array, "*batch D N"]
 
+MECHANISM = Mechanism(
+    arguments={
+        "u": Domain.ANY,
+        "delta": Domain.POSITIVE,
+        "A": Domain.NEGATIVE,
+        "B": Domain.SMALL,
+        "C": Domain.ANY,
+        "D": Domain.ANY,
+    },
+    state=Domain.ANY,
+    rational=False,
+    blocks={"mamba": "models.blocks.mamba.MambaBlock"},
+)
+
 
 @form
 def recurrent(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | None = None) -> tuple[TD, H]:
@@ -54,7 +69,7 @@ def recurrent(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | None
     return xp.concat(y, axis=-2) + D * u, h
 
 
-@form
+@form(work="T log T")
 def associative(u: TD, delta: TD, A: DN, B: TN, C: TN, D: Skip, *, state: H | None = None) -> tuple[TD, H]:
     """Compute all tokens at once, in log₂ T rounds of the operator ∘: O(T·log T·D·N). Hillis and Steele 1986."""
     check_rates("selective_scan.associative", delta, A)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
+from models.mechanism import Domain, Mechanism
 from models.sequences import (
     check_rates,
     chunk_boundary_states,
@@ -36,6 +37,19 @@ TN = Float[Array, "*batch T N"]
 NP = Float[Array, "*batch N P"]
 Rate = Float[Array, "..."]
 
+MECHANISM = Mechanism(
+    arguments={
+        "x": Domain.ANY,
+        "delta": Domain.POSITIVE,
+        "A": Domain.NEGATIVE,
+        "B": Domain.SMALL,
+        "C": Domain.ANY,
+    },
+    state=Domain.ANY,
+    rational=False,
+    blocks={"mamba2": "models.blocks.mamba2.Mamba2Block"},
+)
+
 
 @form
 def recurrent(x: TP, delta: T, A: Rate, B: TN, C: TN, *, state: NP | None = None) -> tuple[TP, NP]:
@@ -48,7 +62,7 @@ def recurrent(x: TP, delta: T, A: Rate, B: TN, C: TN, *, state: NP | None = None
     return xp.concat(y, axis=-2), S
 
 
-@form
+@form(work="T²", memory="T²")
 def quadratic(x: TP, delta: T, A: Rate, B: TN, C: TN, *, state: NP | None = None) -> tuple[TP, NP]:
     """Compute all tokens at once, as masked attention: O(T²·(N + P))."""
     log_decay = _log_decay("ssd.quadratic", delta, A)

@@ -1,8 +1,8 @@
 """The source files that a job's result depends on, found by following the imports of its handler.
 
     import a.b, from a import b      the module, and the `__init__` of every package around it, also inside a function
-    "models.kernels.softmax"         a whole import path in a string, which is how kernels are named
-    mechanisms()                     every module of the mechanisms' packages
+    "models.kernels.softmax"         a whole import path in a string, which is how kernels and blocks are named
+    mechanisms(), declarations()     every module of the mechanisms' packages
     [..., "-m", "proofs", ...]       another program: all of that package, and the kernels of gpu, which it may run
 
 Of the handlers' own module only what the handler uses is followed. Nothing is imported to find out.
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from models.forms import WINGS
+from models.forms import FAMILIES
 
 HANDLERS = "models.study.job_handlers"
 PACKAGES = ("minigrad", "models")  # what a job runs in its own process, on the CPU
+SEARCHES = {"models.forms.mechanisms", "models.forms.declarations"}  # which import every module of the families
 DEVICE = "gpu"
 
 
@@ -88,8 +89,8 @@ def _imported(tree: ast.AST, module: str, root: Path) -> Iterator[str]:
             package = module.split(".")[: -node.level or None] if node.level else []
             source = ".".join([*package, *([node.module] if node.module else [])])
             names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
-            if "models.forms.mechanisms" in names:
-                folders = [root / "models" / wing for wing in WINGS]
+            if not SEARCHES.isdisjoint(names):
+                folders = [root / "models" / family for family in FAMILIES]
                 names += [_name(file, root) for folder in folders for file in folder.glob("*.py")]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_path(node.value):
             names = [node.value]

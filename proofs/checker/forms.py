@@ -4,60 +4,27 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import types
 import typing
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from minigrad import namespace
 from minigrad.engine import unwrap
-from models.forms import mechanisms
-from proofs.checker.nested import CASES
+from models.forms import FormFunction, Memory, Work, declarations, mechanisms
+from models.mechanism import Domain, Layout, Mechanism
+from proofs.checker.nested import members, nested_argument, sizes, state_of, taking_arrays, weight_axes
 from proofs.checker.statements import CUPY, EXACT, FLOATS, Instance
-from proofs.checker.strategies import (
-    BETAS,
-    LARGE,
-    POSITIVE,
-    RATES,
-    SMALL,
-    Drawn,
-    Fill,
-    Maybe,
-    gates,
-    pairs,
-    repeating,
-    stable,
-)
+from proofs.checker.strategies import DRAWN, Drawn, Maybe, pairs
 
 Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its gates, or u, delta, A, B, C, D
-
-# Mechanisms whose outputs are not rational in their inputs, or whose inputs are complex.
-TRANSCENDENTAL = ("softmax", "rnn", "s4", "s4d", "selective_scan", "ssd")
 
 # JAX compiles every operation of an inner gradient for every shape; these forms meet it in tests/parity instead.
 WITHOUT_JAX = (*EXACT, *FLOATS, "exact gradient", "exact second gradient", "torch", *CUPY)
 
-FILLS: dict[str, Fill] = {
-    "k": repeating(SMALL),
-    "beta": BETAS,
-    "eta": BETAS,
-    "theta": BETAS,
-    "log_eta": gates,
-    "log_decay": gates,
-    "delta": POSITIVE,
-    "A": RATES,
-    "lti.A": SMALL,
-    "lssl.A": stable,
-    "B": SMALL,
-    "W": SMALL,
-    "Lambda": pairs(RATES, LARGE),
-}  # and LARGE for the others
-
-
-WORK = {"quadratic": "T²", "parallel": "T²", "direct": "T²", "associative": "T log T", "convolution": "FFT"}
+BELOW_ZERO = (Domain.NEGATIVE, Domain.LOG_GATE, Domain.LEFT_HALF_PLANE, Domain.STABLE)
 
 
 @dataclass(frozen=True)
@@ -65,12 +32,13 @@ class Form:
     """One form of a mechanism, called alike whatever its mechanism."""
 
     name: str
-    function: Callable[..., Any]
-    axes: Mapping[str, str]  # of each argument: {"q": "*batch T K", …}
+    function: FormFunction
+    mechanism: Mechanism  # the declaration
+    domains: Mapping[str, Domain]  # of each argument
     tokens: Mapping[str, Drawn]  # how each argument is drawn
     state: Any  # how a start state is drawn
-    reference: Callable[..., Any]  # what a compiled form compiles: the convolution if there is one, or the first form
-    rational: bool = True  # whether its outputs are rational in its inputs
+    reference: FormFunction  # for a compiled form, the first of its mechanism that is not and does as much work
+    layout: Layout | None = None  # of its weights, where they are several arrays
 
     def __call__(self, tokens: Tokens, state: Any = None, chunk_size: int = 64) -> Any:
         """Return (y, state). A form without chunks ignores `chunk_size`; as the size of a mini-batch, all obey it.
@@ -90,26 +58,19 @@ class Form:
         return {"tokens": self.tokens, "state": Maybe(self.state)}
 
     @property
+    def axes(self) -> dict[str, str]:
+        """Return the axes of each argument: {"q": "*batch T K", …}."""
+        return {name: drawn.axes for name, drawn in self.tokens.items()}
+
+    @property
     def exact(self) -> bool:
-        return self.rational and self.name.partition(".")[0] not in TRANSCENDENTAL and not self.compiled
+        """Return whether its outputs are rational in its inputs, and it takes exact numbers."""
+        rational = self.mechanism.rational and (self.layout is None or self.layout.rational)
+        return rational and not self.compiled
 
     @property
     def compiled(self) -> bool:
-        return getattr(self.function, "compiled")  # noqa: B009 - which `models.forms.form` has set
-
-    @property
-    def work(self) -> str:
-        """Return the claimed growth of the number of operations with the length."""
-        return WORK.get(self.name.split(".")[1], "T")
-
-    @property
-    def state_grows(self) -> bool:
-        return self.name.startswith("softmax.")
-
-    @property
-    def small_workspace(self) -> bool:
-        """Return whether its workspace is small beside 1000 tokens of output, as that of an inner gradient is not."""
-        return self.name.partition(".")[0] not in ("ttt", "titans")
+        return self.function.compiled
 
     def slice_time(self, tokens: Tokens, start: int | None, stop: int | None) -> dict[str, Any]:
         """Return the tokens at times start ≤ t < stop."""
@@ -152,9 +113,9 @@ class Form:
         }
 
         def numbers(name: str) -> np.ndarray:
-            sign = -1 if name in ("A", "Lambda", "log_decay", "log_eta") else 1
+            sign = -1 if self.domains[name] in BELOW_ZERO else 1
             real = rng.uniform(0.1, 0.5, shapes[name])
-            if self.axes[name] == "N N":
+            if self.domains[name] is Domain.STABLE:
                 real = real + np.eye(len(real))  # far enough from 0 to be stable with its sign turned
             return sign * (real + 1j * rng.uniform(0.1, 0.5, real.shape) if self.tokens[name].complex else real)
 
@@ -178,53 +139,86 @@ def stack_results(results: list[Any]) -> Any:
 
 
 def forms() -> Iterator[Form]:
-    """Yield every registered form; an argument with several allowed shapes yields a form for each."""
-    for mechanism, functions in mechanisms().items():
-        reference = functions.get("convolution", next(iter(functions.values())))
-        if mechanism in CASES:
-            yield from _nested(mechanism, functions, reference)
-            continue
-        for label, function in functions.items():
-            for variant, taken in _variants(function):
-                name = ".".join([mechanism.rpartition(".")[2], label, *([variant] if variant else [])])
-                tokens = {x: _drawn(x, annotation, mechanism) for x, annotation in taken.items()}
-                axes = {x: drawn.axes for x, drawn in tokens.items()}
-                yield Form(name, function, axes, tokens, _state(function), reference)
+    """Yield every form of every mechanism, once for each combination of allowed shapes and each layout of its weights.
+
+    Raises TypeError, naming mechanism and argument, where a declaration does not have the arguments of the forms.
+    """
+    declared = declarations()
+    for name, functions in mechanisms().items():
+        _check_arguments(name, declared[name], functions)
+        for function in functions.values():
+            yield from _forms_of(name, declared[name], function, _reference(function, functions))
 
 
-def _nested(
-    mechanism: str, functions: Mapping[str, Callable[..., Any]], reference: Callable[..., Any]
-) -> Iterator[Form]:
-    """Yield the forms of a mechanism whose weights are several arrays, once for each layout."""
-    for label, function in functions.items():
-        for case in CASES[mechanism]:
-            ((_, taken),) = _variants(function, {case.argument})
-            tokens = {x: _drawn(x, annotation, mechanism) for x, annotation in taken.items()}
-            tokens |= case.tokens()
-            axes = {x: drawn.axes for x, drawn in tokens.items()}
-            name = f"{mechanism.rpartition('.')[2]}.{label}.{case.label}"
-            yield Form(name, case.adapt(function), axes, tokens, case.start(), case.adapt(reference), case.rational)
+def _check_arguments(name: str, mechanism: Mechanism, functions: Mapping[str, FormFunction]) -> None:
+    """Raise TypeError where the declared arguments are not those of the forms."""
+    taken = {x: function for function in functions.values() for x in _positional(function)}
+    if missing := [x for x in taken if x not in mechanism.arguments]:
+        raise TypeError(f"{name}: MECHANISM.arguments lacks {missing[0]}, expected its models.mechanism.Domain")
+    if unknown := [x for x in mechanism.arguments if x not in taken]:
+        raise TypeError(f"{name}: MECHANISM.arguments has {unknown[0]}, which is no argument of a form")
+    if not mechanism.layouts and (nested := [x for f in functions.values() if (x := nested_argument(f))]):
+        raise TypeError(f"{name}: MECHANISM.layouts is empty, expected those of {nested[0]}, which is no array")
+
+
+def _reference(function: FormFunction, functions: Mapping[str, FormFunction]) -> FormFunction:
+    """Return the first form that is not compiled and does as much work as this one."""
+    plain = [f for f in functions.values() if not f.compiled]
+    return next((f for f in plain if f.work == function.work), plain[0])
+
+
+def _forms_of(name: str, mechanism: Mechanism, function: FormFunction, reference: FormFunction) -> Iterator[Form]:
+    """Yield a form for each combination of allowed shapes and each layout of the weights."""
+    weights = nested_argument(function)
+    for variant, taken in _variants(function, omit=(weights,)):
+        label = ".".join(filter(None, (name.rpartition(".")[2], function.__name__, variant)))
+        domains = {x: mechanism.arguments[x] for x in taken}
+        tokens = {x: _drawn_as(domains[x], annotation) for x, annotation in taken.items()}
+        form = Form(label, function, mechanism, domains, tokens, None, reference)
+        if weights is None:
+            yield replace(form, state=_state(function, mechanism.state))
+        else:
+            yield from (_with_layout(form, weights, x, layout) for x, layout in mechanism.layouts.items())
+
+
+def _with_layout(form: Form, weights: str, label: str, layout: Layout) -> Form:
+    """Return the form with the arrays of its weights as further arguments."""
+    domain, state = form.mechanism.arguments[weights], DRAWN[form.mechanism.state]
+    drawn = replace(DRAWN[domain], sizes=sizes(layout))
+    arrays = {x: replace(drawn, axes=axes) for x, axes in weight_axes(weights, layout).items()}
+    return replace(
+        form,
+        name=f"{form.name}.{label}",
+        function=taking_arrays(form.function, weights, layout),
+        domains={**form.domains, **dict.fromkeys(arrays, domain)},
+        tokens={**form.tokens, **arrays},
+        state=state_of(form.function, layout, lambda axes: replace(state, axes=axes)),
+        reference=taking_arrays(form.reference, weights, layout),
+        layout=layout,
+    )
 
 
 def each_form(
     *twice: str,
-    work: str = "",
+    work: Work | None = None,
+    memory: Memory | None = None,
     state_grows: bool | None = None,
     compiled: bool | None = None,
-    small_workspace: bool = False,
+    large_workspace: bool | None = None,
 ) -> list[Instance]:
     """Return an instance for each form: `form`, drawn `tokens` and `state`, and more tokens named as in `twice`.
 
-    `work` selects forms by the growth of their operations, `state_grows` by whether the state grows with the length,
-    `compiled` by whether they are kernels; `small_workspace=True` omits forms with a large workspace.
+    `work` and `memory` select forms by the growth of their operations and of their memory, `compiled` by whether they
+    are kernels; `state_grows` and `large_workspace` select mechanisms by what they declare.
     """
     return [
         _instance(form, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]))
         for form in forms()
-        if work in ("", form.work)
-        and state_grows in (None, form.state_grows)
+        if work in (None, form.function.work)
+        and memory in (None, form.function.memory)
         and compiled in (None, form.compiled)
-        and small_workspace <= form.small_workspace
+        and state_grows in (None, form.mechanism.state_grows)
+        and large_workspace in (None, form.mechanism.large_workspace)
     ]
 
 
@@ -241,42 +235,37 @@ def each_pair() -> list[Instance]:
 
 
 def _instance(form: Form, given: Mapping[str, Any], drawn: Mapping[str, Any]) -> Instance:
-    only = (*FLOATS, *CUPY) if form.compiled else () if form.small_workspace else WITHOUT_JAX
+    only = (*FLOATS, *CUPY) if form.compiled else () if form.layout is None else WITHOUT_JAX
     return Instance(form.name, given, drawn, form.exact, only)
 
 
-def _drawn(name: str, annotation: Any, mechanism: str = "") -> Drawn:
-    """Return how an argument with this annotation is drawn."""
-    fill = FILLS.get(f"{mechanism.rpartition('.')[2]}.{name}") or FILLS.get(name, LARGE)
-    is_complex = "float64" not in annotation.dtypes
-    return Drawn(
-        annotation.dim_str.replace("...", ""),
-        pairs(fill, fill) if is_complex and name != "Lambda" else fill,
-        logarithm=name.startswith("log_"),
-        complex=is_complex,
-        degree=2 if fill is stable else 1,
-    )
+def _drawn_as(domain: Domain, annotation: Any) -> Drawn:
+    """Return how an array of this domain and annotation is drawn."""
+    drawn = DRAWN[domain]
+    if "float64" not in annotation.dtypes and not drawn.complex:
+        assert drawn.fill is not None
+        drawn = replace(drawn, fill=pairs(drawn.fill, drawn.fill), complex=True)
+    return replace(drawn, axes=annotation.dim_str.replace("...", ""))
 
 
-def _members(annotation: Any) -> list[Any]:
-    """Return the alternatives of a union, without None."""
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return [a for a in (typing.get_args(annotation) if union else (annotation,)) if a is not types.NoneType]
+def _positional(function: FormFunction) -> dict[str, Any]:
+    """Return the annotations of the positional arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.annotation for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def _variants(function: Callable[..., Any], omit: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def _variants(function: FormFunction, omit: Container[str | None]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the annotations of the arguments not in `omit`, once for each combination of allowed shapes."""
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in omit]
-    positional = {p.name: _members(p.annotation) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    for chosen in itertools.product(*positional.values()):
-        several = [(name, a) for name, a in zip(positional, chosen, strict=True) if len(positional[name]) > 1]
-        label = ", ".join(f"{name} {a.dim_str.removeprefix('*batch ')}" for name, a in several)
-        yield label, dict(zip(positional, chosen, strict=True))
+    allowed = {x: members(annotation) for x, annotation in _positional(function).items() if x not in omit}
+    for chosen in itertools.product(*allowed.values()):
+        several = [(x, a) for x, a in zip(allowed, chosen, strict=True) if len(allowed[x]) > 1]
+        label = ", ".join(f"{x} {a.dim_str.removeprefix('*batch ')}" for x, a in several)
+        yield label, dict(zip(allowed, chosen, strict=True))
 
 
-def _state(function: Callable[..., Any]) -> Any:
+def _state(function: FormFunction, domain: Domain) -> Any:
     """Return how an initial state is drawn: an array, or a tuple of them."""
-    (annotation,) = _members(inspect.signature(function).parameters["state"].annotation)
+    (annotation,) = members(inspect.signature(function).parameters["state"].annotation)
     if typing.get_origin(annotation) is tuple:
-        return tuple(_drawn("state", item) for item in typing.get_args(annotation))
-    return _drawn("state", annotation)
+        return tuple(_drawn_as(domain, item) for item in typing.get_args(annotation))
+    return _drawn_as(domain, annotation)

@@ -1,85 +1,87 @@
-"""Mechanisms whose weights and states are nested tuples of arrays: one `Case` for each layout of the weights.
+"""Forms with an inner model, whose weights and state are nested tuples of arrays, as functions of plain arrays.
 
-The statements for every mechanism know arguments that are arrays. A `Case` gives a mechanism's weights as arrays with
-names of their own, `weights.W1`, and puts them together again when its form is called.
+The statements for every mechanism know arguments that are arrays. Here the weights become arrays with names of their
+own, `weights.W1`, which are put together again when the form is called. They have no layer norm: it divides by a
+variance, and after a few tokens no bound is left. `proofs.identities.ttt` has it.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 
-from models.memory import titans, ttt
-from proofs.checker.strategies import SMALL, Drawn
+from models.forms import FormFunction
+from models.mechanism import Layout
+from proofs.checker.strategies import Drawn
 
-Layout = tuple[tuple[str, ...], ...]  # the axes of every array of a model, layer by layer
-
-
-MATRIX: Layout = (("K V",),)
-BIASED: Layout = (("K V", "1 V"),)
-MLP: Layout = (("K D", "1 D"), ("D V", "1 V"))
-DEEP: Layout = (("K D",), ("D V", "1 V"))
-LEFT = Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 1)))  # tokens left of a batch
-
-
-@dataclass(frozen=True)
-class Case:
-    """One shape of a mechanism's weights."""
-
-    label: str
-    layout: Layout
-    argument: str  # which argument they are
-    pack: Callable[..., Any]  # the argument, from its layers
-    state: Callable[..., Any]  # the state, from its parts
-    models: int  # how many models of this layout the state holds
-    rational: bool = True
-    sizes: Mapping[str, st.SearchStrategy[int]] = field(default_factory=dict)
-
-    def tokens(self) -> dict[str, Drawn]:
-        """Return how the arrays of the argument are drawn, by name."""
-        names = [f"{'Wb'[j]}{i + 1}" for i, layer in enumerate(self.layout) for j in range(len(layer))]
-        axes = dict(zip(names, (x for layer in self.layout for x in layer), strict=True))
-        return {f"{self.argument}.{name}": Drawn(x, SMALL, sizes=self.sizes) for name, x in axes.items()}
-
-    def start(self) -> Any:
-        """Return how a state is drawn: models, and the number of tokens left in the mini-batch."""
-        model = tuple(tuple(Drawn(f"*batch {x}", SMALL) for x in layer) for layer in self.layout)
-        return (*[model] * self.models, LEFT)
-
-    def adapt(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the form as a function of arrays: the weights' arrays follow the others, in the order of `tokens`."""
-        names = list(self.tokens())
-
-        @functools.wraps(function)
-        def call(*arrays: Any, state: Any = None, **options: Any) -> Any:
-            given = [options.pop(name) for name in names if name in options]
-            arrays, parts = (arrays, given) if given else (arrays[: -len(names)], arrays[-len(names) :])
-            options[self.argument] = self.pack(self._layers(parts))
-            return function(*arrays, state=None if state is None else self.state(*state), **options)
-
-        return call
-
-    def _layers(self, parts: Any) -> Any:
-        queue = iter(parts)
-        return tuple(tuple(next(queue) for _ in layer) for layer in self.layout)
-
-
+LEFT = Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 1)))  # tokens left of a mini-batch
 FEWER = {"T": st.integers(2, 5)}  # each token has a gradient of its own; two batches and a rest are in 5
-SMALLER = {"K": st.integers(1, 3), "T": st.integers(2, 4)}  # what is costly to bound
+SMALLER = {"K": st.integers(1, 3), "T": st.integers(2, 4)}  # several layers are costly to bound
 
-# Without the layer norm: it divides by a variance, and after a few tokens no bound is left.
-# `proofs.identities.ttt` has it.
-CASES: dict[str, list[Case]] = {
-    "memory.ttt": [
-        Case("linear", BIASED, "weights", ttt.Weights, ttt.State, 2, sizes=FEWER),
-        Case("mlp", MLP, "weights", ttt.Weights, ttt.State, 2, rational=False, sizes=SMALLER),
-    ],
-    "memory.titans": [
-        Case("matrix", MATRIX, "memory", tuple, titans.State, 3, sizes=FEWER),
-        Case("mlp", DEEP, "memory", tuple, titans.State, 3, rational=False, sizes=SMALLER),
-    ],
-}
+
+def members(annotation: Any) -> list[Any]:
+    """Return the alternatives of a union, without None."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return [a for a in (typing.get_args(annotation) if union else (annotation,)) if a is not types.NoneType]
+
+
+def nested_argument(function: FormFunction) -> str | None:
+    """Return the name of the positional argument of a form that is no array, if there is one."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return next((p.name for p in positional if not hasattr(members(p.annotation)[0], "dim_str")), None)
+
+
+def weight_axes(argument: str, layout: Layout) -> dict[str, str]:
+    """Return the axes of every array of the weights, by name: {"weights.W1": "K D", "weights.b1": "1 D", …}."""
+    return {
+        f"{argument}.{letter}{i}": axes
+        for i, layer in enumerate(layout.layers, start=1)
+        for letter, axes in zip("Wb", layer, strict=False)
+    }
+
+
+def sizes(layout: Layout) -> Mapping[str, st.SearchStrategy[int]]:
+    """Return the sizes of examples with weights of a layout, where they differ from those of others."""
+    return FEWER if len(layout.layers) == 1 else SMALLER
+
+
+def state_of(function: FormFunction, layout: Layout, draw: Callable[[str], Drawn]) -> Any:
+    """Return how a state is drawn, `draw` saying it for an array of these axes: models, and the number of tokens left.
+
+    The form annotates its state as a NamedTuple whose fields are models of the same layout, or an int.
+    """
+    model = tuple(tuple(draw(f"*batch {axes}") for axes in layer) for layer in layout.layers)
+    return tuple(LEFT if kind is int else model for kind in typing.get_type_hints(_state_class(function)).values())
+
+
+def taking_arrays(function: FormFunction, argument: str, layout: Layout) -> FormFunction:
+    """Return the form as a function of arrays: those of the weights are the last, in the order of `weight_axes`."""
+    names, state_class = list(weight_axes(argument, layout)), _state_class(function)
+    (kind,) = members(inspect.signature(function).parameters[argument].annotation)
+    pack = kind if hasattr(kind, "_fields") else tuple  # a NamedTuple whose first field are the layers, or the layers
+
+    @functools.wraps(function)
+    def call(*arrays: Any, state: Any = None, **options: Any) -> Any:
+        given = [options.pop(name) for name in names if name in options]
+        arrays, weights = (arrays, given) if given else (arrays[: -len(names)], arrays[-len(names) :])
+        options[argument] = pack(_layers(layout, weights))
+        return function(*arrays, state=None if state is None else state_class(*state), **options)
+
+    return typing.cast(FormFunction, call)
+
+
+def _state_class(function: FormFunction) -> Any:
+    (kind,) = members(inspect.signature(function).parameters["state"].annotation)
+    return kind
+
+
+def _layers(layout: Layout, arrays: Any) -> Any:
+    queue = iter(arrays)
+    return tuple(tuple(next(queue) for _ in layer) for layer in layout.layers)

@@ -20,6 +20,8 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 from hypothesis import strategies as st
 
+from models.mechanism import Domain
+
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 Exact: TypeAlias = np.ndarray  # of Fractions
 
@@ -166,6 +168,19 @@ RATES = elements(-1, "-1/3", -2, "-3/5", "-1/7")
 BETAS = elements(1, 0, "1/2", 2, "2/3", "1/5", "11/7")
 MILD = elements("1/2", 1, "2/3", "1/5", "6/7")
 STRONG = elements("1/2", 0, 1, Fraction(1, 10**6), "2/3", Fraction(1, 10**60))
+
+# How a value of each domain is drawn. The annotation of the argument adds its axes, and whether it is complex.
+DRAWN: dict[Domain, Drawn] = {
+    Domain.ANY: Drawn(fill=LARGE),
+    Domain.SMALL: Drawn(fill=SMALL),
+    Domain.KEYS: Drawn(fill=repeating(SMALL)),
+    Domain.NONNEGATIVE: Drawn(fill=BETAS),
+    Domain.POSITIVE: Drawn(fill=POSITIVE),
+    Domain.NEGATIVE: Drawn(fill=RATES),
+    Domain.LOG_GATE: Drawn(fill=gates, logarithm=True),
+    Domain.LEFT_HALF_PLANE: Drawn(fill=pairs(RATES, LARGE), complex=True),
+    Domain.STABLE: Drawn(fill=stable, degree=2),
+}
 
 Queries = Annotated[Any, Drawn("*batch T K", LARGE)]
 Keys = Annotated[Any, Drawn("*batch T K", repeating(SMALL))]

@@ -1,4 +1,4 @@
-"""Statements about every registered form of every mechanism."""
+"""Statements about every form of every mechanism."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def operations_in_time(form: Form, length: int):
     "As a scan of an associative operator: T log T operations, T in each of log T rounds",
     source="hillis1986",
     order=1,
-    over=each_form(work="T log T"),
+    over=each_form(work="T log T", compiled=False),
 )
 def operations_in_rounds(form: Form, length: int):
     return count_operations(form, length) / math.log2(length)
@@ -108,24 +108,24 @@ def operations_in_rounds(form: Form, length: int):
     "As a convolution, by Fourier transforms: T log T operations",
     source="gu2022s4, eq. 4",
     order=1,
-    over=each_form(work="FFT"),
+    over=each_form(work="FFT", compiled=False),
     lengths=(128, 256, 512),
 )
 def operations_of_transforms(form: Form, length: int):
     return count_operations(form, length) / math.log2(length)
 
 
-@grows("All tokens at once: T² memory", source=TRIANGLE, order=2, over=each_form(work="T²"), lengths=(256, 512, 1024))
+@grows("All tokens at once: T² memory", source=TRIANGLE, order=2, over=each_form(memory="T²"), lengths=(256, 512, 1024))
 def memory_at_once(form: Form, length: int):
     return peak_memory(form, length)
 
 
 @grows(
-    "In recurrent, chunkwise and fused form: T memory, for the outputs",
+    "Without an array of all pairs: T memory, for the outputs",
     source=TRIANGLE,
     order=1,
     lengths=(1024, 2048, 4096),
-    over=each_form(work="T", small_workspace=True),
+    over=each_form(memory="T", large_workspace=False),
 )
 def memory_in_time(form: Form, length: int):
     return peak_memory(form, length)

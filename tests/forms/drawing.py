@@ -1,6 +1,6 @@
-"""Tokens for every registered form, as `proofs.checker.forms` lists them, and ways to lay an array out.
+"""Tokens for every form, as `proofs.checker.forms` lists them, and ways to lay an array out.
 
-A new form is taken up by being registered.
+A new form is taken up by being there.
 """
 
 from collections.abc import Callable

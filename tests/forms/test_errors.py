@@ -197,7 +197,7 @@ def test_every_kind_of_reals_passes_and_stays_what_it_is(dtype):
     assert y.dtype == state.dtype == np.dtype(dtype)
 
 
-def test_a_function_outside_models_is_checked_but_not_registered():
+def test_a_form_outside_the_families_is_checked_but_not_listed():
     @form
     def copy(q: linear_attention.TK, k: linear_attention.TK):
         return q, k
@@ -207,7 +207,7 @@ def test_a_function_outside_models_is_checked_but_not_registered():
     assert all("copy" not in forms for forms in mechanisms().values())
 
 
-def test_the_registry_holds_every_form_plainest_first():
+def test_mechanisms_have_their_forms_plainest_first():
     result = {name: list(forms) for name, forms in mechanisms().items()}
     assert result["attention.softmax"][0] == "quadratic"
     assert result["memory.linear_attention"] == ["recurrent", "parallel", "chunkwise", "fused"]
