@@ -2,6 +2,16 @@
 
     O = softmax(Q Kᵀ · scale) V          Vaswani et al. 2017, eq. 1; scale = 1/√K
 
+Lazily, for chunks j of the keys, with a division at the end (Rabe and Staats 2021, sections 2 and 3):
+
+    mⱼ = max(Q Kⱼᵀ), Pⱼ = exp(Q Kⱼᵀ − mⱼ), lⱼ = Pⱼ 1      row by row, Q scaled
+    O  = Σⱼ e^(mⱼ − m) Pⱼ Vⱼ / l                           m = maxⱼ mⱼ, l = Σⱼ e^(mⱼ − m) lⱼ
+
+and back, with the weights of a chunk recomputed (Dao et al. 2022, algorithm 4):
+
+    Pⱼ  = exp(Q Kⱼᵀ − m − log l)
+    dVⱼ = Pⱼᵀ dO,   dSⱼ = Pⱼ ∘ (dO Vⱼᵀ − rowsum(dO ∘ O)),   dQ = Σⱼ dSⱼ Kⱼ,   dKⱼ = dSⱼᵀ Q
+
     q, k, v   query, key and value of a token, as rows.
     causal    a query attends to keys up to its own time (section 3.2.3: scores of later ones become −∞).
     mask      true where a query may attend, broadcast to (*batch, T, S + T); narrows `causal` further.
@@ -11,6 +21,11 @@
 A query that may attend to no key has the output 0 and the gradient 0, as in PyTorch. For real numbers; what
 does not fit raises TypeError or ValueError, as `models.forms` says.
 """
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from jaxtyping import Bool, Float
 
@@ -23,6 +38,8 @@ from models.mechanism import Domain, Mechanism
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
+LEAST_CHUNK = 256  # tokens: the calls for shorter chunks take longer than what they compute
+
 Pairs = tuple[Float[Array, "*batch S K"], Float[Array, "*batch S V"]]
 
 MECHANISM = Mechanism(
@@ -52,6 +69,38 @@ def quadratic(
     k, v = _append(k, v, state)
     mask = _broadcast_mask("softmax.quadratic", mask, q, k)
     return _attention(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
+
+
+@form(work="T²")
+def lazy(
+    q: TK,
+    k: TK,
+    v: TV,
+    *,
+    causal: bool = True,
+    mask: Bool[Array, "..."] | None = None,
+    scale: float | None = None,
+    state: Pairs | None = None,
+    chunk_size: int | None = None,
+) -> tuple[TV, Pairs]:
+    """Compute C queries at a time against C keys at a time, as the paper's listing does: O(C² + T) memory.
+
+    C is `chunk_size`, √(S + T) where that is longer than 256 tokens, else 256. The paper has 1024 queries and √(S + T)
+    keys in a chunk. Raises ValueError also when the mask does not broadcast to the scores.
+    """
+    k, v = _append(k, v, state)
+    mask = unwrap(_broadcast_mask("softmax.lazy", mask, q, k))
+    q, size, seen = q * (q.shape[-1] ** -0.5 if scale is None else scale), q.shape[-2], k.shape[-2]
+    C, y = chunk_size or max(LEAST_CHUNK, math.isqrt(seen)), []
+    for start in range(0, size, C):
+        stop = min(start + C, size)
+        last = seen - size + stop if causal else seen  # the keys that the last of these queries may attend to
+        rows = None if mask is None else mask[..., start:stop, :last]
+        tiles = functools.partial(_tiles, causal=causal, mask=rows, size=C)
+        attend = functools.partial(_attend_lazily, tiles=tiles)
+        call = mg.fused(attend, functools.partial(_attend_backward, tiles=tiles), lambda *x, f=attend: f(*x)[0])
+        y.append(call(q[..., start:stop, :], k[..., :last, :], v[..., :last, :]))
+    return namespace(q, k, v).concat(y, axis=-2), (k, v)
 
 
 @form(compiled=True, work="T²")
@@ -101,6 +150,63 @@ def _attention(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None
     if mask is not None:
         visible = mask if visible is None else visible & mask
     return mg.softmax((q * scale) @ k.mT, axis=-1, where=visible) @ v
+
+
+# The lazy form, a chunk of queries at a time
+
+
+def _tiles(
+    q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, size: int
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield (scores, keys, values) of a chunk of keys after the other; scores that are not visible are −∞."""
+    xp, C, seen = namespace(q, k, v), q.shape[-2], k.shape[-2]
+    for start in range(0, seen, size):
+        K, V = k[..., start : start + size, :], v[..., start : start + size, :]
+        scores, visible = q @ K.mT, None
+        if causal and start + size > seen - C + 1:  # the last query attends up to the last key
+            visible = xp.tril(xp.ones(scores.shape[-2:], dtype=bool), k=seen - C - start)
+        if mask is not None:
+            rows = mask[..., start : start + size]
+            visible = rows if visible is None else visible & rows
+        yield scores if visible is None else xp.where(visible, scores, -math.inf), K, V
+
+
+def _attend_lazily(q: Array, k: Array, v: Array, *, tiles: Callable) -> tuple[Array, Any]:
+    """Return O for a chunk of queries, and what the backward pass needs of it."""
+    xp = namespace(q, k, v)
+
+    def summarize(scores: Array, V: Array) -> tuple[Array, Array, Array]:
+        m = mg.stop_gradient(xp.max(scores, axis=-1, keepdims=True))
+        P = xp.exp(scores - _finite(xp, m))
+        return m, xp.sum(P, axis=-1, keepdims=True), P @ V
+
+    m_j, l_j, values = map(xp.stack, zip(*(summarize(S, V) for S, _, V in tiles(q, k, v)), strict=True))
+    m = _finite(xp, xp.max(m_j, axis=0))
+    weights = xp.exp(m_j - m)  # (chunks, *batch, C, 1)
+    l = xp.sum(weights * l_j, axis=0)
+    l = xp.where(l == 0, 1, l)  # of a query that attends to no key
+    y = xp.sum(weights * values, axis=0) / l
+    return y, (q, k, v, y, m + xp.log(l))
+
+
+def _attend_backward(saved: Any, dy: Array, *, tiles: Callable) -> tuple[Array, Array, Array]:
+    """Return the cotangents of a chunk of queries, and of the keys and values that they attend to."""
+    q, k, v, y, lse = saved
+    xp = namespace(q, k, v)
+    row_dot = xp.sum(dy * y, axis=-1, keepdims=True)
+    dq, dk, dv = xp.zeros_like(q), [], []
+    for scores, K, V in tiles(q, k, v):
+        P = xp.exp(scores - lse)
+        dS = P * (dy @ V.mT - row_dot)
+        dq = dq + dS @ K
+        dk.append(dS.mT @ q)
+        dv.append(P.mT @ dy)
+    return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2)
+
+
+def _finite(xp: Any, x: Array) -> Array:
+    """Return x with 0 for −∞, the maximum of no number."""
+    return xp.where(x == -math.inf, 0, x)
 
 
 _compiled = with_kernel("attention.softmax", _attention)
