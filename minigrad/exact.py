@@ -179,15 +179,17 @@ class Log:
 
 
 def _elementwise(name: str) -> Callable[[Any], Any]:
-    """Return an elementwise function that calls the element's method `name`; for 0 and 1 the exact values are known."""
-    exact_values = {"exp": {0: 1}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[name]
+    """Return an elementwise function that calls the element's method `name`; at 0, 1 and −∞ its values are known."""
+    exact_values = {"exp": {0: 1, -math.inf: 0}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[
+        name
+    ]
 
     def apply(x: Any) -> Any:
         def of_element(e: Any) -> Any:
             if hasattr(e, name):
                 return getattr(e, name)()
-            if isinstance(e, (int, np.integer)) and int(e) in exact_values:
-                return exact_values[int(e)]
+            if (isinstance(e, (int, np.integer)) or e == -math.inf) and e in exact_values:
+                return exact_values[e]
             raise TypeError(f"{name}: {e!r} has no exact {name}, expected a number with a method of that name")
 
         return np.fromiter(map(of_element, np.asarray(x).flat), dtype=object).reshape(np.shape(x))

@@ -2,7 +2,7 @@
 
     O = softmax(Q Kᵀ · scale) V          Vaswani et al. 2017, eq. 1; scale = 1/√K
 
-Lazily, for chunks j of the keys, with a division at the end (Rabe and Staats 2021, sections 2 and 3):
+Lazily, for chunks j of the keys, with a division at the end (Rabe and Staats 2021, sections 2–4):
 
     mⱼ = max(Q Kⱼᵀ), Pⱼ = exp(Q Kⱼᵀ − mⱼ), lⱼ = Pⱼ 1      row by row, Q scaled
     O  = Σⱼ e^(mⱼ − m) Pⱼ Vⱼ / l                           m = maxⱼ mⱼ, l = Σⱼ e^(mⱼ − m) lⱼ
@@ -31,6 +31,7 @@ from jaxtyping import Bool, Float
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.conversion import copy_if_mutable
 from minigrad.engine import unwrap
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
@@ -83,13 +84,14 @@ def lazy(
     state: Pairs | None = None,
     chunk_size: int | None = None,
 ) -> tuple[TV, Pairs]:
-    """Compute C queries at a time against C keys at a time, as the paper's listing does: O(C² + T) memory.
+    """Compute C queries at a time against C keys at a time, as the paper's listing does: O(T + C·(C + V)) memory.
 
-    C is `chunk_size`, √(S + T) where that is longer than 256 tokens, else 256. The paper has 1024 queries and √(S + T)
-    keys in a chunk. Raises ValueError also when the mask does not broadcast to the scores.
+    C is `chunk_size`, or √(S + T), but at least 256. The listing has 1024 queries and 4096 keys; its O(√n) memory is
+    that of √n keys. Raises ValueError also when the mask does not broadcast to the scores.
     """
     k, v = _append(k, v, state)
-    mask = unwrap(_broadcast_mask("softmax.lazy", mask, q, k))
+    mask = copy_if_mutable(unwrap(mask))  # which the backward pass reads
+    mask = _broadcast_mask("softmax.lazy", mask, q, k)
     q, size, seen = q * (q.shape[-1] ** -0.5 if scale is None else scale), q.shape[-2], k.shape[-2]
     C, y = chunk_size or max(LEAST_CHUNK, math.isqrt(seen)), []
     for start in range(0, size, C):

@@ -125,9 +125,25 @@ def memory_at_once(form: Form, length: int):
     source=TRIANGLE,
     order=1,
     lengths=(1024, 2048, 4096),
-    over=each_form(memory="T", large_workspace=False),
+    over=[
+        *each_form(memory="T", work="T", large_workspace=False),
+        *each_form(memory="T", work="T log T", large_workspace=False),
+        *each_form(memory="T", work="FFT", large_workspace=False),
+        *each_form(memory="T", work="T²", compiled=True),
+    ],
 )
 def memory_in_time(form: Form, length: int):
+    return peak_memory(form, length)
+
+
+@grows(
+    "A chunk of queries against a chunk of keys at a time: T memory for all T² weights",
+    source="rabe2021, section 4",
+    order=1,
+    lengths=(64, 128, 256),
+    over=each_form(memory="T", work="T²", compiled=False),
+)
+def memory_of_chunks(form: Form, length: int):
     return peak_memory(form, length)
 
 

@@ -23,6 +23,7 @@ SYSTEM = "the triangular system of a chunk is solved by products of whole matric
 SPECTRUM = "a spectrum is a sum over all tokens"
 MIXED = {  # where a number that is not finite does reach earlier tokens, all of them or those of its chunk, and why
     ("softmax.quadratic", "v"): PRODUCT,
+    ("softmax.lazy", "v"): PRODUCT,
     ("softmax.fused", "v"): PRODUCT,
     ("linear_attention.parallel", "v"): PRODUCT,
     ("linear_attention.chunkwise", "v"): PRODUCT,

@@ -36,6 +36,16 @@ def test_causal(T, scale, attend, compare):
     )
 
 
+@pytest.mark.parametrize("chunk_size", [5, 33, None])
+def test_lazy(chunk_size, attend, compare):
+    compare(
+        lambda q, k, v: softmax.lazy(q, k, v, chunk_size=chunk_size)[:1],
+        lambda q, k, v: attend(q, k, v, is_causal=True),
+        inputs(33, 33),
+        1e-12,
+    )
+
+
 @pytest.mark.parametrize("T", [1, 33])
 def test_every_token_sees_every_other(T, attend, compare):
     compare(lambda q, k, v: softmax.quadratic(q, k, v, causal=False)[:1], attend, inputs(T, T), 1e-12)
