@@ -180,9 +180,14 @@ class Log:
 
 def _elementwise(name: str) -> Callable[[Any], Any]:
     """Return an elementwise function that calls the element's method `name`; at 0, 1 and −∞ its values are known."""
-    exact_values = {"exp": {0: 1, -math.inf: 0}, "sqrt": {0: 0, 1: 1}, "tanh": {0: 0}, "log": {1: 0}, "log1p": {0: 0}}[
-        name
-    ]
+    known: dict[str, dict[float, int]] = {
+        "exp": {0: 1, -math.inf: 0},
+        "sqrt": {0: 0, 1: 1},
+        "tanh": {0: 0},
+        "log": {1: 0},
+        "log1p": {0: 0},
+    }
+    exact_values = known[name]
 
     def apply(x: Any) -> Any:
         def of_element(e: Any) -> Any:
