@@ -22,6 +22,7 @@ from gpu.kernels import (
     ttt,
     vandermonde,
 )
+from gpu.kernels.inner_model import Layout
 from gpu.precision import matmul_precision
 
 Arrays = tuple[Any, ...]
@@ -201,12 +202,37 @@ CASES = {
         _draw_softmax, 3, _softmax, lambda saved, given: softmax.backward(saved, *given), flops.softmax, WIDTHS
     ),
     "titans": _of(
-        titans, _draw_titans, 9, flops.titans, *WIDTHS, batch_size=64, left=32, on_losses=lambda losses: None
+        titans,
+        _draw_titans,
+        9,
+        flops.titans,
+        *WIDTHS,
+        layout=Layout(bias=(False,), norm=False),
+        batch_size=64,
+        left=32,
+        on_losses=lambda losses: None,
     ),
     "titans_layers": _of(
-        titans, _draw_titans_layers, 14, flops.titans_layers, 64, batch_size=16, left=5, on_losses=lambda losses: None
+        titans,
+        _draw_titans_layers,
+        14,
+        flops.titans_layers,
+        64,
+        layout=Layout(bias=(True, True), norm=True),
+        batch_size=16,
+        left=5,
+        on_losses=lambda losses: None,
     ),
-    "ttt": _of(ttt, _draw_ttt, 8, flops.ttt, 64, batch_size=8, on_losses=lambda losses: None),
+    "ttt": _of(
+        ttt,
+        _draw_ttt,
+        8,
+        flops.ttt,
+        64,
+        layout=Layout(bias=(True,), norm=True),
+        batch_size=8,
+        on_losses=lambda losses: None,
+    ),
     "vandermonde": Case(
         _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), flops.vandermonde
     ),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu.kernels import titans_layers
+from gpu.kernels.inner_model import Layout
 from gpu.launch import check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; columns or keys of a block, and tokens of a chunk at most
@@ -33,9 +34,9 @@ class Saved(NamedTuple):
     features: int  # of a key, without the appended one
 
 
-def supports(*inputs: Any, batch_size: int, left: int, on_losses: Callable[[Any], None]) -> bool:
-    """Return whether there are kernels for a memory of this form and batches of this size."""
-    return len(inputs) == 9 or titans_layers.supports(inputs[0].shape[-2], batch_size, left)
+def supports(*inputs: Any, layout: Layout, batch_size: int, left: int, on_losses: Callable[[Any], None]) -> bool:
+    """Return whether there are kernels for a memory of this layout and batches of this size."""
+    return _is_matrix(layout) or titans_layers.supports(inputs[0].shape[-2], batch_size, left)
 
 
 def forward(
@@ -45,27 +46,26 @@ def forward(
     theta: Any,
     log_eta: Any,
     log_decay: Any,
-    *layers: Any,
+    *weights: Any,
+    layout: Layout,
     batch_size: int,
     left: int,
     on_losses: Callable[[Any], None],
 ) -> tuple[tuple[Any, ...], Saved | titans_layers.Saved]:
     """Return ((y, W, M, S), saved): q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T), memories (*batch, K, V).
 
-    W is the memory at the start of the current batch, which has `left` tokens to come. A memory with K + 1 rows has a
-    bias in the last one. Logarithms are at most 0 and may be −∞. `on_losses` is called with the squared errors
-    (*batch, T). Where `layers` are more than W, M and S, see `titans_layers.forward`. Raises TypeError and ValueError,
-    as `gpu.launch.check` does.
+    W is the memory at the start of the current batch, which has `left` tokens to come. With a bias a memory has K + 1
+    rows. Logarithms are at most 0 and may be −∞. `on_losses` is called with the squared errors (*batch, T). For other
+    layouts see `titans_layers.forward`. Raises TypeError and ValueError, as `gpu.launch.check` does, and ValueError for
+    weights of another layout.
     """
-    if len(layers) > 3:
-        return titans_layers.forward(
-            q, k, v, theta, log_eta, log_decay, *layers, batch_size=batch_size, left=left, on_losses=on_losses
-        )
-    W, M, S = layers
+    if not _is_matrix(layout):
+        return titans_layers.forward((q, k, v, theta, log_eta, log_decay), weights, layout, batch_size, left, on_losses)
+    ((W,), (M,), (S,)), _ = layout.split("titans", weights, q.shape[-1], models=3)
     check("titans", q=q, k=k, v=v, theta=theta, log_eta=log_eta, log_decay=log_decay, W=W, M=M, S=S)
     check_same_shape("titans", theta=theta, log_eta=log_eta, log_decay=log_decay)
     *batch, length, features = q.shape
-    if W.shape[-2] > features:
+    if layout.bias[0]:
         q, k = _append_ones(q), _append_ones(k)
     chunk_starts, batch_first_chunk = (to_device_of(q, x) for x in _chunks(length, left, batch_size))
     chunks = batch_first_chunk.size
@@ -160,6 +160,11 @@ def backward(saved: Saved | titans_layers.Saved, cotangents: tuple[Any, ...]) ->
     )
     dq, dk = dq[..., :features], dk[..., :features]
     return dq, dk, dv, -(du * e).sum(axis=-1), dlog_eta.sum(axis=0), dlog_decay.sum(axis=0), *dmemory
+
+
+def _is_matrix(layout: Layout) -> bool:
+    """Return whether a memory is one layer without a norm."""
+    return layout.depth == 1 and not layout.norm
 
 
 def _append_ones(x: Any) -> Any:

@@ -13,7 +13,7 @@
 #pragma once
 #include "matrices.cuh"
 
-struct Layer {
+struct Layer {  // titans_layers.py reads the fields here
     int features, bias, columns;  // of its input; 1 if it has a bias; of its output
     int before;                   // entries of all previous layers
 };
@@ -45,7 +45,8 @@ struct Batch {
     bool norm;                 // around the model
     bool momentum;             // S: Titans, and not test-time training
     const real *q, *k, *v;
-    const real *theta, *log_eta, *log_alpha;  // without momentum η, an unused one and τ
+    const real *theta, *log_eta, *log_alpha;  // without momentum θ is test-time training's η, and the others are unused
+    const real *tau;                          // without momentum
     const real *gamma, *beta;  // of the norm
     const real *W, *M, *S;
     real *workspace;
@@ -93,7 +94,7 @@ __device__ inline void compute_gates(Gates &gates, const Batch &batch) {
     if (lane >= SIDE) return;
     real mix_t = 0, G_t = 0, gamma = 1, p = 0, h = 1;
     for (int t = 0; t < batch.count && !batch.momentum; t++) {
-        gates.mix[t][lane] = mix_t = lane <= t ? batch.log_alpha[t] * batch.theta[lane] : 0;
+        gates.mix[t][lane] = mix_t = lane <= t ? batch.tau[t] * batch.theta[lane] : 0;
         if (lane == 0) gates.gamma[t] = 1, gates.p[t] = 0;  // and G is 0
     }
     for (int t = 0; t < batch.count && batch.momentum; t++) {

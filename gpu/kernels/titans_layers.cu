@@ -21,23 +21,20 @@
 //                  barriers around the loads of each.
 #include "titans_batch.cuh"
 
-// boundary_states (batch, segments, parts, entries): M and S (parts = 2), or M in test-time training (parts = 1), before the
+// boundary_states (batch, segments, parts, entries): M and S (2 parts), or M alone without momentum (1 part), before the
 // first batch of every segment; passing (batch, 2, parts, entries): those before the other batches, in alternating buffers,
 // and after the last. losses (batch, T).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_layers(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
-              const real *log_alpha, const real *start, const real *norm, const Layer *layers, real *boundary_states,
-              real *passing, real *y, real *losses, real *workspace, int length, int left, int batch_size, int depth,
-              int entries, int widest, int segment, int parts, int normed) {
+              const real *log_alpha, const real *tau, const real *start, const real *norm, const Layer *layers,
+              real *boundary_states, real *passing, real *y, real *losses, real *workspace, int length, int left, int batch_size, int depth,
+              int entries, int widest, int segment, int momentum, int normed) {
     __shared__ Tile tiles[2];
     __shared__ Gates gates;
     __shared__ Batch batch;
     int batches = 1 + (length > left ? (length - left + batch_size - 1) / batch_size : 0);
     int keys = layers[0].features, values = layers[depth - 1].columns;
-    long long sequence = blockIdx.x, model = (long long)parts * entries;
-    q += sequence * length * keys, k += sequence * length * keys, v += sequence * length * values;
-    theta += sequence * length, log_eta += sequence * length, log_alpha += sequence * length;
-    y += sequence * length * values, losses += sequence * length;
+    long long sequence = blockIdx.x, from = sequence * length, model = (momentum ? 2LL : 1LL) * entries;
     start += sequence * entries, boundary_states += sequence * ((batches + segment - 1) / segment) * model;
     passing += sequence * 2 * model, workspace += sequence * depth * FIELDS * SIDE * widest;
     const real *gamma = normed ? norm + sequence * 2 * values : nullptr, *beta = normed ? gamma + values : nullptr;
@@ -45,25 +42,26 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
     const real *W = start;
     for (int i = 0; i < batches; i++) {
         int first = i ? left + (i - 1) * batch_size : 0, count = min(left + i * batch_size, length) - first;
+        long long at = from + first;
         real *current = i % segment ? passing + i % 2 * model : boundary_states + i / segment * model;
         bool at_boundary = (i + 1) % segment == 0 && i + 1 < batches;
         real *next = at_boundary ? boundary_states + (i + 1) / segment * model : passing + (i + 1) % 2 * model;
         if (i) W = current;
         __syncthreads();  // all threads have finished the previous batch
         if (threadIdx.x == 0)
-            batch = {layers, depth, widest, count, normed != 0, parts > 1,
-                     q + (long long)first * keys, k + (long long)first * keys, v + (long long)first * values,
-                     theta + first, log_eta + first, log_alpha + first, gamma, beta,
-                     W, current, parts > 1 ? current + entries : nullptr, workspace};
+            batch = {layers, depth, widest, count, normed != 0, momentum != 0,
+                     q + at * keys, k + at * keys, v + at * values,
+                     theta + at, log_eta + at, log_alpha + at, tau + at, gamma, beta,
+                     W, current, momentum ? current + entries : nullptr, workspace};
         __syncthreads();
         compute_gates(gates, batch);
         inner_model(tiles, batch, gates, [&](int t, real loss) {
-            if (threadIdx.x % 32 == 0) losses[first + t] = loss;
+            if (threadIdx.x % 32 == 0) losses[at + t] = loss;
         });
         read(tiles, batch, gates);
         along_rows(count, [&](int t) {
             const real *z = batch.buffer(READ) + t * values;
-            real *unit = batch.buffer(UNIT) + t * values, *out = y + (first + t) * (long long)values;
+            real *unit = batch.buffer(UNIT) + t * values, *out = y + (at + t) * values;
             if (normed) standardise(z, unit, values);
             for (int j = threadIdx.x % 32; j < values; j += 32)
                 out[j] = normed ? batch.q[t * keys + j] + gamma[j] * unit[j] + beta[j] : z[j];

@@ -179,15 +179,15 @@ __device__ inline void inner_model_backward(Tile (&tiles)[2], const Batch &batch
 
 // Backward of the gates, by the first warp: a lane has a column of G and mix.
 __device__ inline void gates_backward(const Batch &batch, const Gates &gates, const GateCotangents &dgates,
-                                      real *dtheta, real *dlog_eta, real *dlog_decay) {
+                                      real *dtheta, real *dlog_eta, real *dlog_decay, real *dtau) {
     int lane = threadIdx.x, end = batch.count - 1;
     if (lane >= SIDE) return;
     if (!batch.momentum) {  // mixₜₛ = τₜ ηₛ
         real drate = 0, rate = lane <= end ? batch.theta[lane] : 0;
         for (int t = 0; t <= end; t++) {
-            real g = lane <= t ? dgates.mix[t][lane] : 0, dtau = warp_sum(rate * g);
-            drate = fma(batch.log_alpha[t], g, drate);
-            if (lane == 0) dlog_decay[t] = dtau;
+            real g = lane <= t ? dgates.mix[t][lane] : 0, sum = warp_sum(rate * g);
+            drate = fma(batch.tau[t], g, drate);
+            if (lane == 0) dtau[t] = sum;
         }
         if (lane <= end) dtheta[lane] = drate;
         return;
@@ -214,18 +214,18 @@ __device__ inline void gates_backward(const Batch &batch, const Gates &gates, co
 // M and S before the batches of a segment, but for the first.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_layers_backward(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
-                       const real *log_alpha, const real *start, const real *norm, const Layer *layers,
+                       const real *log_alpha, const real *tau, const real *start, const real *norm, const Layer *layers,
                        const real *boundary_states, real *passing, const real *dy, real *dW, real *dM, real *dS,
-                       real *dq, real *dk, real *dv, real *dtheta, real *dlog_eta, real *dlog_decay, real *dnorm,
-                       real *workspace, int length, int left, int batch_size, int depth, int entries, int widest,
-                       int segment, int parts, int normed) {
+                       real *dq, real *dk, real *dv, real *dtheta, real *dlog_eta, real *dlog_decay, real *dtau,
+                       real *dnorm, real *workspace, int length, int left, int batch_size, int depth, int entries, int widest,
+                       int segment, int momentum, int normed) {
     __shared__ Tile tiles[2];
     __shared__ Gates gates;
     __shared__ GateCotangents dgates;
     __shared__ Batch batch;
     int batches = 1 + (length > left ? (length - left + batch_size - 1) / batch_size : 0);
     int keys = layers[0].features, values = layers[depth - 1].columns;
-    long long sequence = blockIdx.x, from = sequence * length, model = (long long)parts * entries;
+    long long sequence = blockIdx.x, from = sequence * length, model = (momentum ? 2LL : 1LL) * entries;
     boundary_states += sequence * ((batches + segment - 1) / segment) * model,
         passing += sequence * (segment - 1) * model;
     start += sequence * entries, workspace += sequence * depth * FIELDS * SIDE * widest;
@@ -245,9 +245,9 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             real *next = passing + (i - begin) * model;
             __syncthreads();  // all threads have finished the previous batch
             if (threadIdx.x == 0)
-                batch = {layers, depth, widest, count, normed != 0, parts > 1,
-                         q + at * keys, k + at * keys, v + at * values, theta + at, log_eta + at, log_alpha + at,
-                         gamma, beta, i ? current : start, current, parts > 1 ? current + entries : nullptr,
+                batch = {layers, depth, widest, count, normed != 0, momentum != 0,
+                         q + at * keys, k + at * keys, v + at * values,
+                         theta + at, log_eta + at, log_alpha + at, tau + at, gamma, beta, i ? current : start, current, momentum ? current + entries : nullptr,
                          workspace};
             __syncthreads();
             compute_gates(gates, batch);
@@ -260,7 +260,7 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             along_rows(count, [&](int t) { read_backward(batch, dy + at * values, t); });
             update_backward(tiles, batch, gates, dgates, d, dy + at * values, dq + at * keys);
             inner_model_backward(tiles, batch, gates, d.W, dk + at * keys, dv + at * values);
-            gates_backward(batch, gates, dgates, dtheta + at, dlog_eta + at, dlog_decay + at);
+            gates_backward(batch, gates, dgates, dtheta + at, dlog_eta + at, dlog_decay + at, dtau + at);
             // no barrier: all rows were written before the last product
             for (int j = threadIdx.x; normed && j < 2 * values; j += THREADS) {
                 const real *rows = j < values ? batch.buffer(D_GAMMA) + j : batch.buffer(D_BETA) + j - values;

@@ -31,6 +31,11 @@ def cut_out(x: np.ndarray, shape: tuple[int, ...], axes: int = 2) -> np.ndarray:
     return x[(..., *original)].reshape(shape)
 
 
+def append_ones(x: np.ndarray) -> np.ndarray:
+    """Return x with a feature 1 after the last."""
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+
 def flat_count(shape: tuple[int, ...], axes: int = 2) -> int:
     """Return the number of sequences: the product of all axes but the last `axes`."""
     return math.prod(shape[: len(shape) - axes])

@@ -14,8 +14,8 @@ Work    one thread takes all sequences through a batch at once, and BLAS multipl
 Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
 Cost    backward two products for each of the forward's, and those of the forward again.
 
-With a norm, z_L is what `models.kernels.titans_norm` makes an answer and δ_L of, and y is its answer to y_L.
-A layer with a bias is a matrix of one row more than its input has features: that input gets a feature 1.
+With a norm, δ_L and y are those of `models.kernels.titans_norm` for z_L and y_L. A bias is the last row of a layer's
+matrix: the weights of a feature 1 that is appended to its input.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.compiled.layout import flat_count, laid_out
+from gpu.kernels.inner_model import Layout
+from minigrad.compiled.layout import append_ones, flat_count, laid_out
 from minigrad.compiled.simd import kernel
 from minigrad.compiled.threads import one_blas_thread
 from models.kernels import titans_gates, titans_norm
@@ -52,6 +53,13 @@ class Tokens(NamedTuple):
         return made._replace(mix=made.mix[..., : stop - begin])
 
 
+class Model(NamedTuple):
+    """Structure of a memory, and its norm: what start, M and S have in common."""
+
+    bias: tuple[bool, ...]  # for each layer: whether its last row is a bias
+    norm: titans_norm.Norm | None
+
+
 class Learned(NamedTuple):
     """What a batch learned, layer by layer: the factors of its writes, and what they are made of."""
 
@@ -70,7 +78,7 @@ class Saved(NamedTuple):
     cuts: np.ndarray  # where batches begin, and T
     whole: bool  # whether the last batch is complete
     start: Arrays
-    norm: titans_norm.Norm | None
+    model: Model
     kept: list[tuple[Arrays, Arrays]]  # M and S
     shapes: list[tuple[int, ...]]  # of the inputs
 
@@ -82,50 +90,53 @@ def forward(
     theta: Any,
     log_eta: Any,
     log_decay: Any,
-    *layers: Any,
+    *weights: Any,
+    layout: Layout,
     batch_size: int,
     left: int,
     on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, ...], Saved]:
     """Return ((y, *start, *memory, *surprise), saved) for q, k (*batch, T, K), v (*batch, T, V), gates (*batch, T) and
-    the layers of start, memory and surprise, (*batch, I, O) each. γ and β of a norm, (*batch, 1, V), may follow them.
+    the layers of start, memory and surprise, (*batch, I, O) each, then γ and β (*batch, 1, V) where the layout has a
+    norm.
 
-    Batches have `batch_size` tokens, the first `left`; `on_losses` is shown the inner losses (*batch, T).
+    Batches have `batch_size` tokens, the first `left`; `on_losses` is called with the squared errors (*batch, T).
+    Raises ValueError for weights of another layout.
     """
-    shapes = [x.shape for x in (q, k, v, theta, log_eta, log_decay, *layers)]
-    count, length, depth = flat_count(q.shape), q.shape[-2], len(layers) // 3
+    shapes = [x.shape for x in (q, k, v, theta, log_eta, log_decay, *weights)]
+    count, length, depth = flat_count(q.shape), q.shape[-2], layout.depth
     cuts = np.array([0, *range(left, length, batch_size), length])
     theta, eta, a = (laid_out(x, count, length, to=(1,)) for x in (theta, np.exp(log_eta), np.exp(log_decay)))
-    q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *layers))
+    q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *weights))
+    (start, M, S), gamma_beta = layout.split("titans", flat, q.shape[-1], models=3)
+    model = Model(layout.bias, tuple(gamma_beta) if layout.norm else None)
     tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
-    start, whole = flat[:depth], (length - left) % batch_size == 0 and length >= left
-    W, M, S = (flat[i : i + depth] for i in (0, depth, 2 * depth))
-    norm = (flat[-2], flat[-1]) if len(flat) > 3 * depth else None
+    W, whole = start, (length - left) % batch_size == 0 and length >= left
     kept, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         for i, (begin, stop) in enumerate(pairwise(cuts)):
             if i % SEGMENT == 0:
                 kept.append((M, S))
             W, batch = M if i else W, tokens.batch(begin, stop)
-            learned = _inner_loss_grad(W, batch, norm)
+            learned = _inner_loss_grad(W, batch, model)
             error = learned.of_loss.error if learned.of_loss else learned.delta[-1]
             losses[:, begin:stop] = np.sum(error * error, axis=-1)
-            z = _read(M, S, learned, batch)[0]
-            y[:, begin:stop] = titans_norm.read(norm, batch.q, z) if norm else z
+            z = _read(M, S, learned, batch, model)[0]
+            y[:, begin:stop] = titans_norm.read(model.norm, batch.q, z) if model.norm else z
             M, S = _updated(M, S, learned, batch)
     on_losses(losses.reshape(shapes[3]))
     ends = [*(M if whole else W), *M, *S]
     made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
-    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes)
+    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, model, kept, shapes)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
-    tokens, (theta, eta, a), cuts, whole, start, norm, kept, shapes = saved
+    tokens, (theta, eta, a), cuts, whole, start, model, kept, shapes = saved
     depth = len(start)
     dy, *dends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
     made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
-    dnorm = [np.zeros_like(x) for x in norm or ()]
+    dnorm = [np.zeros_like(x) for x in model.norm or ()]
     dstart, dM, dS = (dends[i : i + depth] for i in (0, depth, 2 * depth))
     if whole:  # the last M is the next start
         dM, dstart = _sums(dM, dstart), [np.zeros_like(g) for g in dstart]
@@ -134,12 +145,12 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
             (M, S), past = kept[segment], []
             for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
                 W, batch = M if i else start, tokens.batch(*batches[i])
-                learned = _inner_loss_grad(W, batch, norm)
+                learned = _inner_loss_grad(W, batch, model)
                 past.append((i, batch, W, M, S, learned))
                 M, S = _updated(M, S, learned, batch)
             for i, batch, W, M, S, learned in reversed(past):
                 given = dy[:, slice(*batches[i])], dM, dS
-                of_batch, (dW, dM, dS), of_norm = _batch_backward(batch, W, M, S, norm, learned, *given)
+                of_batch, (dW, dM, dS), of_norm = _batch_backward(batch, W, M, S, model, learned, *given)
                 dnorm = _sums(dnorm, of_norm)
                 for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
                     room[...] = g
@@ -159,22 +170,16 @@ def _sums(x: Arrays, y: Arrays) -> Arrays:
     return [a + b for a, b in zip(x, y, strict=True)]
 
 
-def _with_bias_feature(x: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """Return x, with a feature 1 where W has a row for it."""
-    if x.shape[-1] == W.shape[-2]:
-        return x
-    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
-
-
-def _inner_loss_grad(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) -> Learned:
-    x, z = [_with_bias_feature(batch.k, W[0])], batch.k
+def _inner_loss_grad(W: Arrays, batch: Tokens, model: Model) -> Learned:
+    bias, norm = model
+    x, z = [append_ones(batch.k) if bias[0] else batch.k], batch.k
     gelus: list[Gelu] = []
     u: Arrays = []
     for i, layer in enumerate(W):
         z = x[i] @ layer
         if i + 1 < len(W):
             gelus.append(gelu_tanh(z))
-            x.append(_with_bias_feature(gelus[i][0], W[i + 1]))
+            x.append(append_ones(gelus[i][0]) if bias[i + 1] else gelus[i][0])
     last, of_loss = titans_norm.inner_loss_grad(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
     delta = [last]
     for layer, (_, slope, _) in zip(W[:0:-1], gelus[::-1], strict=True):
@@ -183,16 +188,16 @@ def _inner_loss_grad(W: Arrays, batch: Tokens, norm: titans_norm.Norm | None) ->
     return Learned(x, gelus, u, delta, of_loss)
 
 
-def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[np.ndarray, Arrays, list[Gelu]]:
-    """Return y_L, what enters each layer on the way there, and gelu with its derivatives between them."""
-    gamma, p, _ = np.split(batch.fades, 3, axis=-1)
-    r, y = [_with_bias_feature(batch.q, M[0])], batch.q
+def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens, model: Model) -> tuple[np.ndarray, Arrays, list[Gelu]]:
+    """Return y_L, the input of each layer, and gelu with its derivatives between them."""
+    bias, (gamma, p, _) = model.bias, np.split(batch.fades, 3, axis=-1)
+    r, y = [append_ones(batch.q) if bias[0] else batch.q], batch.q
     gelus: list[Gelu] = []
     for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
         y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
         if i + 1 < len(M):
             gelus.append(gelu_tanh(y))
-            r.append(_with_bias_feature(gelus[i][0], M[i + 1]))
+            r.append(append_ones(gelus[i][0]) if bias[i + 1] else gelus[i][0])
     return y, r, gelus
 
 
@@ -233,7 +238,7 @@ def _batch_backward(
     W: Arrays,
     M: Arrays,
     S: Arrays,
-    norm: titans_norm.Norm | None,
+    model: Model,
     learned: Learned,
     dy: np.ndarray,
     dM: Arrays,
@@ -241,7 +246,7 @@ def _batch_backward(
 ) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:
     """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
     x, gelus, u, delta, of_loss = learned
-    depth, (z, r, turns) = len(W), _read(M, S, learned, batch)
+    depth, norm, (z, r, turns) = len(W), model.norm, _read(M, S, learned, batch, model)
     dfades, dlast, dmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
     dx, ddelta = [], []
 

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.compiled.layout import cut_out, flat_count, laid_out, vector
+from gpu.kernels.inner_model import Layout
+from minigrad.compiled.layout import append_ones, cut_out, flat_count, laid_out, vector
 from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import share
 from models.kernels.tiles import add_outer, add_rows, dot, normalize_row, normalize_row_backward, scaled
@@ -79,32 +80,32 @@ def forward(
     v: Any,
     eta: Any,
     tau: Any,
-    W: Any,
-    gamma: Any = None,
-    beta: Any = None,
-    *,
+    *weights: Any,
+    layout: Layout,
     batch_size: int,
-    depth: int,
     on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, Any], Saved]:
-    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), W (*batch, K, V), or
-    (*batch, K + 1, V) with a bias in its last row, and `gamma` and `beta` (*batch, 1, V) of a norm, None without one.
+    """Return ((y, W), saved) for q, k (*batch, T, K), v (*batch, T, V), eta, tau (*batch, T), a layer W (*batch, K, V),
+    or (*batch, K + 1, V) where the layout has a bias, and γ and β (*batch, 1, V) where it has a norm.
 
-    T is a multiple of `batch_size`. `on_losses` is called with the inner losses (*batch, T). Raises ValueError for a
-    `depth` other than 1.
+    T is a multiple of `batch_size`. `on_losses` is called with the squared errors (*batch, T). Raises ValueError for
+    weights of another layout, and for a layout of several layers.
     """
-    if depth != 1:
-        raise ValueError(f"ttt: depth is {depth}, expected 1")
-    norm = () if gamma is None else (gamma, beta)
-    shapes = tuple(x.shape for x in (q, k, v, eta, tau, W, *norm))
+    if layout.depth != 1:
+        raise ValueError(f"ttt: layout has {layout.depth} layers, expected 1")
+    ((W,),), norm = layout.split("ttt", weights, q.shape[-1])
+    shapes = tuple(x.shape for x in (q, k, v, eta, tau, *weights))
     count, length, features, values = flat_count(q.shape), q.shape[-2], W.shape[-2], v.shape[-1]
     pair, dtype = (vector(v, 2),), v.dtype
-    q, k = (laid_out(_with_ones(x, features), count, length, features, to=pair) for x in (q, k))
+    q, k = map(append_ones, (q, k)) if layout.bias[0] else (q, k)
+    q, k = (laid_out(x, count, length, features, to=pair) for x in (q, k))
     v, W = laid_out(v, count, length, values, to=pair), _own(W, count, features, values)
     tokens = Tokens(q, k, v, *(np.ascontiguousarray(x).reshape(count, length) for x in (eta, tau)))
     columns = v.shape[2]
-    gamma, beta = (laid_out(x, count, values, to=pair) for x in norm or np.zeros((2, count, values), dtype))
-    around = Norm(bool(norm), gamma, beta, (np.arange(columns) < values).astype(dtype), features, values)
+    gamma, beta = (
+        laid_out(x, count, values, to=pair) for x in (norm if layout.norm else np.zeros((2, count, values), dtype))
+    )
+    around = Norm(layout.norm, gamma, beta, (np.arange(columns) < values).astype(dtype), features, values)
     kept = np.empty((count, length // batch_size, columns, W.shape[1]), dtype)
     (delta, unit, read), spreads = np.empty((3, *v.shape), dtype), np.empty((2, count, length), dtype)
     learned = Learned(delta, unit, read, spreads[0], spreads[1], kept)
@@ -126,12 +127,6 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     of_rates = [x.reshape(shape) for x, shape in zip(made[3:], shapes[3:], strict=False)]
     of_norm = [x[:, : norm.values].reshape(shape) for x, shape in zip(around[1:3], shapes[6:], strict=False)]
     return (*of_tokens, *of_rates, cut_out(dW, shapes[5]), *of_norm)
-
-
-def _with_ones(x: np.ndarray, features: int) -> np.ndarray:
-    if x.shape[-1] == features:
-        return x
-    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
 
 
 def _own(W: np.ndarray, *shape: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from gpu.kernels.inner_model import Layout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from minigrad.pytree import arrays_of
@@ -122,9 +123,19 @@ def pack_layer(layer: Layer) -> Array:
     return layer[0] if len(layer) == 1 else namespace(*layer).concat(list(layer), axis=-2)
 
 
-def unpack_layer(matrix: Array, features: int) -> Layer:
-    """Return the layer of one matrix, the inverse of `pack_layer` for a layer of this many inputs."""
-    return (matrix,) if matrix.shape[-2] == features else (matrix[..., :features, :], matrix[..., features:, :])
+def unpack_layer(matrix: Array, bias: bool) -> Layer:
+    """Return the layer of one matrix, whose last row is a bias or not: the inverse of `pack_layer`."""
+    return (matrix[..., :-1, :], matrix[..., -1:, :]) if bias else (matrix,)
+
+
+def unpack_model(matrices: Sequence[Array], layout: Layout) -> Layers:
+    """Return the layers of a model from a matrix for each."""
+    return tuple(map(unpack_layer, matrices, layout.bias))
+
+
+def layout_of(layers: Layers, norm: Norm | None) -> Layout:
+    """Return the layout in which kernels take packed layers and the norm."""
+    return Layout(tuple(len(layer) == 2 for layer in layers), norm is not None)
 
 
 # Functions with their gradients by hand

@@ -39,6 +39,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 
 import minigrad as mg
+from gpu.kernels.inner_model import Layout as WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
@@ -188,6 +189,7 @@ def fused(
     It records no graph and saves one memory in 8; the backward pass recomputes the others.
     """
     initial = _prepare("titans.fused", q, k, v, theta, log_eta, log_decay, memory, state, batch_size, norm)
+    layout = inner.layout_of(initial.start, norm)
     matrices = [inner.pack_layer(layer) for layers in initial[:3] for layer in layers]
     row = *v.shape[:-2], 1, v.shape[-1]
     gamma_beta = [] if norm is None else [namespace(v, x).broadcast_to(x, row) for x in norm]
@@ -200,11 +202,12 @@ def fused(
         log_decay,
         *matrices,
         *gamma_beta,
+        layout=layout,
         batch_size=batch_size,
         left=initial.left,
         on_losses=lambda losses: inner.check_finite_loss("titans.fused", losses, 0),
     )
-    start, M, S = _models(matrices, k.shape[-1])
+    start, M, S = _unpack_models(matrices, layout)
     tokens_after = q.shape[-2] - initial.left  # after the initial state's batch is full
     left = -tokens_after if tokens_after < 0 else batch_size - tokens_after % batch_size
     return y, State(start, M, S, left)
@@ -217,13 +220,14 @@ def _in_batches(
     theta: Array,
     log_eta: Array,
     log_decay: Array,
-    *matrices: Array,
+    *weights: Array,
+    layout: WeightLayout,
     batch_size: int,
     left: int,
     on_losses: Callable[[Array], None],
 ) -> tuple[Array, ...]:
-    matrices, norm = (matrices[:-2], matrices[-2:]) if len(matrices) % 3 else (matrices, None)
-    start, M, S = _models(matrices, k.shape[-1])
+    matrices, norm = (weights[:-2], weights[-2:]) if layout.norm else (weights, None)
+    start, M, S = _unpack_models(matrices, layout)
     state = State(start, M, S, left)
     y, state = chunkwise(q, k, v, theta, log_eta, log_decay, start, state=state, batch_size=batch_size, norm=norm)
     return (y, *(inner.pack_layer(layer) for layers in state[:3] for layer in layers))
@@ -232,16 +236,9 @@ def _in_batches(
 _compiled = with_kernel("memory.titans", _in_batches)
 
 
-def _models(matrices: Sequence[Array], features: int) -> list[Layers]:
-    """Unpack the layers of start, M and S, one matrix each, into three models of this many inputs."""
-    depth, models = len(matrices) // 3, []
-    for i in range(0, len(matrices), depth):
-        layers, width = [], features
-        for A in matrices[i : i + depth]:
-            layers.append(inner.unpack_layer(A, width))
-            width = A.shape[-1]
-        models.append(tuple(layers))
-    return models
+def _unpack_models(matrices: Sequence[Array], layout: WeightLayout) -> list[Layers]:
+    """Return start, M and S from a matrix for each of their layers."""
+    return [inner.unpack_model(matrices[i * layout.depth :][: layout.depth], layout) for i in range(3)]
 
 
 def _loss(memory: Layers, norm: Norm | None, k: Array, v: Array) -> tuple[Array, Array]:

@@ -30,12 +30,13 @@ loss that is not finite FloatingPointError, both with the token.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Float
 
 import minigrad as mg
+from gpu.kernels.inner_model import Layout as WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form
@@ -220,7 +221,7 @@ def _compiled_batches(
     batch_size: int,
 ) -> tuple[Array, State]:
     """Compute `_dual` for whole mini-batches by the kernel."""
-    shape, depth = (*v.shape[:-2], 1, v.shape[-1]), len(state.start)
+    shape, layout = (*v.shape[:-2], 1, v.shape[-1]), inner.layout_of(state.start, norm)
     gamma_beta = () if norm is None else [namespace(v, x).broadcast_to(x, shape) for x in norm]
     y, *matrices = _compiled(
         q,
@@ -230,11 +231,11 @@ def _compiled_batches(
         tau[..., 0],
         *map(inner.pack_layer, state.start),
         *gamma_beta,
+        layout=layout,
         batch_size=batch_size,
-        depth=depth,
         on_losses=lambda losses: inner.check_finite_loss(label, losses, first),
     )
-    return y, _state_of_matrices(matrices, k, batch_size)
+    return y, _initial_state(inner.unpack_model(matrices, layout), batch_size)
 
 
 def _reference(
@@ -243,23 +244,22 @@ def _reference(
     v: Array,
     eta: Array,
     tau: Array,
-    *matrices: Array,
+    *weights: Array,
+    layout: WeightLayout,
     batch_size: int,
-    depth: int,
     on_losses: Callable[[Array], None],
 ) -> tuple[Array, ...]:
-    state, columns = _state_of_matrices(matrices[:depth], k, batch_size), (eta[..., None], tau[..., None])
-    y, state = _dual("ttt.fused", 0, q, k, v, *columns, matrices[depth:] or None, state, batch_size)
+    matrices, norm = (weights[:-2], weights[-2:]) if layout.norm else (weights, None)
+    state = _initial_state(inner.unpack_model(matrices, layout), batch_size)
+    y, state = _dual("ttt.fused", 0, q, k, v, eta[..., None], tau[..., None], norm, state, batch_size)
     return y, *map(inner.pack_layer, state.start)
 
 
 _compiled = with_kernel("memory.ttt", _reference)
 
 
-def _state_of_matrices(matrices: Sequence[Array], k: Array, batch_size: int) -> State:
-    """Return the state at the start of a mini-batch, for a model of packed layers."""
-    features = k.shape[-1], *(W.shape[-1] for W in matrices[:-1])
-    layers = tuple(map(inner.unpack_layer, matrices, features))
+def _initial_state(layers: Layers, batch_size: int) -> State:
+    """Return the state at the start of a mini-batch."""
     return State(layers, inner.zeros_like(layers), batch_size)
 
 
@@ -299,7 +299,7 @@ def _prepare(
     tau = namespace(q).ones_like(q[..., :1]) if tau is None else tau[..., None]
     layers = inner.validate_layers(f"{form}: weights.layers", weights.layers, k, v)
     if state is None:
-        return State(layers, inner.zeros_like(layers), batch_size), tau
+        return _initial_state(layers, batch_size), tau
     if not isinstance(state, State):
         raise TypeError(f"{form}: state is of type {type(state).__name__}, expected State(start, total, left)")
     left = check_positive_int(f"{form}: state.left", state.left)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from gpu.kernels import titans as kernel
+from gpu.kernels.inner_model import Layout
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -23,8 +24,9 @@ def draw(batch, T, K, V, dtype, seed, *, bias=False):
     return drawn[:9], (drawn[12], *drawn[9:12])
 
 
-def both_ways(inputs, cotangents, left, batch_size):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=lambda losses: None)
+def both_ways(inputs, cotangents, left, batch_size, *, bias=False):
+    layout, options = Layout((bias,), norm=False), {"batch_size": batch_size, "left": left}
+    made, saved = kernel.forward(*inputs, layout=layout, **options, on_losses=lambda losses: None)
     return *made, *kernel.backward(saved, cotangents)
 
 
@@ -49,7 +51,7 @@ ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias
 @example(**ALL | {"T": 4, "left": 10, "batch_size": 3})  # no batch ends, though whole ones are left
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, bias, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, bias=bias)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size, bias=bias))
 
     def form(q, k, v, theta, log_eta, log_decay, *memories):
         W, M, S = (((x[..., :K, :], x[..., K:, :])[: 1 + bias],) for x in memories)
@@ -68,7 +70,8 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
 def test_squared_errors_are_shown():
     (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
     seen = []
-    kernel.forward(q, k, v, *others, W, M, S, batch_size=4, left=9, on_losses=seen.append)
+    layout = Layout((False,), norm=False)
+    kernel.forward(q, k, v, *others, W, M, S, layout=layout, batch_size=4, left=9, on_losses=seen.append)
     np.testing.assert_allclose(seen, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 
 

@@ -12,6 +12,7 @@ import minigrad as mg
 from gpu import emulator, flops, launch
 from gpu.kernels import titans as kernel
 from gpu.kernels import titans_layers
+from gpu.kernels.inner_model import Layout
 from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
@@ -35,31 +36,33 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
-def both_ways(inputs, cotangents, left, batch_size, on_losses=lambda losses: None):
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, left=left, on_losses=on_losses)
+def both_ways(inputs, cotangents, layout, left, batch_size):
+    options = {"layout": layout, "batch_size": batch_size, "left": left, "on_losses": lambda losses: None}
+    made, saved = kernel.forward(*inputs, **options)
     return *made, *kernel.backward(saved, cotangents)
 
 
-def reference(K, left, batch_size, *, norm):
+def layout_of(layers, *, norm):
+    return Layout(tuple(bias for _, bias in layers), norm)
+
+
+def reference(layout, left, batch_size):
     """`chunkwise` as a function of the same arrays."""
 
-    def form(q, k, v, theta, log_eta, log_decay, *matrices):
-        matrices, around = (matrices[:-2], matrices[-2:]) if norm else (matrices, None)
-        depth, models = len(matrices) // 3, []
-        for i in range(0, len(matrices), depth):
-            entering = [K, *(x.shape[-1] for x in matrices[i : i + depth])]
-            models.append(tuple(map(inner.unpack_layer, matrices[i : i + depth], entering[:-1])))
-        state = titans.State(*models, left)
+    def form(q, k, v, theta, log_eta, log_decay, *weights):
+        models, norm = layout.split("reference", weights, k.shape[-1], models=3)
+        start, M, S = (inner.unpack_model(x, layout) for x in models)
+        state, norm = titans.State(start, M, S, left), tuple(norm) if layout.norm else None
         y, (*after, _) = titans.chunkwise(
-            q, k, v, theta, log_eta, log_decay, models[0], state=state, batch_size=batch_size, norm=around
+            q, k, v, theta, log_eta, log_decay, start, state=state, batch_size=batch_size, norm=norm
         )
         return y, *(inner.pack_layer(layer) for model in after for layer in model)
 
     return form
 
 
-def close(made, inputs, cotangents, K, left, batch_size, *, norm, factor):
-    right, pull = mg.vjp(reference(K, left, batch_size, norm=norm), *(x.astype("d") for x in inputs))
+def close(made, inputs, cotangents, layout, left, batch_size, *, factor):
+    right, pull = mg.vjp(reference(layout, left, batch_size), *(x.astype("d") for x in inputs))
     for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
         assert found.dtype == inputs[0].dtype
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected, factor))
@@ -86,9 +89,10 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
     elif len(layers) == 1:
         layers = [*layers, layers[0]]  # a matrix without a norm is for the other kernels
     inputs, cotangents = draw(batch, T, K, layers, "d", seed, norm=norm)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size))
+    arguments = inputs, cotangents, layout_of(layers, norm=norm), left, batch_size
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
     # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(made, inputs, cotangents, K, left, batch_size, norm=norm, factor=2**24)
+    close(made, *arguments, factor=2**24)
 
 
 @pytest.mark.parametrize(
@@ -98,23 +102,26 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
 def test_float32(T, layers, norm):
     """Before every 8th batch a memory is kept: 16 batches, and 9, of which the last one is not complete."""
     inputs, cotangents = draw(1, T, 33, layers, "f", 0, norm=norm)
-    made = both_ways(inputs, cotangents, 3, 2)
-    close(made, inputs, cotangents, 33, 3, 2, norm=norm, factor=512)
+    arguments = inputs, cotangents, layout_of(layers, norm=norm), 3, 2
+    close(both_ways(*arguments), *arguments, factor=512)
 
 
 def test_far_below_zero_gelu_is_flat():
     """Where its exponential would overflow."""
-    (q, k, v, theta, *others), cotangents = draw(1, 8, 5, [(7, False), (5, False)], "d", 0, norm=False)
+    layers = [(7, False), (5, False)]
+    (q, k, v, theta, *others), cotangents = draw(1, 8, 5, layers, "d", 0, norm=False)
     inputs = [q, 1e3 * k, v, 1e-9 * theta, *others]
     assert (inputs[1] @ inputs[6]).min() < -90
-    close(both_ways(inputs, cotangents, 4, 4), inputs, cotangents, 5, 4, 4, norm=False, factor=2**24)
+    arguments = inputs, cotangents, layout_of(layers, norm=False), 4, 4
+    close(both_ways(*arguments), *arguments, factor=2**24)
 
 
 def test_squared_errors_are_shown():
-    inputs, _ = draw(1, 20, 5, [(7, True), (5, False)], "d", 0, norm=True)
-    shown = []
+    layers = [(7, True), (5, False)]
+    inputs, _ = draw(1, 20, 5, layers, "d", 0, norm=True)
+    layout, shown = layout_of(layers, norm=True), []
     for module in (kernel, on_host):
-        module.forward(*inputs, batch_size=4, left=3, on_losses=shown.append)
+        module.forward(*inputs, layout=layout, batch_size=4, left=3, on_losses=shown.append)
     np.testing.assert_allclose(*shown, rtol=1e-12)
 
 
@@ -133,9 +140,31 @@ def test_the_wrapper_counts_the_fields_that_the_compiler_counts(tmp_path):
     assert titans_layers.field_count() == count[0] > 20
 
 
+@pytest.mark.parametrize("order", ["features, bias, columns", "columns, features, bias"])
+def test_rows_of_the_layer_table_are_the_structs_that_the_compiler_reads(tmp_path, monkeypatch, order):
+    header = (launch.KERNELS / "titans_batch.cuh").read_text(encoding="utf-8")
+    assert "int features, bias, columns;" in header
+    for file in launch.KERNELS.glob("*.cuh"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    header = header.replace("int features, bias, columns;", f"int {order};")
+    (tmp_path / "titans_batch.cuh").write_text(header, encoding="utf-8")
+    monkeypatch.setattr(titans_layers, "KERNELS", tmp_path)
+    monkeypatch.setattr(titans_layers, "layer_fields", titans_layers.layer_fields.__wrapped__)
+    source, fields = tmp_path / "layer.cu", np.zeros((2, 5), np.int32)
+    source.write_text(
+        '#include "titans_batch.cuh"\nextern "C" __global__ void layer(const Layer *x, int *to) {\n'
+        "    for (int l = 0; l < 2; l++, x++, to += 5)\n"
+        "        to[0] = x->features, to[1] = x->bias, to[2] = x->columns, to[3] = x->before, to[4] = sizeof(Layer);\n}"
+    )
+    table = titans_layers._layer_table(7, (True, False), [(2, 8, 5), (2, 5, 3)])
+    emulator.Module(source).get_function("layer")((1,), (32,), [table, fields])
+    np.testing.assert_array_equal(fields, [[7, 1, 5, 0, table.strides[0]], [5, 0, 3, 40, table.strides[0]]])
+
+
 def test_longer_batches_are_left_to_the_reference():
-    inputs, _ = draw(1, 80, 2, [(3, False), (2, False)], "d", 0, norm=False)
-    options = {"on_losses": lambda losses: None}
+    layers = [(3, False), (2, False)]
+    inputs, _ = draw(1, 80, 2, layers, "d", 0, norm=False)
+    options = {"layout": layout_of(layers, norm=False), "on_losses": lambda losses: None}
     assert kernel.supports(*inputs, batch_size=32, left=32, **options)
     assert kernel.supports(*inputs, batch_size=90, left=90, **options) is False
     assert kernel.supports(*inputs, batch_size=32, left=33, **options) is False
@@ -144,8 +173,8 @@ def test_longer_batches_are_left_to_the_reference():
 
 def call():
     """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
-    inputs, cotangents = draw(1, 19, 37, [(38, True), (37, False)], "f", 0, norm=True)
-    return both_ways(inputs, cotangents, 1, 2, on_losses=lambda losses: None)
+    layers = [(38, True), (37, False)]
+    return both_ways(*draw(1, 19, 37, layers, "f", 0, norm=True), layout_of(layers, norm=True), 1, 2)
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])

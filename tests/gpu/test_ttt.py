@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from gpu.kernels import ttt as kernel
+from gpu.kernels.inner_model import Layout
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
@@ -25,18 +26,21 @@ def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
     return next(cast), tuple(next(cast))
 
 
-def both_ways(inputs, cotangents, batch_size, on_losses=lambda losses: None):
-    depth = len(cotangents) - 1
-    made, saved = kernel.forward(*inputs, batch_size=batch_size, on_losses=on_losses, depth=depth)
+def layout_of(widths, *, bias, norm):
+    return Layout((bias,) * (len(widths) - 1), norm)
+
+
+def both_ways(inputs, cotangents, layout, batch_size):
+    options = {"layout": layout, "batch_size": batch_size, "on_losses": lambda losses: None}
+    made, saved = kernel.forward(*inputs, **options)
     return *made, *kernel.backward(saved, cotangents)
 
 
-def close(made, inputs, cotangents, widths, batch_size, factor):
-    depth = len(widths) - 1
-
+def close(made, inputs, cotangents, layout, batch_size, factor):
     def form(q, k, v, eta, tau, *matrices):
-        layers = tuple(map(inner.unpack_layer, matrices[:depth], widths[:-1]))
-        y, state = ttt.dual(q, k, v, eta, ttt.Weights(layers, matrices[depth:] or None), tau=tau, batch_size=batch_size)
+        (model,), norm = layout.split("reference", matrices, k.shape[-1])
+        weights = ttt.Weights(inner.unpack_model(model, layout), tuple(norm) if layout.norm else None)
+        y, state = ttt.dual(q, k, v, eta, weights, tau=tau, batch_size=batch_size)
         return y, *map(inner.pack_layer, state.start)
 
     right, pull = mg.vjp(form, *(x.astype("d") for x in inputs))
@@ -60,29 +64,32 @@ def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bi
     if norm:
         widths = [*widths[:-1], widths[0]]  # the residual asks for as many features as it is given
     inputs, cotangents = draw(batch, batches, batch_size, widths, "d", seed, bias=bias, norm=norm)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, batch_size))
+    arguments = inputs, cotangents, layout_of(widths, bias=bias, norm=norm), batch_size
+    made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
     # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(made, inputs, cotangents, widths, batch_size, factor=2**24)
+    close(made, *arguments, factor=2**24)
 
 
 @pytest.mark.parametrize("widths", [[33, 33], [33, 40, 33]])
 def test_float32(widths):
     inputs, cotangents = draw(1, 3, 16, widths, "f", 0, bias=True, norm=True)
-    close(both_ways(inputs, cotangents, 16), inputs, cotangents, widths, 16, factor=512)
+    arguments = inputs, cotangents, layout_of(widths, bias=True, norm=True), 16
+    close(both_ways(*arguments), *arguments, factor=512)
 
 
 def test_squared_errors_are_shown():
     inputs, _ = draw(1, 1, 6, [5, 5], "d", 0, bias=False, norm=False)
     shown = []
-    kernel.forward(*inputs, batch_size=6, on_losses=shown.append)
+    kernel.forward(*inputs, layout=Layout((False,), norm=False), batch_size=6, on_losses=shown.append)
     _, k, v, _, _, W = inputs
     np.testing.assert_allclose(shown[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
 
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    assert kernel.supports(*inputs, batch_size=32, on_losses=print)
-    assert not kernel.supports(*inputs, batch_size=33, on_losses=print)
+    options = {"layout": Layout((False,), norm=False), "on_losses": print}
+    assert kernel.supports(*inputs, batch_size=32, **options)
+    assert not kernel.supports(*inputs, batch_size=33, **options)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +102,5 @@ def test_longer_batches_are_left_to_the_reference():
 )
 def test_a_broken_kernel_is_caught(shown, source, right, wrong):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
-    shown(source, right, wrong, lambda: both_ways(inputs, cotangents, 3))
+    layout = Layout((True, True), norm=True)
+    shown(source, right, wrong, lambda: both_ways(inputs, cotangents, layout, 3))

@@ -67,7 +67,8 @@ def test_inner_losses(name):
     tokens = [x[..., :whole, :] for x in (q, k, v)]
     around = (np.broadcast_to(x, (*batch, *x.shape)) for x in weights.norm or ())
     matrix, rates = inner.pack_layer(weights.layers[0]), [x[..., :whole] for x in (eta, tau)]
-    kernel.forward(*tokens, *rates, matrix, *around, batch_size=size, depth=1, on_losses=seen.append)
+    layout = inner.layout_of(weights.layers, weights.norm)
+    kernel.forward(*tokens, *rates, matrix, *around, layout=layout, batch_size=size, on_losses=seen.append)
     error = inner.apply_model(weights.layers, weights.norm, k[..., :size, :]) - v[..., :size, :]
     assert seen[0].shape == (*batch, whole)
     np.testing.assert_allclose(seen[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
