@@ -5,7 +5,7 @@ from minigrad.compiled.simd import exp2, fma, kernel, lanes, load, splat, store
 
 @kernel
 def exponentials(x, count, part, repeats):
-    """2ˣ of the numbers of one part, over and over, four vectors at a time."""
+    """Compute 2ˣ of the numbers of one part, repeatedly, four vectors at a time."""
     step = lanes(x)
     for _ in range(repeats):
         for i in range(part * count, (part + 1) * count, 4 * step):

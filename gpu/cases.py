@@ -73,7 +73,7 @@ def _draw_selective_scan(dtype: str, *, small: bool) -> Arrays:
 
 
 def _sizes(length: int, small: bool, width: int) -> tuple[int, int, int, int]:
-    """Sequences, tokens, features of keys and values: 4 times the heads of 1024 features, or few that fill no tile."""
+    """Return (sequences, T, K, V): 4 sequences with the heads of 1024 features, or small sizes that fill no tile."""
     if small:
         return 2, 70, width or 40, width or 33
     return 4 * 1024 // width, length, width, width
@@ -108,7 +108,7 @@ def _draw_titans(dtype: str, *, small: bool, width: int = 0) -> Arrays:
 
 
 def _draw_ttt(dtype: str, *, small: bool, width: int = 0, depth: int = 1) -> Arrays:
-    """A model in a norm, with `depth` layers and a bias at each; it is twice as wide inside."""
+    """Draw for a model inside a norm, of `depth` layers with a bias each, whose hidden layers have 2 K features."""
     rng, (batch, T, K, _) = np.random.default_rng(2), _sizes(8192, small, width)
     widths = [K, *[2 * K] * (depth - 1), K]
     q, k, v, dy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)

@@ -42,7 +42,7 @@ def dual(heads: int, length: int, width: int, states: int) -> InputsAndWeights:
 
 
 def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Δ log-uniform in 0.001…0.1 (the code of Gu and Dao 2023; section 3.6 has it uniform)."""
+    """Draw Δ log-uniform in 0.001…0.1 (the code of Gu and Dao 2023; section 3.6 has it uniform)."""
     return np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), shape))
 
 
