@@ -27,7 +27,7 @@ from minigrad.compiled.threads import share
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, and s and c in whole vectors."""
+    """Residuals of the backward pass: the inputs, and s and c padded to whole vectors."""
 
     v: np.ndarray  # (D, K, N)
     poles: np.ndarray  # (D, N)
@@ -41,10 +41,10 @@ def forward(v: Any, poles: Any, *, length: int) -> tuple[Any, Saved]:
     angles = np.full(count + -count % vector(poles.real), math.pi / 2)  # where whole vectors need more: 1/r is −1 there
     angles[:count] = [math.pi * l / length for l in range(count)]
     s, c = (f(angles).astype(poles.real.dtype) for f in (np.sin, np.cos))
-    made = np.empty((2, *v.shape[:2], len(s)), s.dtype)  # real parts, then imaginary ones
+    parts = np.empty((2, *v.shape[:2], len(s)), s.dtype)  # real parts, then imaginary ones
     weights = _weights(v, poles)
-    share(lambda part, first, last: _forward(*weights, *_parts(poles), s, c, *made, first, last), len(poles))
-    return _joined(made[..., :count]), Saved(v, poles, s, c)
+    share(lambda part, first, last: _forward(*weights, *_parts(poles), s, c, *parts, first, last), len(poles))
+    return _complex(parts[..., :count]), Saved(v, poles, s, c)
 
 
 def backward(saved: Saved, dS: Any) -> tuple[Any, Any]:
@@ -73,18 +73,18 @@ def _parts(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(z.real), np.ascontiguousarray(z.imag)
 
 
-def _joined(parts: np.ndarray) -> np.ndarray:
-    made = np.empty(parts.shape[1:], np.result_type(parts, np.complex64))
-    made.real, made.imag = parts
-    return made
+def _complex(parts: np.ndarray) -> np.ndarray:
+    z = np.empty(parts.shape[1:], np.result_type(parts, np.complex64))
+    z.real, z.imag = parts
+    return z
 
 
 @njit(inline="always")
 def _reciprocal(sine, cosine, rate, frequency):
     """Return the parts of 1 / ((c Im λ − s)(c Im λ + s) + (c Re λ)² − 2is c Re λ)."""
-    faded, turned = cosine * rate, cosine * frequency
-    x = fma(faded, faded, (turned - sine) * (turned + sine))
-    y = faded * (sine + sine)
+    c_re, c_im = cosine * rate, cosine * frequency
+    x = fma(c_re, c_re, (c_im - sine) * (c_im + sine))
+    y = c_re * (sine + sine)
     scale = one(x) / fma(x, x, y * y)
     return x * scale, y * scale
 

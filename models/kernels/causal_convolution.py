@@ -13,7 +13,7 @@ Work    a vector is some neighbouring channels at one point; a thread's unit is 
 Memory  a thread needs room for H complex vectors of K, of u and, back, of g and dK: spectra are made anew, not kept.
 Cost    two transforms of H complex points for each sequence and channel forward, three back, and one or two for K.
 
-Roots of unity are float64 before they are rounded. Arrays may have T last in memory; what is made of them then has too.
+Roots of unity are float64 before they are rounded. Where an input has T last in memory, so has its result.
 """
 
 import functools
@@ -28,14 +28,14 @@ from models.kernels.spectra import convolve, correlate
 
 
 class Rows(NamedTuple):
-    """Numbers in one row, and how far apart they lie along the axes (batch, T, D)."""
+    """An array as its memory in one row, and its strides in elements along the axes (batch, T, D)."""
 
     numbers: np.ndarray
     steps: tuple[int, int, int]
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as they lie in memory, and the shapes they came in."""
+    """Residuals of the backward pass: the inputs with their strides, and their shapes."""
 
     u: Rows
     K: Rows
@@ -59,17 +59,17 @@ def backward(saved: Saved, dy: Any) -> tuple[Any, Any]:
     """Return the cotangents of u and K from that of y."""
     du, dK = _empty(dy), np.zeros(saved.shapes[1], dy.dtype)  # zeros where K goes on after the last token
     sizes, tables = _sizes(saved), _tables(dy.shape[-2], dy.dtype)
-    g, made = _rows(dy), (*_rows(du), *_rows(dK.T))
+    g, cotangents = _rows(dy), (*_rows(du), *_rows(dK.T))
 
     def work(part: int, first: int, last: int) -> None:
-        correlate(*saved.u, *saved.K, *g, *made, *tables, sizes, first, last)
+        correlate(*saved.u, *saved.K, *g, *cotangents, *tables, sizes, first, last)
 
     share(work, -(-dy.shape[-1] // vector(dy)))
     return du, dK
 
 
 def _sizes(saved: Saved) -> tuple[int, int, int, int]:
-    """Return Sequences, tokens, how much of K reaches them, and channels."""
+    """Return the numbers of sequences, of tokens, of taps of K that reach them, and of channels."""
     (*_, length, channels), (_, taps) = saved.shapes
     return flat_count(saved.shapes[0]), length, min(length, taps), channels
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from minigrad.compiled.layout import cut_out, flat_count
 from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
-from models.kernels.delta_rule_core import corrected, corrections, per_token
+from models.kernels.delta_rule_core import attend, attend_backward, per_token
 from models.kernels.linear_attention_core import AHEAD, memory, sequence, share_columns
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as they are laid out, e, and the shapes they came in."""
+    """Residuals of the backward pass: the padded inputs, e, and the shapes of the inputs."""
 
     q: np.ndarray  # (batch, T', K')
     k: np.ndarray
@@ -44,7 +44,7 @@ def forward(q: Any, k: Any, v: Any, beta: Any, S: Any) -> tuple[tuple[Any, Any],
     count, keys, values = flat_count(q.shape), q.shape, v.shape
     q, k, v = (sequence(x, count, *x.shape[-2:]) for x in (q, k, v))
     beta, after = per_token(beta, count), memory(S, count, *S.shape[-2:])
-    y, e = corrected(q, k, v, beta, None, after, None)
+    y, e = attend(q, k, v, beta, None, after, None)
     return (cut_out(y, values), cut_out(after, S.shape)), Saved(q, k, beta, e, S, keys, values)
 
 
@@ -53,7 +53,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     q, k, beta, e, S, keys, values = saved
     count = flat_count(keys)
     dy, dS = sequence(cotangents[0], count, *values[-2:]), memory(cotangents[1], count, *S.shape[-2:])
-    dv, dbeta = corrections(q, k, beta, None, e, dy, dS)
+    dv, dbeta = attend_backward(q, k, beta, None, e, dy, dS)
     dq, dk = np.empty_like(q), np.empty_like(k)
     before, dS = (memory(np.swapaxes(x, -1, -2), count, *S.shape[:-3:-1]) for x in (S, cotangents[1]))
     share_columns(lambda part, first, last: _reads(k, beta, e, dv, dy, before, dq, dk, first, last), q)

@@ -25,14 +25,14 @@ def per_token(x: Any, count: int) -> np.ndarray:
     return laid_out(x, count, x.shape[-1], to=(2,))
 
 
-def corrected(q: Any, k: Any, v: Any, beta: Any, a: Any, S: Any, kept: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return y and e, and leave the last state in S; α may be None, for 1, and `kept`, for not to keep states."""
+def attend(q: Any, k: Any, v: Any, beta: Any, a: Any, S: Any, boundary_states: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and e, and leave the last state in S and every 32nd in `boundary_states`; α = None is 1."""
     y, e = np.empty_like(v), np.empty_like(v)
-    share_columns(lambda part, first, last: _forward(q, k, v, beta, a, S, y, e, kept, STEPS, first, last), v)
+    share_columns(lambda part, first, last: _forward(q, k, v, beta, a, S, y, e, boundary_states, STEPS, first, last), v)
     return y, e
 
 
-def corrections(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, dS: Any) -> tuple[np.ndarray, np.ndarray]:
+def attend_backward(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, dS: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the cotangents of v and beta."""
     dv, dbeta = np.empty_like(dy), np.empty((dy.shape[2] // vector(dy, 2), *beta.shape), dy.dtype)
     share_columns(lambda part, first, last: _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last), dy)
@@ -40,7 +40,7 @@ def corrections(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, dS: Any) -> 
 
 
 @kernel
-def _forward(q, k, v, beta, a, S, y, e, kept, steps, first, last):
+def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
     slabs = v.shape[2] // width
@@ -48,11 +48,11 @@ def _forward(q, k, v, beta, a, S, y, e, kept, steps, first, last):
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         X[:] = S[b, :, start : start + width]
-        n00, n01, n10, n11 = _found(X, k, b, 0, 1)
+        n00, n01, n10, n11 = _read_keys(X, k, b, 0, 1)
         for t in range(0, length, 2):
-            if kept is not None:
+            if boundary_states is not None:
                 if t % steps == 0:
-                    kept[b, t // steps, :, start : start + width] = X
+                    boundary_states[b, t // steps, :, start : start + width] = X
             at, after = (b * length + t) * v.shape[2] + start, (b * length + t + 1) * v.shape[2] + start
             coming = min(t + 2, length - 2)
             if a is not None:
@@ -60,8 +60,8 @@ def _forward(q, k, v, beta, a, S, y, e, kept, steps, first, last):
                 n10, n11 = splat(v, a[b, t]) * n10, splat(v, a[b, t]) * n11
             e00, e01 = load(v, at) - n00, load(v, at + step) - n01
             u00, u01 = splat(v, beta[b, t]) * e00, splat(v, beta[b, t]) * e01
-            both = _product(k, b * length + t, k, b * length + t + 1)
-            n10, n11 = fma(both, u00, n10), fma(both, u01, n11)
+            kk = _product(k, b * length + t, k, b * length + t + 1)
+            n10, n11 = fma(kk, u00, n10), fma(kk, u01, n11)
             if a is not None:
                 n10, n11 = splat(v, a[b, t + 1]) * n10, splat(v, a[b, t + 1]) * n11
             e10, e11 = load(v, after) - n10, load(v, after + step) - n11
@@ -96,7 +96,7 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         X[:] = dS[b, :, start : start + width]
-        n00, n01, n10, n11 = _found(X, k, b, length - 1, length - 2)
+        n00, n01, n10, n11 = _read_keys(X, k, b, length - 1, length - 2)
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * dy.shape[2] + start, (b * length + t - 1) * dy.shape[2] + start
             this, earlier, coming = b * length + t, b * length + t - 1, max(t - 2, 1)
@@ -106,15 +106,15 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
                 fetch(dy, place, width)
                 fetch(e, place, width)
             g00, g01, g10, g11 = load(dy, at), load(dy, at + step), load(dy, before), load(dy, before + step)
-            own = _product(k, this, q, this)
-            n00, n01 = fma(own, g00, n00), fma(own, g01, n01)
+            kq_own = _product(k, this, q, this)
+            n00, n01 = fma(kq_own, g00, n00), fma(kq_own, g01, n01)
             w00, w01 = splat(dy, -beta[b, t]) * n00, splat(dy, -beta[b, t]) * n01
-            read, wrote = _product(k, earlier, q, this), _product(k, earlier, k, this)
-            n10, n11 = fma(wrote, w00, fma(read, g00, n10)), fma(wrote, w01, fma(read, g01, n11))
+            kq, kk = _product(k, earlier, q, this), _product(k, earlier, k, this)
+            n10, n11 = fma(kk, w00, fma(kq, g00, n10)), fma(kk, w01, fma(kq, g01, n11))
             if a is not None:
                 n10, n11 = splat(dy, a[b, t]) * n10, splat(dy, a[b, t]) * n11
-            own = _product(k, earlier, q, earlier)
-            n10, n11 = fma(own, g10, n10), fma(own, g11, n11)
+            kq_own = _product(k, earlier, q, earlier)
+            n10, n11 = fma(kq_own, g10, n10), fma(kq_own, g11, n11)
             w10, w11 = splat(dy, -beta[b, t - 1]) * n10, splat(dy, -beta[b, t - 1]) * n11
             dbeta[item % slabs, b, t] = total(fma(n00, load(e, at), n01 * load(e, at + step)))
             dbeta[item % slabs, b, t - 1] = total(fma(n10, load(e, before), n11 * load(e, before + step)))
@@ -138,8 +138,8 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
 
 
 @kernel
-def _found(X, k, b, t, u):
-    """Return what the keys of two tokens read in X: two vectors each."""
+def _read_keys(X, k, b, t, u):
+    """Return k X of two tokens: two vectors each."""
     rows, width = X.shape
     n00 = n01 = n10 = n11 = splat(X, 0)
     for r in range(rows):

@@ -20,20 +20,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.compiled.layout import cut_out, flat_count
-from models.kernels.delta_rule_core import corrected, corrections, per_token
+from models.kernels.delta_rule_core import attend, attend_backward, per_token
 from models.kernels.gated_linear_attention import adjoint, decays
 from models.kernels.linear_attention_core import STEPS, memory, sequence
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as laid out, e, every 32nd state, and the shapes they came in."""
+    """Residuals of the backward pass: the padded inputs, e, every 32nd state, and the shapes of the inputs."""
 
     q: np.ndarray  # (batch, T', K')
     k: np.ndarray
     beta: np.ndarray  # (batch, T')
     log_decay: Any  # (*batch, T) as it came
     e: np.ndarray  # (batch, T', V')
-    kept: np.ndarray  # (batch, ⌈T' / 32⌉, K', V')
+    boundary_states: np.ndarray  # (batch, ⌈T' / 32⌉, K', V')
     shapes: tuple[tuple[int, ...], ...]  # of q, v and S
 
 
@@ -42,20 +42,20 @@ def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[
     count, shapes = flat_count(q.shape), (q.shape, v.shape, S.shape)
     q, k, v = (sequence(x, count, *x.shape[-2:]) for x in (q, k, v))
     beta, S = per_token(beta, count), memory(S, count, *S.shape[-2:])
-    kept = np.empty((count, -(-v.shape[1] // STEPS), *S.shape[1:]), v.dtype)
-    y, e = corrected(q, k, v, beta, np.exp(per_token(log_decay, count)), S, kept)
-    return (cut_out(y, shapes[1]), cut_out(S, shapes[2])), Saved(q, k, beta, log_decay, e, kept, shapes)
+    boundary_states = np.empty((count, -(-v.shape[1] // STEPS), *S.shape[1:]), v.dtype)
+    y, e = attend(q, k, v, beta, np.exp(per_token(log_decay, count)), S, boundary_states)
+    return (cut_out(y, shapes[1]), cut_out(S, shapes[2])), Saved(q, k, beta, log_decay, e, boundary_states, shapes)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, beta, log_decay and S from those of y and of the last S."""
-    q, k, beta, log_decay, e, kept, (keys, values, state) = saved
+    q, k, beta, log_decay, e, boundary_states, (keys, values, state) = saved
     count = flat_count(keys)
     dy = sequence(cotangents[0], count, *values[-2:])
     dS = memory(cotangents[1], count, *state[-2:])
-    dv, dbeta = corrections(q, k, beta, np.exp(per_token(log_decay, count)), e, dy, dS)
+    dv, dbeta = attend_backward(q, k, beta, np.exp(per_token(log_decay, count)), e, dy, dS)
     dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
-    dq, dk, da = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), dv, dy, kept, dS)
+    dq, dk, da = adjoint(q, k, e * beta[..., None], decays(log_decay, keys), dv, dy, boundary_states, dS)
     return (
         cut_out(dq, keys),
         cut_out(dk, keys),

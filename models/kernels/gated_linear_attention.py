@@ -27,13 +27,13 @@ from models.kernels.linear_attention_core import STEPS, attend, memory, sequence
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as they are laid out, every 32nd state, and the shapes they came in."""
+    """Residuals of the backward pass: the padded inputs, every 32nd state, and the shapes of the inputs."""
 
     q: np.ndarray  # (batch, T', K')
     k: np.ndarray
     v: np.ndarray  # (batch, T', V')
     a: np.ndarray  # α, (batch, T', K')
-    kept: np.ndarray  # (batch, ⌈T' / 32⌉, K', V')
+    boundary_states: np.ndarray  # (batch, ⌈T' / 32⌉, K', V')
     shapes: tuple[tuple[int, ...], ...]  # of q, v, log_decay and S
 
 
@@ -43,20 +43,20 @@ def forward(q: Any, k: Any, v: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, 
     rows, columns, shapes = (count, *q.shape[-2:]), (count, *v.shape[-2:]), (q.shape, v.shape, log_decay.shape, S.shape)
     q, k, v, a = sequence(q, *rows), sequence(k, *rows), sequence(v, *columns), decays(log_decay, q.shape)
     S = memory(S, count, *S.shape[-2:])
-    kept = np.empty((count, -(-v.shape[1] // STEPS), *S.shape[1:]), v.dtype)
-    y = attend(q, k, v, S, a=a, kept=kept)
-    return (cut_out(y, shapes[1]), cut_out(S, shapes[3])), Saved(q, k, v, a, kept, shapes)
+    boundary_states = np.empty((count, -(-v.shape[1] // STEPS), *S.shape[1:]), v.dtype)
+    y = attend(q, k, v, S, a=a, boundary_states=boundary_states)
+    return (cut_out(y, shapes[1]), cut_out(S, shapes[3])), Saved(q, k, v, a, boundary_states, shapes)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of q, k, v, log_decay and S from those of y and of the last S."""
-    q, k, v, a, kept, (keys, values, gates, state) = saved
+    q, k, v, a, boundary_states, (keys, values, gates, state) = saved
     count = flat_count(keys)
     dy = sequence(cotangents[0], count, *values[-2:])
     later = np.concatenate([a[:, 1:], np.ones_like(a[:, :1])], axis=1)
     dv = attend(k, q, dy, memory(cotangents[1], count, *state[-2:]), a=later, backwards=True)
     dS = memory(np.swapaxes(cotangents[1], -1, -2), count, *state[:-3:-1])
-    dq, dk, da = adjoint(q, k, v, a, None, dy, kept, dS)
+    dq, dk, da = adjoint(q, k, v, a, None, dy, boundary_states, dS)
     da = cut_out(da, keys)
     return (
         cut_out(dq, keys),
@@ -77,19 +77,21 @@ def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.exp(logarithms), (*logarithms.shape[:2], width)))
 
 
-def adjoint(q: Any, k: Any, u: Any, a: Any, w: Any, dy: Any, kept: Any, dS: Any) -> tuple[Any, Any, Any]:
+def adjoint(q: Any, k: Any, u: Any, a: Any, w: Any, dy: Any, boundary_states: Any, dS: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and log a, where u was written, and leave that of the first state in dS.
 
     dS is (batch, V', K'). With `w` (batch, T', V') what a token wrote had the term −k S in it, as the delta rule's
     corrections have; w is the cotangent of that term.
     """
     dq, dk, da = (np.empty_like(q) for _ in range(3))
-    share_columns(lambda part, first, last: _adjoint(q, k, u, a, w, dy, kept, STEPS, dS, dq, dk, da, first, last), q)
+    share_columns(
+        lambda part, first, last: _adjoint(q, k, u, a, w, dy, boundary_states, STEPS, dS, dq, dk, da, first, last), q
+    )
     return dq, dk, da
 
 
 @kernel
-def _adjoint(q, k, u, a, w, dy, kept, steps, dS, dq, dk, da, first, last):
+def _adjoint(q, k, u, a, w, dy, boundary_states, steps, dS, dq, dk, da, first, last):
     _, length, rows = u.shape
     step, width = lanes(q), 2 * lanes(q)
     slabs = q.shape[2] // width
@@ -97,8 +99,8 @@ def _adjoint(q, k, u, a, w, dy, kept, steps, dS, dq, dk, da, first, last):
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         R[:] = dS[b, :, start : start + width]
-        for chunk in range(kept.shape[1] - 1, -1, -1):
-            S[0] = kept[b, chunk, start : start + width].T
+        for chunk in range(boundary_states.shape[1] - 1, -1, -1):
+            S[0] = boundary_states[b, chunk, start : start + width].T
             begin, end = chunk * steps, min(chunk * steps + steps, length)
             for t in range(begin, end):  # the states of this chunk once more
                 at = (b * length + t) * q.shape[2] + start

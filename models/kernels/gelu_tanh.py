@@ -38,9 +38,9 @@ def gelu_tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size, step = x.size, vector(x)
     whole = np.zeros(size + -size % step, x.dtype)
     whole[:size] = x.reshape(-1)
-    made = np.empty((3, whole.size), x.dtype)
-    _gelu(whole, *made)
-    value, slope, curve = made[:, :size].reshape(3, *x.shape)
+    results = np.empty((3, whole.size), x.dtype)
+    _gelu(whole, *results)
+    value, slope, curve = results[:, :size].reshape(3, *x.shape)
     return value, slope, curve
 
 

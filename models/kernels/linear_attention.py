@@ -24,7 +24,7 @@ from models.kernels.linear_attention_core import attend, memory, sequence
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as they are laid out, and the shapes they came in."""
+    """Residuals of the backward pass: the padded inputs, and their shapes."""
 
     q: np.ndarray  # (batch, T', K')
     k: np.ndarray

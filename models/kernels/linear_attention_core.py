@@ -19,7 +19,7 @@ from minigrad.compiled.layout import laid_out, vector
 from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
 from minigrad.compiled.threads import share
 
-STEPS = 32  # tokens between two states that are kept, an even number; kernels on disk get it as an argument
+STEPS = 32  # tokens between two boundary states, even; an argument of kernels, whose cache on disk ignores globals
 AHEAD = 8  # tokens from the one that is read to the one that is fetched, where memory is read downwards
 
 
@@ -39,18 +39,20 @@ def share_columns(work: Callable[[int, int, int], object], v: np.ndarray) -> Non
     share(work, v.shape[0] * v.shape[2] // vector(v, 2))
 
 
-def attend(q: Any, k: Any, v: Any, S: Any, *, a: Any = None, kept: Any = None, backwards: bool = False) -> np.ndarray:
+def attend(
+    q: Any, k: Any, v: Any, S: Any, *, a: Any = None, boundary_states: Any = None, backwards: bool = False
+) -> np.ndarray:
     """Return y (batch, T', V') and leave the last state in S (batch, K', V'); from the last token to the first if so.
 
     `a` (batch, T', K') are the decays, and every 32nd state goes to `kept` (batch, ⌈T' / 32⌉, K', V').
     """
     y = np.empty_like(v)
-    share_columns(lambda part, first, last: walk(q, k, v, a, S, y, kept, STEPS, backwards, first, last), v)
+    share_columns(lambda part, first, last: walk(q, k, v, a, S, y, boundary_states, STEPS, backwards, first, last), v)
     return y
 
 
 @kernel
-def walk(q, k, v, a, S, y, kept, steps, backwards, first, last):
+def walk(q, k, v, a, S, y, boundary_states, steps, backwards, first, last):
     """Walk the units `first` to `last` of the memory along time."""
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
@@ -60,9 +62,9 @@ def walk(q, k, v, a, S, y, kept, steps, backwards, first, last):
         b, start = item // slabs, item % slabs * width
         X[:] = S[b, :, start : start + width]
         for i in range(0, length, 2):
-            if kept is not None:
+            if boundary_states is not None:
                 if i % steps == 0:
-                    kept[b, i // steps, :, start : start + width] = X
+                    boundary_states[b, i // steps, :, start : start + width] = X
             t, u = (length - 1 - i, length - 2 - i) if backwards else (i, i + 1)
             at, after = (b * length + t) * v.shape[2] + start, (b * length + u) * v.shape[2] + start
             v00, v01, v10, v11 = load(v, at), load(v, at + step), load(v, after), load(v, after + step)

@@ -13,7 +13,7 @@ Work    a vector is some neighbouring channels at one token. Forward, a thread's
         is one vector of channels, 32 tokens at a time: what those tokens have of their own is gathered, then each state
         goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back with c and dA in registers. Only the vectors
         that dB and dC are summed from leave the first-level cache, once for a chunk of 32 tokens.
-Memory  the state is kept every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
+Memory  the state every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
 Cost    an exponential, four multiplications and additions a token, channel and state forward; about thrice that back.
 
 exp(ΔA) is 2^(Δ · A log₂ e): the factor enters A once. Sums over channels end in a partial sum a thread.
@@ -28,13 +28,13 @@ from minigrad.compiled.layout import laid_out, vector
 from minigrad.compiled.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import get_num_threads, share
 
-STEPS = 32  # tokens between two states that are kept
+STEPS = 32  # tokens between two boundary states
 VECTORS = 2048 // BITS  # in a slab
 LOG2E, LN2 = math.log2(math.e), math.log(2)
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, padded, and every 32nd state."""
+    """Residuals of the backward pass: the padded inputs, and every 32nd state."""
 
     u: np.ndarray  # (batch, T, D')
     delta: np.ndarray
@@ -42,7 +42,7 @@ class Saved(NamedTuple):
     B: np.ndarray  # (batch, T, N)
     C: np.ndarray
     D: np.ndarray  # (D',)
-    kept: np.ndarray  # (batch, ⌈T / 32⌉, N, D')
+    boundary_states: np.ndarray  # (batch, ⌈T / 32⌉, N, D')
     shape: tuple[int, ...]  # of u as it came
 
 
@@ -56,15 +56,15 @@ def forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, h: Any) -> tuple
     D = laid_out(D, channels, to=whole)
     h = laid_out(np.swapaxes(h, -1, -2), count, states, channels, to=whole).copy()
     y = np.empty_like(u)
-    kept = np.empty((count, -(-length // STEPS), states, u.shape[-1]), u.dtype)
-    share(lambda part, first, last: _forward(u, delta, rates, B, C, D, h, y, kept, first, last), _slabs(u))
-    saved = Saved(u, delta, rates, B, C, D, kept, (*batch, length, channels))
+    boundary_states = np.empty((count, -(-length // STEPS), states, u.shape[-1]), u.dtype)
+    share(lambda part, first, last: _forward(u, delta, rates, B, C, D, h, y, boundary_states, first, last), _slabs(u))
+    saved = Saved(u, delta, rates, B, C, D, boundary_states, (*batch, length, channels))
     return (y[..., :channels].reshape(saved.shape), _states(h, saved)), saved
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of u, delta, A, B, C, D and h from those of y and of the last h."""
-    u, delta, rates, B, C, D, kept, shape = saved
+    u, delta, rates, B, C, D, boundary_states, shape = saved
     *batch, length, channels = shape
     (count, *_), states, threads, whole = u.shape, B.shape[-1], get_num_threads(), (vector(u),)
     dy = laid_out(cotangents[0], count, length, channels, to=whole)
@@ -75,7 +75,23 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 
     def work(part: int, first: int, last: int) -> None:
         _backward(
-            u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA[part], dB[part], dC[part], dD[part], first, last
+            u,
+            delta,
+            rates,
+            B,
+            C,
+            D,
+            boundary_states,
+            dy,
+            dh,
+            du,
+            ddelta,
+            dA[part],
+            dB[part],
+            dC[part],
+            dD[part],
+            first,
+            last,
         )
 
     share(work, count * u.shape[-1] // vector(u), most=threads)
@@ -96,7 +112,7 @@ def _slabs(u: np.ndarray) -> int:
 
 
 @kernel
-def _forward(u, delta, rates, B, C, D, h, y, kept, first, last):
+def _forward(u, delta, rates, B, C, D, h, y, boundary_states, first, last):
     _, length, channels = u.shape
     states, width, step = rates.shape[0], VECTORS * lanes(u), lanes(u)
     slabs = -(-channels // width)
@@ -107,28 +123,28 @@ def _forward(u, delta, rates, B, C, D, h, y, kept, first, last):
         H[:, : stop - start], R[:, : stop - start] = h[b, :, start:stop], rates[:, start:stop]
         for t in range(length):
             if t % STEPS == 0:
-                kept[b, t // STEPS, :, start:stop] = H[:, : stop - start]
+                boundary_states[b, t // STEPS, :, start:stop] = H[:, : stop - start]
             row = (b * length + t) * channels
             for d in range(start, stop, step):
                 x, dt = load(u, row + d), load(delta, row + d)
-                enters, read = dt * x, load(D, d) * x
+                delta_u, y_d = dt * x, load(D, d) * x
                 for n in range(states):
                     place = n * width + d - start
                     a = exp2_of_product(dt, load(R, place))
-                    state = fma(a, load(H, place), enters * splat(u, B[b, t, n]))
+                    state = fma(a, load(H, place), delta_u * splat(u, B[b, t, n]))
                     store(H, place, state)
-                    read = fma(state, splat(u, C[b, t, n]), read)
-                store(y, row + d, read)
+                    y_d = fma(state, splat(u, C[b, t, n]), y_d)
+                store(y, row + d, y_d)
         h[b, :, start:stop] = H[:, : stop - start]
 
 
 @kernel
-def _backward(u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA, dB, dC, dD, first, last):
+def _backward(u, delta, rates, B, C, D, boundary_states, dy, dh, du, ddelta, dA, dB, dC, dD, first, last):
     _, length, channels = u.shape
     states, step = rates.shape[0], lanes(u)
-    vectors, chunks = channels // step, kept.shape[1]
-    dt, enters, g = room(u, STEPS, step), room(u, STEPS, step), room(u, STEPS, step)
-    by_rate, by_entry = room(u, STEPS, step), room(u, STEPS, step)  # Σ q A and r
+    vectors, chunks = channels // step, boundary_states.shape[1]
+    dt, delta_u, g = room(u, STEPS, step), room(u, STEPS, step), room(u, STEPS, step)
+    sum_qA, r = room(u, STEPS, step), room(u, STEPS, step)  # Σ q A log₂ e and r
     h, a = room(u, STEPS, step), room(u, STEPS, step)
     to_B, to_C = room(u, states, STEPS, step), room(u, states, STEPS, step)
     for b in range(first // vectors, -(-last // vectors)):
@@ -140,38 +156,38 @@ def _backward(u, delta, rates, B, C, D, kept, dy, dh, du, ddelta, dA, dB, dC, dD
                 for t in range(count):
                     at, row = t * step, (b * length + begin + t) * channels + d
                     store(dt, at, load(delta, row))
-                    store(enters, at, load(delta, row) * load(u, row))
+                    store(delta_u, at, load(delta, row) * load(u, row))
                     store(g, at, load(dy, row))
-                    store(by_rate, at, splat(u, 0))
-                    store(by_entry, at, splat(u, 0))
+                    store(sum_qA, at, splat(u, 0))
+                    store(r, at, splat(u, 0))
                     d_skip = fma(load(dy, row), load(u, row), d_skip)
                 store(dD, d, d_skip)
                 for n in range(states):
                     place, rate = (b * states + n) * channels + d, load(rates, n * channels + d)
-                    state = load(kept, ((b * chunks + chunk) * states + n) * channels + d)
+                    state = load(boundary_states, ((b * chunks + chunk) * states + n) * channels + d)
                     for t in range(count):
                         at = t * step
                         decay = exp2_of_product(load(dt, at), rate)
                         store(h, at, state)
                         store(a, at, decay)
-                        state = fma(decay, state, load(enters, at) * splat(u, B[b, begin + t, n]))
+                        state = fma(decay, state, load(delta_u, at) * splat(u, B[b, begin + t, n]))
                     c, d_rate = load(dh, place), load(dA, n * channels + d)
                     for t in range(count - 1, -1, -1):
                         at, total_at = t * step, (n * STEPS + t) * step
                         d_state = fma(load(g, at), splat(u, C[b, begin + t, n]), c)
-                        store(to_B, total_at, fma(d_state, load(enters, at), load(to_B, total_at)))
+                        store(to_B, total_at, fma(d_state, load(delta_u, at), load(to_B, total_at)))
                         store(to_C, total_at, fma(load(g, at), state, load(to_C, total_at)))
                         c, state = d_state * load(a, at), load(h, at)
                         q = c * state
                         d_rate = fma(q, load(dt, at), d_rate)
-                        store(by_rate, at, fma(q, rate, load(by_rate, at)))
-                        store(by_entry, at, fma(d_state, splat(u, B[b, begin + t, n]), load(by_entry, at)))
+                        store(sum_qA, at, fma(q, rate, load(sum_qA, at)))
+                        store(r, at, fma(d_state, splat(u, B[b, begin + t, n]), load(r, at)))
                     store(dh, place, c)
                     store(dA, n * channels + d, d_rate)
                 for t in range(count):
                     at, row = t * step, (b * length + begin + t) * channels + d
-                    store(ddelta, row, fma(load(u, row), load(by_entry, at), load(by_rate, at) * splat(u, LN2)))
-                    store(du, row, fma(load(dt, at), load(by_entry, at), load(g, at) * load(D, d)))
+                    store(ddelta, row, fma(load(u, row), load(r, at), load(sum_qA, at) * splat(u, LN2)))
+                    store(du, row, fma(load(dt, at), load(r, at), load(g, at) * load(D, d)))
             for t in range(count):
                 for n in range(states):
                     dB[b, begin + t, n] = total(load(to_B, (n * STEPS + t) * step))

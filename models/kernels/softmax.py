@@ -30,7 +30,7 @@ _own = threading.local()
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, with one batch axis, the result, and each row's maximum and sum."""
+    """Residuals of the backward pass: inputs and result with one batch axis, and each row's maximum and sum."""
 
     q: np.ndarray  # (batch, T, K)
     k: np.ndarray  # (batch, S, K)
@@ -38,25 +38,25 @@ class Saved(NamedTuple):
     y: np.ndarray  # (batch, T, V)
     m: np.ndarray  # (batch, T), in powers of 2
     l: np.ndarray
-    seeing: "Seeing"
+    visibility: "Visibility"
     scale: float
     shapes: tuple[tuple[int, ...], ...]  # of q, k and v
 
 
-class Seeing(NamedTuple):
-    """Which keys a query may see: those up to its own time where `causal`, and those that the mask lets through."""
+class Visibility(NamedTuple):
+    """Visibility of keys to queries: up to the query's own time where `causal`, and where the mask is true."""
 
     causal: bool
-    ahead: int  # how many keys there are before the first query's own
+    offset: int  # number of keys before that of the first query
     mask: Any  # (*batch, T, S) of booleans, or None
 
     def keys(self, queries: slice, count: int) -> int:
-        """Return how many keys the last of these queries may see, and so the others of them too."""
-        return min(count, queries.stop + self.ahead) if self.causal else count
+        """Return how many keys are visible to the last of these queries, the most of any of them."""
+        return min(count, queries.stop + self.offset) if self.causal else count
 
     def tile(self, b: int, queries: slice, keys: slice, count: int) -> tuple[int, Any]:
-        """Return how many of these keys the first of these queries may see, and the mask between them."""
-        limit = queries.start + self.ahead + 1 - keys.start if self.causal else count
+        """Return how many of these keys are visible to the first of these queries, and their part of the mask."""
+        limit = queries.start + self.offset + 1 - keys.start if self.causal else count
         if self.mask is None:
             return limit, None
         return limit, self.mask[(*np.unravel_index(b, self.mask.shape[:-2]), queries, keys)]
@@ -66,7 +66,7 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
     """Return (y, saved) for q (*batch, T, K), k (*batch, S, K), v (*batch, S, V) and mask (*batch, T, S) or None."""
     shapes = q.shape, k.shape, v.shape
     q, k, v = (np.reshape(x, (flat_count(x.shape), *x.shape[-2:])) for x in (q, k, v))
-    seeing = Seeing(causal, k.shape[1] - q.shape[1], mask)
+    visibility = Visibility(causal, k.shape[1] - q.shape[1], mask)
     y = np.zeros((*q.shape[:2], v.shape[2]), v.dtype)
     m, l = np.full(q.shape[:2], -np.inf, q.dtype), np.zeros(q.shape[:2], q.dtype)
     tiles = _tiles(q.shape[1], QUERIES)
@@ -76,22 +76,22 @@ def forward(q: Any, k: Any, v: Any, *, causal: bool, mask: Any, scale: float) ->
         for item in range(first, last):
             b, rows = item // len(tiles), tiles[item % len(tiles)]
             exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
-            for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
+            for columns in _tiles(visibility.keys(rows, k.shape[1]), KEYS):
                 width = columns.stop - columns.start
                 np.matmul(exponents, k[b, columns].T, out=scores[:size, :width])
-                limit, seen = seeing.tile(b, rows, columns, width)
-                _online_softmax_tile(scores, size, width, limit, seen, m[b, rows], l[b, rows], y[b, rows])
+                limit, mask_tile = visibility.tile(b, rows, columns, width)
+                _online_softmax_tile(scores, size, width, limit, mask_tile, m[b, rows], l[b, rows], y[b, rows])
                 y[b, rows] += scores[:size, :width] @ v[b, columns]
             y[b, rows] /= np.where(l[b, rows] == 0, 1, l[b, rows])[:, None]
 
     with one_blas_thread():
         share(work, len(q) * len(tiles))
-    return y.reshape(*shapes[0][:-1], v.shape[2]), Saved(q, k, v, y, m, l, seeing, scale, shapes)
+    return y.reshape(*shapes[0][:-1], v.shape[2]), Saved(q, k, v, y, m, l, visibility, scale, shapes)
 
 
 def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
     """Return the cotangents of q, k and v from that of y."""
-    q, k, v, y, m, l, seeing, scale, shapes = saved
+    q, k, v, y, m, l, visibility, scale, shapes = saved
     dy = np.ascontiguousarray(np.reshape(dy, y.shape))
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     row_dot, tiles = np.einsum("btv,btv->bt", dy, y), _tiles(q.shape[1], QUERIES)
@@ -101,14 +101,14 @@ def backward(saved: Saved, dy: Any) -> tuple[Any, Any, Any]:
         for b in range(first, last):
             for rows in tiles:
                 exponents, size = q[b, rows] * q.dtype.type(scale * LOG2E), rows.stop - rows.start
-                for columns in _tiles(seeing.keys(rows, k.shape[1]), KEYS):
+                for columns in _tiles(visibility.keys(rows, k.shape[1]), KEYS):
                     width = columns.stop - columns.start
                     P, dS = scores[:size, :width], dP[:size, :width]
                     np.matmul(exponents, k[b, columns].T, out=P)
                     np.matmul(dy[b, rows], v[b, columns].T, out=dS)  # dP until the tile is scaled
-                    limit, seen = seeing.tile(b, rows, columns, width)
+                    limit, mask_tile = visibility.tile(b, rows, columns, width)
                     _softmax_backward_tile(
-                        scores, dP, size, width, limit, seen, m[b, rows], l[b, rows], row_dot[b, rows]
+                        scores, dP, size, width, limit, mask_tile, m[b, rows], l[b, rows], row_dot[b, rows]
                     )
                     dv[b, columns] += P.T @ dy[b, rows]
                     dk[b, columns] += dS.T @ q[b, rows]
@@ -138,13 +138,13 @@ def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
     step, stride = lanes(scores), scores.shape[1]
     tops = np.empty(step, scores.dtype)
     for r in range(size):
-        seen, row = min(max(r + limit, 0), width), r * stride
-        end = -(-seen // step) * step
+        visible, row = min(max(r + limit, 0), width), r * stride
+        end = -(-visible // step) * step
         if mask is not None:
-            for s in range(seen):
+            for s in range(visible):
                 if not mask[r, s]:
                     scores[r, s] = -np.inf
-        for s in range(seen, end):
+        for s in range(visible, end):
             scores[r, s] = -np.inf
         top = splat(scores, -np.inf)
         for i in range(row, row + end, step):
@@ -152,7 +152,7 @@ def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
         store(tops, 0, top)
         best = max(m[r], tops.max())
         if best == -np.inf:
-            if not _holds_nan(scores[r, :seen]):
+            if not _holds_nan(scores[r, :visible]):
                 scores[r, :width] = 0
                 continue
             best = scores.dtype.type(0)  # a maximum passes NaN over: the sum of powers is to hold it
@@ -163,10 +163,10 @@ def _online_softmax_tile(scores, size, width, limit, mask, m, l, y):
             store(scores, i, power)
         for s in range(end, width):
             scores[r, s] = 0
-        fade = np.exp2(m[r] - best)
-        m[r], l[r] = best, l[r] * fade + total(powers)
+        scale = np.exp2(m[r] - best)
+        m[r], l[r] = best, l[r] * scale + total(powers)
         for c in range(y.shape[1]):
-            y[r, c] *= fade
+            y[r, c] *= scale
 
 
 @kernel
@@ -182,17 +182,17 @@ def _softmax_backward_tile(scores, dP, size, width, limit, mask, m, l, row_dot):
     """Write P in place of the scores, dS = P ⊙ (dP − row_dot) in place of dP."""
     step, stride = lanes(scores), scores.shape[1]
     for r in range(size):
-        seen, row = min(max(r + limit, 0), width), r * stride
+        visible, row = min(max(r + limit, 0), width), r * stride
         if m[r] == -np.inf:
-            seen = 0
-        end = -(-seen // step) * step
+            visible = 0
+        end = -(-visible // step) * step
         for i in range(row, row + end, step):
             P = exp2(load(scores, i) - splat(scores, m[r])) / splat(scores, l[r])
             store(scores, i, P)
             store(dP, i, P * (load(dP, i) - splat(scores, row_dot[r])))
-        for s in range(seen, width):
+        for s in range(visible, width):
             scores[r, s], dP[r, s] = 0, 0
         if mask is not None:
-            for s in range(seen):
+            for s in range(visible):
                 if not mask[r, s]:
                     scores[r, s], dP[r, s] = 0, 0

@@ -11,7 +11,7 @@ first; what passes the slopes δ needs gelu″.
 
 Work    one thread takes all sequences through a batch at once, and BLAS multiplies in it. Its steps are too short to be
         shared out: threads that meet at Python's lock every few microseconds took twice as long.
-Memory  M and S every 8 batches. The backward makes what lies between again, 8 batches at a time.
+Memory  M and S every 8 batches. The backward pass recomputes those in between, 8 batches at a time.
 Cost    backward two products for each of the forward's, and those of the forward again.
 
 With a norm, δ_L and y are those of `models.kernels.titans_norm` for z_L and y_L. A bias is the last row of a layer's
@@ -31,7 +31,7 @@ from minigrad.compiled.threads import one_blas_thread
 from models.kernels import titans_gates, titans_norm
 from models.kernels.gelu_tanh import gelu_tanh
 
-SEGMENT = 8  # batches between two memories that are kept
+SEGMENT = 8  # batches between two boundary states
 
 Arrays = list[np.ndarray]
 Gelu = tuple[np.ndarray, np.ndarray, np.ndarray]  # gelu and its derivatives
@@ -49,8 +49,8 @@ class Tokens(NamedTuple):
 
     def batch(self, begin: int, stop: int) -> "Tokens":
         """Return the tokens from `begin` up to, without, `stop`."""
-        made = Tokens(*(x[:, begin:stop] for x in self))
-        return made._replace(mix=made.mix[..., : stop - begin])
+        part = Tokens(*(x[:, begin:stop] for x in self))
+        return part._replace(mix=part.mix[..., : stop - begin])
 
 
 class Model(NamedTuple):
@@ -60,18 +60,18 @@ class Model(NamedTuple):
     norm: titans_norm.Norm | None
 
 
-class Learned(NamedTuple):
-    """What a batch learned, layer by layer: the factors of its writes, and what they are made of."""
+class InnerPass(NamedTuple):
+    """Forward and backward pass of the inner model on a batch: x and δ of a layer are the factors of its updates."""
 
     x: Arrays
     gelus: list[Gelu]  # at z, but for the last layer
     u: Arrays
     delta: Arrays
-    of_loss: titans_norm.Residuals | None  # with a norm
+    loss_residuals: titans_norm.Residuals | None  # with a norm
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs, gates, and the memory every 8 batches."""
+    """Residuals of the backward pass: the inputs, gates, and the memory every 8 batches."""
 
     tokens: Tokens
     gates: tuple[np.ndarray, ...]  # θ, η, a
@@ -79,7 +79,7 @@ class Saved(NamedTuple):
     whole: bool  # whether the last batch is complete
     start: Arrays
     model: Model
-    kept: list[tuple[Arrays, Arrays]]  # M and S
+    boundary_states: list[tuple[Arrays, Arrays]]  # M and S
     shapes: list[tuple[int, ...]]  # of the inputs
 
 
@@ -112,65 +112,69 @@ def forward(
     model = Model(layout.bias, tuple(gamma_beta) if layout.norm else None)
     tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
     W, whole = start, (length - left) % batch_size == 0 and length >= left
-    kept, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
+    boundary_states, y, losses = [], np.empty(v.shape, v.dtype), np.empty((count, length))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         for i, (begin, stop) in enumerate(pairwise(cuts)):
             if i % SEGMENT == 0:
-                kept.append((M, S))
+                boundary_states.append((M, S))
             W, batch = M if i else W, tokens.batch(begin, stop)
-            learned = _inner_loss_grad(W, batch, model)
-            error = learned.of_loss.error if learned.of_loss else learned.delta[-1]
+            inner_pass = _inner_loss_grad(W, batch, model)
+            error = inner_pass.loss_residuals.error if inner_pass.loss_residuals else inner_pass.delta[-1]
             losses[:, begin:stop] = np.sum(error * error, axis=-1)
-            z = _read(M, S, learned, batch, model)[0]
+            z = _read(M, S, inner_pass, batch, model)[0]
             y[:, begin:stop] = titans_norm.read(model.norm, batch.q, z) if model.norm else z
-            M, S = _updated(M, S, learned, batch)
+            M, S = _updated(M, S, inner_pass, batch)
     on_losses(losses.reshape(shapes[3]))
-    ends = [*(M if whole else W), *M, *S]
-    made = tuple(x.reshape(shape) for x, shape in zip(ends, shapes[6 : 6 + 3 * depth], strict=True))
-    return (y.reshape(shapes[2]), *made), Saved(tokens, (theta, eta, a), cuts, whole, start, model, kept, shapes)
+    last_weights = [*(M if whole else W), *M, *S]
+    final_weights = tuple(x.reshape(shape) for x, shape in zip(last_weights, shapes[6 : 6 + 3 * depth], strict=True))
+    return (y.reshape(shapes[2]), *final_weights), Saved(
+        tokens, (theta, eta, a), cuts, whole, start, model, boundary_states, shapes
+    )
 
 
 def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of what came out."""
-    tokens, (theta, eta, a), cuts, whole, start, model, kept, shapes = saved
+    tokens, (theta, eta, a), cuts, whole, start, model, boundary_states, shapes = saved
     depth = len(start)
     dy, *dends = (np.reshape(g, (len(theta), *g.shape[-2:])) for g in cotangents)
-    made, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
+    dtokens, batches = Tokens(*(np.zeros(x.shape, x.dtype) for x in tokens)), list(pairwise(cuts))
     dnorm = [np.zeros_like(x) for x in model.norm or ()]
     dstart, dM, dS = (dends[i : i + depth] for i in (0, depth, 2 * depth))
     if whole:  # the last M is the next start
         dM, dstart = _sums(dM, dstart), [np.zeros_like(g) for g in dstart]
     with one_blas_thread():
-        for segment in range(len(kept) - 1, -1, -1):
-            (M, S), past = kept[segment], []
+        for segment in range(len(boundary_states) - 1, -1, -1):
+            (M, S), steps = boundary_states[segment], []
             for i in range(segment * SEGMENT, min((segment + 1) * SEGMENT, len(batches))):
                 W, batch = M if i else start, tokens.batch(*batches[i])
-                learned = _inner_loss_grad(W, batch, model)
-                past.append((i, batch, W, M, S, learned))
-                M, S = _updated(M, S, learned, batch)
-            for i, batch, W, M, S, learned in reversed(past):
-                given = dy[:, slice(*batches[i])], dM, dS
-                of_batch, (dW, dM, dS), of_norm = _batch_backward(batch, W, M, S, model, learned, *given)
-                dnorm = _sums(dnorm, of_norm)
-                for room, g in zip(made.batch(*batches[i]), of_batch, strict=True):
-                    room[...] = g
+                inner_pass = _inner_loss_grad(W, batch, model)
+                steps.append((i, batch, W, M, S, inner_pass))
+                M, S = _updated(M, S, inner_pass, batch)
+            for i, batch, W, M, S, inner_pass in reversed(steps):
+                cotangents_after = dy[:, slice(*batches[i])], dM, dS
+                dbatch, (dW, dM, dS), dnorm_of_batch = _batch_backward(
+                    batch, W, M, S, model, inner_pass, *cotangents_after
+                )
+                dnorm = _sums(dnorm, dnorm_of_batch)
+                for to, g in zip(dtokens.batch(*batches[i]), dbatch, strict=True):
+                    to[...] = g
                 if batches[i][1] == cuts[-1]:
                     dW = _sums(dW, dstart)
                 if i:  # the batch began with its own M
                     dM = _sums(dM, dW)
                 else:
                     dstart = dW
-    gates = made.mix, made.last, made.fades
+    gates = dtokens.mix, dtokens.last, dtokens.fades
     dtheta, deta, da = titans_gates.backward(theta, eta, a, cuts, tokens.mix, tokens.fades, *gates)
-    everything = (made.q, made.k, made.v, dtheta, deta * eta, da * a, *dstart, *dM, *dS, *dnorm)
-    return tuple(g.reshape(shape) for g, shape in zip(everything, shapes, strict=True))
+    dinputs = (dtokens.q, dtokens.k, dtokens.v, dtheta, deta * eta, da * a, *dstart, *dM, *dS, *dnorm)
+    return tuple(g.reshape(shape) for g, shape in zip(dinputs, shapes, strict=True))
 
 
 def _sums(x: Arrays, y: Arrays) -> Arrays:
     return [a + b for a, b in zip(x, y, strict=True)]
 
 
-def _inner_loss_grad(W: Arrays, batch: Tokens, model: Model) -> Learned:
+def _inner_loss_grad(W: Arrays, batch: Tokens, model: Model) -> InnerPass:
     bias, norm = model
     x, z = [append_ones(batch.k) if bias[0] else batch.k], batch.k
     gelus: list[Gelu] = []
@@ -180,20 +184,22 @@ def _inner_loss_grad(W: Arrays, batch: Tokens, model: Model) -> Learned:
         if i + 1 < len(W):
             gelus.append(gelu_tanh(z))
             x.append(append_ones(gelus[i][0]) if bias[i + 1] else gelus[i][0])
-    last, of_loss = titans_norm.inner_loss_grad(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
+    last, loss_residuals = titans_norm.inner_loss_grad(norm, batch.k, batch.v, z) if norm else (z - batch.v, None)
     delta = [last]
     for layer, (_, slope, _) in zip(W[:0:-1], gelus[::-1], strict=True):
         u.insert(0, delta[0] @ layer[:, : slope.shape[-1]].mT)
         delta.insert(0, u[0] * slope)
-    return Learned(x, gelus, u, delta, of_loss)
+    return InnerPass(x, gelus, u, delta, loss_residuals)
 
 
-def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens, model: Model) -> tuple[np.ndarray, Arrays, list[Gelu]]:
+def _read(
+    M: Arrays, S: Arrays, inner_pass: InnerPass, batch: Tokens, model: Model
+) -> tuple[np.ndarray, Arrays, list[Gelu]]:
     """Return y_L, the input of each layer, and gelu with its derivatives between them."""
     bias, (gamma, p, _) = model.bias, np.split(batch.fades, 3, axis=-1)
     r, y = [append_ones(batch.q) if bias[0] else batch.q], batch.q
     gelus: list[Gelu] = []
-    for i, (m, s, x, delta) in enumerate(zip(M, S, learned.x, learned.delta, strict=True)):
+    for i, (m, s, x, delta) in enumerate(zip(M, S, inner_pass.x, inner_pass.delta, strict=True)):
         y = gamma * (r[i] @ m) + p * (r[i] @ s) - (batch.mix * (r[i] @ x.mT)) @ delta
         if i + 1 < len(M):
             gelus.append(gelu_tanh(y))
@@ -201,10 +207,10 @@ def _read(M: Arrays, S: Arrays, learned: Learned, batch: Tokens, model: Model) -
     return y, r, gelus
 
 
-def _updated(M: Arrays, S: Arrays, learned: Learned, batch: Tokens) -> tuple[Arrays, Arrays]:
+def _updated(M: Arrays, S: Arrays, inner_pass: InnerPass, batch: Tokens) -> tuple[Arrays, Arrays]:
     """Return M′ and S′."""
     into_M, into_S = [], []
-    for m, s, x, delta in zip(M, S, learned.x, learned.delta, strict=True):
+    for m, s, x, delta in zip(M, S, inner_pass.x, inner_pass.delta, strict=True):
         into_M.append((x * batch.mix[:, -1, :, None]).mT @ delta)
         into_S.append((x * batch.last[..., None]).mT @ delta)
         _update(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
@@ -239,52 +245,52 @@ def _batch_backward(
     M: Arrays,
     S: Arrays,
     model: Model,
-    learned: Learned,
+    inner_pass: InnerPass,
     dy: np.ndarray,
     dM: Arrays,
     dS: Arrays,
 ) -> tuple[Tokens, tuple[Arrays, Arrays, Arrays], Arrays]:
     """Return the cotangents of a batch, of W, M and S, and of a norm, all new, from those of y, M′ and S′."""
-    x, gelus, u, delta, of_loss = learned
-    depth, norm, (z, r, turns) = len(W), model.norm, _read(M, S, learned, batch, model)
+    x, gelus, u, delta, loss_residuals = inner_pass
+    depth, norm, (z, r, read_gelus) = len(W), model.norm, _read(M, S, inner_pass, batch, model)
     dfades, dlast, dmix = np.zeros_like(batch.fades), np.zeros_like(batch.last), np.zeros_like(batch.mix)
     dx, ddelta = [], []
 
-    # what was written
+    # M′ and S′
     column, last = batch.mix[:, -1, :, None], batch.last[..., None]
     for i in range(depth):
-        to_M, to_S = x[i] @ dM[i], x[i] @ dS[i]
-        ddelta.append(-column * to_M - last * to_S)
+        x_dM, x_dS = x[i] @ dM[i], x[i] @ dS[i]
+        ddelta.append(-column * x_dM - last * x_dS)
         dx.append(-column * (delta[i] @ dM[i].mT) - last * (delta[i] @ dS[i].mT))
-        dmix[:, -1] -= np.sum(to_M * delta[i], axis=-1)
-        dlast -= np.sum(to_S * delta[i], axis=-1)
+        dmix[:, -1] -= np.sum(x_dM * delta[i], axis=-1)
+        dlast -= np.sum(x_dS * delta[i], axis=-1)
         for place, (g, layer) in enumerate([(dM[i], M[i]), (dM[i], S[i]), (dS[i], S[i])]):
             dfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
-    later, dM, dS = (dM, dS), [np.empty_like(g) for g in dM], [np.empty_like(g) for g in dS]
+    d_after, dM, dS = (dM, dS), [np.empty_like(g) for g in dM], [np.empty_like(g) for g in dS]
     for i in range(depth):
-        _update_backward(batch.fades[:, -1], later[0][i], later[1][i], dM[i], dS[i])
+        _update_backward(batch.fades[:, -1], d_after[0][i], d_after[1][i], dM[i], dS[i])
 
-    # what was read
+    # y
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)
-    g, of_norm = titans_norm.read_backward(norm, z, dy) if norm else (dy, [])
+    g, dnorm = titans_norm.read_backward(norm, z, dy) if norm else (dy, [])
     dr = g
     for i in range(depth - 1, -1, -1):
-        scores, faded, passed = r[i] @ x[i].mT, gamma * g, p * g
+        scores, gamma_g, p_g = r[i] @ x[i].mT, gamma * g, p * g
         dfades[..., 0] += np.sum(g * (r[i] @ M[i]), axis=-1)
         dfades[..., 1] += np.sum(g * (r[i] @ S[i]), axis=-1)
-        dM[i] += r[i].mT @ faded
-        dS[i] += r[i].mT @ passed
+        dM[i] += r[i].mT @ gamma_g
+        dS[i] += r[i].mT @ p_g
         dweights = -(g @ delta[i].mT)
         dmix += dweights * scores
         ddelta[i] -= (batch.mix * scores).mT @ g
         dscores = dweights * batch.mix
         dx[i] += dscores.mT @ r[i]
-        dr = faded @ M[i].mT + passed @ S[i].mT + dscores @ x[i]
+        dr = gamma_g @ M[i].mT + p_g @ S[i].mT + dscores @ x[i]
         if i:
-            slope = turns[i - 1][1]
+            slope = read_gelus[i - 1][1]
             g = dr[..., : slope.shape[-1]] * slope
 
-    # the slopes, from the first layer to the last, and what made them, from the last to the first
+    # δ from the first layer to the last, then z from the last to the first
     dW, dz = [np.zeros_like(layer) for layer in W], []
     for i in range(1, depth):
         _, slope, curve = gelus[i - 1]
@@ -292,11 +298,13 @@ def _batch_backward(
         dz.append(ddelta[i - 1] * u[i - 1] * curve)
         ddelta[i] += du @ W[i][:, :features]
         dW[i][:, :features] += du.mT @ delta[i]
-    to_z = to_k = ddelta[-1]
-    if norm and of_loss:
-        to_z, to_k, of_slope = titans_norm.inner_loss_backward(norm, of_loss, delta[-1], ddelta[-1])
-        of_norm = _sums(of_norm, of_slope)
-    dz.append(to_z)
+    dz_last = dk_residual = ddelta[-1]
+    if norm and loss_residuals:
+        dz_last, dk_residual, dnorm_of_loss = titans_norm.inner_loss_backward(
+            norm, loss_residuals, delta[-1], ddelta[-1]
+        )
+        dnorm = _sums(dnorm, dnorm_of_loss)
+    dz.append(dz_last)
     for i in range(depth - 1, -1, -1):
         dW[i] += x[i].mT @ dz[i]
         dx[i] += dz[i] @ W[i].mT
@@ -306,5 +314,5 @@ def _batch_backward(
     keys = batch.k.shape[-1]
     dq, dk = dr[..., :keys], dx[0][..., :keys]
     if norm:
-        dq, dk = dq + dy, dk + to_k
-    return Tokens(dq, dk, -to_k, dmix, dlast, dfades), (dW, dM, dS), of_norm
+        dq, dk = dq + dy, dk + dk_residual
+    return Tokens(dq, dk, -dk_residual, dmix, dlast, dfades), (dW, dM, dS), dnorm

@@ -37,7 +37,7 @@ def read_backward(norm: Norm, z: np.ndarray, g: np.ndarray) -> tuple[np.ndarray,
 
 
 def inner_loss_grad(norm: Norm, k: np.ndarray, v: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Residuals]:
-    """Return δ, and what its adjoint needs."""
+    """Return δ, and the residuals of its backward pass."""
     unit, root = _normalized(z)
     error = k + norm[0] * unit + norm[1] - v
     return _projected(norm[0] * error, unit) / root, Residuals(error, unit, root)

@@ -44,9 +44,9 @@ class Tokens(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """The norm, if there is one, and how wide rows are without what fills them up."""
+    """The norm, if there is one, and the widths of rows without padding."""
 
-    there: bool
+    present: bool
     gamma: np.ndarray  # (B, V')
     beta: np.ndarray
     inside: np.ndarray  # (V',): 1 where V' is V, then 0
@@ -54,23 +54,23 @@ class Norm(NamedTuple):
     values: int
 
 
-class Learned(NamedTuple):
-    """What was made on the way."""
+class Residuals(NamedTuple):
+    """Intermediate results that the backward pass needs."""
 
     delta: np.ndarray  # (B, T, V')
     unit: np.ndarray  # ẑ
     read: np.ndarray  # r̂
     spread: np.ndarray  # (B, T): √(var z + ε)
     read_spread: np.ndarray
-    kept: np.ndarray  # Wᵀ (B, T / C, V', K')
+    W_starts: np.ndarray  # Wᵀ at the start of every mini-batch, (B, T / C, V', K')
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs, and the shapes of the inputs."""
+    """Residuals of the backward pass, and the shapes of the inputs."""
 
     tokens: Tokens
     norm: Norm
-    learned: Learned
+    residuals: Residuals
     shapes: tuple[tuple[int, ...], ...]
 
 
@@ -105,28 +105,31 @@ def forward(
     gamma, beta = (
         laid_out(x, count, values, to=pair) for x in (norm if layout.norm else np.zeros((2, count, values), dtype))
     )
-    around = Norm(layout.norm, gamma, beta, (np.arange(columns) < values).astype(dtype), features, values)
-    kept = np.empty((count, length // batch_size, columns, W.shape[1]), dtype)
+    norm_parameters = Norm(layout.norm, gamma, beta, (np.arange(columns) < values).astype(dtype), features, values)
+    W_starts = np.empty((count, length // batch_size, columns, W.shape[1]), dtype)
     (delta, unit, read), spreads = np.empty((3, *v.shape), dtype), np.empty((2, count, length), dtype)
-    learned = Learned(delta, unit, read, spreads[0], spreads[1], kept)
+    residuals = Residuals(delta, unit, read, spreads[0], spreads[1], W_starts)
     y, losses = np.empty_like(v), np.empty((count, length), dtype)
-    share(lambda part, first, last: _forward(tokens, around, W, learned, y, losses, batch_size, first, last), count)
+    share(
+        lambda part, first, last: _forward(tokens, norm_parameters, W, residuals, y, losses, batch_size, first, last),
+        count,
+    )
     on_losses(losses.reshape(shapes[3]))
-    return (cut_out(y, shapes[2]), cut_out(W, shapes[5])), Saved(tokens, around, learned, shapes)
+    return (cut_out(y, shapes[2]), cut_out(W, shapes[5])), Saved(tokens, norm_parameters, residuals, shapes)
 
 
 def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the cotangents of everything that went into `forward` from those of y and of the last W."""
-    tokens, norm, learned, shapes = saved
+    tokens, norm, residuals, shapes = saved
     dy = laid_out(cotangents[0], *tokens.v.shape[:2], norm.values, to=(vector(tokens.v, 2),))
     dW = _own(cotangents[1], len(dy), norm.features, norm.values)
-    made = Tokens(*(np.zeros_like(x) for x in tokens))
-    around = norm._replace(gamma=np.zeros_like(norm.gamma), beta=np.zeros_like(norm.beta))
-    share(lambda part, first, last: _backward(tokens, norm, learned, dy, dW, made, around, first, last), len(dy))
-    of_tokens = [cut_out(x, shape) for x, shape in zip(made[:3], shapes, strict=False)]
-    of_rates = [x.reshape(shape) for x, shape in zip(made[3:], shapes[3:], strict=False)]
-    of_norm = [x[:, : norm.values].reshape(shape) for x, shape in zip(around[1:3], shapes[6:], strict=False)]
-    return (*of_tokens, *of_rates, cut_out(dW, shapes[5]), *of_norm)
+    dtokens = Tokens(*(np.zeros_like(x) for x in tokens))
+    dnorm = norm._replace(gamma=np.zeros_like(norm.gamma), beta=np.zeros_like(norm.beta))
+    share(lambda part, first, last: _backward(tokens, norm, residuals, dy, dW, dtokens, dnorm, first, last), len(dy))
+    dqkv = [cut_out(x, shape) for x, shape in zip(dtokens[:3], shapes, strict=False)]
+    drates = [x.reshape(shape) for x, shape in zip(dtokens[3:], shapes[3:], strict=False)]
+    dgamma_beta = [x[:, : norm.values].reshape(shape) for x, shape in zip(dnorm[1:3], shapes[6:], strict=False)]
+    return (*dqkv, *drates, cut_out(dW, shapes[5]), *dgamma_beta)
 
 
 def _own(W: np.ndarray, *shape: int) -> np.ndarray:
@@ -136,30 +139,30 @@ def _own(W: np.ndarray, *shape: int) -> np.ndarray:
 
 
 @kernel
-def _forward(tokens, norm, W, learned, y, losses, size, first, last):
+def _forward(tokens, norm, W, residuals, y, losses, size, first, last):
     q, k, v, eta, tau = tokens
-    A, written = np.zeros((size, size), v.dtype), room(v, size, v.shape[2])
+    A, update = np.zeros((size, size), v.dtype), room(v, size, v.shape[2])
     for b in range(first, last):
         X = W[b, : norm.features]
         for n in range(v.shape[1] // size):
             begin, stop = n * size, (n + 1) * size
-            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], learned.delta[b, begin:stop]
-            z, r = learned.unit[b, begin:stop], learned.read[b, begin:stop]
-            learned.kept[b, n] = W[b].T
+            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], residuals.delta[b, begin:stop]
+            z, r = residuals.unit[b, begin:stop], residuals.read[b, begin:stop]
+            residuals.W_starts[b, n] = W[b].T
             z[:], r[:] = 0, 0
             add_rows(keys, X, z)
             _inner_loss_grad(
-                keys, v[b, begin:stop], b, norm, z, delta, learned.spread[b, begin:stop], losses[b, begin:stop]
+                keys, v[b, begin:stop], b, norm, z, delta, residuals.spread[b, begin:stop], losses[b, begin:stop]
             )
             add_rows(queries, X, r)
             for i in range(size):
                 for j in range(i + 1):
                     A[i, j] = -tau[b, begin + i] * eta[b, begin + j] * dot(queries, i, keys, j)
             add_rows(A, delta, r)
-            _read(queries, b, norm, r, learned.read_spread[b, begin:stop], y[b, begin:stop])
+            _read(queries, b, norm, r, residuals.read_spread[b, begin:stop], y[b, begin:stop])
             for i in range(size):
-                scaled(delta, i, -tau[b, stop - 1] * eta[b, begin + i], written)
-            add_outer(keys, written, X)
+                scaled(delta, i, -tau[b, stop - 1] * eta[b, begin + i], update)
+            add_outer(keys, update, X)
 
 
 @kernel
@@ -168,7 +171,7 @@ def _inner_loss_grad(k, v, b, norm, z, delta, spread, losses):
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row, squares = i * columns, splat(v, 0)
-        if not norm.there:
+        if not norm.present:
             for c in range(row, row + columns, step):
                 e = load(z, c) - load(v, c)
                 squares = fma(e, e, squares)
@@ -196,115 +199,115 @@ def _read(q, b, norm, r, spread, y):
     columns, step, wide = y.shape[1], lanes(y), q.shape[1]
     for i in range(len(y)):
         row = i * columns
-        if norm.there:
+        if norm.present:
             spread[i] = normalize_row(r, i, norm.inside, norm.values)
         for c in range(0, columns, step):
-            made = load(r, row + c)
-            if norm.there:
-                made = fma(load(norm.gamma, b * columns + c), made, load(norm.beta, b * columns + c))
-                made = load(q, i * wide + c) + made
-            store(y, row + c, made)
+            out = load(r, row + c)
+            if norm.present:
+                out = fma(load(norm.gamma, b * columns + c), out, load(norm.beta, b * columns + c))
+                out = load(q, i * wide + c) + out
+            store(y, row + c, out)
 
 
 @kernel
-def _backward(tokens, norm, learned, dy, dW, made, around, first, last):
+def _backward(tokens, norm, residuals, dy, dW, dtokens, dnorm, first, last):
     q, k, v, eta, tau = tokens
-    dq, dk, dv, deta, dtau = made
-    columns, size = v.shape[2], v.shape[1] // learned.kept.shape[1]
-    A, dA, across = np.zeros((size, size), v.dtype), np.zeros((size, size), v.dtype), np.empty((size, size), v.dtype)
-    dr, ddelta, found = room(v, size, columns), room(v, size, columns), room(v, size, columns)
-    written, turned = room(v, size, columns), room(v, columns, k.shape[2])
+    dq, dk, dv, deta, dtau = dtokens
+    columns, size = v.shape[2], v.shape[1] // residuals.W_starts.shape[1]
+    A, dA, dA_T = np.zeros((size, size), v.dtype), np.zeros((size, size), v.dtype), np.empty((size, size), v.dtype)
+    dr, ddelta, R = room(v, size, columns), room(v, size, columns), room(v, size, columns)
+    update, dX_T = room(v, size, columns), room(v, columns, k.shape[2])
     for b in range(first, last):
         dX = dW[b, : norm.features]
-        for n in range(learned.kept.shape[1] - 1, -1, -1):
+        for n in range(residuals.W_starts.shape[1] - 1, -1, -1):
             begin, stop = n * size, (n + 1) * size
-            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], learned.delta[b, begin:stop]
-            to_k, to_q, kept, end = dk[b, begin:stop], dq[b, begin:stop], learned.kept[b, n], tau[b, stop - 1]
+            keys, queries, delta = k[b, begin:stop], q[b, begin:stop], residuals.delta[b, begin:stop]
+            dk_b, dq_b, W_start, end = dk[b, begin:stop], dq[b, begin:stop], residuals.W_starts[b, n], tau[b, stop - 1]
 
-            # what was read
-            spread = learned.read_spread[b, begin:stop]
-            _read_backward(dy[b, begin:stop], b, norm, learned.read[b, begin:stop], spread, dr, to_q, around)
+            # y
+            spread = residuals.read_spread[b, begin:stop]
+            _read_backward(dy[b, begin:stop], b, norm, residuals.read[b, begin:stop], spread, dr, dq_b, dnorm)
             for i in range(size):
                 for j in range(i + 1):
-                    score, passed = dot(queries, i, keys, j), dot(dr, i, delta, j)
+                    score, dscore = dot(queries, i, keys, j), dot(dr, i, delta, j)
                     rate = tau[b, begin + i] * eta[b, begin + j]
-                    A[j, i], dA[i, j] = -rate * score, -rate * passed
-                    dtau[b, begin + i] -= eta[b, begin + j] * score * passed
-                    deta[b, begin + j] -= tau[b, begin + i] * score * passed
-            across[:], ddelta[:] = dA.T, 0
+                    A[j, i], dA[i, j] = -rate * score, -rate * dscore
+                    dtau[b, begin + i] -= eta[b, begin + j] * score * dscore
+                    deta[b, begin + j] -= tau[b, begin + i] * score * dscore
+            dA_T[:], ddelta[:] = dA.T, 0
             add_rows(A, dr, ddelta)
-            add_rows(dA, keys, to_q)
-            add_rows(across, queries, to_k)
-            add_rows(dr, kept, to_q)
+            add_rows(dA, keys, dq_b)
+            add_rows(dA_T, queries, dk_b)
+            add_rows(dr, W_start, dq_b)
 
-            # what was written
-            turned[:], found[:] = dW[b].T, 0
-            add_rows(keys, dX, found)
+            # W′
+            dX_T[:], R[:] = dW[b].T, 0
+            add_rows(keys, dX, R)
             for i in range(size):
-                along = dot(found, i, delta, i)
-                deta[b, begin + i] -= end * along
-                dtau[b, stop - 1] -= eta[b, begin + i] * along
-                share = splat(v, -end * eta[b, begin + i])
+                R_delta = dot(R, i, delta, i)
+                deta[b, begin + i] -= end * R_delta
+                dtau[b, stop - 1] -= eta[b, begin + i] * R_delta
+                weight = splat(v, -end * eta[b, begin + i])
                 for c in range(i * columns, (i + 1) * columns, lanes(v)):
-                    store(ddelta, c, fma(share, load(found, c), load(ddelta, c)))
-                scaled(delta, i, -end * eta[b, begin + i], written)
-            add_rows(written, turned, to_k)
+                    store(ddelta, c, fma(weight, load(R, c), load(ddelta, c)))
+                scaled(delta, i, -end * eta[b, begin + i], update)
+            add_rows(update, dX_T, dk_b)
 
-            # what was learned: the cotangent of z in place of that of δ
-            z, values, spread = learned.unit[b, begin:stop], v[b, begin:stop], learned.spread[b, begin:stop]
-            _inner_loss_backward(keys, values, b, norm, z, delta, spread, ddelta, to_k, dv[b, begin:stop], around)
-            add_rows(ddelta, kept, to_k)
+            # δ: its cotangent is replaced by that of z
+            z, values, spread = residuals.unit[b, begin:stop], v[b, begin:stop], residuals.spread[b, begin:stop]
+            _inner_loss_backward(keys, values, b, norm, z, delta, spread, ddelta, dk_b, dv[b, begin:stop], dnorm)
+            add_rows(ddelta, W_start, dk_b)
             add_outer(queries, dr, dX)
             add_outer(keys, ddelta, dX)
 
 
 @kernel
-def _read_backward(dy, b, norm, unit, spread, dr, dq, around):
+def _read_backward(dy, b, norm, unit, spread, dr, dq, dnorm):
     """Compute the cotangent of r, and add to those of the residual and the norm."""
     columns, step, wide = dy.shape[1], lanes(dy), dq.shape[1]
     for i in range(len(dy)):
         row = i * columns
         for c in range(0, columns, step):
             g, at = load(dy, row + c), b * columns + c
-            if norm.there:
-                store(around.gamma, at, fma(g, load(unit, row + c), load(around.gamma, at)))
-                store(around.beta, at, load(around.beta, at) + g)
+            if norm.present:
+                store(dnorm.gamma, at, fma(g, load(unit, row + c), load(dnorm.gamma, at)))
+                store(dnorm.beta, at, load(dnorm.beta, at) + g)
                 store(dq, i * wide + c, load(dq, i * wide + c) + g)
                 g = g * load(norm.gamma, at)
             store(dr, row + c, g)
-        if norm.there:
+        if norm.present:
             normalize_row_backward(unit, dr, i, norm.inside, norm.values, spread[i])
 
 
 @kernel
-def _inner_loss_backward(k, v, b, norm, unit, delta, spread, g, dk, dv, around):
+def _inner_loss_backward(k, v, b, norm, unit, delta, spread, g, dk, dv, dnorm):
     """Replace g, the cotangent of δ, by that of z; add to those of v, of the residual and of the norm."""
     columns, step, wide = v.shape[1], lanes(v), k.shape[1]
     for i in range(len(v)):
         row = i * columns
-        if not norm.there:
+        if not norm.present:
             for c in range(row, row + columns, step):
                 store(dv, c, splat(v, 0) - load(g, c))
             continue
         inverse = splat(v, 1 / spread[i])
-        sums = along = own = back = splat(v, 0)  # of a, a ẑ, g ẑ and a δ
+        mean_a = mean_a_z = mean_g_z = mean_a_delta = splat(v, 0)
         for c in range(0, columns, step):
             x, a = load(unit, row + c), load(g, row + c) * inverse
             e = _error(k, i * wide + c, v, row + c, unit, b * columns + c, norm)
-            sums, along, back = sums + a, fma(a, x, along), fma(a, load(delta, row + c), back)
-            own = fma(load(norm.gamma, b * columns + c) * e, x, own)
-        sums, along = splat(v, total(sums) / norm.values), splat(v, total(along) / norm.values)
-        own, back = splat(v, total(own) / norm.values), splat(v, total(back) / norm.values)
+            mean_a, mean_a_z, mean_a_delta = mean_a + a, fma(a, x, mean_a_z), fma(a, load(delta, row + c), mean_a_delta)
+            mean_g_z = fma(load(norm.gamma, b * columns + c) * e, x, mean_g_z)
+        mean_a, mean_a_z = splat(v, total(mean_a) / norm.values), splat(v, total(mean_a_z) / norm.values)
+        mean_g_z, mean_a_delta = splat(v, total(mean_g_z) / norm.values), splat(v, total(mean_a_delta) / norm.values)
         for c in range(0, columns, step):
             at, x, a = b * columns + c, load(unit, row + c), load(g, row + c) * inverse
             gamma, e = load(norm.gamma, at), _error(k, i * wide + c, v, row + c, unit, at, norm)
-            to_g = a - fma(along, x, sums)
-            to_e = gamma * to_g
-            store(around.gamma, at, fma(to_g, e, fma(to_e, x, load(around.gamma, at))))
-            store(around.beta, at, load(around.beta, at) + to_e)
-            store(dv, row + c, splat(v, 0) - to_e)
-            store(dk, i * wide + c, load(dk, i * wide + c) + to_e)
-            store(g, row + c, gamma * to_e - fma(a, own, gamma * e * along))
+            dg = a - fma(mean_a_z, x, mean_a)
+            de = gamma * dg
+            store(dnorm.gamma, at, fma(dg, e, fma(de, x, load(dnorm.gamma, at))))
+            store(dnorm.beta, at, load(dnorm.beta, at) + de)
+            store(dv, row + c, splat(v, 0) - de)
+            store(dk, i * wide + c, load(dk, i * wide + c) + de)
+            store(g, row + c, gamma * de - fma(a, mean_g_z, gamma * e * mean_a_z))
         normalize_row_backward(unit, g, i, norm.inside, norm.values, spread[i])
         for c in range(row, row + columns, step):
-            store(g, c, load(g, c) - load(unit, c) * back)
+            store(g, c, load(g, c) - load(unit, c) * mean_a_delta)

@@ -63,7 +63,7 @@ def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
 
     def work(part: int, first: int, last: int) -> None:
         for rows, near, fine in _parts(g, A.shape[1] * (1 if Q is None else 2), first, last):
-            _one_level(A[rows], fine)
+            _one_level(A[rows], fine, Q is not None)
             np.matmul(g[rows], fine, out=near)
             _over_blocks(A[rows], near, size, P[rows], None if Q is None else Q[rows])
 
@@ -79,8 +79,8 @@ def _parts(blocks: np.ndarray, states: int, first: int, last: int) -> Iterator[t
     coarse, fine = (np.empty((min(most, last - first), n, 2 * states), blocks.dtype) for n in (count, size))
     for start in range(first, last, most):
         rows = slice(start, min(start + most, last))
-        held = rows.stop - rows.start
-        yield rows, coarse[:held], fine[:held]
+        height = rows.stop - rows.start
+        yield rows, coarse[:height], fine[:height]
 
 
 @kernel
@@ -103,9 +103,9 @@ def _two_levels(w, A, coarse, fine):
 
 
 @kernel
-def _one_level(A, fine):
-    """Write the parts of Aʲ into fine (rows, S, 2N), and after them those of j Aʲ⁻¹ where it is (rows, S, 4N)."""
-    rows, size, columns = fine.shape
+def _one_level(A, fine, slopes):
+    """Write the parts of Aʲ into fine (rows, S, 2N), or with `slopes` also those of j Aʲ⁻¹, (rows, S, 4N)."""
+    rows, size, _ = fine.shape
     states = A.shape[1]
     power, slope = np.empty((2, states), np.complex128)
     for m in range(rows):
@@ -113,7 +113,7 @@ def _one_level(A, fine):
         for j in range(size):
             for n in range(states):
                 fine[m, j, n], fine[m, j, states + n] = power[n].real, power[n].imag
-                if columns > 2 * states:
+                if slopes:
                     fine[m, j, 2 * states + n], fine[m, j, 3 * states + n] = slope[n].real, slope[n].imag
                 slope[n] = (j + 1) * power[n]
                 power[n] *= A[m, n]
