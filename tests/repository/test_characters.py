@@ -1,0 +1,26 @@
+"""Characters of the text files: one code point for one symbol."""
+
+import unicodedata
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SUFFIXES = {".py", ".cu", ".cuh", ".hpp", ".cpp", ".md", ".bib", ".cfg", ".toml"}
+TOP = [path for path in sorted(ROOT.iterdir()) if not path.name.startswith(".")]
+FILES = [path for top in TOP for path in [top, *sorted(top.rglob("*"))] if path.suffix in SUFFIXES]
+BAR, OTHER_BARS = "\u0304", "\u0305\u00af\u02c9"
+
+
+def wrong_bars(text):
+    """Return the characters of a text that show a bar and are not a base letter and U+0304."""
+    return {c for c in text if c in OTHER_BARS or (c != BAR and BAR in unicodedata.normalize("NFD", c))}
+
+
+def test_a_bar_is_a_base_letter_and_a_combining_macron():
+    assert len(FILES) > 400
+    wrong = {path.relative_to(ROOT): wrong_bars(path.read_text(encoding="utf-8")) for path in FILES}
+    assert {path: {f"U+{ord(c):04X}" for c in bars} for path, bars in wrong.items() if bars} == {}
+
+
+def test_precomposed_letters_and_overlines_are_wrong_bars():
+    assert wrong_bars("A\u0304 x\u0304 dA \u00e9") == set()
+    assert wrong_bars("\u0100 x\u0305 \u00af") == {"\u0100", "\u0305", "\u00af"}
