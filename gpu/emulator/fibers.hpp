@@ -1,5 +1,6 @@
-// The threads of a grid as fibers in one host thread. A fiber runs until it waits for others at a barrier, shuffle or vote,
-// or yields to other blocks (__nanosleep); only there does another fiber take over. `schedule.hpp` draws which one.
+// The threads of a grid as fibers in one host thread. A fiber runs until it waits for others at a barrier, shuffle or
+// vote, or yields to other blocks (__nanosleep); only there does another fiber take over. `schedule.hpp` draws which
+// one.
 #pragma once
 #include <algorithm>
 #include <cfenv>

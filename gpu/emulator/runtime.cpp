@@ -46,7 +46,7 @@ struct FaultHandler {
     }
 };
 
-// Where the kernel finds an argument: the address of the scalar, or that of `pointer`, which points to guarded memory.
+// Return the address of the kernel's argument: of the scalar, or of `pointer`, which points to guarded memory.
 static void *copy_in(const Parameter &parameter, const Argument &argument, size_t i, void *&pointer) {
     if (!parameter.pointer) {
         if (argument.array || argument.bytes != parameter.size)

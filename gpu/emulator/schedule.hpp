@@ -1,8 +1,8 @@
 // The scheduler. A seed determines the schedule: in which order blocks, warps and lanes run.
 //
 // One of four policies is drawn: one warp as far as it gets before the next, round robin, at random, or by a rank drawn
-// for each thread, so that some threads are always late (Burckhardt et al. 2010). Up to four blocks are resident at a time,
-// and they start in a random order.
+// for each thread, so that some threads are always late (Burckhardt et al. 2010). Up to four blocks are resident at a
+// time, and they start in a random order.
 #pragma once
 #include "fibers.hpp"
 

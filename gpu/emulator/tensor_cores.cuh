@@ -1,6 +1,6 @@
 // Tensor core instructions: the lanes of a warp exchange their fragments, and each computes its own four accumulators.
 //
-// Where the PTX ISA leaves the arithmetic open: products are exact in float32, and are added in order, each sum rounded.
+// The PTX ISA leaves the arithmetic open: here products are exact in float32, and are added in order, each sum rounded.
 #pragma once
 #include <bit>
 #include "runtime.cuh"

@@ -6,13 +6,14 @@
 //
 // w, lambda are (D, N), z and K (D, L), all complex; no node zₗ is a pole λₙ or at infinity.
 //
-// Forward and for dz: a block per 256 neighbouring nodes of one channel, a thread per node; poles and weights lie in shared
-//          memory. For dw and dλ: a block per pole n of one channel, a thread for every 256th node. Sums over threads are
-//          made in a fixed order: by shuffles, then warp by warp.
+// Block    forward and for dz: 256 neighbouring nodes of one channel, a thread per node; poles and weights lie in
+//          shared memory. For dw and dλ: a pole n of one channel, a thread for every 256th node. Sums over threads have
+//          a fixed order: by shuffles, then warp by warp.
 //
-// Memory traffic   forward reads 8 and writes 8 bytes per node (complex64); backward reads 16 and writes 8, and reads 16 again
-//                  for each of N poles, from the L2 cache.
-// FLOPs            per node and pole: a division and 16 operations forward, a division and 24 for each half of the adjoint.
+// Memory traffic   forward reads 8 and writes 8 bytes per node (complex64); backward reads 16 and writes 8, and reads
+//                  16 again for each of N poles, from the L2 cache.
+// FLOPs            per node and pole: a division and 16 operations forward, a division and 24 for each half of the
+//                  adjoint.
 // Bound            compute: at N = 32, 512 operations and 32 divisions for 16 bytes.
 #include "common.cuh"
 

@@ -4,8 +4,8 @@
 //     (I + N) E = V − γ K S         N[t, s] = Γ[t, s] (kₜ · kₛ) βₛ for s < t               section 3.3, solved for E
 //     Y = γ Q S + (Q Kᵀ ∘ Γ ∘ M) βE          S′ = γ_C S + (Kᵀ ∘ Γ[C]) βE
 //
-// backward, with dSₜ the cotangent of Sₜ, in reverse: the cotangents wₜ of the corrections βₜ eₜ. (The second half, which needs
-// them, is in gated_delta_rule_keys.cu.)
+// backward, with dSₜ the cotangent of Sₜ, in reverse: the cotangents wₜ of the corrections βₜ eₜ. (The second half,
+// which needs them, is in gated_delta_rule_keys.cu.)
 //
 //     dSₜ = αₜ₊₁ (dSₜ₊₁ − kₜ₊₁ᵀ dvₜ₊₁) + qₜᵀ dyₜ          wₜ = kₜ dSₜ          dvₜ = βₜ wₜ          dβₜ = wₜ eₜᵀ
 //     (I + N′) W = γ′ K dS + (K Qᵀ ∘ Γ′ ∘ M) dY           a chunk in reverse, with the gates of the next tokens
@@ -16,16 +16,18 @@
 // q, k are (batch, T, K), v, y, e and w (batch, T, V), S (batch, K, V), beta and log α (batch, T).
 //
 // Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory.
-// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of S, which no
-//          other thread writes.
-// Warp     4 tokens in the solution of the system by forward substitution: each warp in turn finishes its 4 rows, and the later
-//          ones subtract them.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of S, which
+//          no other thread writes.
+// Warp     4 tokens in the solution of the system by forward substitution: each warp in turn finishes its 4 rows, and
+//          the later ones subtract them.
 //
-// Memory traffic   per token forward: v is read, y, e and 1/32 of S are written; q and k are read twice per 32 columns, from
-//                  the L2 cache after the first time: 4 · (2 K + 3 V + K V / 32) bytes at float32. Backward reads dy, writes w.
-// FLOPs            per token forward: 6 K V to read and update S, 4 K V for the scores (recomputed per 32 columns), and 64 V
-//                  within its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all but the substitution, 32 V,
-//                  are on tensor cores, which round q, k, S and what is multiplied by them; S itself, e, w and sums are float32.
+// Memory traffic   per token forward: v is read, y, e and 1/32 of S are written; q and k are read twice per 32 columns,
+//                  from the L2 cache after the first time: 4 · (2 K + 3 V + K V / 32) bytes at float32. Backward reads
+//                  dy, writes w.
+// FLOPs            per token forward: 6 K V to read and update S, 4 K V for the scores (recomputed per 32 columns), and
+//                  64 V within its chunk. Backward: 6 K V, 4 K V and 64 V too. With OPERAND defined all but the
+//                  substitution, 32 V, are on tensor cores, which round q, k, S and what is multiplied by them; S
+//                  itself, e, w and sums are float32.
 // Bound            compute: at K = V = 128, 170,000 operations forward for 4.5 KB.
 #include "gates.cuh"
 

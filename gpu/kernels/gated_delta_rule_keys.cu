@@ -1,30 +1,35 @@
-// The second half of the adjoint of the gated delta rule: given the errors e and their cotangents dv, S and dS are those of a
-// linear attention whose values are u = βe and whose outputs have cotangents dy and dv.
+// The second half of the adjoint of the gated delta rule: given the errors e and their cotangents dv, S and dS are
+// those of a linear attention whose values are u = βe and whose outputs have cotangents dy and dv.
 //
-//     dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ          dlog αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁     from eq. 10
+//     dqₜ = dyₜ Sₜᵀ          dkₜ = βₜ eₜ dSₜᵀ − αₜ dvₜ Sₜ₋₁ᵀ                                     from eq. 10
+//     dlog αₜ = αₜ Σ (dSₜ − kₜᵀ dvₜ) ⊙ Sₜ₋₁
 //
-// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω the decays from its start and to its end:
+// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω the decays from its start
+// and to its end:
 //
 //     dqₜ = γₜ dyₜ Sᵀ + Σₛ≤ₜ Γ[t, s] (dyₜ · uₛ) kₛ
-//     dkₜ = ωₜ uₜ dSᵀ − γₜ dvₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (dyₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (dvₛ · uₜ) kₛ − Σₛ<ₜ Γ[t, s] (dvₜ · uₛ) kₛ
-//     dlog αₜ = Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), all pairs on both sides of the gate, and
+//     dkₜ = ωₜ uₜ dSᵀ − γₜ dvₜ Sᵀ + Σₛ≥ₜ Γ[s, t] (dyₛ · uₜ) qₛ − Σₛ>ₜ Γ[s, t] (dvₛ · uₜ) kₛ
+//           − Σₛ<ₜ Γ[t, s] (dvₜ · uₛ) kₛ
+//     dlog αₜ = Σ over s < t ≤ r of Γ[r, s] ((dyᵣ · uₛ) (qᵣ · kₛ) − (dvᵣ · uₛ) (kᵣ · kₛ)), all pairs on both sides, and
 //              the same with S as an earlier token, and with dS as a later one
 //
-// Each term of dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0. The shorter difference of cumulative sums of
-// q ⊙ dq and k ⊙ dk would leave rounding errors of other terms there.
+// Each term of dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0. The shorter difference of cumulative
+// sums of q ⊙ dq and k ⊙ dk would leave rounding errors of other terms there.
 //
-// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is a partial sum per 32 keys.
+// q, k are (batch, T, K), u, dy and dv (batch, T, V), S (batch, K, V), log α (batch, T); dlog α is a partial sum per 32
+// keys.
 //
-// Block    32 keys of one sequence, their part of dSᵀ in shared memory, chunk by chunk in reverse, each from its boundary state.
-// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of dS, which no
-//          other thread writes.
+// Block    32 keys of one sequence, their part of dSᵀ in shared memory, chunk by chunk in reverse, each from its
+//          boundary state.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of dS,
+//          which no other thread writes.
 // Warp     4 tokens for sums along the rows of a tile: a lane has one score of the token, or one key.
 //
-// Memory traffic   per token: dy, dv, u are read per 32 keys (dy and dv twice), from the L2 cache after the first time; q, k and
-//                  1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) bytes at float32.
-// FLOPs            per token: 6 K V for products with S and dS, 4 K V for those of dy and dv with u (recomputed per 32 keys),
-//                  4 K V for dS, and about 260 K within its chunk. With OPERAND defined all these products are on tensor cores,
-//                  which round their operands; dS itself and all sums are float32.
+// Memory traffic   per token: dy, dv, u are read per 32 keys (dy and dv twice), from the L2 cache after the first time;
+//                  q, k and 1/32 of S are read and dq, dk written: 4 · (4 K + 3 V + K V / 32) bytes at float32.
+// FLOPs            per token: 6 K V for products with S and dS, 4 K V for those of dy and dv with u (recomputed per 32
+//                  keys), 4 K V for dS, and about 260 K within its chunk. With OPERAND defined all these products are
+//                  on tensor cores, which round their operands; dS itself and all sums are float32.
 // Bound            compute: at K = V = 128, 260,000 operations for 5.6 KB.
 #include "gates.cuh"
 

@@ -1,37 +1,39 @@
 // Gated linear attention, whose state decays row by row, and its adjoint.
 //
-//     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                                 Yang et al. 2024 (GLA), section 4.1
+//     Sₜ = Diag(αₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ                       Yang et al. 2024 (GLA), section 4.1
 //
 // backward, with dSₜ = Diag(αₜ₊₁) dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ:
 //
 //     dvₜ = kₜ dSₜ: the same kernel in reverse, with the gate of the next token
 //     dqₜ = dyₜ Sₜᵀ          dkₜ = vₜ dSₜᵀ          dlog αₜ = αₜ ⊙ Σᵥ (dSₜ ⊙ Sₜ₋₁)
 //
-// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ per channel, and γ, ω the decays from its start
-// and to its end:
+// In a chunk with initial state S and final cotangent dS, with Γ[t, s] = αₛ₊₁ ⋯ αₜ per channel, and γ, ω the decays
+// from its start and to its end:
 //
 //     dqₜ = γₜ (dyₜ Sᵀ) + Σₛ≤ₜ Γ[t, s] (dyₜ · vₛ) kₛ          dkₛ = ωₛ (vₛ dSᵀ) + Σₜ≥ₛ Γ[t, s] (dyₜ · vₛ) qₜ
-//     dlog αₜ = Σ over s < t ≤ r of kₛ Γ[r, s] (dyᵣ · vₛ) qᵣ, all pairs on both sides of the gate, and the same with S as an
-//              earlier token, and with dS as a later one
+//     dlog αₜ = Σ over s < t ≤ r of kₛ Γ[r, s] (dyᵣ · vₛ) qᵣ, all pairs on both sides of the gate; the same with S as
+//              an earlier token, and with dS as a later one
 //
-// Every Γ is the product of the gates between two tokens: there is no division, whose divisor could be 0, and each term of
-// dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0, free of rounding errors of other terms.
+// Every Γ is the product of the gates between two tokens: there is no division, whose divisor could be 0, and each term
+// of dlog αₜ has the factor αₜ, so that it is exactly 0 at a gate of 0, free of rounding errors of other terms.
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
 //
-// Forward   a block has 32 columns of v of one sequence, chunk by chunk of 32 tokens; a warp 4 keys of each 32, a thread their 4
-//           elements of S in its column. It advances them token by token, and accumulates its keys' terms of each token's
-//           output; the sums of the warps are added in a fixed order.
-// Backward  a block has 32 keys of one sequence, chunk by chunk in reverse, each from its boundary state. A thread has 4
-//           elements of dy Vᵀ, dy Sᵀ, v dSᵀ and dS, in the layout of product.cuh; after these a warp has 4 tokens, a lane one
-//           key, which it follows from each of its tokens to both ends of the chunk.
+// Forward   a block has 32 columns of v of one sequence, chunk by chunk of 32 tokens; a warp 4 keys of each 32, a
+//           thread their 4 elements of S in its column. It advances them token by token, and accumulates its keys'
+//           terms of each token's output; the sums of the warps are added in a fixed order.
+// Backward  a block has 32 keys of one sequence, chunk by chunk in reverse, each from its boundary state. A thread has
+//           4 elements of dy Vᵀ, dy Sᵀ, v dSᵀ and dS, in the layout of product.cuh; after these a warp has 4 tokens, a
+//           lane one key, which it follows from each of its tokens to both ends of the chunk.
 //
-// Memory traffic   per token forward: q, k, log α are read per 32 columns (from the L2 cache after the first time), v once, y and
-//                  1/32 of S are written: 4 · (3 K + 2 V + K V / 32) bytes at float32. Backward twice as much.
-// FLOPs            per token forward: 5 K V. (Scores as in linear attention would need as many: with a decay per channel each is
-//                  a sum with its own gates.) Backward: 5 K V for dv, 8 K V for the rest, and 150 K within its chunk. These
-//                  8 K V are products of tiles: with OPERAND defined they are on tensor cores, which round their operands.
-//                  (Forward and dv are then by gated_linear_attention_forward_tensor_cores.cu.)
+// Memory traffic   per token forward: q, k, log α are read per 32 columns (from the L2 cache after the first time), v
+//                  once, y and 1/32 of S are written: 4 · (3 K + 2 V + K V / 32) bytes at float32. Backward twice as
+//                  much.
+// FLOPs            per token forward: 5 K V. (Scores as in linear attention would need as many: with a decay per
+//                  channel each is a sum with its own gates.) Backward: 5 K V for dv, 8 K V for the rest, and 150 K
+//                  within its chunk. These 8 K V are products of tiles: with OPERAND defined they are on tensor cores,
+//                  which round their operands. (Forward and dv are then by
+//                  gated_linear_attention_forward_tensor_cores.cu.)
 // Bound            compute: at K = V = 128, 82,000 operations for 4.6 KB.
 #include "gates.cuh"
 
@@ -97,8 +99,8 @@ gated_linear_attention(const Number *__restrict__ q, const Number *__restrict__ 
             if (inside && row < keys) last[(long long)row * values + lane] = state[row * WIDTH + lane];
 }
 
-// Return the terms of dk for token s and this thread's key from the later tokens of the chunk and from `sum`, the term at its
-// end; add to part[t] the terms that pass gate t. pairs[t · PITCH] is dyₜ · vₛ.
+// Return the terms of dk for token s and this thread's key from the later tokens of the chunk and from `sum`, the term
+// at its end; add to part[t] the terms that pass gate t. pairs[t · PITCH] is dyₜ · vₛ.
 __device__ inline real propagate_to_chunk_end(const Tile &query_tile, const Tile &alpha, int s, const real *pairs,
                                               real sum, real key, real (&part)[SIDE]) {
     int lane = threadIdx.x % 32;

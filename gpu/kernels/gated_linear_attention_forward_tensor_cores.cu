@@ -1,23 +1,24 @@
-// Gated linear attention forward on tensor cores, and with other arrays dv of its adjoint: gated_linear_attention.cu proceeds
-// token by token, here a chunk is products of tiles.
+// Gated linear attention forward on tensor cores, and with other arrays dv of its adjoint: gated_linear_attention.cu
+// proceeds token by token, here a chunk is products of tiles.
 //
-//     Y = (Q ∘ γ) S + P V          S′ = Diag(γ_C) S + (K ∘ ω)ᵀ V          P[t, s] = Σ_c q[t, c] Γ[t, s, c] k[s, c] for s ≤ t
+//     Y = (Q ∘ γ) S + P V       S′ = Diag(γ_C) S + (K ∘ ω)ᵀ V       P[t, s] = Σ_c q[t, c] Γ[t, s, c] k[s, c] for s ≤ t
 //                                                                         Yang et al. 2024 (GLA), section 4.2 and 4.3
-// In each channel c, Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω are the decays since the chunk's start and until its end. Decays are never
-// divided. A chunk has two halves of 16 tokens: between them Γ[t, s] is the decay since the start of the second times the
-// decay until the end of the first, so that this part of P is a product of matrices; within a half, where it is not, decays
-// are multiplied from s to t.
+// In each channel c, Γ[t, s] = αₛ₊₁ ⋯ αₜ, and γ, ω are the decays since the chunk's start and until its end. Decays are
+// never divided. A chunk has two halves of 16 tokens: between them Γ[t, s] is the decay since the start of the second
+// times the decay until the end of the first, so that this part of P is a product of matrices; within a half, where it
+// is not, decays are multiplied from s to t.
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V), log α (batch, T, K) or (batch, T, 1).
 //
 // Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory.
-// Thread   4 elements of every tile, in the layout of product.cuh. Within the halves a warp has 4 keys of each 32 and a lane a
-//          token s: it decays its key to the end of the half, and accumulates the keys' terms of each score on the way. The
-//          sums of the warps are added in a fixed order.
+// Thread   4 elements of every tile, in the layout of product.cuh. Within the halves a warp has 4 keys of each 32 and a
+//          lane a token s: it decays its key to the end of the half, and accumulates the keys' terms of each score on
+//          the way. The sums of the warps are added in a fixed order.
 //
 // Memory traffic   as in gated_linear_attention.cu.
-// FLOPs            per token: on tensor cores, which round their operands, 4 K V for output and update, 2 K V for P, of which a
-//                  quarter is needed, and 32 V for P V; outside them a few K V within the halves. S and sums are float32.
+// FLOPs            per token: on tensor cores, which round their operands, 4 K V for output and update, 2 K V for P, of
+//                  which a quarter is needed, and 32 V for P V; outside them a few K V within the halves. S and sums
+//                  are float32.
 // Bound            compute, as in gated_linear_attention.cu.
 #include "mma.cuh"
 
@@ -25,7 +26,8 @@
 
 constexpr int HALF = SIDE / 2;
 
-// Decay queries since the start of their half and keys until its end; half_decays is the decay of each key over each half.
+// Decay queries since the start of their half and keys until its end; half_decays is the decay of each key over each
+// half.
 __device__ inline void decay_within_halves(Tile &query_tile, Tile &key_tile, const Tile &alpha,
                                            real (&half_decays)[2][SIDE]) {
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * ROWS, from = warp_row / HALF * HALF;

@@ -10,15 +10,15 @@
 //
 // q, k are (batch, T, K), v and y (batch, T, V), S (batch, K, V).
 //
-// Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory. Keys are
-//          taken 32 at a time: a 32 × 32 slice of q and k serves the scores, the output and the update.
-// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of S, which no
-//          other thread writes.
+// Block    32 columns of v of one sequence, chunk by chunk of 32 tokens; their part of S stays in shared memory. Keys
+//          are taken 32 at a time: a 32 × 32 slice of q and k serves the scores, the output and the update.
+// Thread   4 elements of every tile, in the layout of product.cuh: of scores and outputs, in registers, and of S, which
+//          no other thread writes.
 //
-// Memory traffic   v is read and y written once; q and k are read per 32 columns, from the L2 cache after the first time:
-//                  4 · (2 K + 2 V) bytes per token at float32.
-// FLOPs            per token 4 K V for output and update, 64 (K + V) for the scores within its chunk (2 K of these per 32
-//                  columns), all in products of tiles. linear_attention_tensor_cores.cu has them on tensor cores.
+// Memory traffic   v is read and y written once; q and k are read per 32 columns, from the L2 cache after the first
+//                  time: 4 · (2 K + 2 V) bytes per token at float32.
+// FLOPs            per token 4 K V for output and update, 64 (K + V) for the scores within its chunk (2 K of these per
+//                  32 columns), all in products of tiles. linear_attention_tensor_cores.cu has them on tensor cores.
 // Bound            compute: at K = V = 128, 82,000 operations for 2 KB.
 #include "product.cuh"
 

@@ -1,27 +1,30 @@
-// Linear attention on tensor cores, with the names of linear_attention.cu. One kernel computes the state at the start of
-// every chunk of 64 tokens, chunk after chunk; another the outputs of all chunks, in any order.
+// Linear attention on tensor cores, with the names of linear_attention.cu. One kernel computes the state at the start
+// of every chunk of 64 tokens, chunk after chunk; another the outputs of all chunks, in any order.
 //
 //     S′ = S + Kᵀ V               Y = Q S + (Q Kᵀ ∘ M) V                       per chunk; M[t, s] = 1 for s ≤ t, else 0
 //
-// backward, by the same kernels, with dS the cotangent of the state after a chunk, in reverse, and S the boundary states:
+// backward, by the same kernels, with dS the cotangent of the state after a chunk, in reverse, and S the boundary
+// states:
 //
-//     dS′ = dS + Qᵀ dY               dQ = dY Sᵀ + (dY Vᵀ ∘ M) K       dK = V dSᵀ + (V dYᵀ ∘ Mᵀ) Q       dV = K dS + (K Qᵀ ∘ Mᵀ) dY
+//     dS′ = dS + Qᵀ dY               dQ = dY Sᵀ + (dY Vᵀ ∘ M) K
+//     dK = V dSᵀ + (V dYᵀ ∘ Mᵀ) Q    dV = K dS + (K Qᵀ ∘ Mᵀ) dY
 //
-// Operands of products are rounded to tf32, or to bf16 with -DOPERAND=Bf16; sums are float32, and so is S while it is carried
-// from chunk to chunk. Arrays are float32, or with -DARRAY=Bfloat16 too, q, k, v, y, their cotangents and the boundary states,
-// which are operands only, are bf16.
+// Operands of products are rounded to tf32, or to bf16 with -DOPERAND=Bf16; sums are float32, and so is S while it is
+// carried from chunk to chunk. Arrays are float32, or with -DARRAY=Bfloat16 too, q, k, v, y, their cotangents and the
+// boundary states, which are operands only, are bf16.
 //
-// Block    states: 64 × 32 elements of one sequence's S, chunk after chunk, the next one prefetched. Outputs: one chunk and up to
-//          128 columns; q stays in shared memory, beside it first S, 128 keys at a time, and then k and v.
-// Warp     16 rows of S, or 16 tokens of a chunk. It computes their scores 32 keys at a time, skipping those where M is 0;
-//          scores are the left operand of the next product without leaving registers.
+// Block    states: 64 × 32 elements of one sequence's S, chunk after chunk, the next one prefetched. Outputs: one chunk
+//          and up to 128 columns; q stays in shared memory, beside it first S, 128 keys at a time, and then k and v.
+// Warp     16 rows of S, or 16 tokens of a chunk. It computes their scores 32 keys at a time, skipping those where M is
+//          0; scores are the left operand of the next product without leaving registers.
 // Thread   2 elements of every 8 × 8, in the layout of mma.cuh.
 //
-// Memory traffic   per token, in elements: q, k, v and y, k and v once more for the states, and K V / 64 for a state written and
-//                  read: 3 K + 3 V + K V / 32; backward 7 K + 7 V + K V / 16. After the first time they come from the L2
-//                  cache: for states k per 32 columns of v, and v per 64 of k; for outputs q and k per 128 columns.
-// FLOPs            per token 2 K V for the state, 2 K V + 96 (K + V) for the output: 48 keys are scored, of which 32.5 are not
-//                  masked; backward one state and three outputs. All are in products.
+// Memory traffic   per token, in elements: q, k, v and y, k and v once more for the states, and K V / 64 for a state
+//                  written and read: 3 K + 3 V + K V / 32; backward 7 K + 7 V + K V / 16. After the first time they
+//                  come from the L2 cache: for states k per 32 columns of v, and v per 64 of k; for outputs q and k per
+//                  128 columns.
+// FLOPs            per token 2 K V for the state, 2 K V + 96 (K + V) for the output: 48 keys are scored, of which 32.5
+//                  are not masked; backward one state and three outputs. All are in products.
 // Bound            memory: at K = V = 128, 90,000 operations for 5 KB, or 2.5 KB.
 #include "parts.cuh"
 
@@ -45,8 +48,8 @@ __device__ inline void columns(Left<OPERAND> &x, const unsigned *from, int strid
         for (int i = 0; i < 4; i++) x.words[i] = from[i / 2 * stride + i % 2 * 8];
 }
 
-// sums += left times a right operand, of the depth of one mma: `count` rows of a tile, or columns. WHOLE: all exist, so that
-// without a branch loads of an operand overlap with the previous product.
+// sums += left times a right operand, of the depth of one mma: `count` rows of a tile, or columns. WHOLE: all exist, so
+// that without a branch loads of an operand overlap with the previous product.
 template <bool BY_ROWS, bool WHOLE, int EIGHTS>
 __device__ inline void mma_columns(Sums (&sums)[EIGHTS], const Left<OPERAND> &left, const unsigned *from, int stride,
                                    int count) {
@@ -167,7 +170,8 @@ __device__ inline void add_intra_chunk(Sums (&sums)[COLUMNS / 8], Tile q, Tile k
     }
 }
 
-// boundary_states (batch, chunks, K, V), or `transposed` (batch, chunks, V, K). In reverse, tokens attend to later ones.
+// boundary_states (batch, chunks, K, V), or `transposed` (batch, chunks, V, K). In reverse, tokens attend to later
+// ones.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 linear_attention_outputs(const Number *__restrict__ q, const Number *__restrict__ k, const Number *__restrict__ v,
                          const Number *__restrict__ boundary_states, Number *__restrict__ y, int length, int keys,

@@ -1,4 +1,5 @@
-// Products of matrices in global memory by a block of 8 warps, tile by tile through shared memory, and reductions of rows.
+// Products of matrices in global memory by a block of 8 warps, tile by tile through shared memory, and reductions of
+// rows.
 #pragma once
 #include "product.cuh"
 
@@ -67,8 +68,8 @@ __device__ inline void accumulate(Tile (&tiles)[2], Accumulator &sums, int row, 
     }
 }
 
-// Call then(i, j, sum) for every element of a sum of products. An element (i, j) belongs to the same thread in every call.
-// What `then` writes may be read by the next call; it must not overwrite the operands.
+// Call then(i, j, sum) for every element of a sum of products. An element (i, j) belongs to the same thread in every
+// call. `then` may write to memory that the next call reads; it must not overwrite the operands.
 template <class Then, class First, class... Others>
 __device__ inline void multiply(Tile (&tiles)[2], Then then, First first, Others... others) {
     int rows = first.left.rows(), columns = first.right.columns();

@@ -2,16 +2,16 @@
 //
 //     sums[i][j] += Σ_d left[i][d] right[j][d]          i < 16, j < 8, d < DEPTH: 8 (tf32) or 16 (bf16)
 //
-// by mma.sync, sm_80 and later: m16n8k8 and m16n8k16 of the PTX ISA, whose matrix B is rightᵀ. Both operands are given by rows,
-// along which the sum runs. Lane l, with g = l / 4 and t = l % 4, holds
+// by mma.sync, sm_80 and later: m16n8k8 and m16n8k16 of the PTX ISA, whose matrix B is rightᵀ. Both operands are given
+// by rows, along which the sum runs. Lane l, with g = l / 4 and t = l % 4, holds
 //
 //     sums     word i             sums[g + 8 (i / 2)][2 t + i % 2]                                    i < 4
 //     left     word h + 2 j       row g + 8 h;  tf32: d = t + 4 j     bf16: d = 8 j + 2 t, 2 t + 1    h, j < 2
 //     right    word j             row g;        and d as in left                                      j < 2
 //
-// The order of the summed axis is arbitrary if both operands have the same: instead of d = t + 4 j a lane holds d = 2 t + j. So
-// for tf32 too it holds pairs of neighbours, which one load reads, and the accumulators of one product have the layout of the
-// left operand of the next.
+// The order of the summed axis is arbitrary if both operands have the same: instead of d = t + 4 j a lane holds d = 2 t
+// + j. So for tf32 too it holds pairs of neighbours, which one load reads, and the accumulators of one product have the
+// layout of the left operand of the next.
 //
 // Reads of a tile have no bank conflicts if its stride is 8 mod 32 (`rows`) or 4 mod 32 (`columns`).
 #pragma once

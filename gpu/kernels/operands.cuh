@@ -3,14 +3,14 @@
 //     bf16    a word holds two neighbours of a row
 //     tf32    a word holds one element, and of eight neighbours the even ones come first
 //
-// ldmatrix distributes matrices of 8 rows of 4 words: lane l receives word l % 4 of row l / 4, which for both types is the
-// element that mma.cuh assigns to it. By columns it transposes 16-bit elements; tf32 is read word by word.
+// ldmatrix distributes matrices of 8 rows of 4 words: lane l receives word l % 4 of row l / 4, which for both types is
+// the element that mma.cuh assigns to it. By columns it transposes 16-bit elements; tf32 is read word by word.
 //
-// A tile's stride is 4 mod 8 words, so that there are no bank conflicts: 8 rows of 4 words lie in 32 banks, and so do 8 words of
-// each of 4 rows of which every second is read.
+// A tile's stride is 4 mod 8 words, so that there are no bank conflicts: 8 rows of 4 words lie in 32 banks, and so do 8
+// words of each of 4 rows of which every second is read.
 //
-// Arrays are float or, with -DARRAY=Bfloat16, bf16. The latter are copied asynchronously to shared memory, bypassing registers
-// (cp.async), where the number of columns is a multiple of 8.
+// Arrays are float or, with -DARRAY=Bfloat16, bf16. The latter are copied asynchronously to shared memory, bypassing
+// registers (cp.async), where the number of columns is a multiple of 8.
 #pragma once
 #include "mma.cuh"
 
@@ -19,7 +19,8 @@ constexpr int WARPS = 4, THREADS = 32 * WARPS;
 #ifdef __CUDACC__  // on the host, these are in emulator/tensor_cores.cuh
 __device__ inline unsigned shared_address(const void *place) { return (unsigned)__cvta_generic_to_shared(place); }
 
-// Four matrices of 8 rows of 4 words: lane l passes the address of row l % 8 of matrix l / 8, and receives a word of each.
+// Four matrices of 8 rows of 4 words: lane l passes the address of row l % 8 of matrix l / 8, and receives a word of
+// each.
 __device__ inline void ldmatrix(unsigned (&words)[4], const unsigned *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
@@ -32,7 +33,8 @@ __device__ inline void ldmatrix_trans(unsigned (&words)[4], const unsigned *row)
 }
 // Copy 16 bytes, or 16 zeros, to shared memory; complete when `copy_wait` returns.
 __device__ inline void copy_async(uint4 *to, const uint4 *from, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(inside ? 16 : 0)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(inside ? 16 : 0)
                  : "memory");
 }
 __device__ inline void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
@@ -72,8 +74,8 @@ __device__ inline void store_eight(unsigned *to, const float *from, bool inside)
     store_eight(to, {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w});
 }
 
-// Load rows first, first + 1, … of x into rows row, row + 1, … of a tile; eight threads share a row. Complete when every
-// thread has called `copy_wait`.
+// Load rows first, first + 1, … of x into rows row, row + 1, … of a tile; eight threads share a row. Complete when
+// every thread has called `copy_wait`.
 template <int COUNT> __device__ inline void load_tile(Tile tile, int row, Rows x, int first) {
     bool whole = x.columns % 8 == 0 && (size_t)x.from % 16 == 0;
 #pragma unroll
@@ -96,8 +98,8 @@ struct Rights {  // two right operands, of 8 rows each
     unsigned words[4];
 };
 
-// The address from which a lane reads 16 rows, or columns, of a tile; the next step along the summed axis is 8 words, or
-// OPERAND::DEPTH rows, further.
+// The address from which a lane reads 16 rows, or columns, of a tile; the next step along the summed axis is 8 words,
+// or OPERAND::DEPTH rows, further.
 __device__ inline const unsigned *left_rows(Tile tile, int row) {
     int lane = threadIdx.x % 32;
     return tile.at + (row + lane % 16) * tile.stride + lane / 16 * 4;

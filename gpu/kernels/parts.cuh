@@ -1,5 +1,5 @@
-// Tiles of operands.cuh loaded in two stages: global memory to registers, and registers to shared memory, so that many loads
-// are in flight at once and overlap with computation in between.
+// Tiles of operands.cuh loaded in two stages: global memory to registers, and registers to shared memory, so that many
+// loads are in flight at once and overlap with computation in between.
 #pragma once
 #include "operands.cuh"
 
@@ -18,8 +18,8 @@ __device__ inline void load_eight(float (&)[8], unsigned *to, const Bfloat16 *fr
     store_eight(to, from, inside);
 }
 
-// COUNT rows and WIDTH columns on the way to a tile: `load` reads them into registers, `store` rounds them and writes them to
-// the tile. What was copied asynchronously is complete when every thread has called `copy_wait`.
+// COUNT rows and WIDTH columns on the way to a tile: `load` reads them into registers, `store` rounds them and writes
+// them to the tile. What was copied asynchronously is complete when every thread has called `copy_wait`.
 template <int COUNT, int WIDTH> struct StagedTile {
     static constexpr int ACROSS = WIDTH / 8, DOWN = THREADS / ACROSS;
     float numbers[COUNT / DOWN][8];

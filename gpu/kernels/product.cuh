@@ -1,5 +1,5 @@
-// Products of tiles of 32 × 32 elements by a block of 8 warps, with 4 accumulators per thread: by multiply-adds or, with OPERAND
-// defined, on tensor cores, which round the operands (mma.cuh). A kernel is written once for both layouts:
+// Products of tiles of 32 × 32 elements by a block of 8 warps, with 4 accumulators per thread: by multiply-adds or,
+// with OPERAND defined, on tensor cores, which round the operands (mma.cuh). A kernel is written once for both layouts:
 //
 //              multiply-adds                       tensor cores
 //     a warp   4 rows, each lane a column          16 rows and 8 columns, in the layout of mma.cuh

@@ -6,17 +6,19 @@
 // The scan operator is the composition of affine maps h → a h + x: (a₂, x₂) ∘ (a₁, x₁) = (a₂ a₁, a₂ x₁ + x₂).
 //
 // Arrays are (rows, time, channels), channels contiguous. A line is WIDTH ≤ 32 neighbouring channels of a row.
-// Block    a tile of STEPS · 256 elements: 256 · STEPS / WIDTH tokens of a line. Tiles are assigned by an atomic counter, the
-//          first tiles of all lines before the second ones, so that every tile a block waits for is already assigned.
+// Block    a tile of STEPS · 256 elements: 256 · STEPS / WIDTH tokens of a line. Tiles are assigned by an atomic
+//          counter, the first tiles of all lines before the second ones, so that every tile a block waits for is
+//          already assigned.
 // Thread   STEPS consecutive tokens of one channel: it reduces their maps to one, and later applies them in turn.
 // Warp     a scan over the maps of its threads by shuffles; the block combines its warps in shared memory.
-// Between tiles: decoupled look-back (Merrill and Garland 2016). A block publishes the aggregate of its tile, looks back to
+// Between tiles: decoupled look-back (Merrill and Garland 2016). A block publishes the aggregate of its tile, looks
+// back to
 //          the nearest tile with a published prefix (its last state), and applies the aggregates in between, in order.
 //          Products and sums are the same wherever that tile is: the result does not depend on timing.
 //
 // Memory traffic   forward reads a, x and writes h: 3 elements per step. Backward reads a, h, g, writes da, dx: 5.
-// FLOPs            per step 3 fused multiply-adds forward (complex: 12), 4 backward. Compiled for sm_90, a float32 step has 49
-//                  instructions forward and 70 backward, most of them for addresses.
+// FLOPs            per step 3 fused multiply-adds forward (complex: 12), 4 backward. Compiled for sm_90, a float32 step
+//                  has 49 instructions forward and 70 backward, most of them for addresses.
 // Bound            memory: 12 bytes per float32 step for 3 operations.
 #include "common.cuh"
 

@@ -11,21 +11,21 @@
 // u, delta, y are (batch, T, D), A (D, N), B, C (batch, T, N), the state (batch, D, N).
 //
 // Block    CHANNELS neighbouring channels of one sequence, token after token.
-// Thread   OWN_STATES states of one channel, in registers. LANES neighbouring threads share a channel and reduce y, du and dΔ
-//          by shuffles: for N = 16, 4 threads of 4 states each.
+// Thread   OWN_STATES states of one channel, in registers. LANES neighbouring threads share a channel and reduce y, du
+//          and dΔ by shuffles: for N = 16, 4 threads of 4 states each.
 // Shared memory holds B and C of a tile of tokens. Each thread loads u and Δ itself, STEPS tokens ahead.
 // Backward takes the tiles in reverse, each from its boundary state: a first pass recomputes the states and stores a
-//          checkpoint every STEPS tokens; then these parts are taken in reverse with their states and decays in registers.
-//          Terms of dB and dC are summed over the block's channels in shared memory, in a fixed order.
+//          checkpoint every STEPS tokens; then these parts are taken in reverse with their states and decays in
+//          registers. Terms of dB and dC are summed over the block's channels in shared memory, in a fixed order.
 //
-// Memory traffic   forward reads u, Δ and writes y: 12 bytes per token and channel (float32), and 1/TILE of the states; B and
-//                  C, 2 N, are read again for every CHANNELS channels. Backward reads u, Δ, dy, writes du, dΔ: 20 bytes; per
-//                  CHANNELS channels it reads 2 N and writes 2 N, which the caller reads once more to sum.
-// FLOPs            per token, channel and state: forward an exponential and 6 operations, backward two exponentials and 22.
-//                  Compiled for sm_90, N = 16, they are 11 instructions forward and 34 backward.
-// Bound            exponentials, at N = 16 forward: 16 of them per 12 bytes. A multiprocessor computes 16 per cycle, in which
-//                  3.3 TB/s brings 14 bytes to each of 132 at 1.8 GHz; it takes enough sequences and channels to fill the
-//                  device: 132 · 12 warps of 8 channels each.
+// Memory traffic   forward reads u, Δ and writes y: 12 bytes per token and channel (float32), and 1/TILE of the states;
+//                  B and C, 2 N, are read again for every CHANNELS channels. Backward reads u, Δ, dy, writes du, dΔ: 20
+//                  bytes; per CHANNELS channels it reads 2 N and writes 2 N, which the caller reads once more to sum.
+// FLOPs            per token, channel and state: forward an exponential and 6 operations, backward two exponentials and
+//                  22. Compiled for sm_90, N = 16, they are 11 instructions forward and 34 backward.
+// Bound            exponentials, at N = 16 forward: 16 of them per 12 bytes. A multiprocessor computes 16 per cycle, in
+//                  which 3.3 TB/s brings 14 bytes to each of 132 at 1.8 GHz; it takes enough sequences and channels to
+//                  fill the device: 132 · 12 warps of 8 channels each.
 #include "common.cuh"
 
 #ifndef STATES
@@ -81,8 +81,8 @@ __device__ inline void store(real *to, long long row, int states, const Position
     }
 }
 
-// Load a channel's values of the next STEPS tokens, of which `tokens` exist; 0 outside. If all exist, which is the rule,
-// loads are unconditional and an address is one addition.
+// Load a channel's values of the next STEPS tokens, of which `tokens` exist; 0 outside. If all exist, which is the
+// rule, loads are unconditional and an address is one addition.
 __device__ inline void load(real (&own)[STEPS], const real *from, int tokens, long long channels) {
     if (tokens >= STEPS)
 #pragma unroll

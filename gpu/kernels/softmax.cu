@@ -6,7 +6,8 @@
 //     P = exp(Q Kᵀ · scale − lse)     dP = dY Vᵀ     dS = P ∘ (dP − rowsum(dY ∘ Y)) · scale          lse = m + log l
 //     dQ = dS K          dK = dSᵀ Q          dV = Pᵀ dY                                Dao et al. 2022, algorithm 4
 //
-// q, y are (batch, T, K) and (batch, T, V), k (batch, S, K), v (batch, S, V); the T queries are the last of S positions.
+// q, y are (batch, T, K) and (batch, T, V), k (batch, S, K), v (batch, S, V); the T queries are the last of S
+// positions.
 //
 // Block    32 queries of one sequence (for dK and dV: 32 keys); it iterates over tiles of 32 rows of the other side.
 // Warp     4 of the block's 32 rows. A lane is a row of the other side for scores, a column for the output.

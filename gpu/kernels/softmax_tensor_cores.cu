@@ -1,23 +1,25 @@
-// Softmax attention and its adjoint on tensor cores: the equations and names of softmax.cu. Operands of products are rounded
-// to tf32, or to bf16 with -DOPERAND=Bf16; sums, maxima and exponentials are float32. Arrays are float32, or with
-// -DARRAY=Bfloat16 too, q, k, v, y and their cotangents are bf16.
+// Softmax attention and its adjoint on tensor cores: the equations and names of softmax.cu. Operands of products are
+// rounded to tf32, or to bf16 with -DOPERAND=Bf16; sums, maxima and exponentials are float32. Arrays are float32, or
+// with -DARRAY=Bfloat16 too, q, k, v, y and their cotangents are bf16.
 //
-//     |ỹ − y| ≤ Σ p |v| (e²ᵟ (1 + u)² − 1)          δ = scale · max Σ |q| |k| (2 u + u²), over the keys that are not masked
+//     |ỹ − y| ≤ Σ p |v| (e²ᵟ (1 + u)² − 1)     δ = scale · max Σ |q| |k| (2 u + u²), over the keys that are not masked
 //
 // with unit roundoff u = 2⁻¹¹ for tf32 and 2⁻⁸ for bf16; the rounding of float32, and of y to bf16, comes on top.
 //
-// Block    128 queries of one sequence (backward 64, or 64 keys for dK and dV) and up to 128 columns of the output. Its own
-//          rows stay in shared memory; those of the other side pass through it 32 at a time, double buffered by cp.async.
+// Block    128 queries of one sequence (backward 64, or 64 keys for dK and dV) and up to 128 columns of the output. Its
+//          own rows stay in shared memory; those of the other side pass through it 32 at a time, double buffered by
+//          cp.async.
 // Warp     32 of the block's rows (backward 16), as strips of 16. It computes 16 × 32 scores, which become weights in
 //          registers and are the left operand of the next product without passing through shared memory.
 // Thread   16 scores of a strip, 8 in each of 2 rows, and every fourth pair of columns of those output rows.
 //
 // Memory traffic   q and y once; k and v once per 128 queries (backward 64), from the L2 cache after the first time.
-// FLOPs            as in softmax.cu, on tensor cores except for exponentials; scores are recomputed per 128 output columns.
-// Bound            compute at T = S, or reads of shared memory. 32 × 16 sums of depth 16 (tf32: 8) take the tensor cores of
-//                  a warp 32 cycles on sm_80 and 16 on sm_90, four warps at once; they read 16 rows of a right operand, 512
-//                  bytes, and for scores as much of the left one: 4 or 8 cycles of shared memory, four warps in turn.
-//                  Backward 16 × 16 sums take 16 or 8 cycles, and 4 or 6 of shared memory.
+// FLOPs            as in softmax.cu, on tensor cores except for exponentials; scores are recomputed per 128 output
+//                  columns.
+// Bound            compute at T = S, or reads of shared memory. 32 × 16 sums of depth 16 (tf32: 8) take the tensor
+//                  cores of a warp 32 cycles on sm_80 and 16 on sm_90, four warps at once; they read 16 rows of a right
+//                  operand, 512 bytes, and for scores as much of the left one: 4 or 8 cycles of shared memory, four
+//                  warps in turn. Backward 16 × 16 sums take 16 or 8 cycles, and 4 or 6 of shared memory.
 #include "operands.cuh"
 
 #ifndef COLUMNS
@@ -51,8 +53,8 @@ template <int STRIPS> __device__ inline void products(Tile x, Tile y, int row, S
     }
 }
 
-// sums += weights times 32 rows of x, from `row` and `column` on. WHOLE: all COLUMNS exist, so that without a branch loads of
-// an operand overlap with the previous product.
+// sums += weights times 32 rows of x, from `row` and `column` on. WHOLE: all COLUMNS exist, so that without a branch
+// loads of an operand overlap with the previous product.
 template <bool WHOLE, int STRIPS>
 __device__ inline void accumulate_columns(const Sums (&weights)[STRIPS][EIGHTS], Tile x, int row, int column,
                                           Sums (&sums)[STRIPS][COLUMNS / 8]) {

@@ -1,30 +1,31 @@
-// Titans with a matrix as memory: within each batch, whose gradients are taken at one point, two nested scans with decay; and
-// the first half of its adjoint.
+// Titans with a matrix as memory: within each batch, whose gradients are taken at one point, two nested scans with
+// decay; and the first half of its adjoint.
 //
 //     eₜ = kₜ W − vₜ          Sₜ = ηₜ Sₜ₋₁ − θₜ kₜᵀ eₜ          Mₜ = αₜ Mₜ₋₁ + Sₜ          yₜ = qₜ Mₜ
 //                                                                Behrouz et al. 2025, eq. 12–15; α here is their 1 − α
 // W is the memory at the start of the batch, where all its gradients are taken. Backward, in reverse:
 //
 //     dMₜ = αₜ₊₁ dMₜ₊₁ + qₜᵀ dyₜ          dSₜ = ηₜ₊₁ dSₜ₊₁ + dMₜ          duₜ = kₜ dSₜ for the update uₜ = −θₜ eₜ
-//     deₜ = −θₜ duₜ          dvₜ = −deₜ          dθₜ = −duₜ eₜᵀ          dW = Σ kₜᵀ deₜ, added to dM at the start of the batch
+//     deₜ = −θₜ duₜ       dvₜ = −deₜ       dθₜ = −duₜ eₜᵀ       dW = Σ kₜᵀ deₜ, added to dM at the start of the batch
 //
 // (The second half, which needs these, is in titans_keys.cu.)
 //
-// q, k are (batch, T, K), v, y, e and du (batch, T, V), W, S and M (batch, K, V), theta, log η and log α (batch, T). Batches of
-// tokens are split into chunks of at most 32: chunk c is tokens chunk_starts[c] to chunk_starts[c + 1] − 1, and the first chunk
-// of its batch is batch_first_chunk[c], or −1 if the batch began before the first token.
+// q, k are (batch, T, K), v, y, e and du (batch, T, V), W, S and M (batch, K, V), theta, log η and log α (batch, T).
+// Batches of tokens are split into chunks of at most 32: chunk c is tokens chunk_starts[c] to chunk_starts[c + 1] − 1,
+// and the first chunk of its batch is batch_first_chunk[c], or −1 if the batch began before the first token.
 //
 // Block    32 columns of v of one sequence, chunk by chunk; their part of W, S and M stays in shared memory.
-// Warp     4 keys of each 32: it advances their rows of S and M token by token, and accumulates their terms of each token's
-//          output; the sums of the warps are added in a fixed order. For the errors e, which sum over all keys, 4 tokens.
+// Warp     4 keys of each 32: it advances their rows of S and M token by token, and accumulates their terms of each
+//          token's output; the sums of the warps are added in a fixed order. For the errors e, which sum over all keys,
+//          4 tokens.
 // Thread   one column.
 //
-// Memory traffic   per token forward: q once, k twice per 32 columns, from the L2 cache after the first time; v is read, y and e
-//                  are written, and S and M of every chunk: with 32 tokens 4 · (3 K + 3 V + K V / 16) bytes at float32.
-//                  Backward as much.
+// Memory traffic   per token forward: q once, k twice per 32 columns, from the L2 cache after the first time; v is
+//                  read, y and e are written, and S and M of every chunk: with 32 tokens 4 · (3 K + 3 V + K V / 16)
+//                  bytes at float32. Backward as much.
 // FLOPs            per token 9 K V forward, 2 of them for e; 9 K V backward, 2 of them for dW.
-// Bound            compute: at K = V = 128, 150,000 operations for 7 KB. Batches of fewer than 32 tokens leave tiles partly
-//                  empty, which costs only the time of e.
+// Bound            compute: at K = V = 128, 150,000 operations for 7 KB. Batches of fewer than 32 tokens leave tiles
+//                  partly empty, which costs only the time of e.
 #include "tiles.cuh"
 
 struct Rates {  // of the tokens of a chunk

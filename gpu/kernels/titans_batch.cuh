@@ -1,6 +1,6 @@
 // One batch of tokens of a Titans memory with any number of layers, as the forward and the backward kernel compute it.
 //
-//     Gₜₛ = ηₜ Gₜ₋₁ₛ, Gₜₜ = θₜ          mixₜₛ = αₜ mixₜ₋₁ₛ + Gₜₛ          weights of the gradient at token s in S and M at t
+//     Gₜₛ = ηₜ Gₜ₋₁ₛ, Gₜₜ = θₜ       mixₜₛ = αₜ mixₜ₋₁ₛ + Gₜₛ       weights of the gradient at token s in S and M at t
 //     hₜ = ηₜ hₜ₋₁,  pₜ = αₜ pₜ₋₁ + hₜ,  γₜ = αₜ γₜ₋₁                     weights of S and M at the start of the batch
 //     zₗ = xₗ Wₗ,  xₗ₊₁ = gelu zₗ          δ_L = z_L − v,  δₗ = uₗ ∘ gelu′ zₗ,  uₗ = δₗ₊₁ Wₗ₊₁ᵀ          from x₁ = k
 //     yₗ = γ rₗ Mₗ + p rₗ Sₗ − (mix ∘ rₗ xₗᵀ) δₗ,  rₗ₊₁ = gelu yₗ                                   from r₁ = q
@@ -77,8 +77,11 @@ struct Gelu {
     real value, slope, curve;
 };
 
-// gelu x = x s,  s = ½ (1 + tanh p) = 1 / (1 + e),  e = exp(−2 p),  p = √(2/π) (x + 0.044715 x³)    Hendrycks and Gimpel 2016
-// gelu′ x = s + x s′          gelu″ x = 2 s′ + x s″          s′ = 2 p′ s (s e),  s″ = 2 p″ s (s e) + 4 p′² s (s e) (s e − s)
+// The tanh GELU of Hendrycks and Gimpel 2016 with its first two derivatives:
+//
+//     gelu x = x s,  s = ½ (1 + tanh p) = 1 / (1 + e),  e = exp(−2 p),  p = √(2/π) (x + 0.044715 x³)
+//     gelu′ x = s + x s′,  s′ = 2 p′ s (s e)
+//     gelu″ x = 2 s′ + x s″,  s″ = 2 p″ s (s e) + 4 p′² s (s e) (s e − s)
 __device__ inline Gelu gelu(real x) {
     const real root = 0.79788456080286535588, cubic = 0.044715;
     real squares = cubic * x * x, exponent = -2 * root * x * (1 + squares);

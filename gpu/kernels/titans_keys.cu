@@ -1,5 +1,5 @@
-// The second half of the adjoint of Titans' matrix memory: given the updates u = −θ e and their cotangents, all chunks of a
-// sequence in parallel.
+// The second half of the adjoint of Titans' matrix memory: given the updates u = −θ e and their cotangents, all chunks
+// of a sequence in parallel.
 //
 // In a chunk with initial S and M, last token c and final cotangents dS and dM, with Γ[t, s] = αₛ₊₁ ⋯ αₜ and
 // H[t, s] = ηₛ₊₁ ⋯ ηₜ for s ≤ t, γ and h the same since the chunk's start, and P = Γ H, p = Γ h (eq. 13–14 unrolled):
@@ -8,22 +8,25 @@
 //     dqₜ = γₜ dyₜ Mᵀ + pₜ dyₜ Sᵀ + Σₛ P[t, s] (dyₜ · uₛ) kₛ
 //     dkₛ = Σₜ P[t, s] (dyₜ · uₛ) qₜ + P[c, s] uₛ dMᵀ + H[c, s] uₛ dSᵀ + deₛ Wᵀ
 //
-// The cotangent of a gate sums over pairs on both sides of it. With w[t, s] = (dyₜ · uₛ)(qₜ · kₛ), and the terms of dM counted as
-// if they were of the last token:
+// The cotangent of a gate sums over pairs on both sides of it. With w[t, s] = (dyₜ · uₛ)(qₜ · kₛ), and the terms of dM
+// counted as if they were of the last token:
 //
-//     dlog αₜ = Σ_{r ≥ t} Γ[r, t−1] (Σ_{s<t} P[t−1, s] w[r, s] + pₜ₋₁ d[r]) + Σ_{r ≥ t} γᵣ c[r]        d[r] = dyᵣ · (qᵣ S)
-//     dlog ηₜ = Σ_{s<t} H[t, s] (Σ_{r ≥ t} P[r, t] w[r, s] + H[c, t] (uₛ · (kₛ dS))) + hₜ (…)           c[r] = dyᵣ · (qᵣ M)
+//     dlog αₜ = Σ_{r ≥ t} Γ[r, t−1] (Σ_{s<t} P[t−1, s] w[r, s] + pₜ₋₁ d[r]) + Σ_{r ≥ t} γᵣ c[r]
+//     dlog ηₜ = Σ_{s<t} H[t, s] (Σ_{r ≥ t} P[r, t] w[r, s] + H[c, t] (uₛ · (kₛ dS))) + hₜ (…)
+//     c[r] = dyᵣ · (qᵣ M)          d[r] = dyᵣ · (qᵣ S)
 //
 // (… the same with S in place of token s). Every term has the gate as a factor: at a gate of 0 it is exactly 0.
 //
-// q, k are (batch, T, K), u, de and dy (batch, T, V), memories (batch, K, V); dlog η and dlog α are partial sums per 32 keys.
+// q, k are (batch, T, K), u, de and dy (batch, T, V), memories (batch, K, V); dlog η and dlog α are partial sums per 32
+// keys.
 //
 // Block    32 keys of one chunk. Warp: 4 tokens. Thread: one key of them, and one pair of each with another token.
 //
-// Memory traffic   per chunk S, M, dS, dM and W are read: 5 K V elements; dy, u and de per 32 keys, from the L2 cache after the
-//                  first time; q, k are read, dq, dk written. With 32 tokens 4 · (5 K V / 32 + 4 K + 3 V) bytes per token.
-// FLOPs            per token: 10 K V for products with memories, 2 K V for dy · u (recomputed per 32 keys), 1.5 K V for inner
-//                  products of memories (by every warp), and about 230 K within its chunk.
+// Memory traffic   per chunk S, M, dS, dM and W are read: 5 K V elements; dy, u and de per 32 keys, from the L2 cache
+//                  after the first time; q, k are read, dq, dk written. With 32 tokens 4 · (5 K V / 32 + 4 K + 3 V)
+//                  bytes per token.
+// FLOPs            per token: 10 K V for products with memories, 2 K V for dy · u (recomputed per 32 keys), 1.5 K V for
+//                  inner products of memories (by every warp), and about 230 K within its chunk.
 // Bound            compute: at K = V = 128, 250,000 operations for 14 KB.
 #include "tiles.cuh"
 

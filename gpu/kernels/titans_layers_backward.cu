@@ -1,26 +1,31 @@
-// The adjoint of titans_layers.cu. With dW the cotangent of the start, dM and dS those of M and S after the batch, and g that
-// of a layer's output y (dy at the last layer, through its norm):
+// The adjoint of titans_layers.cu. With dW the cotangent of the start, dM and dS those of M and S after the batch, and
+// g that of a layer's output y (dy at the last layer, through its norm):
 //
-//     dδ = −mix_C ∘ (x dM) − G_C ∘ (x dS) − (mix ∘ r xᵀ)ᵀ g          dx = −mix_C ∘ (δ dMᵀ) − G_C ∘ (δ dSᵀ) − (mix ∘ g δᵀ)ᵀ r
+//     dδ = −mix_C ∘ (x dM) − G_C ∘ (x dS) − (mix ∘ r xᵀ)ᵀ g
+//     dx = −mix_C ∘ (δ dMᵀ) − G_C ∘ (δ dSᵀ) − (mix ∘ g δᵀ)ᵀ r
 //     dr = γ g Mᵀ + p g Sᵀ − (mix ∘ g δᵀ) x                        dS ← p_C dM + h_C dS + rᵀ p g,  dM ← γ_C dM + rᵀ γ g
-//     dmixₜₛ = −(gₜ · δₛ)(rₜ · xₛ), and at C  −(xₛ dM) · δₛ;  dγₜ = rₜ · (g Mᵀ)ₜ, and at C  Σ dM ∘ M;  dp, dh and dG_C likewise
+//     dmixₜₛ = −(gₜ · δₛ)(rₜ · xₛ), and at C  −(xₛ dM) · δₛ;  dγₜ = rₜ · (g Mᵀ)ₜ, and at C  Σ dM ∘ M
+//     dp, dh and dG_C likewise
 //
-// where all but dr use dM and dS after the batch. Then from the first layer to the last, as δₗ = uₗ ∘ gelu′ zₗ, uₗ = δₗ₊₁ Wₗ₊₁ᵀ,
+// where all but dr use dM and dS after the batch. Then from the first layer to the last, as δₗ = uₗ ∘ gelu′ zₗ, uₗ =
+// δₗ₊₁ Wₗ₊₁ᵀ,
 //
 //     duₗ = dδₗ ∘ gelu′ zₗ          dδₗ₊₁ += duₗ Wₗ₊₁          dWₗ₊₁ += duₗᵀ δₗ₊₁          dzₗ = dδₗ ∘ uₗ ∘ gelu″ zₗ
 //
-// and in reverse: dz_L = dδ_L without a norm, dWₗ += xₗᵀ dzₗ, dxₗ += dzₗ Wₗᵀ, dzₗ₋₁ += dxₗ ∘ gelu′ zₗ₋₁. At the start of a batch W is M.
-// Inside a norm δ = P(γ ∘ e) / s, s = √(var z + ε), with P(g) = g − mean g − ẑ mean(g ẑ), which is self-adjoint: the cotangents
-// are P(dδ) / s of γ ∘ e, −(dδ mean(ẑ γ e) + γ e mean(ẑ dδ)) / s of ẑ, −Σ dδ δ / s of s, and through ẑ and s that of z.
+// and in reverse: dz_L = dδ_L without a norm, dWₗ += xₗᵀ dzₗ, dxₗ += dzₗ Wₗᵀ, dzₗ₋₁ += dxₗ ∘ gelu′ zₗ₋₁. At the start
+// of a batch W is M. Inside a norm δ = P(γ ∘ e) / s, s = √(var z + ε), with P(g) = g − mean g − ẑ mean(g ẑ), which is
+// self-adjoint: the cotangents are P(dδ) / s of γ ∘ e, −(dδ mean(ẑ γ e) + γ e mean(ẑ dδ)) / s of ẑ, −Σ dδ δ / s of s,
+// and through ẑ and s that of z.
 //
 // Block    one sequence. Thread: 4 elements of each tile, as forward. M and S are saved before every 8th batch: a block
 //          recomputes those of the following 7 batches, then takes them in reverse.
 //
-// Memory traffic   a batch of C tokens reads and writes W, M, S and their cotangents: about 34 N elements in all, from the L2
-//                  cache if 20 N of every sequence fit in it: M and S of 8 batches, cotangents and start.
-// FLOPs            per token 40 N, of which 16 N recompute the forward pass, and 6 C for each feature that enters or leaves a
-//                  layer.
-// Bound            at K = V = 64 with 128 inside and C = 16: 690,000 operations for 140 KB from the L2 cache, as forward.
+// Memory traffic   a batch of C tokens reads and writes W, M, S and their cotangents: about 34 N elements in all, from
+//                  the L2 cache if 20 N of every sequence fit in it: M and S of 8 batches, cotangents and start.
+// FLOPs            per token 40 N, of which 16 N recompute the forward pass, and 6 C for each feature that enters or
+//                  leaves a layer.
+// Bound            at K = V = 64 with 128 inside and C = 16: 690,000 operations for 140 KB from the L2 cache, as
+//                  forward.
 #include "titans_batch.cuh"
 
 struct Cotangents {  // of the start, M and S, (entries,) each, carried in reverse
@@ -74,7 +79,8 @@ __device__ inline void inner_loss_backward(const Batch &batch, const Gates &gate
     for (int j = lane; j < width; j += 32) dz[j] = (onto(dz[j], unit[j]) - unit[j] * spread) / root;
 }
 
-// Backward of outputs and update: dS and dM become those before the batch; the cotangents of q, x, δ and the gates are set.
+// Backward of outputs and update: dS and dM become those before the batch; the cotangents of q, x, δ and the gates are
+// set.
 __device__ inline void update_backward(Tile (&tiles)[2], const Batch &batch, const Gates &gates, GateCotangents &dgates,
                                        Cotangents d, const real *dy, real *dq) {
     int count = batch.count, end = count - 1;
@@ -210,15 +216,15 @@ __device__ inline void gates_backward(const Batch &batch, const Gates &gates, co
     }
 }
 
-// dW, dM, dS (batch, entries): on entry of the outputs, on return of the inputs. passing (batch, segment − 1, parts, entries):
-// M and S before the batches of a segment, but for the first.
+// dW, dM, dS (batch, entries): on entry of the outputs, on return of the inputs. passing (batch, segment − 1, parts,
+// entries): M and S before the batches of a segment, but for the first.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 titans_layers_backward(const real *q, const real *k, const real *v, const real *theta, const real *log_eta,
                        const real *log_alpha, const real *tau, const real *start, const real *norm, const Layer *layers,
                        const real *boundary_states, real *passing, const real *dy, real *dW, real *dM, real *dS,
                        real *dq, real *dk, real *dv, real *dtheta, real *dlog_eta, real *dlog_decay, real *dtau,
-                       real *dnorm, real *workspace, int length, int left, int batch_size, int depth, int entries, int widest,
-                       int segment, int momentum, int normed) {
+                       real *dnorm, real *workspace, int length, int left, int batch_size, int depth, int entries,
+                       int widest, int segment, int momentum, int normed) {
     __shared__ Tile tiles[2];
     __shared__ Gates gates;
     __shared__ GateCotangents dgates;
@@ -247,8 +253,8 @@ titans_layers_backward(const real *q, const real *k, const real *v, const real *
             if (threadIdx.x == 0)
                 batch = {layers, depth, widest, count, normed != 0, momentum != 0,
                          q + at * keys, k + at * keys, v + at * values,
-                         theta + at, log_eta + at, log_alpha + at, tau + at, gamma, beta, i ? current : start, current, momentum ? current + entries : nullptr,
-                         workspace};
+                         theta + at, log_eta + at, log_alpha + at, tau + at, gamma, beta,
+                         i ? current : start, current, momentum ? current + entries : nullptr, workspace};
             __syncthreads();
             compute_gates(gates, batch);
             inner_model(tiles, batch, gates, [](int, real) {});

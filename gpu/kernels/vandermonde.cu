@@ -5,12 +5,15 @@
 //
 // w, A are (D, N), complex; K is (D, L), real.
 //
-// Forward: a block per THREADS · STEPS neighbouring l of one channel, a thread for every THREADS-th of them. It raises Aₙ to
+// Forward: a block per THREADS · STEPS neighbouring l of one channel, a thread for every THREADS-th of them. It raises
+// Aₙ to
 //          its first l by repeated squaring, and multiplies by Aₙ^THREADS, which the block computes once for each n.
-// Backward: a block per n of one channel, a thread for every THREADS-th l. Sums over threads are made in a fixed order: by
+// Backward: a block per n of one channel, a thread for every THREADS-th l. Sums over threads are made in a fixed order:
+// by
 //          shuffles, then warp by warp.
 //
-// Memory traffic   forward writes 4 bytes per element of K (float32); backward reads 4 for each of N, from the L2 cache.
+// Memory traffic   forward writes 4 bytes per element of K (float32); backward reads 4 for each of N, from the L2
+//                  cache.
 // FLOPs            per element of K and n: forward 8, and 2 log₂ L / STEPS complex products; backward 15.
 // Bound            compute: at N = 32 and L = 16384, about 600 operations for 4 bytes.
 #include "common.cuh"

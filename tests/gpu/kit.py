@@ -1,12 +1,21 @@
 """What the tests of every kernel need: drawn schedules, and how far from float64 a result may be."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 import minigrad as mg
-from gpu import emulator
+from gpu import emulator, launch
 from gpu.precision import BITS
+
+
+def header_of(source):
+    """Return the comment at the top of a CUDA source, as one line."""
+    code = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
+    return re.sub(r"\s*\n//\s*", " ", code.partition("#include")[0])
+
 
 SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
 

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from gpu import flops, launch
+from gpu import flops
 from models.attention import softmax
 from models.memory import delta_rule, gated_linear_attention, linear_attention
 from proofs.checker.counting import counted
+from tests.gpu.kit import header_of
 
 COUNTED = {
     "gated_delta_rule": (flops.delta_rule, 0),
@@ -21,19 +22,17 @@ COUNTED = {
 
 @pytest.mark.parametrize("source", COUNTED)
 def test_operations_are_those_that_the_header_counts(source):
-    """Its last lines say how many there are of a token at K = V = 128."""
-    header = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
-    said = int(re.search(r"at K = V = 128, ([\d,]+) operations", header)[1].replace(",", ""))
+    """Its last lines state the count for a token at K = V = 128."""
+    stated = int(re.search(r"at K = V = 128, ([\d,]+) operations", header_of(source))[1].replace(",", ""))
     q = np.empty((1, 1, 128), np.float32)
-    assert COUNTED[source][0](q, q, q)[0] == pytest.approx(said, rel=0.02)
+    assert COUNTED[source][0](q, q, q)[0] == pytest.approx(stated, rel=0.02)
 
 
 def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
-    header = (launch.KERNELS / "selective_scan.cu").read_text(encoding="utf-8")
     pattern = r"forward an exponential and (\d+) operations, backward two exponentials and (\d+)"
-    there, back = map(int, re.search(pattern, header).groups())
+    forward, backward = map(int, re.search(pattern, header_of("selective_scan")).groups())
     u, A = np.empty((1, 10, 3)), np.empty((3, 4))
-    assert flops.selective_scan(u, u, A) == (120 * max(16, there), 120 * max(2 * 16, back))
+    assert flops.selective_scan(u, u, A) == (120 * max(16, forward), 120 * max(2 * 16, backward))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_exponentials_of_the_selective_scan_are_those_that_its_header_counts():
     ids=lambda x: getattr(x, "__qualname__", ""),
 )
 def test_operations_are_as_many_as_the_plainest_form_does(count, form, gates):
-    """Or half as many, where that form computes what causality hides; or more, as chunks do more than tokens."""
+    """Allow half as many, where that form computes masked scores, and more, as chunks do more than single tokens."""
     q = np.random.default_rng(0).standard_normal((64, 32))
     tally = [0]
     form(*(counted(x, tally) for x in (q, q, q, *(gate * np.ones(64) for gate in gates))))

@@ -15,7 +15,7 @@ from gpu.kernels import titans_layers
 from gpu.kernels.inner_model import Layout
 from models.kernels import titans as on_host
 from models.memory import inner, titans
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, bound, header_of, same_bits_under_every_schedule
 
 LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=3)  # what each gives, its bias
 
@@ -127,10 +127,10 @@ def test_squared_errors_are_shown():
 
 @pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
 def test_operations_are_those_that_the_header_counts(source, way):
-    header = (launch.KERNELS / f"{source}.cu").read_text(encoding="utf-8")
-    said = int(re.search(r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations", header)[1].replace(",", ""))
+    pattern = r"K = V = 64 with 128 inside and C = 16: ([\d,]+) operations"
+    stated = int(re.search(pattern, header_of(source))[1].replace(",", ""))
     token, gate, *layers = map(np.empty, ((1, 64), 1, (64, 128), (128, 64)))
-    assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(said, rel=0.02)
+    assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(stated, rel=0.02)
 
 
 def test_the_wrapper_counts_the_fields_that_the_compiler_counts(tmp_path):

@@ -1,4 +1,4 @@
-"""Characters of the text files: one code point for one symbol."""
+"""Text files: one code point for one symbol, and lines of at most 120 characters where ruff does not read."""
 
 import unicodedata
 from pathlib import Path
@@ -24,3 +24,10 @@ def test_a_bar_is_a_base_letter_and_a_combining_macron():
 def test_precomposed_letters_and_overlines_are_wrong_bars():
     assert wrong_bars("A\u0304 x\u0304 dA \u00e9") == set()
     assert wrong_bars("\u0100 x\u0305 \u00af") == {"\u0100", "\u0305", "\u00af"}
+
+
+def test_lines_of_the_cuda_sources_fit_120_columns():
+    sources = [path for path in FILES if path.suffix in {".cu", ".cuh", ".hpp", ".cpp"}]
+    lines = [(path.name, i, line) for path in sources for i, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
+    assert len(sources) > 30
+    assert [(name, i) for name, i, line in lines if len(line) > 120] == []
