@@ -104,14 +104,14 @@ def bench_(
     products = f"{rates.flops / 1e9:.1f} TFLOP/s float32, {rates.tensor_core_flops / 1e9:.1f} TFLOP/s float16"
     heading = f"{title}: {rates.bytes / 1e9:.2f} TB/s copy, {products}; medians of {repeats} (quartiles)"
     place = _results() / f"{title.lower().replace(', ', '-').replace(' ', '-')}.md"
-    before, found = place.read_text(encoding="utf-8") if record and place.exists() else "", []
+    earlier, rows = place.read_text(encoding="utf-8") if record and place.exists() else "", []
     print(heading, bench.line(bench.HEADER), bench.line(["---"] * len(bench.HEADER)), sep="\n", flush=True)
     for row in bench.rows(xp, rates, repeats, kernels=kernels):
         print(bench.line(row.cells()), flush=True)
-        found.append(row)
+        rows.append(row)
         if record:
             place.parent.mkdir(exist_ok=True)
-            place.write_text(bench.markdown(heading, found, before), encoding="utf-8")
+            place.write_text(bench.markdown(heading, rows, earlier), encoding="utf-8")
     if record:
         print(place)
 
@@ -122,12 +122,12 @@ def report(record: Annotated[bool, typer.Option("--record", help="Write it to gp
     try:
         if record:
             build.record()
-        found = build.recorded() if record else build.report()
+        resources = build.recorded() if record else build.report()
     except build.BuildError as error:
         _fail("report", str(error))
     title = "registers, bytes of shared memory (bytes spilled)"
     table = Table("source", "kernel, float32", *build.ARCHITECTURES, title=title)
-    for version, kernels in found.items():
+    for version, kernels in resources.items():
         for name, needs in kernels.items():
             cells = (
                 f"{n['registers']}, {n['shared']}" + f" ({n['spilled']})" * bool(n["spilled"]) if n else ""
@@ -173,10 +173,10 @@ def _version(name: str, how: str) -> str:
 
 
 def _on_path(program: str, how: str) -> str:
-    found = shutil.which(program)
-    if not found:
+    path = shutil.which(program)
+    if not path:
         raise build.BuildError(f"no {program} on PATH ({how})")
-    return found
+    return path
 
 
 def _fail(command: str, message: str) -> NoReturn:

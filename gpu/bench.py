@@ -67,10 +67,10 @@ class Row(NamedTuple):
         """Return the goal of the kernel, and whether it was met, missed or not measured."""
         if self.kernel not in GOALS:
             return ""
-        against, wanted = GOALS[self.kernel]
+        against, target = GOALS[self.kernel]
         ratio = _ratio(self.floor if against == "floor" else self.theirs, self.ours)
-        outcome = "not measured" if ratio is None else "met" if ratio >= wanted else "missed"
-        return f"{against} / ours ≥ {wanted:g}: {outcome}"
+        outcome = "not measured" if ratio is None else "met" if ratio >= target else "missed"
+        return f"{against} / ours ≥ {target:g}: {outcome}"
 
     def cells(self) -> tuple[str, ...]:
         """Return the cells of the row in the table."""
@@ -122,9 +122,9 @@ def rows(xp: Any, device: Rates, repeats: int, *, kernels: Sequence[str] = (), s
 def _measure(xp: Any, name: str, case: Case, width: int, device: Rates, repeats: int, small: bool) -> Iterator[Row]:
     """Yield a kernel's row for forward and that for forward and backward, interleaved with its peer."""
     options = {"width": width} if width else {}
-    drawn = case.draw(case.dtype, small=small, **options)
+    host_arrays = case.draw(case.dtype, small=small, **options)
     try:
-        arrays = tuple(map(xp.asarray, drawn))
+        arrays = tuple(map(xp.asarray, host_arrays))
         results = case.run(*arrays)
     except Exception as error:  # out of memory, or a failure that `check` reports: continue with the other kernels
         yield from (Row(name, width, direction, peer=_first_line(error)) for direction in DIRECTIONS)
@@ -202,10 +202,10 @@ def _between(xp: Any, call: Call, count: int) -> tuple[Any, Any]:
     return start, end
 
 
-def markdown(title: str, found: Sequence[Row], before: str = "") -> str:
+def markdown(title: str, rows: Sequence[Row], earlier: str = "") -> str:
     """Return the table as recorded: rows of an earlier table stay unless they were measured again."""
     by_row = {}
-    for text in [*before.splitlines()[4:], *map(line, (row.cells() for row in found))]:
+    for text in [*earlier.splitlines()[4:], *map(line, (row.cells() for row in rows))]:
         by_row[text.split(" | ")[0], *text.split(" | ")[1:3]] = text
     return "\n".join([f"# {title}", "", line(HEADER), line(["---"] * len(HEADER)), *by_row.values()]) + "\n"
 

@@ -54,13 +54,13 @@ def architectures(version: str) -> tuple[str, ...]:
 
 def report() -> dict[str, dict[str, dict[str, Needs]]]:
     """Compile all versions and return the resources by version, kernel and architecture."""
-    made: dict[str, dict[str, dict[str, Needs]]] = {}
+    resources: dict[str, dict[str, dict[str, Needs]]] = {}
     for version, (source, defines) in sorted(versions().items()):
-        kernels = made.setdefault(version, {})
+        kernels = resources.setdefault(version, {})
         for architecture in architectures(version):
             for kernel, need in needs(source, defines, architecture).items():
                 kernels.setdefault(kernel, {})[architecture] = need
-    return made
+    return resources
 
 
 def recorded() -> dict[str, dict[str, dict[str, Needs]]]:
@@ -77,14 +77,14 @@ def record() -> None:
 
 def parsed(log: str) -> dict[str, Needs]:
     """Parse the output of `ptxas -v`, by kernel."""
-    found: dict[str, Needs] = {}
+    resources: dict[str, Needs] = {}
     for part in re.split(r"Compiling entry function '", log)[1:]:
         name = part.partition("'")[0]
         registers = int(_first(r"Used (\d+) registers", part))
         shared = int(_first(r"(\d+) bytes smem", part))
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill", part)))
-        found[name] = {"registers": registers, "shared": shared, "spilled": spilled}
-    return dict(sorted(found.items()))
+        resources[name] = {"registers": registers, "shared": shared, "spilled": spilled}
+    return dict(sorted(resources.items()))
 
 
 def _first(pattern: str, text: str) -> str:
@@ -110,7 +110,7 @@ def _nvrtc(source: Path, options: tuple[str, ...], architecture: str) -> str:
     library.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)
     try:
         words = [f"--gpu-architecture={architecture}", "--ptxas-options=-v", *options]
-        wrong = library.nvrtcCompileProgram(
+        failed = library.nvrtcCompileProgram(
             program, len(words), (ctypes.c_char_p * len(words))(*map(str.encode, words))
         )
         library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -118,7 +118,7 @@ def _nvrtc(source: Path, options: tuple[str, ...], architecture: str) -> str:
         library.nvrtcGetProgramLog(program, log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
-    if wrong:
+    if failed:
         raise BuildError(f"{source.name} does not compile for {architecture}:\n{log.value.decode().strip()}")
     return log.value.decode()
 

@@ -114,9 +114,9 @@ def _draw_ttt(dtype: str, *, small: bool, width: int = 0, depth: int = 1) -> Arr
     q, k, v, dy = rng.standard_normal((4, batch, T, K), dtype=np.float32) / np.float32(K**0.5)
     rates = rng.uniform(0, 0.1, (batch, T)), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + 1, columns) for rows, columns in pairwise(widths)]
-    model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
-    around = rng.uniform(0.5, 1, (batch, 1, K)), rng.standard_normal((batch, 1, K))
-    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *around, dy, *after))
+    model, dmodel = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
+    norm = rng.uniform(0.5, 1, (batch, 1, K)), rng.standard_normal((batch, 1, K))
+    return tuple(x.astype(dtype) for x in (q, k, v, *rates, *model, *norm, dy, *dmodel))
 
 
 def _draw_titans_layers(dtype: str, *, small: bool, width: int = 0) -> Arrays:
@@ -178,28 +178,35 @@ def _with_bfloat16(case: Case) -> Case:
     """Return the case with q, k, v and the cotangent of y in bfloat16 where bfloat16 is drawn."""
 
     def draw(dtype: str, **options: Any) -> Arrays:
-        drawn = case.draw("float32" if dtype == "bfloat16" else dtype, **options)
+        arrays = case.draw("float32" if dtype == "bfloat16" else dtype, **options)
         if dtype != "bfloat16":
-            return drawn
+            return arrays
         bfloat16 = importlib.import_module("ml_dtypes").bfloat16
-        return tuple(x.astype(bfloat16) if i in (0, 1, 2, case.inputs) else x for i, x in enumerate(drawn))
+        return tuple(x.astype(bfloat16) if i in (0, 1, 2, case.inputs) else x for i, x in enumerate(arrays))
 
     return case._replace(draw=draw, precision="bfloat16", dtype="bfloat16")
 
 
 WIDTHS = 64, 128
 CASES = {
-    "cauchy": Case(_draw_cauchy, 3, _cauchy, lambda saved, given: cauchy.backward(*saved, *given), flops.cauchy),
+    "cauchy": Case(
+        _draw_cauchy, 3, _cauchy, lambda saved, cotangents: cauchy.backward(*saved, *cotangents), flops.cauchy
+    ),
     "delta_rule": _of(delta_rule, _draw_delta_rule, 5, flops.delta_rule, *WIDTHS),
     "gated_delta_rule": _of(gated_delta_rule, _draw_gated_delta_rule, 6, flops.delta_rule, *WIDTHS),
     "gated_linear_attention": _of(
         gated_linear_attention, _draw_gated_linear_attention, 5, flops.gated_linear_attention, *WIDTHS
     ),
     "linear_attention": _of(linear_attention, _draw_linear_attention, 4, flops.linear_attention, *WIDTHS),
-    "scan": Case(_draw_scan, 2, _scan, lambda saved, given: scan.backward(*saved, *given), flops.scan),
+    "scan": Case(_draw_scan, 2, _scan, lambda saved, cotangents: scan.backward(*saved, *cotangents), flops.scan),
     "selective_scan": _of(selective_scan, _draw_selective_scan, 7, flops.selective_scan),
     "softmax": Case(
-        _draw_softmax, 3, _softmax, lambda saved, given: softmax.backward(saved, *given), flops.softmax, WIDTHS
+        _draw_softmax,
+        3,
+        _softmax,
+        lambda saved, cotangents: softmax.backward(saved, *cotangents),
+        flops.softmax,
+        WIDTHS,
     ),
     "titans": _of(
         titans,
@@ -234,7 +241,11 @@ CASES = {
         on_losses=lambda losses: None,
     ),
     "vandermonde": Case(
-        _draw_vandermonde, 2, _vandermonde, lambda saved, given: vandermonde.backward(saved, *given), flops.vandermonde
+        _draw_vandermonde,
+        2,
+        _vandermonde,
+        lambda saved, cotangents: vandermonde.backward(saved, *cotangents),
+        flops.vandermonde,
     ),
 }
 # Of these there is a version for them.

@@ -65,10 +65,10 @@ def kernels(xp: Any) -> Iterator[Result]:
                     yield result._replace(error=error)
 
 
-def _error(xp: Any, case: Case, drawn: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
+def _error(xp: Any, case: Case, inputs: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
     """Return the largest error relative to the largest result. Raises RuntimeError where two runs differ."""
     _poison(xp)
-    arrays = tuple(map(xp.asarray, drawn))
+    arrays = tuple(map(xp.asarray, inputs))
     results, again = (tuple(map(xp.asnumpy, case.run(*arrays))) for _ in range(2))
     if any(a.tobytes() != b.tobytes() for a, b in zip(results, again, strict=True)):
         raise RuntimeError("two runs differ in bits: the result depends on the order in which blocks run")

@@ -17,12 +17,12 @@ class MissingError(RuntimeError):
 def ready() -> Any:
     """Return CuPy where it can use a device. Raises MissingError otherwise."""
     names()
-    found = cupy()
+    module = cupy()
     try:
-        found.cuda.runtime.getDeviceCount()
+        module.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         raise MissingError(f"CuPy cannot use the NVIDIA driver ({error}): {OLDER_DRIVER}") from None
-    return found
+    return module
 
 
 def cupy() -> Any:
@@ -47,11 +47,11 @@ def names() -> list[str]:
     code = library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count))
     if code or not count.value:
         raise MissingError(DEVICE.format(code))
-    found = []
+    devices = []
     for i in range(count.value):
         library.cuDeviceGetName(name, len(name), i)
-        found.append(name.value.decode())
-    return found
+        devices.append(name.value.decode())
+    return devices
 
 
 def _library() -> ctypes.CDLL:

@@ -54,10 +54,10 @@ def titans(q: Any, k: Any, v: Any, *others: Any) -> tuple[float, float]:
 
 
 def titans_layers(
-    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, after: Any, *others: Any
+    q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, W: Any, W_out: Any, *others: Any
 ) -> tuple[float, float]:
     """Count two layers in batches of 16: z, the updates of S and M, their read, and the pairs of tokens."""
-    return _layers(q, (W, after), 16, 12, 40)
+    return _layers(q, (W, W_out), 16, 12, 40)
 
 
 def ttt(q: Any, k: Any, v: Any, eta: Any, tau: Any, W: Any, *others: Any) -> tuple[float, float]:

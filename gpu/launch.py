@@ -40,19 +40,19 @@ def launch(
     Python integers are passed as C's int. Raises SharedMemoryError where a block cannot have `shared` bytes of dynamic
     shared memory; `of` names the widths of the arrays that determine the size.
     """
-    given = [np.int32(x) if isinstance(x, int) else x for x in arguments]
+    converted = [np.int32(x) if isinstance(x, int) else x for x in arguments]
     name = dtype_name(like.dtype)
     own = ("COMPLEX",) if like.dtype.kind == "c" else ("ARRAY=Bfloat16",) if name == "bfloat16" else ()
     defines = (f"REAL={REAL[name]}", *own, *defines)
     if isinstance(like, np.ndarray):
-        _emulated_module(source, defines).get_function(kernel)(grid, (threads,), given, shared_mem=shared)
+        _emulated_module(source, defines).get_function(kernel)(grid, (threads,), converted, shared_mem=shared)
         return
     with like.device:
         function = _device_module(source, defines, like.device.id).get_function(kernel)
         if shared:  # together with static shared memory it may exceed the 48 KB available without opting in
             _check_shared_memory(kernel, like, function.shared_size_bytes + shared, of)
             function.max_dynamic_shared_size_bytes = shared
-        function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(given), shared_mem=shared)
+        function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(converted), shared_mem=shared)
 
 
 def check(label: str, *, dtypes: str = "fd", accumulators: Sequence[str] = (), **arrays: Any) -> None:

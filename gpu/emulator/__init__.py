@@ -184,8 +184,8 @@ def _compile(
 @functools.cache
 def _compiler() -> str:
     for name in (os.environ.get("CXX", ""), "g++"):
-        if name and (found := shutil.which(name)):
-            return found
+        if name and (path := shutil.which(name)):
+            return path
     raise RuntimeError("no g++ on PATH, which runs CUDA kernels on the host (Debian and Ubuntu: apt install g++)")
 
 

@@ -1,4 +1,4 @@
-"""Kernels that somebody has broken, and the schedule that shows it."""
+"""Mutated kernels, and a search for a schedule under which they fail."""
 
 import re
 
@@ -10,17 +10,17 @@ SEEDS = range(600)
 
 
 @pytest.fixture
-def shown(monkeypatch, tmp_path):
-    """A function that says how a broken kernel shows, or fails: the test is blind, or what was taken out idle."""
+def assert_detected(monkeypatch, tmp_path):
+    """Return a function that runs a mutated kernel and fails unless its results differ or it raises an error."""
 
-    def how(source, right, wrong, call, *, which=0):
+    def check(source, original, mutated, call, *, which=0):
         broken = tmp_path / f"{source}.cu"
         files = launch.KERNELS / broken.name, *launch.KERNELS.glob("*.cuh")
         codes = {file.name: file.read_text(encoding="utf-8") for file in files}
-        holds = [name for name in included(codes, broken.name) if codes[name].count(right) > which]
-        assert holds, f"{source}.cu and what it includes do not hold {right!r} {which + 1} times"
-        parts = codes[holds[0]].split(right)
-        codes[holds[0]] = right.join(parts[: which + 1]) + wrong + right.join(parts[which + 1 :])
+        containing = [name for name in included(codes, broken.name) if codes[name].count(original) > which]
+        assert containing, f"{source}.cu and what it includes do not hold {original!r} {which + 1} times"
+        parts = codes[containing[0]].split(original)
+        codes[containing[0]] = original.join(parts[: which + 1]) + mutated + original.join(parts[which + 1 :])
         for name, code in codes.items():
             (tmp_path / name).write_text(code, encoding="utf-8")
         with emulator.schedule(0):
@@ -33,47 +33,48 @@ def shown(monkeypatch, tmp_path):
                     broken if name == source else launch.KERNELS / f"{name}.cu", defines
                 ),
             )
-            said = difference(expected, call)
-        assert said, f"{source}.cu, {wrong!r} for {right!r} ({which}): no schedule shows it"
+            assert difference(expected, call), (
+                f"{source}.cu, {mutated!r} for {original!r} ({which}): no schedule shows it"
+            )
 
-    return how
+    return check
 
 
 @pytest.fixture
-def every_barrier_is_missed():
-    """A function that leaves out each barrier of a source in turn, and fails where no schedule shows it.
+def assert_every_barrier_is_needed():
+    """Return a function that skips each barrier of a source in turn, and fails where no schedule shows it.
 
-    `unseen` are parts of lines whose barriers stand for what the host has no model of: the order of memory.
+    `exempt` are parts of lines whose barriers order memory, of which the host has no model.
     """
 
-    def check(source, call, *, unseen=()):
+    def check(source, call, *, exempt=()):
         file = next(launch.KERNELS.glob(f"{source}.cu*"))
         lines = file.read_text(encoding="utf-8").splitlines()
         barriers = [i for i, line in enumerate(lines, 1) if re.search(r"__sync(threads|warp)\(\)", line)]
         with emulator.schedule(0):
             expected = call()
         for line in barriers:
-            if not any(part in lines[line - 1] for part in unseen):
-                shown = difference(expected, call, skipped_barrier=line)
-                assert shown, f"{file.name}, line {line}: no schedule misses it"
+            if not any(part in lines[line - 1] for part in exempt):
+                outcome = difference(expected, call, skipped_barrier=line)
+                assert outcome, f"{file.name}, line {line}: no schedule needs this barrier"
 
     return check
 
 
 def included(codes, name):
-    """The names of a source and of what it includes."""
+    """Return the names of a source and of the headers it includes."""
     headers = re.findall(r'^#include "(.*)"', codes[name], re.MULTILINE)
     return [name, *(other for header in headers for other in included(codes, header))]
 
 
 def difference(expected, call, *, skipped_barrier=0):
-    """What the first schedule says under which the call fails or makes other bits, or nothing."""
+    """Return the outcome of the first schedule under which the call fails or returns other bits, or ""."""
     for seed in SEEDS:
         try:
             with emulator.schedule(seed, skipped_barrier=skipped_barrier):
-                made = call()
+                results = call()
         except emulator.KernelError as error:
             return str(error)
-        if any(a.tobytes() != b.tobytes() for a, b in zip(expected, made, strict=True)):
+        if any(a.tobytes() != b.tobytes() for a, b in zip(expected, results, strict=True)):
             return f"schedule {seed}: other bits"
     return ""

@@ -37,8 +37,8 @@ def few_tokens(case):
     """The case, for keys of 8 and of 16 features, in a few tokens."""
 
     def draw(dtype, *, small, **options):
-        drawn = case.draw(dtype, small=True, **options)
-        return tuple(np.ascontiguousarray(x[:, :20]) for x in drawn)
+        arrays = case.draw(dtype, small=True, **options)
+        return tuple(np.ascontiguousarray(x[:, :20]) for x in arrays)
 
     return case._replace(draw=draw, widths=(8, 16) if case.widths else ())
 
@@ -55,5 +55,5 @@ def install(monkeypatch):
         monkeypatch.setattr(module, "CASES", FEW)
     monkeypatch.setattr(check, "shutil", SimpleNamespace(which=lambda name: f"/bin/{name}"))
     rows, rates = bench.rows, bench.rates
-    monkeypatch.setattr(bench, "rows", lambda *given, **options: rows(*given, **options, small=True))
+    monkeypatch.setattr(bench, "rows", lambda *args, **options: rows(*args, **options, small=True))
     monkeypatch.setattr(bench, "rates", lambda xp, repeats: rates(xp, repeats, size=32))

@@ -49,15 +49,15 @@ class Kernel:
         self.shared_size_bytes = width * build.recorded()[version][name]["sm_80"]["shared"]
         self.max_dynamic_shared_size_bytes = FREELY - self.shared_size_bytes
 
-    def __call__(self, grid: Any, block: Any, given: Any, *, shared_mem: int) -> None:
-        there = self.device.attributes["MaxSharedMemoryPerBlockOptin"]
-        wanted = self.shared_size_bytes + self.max_dynamic_shared_size_bytes
+    def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int) -> None:
+        available = self.device.attributes["MaxSharedMemoryPerBlockOptin"]
+        needed = self.shared_size_bytes + self.max_dynamic_shared_size_bytes
         if not self.device.entered:
             raise RuntimeError("CUDA_ERROR_INVALID_HANDLE: invalid resource handle")
-        if wanted > there or shared_mem > max(0, self.max_dynamic_shared_size_bytes):
+        if needed > available or shared_mem > max(0, self.max_dynamic_shared_size_bytes):
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self.device.launches.append(self.name)
-        inside = [x.inside if isinstance(x, Walled) else x for x in given]
+        inside = [x.inside if isinstance(x, Walled) else x for x in arguments]
         emulator.Module(self.source, self.defines).get_function(self.name)(grid, block, inside, shared_mem=shared_mem)
 
 
@@ -67,15 +67,15 @@ def install(monkeypatch: Any) -> Device:
 
     def empty(shape: Any, dtype: Any) -> Walled:
         assert device.entered, "made on another device"
-        wanted = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-        if wanted > device.room:
-            raise OutOfMemoryError(f"Out of memory allocating {wanted:,} bytes (allocated so far: 0 bytes).")
+        needed = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+        if needed > device.room:
+            raise OutOfMemoryError(f"Out of memory allocating {needed:,} bytes (allocated so far: 0 bytes).")
         return asarray(emulator.empty(shape, dtype))
 
     def zeros(shape: Any, dtype: Any) -> Walled:
-        made = empty(shape, dtype)
-        made.inside[...] = 0
-        return made
+        array = empty(shape, dtype)
+        array.inside[...] = 0
+        return array
 
     def upload(x: Any, dtype: Any = None) -> Walled:
         return asarray(x, dtype=dtype)
@@ -100,6 +100,6 @@ def install(monkeypatch: Any) -> Device:
 
 def at(x: np.ndarray, device: Device) -> Walled:
     """An array on another device."""
-    made = asarray(x)
-    made.at = device
-    return made
+    array = asarray(x)
+    array.at = device
+    return array

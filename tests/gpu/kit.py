@@ -25,9 +25,9 @@ def same_bits_under_every_schedule(seeds, call):
     first = None
     for seed in seeds:
         with emulator.schedule(seed):
-            made = call()
-        first = first or made
-        for a, b in zip(first, made, strict=True):
+            results = call()
+        first = first or results
+        for a, b in zip(first, results, strict=True):
             assert np.isfinite(a).all()  # nothing is left that no thread has written
             assert a.tobytes() == b.tobytes(), f"schedule {seed} gives other bits than {seeds[0]}"
     return first
@@ -38,25 +38,25 @@ PRECISIONS = pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
 
 def both_ways(kernel, inputs, cotangents):
     """The results of a kernel that a state goes through, and the cotangents of its inputs."""
-    made, saved = kernel.forward(*inputs)
-    return *made, *kernel.backward(saved, cotangents)
+    results, saved = kernel.forward(*inputs)
+    return *results, *kernel.backward(saved, cotangents)
 
 
-def close(made, form, inputs, cotangents, precision="float32"):
+def close(results, form, inputs, cotangents, precision="float32"):
     """Fail unless the numbers are those of the form, which has the last input for a state, and its gradients.
 
     At a precision that rounds what is multiplied they may be off by a few units of a factor's last place.
     """
     *inputs, S = (x.astype("d") for x in inputs)
-    right, pull = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == cotangents[0].dtype
-        allowed = bound(found.dtype, expected)
+    outputs, vjp = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
+    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert actual.dtype == cotangents[0].dtype
+        allowed = bound(actual.dtype, expected)
         if precision != "float32":
             allowed = 4 * 2.0 ** (1 - BITS[precision]) * max(1, np.abs(expected).max())
-        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=allowed)
 
 
-def bound(dtype, right, factor=64):
+def bound(dtype, expected, factor=64):
     """So many units in the last place of the largest number."""
-    return factor * np.finfo(dtype).eps * max(1, np.abs(right).max())
+    return factor * np.finfo(dtype).eps * max(1, np.abs(expected).max())

@@ -21,32 +21,32 @@ def few(monkeypatch):
     install(monkeypatch)
 
 
-def test_every_kernel_has_a_row_for_each_way_and_each_width(few):
-    found = list(bench.rows(FAKE, RATES, 1))
-    assert [row[:3] for row in found] == [
+def test_every_kernel_has_a_row_for_each_direction_and_width(few):
+    rows = list(bench.rows(FAKE, RATES, 1))
+    assert [row[:3] for row in rows] == [
         (name, width, direction)
         for name in FEW
         for width in ((0,) if name == "scan" else (8, 16))
         for direction in ("forward", "forward + backward")
     ]
-    assert all(0 < row.ours.low <= row.ours.median <= row.ours.high for row in found)
-    assert [row[:3] for row in bench.rows(FAKE, RATES, 1, kernels=["softmax"])] == [row[:3] for row in found[2:]]
+    assert all(0 < row.ours.low <= row.ours.median <= row.ours.high for row in rows)
+    assert [row[:3] for row in bench.rows(FAKE, RATES, 1, kernels=["softmax"])] == [row[:3] for row in rows[2:]]
     assert min(bench.rates(FAKE, 3)) > 0
 
 
-def test_the_floor_is_what_bytes_or_operations_take(few):
+def test_the_floor_is_the_time_of_bytes_or_operations(few):
     a, *_ = FEW["scan"].draw("float32", small=True)
-    there, both = bench.rows(FAKE, bench.Rates(1e3, 1e9, 1), 1, kernels=["scan"])
-    assert (there.floor, both.floor) == (3 * a.nbytes / 1e3, 8 * a.nbytes / 1e3)  # a, x → h and a, h, g → da, dx
-    assert (there.bound_by, both.bound_by) == ("bytes", "bytes")
-    there, both = bench.rows(FAKE, bench.Rates(1e9, 1e3, 1), 1, kernels=["scan"])
-    assert (there.floor, both.floor, there.bound_by) == (6 * a.size / 1e3, 14 * a.size / 1e3, "operations")
+    forward, both = bench.rows(FAKE, bench.Rates(1e3, 1e9, 1), 1, kernels=["scan"])
+    assert (forward.floor, both.floor) == (3 * a.nbytes / 1e3, 8 * a.nbytes / 1e3)  # a, x → h and a, h, g → da, dx
+    assert (forward.bound_by, both.bound_by) == ("bytes", "bytes")
+    forward, both = bench.rows(FAKE, bench.Rates(1e9, 1e3, 1), 1, kernels=["scan"])
+    assert (forward.floor, both.floor, forward.bound_by) == (6 * a.size / 1e3, 14 * a.size / 1e3, "operations")
     *_, last = bench.rows(FAKE, bench.Rates(1e9, 1, 1e3), 1, kernels=["softmax"])  # on tensor cores
     operations = CASES["softmax"].flops(*FEW["softmax"].draw("float32", small=True, width=16))
     assert last.floor == pytest.approx(sum(operations) / 1e3)
 
 
-def test_a_goal_is_said_to_be_met_or_missed():
+def test_goals_are_reported_as_met_or_missed():
     ours, theirs = bench.Times(1, 2, 3), bench.Times(1, 1.5, 2)
     row = bench.Row("scan", 0, "forward", ours, floor=1.5)
     assert row.cells() == (
@@ -67,40 +67,40 @@ def test_a_goal_is_said_to_be_met_or_missed():
     assert bench.Row("softmax", 64, "forward", ours, theirs=theirs).goal() == ""
 
 
-def test_a_device_that_is_full_is_said_to_be_and_the_others_go_on(few, monkeypatch):
+def test_out_of_memory_is_reported_and_the_others_run(few, monkeypatch):
     def asarray(x):
         if x.ndim == 3 and x.shape[-1] == 16:
             raise MemoryError("Out of memory allocating 1,024 bytes")
         return x
 
     monkeypatch.setattr(FAKE, "asarray", asarray)
-    found = list(bench.rows(FAKE, RATES, 1, kernels=["softmax"]))
-    assert [(row.width, row.peer.startswith("Out of"), row.ours is None) for row in found[:4]] == [
+    rows = list(bench.rows(FAKE, RATES, 1, kernels=["softmax"]))
+    assert [(row.width, row.peer.startswith("Out of"), row.ours is None) for row in rows[:4]] == [
         *[(8, False, False)] * 2,
         *[(16, True, True)] * 2,
     ]
 
 
-def test_goals_are_of_kernels_that_there_are():
+def test_goals_and_peers_are_of_existing_kernels():
     assert bench.GOALS.keys() <= CASES.keys()
     assert {name for name, (against, _) in bench.GOALS.items() if against == "peer"} <= peers.PEERS.keys()
     assert peers.PEERS.keys() <= CASES.keys()
 
 
 @pytest.mark.parametrize(("milliseconds", "calls"), [(0.02, 3), (20, 1)])
-def test_events_stand_around_several_calls_of_a_short_one(milliseconds, calls):
+def test_short_calls_are_timed_several_at_a_time(milliseconds, calls):
     clock = [0.0]
     event = type("Event", (), {"record": lambda self: vars(self).update(at=clock[0]), "synchronize": lambda self: None})
     xp = SimpleNamespace(cuda=SimpleNamespace(Event=event, get_elapsed_time=lambda start, end: end.at - start.at))
-    made = []
+    timed = []
 
     def call():
-        made.append(1)
+        timed.append(1)
         clock[0] += milliseconds
 
     (took,) = bench.timed(xp, [call], 4)
     assert took == pytest.approx([milliseconds] * 3)
-    assert len(made) == 2 + 4 * calls
+    assert len(timed) == 2 + 4 * calls
 
 
 def test_bench_keeps_a_dated_table_and_a_later_run_adds_to_it(few, monkeypatch, tmp_path):
@@ -108,9 +108,9 @@ def test_bench_keeps_a_dated_table_and_a_later_run_adds_to_it(few, monkeypatch, 
     for kernels in (["scan"], ["softmax"], ["scan"]):
         done = RUN.invoke(app, ["bench", *kernels, "--repeats", "1", "--record"])
         assert done.exit_code == 0, done.output
-    (kept,) = (tmp_path / "results").iterdir()
-    assert kept.name.startswith("a-device-100-20")
-    title, _, header, *rows = kept.read_text(encoding="utf-8").splitlines()
+    (table,) = (tmp_path / "results").iterdir()
+    assert table.name.startswith("a-device-100-20")
+    title, _, header, *rows = table.read_text(encoding="utf-8").splitlines()
     assert title.startswith("# A Device 100, 20")
     assert header == bench.line(bench.HEADER)
     assert len(rows) == 1 + 2 + 8
@@ -119,7 +119,7 @@ def test_bench_keeps_a_dated_table_and_a_later_run_adds_to_it(few, monkeypatch, 
     assert rows[-1] not in done.stdout
 
 
-def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path):
+def test_results_are_in_the_repository_or_the_working_directory(monkeypatch, tmp_path):
     assert main._results() == launch.KERNELS.parent / "results"
     monkeypatch.setattr(main, "__file__", str(tmp_path / "gpu" / "__main__.py"))
     assert main._results() == Path("results")
@@ -129,7 +129,7 @@ def test_results_are_in_the_repository_or_where_one_stands(monkeypatch, tmp_path
     ("command", "names"),
     [(["bench", "mamba"], [name for name in CASES if "," not in name]), (["check", "form"], check.PARTS)],
 )
-def test_what_there_is_not_is_refused_in_one_line(command, names):
+def test_unknown_kernels_and_parts_are_refused_in_one_line(command, names):
     done = RUN.invoke(app, command)
-    said = f"expected {', '.join(names)} or none of them, got {command[1]!r}"
-    assert (done.exit_code, done.stderr) == (2, f"python -m gpu {command[0]}: {said}\n")
+    message = f"expected {', '.join(names)} or none of them, got {command[1]!r}"
+    assert (done.exit_code, done.stderr) == (2, f"python -m gpu {command[0]}: {message}\n")

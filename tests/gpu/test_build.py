@@ -14,9 +14,9 @@ HOW = "if that is meant: python -m gpu report --record"
 def test_float32_needs_what_is_recorded(version):
     recorded = build.recorded()[version]
     for architecture in build.architectures(version):
-        found = build.needs(*build.versions()[version], architecture)
-        assert found == {kernel: need[architecture] for kernel, need in recorded.items()}, HOW
-        assert not any(need["spilled"] for need in found.values())
+        actual = build.needs(*build.versions()[version], architecture)
+        assert actual == {kernel: need[architecture] for kernel, need in recorded.items()}, HOW
+        assert not any(need["spilled"] for need in actual.values())
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_float32_needs_what_is_recorded(version):
         *((source, (f"REAL={real}", "COMPLEX")) for source in build.COMPLEX for real in ("float", "double")),
     ],
 )
-def test_the_other_numbers_compile(source, defines):
+def test_other_dtypes_compile(source, defines):
     assert build.needs(source, defines, "sm_90")
 
 
@@ -40,10 +40,10 @@ def test_the_other_numbers_compile(source, defines):
         ("linear_attention_tensor_cores", ("outputs",), 5),
     ],
 )
-def test_so_many_blocks_of_narrow_results_have_registers_enough(source, kernels, blocks, numbers, architecture):
-    found = build.needs(source, (*numbers, "COLUMNS=64"), architecture)
+def test_registers_allow_the_resident_blocks(source, kernels, blocks, numbers, architecture):
+    actual = build.needs(source, (*numbers, "COLUMNS=64"), architecture)
     for kernel in kernels:
-        need = found[f"{source.removesuffix(build.TENSOR_CORES)}_{kernel}"]
+        need = actual[f"{source.removesuffix(build.TENSOR_CORES)}_{kernel}"]
         assert (need["spilled"], need["registers"] <= 65536 // (blocks * 128)) == (0, True)
 
 
@@ -51,7 +51,7 @@ def test_the_record_is_of_these_sources():
     assert sorted(build.recorded()) == sorted(build.versions())
 
 
-def test_what_does_not_compile_says_why(tmp_path, monkeypatch):
+def test_compiler_errors_are_shown(tmp_path, monkeypatch):
     (tmp_path / "odd.cu").write_text('extern "C" __global__ void odd(int n) { nothing; }')
     monkeypatch.setattr(build, "KERNELS", tmp_path)
     with pytest.raises(build.BuildError, match=r'(?s)^odd.cu does not compile for sm_90:.*"nothing" is undefined'):
@@ -97,7 +97,7 @@ def test_sanitizers_find_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         # One number past a static tile lies in the next variable, where no page ends.
         ("__shared__ real a[40], b[40]; a[n] = b[n - 1] = 1; y[0] = a[1] + b[2];", "global-buffer-overflow"),
@@ -105,7 +105,7 @@ def test_sanitizers_find_nothing(monkeypatch):
         ("y[0] = reinterpret_cast<const float2 *>(&y[n - 39])->x;", "misaligned address"),
     ],
 )
-def test_sanitizers_find_what_pages_cannot(monkeypatch, tmp_path, body, said):
+def test_sanitizers_find_what_pages_cannot(monkeypatch, tmp_path, body, message):
     kernel = f'extern "C" __global__ void odd(real *y, int n) {{ {body} }}'
     (tmp_path / "odd.cu").write_text(f'#include "common.cuh"\n{kernel}\n')
     code = f"""
@@ -114,4 +114,4 @@ from gpu import emulator
 kernel = emulator.Module(pathlib.Path({str(tmp_path)!r}) / "odd.cu").get_function("odd")
 kernel((1,), (32,), [np.zeros(4, np.float32), np.int32(40)])
 """
-    assert said in sanitized(code, monkeypatch).stderr
+    assert message in sanitized(code, monkeypatch).stderr

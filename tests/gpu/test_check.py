@@ -25,7 +25,7 @@ def few(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def subprocesses(monkeypatch):
     """The commands that `check` runs, none of which fails unless it is named here."""
     commands, failing = [], set()
 
@@ -38,10 +38,10 @@ def asked(monkeypatch):
     return SimpleNamespace(commands=commands, failing=failing)
 
 
-def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
+def test_check_runs_kernels_the_sanitizer_and_the_forms(few, subprocesses):
     done = RUN.invoke(app, ["check"])
     assert done.exit_code == 0, done.output
-    *tools, forms = asked.commands
+    *tools, forms = subprocesses.commands
     assert [command[:6] for command in tools] == [[*check.SANITIZER, tool] for tool in check.TOOLS]
     assert all(command[-5:] == ["-m", "gpu", "check", "kernels", "--apart"] for command in tools)
     assert forms[:5] == [sys.executable, "-m", "proofs", "check", "forms_agree"]
@@ -50,15 +50,15 @@ def test_check_runs_kernels_the_sanitizer_and_the_forms(few, asked):
     assert "softmax, bfloat16                        d = 16   float64  " not in done.stdout  # where nothing is rounded
 
 
-def test_what_no_thread_writes_is_not_what_was_right_before(few, monkeypatch):
-    """CuPy gives memory out again as it was left: by the same kernel, it may be."""
-    asked = []
-    monkeypatch.setattr(FAKE, "full", lambda *given: asked.append(given))
-    assert len(list(check.kernels(FAKE))) == len(asked)
-    assert all(size > 1 << 20 and np.isnan(value) for size, value, _ in asked)
+def test_memory_is_poisoned_before_each_check(few, monkeypatch):
+    """CuPy's pool reuses memory as it was left, which may be the same kernel's earlier, right result."""
+    fills = []
+    monkeypatch.setattr(FAKE, "full", lambda *args: fills.append(args))
+    assert len(list(check.kernels(FAKE))) == len(fills)
+    assert all(size > 1 << 20 and np.isnan(value) for size, value, _ in fills)
 
 
-def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypatch):
+def test_a_failing_kernel_is_reported_and_the_others_run(few, subprocesses, monkeypatch):
     def asarray(x):
         if x.ndim == 3 and x.shape[-1] == 16:
             raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure\nand more")
@@ -76,36 +76,36 @@ def test_a_kernel_that_fails_is_wrong_and_the_others_go_on(few, asked, monkeypat
 
 def test_a_kernel_whose_result_depends_on_timing_is_wrong(few, monkeypatch):
     rounds = iter(range(10**6))
-    unsteady = FEW["scan"]._replace(vjp=lambda saved, given: ((1 + next(rounds) * 1e-13) * given[0],) * 2)
+    unsteady = FEW["scan"]._replace(vjp=lambda saved, cotangents: ((1 + next(rounds) * 1e-13) * cotangents[0],) * 2)
     monkeypatch.setattr(check, "CASES", {"scan": unsteady})
     narrow, wide = check.kernels(FAKE)
     assert (narrow.passed, wide.passed) == (True, False)  # float32 does not show so little
     assert wide.failed.startswith("RuntimeError: two runs differ in bits")
 
 
-def test_check_can_be_run_in_parts(few, asked):
+def test_check_can_be_run_in_parts(few, subprocesses):
     done = RUN.invoke(app, ["check", "forms"])
-    assert (done.exit_code, done.stdout, len(asked.commands)) == (0, "", 1)
+    assert (done.exit_code, done.stdout, len(subprocesses.commands)) == (0, "", 1)
     done = RUN.invoke(app, ["check", "sanitizer"])
-    assert (done.stdout.count(": clean\n"), len(asked.commands)) == (4, 5)
+    assert (done.stdout.count(": clean\n"), len(subprocesses.commands)) == (4, 5)
 
 
-def test_arrays_have_memory_of_their_own_where_a_tool_looks(few, asked, monkeypatch):
-    given = []
-    monkeypatch.setattr(FAKE.cuda, "set_allocator", given.append, raising=False)
+def test_apart_disables_the_memory_pool(few, subprocesses, monkeypatch):
+    allocators = []
+    monkeypatch.setattr(FAKE.cuda, "set_allocator", allocators.append, raising=False)
     assert RUN.invoke(app, ["check", "kernels", "--apart"]).exit_code == 0
-    assert given == [None]
+    assert allocators == [None]
 
 
 @pytest.mark.parametrize("failing", ["racecheck", "proofs"])
-def test_check_fails_with_any_of_them(few, asked, failing):
-    asked.failing.add(failing)
+def test_check_fails_with_any_of_its_parts(few, subprocesses, failing):
+    subprocesses.failing.add(failing)
     assert RUN.invoke(app, ["check"]).exit_code == 1
 
 
-def test_what_a_device_is_too_small_for_is_said_and_is_not_wrong(monkeypatch):
-    there = fake_gpu.install(monkeypatch)
-    there.attributes["MaxSharedMemoryPerBlockOptin"] = 64 << 10  # as on sm_75
+def test_too_little_shared_memory_is_reported_as_refused(monkeypatch):
+    device = fake_gpu.install(monkeypatch)
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 64 << 10  # as on sm_75
     xp = SimpleNamespace(asarray=asarray, asnumpy=lambda x: x.get(), **vars(POOL))
     for module in (bench, check):
         monkeypatch.setattr(module, "CASES", {"titans": CASES["titans"]._replace(widths=(32,))})
@@ -113,21 +113,21 @@ def test_what_a_device_is_too_small_for_is_said_and_is_not_wrong(monkeypatch):
     assert (narrow.passed, narrow.refused) == (True, "")
     assert wide.passed
     assert wide.refused.startswith("titans_forward: K = 40, V = 33 in float64 needs 83,712 bytes")
-    there.attributes["MaxSharedMemoryPerBlockOptin"] = 16 << 10
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = 16 << 10
     row, _ = bench.rows(xp, RATES, 1, small=True)
     assert row.cells() == ("titans", "32", "forward", "", "", "", row.peer, "", "", "")
     assert row.peer.startswith("titans_forward: K = 32, V = 32 in float32 needs ")
 
 
-def test_check_fails_with_a_kernel_that_is_wrong(few, asked, monkeypatch):
+def test_check_fails_with_a_kernel_that_is_wrong(few, subprocesses, monkeypatch):
     monkeypatch.setattr(FAKE, "asnumpy", lambda x: x * np.float32(1.01))
     done = RUN.invoke(app, ["check", "kernels"])
-    assert (done.exit_code, asked.commands) == (1, [])
+    assert (done.exit_code, subprocesses.commands) == (1, [])
     wrong = {line.endswith("  WRONG") for line in done.stdout.splitlines() if "bfloat16" not in line}  # by 1 in 100
     assert wrong == {True}
 
 
-def test_check_says_which_compiler_it_wants(few, monkeypatch):
+def test_a_missing_host_compiler_is_named(few, monkeypatch):
     monkeypatch.setattr(main, "shutil", SimpleNamespace(which=lambda name: None))
     done = RUN.invoke(app, ["check"])
     assert (done.exit_code, done.stderr) == (2, f"python -m gpu check: no g++ on PATH ({main.COMPILER})\n")

@@ -46,8 +46,8 @@ def missing(request, monkeypatch):
             raise OSError(name)
         return Driver(100 if request.param == "device" else 0)  # CUDA_ERROR_NO_DEVICE
 
-    made = {"c_int": ctypes.c_int, "create_string_buffer": ctypes.create_string_buffer, "byref": lambda x: x}
-    monkeypatch.setattr(device, "ctypes", SimpleNamespace(CDLL=load, **made))
+    functions = {"c_int": ctypes.c_int, "create_string_buffer": ctypes.create_string_buffer, "byref": lambda x: x}
+    monkeypatch.setattr(device, "ctypes", SimpleNamespace(CDLL=load, **functions))
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     return {
         "driver": device.DRIVER,

@@ -27,8 +27,8 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
         np.where(rng.random(x.shape) < rate / 2, rng.choice(ends, x.shape), x)
         for x, ends in ((beta, (0, 1)), (log_decay, (0, -np.inf)))
     )
-    drawn = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, dy, dS)]
-    return drawn[:6], tuple(drawn[6:])
+    arrays = [x.astype(dtype) for x in (q, k, v, beta, log_decay, S, dy, dS)]
+    return arrays[:6], tuple(arrays[6:])
 
 
 def call(precision="float32"):
@@ -56,8 +56,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, gated_delta_rule.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, gated_delta_rule.recurrent, inputs, cotangents)
 
 
 @PRECISIONS
@@ -68,16 +68,16 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, sc
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate)
     with matmul_precision(precision):
-        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, gated_delta_rule.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, gated_delta_rule.recurrent, inputs, cotangents, precision)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
 def test_without_gates(precision):
     (*inputs, _, S), cotangents = draw(2, 40, 33, 5, "f", 0)
     with matmul_precision(precision):
-        made = both_ways(plain, [*inputs, S], cotangents)
-    close(made, delta_rule.recurrent, [*inputs, S], cotangents, precision)
+        results = both_ways(plain, [*inputs, S], cotangents)
+    close(results, delta_rule.recurrent, [*inputs, S], cotangents, precision)
 
 
 def test_a_gate_that_shuts_has_no_gradient():
@@ -92,10 +92,10 @@ def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(
+    for actual, rounded, exact in zip(
         kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
     ):
-        assert found.tobytes() == rounded.tobytes() != exact.tobytes()
+        assert actual.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_the_way_back_multiplies_as_the_way_there_did():
         ("product", "tensorfloat32", ()),
     ],
 )
-def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
-    every_barrier_is_missed(source, lambda: call(precision), unseen=unseen)
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, source, precision, unseen):
+    assert_every_barrier_is_needed(source, lambda: call(precision), exempt=unseen)
 
 
 @pytest.mark.parametrize(
-    ("source", "precision", "right", "wrong"),
+    ("source", "precision", "original", "mutated"),
     [
         ("gated_delta_rule", "float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
         ("gated_delta_rule", "float32", "t < length ? beta", "t <= length ? beta"),
@@ -132,5 +132,5 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
         ("gated_delta_rule_keys", "float32", "if (lane == 0) end_terms", "if (lane == 0 && r) end_terms"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, precision, right, wrong):
-    shown(source, right, wrong, lambda: call(precision))
+def test_a_broken_kernel_is_caught(assert_detected, source, precision, original, mutated):
+    assert_detected(source, original, mutated, lambda: call(precision))

@@ -26,13 +26,13 @@ def run(tmp_path, code, n=150, seeds=range(6)):
     source = tmp_path / "total.cu"
     source.write_text(code)
     total = emulator.Module(source).get_function("total")
-    made = []
+    results = []
     for seed in seeds:
         x, y = np.arange(n, dtype=np.float32), emulator.empty((-(-n // 64),), np.float32)
         with emulator.schedule(seed):
             total((y.size,), (64,), [x, y, np.int32(n)], shared_mem=8)
-        made.append(y)
-    return made
+        results.append(y)
+    return results
 
 
 def test_sums(tmp_path):
@@ -41,7 +41,7 @@ def test_sums(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("original", "mutated", "message"),
     [
         ("i < n ? x[i] : 0", "x[i]", r"argument 0: access to element \d+, of 150"),
         ("y[blockIdx.x] =", "y[blockIdx.x + 1] = y[blockIdx.x] =", "argument 1: written outside"),
@@ -59,11 +59,11 @@ def test_sums(tmp_path):
         ("warps[threadIdx.x / 32] = sum", "warps[threadIdx.x / 8] = sum", "dynamic shared memory: access outside"),
     ],
 )
-def test_what_a_kernel_may_not_do(tmp_path, right, wrong, said):
-    right, wrong = right.replace("\\n", "\n"), wrong.replace("\\n", "\n")
-    assert right in SUM
-    with pytest.raises(emulator.KernelError, match=f"total.cu, total, schedule 0: .*({said})"):
-        run(tmp_path, SUM.replace(right, wrong, 1))
+def test_invalid_kernels_raise(tmp_path, original, mutated, message):
+    original, mutated = original.replace("\\n", "\n"), mutated.replace("\\n", "\n")
+    assert original in SUM
+    with pytest.raises(emulator.KernelError, match=f"total.cu, total, schedule 0: .*({message})"):
+        run(tmp_path, SUM.replace(original, mutated, 1))
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -102,7 +102,7 @@ def test_arguments_are_named():
         kernel((1,), (256,), [1])
 
 
-def test_what_does_not_compile_says_why(tmp_path):
+def test_compiler_errors_are_shown(tmp_path):
     (tmp_path / "odd.cu").write_text('extern "C" __global__ void odd(int n) { nothing; }')
     with pytest.raises(RuntimeError, match=r"(?s)odd.cu does not compile with .*nothing.* was not declared"):
         emulator.Module(tmp_path / "odd.cu")

@@ -35,8 +35,8 @@ def gradients(form, inputs):
         y, state = form(*inputs)
         return mg.sum(mg.sin(y)) + mg.sum(state * state), (y, state)
 
-    (_, made), found = mg.value_and_grad(loss, argnums=tuple(range(len(inputs))), has_aux=True)(*inputs)
-    return [*map(np.asarray, made), *found]
+    (_, results), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(inputs))), has_aux=True)(*inputs)
+    return [*map(np.asarray, results), *gradients]
 
 
 def draw():
@@ -121,8 +121,8 @@ def judged(form, system="cupy gradient"):
 )
 def test_statements_hold_there(proofs_on_a_device, statement, system):
     """With them every form is run, for values and for gradients."""
-    found = check_system(statement, system, "quick")
-    assert found.status == "passed", found.failure
+    result = check_system(statement, system, "quick")
+    assert result.status == "passed", result.failure
 
 
 def test_what_is_not_fused_needs_no_raw_kernel(proofs_on_a_device):
@@ -166,12 +166,12 @@ def test_gradients_of_fused_forms_are_judged_there(proofs_on_a_device, form, ker
 
 @pytest.mark.parametrize("place", range(4))
 def test_a_gradient_that_is_wrong_is_noticed(proofs_on_a_device, monkeypatch, place):
-    right = kernel.backward
+    outputs = kernel.backward
 
     def wrong(saved, cotangents):
-        made = list(right(saved, cotangents))
-        made[place] = made[place] * (1 + 1e-9)
-        return tuple(made)
+        results = list(outputs(saved, cotangents))
+        results[place] = results[place] * (1 + 1e-9)
+        return tuple(results)
 
     monkeypatch.setattr(kernel, "backward", wrong)
     assert judged("linear_attention.fused", "cupy") == "passed"

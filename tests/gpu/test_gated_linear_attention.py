@@ -22,8 +22,8 @@ def draw(batch, T, K, V, dtype, seed, *, rate=1, per_channel=True):
     )
     log_decay = -rng.exponential(rate, (batch, T, K) if per_channel else (batch, T))
     log_decay = np.where(rng.random(log_decay.shape) < rate / 10, rng.choice([0, -np.inf], log_decay.shape), log_decay)
-    drawn = [x.astype(dtype) for x in (q, k, v, log_decay, S, dy, dS)]
-    return drawn[:5], tuple(drawn[5:])
+    arrays = [x.astype(dtype) for x in (q, k, v, log_decay, S, dy, dS)]
+    return arrays[:5], tuple(arrays[5:])
 
 
 def call(precision="float32"):
@@ -52,8 +52,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate, per_channel=per_channel)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, gated_linear_attention.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, gated_linear_attention.recurrent, inputs, cotangents)
 
 
 @PRECISIONS
@@ -64,18 +64,18 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, r
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate, per_channel=per_channel)
     with matmul_precision(precision):
-        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, gated_linear_attention.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, gated_linear_attention.recurrent, inputs, cotangents, precision)
 
 
 def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 33, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(
+    for actual, rounded, exact in zip(
         kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
     ):
-        assert found.tobytes() == rounded.tobytes() != exact.tobytes()
+        assert actual.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
@@ -97,12 +97,12 @@ def test_a_gate_that_shuts_has_no_gradient(precision):
         ("gated_linear_attention_forward_tensor_cores", "tensorfloat32", ()),
     ],
 )
-def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
-    every_barrier_is_missed(source, lambda: call(precision), unseen=unseen)
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, source, precision, unseen):
+    assert_every_barrier_is_needed(source, lambda: call(precision), exempt=unseen)
 
 
 @pytest.mark.parametrize(
-    ("source", "right", "wrong"),
+    ("source", "original", "mutated"),
     [
         ("", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
         ("", "0 <= t && t < length", "0 < t && t < length"),
@@ -116,5 +116,7 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source, precision, unseen):
         ("_forward_tensor_cores", "if (slice == 0) load_tile(value_tile", "if (slice) load_tile(value_tile"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
-    shown(f"gated_linear_attention{source}", right, wrong, lambda: call("tensorfloat32" if source else "float32"))
+def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
+    assert_detected(
+        f"gated_linear_attention{source}", original, mutated, lambda: call("tensorfloat32" if source else "float32")
+    )

@@ -37,12 +37,12 @@ def draw(D, N, L, seed):
 def test_vandermonde(dtype, D, N, L, seed, schedules):
     w, A, *_, g = draw(D, N, L, seed)
     w, A, g = w.astype(dtype), A.astype(dtype), g.real.astype(dtype.lower())
-    made = same_bits_under_every_schedule(
+    results = same_bits_under_every_schedule(
         schedules, lambda: (vandermonde.forward(w, A, length=L)[0], *vandermonde.backward((w, A), g))
     )
-    right, pull = mg.vjp(lambda w, A: s4d.responses(w, A, L), w.astype("D"), A.astype("D"))
-    for found, expected in zip(made, (right, *pull(g.astype("d"))), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
+    outputs, vjp = mg.vjp(lambda w, A: s4d.responses(w, A, L), w.astype("D"), A.astype("D"))
+    for actual, expected in zip(results, (outputs, *vjp(g.astype("d"))), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected, factor=256))
 
 
 @pytest.mark.parametrize("dtype", "FD")
@@ -52,12 +52,12 @@ def test_vandermonde(dtype, D, N, L, seed, schedules):
 @example(D=2, N=260, L=9, seed=0, schedules=[0, 1])  # more poles than a block has threads
 def test_cauchy(dtype, D, N, L, seed, schedules):
     w, _, z, poles, g = (x.astype(dtype) for x in draw(D, N, L, seed))
-    made = same_bits_under_every_schedule(
+    results = same_bits_under_every_schedule(
         schedules, lambda: (cauchy.forward(w, z, poles), *cauchy.backward(w, z, poles, g))
     )
-    right, pull = mg.vjp(quotients, *(x.astype("D") for x in (w, z, poles)))
-    for found, expected in zip(made, (right, *pull(g.astype("D"))), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
+    outputs, vjp = mg.vjp(quotients, *(x.astype("D") for x in (w, z, poles)))
+    for actual, expected in zip(results, (outputs, *vjp(g.astype("D"))), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected, factor=256))
 
 
 @pytest.mark.parametrize("dtype", "FD")
@@ -73,10 +73,10 @@ def test_cauchy_pairs(dtype, D, N, L, seed, schedules):
         S, saved = cauchy_pairs.forward(v, poles, length=L)
         return S, *cauchy_pairs.backward(saved, g)
 
-    made = same_bits_under_every_schedule(schedules, both_ways)
-    right, pull = mg.vjp(lambda v, poles: s4.cauchy(v, poles, length=L), v.astype("D"), poles.astype("D"))
-    for found, expected in zip(made, (right, *pull(g.astype("D"))), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=256))
+    results = same_bits_under_every_schedule(schedules, both_ways)
+    outputs, vjp = mg.vjp(lambda v, poles: s4.cauchy(v, poles, length=L), v.astype("D"), poles.astype("D"))
+    for actual, expected in zip(results, (outputs, *vjp(g.astype("D"))), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected, factor=256))
 
 
 def test_arrays_that_do_not_fit_are_named():
@@ -98,17 +98,17 @@ def test_arrays_that_do_not_fit_are_named():
 def both_ways():
     w, A, z, poles, g = (x.astype("F") for x in draw(2, 3, 300, 0))
     real = np.ascontiguousarray(g.real)
-    made = vandermonde.forward(w, A, length=300)[0], *vandermonde.backward((w, A), real)
-    return *made, cauchy.forward(w, z, poles), *cauchy.backward(w, z, poles, g)
+    results = vandermonde.forward(w, A, length=300)[0], *vandermonde.backward((w, A), real)
+    return *results, cauchy.forward(w, z, poles), *cauchy.backward(w, z, poles, g)
 
 
 @pytest.mark.parametrize("source", ["vandermonde", "cauchy", "common"])
-def test_no_barrier_is_idle(every_barrier_is_missed, source):
-    every_barrier_is_missed(source, both_ways)
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, source):
+    assert_every_barrier_is_needed(source, both_ways)
 
 
 @pytest.mark.parametrize(
-    ("source", "right", "wrong"),
+    ("source", "original", "mutated"),
     [
         ("vandermonde", "THREADS < length", "THREADS <= length"),
         ("vandermonde", "l < length", "l <= length"),
@@ -117,5 +117,5 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
         ("cauchy", "n < states; n += THREADS", "n < states - 1; n += THREADS"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
-    shown(source, right, wrong, both_ways)
+def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
+    assert_detected(source, original, mutated, both_ways)

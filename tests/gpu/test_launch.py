@@ -24,7 +24,7 @@ def device(monkeypatch):
     return fake_gpu.install(monkeypatch)
 
 
-def drawn(name, dtype="float32"):
+def draw(name, dtype="float32"):
     return tuple(map(asarray, CASES[name].draw(dtype, small=True)))
 
 
@@ -42,13 +42,13 @@ def unharmed(arrays, before, name="linear_attention"):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_every_kernel_runs_where_its_arrays_are(device, name):
-    arrays = drawn(name)
+    arrays = draw(name)
     unharmed(arrays, copies(arrays), name)
     assert device.launches
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "there", "said"),
+    ("name", "dtype", "available", "message"),
     [
         (
             "linear_attention",
@@ -73,19 +73,19 @@ def test_every_kernel_runs_where_its_arrays_are(device, name):
         ),
     ],
 )
-def test_more_shared_memory_than_a_block_can_have(device, name, dtype, there, said):
-    arrays = drawn(name, dtype)
+def test_more_shared_memory_than_a_block_can_have(device, name, dtype, available, message):
+    arrays = draw(name, dtype)
     before, most = copies(arrays), device.attributes["MaxSharedMemoryPerBlockOptin"]
-    device.attributes["MaxSharedMemoryPerBlockOptin"] = there
+    device.attributes["MaxSharedMemoryPerBlockOptin"] = available
     with pytest.raises(DeviceMemoryError) as raised:
         CASES[name].run(*arrays)
-    assert (str(raised.value), device.launches) == (said, [])
+    assert (str(raised.value), device.launches) == (message, [])
     device.attributes["MaxSharedMemoryPerBlockOptin"] = most
     unharmed(arrays, before, name)
 
 
-def test_what_a_block_has_is_used_to_the_last_byte(device):
-    arrays = drawn("linear_attention")
+def test_all_shared_memory_of_a_block_can_be_used(device):
+    arrays = draw("linear_attention")
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_344
     unharmed(arrays, copies(arrays))
     device.attributes["MaxSharedMemoryPerBlockOptin"] = 25_343
@@ -96,19 +96,19 @@ def test_what_a_block_has_is_used_to_the_last_byte(device):
 @pytest.mark.parametrize("name", CASES)
 def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, name):
     """With a little less, and no more less than a row's gap, it touches what it does not have."""
-    on_host, loose = launch._emulated_module, []
+    on_host, too_much = launch._emulated_module, []
 
     def with_less(source, defines):
         def get_function(kernel):
             run = on_host(source, defines).get_function(kernel)
 
-            def call(grid, block, given, *, shared_mem):
+            def call(grid, block, arguments, *, shared_mem):
                 if shared_mem:
-                    copies = [x.copy() for x in given]
+                    copies = [x.copy() for x in arguments]
                     with contextlib.suppress(emulator.KernelError):
                         run(grid, block, copies, shared_mem=shared_mem - min(80, shared_mem // 2))
-                        loose.append(kernel)
-                run(grid, block, given, shared_mem=shared_mem)
+                        too_much.append(kernel)
+                run(grid, block, arguments, shared_mem=shared_mem)
 
             return call
 
@@ -116,11 +116,11 @@ def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, nam
 
     monkeypatch.setattr(launch, "_emulated_module", with_less)
     CASES[name].run(*CASES[name].draw("float32", small=True))
-    assert loose == []
+    assert too_much == []
 
 
 def test_tensor_cores_where_they_are_asked_for_and_there(device):
-    arrays = drawn("linear_attention")
+    arrays = draw("linear_attention")
 
     def run():
         (y, S), saved = linear_attention.forward(*arrays[:4])
@@ -138,8 +138,8 @@ def test_tensor_cores_where_they_are_asked_for_and_there(device):
         assert all(x.get().tobytes() == other.get().tobytes() for other in others)
 
 
-def test_no_memory_for_what_a_pass_makes(device):
-    arrays = drawn("linear_attention")
+def test_out_of_memory_names_the_array(device):
+    arrays = draw("linear_attention")
     before, room = copies(arrays), device.room
     device.room = 10_000
     with pytest.raises(DeviceMemoryError) as raised:
@@ -155,10 +155,10 @@ def test_no_memory_for_what_a_pass_makes(device):
     unharmed(arrays, before)
 
 
-def test_arrays_that_a_kernel_does_not_take(device):
-    arrays = drawn("linear_attention")
+def test_unsupported_arrays_are_named(device):
+    arrays = draw("linear_attention")
     before, (q, k, v, S, *_) = copies(arrays), arrays
-    for bad, error, said in (
+    for bad, error, message in (
         (asarray(k.inside.astype("float16")), TypeError, "k is float16, expected float32 or float64 or bfloat16"),
         (asarray(k.inside.astype(int)), TypeError, "k is int64, expected float32 or float64 or bfloat16"),
         (
@@ -185,19 +185,19 @@ def test_arrays_that_a_kernel_does_not_take(device):
     ):
         with pytest.raises(error) as raised:
             linear_attention.forward(q, bad, v, S)
-        assert str(raised.value) == f"linear_attention: {said}"
+        assert str(raised.value) == f"linear_attention: {message}"
     assert device.launches == []
     unharmed(arrays, before)
 
 
-def test_arrays_of_two_bytes_a_number(device):
+def test_bfloat16_arrays(device):
     q, k, v, dy = (asarray(x.astype(ml_dtypes.bfloat16)) for x in CASES["softmax"].draw("float32", small=True))
     y, saved = softmax.forward(q, k, v, causal=True, scale=0.5)
-    made = y, *softmax.backward(saved, dy)
+    results = y, *softmax.backward(saved, dy)
     expected, saved = softmax.forward(*(x.inside for x in (q, k, v)), causal=True, scale=0.5)
-    for x, right in zip(made, (expected, *softmax.backward(saved, dy.inside)), strict=True):
+    for x, expected_array in zip(results, (expected, *softmax.backward(saved, dy.inside)), strict=True):
         assert x.dtype == ml_dtypes.bfloat16
-        np.testing.assert_array_equal(x.get(), right)
+        np.testing.assert_array_equal(x.get(), expected_array)
     device.launches.clear()
     with pytest.raises(TypeError, match=r"^softmax: dy is cupy float32 on device 0, expected cupy bfloat16 on"):
         softmax.backward(saved._replace(q=q), asarray(dy.inside.astype("f")))
@@ -209,27 +209,27 @@ def test_arrays_of_two_bytes_a_number(device):
         "block: take float32 or smaller widths or a form that is not fused"
     )
     with pytest.raises(TypeError, match="^titans: q is bfloat16, expected float32 or float64$"):
-        CASES["titans"].run(q, *drawn("titans")[1:])
+        CASES["titans"].run(q, *draw("titans")[1:])
     with pytest.raises(TypeError, match="^softmax: k is float16, expected float32 or float64 or bfloat16$"):
         softmax.forward(q, asarray(k.inside.astype("float16")), v, causal=True, scale=0.5)
     device.compute_capability = "75"
     with pytest.raises(TypeError) as raised:
         softmax.forward(q, k, v, causal=True, scale=0.5)
-    said = "softmax: q is bfloat16, which needs compute capability 80, device 0 has 75: take float32"
-    assert str(raised.value) == said
+    message = "softmax: q is bfloat16, which needs compute capability 80, device 0 has 75: take float32"
+    assert str(raised.value) == message
     assert device.launches == []
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_cotangents_are_looked_at_too(device, name):
-    *arrays, g = drawn(name)
+def test_cotangents_are_checked(device, name):
+    *arrays, g = draw(name)
     before, odd = copies((*arrays, g)), asarray(g.inside.astype("complex64") if g.dtype.kind == "f" else g.inside.real)
     with pytest.raises(TypeError, match=r": d\w* is "):
         CASES[name].run(*arrays, odd)
     unharmed((*arrays, g), before, name)
 
 
-def test_a_form_on_a_device_takes_any_strides_and_says_the_rest(device):
+def test_forms_on_a_device_accept_any_strides(device):
     q, k, v = (asarray(x) for x in np.random.default_rng(0).standard_normal((3, 3, 40, 2)).swapaxes(1, 2))
     y, _ = form.fused(q, k, v)
     np.testing.assert_allclose(y.get(), form.parallel(*(x.inside for x in (q, k, v)))[0], rtol=0, atol=1e-12)
@@ -244,14 +244,14 @@ def test_a_form_on_a_device_takes_any_strides_and_says_the_rest(device):
 
 def test_a_header_that_changes_is_compiled_again(device, monkeypatch, tmp_path):
     """CuPy keeps what it has compiled on disk, by source and options, and does not look into headers."""
-    asked = []
-    monkeypatch.setattr("cupy.RawModule", lambda *, code, options: asked.append((code, options)))
+    compiled = []
+    monkeypatch.setattr("cupy.RawModule", lambda *, code, options: compiled.append((code, options)))
     for file in launch.KERNELS.glob("*.cu*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(launch, "KERNELS", tmp_path)
     for header in ("", "", "// another"):
         (tmp_path / "another.cuh").write_text(header, encoding="utf-8")
         launch._device_module.__wrapped__("softmax", ("REAL=float",), 0)
-    first, same, other = asked
+    first, same, other = compiled
     assert first == same != other
     assert first[0] == other[0]

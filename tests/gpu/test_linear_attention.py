@@ -16,8 +16,8 @@ def draw(batch, T, K, V, dtype, seed):
     """The inputs, the state, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
     shapes = (T, K), (T, K), (T, V), (K, V), (T, V), (K, V)
-    drawn = [rng.standard_normal((batch, *shape)).astype(dtype) for shape in shapes]
-    return drawn[:4], tuple(drawn[4:])
+    arrays = [rng.standard_normal((batch, *shape)).astype(dtype) for shape in shapes]
+    return arrays[:4], tuple(arrays[4:])
 
 
 def call(precision="float32"):
@@ -44,8 +44,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, linear_attention.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, linear_attention.recurrent, inputs, cotangents)
 
 
 @PRECISIONS
@@ -57,8 +57,8 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed)
     with matmul_precision(precision):
-        made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(made, linear_attention.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    close(results, linear_attention.recurrent, inputs, cotangents, precision)
 
 
 def test_a_state_that_is_kept_is_rounded_as_it_is_where_it_enters_a_product():
@@ -77,10 +77,10 @@ def test_the_way_back_multiplies_as_the_way_there_did():
     inputs, cotangents = draw(1, 70, 40, 21, "f", 0)
     with matmul_precision("tensorfloat32"):
         _, saved = kernel.forward(*inputs)
-    for found, rounded, exact in zip(
+    for actual, rounded, exact in zip(
         kernel.backward(saved, cotangents), call("tensorfloat32")[2:], call()[2:], strict=True
     ):
-        assert found.tobytes() == rounded.tobytes() != exact.tobytes()
+        assert actual.tobytes() == rounded.tobytes() != exact.tobytes()
 
 
 def in_two_bytes():
@@ -93,21 +93,21 @@ SOURCES = {"float32": "linear_attention", "tensorfloat32": "linear_attention_ten
 
 
 @pytest.mark.parametrize("precision", SOURCES)
-def test_no_barrier_is_idle(every_barrier_is_missed, precision):
-    every_barrier_is_missed(SOURCES[precision], lambda: call(precision))
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, precision):
+    assert_every_barrier_is_needed(SOURCES[precision], lambda: call(precision))
 
 
-def test_no_barrier_is_idle_where_words_go_past_the_registers(every_barrier_is_missed):
-    every_barrier_is_missed("linear_attention_tensor_cores", in_two_bytes)
+def test_every_barrier_of_bfloat16_arrays_is_needed(assert_every_barrier_is_needed):
+    assert_every_barrier_is_needed("linear_attention_tensor_cores", in_two_bytes)
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("linear_attention_tensor_cores", "copy_wait();\n", "\n", in_two_bytes, which=which)
+def test_a_copy_that_is_not_waited_for_is_caught(assert_detected, which):
+    assert_detected("linear_attention_tensor_cores", "copy_wait();\n", "\n", in_two_bytes, which=which)
 
 
 @pytest.mark.parametrize(
-    ("precision", "right", "wrong"),
+    ("precision", "original", "mutated"),
     [
         ("float32", "inside = t < count && c < columns", "inside = t <= count && c < columns"),
         ("float32", "inside = t < count && c < columns", "inside = t < count && c <= columns"),
@@ -132,5 +132,5 @@ def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
         ),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, precision, right, wrong):
-    shown(SOURCES[precision], right, wrong, lambda: call(precision))
+def test_a_broken_kernel_is_caught(assert_detected, precision, original, mutated):
+    assert_detected(SOURCES[precision], original, mutated, lambda: call(precision))

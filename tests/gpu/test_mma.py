@@ -52,10 +52,10 @@ extern "C" __global__ void chain(const real *a, const real *b, const real *c, re
 def kernel(tmp_path):
     """A function that gives a kernel of the code above, or of that with something broken."""
 
-    def get(name, kind, right="", wrong=""):
-        assert right in CODE
+    def get(name, kind, original="", mutated=""):
+        assert original in CODE
         source = tmp_path / "mma.cu"
-        source.write_text(CODE.replace(right, wrong, 1))
+        source.write_text(CODE.replace(original, mutated, 1))
         return emulator.Module(source, ("REAL=float", f"KIND={KINDS[kind][0]}")).get_function(name)
 
     return get
@@ -103,12 +103,12 @@ def test_numbers_are_rounded_to_nearest(kernel, kind):
     rng, ulp = np.random.default_rng(0), 2.0 ** (1 - bits)
     x = np.ldexp(rng.standard_normal(32), rng.integers(-30, 30, 32)).astype("f")
     x[:8] = 1 + ulp / 2, 1 + 3 * ulp / 2, -1 - ulp / 2, -1 - 3 * ulp / 2, 2 - ulp / 2, 1 + 0.49 * ulp, 1, -3
-    y, right = emulator.empty((32,), np.uint32), nearest(x, bits, away=kind == "tf32")
+    y, rounded = emulator.empty((32,), np.uint32), nearest(x, bits, away=kind == "tf32")
     kernel("convert", kind)((1,), (32,), [x, y])
     if kind == "bf16":  # this lane's number, and above it the next lane's
-        np.testing.assert_array_equal((y & 0xFFFF0000).view("f"), np.roll(right, -1))
+        np.testing.assert_array_equal((y & 0xFFFF0000).view("f"), np.roll(rounded, -1))
         y <<= 16
-    np.testing.assert_array_equal(y.view("f"), right)
+    np.testing.assert_array_equal(y.view("f"), rounded)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -116,9 +116,9 @@ def test_numbers_are_rounded_to_nearest(kernel, kind):
 def test_what_is_not_rounded_stays(kernel, kind, special):
     x, y = np.full(32, special, "f"), emulator.empty((32,), np.uint32)
     kernel("convert", kind)((1,), (32,), [x, y])
-    found = (y & 0xFFFF0000).view("f")
-    np.testing.assert_array_equal(found, x)
-    np.testing.assert_array_equal(np.signbit(found), np.signbit(x))
+    actual = (y & 0xFFFF0000).view("f")
+    np.testing.assert_array_equal(actual, x)
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,13 +148,13 @@ def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, whi
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("original", "mutated", "message"),
     [
         ("B[i / 16][i % 16] = b[i], ", "", "never written"),
         ("multiply(first", "if (threadIdx.x != 3) multiply(first", "mma_tf32: lanes fffffff7 of a warp wait"),
     ],
 )
-def test_what_a_warp_may_not_do(kernel, right, wrong, said):
+def test_invalid_warps_raise(kernel, original, mutated, message):
     x, y = np.ones((3, 256), "f"), emulator.empty((16, 8), np.float32)
-    with pytest.raises(emulator.KernelError, match=said):
-        kernel("chain", "tf32", right, wrong)((1,), (32,), [*x, y, np.int32(1)])
+    with pytest.raises(emulator.KernelError, match=message):
+        kernel("chain", "tf32", original, mutated)((1,), (32,), [*x, y, np.int32(1)])

@@ -8,7 +8,7 @@ from gpu import build
 
 NVCC = """#!/bin/sh
 printf '%s\\n' "$@" > "{folder}/asked"
-echo "{said}" >&2
+echo "{message}" >&2
 exit {status}
 """
 LOG = """ptxas info    : 0 bytes gmem
@@ -26,8 +26,8 @@ ptxas info    : Used 16 registers, used 0 barriers"""
 def nvcc(monkeypatch, tmp_path):
     """A function that puts a compiler on PATH which says this, and ends so."""
 
-    def put(said, status):
-        (tmp_path / "nvcc").write_text(NVCC.format(folder=tmp_path, said=said, status=status))
+    def put(message, status):
+        (tmp_path / "nvcc").write_text(NVCC.format(folder=tmp_path, message=message, status=status))
         (tmp_path / "nvcc").chmod(0o700)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         return tmp_path / "asked"
@@ -35,27 +35,27 @@ def nvcc(monkeypatch, tmp_path):
     return put
 
 
-def test_it_is_asked_for_a_cubin_and_its_figures_are_read(nvcc):
-    asked = nvcc(LOG, 0)
-    found = build.needs("scan", ("REAL=float", "WIDTH=4"), "sm_90", tool="nvcc")
-    assert list(found.items()) == [
+def test_nvcc_compiles_a_cubin_and_its_figures_are_parsed(nvcc):
+    arguments = nvcc(LOG, 0)
+    actual = build.needs("scan", ("REAL=float", "WIDTH=4"), "sm_90", tool="nvcc")
+    assert list(actual.items()) == [
         ("first", {"registers": 16, "shared": 0, "spilled": 0}),
         ("second", {"registers": 80, "shared": 18432, "spilled": 52}),
     ]
-    *options, source = asked.read_text().splitlines()
+    *options, source = arguments.read_text().splitlines()
     assert source == str(build.KERNELS / "scan.cu")
     for option in ("-cubin", "-arch=sm_90", "-DREAL=float", "-DWIDTH=4", f"-I{build.KERNELS}"):
         assert option in options
     assert options[options.index("-Xptxas") + 1] == "-v"
 
 
-def test_what_it_refuses_it_says(nvcc):
+def test_nvcc_errors_are_shown(nvcc):
     nvcc("scan.cu(7): error: no", 1)
     with pytest.raises(build.BuildError, match=r"(?s)^scan.cu does not compile for sm_75:\nscan.cu\(7\): error: no$"):
         build.needs("scan", (), "sm_75", tool="nvcc")
 
 
-def test_where_it_is_it_spills_nothing_either():
+def test_nvcc_spills_nothing():
     """Of one release with NVRTC it still optimises otherwise: figures differ, and are compared for NVRTC alone."""
     for source, defines in build.versions().values() if shutil.which("nvcc") else ():
         for kernel, need in build.needs(source, defines, "sm_90", tool="nvcc").items():

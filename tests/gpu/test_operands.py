@@ -50,10 +50,10 @@ extern "C" __global__ void chain(const Number *a, const Number *b, const Number 
 def kernel(tmp_path):
     """A function that gives a kernel of the code above, or of that with something broken."""
 
-    def get(name, kind, right="", wrong=""):
-        assert right in CODE
+    def get(name, kind, original="", mutated=""):
+        assert original in CODE
         source, (operand, array) = tmp_path / "operands.cu", KINDS[kind]
-        source.write_text(CODE.replace(right, wrong, 1))
+        source.write_text(CODE.replace(original, mutated, 1))
         return emulator.Module(source, ("REAL=float", f"OPERAND={operand}", f"ARRAY={array}")).get_function(name)
 
     return get
@@ -65,17 +65,17 @@ def test_matrices_are_dealt_out_as_the_isa_says(kernel):
     matrices = x[places].reshape(4, 8, 8)  # lane l gives row l % 8 of matrix l / 8
     for transposed in (0, 1):
         kernel("deal", "bf16")((1,), (32,), [x.view("u4"), places, y.view("u4"), np.int32(transposed)])
-        for matrix, found in zip(matrices, y.reshape(32, 4, 2).swapaxes(0, 1), strict=True):
+        for matrix, actual in zip(matrices, y.reshape(32, 4, 2).swapaxes(0, 1), strict=True):
             expected = matrix.T if transposed else matrix  # lane l gets row l / 4, columns 2 (l % 4) and the next
-            np.testing.assert_array_equal(found, expected.reshape(32, 2))
+            np.testing.assert_array_equal(actual, expected.reshape(32, 2))
 
 
-def chain(kernel, kind, width=24, columns=16, rows=16, right="", wrong=""):
+def chain(kernel, kind, width=24, columns=16, rows=16, original="", mutated=""):
     """A Bᵀ C of small integers, whose sums are exact, from the kernel and from NumPy; A ends before its tile."""
     rng, dtype = np.random.default_rng(0), ml_dtypes.bfloat16 if kind == "bf16 arrays" else np.float32
     A, B, C = (rng.integers(-1, 2, shape).astype(dtype) for shape in ((rows, width), (17, width), (16, columns)))
     y, stride = emulator.empty((16, 16), dtype), (32 if kind == "tf32" else 16) + 4
-    kernel("chain", kind, right, wrong)(
+    kernel("chain", kind, original, mutated)(
         (1,), (128,), [A, B, C, y, *map(np.int32, (rows, width, columns))], shared_mem=4 * 64 * stride
     )
     expected = np.zeros((16, 16))
@@ -90,7 +90,7 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
 
 
 @pytest.mark.parametrize(
-    ("kind", "right", "wrong", "said"),
+    ("kind", "original", "mutated", "message"),
     [
         ("tf32", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
         ("bf16", "load_tile<16>(A, 0", "load_tile<15>(A, 0", "never written"),
@@ -104,6 +104,6 @@ def test_tiles_hold_what_was_read_and_zeros(kernel, kind, sizes):
         ),
     ],
 )
-def test_what_a_warp_may_not_do(kernel, kind, right, wrong, said):
-    with pytest.raises(emulator.KernelError, match=said):
-        chain(kernel, kind, right=right, wrong=wrong)
+def test_invalid_warps_raise(kernel, kind, original, mutated, message):
+    with pytest.raises(emulator.KernelError, match=message):
+        chain(kernel, kind, original=original, mutated=mutated)

@@ -26,7 +26,7 @@ def test_bench_puts_kernels_beside_their_peers(few):
 
 
 @pytest.mark.parity
-def test_a_peer_that_is_missing_or_fails_is_said_to_be(few, monkeypatch):
+def test_a_missing_or_failing_peer_is_reported(few, monkeypatch):
     monkeypatch.setattr(bench, "CASES", {x: few_tokens(CASES[x]) for x in ("linear_attention", "softmax")})
     monkeypatch.setitem(peers.PEERS, "softmax", peers.PEERS["softmax"]._replace(call=lambda *_: 1 / 0))
     missing, *_, fails = bench.rows(FAKE, RATES, 1)
@@ -42,12 +42,12 @@ def torch():
     return importlib.import_module("torch")
 
 
-def drawn(name):
+def draw(name):
     return CASES[name].draw("float32", small=True)
 
 
 @pytest.mark.parity
-def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
+def test_a_peer_with_other_outputs_is_reported(few, monkeypatch):
     other = peers.PEERS["softmax"]._replace(call=lambda _, q, k, v: (2 * q @ k.mT @ v,))
     monkeypatch.setitem(peers.PEERS, "softmax", other)
     row, *_ = bench.rows(FAKE, RATES, 1, kernels=["softmax"])
@@ -57,7 +57,7 @@ def test_a_peer_that_does_something_else_is_said_to(few, monkeypatch):
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["softmax", "softmax, bfloat16"])
 def test_the_gradients_of_a_peer_are_those_of_the_kernel(name):
-    arrays = drawn(name)
+    arrays = draw(name)
     theirs = peers.ready(peers.PEERS[name], arrays)
     for ours, tensor in zip(CASES[name].run(*arrays), theirs.forward_backward(), strict=True):
         allowed = check.margin(CASES[name], "float32") * max(1, abs(ours).max())
@@ -65,33 +65,33 @@ def test_the_gradients_of_a_peer_are_those_of_the_kernel(name):
 
 
 @pytest.mark.parity
-def test_attention_is_given_heads_without_which_its_kernels_are_not_taken(torch):
-    inputs, cotangents = peers.PEERS["softmax, bfloat16"].arrange(*map(torch.from_dlpack, drawn("softmax")))
+def test_attention_peers_get_an_axis_of_heads(torch):
+    inputs, cotangents = peers.PEERS["softmax, bfloat16"].arrange(*map(torch.from_dlpack, draw("softmax")))
     assert {(x.ndim, x.dtype) for x in (*inputs, *cotangents)} == {(4, torch.bfloat16)}
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", [name for name in peers.PEERS if peers.PEERS[name].name.startswith("fla")])
-def test_fla_is_called_as_it_wants(torch, name):
+def test_fla_is_called_with_heads_third(torch, name):
     """Heads third, gates by name, bf16 where it is to be compared in it; what stands for it notes how it is called."""
-    asked = {}
+    received = {}
 
     def function(q, k, v, **options):
-        asked.update(options, q=q, k=k, v=v)
+        received.update(options, q=q, k=k, v=v)
         return v, options["initial_state"]
 
-    peer, arrays = peers.PEERS[name], drawn(name)
+    peer, arrays = peers.PEERS[name], draw(name)
     functions = "chunk_delta_rule", "chunk_gated_delta_rule", "chunk_gla", "chunk_linear_attn"
     inputs, cotangents = peer.arrange(*map(torch.from_dlpack, arrays))
-    made = peer.call(SimpleNamespace(**dict.fromkeys(functions, function)), *inputs)
-    assert [(x.shape, x.dtype) for x in made] == [(x.shape, x.dtype) for x in cotangents]
-    assert asked["q"].shape == (1, 70, 2, 40)
+    results = peer.call(SimpleNamespace(**dict.fromkeys(functions, function)), *inputs)
+    assert [(x.shape, x.dtype) for x in results] == [(x.shape, x.dtype) for x in cotangents]
+    assert received["q"].shape == (1, 70, 2, 40)
     assert all(x.is_contiguous() for x in inputs)
     rounded = torch.bfloat16 if name.endswith("bfloat16") or "delta_rule" in name else torch.float32
-    for key, array in zip(["q", "k", "v", *(key for key in ("beta", "g") if key in asked)], arrays, strict=False):
+    for key, array in zip(["q", "k", "v", *(key for key in ("beta", "g") if key in received)], arrays, strict=False):
         expected = torch.from_numpy(array).to(torch.float32 if key == "g" else rounded)
-        assert torch.equal(asked[key].transpose(1, 2).flatten(0, 1), expected), key
-    assert torch.equal(peer.to_our_layout(made[0]), torch.from_numpy(arrays[2]).to(rounded))
+        assert torch.equal(received[key].transpose(1, 2).flatten(0, 1), expected), key
+    assert torch.equal(peer.to_our_layout(results[0]), torch.from_numpy(arrays[2]).to(rounded))
 
 
 @pytest.mark.parity
@@ -104,7 +104,7 @@ def test_mamba_is_called_with_channels_before_time(torch, monkeypatch):
             y.append((h * C[:, None, :, t]).sum(-1) + D * u[..., t])
         return torch.stack(y, -1)
 
-    peer, arrays = peers.PEERS["selective_scan"], list(map(np.ascontiguousarray, drawn("selective_scan")))
+    peer, arrays = peers.PEERS["selective_scan"], list(map(np.ascontiguousarray, draw("selective_scan")))
     arrays[6][:] = 0  # where mamba_ssm starts
     arrays[8][:] = 0  # what it does not take
     monkeypatch.setitem(sys.modules, peer.module, SimpleNamespace(selective_scan_fn=function))

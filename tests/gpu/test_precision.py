@@ -20,7 +20,7 @@ def on_device(dtype, capability, shared=99 << 10):
 
 
 @pytest.mark.parametrize(("name", "expected"), [("float32", None), ("tensorfloat32", "Tf32"), ("bfloat16", "Bf16")])
-def test_only_what_is_asked_for_and_can_be_done_is_rounded(name, expected):
+def test_operands_are_rounded_where_allowed_and_supported(name, expected):
     with matmul_precision(name):
         assert operand(np.zeros(1, "f")) == expected
         assert operand(np.zeros(1, "d")) is None
@@ -33,14 +33,14 @@ def test_only_what_is_asked_for_and_can_be_done_is_rounded(name, expected):
     assert operand(np.zeros(1, "f")) is None
 
 
-def test_another_name_is_refused():
-    said = "^matmul_precision: name is 'tf32', expected 'float32' or 'tensorfloat32' or 'bfloat16'$"
-    with pytest.raises(ValueError, match=said), matmul_precision("tf32"):
+def test_an_unknown_precision_is_refused():
+    message = "^matmul_precision: name is 'tf32', expected 'float32' or 'tensorfloat32' or 'bfloat16'$"
+    with pytest.raises(ValueError, match=message), matmul_precision("tf32"):
         pass
 
 
 @pytest.mark.parametrize("name", ["linear_attention", "delta_rule", "gated_linear_attention"])
-def test_a_byte_too_few_for_its_tiles_and_the_others_serve(monkeypatch, name):
+def test_too_little_shared_memory_selects_full_precision(monkeypatch, name):
     device, needed = fake_gpu.install(monkeypatch), []
     exact, rounded = CASES[name], CASES[f"{name}, tensorfloat32"]
     arrays = tuple(map(asarray, exact.draw("float32", small=True)))

@@ -39,12 +39,12 @@ def draw(shape, dtype, seed):
 def test_is_the_recurrence_and_its_adjoint(dtype, shape, seed, schedules):
     a, x, g = draw(shape, dtype, seed)
     h = same_bits_under_every_schedule(schedules, lambda: (scan.forward(a, x),))[0]
-    made = same_bits_under_every_schedule(schedules, lambda: scan.backward(a, h, g))
+    results = same_bits_under_every_schedule(schedules, lambda: scan.backward(a, h, g))
     wide = [z.astype("D" if dtype in "FD" else "d") for z in (a, x, g)]
-    expected, pull = mg.vjp(mg.scan, *wide[:2])
-    for found, right in zip((h, *made), (expected, *pull(wide[2])), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, right, rtol=0, atol=bound(dtype, right))
+    outputs, vjp = mg.vjp(mg.scan, *wide[:2])
+    for actual, expected in zip((h, *results), (outputs, *vjp(wide[2])), strict=True):
+        assert actual.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected))
 
 
 def test_leading_axes_are_a_batch():
@@ -60,13 +60,13 @@ def test_leading_axes_are_a_batch():
 def test_the_engine_takes_it_along_any_axis(monkeypatch, axis, reverse):
     a, x, g = draw((3, 4, 5), "D", 0)
     a = a[:, :1]  # not contiguous once it is broadcast
-    right, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
-    gradients = pull(g)
+    outputs, vjp = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
+    gradients = vjp(g)
     asked, kernel = [], scan.scan
     monkeypatch.setattr(scan, "scan", lambda *given: asked.append(given) or kernel(*given))
     monkeypatch.setitem(SCANS, "numpy", "gpu.kernels.scan")
-    made, pull = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
-    for one, other in zip((made, *pull(g)), (right, *gradients), strict=True):
+    results, vjp = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
+    for one, other in zip((results, *vjp(g)), (outputs, *gradients), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
     assert len(asked) >= 2
 
@@ -89,12 +89,12 @@ def test_bad_arrays_are_named():
 long, wide = draw((9000, 1), "f", 0), draw((330, 33), "f", 1)
 
 
-def test_no_barrier_is_idle(every_barrier_is_missed):
-    every_barrier_is_missed("scan", lambda: (scan.forward(*wide[:2]),))
+def test_every_barrier_is_needed(assert_every_barrier_is_needed):
+    assert_every_barrier_is_needed("scan", lambda: (scan.forward(*wide[:2]),))
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "which"),
+    ("original", "mutated", "which"),
     [
         ("i < inside", "i <= inside", 0),
         ("i < inside", "i <= inside", 1),
@@ -104,23 +104,23 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
         ("t < length - 1 ? lambda", "true ? lambda", 0),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, right, wrong, which):
+def test_a_broken_kernel_is_caught(assert_detected, original, mutated, which):
     def call():
         h = scan.forward(*long[:2])
         return h, *scan.backward(long[0], h, long[2]), scan.forward(*wide[:2])
 
-    shown("scan", right, wrong, call, which=which)
+    assert_detected("scan", original, mutated, call, which=which)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "which"),
+    ("original", "mutated", "which"),
     [
         ("atomicAdd(&of.status[(long long)of.lines * of.tiles], 1)", "blockIdx.x", 0),
         ("!(invalid & ((1u << distance) - 1))", "true", 0),
     ],
 )
-def test_blocks_that_do_not_wait_for_each_other_are_caught(shown, right, wrong, which):
-    shown("scan", right, wrong, lambda: (scan.forward(*wide[:2]),), which=which)
+def test_blocks_that_do_not_wait_for_each_other_are_caught(assert_detected, original, mutated, which):
+    assert_detected("scan", original, mutated, lambda: (scan.forward(*wide[:2]),), which=which)
 
 
 @pytest.mark.parametrize("silent", [None, 36])

@@ -27,13 +27,13 @@ def draw(batch, T, D, N, dtype, seed):
     A, skip = -rng.uniform(0, 8, (D, N)), rng.standard_normal(D)
     B, C = rng.standard_normal((2, batch, T, N))
     h, dh = rng.standard_normal((2, batch, D, N))
-    drawn = [x.astype(dtype) for x in (u, delta, A, B, C, skip, h, rng.standard_normal(u.shape), dh)]
-    return drawn[:7], tuple(drawn[7:])
+    arrays = [x.astype(dtype) for x in (u, delta, A, B, C, skip, h, rng.standard_normal(u.shape), dh)]
+    return arrays[:7], tuple(arrays[7:])
 
 
 def both_ways(inputs, cotangents):
-    made, saved = kernel.forward(*inputs)
-    return *made, *kernel.backward(saved, cotangents)
+    results, saved = kernel.forward(*inputs)
+    return *results, *kernel.backward(saved, cotangents)
 
 
 @pytest.mark.parametrize("dtype", "fd")
@@ -43,12 +43,12 @@ def both_ways(inputs, cotangents):
 @example(shape=(1, 10, 5, 150), seed=0, schedules=[0, 1])  # more than 4 states to a thread
 def test_is_the_recurrence_and_its_adjoint(dtype, shape, seed, schedules):
     inputs, cotangents = draw(*shape, dtype, seed)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
     wide = [x.astype("d") for x in inputs]
-    right, pull = mg.vjp(lambda *x: selective_scan.associative(*x[:6], state=x[6]), *wide)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+    outputs, vjp = mg.vjp(lambda *x: selective_scan.associative(*x[:6], state=x[6]), *wide)
+    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert actual.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected))
 
 
 def test_leading_axes_are_a_batch():
@@ -62,12 +62,12 @@ def test_leading_axes_are_a_batch():
 several, wide = draw(1, 70, 3, 2, "f", 0), draw(1, 10, 41, 9, "f", 1)  # tiles and parts, and blocks
 
 
-def test_no_barrier_is_idle(every_barrier_is_missed):
-    every_barrier_is_missed("selective_scan", lambda: both_ways(*several) + both_ways(*wide))
+def test_every_barrier_is_needed(assert_every_barrier_is_needed):
+    assert_every_barrier_is_needed("selective_scan", lambda: both_ways(*several) + both_ways(*wide))
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "which"),
+    ("original", "mutated", "which"),
     [
         ("i < tokens ? from", "i <= tokens ? from", 0),
         ("t < STEPS && t < tokens", "t < STEPS && t <= tokens", 0),
@@ -80,5 +80,5 @@ def test_no_barrier_is_idle(every_barrier_is_missed):
         ("tokens >= STEPS", "tokens > 0", 0),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, right, wrong, which):
-    shown("selective_scan", right, wrong, lambda: both_ways(*several) + both_ways(*wide), which=which)
+def test_a_broken_kernel_is_caught(assert_detected, original, mutated, which):
+    assert_detected("selective_scan", original, mutated, lambda: both_ways(*several) + both_ways(*wide), which=which)

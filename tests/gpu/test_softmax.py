@@ -42,54 +42,54 @@ def both_ways(q, k, v, g, causal):
 )
 def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, causal, size, seed, schedules):
     arrays = draw(batch, T, T + before, K, V, dtype, seed, size)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
     *wide, g = (x.astype("d") for x in arrays)
 
     def at_once(q, k, v):
         past = (k[:, :before], v[:, :before]) if before else None
         return softmax.quadratic(q, k[:, before:], v[:, before:], causal=causal, scale=0.5, state=past)[0]
 
-    right, pull = mg.vjp(at_once, *wide)
-    for found, expected in zip(made, (right, *pull(g)), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected, factor=64 * max(1, size) * K))
+    outputs, vjp = mg.vjp(at_once, *wide)
+    for actual, expected in zip(results, (outputs, *vjp(g)), strict=True):
+        assert actual.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected, factor=64 * max(1, size) * K))
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])
-def test_a_score_so_low_that_float32_has_no_exponential_of_its_opposite(precision):
+def test_scores_whose_negation_overflows_in_exp(precision):
     q, k, v, g = (np.full((1, 1, 1), x, "f") for x in (-30, 30, 2, 3))
     with matmul_precision(precision):
-        made = both_ways(q, k, v, g, False)
-    for found, expected in zip(made, (v, 0 * q, 0 * k, g), strict=True):
-        np.testing.assert_array_equal(found, expected)
+        results = both_ways(q, k, v, g, False)
+    for actual, expected in zip(results, (v, 0 * q, 0 * k, g), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 UNITS = {"tensorfloat32": 2.0**-11, "bfloat16": 2.0**-8}  # of 1: what rounding to nearest may take away
 
 
-def lost(q, k, v, g, causal, unit, exact, kept=0):
-    """How far y and the cotangents of q, k, v may be off where all that is multiplied is rounded by up to a unit.
+def error_bounds(q, k, v, g, causal, unit, exact, stored=0):
+    """Bound the errors of y and of the cotangents of q, k and v where operands of products are rounded by up to a unit.
 
     Each error of a factor goes into its products' absolute values; a weight's is exp(2 δ) where no score is off by more
-    than δ. `exact` inputs are not rounded; y is, by up to `kept`. What float32 loses in sums of so many terms is added.
+    than δ. `exact` inputs are not rounded; y is, by up to `stored`. What float32 loses in sums is added.
     """
     q, k, v, g = (x.astype("d") for x in (q, k, v, g))
     single = (q.shape[-1] + k.shape[-2] + v.shape[-1] + 32) * np.finfo("f").eps
     product = (1 + unit * (not exact)) ** 2 * (1 + single) - 1  # of two inputs
-    made = (1 + unit) * (1 + unit * (not exact)) * (1 + single) - 1  # of an input and what a kernel has made
+    rounding = (1 + unit) * (1 + unit * (not exact)) * (1 + single) - 1  # of an input and of an intermediate result
     hidden = np.triu(np.ones((q.shape[-2], k.shape[-2]), bool), 1 + k.shape[-2] - q.shape[-2]) & causal
     scores = np.where(hidden, -np.inf, 0.5 * q @ k.mT)
     delta = product * np.where(hidden, 0, 0.5 * abs(q) @ abs(k).mT).max(axis=-1, keepdims=True)
     more = np.exp(2 * delta)
     P = np.exp(scores - scores.max(axis=-1, keepdims=True))
     P /= P.sum(axis=-1, keepdims=True)
-    off_y = (P * (more * (1 + made) - 1)) @ abs(v)
-    off_y += kept * (abs(P @ v) + off_y)
+    off_y = (P * (more * (1 + rounding) - 1)) @ abs(v)
+    off_y += stored * (abs(P @ v) + off_y)
     centred = g @ v.mT - (g * (P @ v)).sum(axis=-1, keepdims=True)
     off = product * abs(g) @ abs(v).mT + (abs(g) * (off_y + single * P @ abs(v))).sum(axis=-1, keepdims=True)
     S = 0.5 * P * abs(centred)
-    off_S = (0.5 * P * ((more - 1) * abs(centred) + more * off)) * (1 + made) + made * S
-    return off_y, off_S @ abs(k), off_S.mT @ abs(q), (P * (more * (1 + made) - 1)).mT @ abs(g)
+    off_S = (0.5 * P * ((more - 1) * abs(centred) + more * off)) * (1 + rounding) + rounding * S
+    return off_y, off_S @ abs(k), off_S.mT @ abs(q), (P * (more * (1 + rounding) - 1)).mT @ abs(g)
 
 
 @pytest.mark.parametrize("precision", [*UNITS, "bfloat16 arrays"])
@@ -117,24 +117,24 @@ def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V
     unit = UNITS[name]
     if exact or two_bytes:
         arrays = [x.astype(ml_dtypes.bfloat16).astype("f") for x in arrays]
-    right, kept = both_ways(*(x.astype("d") for x in arrays), causal), unit if two_bytes else 0
-    allowed = lost(*arrays, causal, unit, exact or two_bytes, kept)
+    outputs, stored = both_ways(*(x.astype("d") for x in arrays), causal), unit if two_bytes else 0
+    allowed = error_bounds(*arrays, causal, unit, exact or two_bytes, stored)
     if two_bytes:
         arrays = [x.astype(ml_dtypes.bfloat16) for x in arrays]
     with matmul_precision("float32" if two_bytes else name):
-        made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
-    for found, expected, off in zip(made, right, allowed, strict=True):
-        assert found.dtype == arrays[0].dtype
-        assert (abs(found.astype("d") - expected) <= off + kept * (abs(expected) + off)).all()
+        results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
+    for actual, expected, off in zip(results, outputs, allowed, strict=True):
+        assert actual.dtype == arrays[0].dtype
+        assert (abs(actual.astype("d") - expected) <= off + stored * (abs(expected) + off)).all()
 
 
 def test_the_way_back_is_rounded_as_the_way_there():
     with matmul_precision("tensorfloat32"):
-        y, saved = kernel.forward(*drawn[:3], causal=True, scale=0.5)
-        expected = both_ways(*drawn, True)
-    for a, b in zip(expected, (y, *kernel.backward(saved, drawn[3])), strict=True):
+        y, saved = kernel.forward(*ARRAYS[:3], causal=True, scale=0.5)
+        expected = both_ways(*ARRAYS, True)
+    for a, b in zip(expected, (y, *kernel.backward(saved, ARRAYS[3])), strict=True):
         assert a.tobytes() == b.tobytes()
-    assert y.tobytes() != both_ways(*drawn, True)[0].tobytes()
+    assert y.tobytes() != both_ways(*ARRAYS, True)[0].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -144,34 +144,34 @@ def test_a_device_without_the_means_keeps_all_bits(monkeypatch, capability, kilo
     device = fake_gpu.install(monkeypatch)
     device.compute_capability, device.attributes["MaxSharedMemoryPerBlockOptin"] = capability, kilobytes << 10
     with matmul_precision("tensorfloat32"):
-        made = both_ways(*map(asarray, drawn), True)
-    for a, b in zip(made, rounded() if rounds else both_ways(*drawn, True), strict=True):
+        results = both_ways(*map(asarray, ARRAYS), True)
+    for a, b in zip(results, rounded() if rounds else both_ways(*ARRAYS, True), strict=True):
         assert a.get().tobytes() == b.tobytes()
 
 
-drawn = draw(1, 40, 70, 33, 35, "f", 0)
+ARRAYS = draw(1, 40, 70, 33, 35, "f", 0)
 
 
 def rounded():
     with matmul_precision("tensorfloat32"):
-        return both_ways(*drawn, True)
+        return both_ways(*ARRAYS, True)
 
 
-def test_no_barrier_is_idle(every_barrier_is_missed):
-    every_barrier_is_missed("softmax", lambda: both_ways(*drawn, True))
+def test_every_barrier_is_needed(assert_every_barrier_is_needed):
+    assert_every_barrier_is_needed("softmax", lambda: both_ways(*ARRAYS, True))
 
 
 def in_two_bytes():
     return both_ways(*(x.astype(ml_dtypes.bfloat16) for x in draw(1, 40, 50, 40, 40, "f", 0)), True)
 
 
-def test_no_barrier_is_idle_on_tensor_cores(every_barrier_is_missed):
-    every_barrier_is_missed("softmax_tensor_cores", rounded)
-    every_barrier_is_missed("softmax_tensor_cores", in_two_bytes)
+def test_no_barrier_is_idle_on_tensor_cores(assert_every_barrier_is_needed):
+    assert_every_barrier_is_needed("softmax_tensor_cores", rounded)
+    assert_every_barrier_is_needed("softmax_tensor_cores", in_two_bytes)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("original", "mutated"),
     [
         ("t < count && c < columns", "t <= count && c < columns"),
         ("first + warp_row + r < count; c += 32", "first + warp_row + r <= count; c += 32"),
@@ -180,12 +180,12 @@ def test_no_barrier_is_idle_on_tensor_cores(every_barrier_is_missed):
         ("/ SIDE * SIDE : 0;", "/ SIDE * SIDE + SIDE : 0;"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, right, wrong):
-    shown("softmax", right, wrong, lambda: both_ways(*drawn, True))
+def test_a_broken_kernel_is_caught(assert_detected, original, mutated):
+    assert_detected("softmax", original, mutated, lambda: both_ways(*ARRAYS, True))
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("original", "mutated"),
     [
         ("first + r < x.count", "first + r <= x.count"),
         ("r < COUNT; r +=", "r < COUNT - 1; r +="),
@@ -195,11 +195,11 @@ def test_a_broken_kernel_is_caught(shown, right, wrong):
         ("warp_row + offset + 1) : keys", "warp_row + 16 * STRIPS + offset) : keys"),
     ],
 )
-def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(shown, right, wrong):
-    shown("softmax_tensor_cores", right, wrong, rounded)
-    shown("softmax_tensor_cores", right, wrong, in_two_bytes)
+def test_a_kernel_that_is_broken_on_tensor_cores_is_caught(assert_detected, original, mutated):
+    assert_detected("softmax_tensor_cores", original, mutated, rounded)
+    assert_detected("softmax_tensor_cores", original, mutated, in_two_bytes)
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_a_copy_that_is_not_waited_for_is_caught(shown, which):
-    shown("softmax_tensor_cores", "        copy_wait();\n", "", in_two_bytes, which=which)
+def test_a_copy_that_is_not_waited_for_is_caught(assert_detected, which):
+    assert_detected("softmax_tensor_cores", "        copy_wait();\n", "", in_two_bytes, which=which)

@@ -20,14 +20,14 @@ def draw(batch, T, K, V, dtype, seed, *, bias=False):
     gates = -rng.exponential(0.3, (2, batch, T))
     gates = np.where(rng.random(gates.shape) < 0.1, rng.choice([0, -np.inf], gates.shape), gates)
     memories = rng.standard_normal((6, batch, K + bias, V))
-    drawn = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, dy)]
-    return drawn[:9], (drawn[12], *drawn[9:12])
+    arrays = [x.astype(dtype) for x in (q, k, v, rng.uniform(0, 0.1, (batch, T)), *gates, *memories, dy)]
+    return arrays[:9], (arrays[12], *arrays[9:12])
 
 
 def both_ways(inputs, cotangents, left, batch_size, *, bias=False):
     layout, options = Layout((bias,), norm=False), {"batch_size": batch_size, "left": left}
-    made, saved = kernel.forward(*inputs, layout=layout, **options, on_losses=lambda losses: None)
-    return *made, *kernel.backward(saved, cotangents)
+    results, saved = kernel.forward(*inputs, layout=layout, **options, on_losses=lambda losses: None)
+    return *results, *kernel.backward(saved, cotangents)
 
 
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias": True, "seed": 0, "schedules": [0, 1]}
@@ -51,28 +51,30 @@ ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias
 @example(**ALL | {"T": 4, "left": 10, "batch_size": 3})  # no batch ends, though whole ones are left
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, bias, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, bias=bias)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents, left, batch_size, bias=bias))
+    results = same_bits_under_every_schedule(
+        schedules, lambda: both_ways(inputs, cotangents, left, batch_size, bias=bias)
+    )
 
     def form(q, k, v, theta, log_eta, log_decay, *memories):
         W, M, S = (((x[..., :K, :], x[..., K:, :])[: 1 + bias],) for x in memories)
-        y, (*after, _) = titans.chunkwise(
+        y, (*final, _) = titans.chunkwise(
             q, k, v, theta, log_eta, log_decay, W, state=titans.State(W, M, S, left), batch_size=batch_size
         )
-        return y, *(mg.concat(list(layers[0]), axis=-2) for layers in after)
+        return y, *(mg.concat(list(layers[0]), axis=-2) for layers in final)
 
     wide = [x.astype("d") for x in inputs]
-    right, pull = mg.vjp(form, *wide)
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(dtype, expected))
+    outputs, vjp = mg.vjp(form, *wide)
+    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert actual.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected))
 
 
-def test_squared_errors_are_shown():
+def test_on_losses_gets_the_squared_errors():
     (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
-    seen = []
+    losses = []
     layout = Layout((False,), norm=False)
-    kernel.forward(q, k, v, *others, W, M, S, layout=layout, batch_size=4, left=9, on_losses=seen.append)
-    np.testing.assert_allclose(seen, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
+    kernel.forward(q, k, v, *others, W, M, S, layout=layout, batch_size=4, left=9, on_losses=losses.append)
+    np.testing.assert_allclose(losses, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 
 
 def test_a_gate_that_shuts_has_no_gradient():
@@ -87,12 +89,12 @@ def call():
 
 
 @pytest.mark.parametrize("source", ["titans", "titans_keys"])
-def test_no_barrier_is_idle(every_barrier_is_missed, source):
-    every_barrier_is_missed(source, call)
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, source):
+    assert_every_barrier_is_needed(source, call)
 
 
 @pytest.mark.parametrize(
-    ("source", "right", "wrong"),
+    ("source", "original", "mutated"),
     [
         ("titans", "t < count && c < columns", "t < count && c <= columns"),
         ("titans", "first + i >= stop", "first + i > stop"),
@@ -104,5 +106,5 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
         ("titans_keys", "if (lane == 0) shared->h[warp_row + r]", "if (lane == 0 && r) shared->h[warp_row + r]"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
-    shown(source, right, wrong, call)
+def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
+    assert_detected(source, original, mutated, call)

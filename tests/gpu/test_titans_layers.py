@@ -30,16 +30,16 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     sizes = zip(pairwise(widths), layers, strict=True)
     shapes = [(batch, rows + bias, columns) for (rows, columns), (_, bias) in sizes]
     start, M, S, *others = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(6))
-    around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
-    inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *around
+    norm_arrays = list(rng.standard_normal((2, batch, 1, K))) if norm else []
+    inputs = q, k, v, rng.uniform(0, 0.2, (batch, T)) / (8 * widths[-1]), *gates, *start, *M, *S, *norm_arrays
     cotangents = dy, *(x for model in others for x in model)
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
 def both_ways(inputs, cotangents, layout, left, batch_size):
     options = {"layout": layout, "batch_size": batch_size, "left": left, "on_losses": lambda losses: None}
-    made, saved = kernel.forward(*inputs, **options)
-    return *made, *kernel.backward(saved, cotangents)
+    results, saved = kernel.forward(*inputs, **options)
+    return *results, *kernel.backward(saved, cotangents)
 
 
 def layout_of(layers, *, norm):
@@ -53,19 +53,19 @@ def reference(layout, left, batch_size):
         models, norm = layout.split("reference", weights, k.shape[-1], models=3)
         start, M, S = (inner.unpack_model(x, layout) for x in models)
         state, norm = titans.State(start, M, S, left), tuple(norm) if layout.norm else None
-        y, (*after, _) = titans.chunkwise(
+        y, (*final, _) = titans.chunkwise(
             q, k, v, theta, log_eta, log_decay, start, state=state, batch_size=batch_size, norm=norm
         )
-        return y, *(inner.pack_layer(layer) for model in after for layer in model)
+        return y, *(inner.pack_layer(layer) for model in final for layer in model)
 
     return form
 
 
-def close(made, inputs, cotangents, layout, left, batch_size, *, factor):
-    right, pull = mg.vjp(reference(layout, left, batch_size), *(x.astype("d") for x in inputs))
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == inputs[0].dtype
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected, factor))
+def close(results, inputs, cotangents, layout, left, batch_size, *, factor):
+    outputs, vjp = mg.vjp(reference(layout, left, batch_size), *(x.astype("d") for x in inputs))
+    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert actual.dtype == inputs[0].dtype
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(actual.dtype, expected, factor))
 
 
 @settings(max_examples=12, deadline=None)
@@ -90,9 +90,9 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
         layers = [*layers, layers[0]]  # a matrix without a norm is for the other kernels
     inputs, cotangents = draw(batch, T, K, layers, "d", seed, norm=norm)
     arguments = inputs, cotangents, layout_of(layers, norm=norm), left, batch_size
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
     # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(made, *arguments, factor=2**24)
+    close(results, *arguments, factor=2**24)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +116,13 @@ def test_far_below_zero_gelu_is_flat():
     close(both_ways(*arguments), *arguments, factor=2**24)
 
 
-def test_squared_errors_are_shown():
+def test_on_losses_gets_the_squared_errors():
     layers = [(7, True), (5, False)]
     inputs, _ = draw(1, 20, 5, layers, "d", 0, norm=True)
-    layout, shown = layout_of(layers, norm=True), []
+    layout, losses = layout_of(layers, norm=True), []
     for module in (kernel, on_host):
-        module.forward(*inputs, layout=layout, batch_size=4, left=3, on_losses=shown.append)
-    np.testing.assert_allclose(*shown, rtol=1e-12)
+        module.forward(*inputs, layout=layout, batch_size=4, left=3, on_losses=losses.append)
+    np.testing.assert_allclose(*losses, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("source", "way"), [("titans_layers", 0), ("titans_layers_backward", 1)])
@@ -133,7 +133,7 @@ def test_operations_are_those_that_the_header_counts(source, way):
     assert flops.titans_layers(*[token] * 3, *[gate] * 3, *layers)[way] == pytest.approx(stated, rel=0.02)
 
 
-def test_the_wrapper_counts_the_fields_that_the_compiler_counts(tmp_path):
+def test_field_count_is_that_of_the_compiler(tmp_path):
     source, count = tmp_path / "fields.cu", np.zeros(1, np.int32)
     source.write_text('#include "titans_batch.cuh"\nextern "C" __global__ void fields(int *count) { *count = FIELDS; }')
     emulator.Module(source).get_function("fields")((1,), (32,), [count])
@@ -178,12 +178,12 @@ def call():
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])
-def test_no_barrier_is_idle(every_barrier_is_missed, source):
-    every_barrier_is_missed(source, call)
+def test_every_barrier_is_needed(assert_every_barrier_is_needed, source):
+    assert_every_barrier_is_needed(source, call)
 
 
 @pytest.mark.parametrize(
-    ("source", "right", "wrong"),
+    ("source", "original", "mutated"),
     [
         ("titans_layers", "row + i < from.rows()", "row + i <= from.rows()"),
         ("titans_layers", "if (i < rows && j < columns)", "if (j < columns)"),
@@ -197,5 +197,5 @@ def test_no_barrier_is_idle(every_barrier_is_missed, source):
         ("titans_layers_backward", "d.M[j] += d.W[j], d.W[j] = 0", "d.M[j] += d.W[j]"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
-    shown(source, right, wrong, call)
+def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
+    assert_detected(source, original, mutated, call)

@@ -20,9 +20,9 @@ def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
     q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
     rates = rng.uniform(0, 0.2, (batch, T)) / (V * batch_size), rng.uniform(0.5, 1, (batch, T))
     shapes = [(batch, rows + bias, columns) for rows, columns in pairwise(widths)]
-    model, after = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
-    around = list(rng.standard_normal((2, batch, 1, K))) if norm else []
-    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *around), (dy, *after)))
+    model, dmodel = ([rng.standard_normal(shape) * shape[1] ** -0.5 for shape in shapes] for _ in range(2))
+    norm_arrays = list(rng.standard_normal((2, batch, 1, K))) if norm else []
+    cast = ([x.astype(dtype) for x in arrays] for arrays in ((q, k, v, *rates, *model, *norm_arrays), (dy, *dmodel)))
     return next(cast), tuple(next(cast))
 
 
@@ -32,21 +32,21 @@ def layout_of(widths, *, bias, norm):
 
 def both_ways(inputs, cotangents, layout, batch_size):
     options = {"layout": layout, "batch_size": batch_size, "on_losses": lambda losses: None}
-    made, saved = kernel.forward(*inputs, **options)
-    return *made, *kernel.backward(saved, cotangents)
+    results, saved = kernel.forward(*inputs, **options)
+    return *results, *kernel.backward(saved, cotangents)
 
 
-def close(made, inputs, cotangents, layout, batch_size, factor):
+def close(results, inputs, cotangents, layout, batch_size, factor):
     def form(q, k, v, eta, tau, *matrices):
         (model,), norm = layout.split("reference", matrices, k.shape[-1])
         weights = ttt.Weights(inner.unpack_model(model, layout), tuple(norm) if layout.norm else None)
         y, state = ttt.dual(q, k, v, eta, weights, tau=tau, batch_size=batch_size)
         return y, *map(inner.pack_layer, state.start)
 
-    right, pull = mg.vjp(form, *(x.astype("d") for x in inputs))
-    for found, expected in zip(made, (*right, *pull(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert found.dtype == inputs[0].dtype
-        np.testing.assert_allclose(found, expected, rtol=0, atol=bound(found.dtype, expected, factor))
+    outputs, vjp = mg.vjp(form, *(x.astype("d") for x in inputs))
+    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+        assert actual.dtype == inputs[0].dtype
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(actual.dtype, expected, factor))
 
 
 @settings(max_examples=8, deadline=None)
@@ -65,9 +65,9 @@ def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bi
         widths = [*widths[:-1], widths[0]]  # the residual asks for as many features as it is given
     inputs, cotangents = draw(batch, batches, batch_size, widths, "d", seed, bias=bias, norm=norm)
     arguments = inputs, cotangents, layout_of(widths, bias=bias, norm=norm), batch_size
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
     # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(made, *arguments, factor=2**24)
+    close(results, *arguments, factor=2**24)
 
 
 @pytest.mark.parametrize("widths", [[33, 33], [33, 40, 33]])
@@ -77,12 +77,12 @@ def test_float32(widths):
     close(both_ways(*arguments), *arguments, factor=512)
 
 
-def test_squared_errors_are_shown():
+def test_on_losses_gets_the_squared_errors():
     inputs, _ = draw(1, 1, 6, [5, 5], "d", 0, bias=False, norm=False)
-    shown = []
-    kernel.forward(*inputs, layout=Layout((False,), norm=False), batch_size=6, on_losses=shown.append)
+    losses = []
+    kernel.forward(*inputs, layout=Layout((False,), norm=False), batch_size=6, on_losses=losses.append)
     _, k, v, _, _, W = inputs
-    np.testing.assert_allclose(shown[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
+    np.testing.assert_allclose(losses[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
 
 
 def test_longer_batches_are_left_to_the_reference():
@@ -93,14 +93,14 @@ def test_longer_batches_are_left_to_the_reference():
 
 
 @pytest.mark.parametrize(
-    ("source", "right", "wrong"),
+    ("source", "original", "mutated"),
     [
         ("titans_layers_backward", "gates.gamma[t] = 1, gates.p[t] = 0;", "gates.gamma[t] = 1;"),
         ("titans_layers", "batch.if_momentum(batch.r(l))", "batch.r(l)"),
         ("titans_layers_backward", "if (lane <= end) dtheta[lane]", "if (lane < end) dtheta[lane]"),
     ],
 )
-def test_a_broken_kernel_is_caught(shown, source, right, wrong):
+def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
     layout = Layout((True, True), norm=True)
-    shown(source, right, wrong, lambda: both_ways(inputs, cotangents, layout, 3))
+    assert_detected(source, original, mutated, lambda: both_ways(inputs, cotangents, layout, 3))

@@ -33,13 +33,13 @@ def draw(gates, batch, T, K, V, seed):
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V), (K, V), (K, V))
     )
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
-    drawn = {
+    gates_by_name = {
         "beta": rng.uniform(0, 1, (batch, T)),
         "log_decay": -rng.exponential(0.2, (batch, T)),
         "log_decays": -rng.exponential(0.2, (batch, T, K)),
     }
     q, k, v, dy = (x.astype(ml_dtypes.bfloat16) for x in (q, k, v, dy))
-    S, dS, *gates = (x.astype(np.float32) for x in (S, dS, *(drawn[gate] for gate in gates)))
+    S, dS, *gates = (x.astype(np.float32) for x in (S, dS, *(gates_by_name[gate] for gate in gates)))
     return (q, k, v, *gates, S), (dy, dS)
 
 
@@ -57,29 +57,29 @@ def draw(gates, batch, T, K, V, seed):
 def test_is_the_recurrence_and_its_adjoint(name, batch, T, K, V, seed, schedules):
     kernel, form, gates = KERNELS[name]
     inputs, cotangents = draw(gates, batch, T, K, V, seed)
-    made = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
     *sequences, S = (x.astype("d") for x in inputs)
-    right, pull = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *sequences, S)
-    expected = *right, *pull(tuple(g.astype("d") for g in cotangents))
+    outputs, vjp = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *sequences, S)
+    expected = *outputs, *vjp(tuple(g.astype("d") for g in cotangents))
     types = [x.dtype for x in (inputs[2], inputs[-1], *inputs)]  # of y, the state, and the cotangents of the inputs
-    for found, exact, dtype in zip(made, expected, types, strict=True):
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found.astype("d"), exact, rtol=0, atol=UNITS * UNIT * max(1, np.abs(exact).max()))
+    for actual, exact, dtype in zip(results, expected, types, strict=True):
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual.astype("d"), exact, rtol=0, atol=UNITS * UNIT * max(1, np.abs(exact).max()))
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_what_is_given_in_the_wrong_width_is_named(name):
+def test_wrong_dtypes_are_named(name):
     kernel, _, gates = KERNELS[name]
     (q, *others, S), _ = draw(gates, 1, 3, 2, 2, 0)
-    said = f"^{name}: S is numpy bfloat16, expected numpy float32 as q is bfloat16$"
-    with pytest.raises(TypeError, match=said):
+    message = f"^{name}: S is numpy bfloat16, expected numpy float32 as q is bfloat16$"
+    with pytest.raises(TypeError, match=message):
         kernel.forward(q, *others, S.astype(q.dtype))
     with pytest.raises(TypeError, match=f"^{name}: k is numpy bfloat16, expected numpy float32 as q is$"):
         kernel.forward(q.astype("f"), *others, S)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.dtype == "bfloat16"])
-def test_a_case_of_them_is_as_close_as_a_device_has_to_be(name):
+def test_bfloat16_cases_are_within_the_margin_of_check(name):
     case = CASES[name]
     narrow, wide = (case.run(*case.draw(dtype, small=True)) for dtype in ("bfloat16", "float64"))
     assert ml_dtypes.bfloat16 in [x.dtype for x in narrow]

@@ -26,7 +26,7 @@ import minigrad as mg
 from minigrad import compiled
 
 a, x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 20))
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as messages:
     warnings.simplefilter("always")
     found = mg.scan(a, x, axis=0)
 h = np.zeros(20)
@@ -34,12 +34,12 @@ for i in range(64):
     h = a[i] * h + x[i]
     np.testing.assert_allclose(found[i], h, rtol=1e-10, atol=1e-12)
 assert compiled.numba_module("minigrad.compiled.scan")._scan.signatures  # the compiled form, not the plain one
-print(*(str(one.message) for one in said), sep="\\n")
+print(*(str(one.message) for one in messages), sep="\\n")
 """
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet(monkeypatch):
+def no_warning_yet(monkeypatch):
     monkeypatch.setattr(compilation, "_warned", set())
 
 
@@ -70,7 +70,7 @@ def files(tmp_path):
     return sorted((tmp_path / "__pycache__").glob("*.nbc*"))
 
 
-def test_it_is_one_file_for_each_signature(load, tmp_path):
+def test_the_cache_has_one_file_for_each_signature(load, tmp_path):
     assert compiled_anew(load(), 21, 42)
     assert not compiled_anew(load(), 21, 42)
     assert compiled_anew(load(), 0.5, 1.0)
@@ -149,21 +149,23 @@ def test_a_full_disk_is_one_warning_and_leaves_nothing(load, tmp_path, monkeypat
     module, _, name = where.partition(".")
     monkeypatch.setattr(getattr(compilation, module), name, refuse)
     first, second = load("first"), load("second", factor=3)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         assert first(21) == 42 and second(21) == 63 and first(0.5) == 1.0
-    assert [str(one.message) for one in said] == [f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"]
+    assert [str(one.message) for one in messages] == [
+        f"compiled code is not kept: [Errno {number}] {os.strerror(number)}"
+    ]
     assert not files(tmp_path)
 
 
-def test_without_a_folder_to_write_it_compiles_and_says_so_once(tmp_path):
+def test_without_a_writable_folder_there_is_one_warning(tmp_path):
     done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert line.startswith("compiled code is not kept, every process compiles again: cannot cache function")
 
 
-def test_the_folder_is_numba_s_variable_s(tmp_path):
+def test_numba_cache_dir_sets_the_folder(tmp_path):
     code = "import numpy as np, minigrad as mg; mg.sigmoid(np.ones(5000))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "made" / "here")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -31,11 +31,11 @@ def test_is_the_sum_of_shifted_copies(shape, threads, dtype):
     arguments, before = draw(*shape, dtype), mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        found = results(convolution._compiled, arguments)
+        actual = results(convolution._compiled, arguments)
     finally:
         mg.set_num_threads(before)
     expected = results(convolution._shifted, [x.astype(np.float64) for x in arguments])
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=16 * np.finfo(dtype).eps * np.abs(b).max(initial=1))
 
@@ -49,7 +49,7 @@ def test_arrays_that_are_not_contiguous():
         np.testing.assert_array_equal(a, b)
 
 
-def test_large_arrays_take_the_compiled_way_and_have_second_derivatives():
+def test_large_arrays_are_compiled_and_have_second_derivatives():
     x, w, before = draw((2,), 33, 64, 4)
     np.testing.assert_array_equal(
         mg.causal_conv1d(x, w, before=before), convolution._compiled(x, w, before), strict=True

@@ -32,8 +32,8 @@ def results(function, u, K):
     return [np.asarray(y), *gradients]
 
 
-def check_equal(found, expected, digits):
-    for a, b in zip(found, expected, strict=True):
+def check_equal(actual, expected, digits):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == digits.dtype and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * digits.eps * np.abs(b).max(initial=1))
 
@@ -57,15 +57,15 @@ def test_is_the_sum_that_defines_it():
 
 def test_threads_do_not_change_a_digit():
     u, K = draw((2,), 70, 40, 70)
-    before, found = mg.get_num_threads(), []
+    before, actual = mg.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             mg.set_num_threads(threads)
-            found.append(results(linear_systems._compiled_convolution, u, K))
+            actual.append(results(linear_systems._compiled_convolution, u, K))
     finally:
         mg.set_num_threads(before)
-    for other in found[1:]:
-        for a, b in zip(other, found[0], strict=True):
+    for other in actual[1:]:
+        for a, b in zip(other, actual[0], strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -87,7 +87,7 @@ def test_a_sequence_is_not_changed_by_those_beside_it():
     ],
     ids=["columns", "strided", "time last", "backwards"],
 )
-def test_arrays_that_lie_in_memory_otherwise(moved):
+def test_other_memory_layouts(moved):
     u, K = draw((2,), 70, 37, 70)
     for a, b in zip(
         results(linear_systems._compiled_convolution, moved(u), moved(K)),
@@ -104,7 +104,7 @@ def test_time_stays_last_where_it_was():
     assert kernel.forward(u, K)[0].flags.c_contiguous
 
 
-def test_large_arrays_take_the_compiled_way_and_have_second_derivatives():
+def test_large_arrays_are_compiled_and_have_second_derivatives():
     u, K = draw((2,), 65, 40, 65)
     np.testing.assert_array_equal(linear_systems.causal_convolution(u, K), kernel.forward(u, K)[0], strict=True)
     mg.check_grads(linear_systems.causal_convolution, (u, K), order=2)

@@ -56,25 +56,25 @@ def compiled(tmp_path):
     return compiled
 
 
-def test_who_waits_is_told_once(compiled, monkeypatch):
+def test_a_long_compilation_is_reported_once(compiled, monkeypatch):
     monkeypatch.setattr(compilation, "PATIENCE", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     compiled()
-    said = sys.stderr.getvalue()
-    assert said.startswith("compiling doubled._twice … ") and said.endswith(" s\n") and said.count("\n") == 1
+    message = sys.stderr.getvalue()
+    assert message.startswith("compiling doubled._twice … ") and message.endswith(" s\n") and message.count("\n") == 1
     compiled()  # now from disk
-    assert sys.stderr.getvalue() == said
+    assert sys.stderr.getvalue() == message
 
 
 @pytest.mark.parametrize(("patience", "stream"), [(0, io.StringIO), (60, Terminal)])
-def test_nothing_is_said_where_nobody_looks_or_it_is_quick(compiled, monkeypatch, patience, stream):
+def test_no_message_without_a_terminal_or_for_a_quick_compilation(compiled, monkeypatch, patience, stream):
     monkeypatch.setattr(compilation, "PATIENCE", patience)
     monkeypatch.setattr(sys, "stderr", stream())
     compiled()
     assert sys.stderr.getvalue() == ""
 
 
-def test_what_a_function_calls_is_compiled_within_its_line(tmp_path, monkeypatch):
+def test_called_functions_are_reported_with_their_caller(tmp_path, monkeypatch):
     source = tmp_path / "nested.py"
     source.write_text(
         "from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef _inner(x):\n    return 2 * x\n\n\n"
@@ -86,8 +86,12 @@ def test_what_a_function_calls_is_compiled_within_its_line(tmp_path, monkeypatch
     monkeypatch.setattr(compilation, "PATIENCE", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert module._outer(20) == 41
-    said = sys.stderr.getvalue()
-    assert said.startswith("compiling nested._outer … ") and said.endswith(" s\n") and said.count("compiling") == 1
+    message = sys.stderr.getvalue()
+    assert (
+        message.startswith("compiling nested._outer … ")
+        and message.endswith(" s\n")
+        and message.count("compiling") == 1
+    )
 
 
 def test_processes_share_what_they_compile_at_once(tmp_path):
@@ -95,13 +99,13 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
     def start(dtype):
-        asked = [sys.executable, "-c", WORKER, dtype]
-        return subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", WORKER, dtype]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     def finished(process):
-        said, _ = process.communicate(timeout=120)
+        message, _ = process.communicate(timeout=120)
         assert process.returncode == 0
-        misses, total = said.split()
+        misses, total = message.split()
         return int(misses), float(total)
 
     first = [finished(process) for process in [start(dtype) for dtype in ("float32", "float32", "float64")]]
@@ -113,8 +117,8 @@ def test_processes_share_what_they_compile_at_once(tmp_path):
 
 def test_a_second_process_compiles_nothing_for_a_training_step():
     def run():
-        shown = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
-        return map(int, shown.stdout.split())
+        done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+        return map(int, done.stdout.split())
 
     run()
     misses, hits = run()

@@ -115,7 +115,7 @@ def test_what_is_not_finite_reaches_neither_the_past_nor_other_sequences(name, c
         ((3, 4), (3, 3), "before has shape (3, 3), expected (2, 3, 3)"),
     ],
 )
-def test_what_does_not_fit_a_short_convolution_is_one_line(w, before, message):
+def test_errors_of_causal_conv1d_are_one_line(w, before, message):
     with pytest.raises(ValueError) as caught:
         mg.causal_conv1d(np.ones((2, 5, 3)), np.ones(w), before=None if before is None else np.ones(before))
     assert str(caught.value) == f"causal_conv1d: {message}"

@@ -43,11 +43,11 @@ def test_is_what_numpy_computes(name, shape, threads, dtype, monkeypatch):
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        found = results(FUNCTIONS[name], x)
+        actual = results(FUNCTIONS[name], x)
     finally:
         mg.set_num_threads(before)
     plain(monkeypatch)
-    for a, b in zip(found, results(FUNCTIONS[name], x), strict=True):
+    for a, b in zip(actual, results(FUNCTIONS[name], x), strict=True):
         assert a.dtype == dtype and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=16 * np.finfo(dtype).eps, atol=16 * np.finfo(dtype).eps)
 

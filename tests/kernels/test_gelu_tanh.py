@@ -25,12 +25,12 @@ def exact(x):
 def test_every_digit(dtype):
     limits = np.finfo(dtype)
     x = np.concatenate([np.linspace(-26, 26, 417), [1e-30, -1e-30, 150, -150]]).astype(dtype)
-    made = gelu_tanh(x)
+    results = gelu_tanh(x)
     with mp.workprec(300):
         for i, number in enumerate(x):
-            for found, value, size in zip((y[i] for y in made), *exact(mp.mpf(float(number))), strict=True):
+            for actual, value, size in zip((y[i] for y in results), *exact(mp.mpf(float(number))), strict=True):
                 power = max(int(mp.floor(mp.log(size, 2))), limits.minexp) if size else limits.minexp
-                assert abs(mp.mpf(float(found)) - value) <= MOST * mp.mpf(2) ** (power - limits.nmant)
+                assert abs(mp.mpf(float(actual)) - value) <= MOST * mp.mpf(2) ** (power - limits.nmant)
 
 
 @BOTH

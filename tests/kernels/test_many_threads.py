@@ -60,10 +60,10 @@ def test_the_number_of_threads_changes_while_others_compute():
 
     def compute(i):
         while time.monotonic() < stop:
-            for found, wanted in zip(
+            for actual, value in zip(
                 mg.pytree.arrays_of(works[i % 2]()), mg.pytree.arrays_of(expected[i % 2]), strict=True
             ):
-                np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
+                np.testing.assert_allclose(actual, value, rtol=1e-10, atol=1e-12)
             rounds[i] += 1
 
     def change():
@@ -83,9 +83,9 @@ def test_every_part_is_worked_on_once_however_the_number_changes():
 
     def work():
         while time.monotonic() < stop:
-            seen = []
-            threads.share(lambda part, first, last, seen=seen: seen.extend(range(first, last)), 11)
-            assert sorted(seen) == list(range(11))
+            items = []
+            threads.share(lambda part, first, last, items=items: items.extend(range(first, last)), 11)
+            assert sorted(items) == list(range(11))
 
     def change():
         while time.monotonic() < stop:
@@ -110,16 +110,16 @@ def test_no_pool_is_left_behind():
     assert not ours()
 
 
-def test_a_kernel_within_a_kernel_waits_for_nobody():
+def test_nested_sharing_does_not_deadlock():
     """Every thread of the pool shares work itself: none may wait for a thread that waits for it."""
     mg.set_num_threads(3)
-    seen = []
+    sizes = []
 
     def outer(part, first, last):
-        threads.share(lambda part, first, last: seen.append(last - first), 6)
+        threads.share(lambda part, first, last: sizes.append(last - first), 6)
 
     at_once(*[lambda: threads.share(outer, 3)] * 4)
-    assert sum(seen) == 4 * 3 * 6
+    assert sum(sizes) == 4 * 3 * 6
 
 
 def test_an_exception_is_raised_when_all_parts_are_done():
@@ -139,14 +139,14 @@ def test_an_exception_is_raised_when_all_parts_are_done():
     assert len(finished) == 6
 
 
-def test_no_more_parts_than_there_is_room_for():
+def test_most_limits_the_number_of_parts():
     mg.set_num_threads(7)
     parts = []
     threads.share(lambda part, first, last: parts.append(part), 20, most=3)
     assert sorted(parts) == [0, 1, 2]
 
 
-def test_of_nothing_nothing_is_asked():
+def test_without_items_nothing_is_called():
     threads.share(lambda *_: pytest.fail("was called"), 0)
 
 
@@ -163,9 +163,9 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch, al
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    seen = []
-    threads.share(lambda part, first, last: seen.append(part), 4)
-    assert sorted(seen) == [0, 1, 2, 3]
+    parts = []
+    threads.share(lambda part, first, last: parts.append(part), 4)
+    assert sorted(parts) == [0, 1, 2, 3]
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -210,7 +210,7 @@ def blas_counts():
     threads._set_blas(before)
 
 
-def test_blas_is_given_back_by_the_last_who_asked_not_the_first(blas_counts):
+def test_blas_threads_are_restored_by_the_last_to_leave(blas_counts):
     first_in, second_in, first_out = (threading.Event() for _ in range(3))
 
     def first():
@@ -234,16 +234,16 @@ def test_blas_is_given_back_by_the_last_who_asked_not_the_first(blas_counts):
 @warned
 def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
     """Who asked for it is not in the child, so BLAS has there what it had before; in the parent it stays as it is."""
-    asked, stop = threading.Event(), threading.Event()
+    entered, stop = threading.Event(), threading.Event()
 
-    def ask():
+    def enter():
         with threads.one_blas_thread():
-            asked.set()
+            entered.set()
             stop.wait(LIMIT)
 
-    other = threading.Thread(target=ask)
+    other = threading.Thread(target=enter)
     other.start()
-    asked.wait(LIMIT)
+    entered.wait(LIMIT)
     assert exit_code(lambda: blas_counts() == {2} and threads._single == []) == 0
     with threads.one_blas_thread():
         assert exit_code(lambda: blas_counts() == {1} and len(threads._single) == 1) == 0

@@ -70,8 +70,8 @@ def results(form, arguments):
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.sin(state)), (y, state)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
 def compiled(name, arguments, threads=2):
@@ -88,11 +88,11 @@ def compiled(name, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_recurrence(name, shape, threads, dtype):
-    found = compiled(name, draw(name, *shape, dtype), threads)
+    actual = compiled(name, draw(name, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.float64) for x in draw(name, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(found, results(MEMORIES[name][0].recurrent, exact), strict=True):
+    for a, b in zip(actual, results(MEMORIES[name][0].recurrent, exact), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * unit * np.abs(b).max())
 
@@ -123,7 +123,7 @@ def test_inputs_stay_as_they_were(name):
 
 
 @pytest.mark.parametrize(("shape", "to"), [((3, 5), (2, 8)), ((4, 8), (2, 8)), ((1, 1), (16, 16))])
-def test_what_is_laid_out_is_filled_up_with_zeros_and_cut_out_again(shape, to):
+def test_laid_out_pads_with_zeros_and_cut_out_undoes_it(shape, to):
     x = np.arange(1.0, 6 * np.prod(shape) + 1).reshape(2, 3, *shape)
     laid = laid_out(x, 6, *shape, to=to)
     assert laid.flags.c_contiguous and all(size % m == 0 for size, m in zip(laid.shape[1:], to, strict=True))

@@ -10,10 +10,10 @@ from minigrad import compiled
 def loop(a, x, axis, reverse):
     """hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
     a, x = np.moveaxis(a, axis, 0), np.moveaxis(x, axis, 0)
-    h, made = 0 * x[0], np.empty_like(x)
+    h, results = 0 * x[0], np.empty_like(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
-        made[t] = h = a[t] * h + x[t]
-    return np.moveaxis(made, 0, axis)
+        results[t] = h = a[t] * h + x[t]
+    return np.moveaxis(results, 0, axis)
 
 
 def draw(shape, dtype):
@@ -33,12 +33,12 @@ def draw(shape, dtype):
 def test_is_the_loop(shape, axis, reverse, dtype):
     a, x = draw(shape, dtype)
     assert compiled.scan_kernel(a, x) is not None
-    found, expected = mg.scan(a, x, axis=axis, reverse=reverse), loop(a, x, axis, reverse)
-    assert found.dtype == dtype
+    actual, expected = mg.scan(a, x, axis=axis, reverse=reverse), loop(a, x, axis, reverse)
+    assert actual.dtype == dtype
     if np.issubdtype(dtype, np.floating):
-        np.testing.assert_array_equal(found, expected)  # the same operations in the same order
+        np.testing.assert_array_equal(actual, expected)  # the same operations in the same order
     else:
-        np.testing.assert_allclose(found, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
 
 
 def test_arrays_that_are_not_contiguous():

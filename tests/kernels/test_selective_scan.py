@@ -27,8 +27,8 @@ def results(form, arguments):
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(state * state), (y, state)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -41,13 +41,13 @@ def test_is_the_recurrence(batch, T, D, N, threads, dtype):
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        found = results(selective_scan.fused, draw(batch, T, D, N, dtype))
+        actual = results(selective_scan.fused, draw(batch, T, D, N, dtype))
     finally:
         mg.set_num_threads(before)
     # the same numbers in float64: both round, float32 more
     expected = results(selective_scan.recurrent, draw(batch, T, D, N, dtype))
     unit = np.finfo(dtype).eps
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * unit * np.abs(b).max())
 
@@ -68,16 +68,16 @@ def test_inputs_stay_as_they_were():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("wrong", [np.float16, np.longdouble])
-def test_numbers_no_kernel_is_for(wrong):
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_unsupported_dtypes_are_named(dtype):
     *arguments, _ = draw((), 3, 2, 2)
-    arguments = [x.astype(wrong) for x in arguments]
-    expected = f"^selective_scan.fused: u is {np.dtype(wrong)}, expected a NumPy array of float32 or float64$"
+    arguments = [x.astype(dtype) for x in arguments]
+    expected = f"^selective_scan.fused: u is {np.dtype(dtype)}, expected a NumPy array of float32 or float64$"
     with pytest.raises(TypeError, match=expected):
         selective_scan.fused(*arguments)
 
 
-def test_numbers_that_differ():
+def test_mixed_dtypes_are_named():
     *arguments, _ = draw((), 3, 2, 2)
     arguments[3] = arguments[3].astype(np.float32)
     with pytest.raises(TypeError, match="^selective_scan.fused: B is float32, expected float64 as u is$"):
@@ -96,12 +96,12 @@ def test_memory_is_that_of_inputs_and_outputs_and_a_little():
     arguments = draw((1,), 2048, 512, 16, np.float32)
 
     def both():
-        made, saved = kernel.forward(*arguments)
-        return *made, *kernel.backward(saved, made)
+        outputs, saved = kernel.forward(*arguments)
+        return *outputs, *kernel.backward(saved, outputs)
 
-    outputs = sum(x.nbytes for x in both())
+    size = sum(x.nbytes for x in both())
     tracemalloc.start()
     both()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak - outputs <= 10 * 2**20
+    assert peak - size <= 10 * 2**20

@@ -129,7 +129,7 @@ def test_exp2_at_the_ends(dtype):
 
 
 @BOTH
-def test_exp2_of_what_is_below_the_smallest_normal_number(dtype):
+def test_exp2_of_subnormal_numbers(dtype):
     limits = np.finfo(dtype)
     x = in_lanes([limits.smallest_subnormal, -limits.smallest_subnormal, limits.tiny, -0.0], dtype)
     y = np.empty_like(x)
@@ -158,7 +158,7 @@ def test_the_exponent_s_product_is_not_rounded(dtype):
 
 
 @BOTH
-def test_what_an_exponent_s_rounding_left_counts(dtype):
+def test_the_low_part_of_an_exponent_counts(dtype):
     rng = np.random.default_rng(1)
     x, y = rng.uniform(1, 10, 4096).astype(dtype), -rng.uniform(1, 10, 4096).astype(dtype)
     low = (y * np.finfo(dtype).eps / 3).astype(dtype)
@@ -191,7 +191,7 @@ def test_a_choice_by_sign(dtype):
 
 
 @BOTH
-def test_room_begins_where_a_vector_lies_in_one_line(dtype):
+def test_room_is_aligned_to_vectors(dtype):
     for rows in range(1, 20):
         x = room(np.empty(0, dtype), rows, 3)
         assert x.shape == (rows, 3) and x.dtype == dtype and x.flags.c_contiguous
@@ -199,7 +199,7 @@ def test_room_begins_where_a_vector_lies_in_one_line(dtype):
 
 
 @BOTH
-def test_what_is_fetched_may_lie_outside(dtype):
+def test_fetch_accepts_addresses_outside_the_array(dtype):
     x = np.arange(64, dtype=dtype)
     for first in (-(2**40), -1, 0, 32, 63, 2**40):
         fetched(x, first)

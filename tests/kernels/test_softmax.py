@@ -24,12 +24,12 @@ def results(form, arguments, **options):
         y, (keys, values) = form(q, k, v, state=state or None, **options)
         return mg.sum(mg.sin(y)) + mg.sum(keys * keys) + mg.sum(values * values), (y, keys, values)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
-def assert_alike(found, expected, dtype=np.float64):
-    for a, b in zip(found, expected, strict=True):
+def assert_alike(actual, expected, dtype=np.float64):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * np.finfo(dtype).eps * np.abs(b).max())
 
@@ -39,15 +39,15 @@ def assert_alike(found, expected, dtype=np.float64):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("S", [0, 5, 530])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_is_all_scores_at_once(shape, S, causal, count, dtype):
+def test_is_quadratic_attention(shape, S, causal, count, dtype):
     arguments, before = draw(*shape, S, dtype), mg.get_num_threads()
     mg.set_num_threads(count)
     try:
-        found = results(softmax.fused, arguments, causal=causal)
+        actual = results(softmax.fused, arguments, causal=causal)
     finally:
         mg.set_num_threads(before)
     exact = [x.astype(np.float64) for x in arguments]
-    assert_alike(found, results(softmax.quadratic, exact, causal=causal), dtype)
+    assert_alike(actual, results(softmax.quadratic, exact, causal=causal), dtype)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -90,7 +90,7 @@ def test_second_derivatives():
     mg.check_grads(form, draw((2,), 5, 3, 2), order=2)
 
 
-def test_blas_has_its_threads_again():
+def test_blas_threads_are_restored():
     def counts():
         return [library.get_num_threads() for library in threads._blas()]
 

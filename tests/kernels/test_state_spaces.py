@@ -35,8 +35,8 @@ def results(form, arguments):
         y, state = form(*arguments, state=state)
         return mg.sum(mg.sin(y)) + mg.sum(mg.real(state * state * (1 + 2j))), (y, state)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
-    return [*map(np.asarray, made), *gradients]
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
+    return [*map(np.asarray, outputs), *gradients]
 
 
 def compiled(module, arguments, threads=2):
@@ -53,11 +53,11 @@ def compiled(module, arguments, threads=2):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_convolution(module, shape, threads, dtype):
-    found = compiled(module, draw(module, *shape, dtype), threads)
+    actual = compiled(module, draw(module, *shape, dtype), threads)
     # the same numbers in float64: both round, float32 more
     exact = [x.astype(np.result_type(x.dtype, np.float64)) for x in draw(module, *shape, dtype)]
     unit = np.finfo(dtype).eps
-    for a, b in zip(found, results(module.convolution, exact), strict=True):
+    for a, b in zip(actual, results(module.convolution, exact), strict=True):
         assert a.dtype == b.astype(a.dtype).dtype and a.real.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=1024 * unit * np.abs(b).max())
 
@@ -111,7 +111,7 @@ def test_powers_of_zero_and_one():
 
 
 @EACH
-def test_numbers_that_differ(module):
+def test_mixed_dtypes_are_named(module):
     *arguments, _ = draw(module, (), 3, 2, 2)
     arguments[-1] = arguments[-1].astype(np.float32)
     expected = "delta is float32, expected float64 as u is"

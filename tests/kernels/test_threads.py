@@ -31,7 +31,7 @@ def test_every_item_is_worked_on_once(count, items):
     assert [i for part in sorted(parts) for i in parts[part]] == list(range(items))
 
 
-def test_what_goes_wrong_in_a_thread_goes_wrong_for_the_caller():
+def test_exceptions_of_threads_reach_the_caller():
     mg.set_num_threads(2)
 
     def work(part, first, last):
@@ -49,28 +49,28 @@ def test_too_few_or_too_many_threads(count):
 
 
 @pytest.mark.parametrize("count", [2.0, True, "2", None, np.float64(2), np.True_, [2]])
-def test_what_is_no_integer_is_no_number_of_threads(count):
+def test_a_number_of_threads_is_an_integer(count):
     expected = f"set_num_threads: count is {count!r}, expected a whole number from 1 to 1024"
     with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
         mg.set_num_threads(count)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64, np.array])
-def test_an_integer_of_numpy_is_a_number_of_threads(kind):
+def test_numpy_integers_are_numbers_of_threads(kind):
     mg.set_num_threads(kind(3))
     assert type(mg.get_num_threads()) is int and mg.get_num_threads() == 3
 
 
 @pytest.mark.parametrize(("value", "printed"), [("3", "3"), ("", str(CORES))])
-def test_the_environment_says_how_many(value, printed):
-    asked = [sys.executable, "-c", "import minigrad; print(minigrad.get_num_threads())"]
+def test_the_environment_sets_the_number_of_threads(value, printed):
+    command = [sys.executable, "-c", "import minigrad; print(minigrad.get_num_threads())"]
     environment = {**os.environ, threads.VARIABLE: value}
-    shown = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == printed
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == printed
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "1e9", "1025", "1000000000", "9" * 5000, " 2", "²"])
-def test_the_environment_says_nonsense(value, monkeypatch):
+def test_invalid_numbers_of_threads_in_the_environment(value, monkeypatch):
     monkeypatch.setenv(threads.VARIABLE, value)
     monkeypatch.setattr(threads, "_threads", 0)
     expected = f"MINIGRAD_NUM_THREADS is {value!r}, expected a whole number from 1 to 1024"
@@ -97,11 +97,11 @@ def test_a_product_in_threads_of_our_own(shapes, dtype, count):
     mg.set_num_threads(count)
     rng = np.random.default_rng(0)
     x, y = ((9 * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
-    turned = np.swapaxes(np.swapaxes(x, -1, -2).copy(), -1, -2)  # the same numbers, columns first
-    for left in (x, turned):
-        made = threads.product(left, y)
-        assert made.dtype == dtype
-        np.testing.assert_allclose(made, left.astype("D") @ y, rtol=0, atol=2e-5 * abs(made).max())
+    transposed = np.swapaxes(np.swapaxes(x, -1, -2).copy(), -1, -2)  # the same numbers, columns first
+    for left in (x, transposed):
+        product = threads.product(left, y)
+        assert product.dtype == dtype
+        np.testing.assert_allclose(product, left.astype("D") @ y, rtol=0, atol=2e-5 * abs(product).max())
 
 
 @pytest.mark.parametrize("rows", [200, 2000])

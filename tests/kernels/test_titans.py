@@ -33,17 +33,17 @@ def draw(name, batch, length, left, dtype=np.float64):
     return [*tokens, models[0], *norm], models[1:], left
 
 
-def results(form, given, models, left, batch_size):
+def results(form, arguments, models, left, batch_size):
     """Output, state and the gradients of a sum that weighs all of both."""
 
-    def loss(given, models):
-        norm = tuple(given[7:]) or None
-        y, state = form(*given[:7], state=State(*models, left), batch_size=batch_size, norm=norm)
-        made = [y, *arrays_of(state)]
-        return sum(mg.sum(mg.sin(x)) for x in made), (*made, state.left)
+    def loss(arguments, models):
+        norm = tuple(arguments[7:]) or None
+        y, state = form(*arguments[:7], state=State(*models, left), batch_size=batch_size, norm=norm)
+        outputs = [y, *arrays_of(state)]
+        return sum(mg.sum(mg.sin(x)) for x in outputs), (*outputs, state.left)
 
-    (_, made), gradients = mg.value_and_grad(loss, argnums=(0, 1), has_aux=True)(given, models)
-    return [np.asarray(x) for x in made], arrays_of(gradients)
+    (_, outputs), gradients = mg.value_and_grad(loss, argnums=(0, 1), has_aux=True)(arguments, models)
+    return [np.asarray(x) for x in outputs], arrays_of(gradients)
 
 
 def compiled(case, dtype=np.float64, threads=2):
@@ -60,31 +60,31 @@ def compiled(case, dtype=np.float64, threads=2):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_is_the_closed_form(case, threads, dtype):
-    made, gradients = compiled(case, dtype, threads)
-    given, models, left = draw(*case[:4], dtype)
+    outputs, gradients = compiled(case, dtype, threads)
+    arguments, models, left = draw(*case[:4], dtype)
     # the same numbers in float64: both round, float32 more; what reaches η is a difference of larger sums
-    exact = [map_arrays(lambda x: x.astype(np.float64), x) for x in (given, models)]
+    exact = [map_arrays(lambda x: x.astype(np.float64), x) for x in (arguments, models)]
     expected, slopes = results(titans.chunkwise, *exact, left, case[4])
-    assert made.pop() == expected.pop()
-    for a, b in zip([*made, *gradients], [*expected, *slopes], strict=True):
+    assert outputs.pop() == expected.pop()
+    for a, b in zip([*outputs, *gradients], [*expected, *slopes], strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=8192 * np.finfo(dtype).eps * np.abs(b).max())
 
 
 def test_arrays_that_are_not_contiguous():
-    given, models, left = draw(*CASES[1][:4])
-    strided = map_arrays(np.asfortranarray, given)
-    strided[0] = np.repeat(given[0], 2, axis=-1)[..., ::2]
-    for one, other in zip(*(results(titans.fused, x, models, left, 16) for x in (strided, given)), strict=True):
+    arguments, models, left = draw(*CASES[1][:4])
+    strided = map_arrays(np.asfortranarray, arguments)
+    strided[0] = np.repeat(arguments[0], 2, axis=-1)[..., ::2]
+    for one, other in zip(*(results(titans.fused, x, models, left, 16) for x in (strided, arguments)), strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, np.abs(b).max()))
 
 
 def test_inputs_stay_as_they_were():
-    given, models, left = draw(*CASES[1][:4])
-    before = [x.copy() for x in arrays_of([given, models])]
-    results(titans.fused, given, models, left, 16)
-    for a, b in zip(arrays_of([given, models]), before, strict=True):
+    arguments, models, left = draw(*CASES[1][:4])
+    before = [x.copy() for x in arrays_of([arguments, models])]
+    results(titans.fused, arguments, models, left, 16)
+    for a, b in zip(arrays_of([arguments, models]), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -93,8 +93,8 @@ def test_gelu_and_its_derivatives(dtype):
     x = np.linspace(-9, 9, 1001).astype(dtype)
     exact = x.astype(np.float64)
     curve = mg.grad(lambda x: mg.sum(inner.gelu_grad(x)))(exact)
-    for found, expected in zip(gelu_tanh(x), (inner.gelu(exact), inner.gelu_grad(exact), curve), strict=True):
+    for actual, expected in zip(gelu_tanh(x), (inner.gelu(exact), inner.gelu_grad(exact), curve), strict=True):
         # 1 − tanh² loses what x⁵ multiplies
-        np.testing.assert_allclose(found, expected, rtol=0, atol=16 * np.finfo(dtype).eps + 1e-13)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=16 * np.finfo(dtype).eps + 1e-13)
     far = np.array(gelu_tanh(np.array([-1e4, 1e4, np.nan], dtype)))
     np.testing.assert_allclose(far, [[0, 1e4, np.nan], [0, 1, np.nan], [0, 0, np.nan]], rtol=0, atol=1e-16)

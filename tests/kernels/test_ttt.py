@@ -24,69 +24,69 @@ def draw(batch, length, keys, values, norm, bias, dtype=np.float64):
     q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (keys, keys, values))
     eta, tau = rng.uniform(0, 0.3, (2, *batch, length))
     layer = [rng.standard_normal((*batch, rows, values)) / 4 for rows in (keys, 1)[: 1 + bias]]
-    around = tuple(x + rng.standard_normal((1, values)) / 4 for x in (1, 0)) if norm else None
-    return map_arrays(lambda x: x.astype(dtype), [q, k, v, eta, tau, Weights((tuple(layer),), around)])
+    norm_arrays = tuple(x + rng.standard_normal((1, values)) / 4 for x in (1, 0)) if norm else None
+    return map_arrays(lambda x: x.astype(dtype), [q, k, v, eta, tau, Weights((tuple(layer),), norm_arrays)])
 
 
-def results(form, given, size):
+def results(form, arguments, size):
     """Output, last weights, and the gradients of a sum that weighs all of both."""
 
-    def loss(given):
-        q, k, v, eta, tau, weights = given
+    def loss(arguments):
+        q, k, v, eta, tau, weights = arguments
         y, state = form(q, k, v, eta, weights, tau=tau, batch_size=size)
-        made = [y, *arrays_of(state)]
-        return sum(mg.sum(mg.sin(x)) for x in made), made
+        outputs = [y, *arrays_of(state)]
+        return sum(mg.sum(mg.sin(x)) for x in outputs), outputs
 
-    (_, made), gradients = mg.value_and_grad(loss, has_aux=True)(given)
-    return [np.asarray(x) for x in [*made, *arrays_of(gradients)]]
+    (_, outputs), gradients = mg.value_and_grad(loss, has_aux=True)(arguments)
+    return [np.asarray(x) for x in [*outputs, *arrays_of(gradients)]]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_is_the_dual_form(name, threads, dtype):
-    *drawn, size = CASES[name]
-    given, before = draw(*drawn, dtype), mg.get_num_threads()
+    *sizes, size = CASES[name]
+    arguments, before = draw(*sizes, dtype), mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
-        found = results(ttt.fused, given, size)
+        actual = results(ttt.fused, arguments, size)
     finally:
         mg.set_num_threads(before)
-    exact = map_arrays(lambda x: x.astype(np.float64), given)
-    for a, b in zip(found, results(ttt.dual, exact, size), strict=True):
+    exact = map_arrays(lambda x: x.astype(np.float64), arguments)
+    for a, b in zip(actual, results(ttt.dual, exact, size), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=256 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_inner_losses(name):
-    """What is looked at is what each key misses its value by, before its mini-batch learns."""
+    """Compare with the squared errors at the weights before the mini-batch."""
     batch, length, *_, size = CASES[name]
     q, k, v, eta, tau, weights = draw(*CASES[name][:-1])
-    seen, whole = [], length // size * size
+    losses, whole = [], length // size * size
     tokens = [x[..., :whole, :] for x in (q, k, v)]
-    around = (np.broadcast_to(x, (*batch, *x.shape)) for x in weights.norm or ())
+    norm_arrays = (np.broadcast_to(x, (*batch, *x.shape)) for x in weights.norm or ())
     matrix, rates = inner.pack_layer(weights.layers[0]), [x[..., :whole] for x in (eta, tau)]
     layout = inner.layout_of(weights.layers, weights.norm)
-    kernel.forward(*tokens, *rates, matrix, *around, layout=layout, batch_size=size, on_losses=seen.append)
+    kernel.forward(*tokens, *rates, matrix, *norm_arrays, layout=layout, batch_size=size, on_losses=losses.append)
     error = inner.apply_model(weights.layers, weights.norm, k[..., :size, :]) - v[..., :size, :]
-    assert seen[0].shape == (*batch, whole)
-    np.testing.assert_allclose(seen[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
+    assert losses[0].shape == (*batch, whole)
+    np.testing.assert_allclose(losses[0][..., :size], np.sum(error**2, axis=-1), rtol=1e-12)
 
 
 def test_arrays_that_are_not_contiguous():
-    *drawn, size = CASES["a layer in a norm"]
-    given = draw(*drawn)
-    strided = map_arrays(np.asfortranarray, given)
-    strided[0] = np.repeat(given[0], 2, axis=-1)[..., ::2]
-    for a, b in zip(*(results(ttt.fused, x, size) for x in (strided, given)), strict=True):
+    *sizes, size = CASES["a layer in a norm"]
+    arguments = draw(*sizes)
+    strided = map_arrays(np.asfortranarray, arguments)
+    strided[0] = np.repeat(arguments[0], 2, axis=-1)[..., ::2]
+    for a, b in zip(*(results(ttt.fused, x, size) for x in (strided, arguments)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_inputs_stay_as_they_were():
-    *drawn, size = CASES["in a norm"]
-    given = draw(*drawn)
-    before = map_arrays(np.copy, given)
-    results(ttt.fused, given, size)
-    for a, b in zip(arrays_of(given), arrays_of(before), strict=True):
+    *sizes, size = CASES["in a norm"]
+    arguments = draw(*sizes)
+    before = map_arrays(np.copy, arguments)
+    results(ttt.fused, arguments, size)
+    for a, b in zip(arrays_of(arguments), arrays_of(before), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -23,7 +23,7 @@ A, D = -rng.uniform(1, 2, (3, 2)), rng.standard_normal(3)
 q, k, v = rng.normal(size=(3, 6, 4))
 beta = rng.uniform(size=6)
 model, tokens = LanguageModel(Config(mixer="mamba", width=16, layers=1), rng), np.arange(24).reshape(2, 12)
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as messages:
     warnings.simplefilter("always")
     scanned = selective_scan.fused(u, delta, A, B, C, D)[0]
     selective_scan.fused(u, delta, A, B, C, D)
@@ -34,7 +34,7 @@ np.testing.assert_allclose(scanned, selective_scan.recurrent(u, delta, A, B, C, 
 np.testing.assert_allclose(ruled, delta_rule.recurrent(q, k, v, beta)[0], rtol=1e-10)
 np.testing.assert_allclose(large, 1 / (1 + np.exp(-np.linspace(-3, 3, 5000))), rtol=1e-12)
 assert np.isfinite(loss)
-print(*(str(one.message) for one in said), sep="\\n")
+print(*(str(one.message) for one in messages), sep="\\n")
 """
 MISSING = "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
 BROKEN = """
@@ -65,7 +65,7 @@ def test_the_plain_forms_run_and_one_warning_says_so(before, environment, reason
 
 
 @pytest.mark.parametrize("error", [ImportError("a name that is not there"), ValueError("a bug"), RuntimeError("no")])
-def test_what_is_wrong_in_a_kernel_s_module_is_raised(monkeypatch, error):
+def test_errors_of_a_kernel_module_propagate(monkeypatch, error):
     def fail(name):
         if name.startswith("models"):
             raise error
