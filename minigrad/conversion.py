@@ -84,7 +84,8 @@ def to_common_library(values: list) -> list | None:
 
 
 def to_library_of(x: Any, array: Any) -> Any:
-    """Convert a NumPy array to the library and the device of the raw array x; return anything else unchanged."""
+    """Convert a NumPy array to the library and the device of x, an array or a Tensor; return all else unchanged."""
+    x = x._value if hasattr(x, "_node") else x
     if not isinstance(array, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
         return array
     return namespace(x).asarray(array, device=x.device)

@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpu import device
-from minigrad import namespace
-from minigrad.engine import unwrap
 from minigrad.pytree import map_arrays
 from models.errors import UserError, known_name
 
@@ -21,12 +19,6 @@ def move(arrays: Arrays, device: str) -> Arrays:
     how to install it.
     """
     return map_arrays(DEVICES[known_name(device, "device", DEVICES)](), arrays)
-
-
-def asarray(array: np.ndarray, *, like: Any) -> Any:
-    """Convert a NumPy array to the array library of `like`, an array or a Tensor, so that the two combine."""
-    raw = unwrap(like)
-    return array if isinstance(raw, np.ndarray) else namespace(raw).asarray(array)
 
 
 def _cuda() -> Callable[[np.ndarray], Any]:

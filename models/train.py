@@ -24,10 +24,11 @@ from filelock import BaseFileLock
 import minigrad as mg
 from gpu.launch import SharedMemoryError
 from minigrad import optim
+from minigrad.conversion import to_library_of
 from minigrad.namespace import to_numpy
 from models import log, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
-from models.device import asarray, move
+from models.device import move
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, check_sizes
 from models.lock import claim
@@ -270,8 +271,8 @@ def mean_loss(logits, targets: np.ndarray):
     """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` at targets `(*batch, T)` not ignored."""
     positions = np.flatnonzero(targets != IGNORE)
     xp = mg.namespace(logits)
-    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), asarray(positions, like=logits), axis=0)
-    return mg.cross_entropy(rows, asarray(targets.reshape(-1)[positions], like=logits))
+    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), to_library_of(logits, positions), axis=0)
+    return mg.cross_entropy(rows, to_library_of(logits, targets.reshape(-1)[positions]))
 
 
 def load_model(path: str | Path) -> tuple[LanguageModel, Run]:

@@ -115,7 +115,7 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
     if len(flat) and not (-size <= int(flat.min()) and int(flat.max()) < size):
         raise IndexError(f"take: indices span {int(flat.min())} to {int(flat.max())}, expected −{size} to {size - 1}")
     if isinstance(flat, np.ndarray):
-        flat = to_library_of(unwrap(x), flat.astype(np.intp))
+        flat = to_library_of(x, flat.astype(np.intp))
     y = _take(x, flat % max(size, 1), axis=axis)
     shape = tuple(indices.shape)
     return y if len(shape) == 1 else y.reshape(tuple(x.shape[:axis]) + shape + tuple(x.shape[axis + 1 :]))

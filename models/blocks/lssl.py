@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.conversion import to_library_of
 from models.blocks.block import BlockConfig
 from models.blocks.system import SystemBlock
-from models.device import asarray
 from models.ssm import hippo, lssl
 
 
@@ -32,7 +32,7 @@ class LSSLBlock(SystemBlock):
         """Return (y, state) for x `(*batch, T, width)`."""
         width, states = self.C.shape
         constants = *fixed(self.start, states), np.geomspace(1e-3, 1e-1, width, dtype=np.float32)
-        A, B, steps = (asarray(constant, like=self.C) for constant in constants)
+        A, B, steps = (to_library_of(self.C, constant) for constant in constants)
         return self.run(x, A, B, self.C, self.D, steps, state=state)
 
 

@@ -11,8 +11,8 @@ The state is every key and value so far: it grows by 2·width numbers a token, a
 import numpy as np
 
 import minigrad as mg
+from minigrad.conversion import to_library_of
 from models.attention import softmax
-from models.device import asarray
 
 from .block import HeadsBlock
 
@@ -39,5 +39,5 @@ def rotate(x, start: int, rows: int = 1):
     half = x.shape[-1] // 2
     time = start + np.arange(x.shape[-2]) // rows
     angle = time[:, None] * BASE ** (-np.arange(half) / half)
-    cos, sin = (asarray(table.astype(x.dtype), like=x) for table in (np.cos(angle), np.sin(angle)))
+    cos, sin = (to_library_of(x, table.astype(x.dtype)) for table in (np.cos(angle), np.sin(angle)))
     return mg.rotary(x, cos, sin)

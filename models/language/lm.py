@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from minigrad.conversion import to_library_of
 from minigrad.namespace import to_numpy
 from minigrad.nn import Embedding, Linear, Module, RMSNorm
 from models.blocks import MIXERS, BlockConfig, BlockState
-from models.device import asarray
 from models.errors import UserError, known_name
 
 
@@ -111,7 +111,7 @@ class LanguageModel(Module):
         Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
         tokens = check_tokens(tokens, self.embedding.weight.shape[0])
-        x = self.embedding(asarray(tokens, like=self.embedding.weight))
+        x = self.embedding(to_library_of(self.embedding.weight, tokens))
         states = []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.conversion import to_library_of
 from minigrad.nn import Embedding, LayerNorm, Linear, Module, RMSNorm
 from models.blocks.mamba import MambaBlock, MambaConfig
 from models.blocks.mamba2 import Mamba2Block, Mamba2Config
-from models.device import asarray
 from models.language.lm import check_tokens
 
 
@@ -65,7 +65,7 @@ class MambaModel(Module):
         Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
         """
         tokens = check_tokens(tokens, self.embeddings.weight.shape[0])
-        x, states = self.embeddings(asarray(tokens, like=self.embeddings.weight)), []
+        x, states = self.embeddings(to_library_of(self.embeddings.weight, tokens)), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])
             states.append(after)

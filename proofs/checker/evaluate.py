@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from minigrad.conversion import to_library_of
 from minigrad.engine import unwrap
-from models.device import asarray
 from proofs.checker.rounding import Rounded
 from proofs.checker.statements import Statement
 from proofs.checker.strategies import Drawn, Exact, tree_map
@@ -58,12 +58,12 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
         if _is_rounded(result):  # so that the rounding of the products with c is counted
             c = elementwise(Rounded.of)(c)
         if isinstance(result, mg.Tensor):
-            terms.append(mg.reshape(result, (1, -1)) @ asarray(c.astype(result.dtype), like=result))
+            terms.append(mg.reshape(result, (1, -1)) @ to_library_of(result, c.astype(result.dtype)))
     if not terms:  # no result depends on a leaf: the gradients are 0
         zeros = [np.zeros_like(leaf.value) for leaf in leaves]
         return [mg.Tensor(zero) for zero in zeros] if record else zeros
     total = mg.sum(mg.concat(terms, axis=0), axis=0)
-    return list(mg.gradients(total, leaves, asarray(np.ones(1, dtype=total.dtype), like=total), record=record))
+    return list(mg.gradients(total, leaves, to_library_of(total, np.ones(1, dtype=total.dtype)), record=record))
 
 
 def _is_complex(result: Any) -> bool:
