@@ -1,4 +1,4 @@
-"""A device that is none: NumPy's arrays, the host's kernels, a few of them on few tokens, a clock for its events."""
+"""A fake device: NumPy's arrays, kernels on the emulator, a few of them on few tokens, and a clock for its events."""
 
 import time
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from gpu.cases import CASES
 
 
 class Event:
-    """A moment."""
+    """A CUDA event that reads the host's clock."""
 
     def record(self):
         self.at = time.perf_counter()
@@ -34,7 +34,7 @@ FAKE = SimpleNamespace(
 
 
 def few_tokens(case):
-    """The case, for keys of 8 and of 16 features, in a few tokens."""
+    """Return the case for keys of 8 and of 16 features, on a few tokens."""
 
     def draw(dtype, *, small, **options):
         arrays = case.draw(dtype, small=True, **options)
@@ -48,7 +48,7 @@ RATES = bench.Rates(bytes=1e9, flops=1e9, tensor_core_flops=1e9)
 
 
 def install(monkeypatch):
-    """The device, for `check` and `bench`."""
+    """Install the fake device for `check` and `bench`."""
     monkeypatch.setattr(device, "ready", lambda: FAKE)
     monkeypatch.setattr(device, "names", lambda: ["A Device 100"])
     for module in (bench, check):

@@ -1,4 +1,4 @@
-"""A GPU that is none: walled arrays that say they are CuPy's, memory that ends, and modules that run on the host."""
+"""A fake GPU: arrays that claim to be CuPy's, limited memory, and modules that run on the emulator."""
 
 import sys
 from pathlib import Path
@@ -14,11 +14,11 @@ FREELY = 48 << 10  # bytes of shared memory that a block has without asking
 
 
 class OutOfMemoryError(MemoryError):
-    """As `cupy.cuda.memory` has it."""
+    """The exception of `cupy.cuda.memory`."""
 
 
 class Device(str):
-    """What a launch asks of a device: where it is, and how much a block may share there. To NumPy it is the host."""
+    """A device with the attributes that a launch reads. NumPy takes it for the host."""
 
     def __new__(cls, number: int) -> "Device":
         return super().__new__(cls, "cpu")
@@ -39,7 +39,7 @@ class Device(str):
 
 
 class Kernel:
-    """As `cupy.RawModule` gives it."""
+    """A kernel with the interface of `cupy.RawKernel`."""
 
     def __init__(self, device: Device, source: Path, name: str, defines: tuple[str, ...]):
         self.device, self.source, self.name, self.defines = device, source, name, defines
@@ -62,7 +62,7 @@ class Kernel:
 
 
 def install(monkeypatch: Any) -> Device:
-    """Device 0, on which walled arrays are unless `at` puts them elsewhere, with CuPy's arrays and launches."""
+    """Install a fake CuPy and return device 0, on which arrays are unless `at` places them elsewhere."""
     device = Device(0)
 
     def empty(shape: Any, dtype: Any) -> Walled:
@@ -99,7 +99,7 @@ def install(monkeypatch: Any) -> Device:
 
 
 def at(x: np.ndarray, device: Device) -> Walled:
-    """An array on another device."""
+    """Return an array on another device."""
     array = asarray(x)
     array.at = device
     return array

@@ -1,4 +1,4 @@
-"""What the tests of every kernel need: drawn schedules, and how far from float64 a result may be."""
+"""Shared by the tests of the kernels: drawn schedules, forward and backward, and error bounds."""
 
 import re
 
@@ -21,7 +21,7 @@ SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
 
 
 def same_bits_under_every_schedule(seeds, call):
-    """The arrays of the call, which are finite and the same whichever schedule it runs under."""
+    """Return the arrays of the call; fail unless they are finite and the same under each schedule."""
     first = None
     for seed in seeds:
         with emulator.schedule(seed):
@@ -36,27 +36,31 @@ def same_bits_under_every_schedule(seeds, call):
 PRECISIONS = pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
 
 
-def both_ways(kernel, inputs, cotangents):
-    """The results of a kernel that a state goes through, and the cotangents of its inputs."""
-    results, saved = kernel.forward(*inputs)
+def forward_backward(kernel, inputs, cotangents, **options):
+    """Return the outputs of a kernel and the cotangents of its inputs."""
+    results, saved = kernel.forward(*inputs, **options)
     return *results, *kernel.backward(saved, cotangents)
 
 
-def close(results, form, inputs, cotangents, precision="float32"):
-    """Fail unless the numbers are those of the form, which has the last input for a state, and its gradients.
+def with_state(form):
+    """Return a form as a function of arrays, the last of which is the state."""
+    return lambda *inputs: form(*inputs[:-1], state=inputs[-1])
 
-    At a precision that rounds what is multiplied they may be off by a few units of a factor's last place.
+
+def assert_close(results, form, inputs, cotangents, precision="float32", factor=64):
+    """Fail unless the results are the outputs of a function of the inputs, and its gradients, in float64.
+
+    At a precision that rounds operands the error may be a few units in an operand's last place.
     """
-    *inputs, S = (x.astype("d") for x in inputs)
-    outputs, vjp = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *inputs, S)
+    outputs, vjp = mg.vjp(form, *(x.astype("d") for x in inputs))
     for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
         assert actual.dtype == cotangents[0].dtype
-        allowed = bound(actual.dtype, expected)
+        allowed = bound(actual.dtype, expected, factor)
         if precision != "float32":
             allowed = 4 * 2.0 ** (1 - BITS[precision]) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(actual, expected, rtol=0, atol=allowed)
 
 
 def bound(dtype, expected, factor=64):
-    """So many units in the last place of the largest number."""
+    """Return `factor` units in the last place of the largest number, or of 1."""
     return factor * np.finfo(dtype).eps * max(1, np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""`bench`, run on a device that is none: its rows, its floor, its goals, and the table that it keeps."""
+"""`bench` on a fake device: rows, lower bounds, goals, and the recorded table."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ RUN = CliRunner()
 
 @pytest.fixture
 def few(monkeypatch):
-    """A device, for a few of the kernels."""
+    """Install a fake device for a few of the kernels."""
     install(monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""Every source compiles for every architecture, spills nothing, and needs what it needed when that was recorded."""
+"""Every source compiles for every architecture without spills, and uses the recorded resources."""
 
 import subprocess
 import sys
@@ -83,7 +83,7 @@ print("clean")
 
 
 def sanitized(code, monkeypatch):
-    """Run Python with AddressSanitizer in the process and in every kernel, whose addresses must be aligned too."""
+    """Run Python code with AddressSanitizer in the process and every kernel, and with checks of alignment."""
     library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("LD_PRELOAD", library.strip())
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0")

@@ -1,4 +1,4 @@
-"""`check`, run on a device that is none: which parts it has, and what it calls wrong."""
+"""`check` on a fake device: its parts, and the faults it reports."""
 
 import sys
 from types import SimpleNamespace
@@ -20,13 +20,13 @@ RUN = CliRunner()
 
 @pytest.fixture
 def few(monkeypatch):
-    """A device, for a few of the kernels."""
+    """Install a fake device for a few of the kernels."""
     install(monkeypatch)
 
 
 @pytest.fixture
 def subprocesses(monkeypatch):
-    """The commands that `check` runs, none of which fails unless it is named here."""
+    """Record the commands that `check` runs; those with a word in `failing` fail."""
     commands, failing = [], set()
 
     def run(command, env=None, **_):

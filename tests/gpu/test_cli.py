@@ -1,4 +1,4 @@
-"""python -m gpu where there is no GPU: one line says what is missing and how to come by it."""
+"""python -m gpu without a GPU: one line says what is missing and how to install it."""
 
 import ctypes
 import sys
@@ -17,7 +17,7 @@ RUN = CliRunner()
 
 
 class Driver:
-    """NVIDIA's, as far as it is asked here."""
+    """A fake of NVIDIA's driver library."""
 
     def __init__(self, code):
         self.code = code
@@ -39,7 +39,7 @@ class Driver:
 
 @pytest.fixture(params=["driver", "device", "CuPy"])
 def missing(request, monkeypatch):
-    """A machine that lacks one of three; what is said of it."""
+    """Return a function that takes away one of three requirements, and the message for it."""
 
     def load(name):
         if request.param == "driver":

@@ -9,13 +9,20 @@ from gpu.kernels import delta_rule as plain
 from gpu.kernels import gated_delta_rule as kernel
 from gpu.precision import matmul_precision
 from models.memory import delta_rule, gated_delta_rule
-from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
+from tests.gpu.kit import (
+    PRECISIONS,
+    SCHEDULES,
+    assert_close,
+    forward_backward,
+    same_bits_under_every_schedule,
+    with_state,
+)
 
 
 def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last state.
+    """Return the inputs, with some gates at 0 and 1, and the cotangents of y and of the last state.
 
-    At a low rate they seldom are, and something of one chunk of tokens is left in the next.
+    At a low rate few gates are 0, and a chunk of tokens still has weight in the next.
     """
     rng = np.random.default_rng(seed)
     q, k, v, S, dy, dS = (
@@ -33,7 +40,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=0.2):
 
 def call(precision="float32"):
     with matmul_precision(precision):
-        return both_ways(kernel, *draw(1, 70, 40, 33, "f", 0))
+        return forward_backward(kernel, *draw(1, 70, 40, 33, "f", 0))
 
 
 SIZES = {
@@ -56,8 +63,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, gated_delta_rule.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(gated_delta_rule.recurrent), inputs, cotangents)
 
 
 @PRECISIONS
@@ -68,21 +75,21 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, rate, seed, sc
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate)
     with matmul_precision(precision):
-        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, gated_delta_rule.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(gated_delta_rule.recurrent), inputs, cotangents, precision)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
 def test_without_gates(precision):
     (*inputs, _, S), cotangents = draw(2, 40, 33, 5, "f", 0)
     with matmul_precision(precision):
-        results = both_ways(plain, [*inputs, S], cotangents)
-    close(results, delta_rule.recurrent, [*inputs, S], cotangents, precision)
+        results = forward_backward(plain, [*inputs, S], cotangents)
+    assert_close(results, with_state(delta_rule.recurrent), [*inputs, S], cotangents, precision)
 
 
 def test_a_gate_that_shuts_has_no_gradient():
     inputs, cotangents = draw(1, 40, 3, 5, "f", 0)
-    gates = both_ways(kernel, inputs, cotangents)[6]
+    gates = forward_backward(kernel, inputs, cotangents)[6]
     shut = inputs[4] == -np.inf
     assert shut.any()
     assert not gates[shut].any()

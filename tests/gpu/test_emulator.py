@@ -1,4 +1,4 @@
-"""Kernels on the host: the model computes what CUDA does, and what a kernel may not do is found and named."""
+"""The emulator: it computes what CUDA does, and reports invalid kernels."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ extern "C" __global__ void total(const real *x, real *y, int n) {
 
 
 def run(tmp_path, code, n=150, seeds=range(6)):
-    """The sums of 64 numbers each under every schedule."""
+    """Return the sums of 64 numbers each under every schedule."""
     source = tmp_path / "total.cu"
     source.write_text(code)
     total = emulator.Module(source).get_function("total")

@@ -1,4 +1,4 @@
-"""The operations that the floor counts: as the headers of the sources say, and of the order of the plainest forms."""
+"""Counts of operations: those in the headers of the sources, and of the order of the plainest forms."""
 
 import re
 
@@ -22,7 +22,7 @@ COUNTED = {
 
 @pytest.mark.parametrize("source", COUNTED)
 def test_operations_are_those_that_the_header_counts(source):
-    """Its last lines state the count for a token at K = V = 128."""
+    """Read the count for a token at K = V = 128 in the header's last lines."""
     stated = int(re.search(r"at K = V = 128, ([\d,]+) operations", header_of(source))[1].replace(",", ""))
     q = np.empty((1, 1, 128), np.float32)
     assert COUNTED[source][0](q, q, q)[0] == pytest.approx(stated, rel=0.02)

@@ -1,4 +1,4 @@
-"""The `fused` forms on a device: they take the raw kernels, which run on the host here."""
+"""The `fused` forms on a device: they launch the CUDA kernels, which run on the emulator here."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ from tests.gpu import fake_gpu
 
 @pytest.fixture
 def on_device(monkeypatch):
-    """All arrays count as a device's."""
+    """Take all arrays for a device's."""
     monkeypatch.setattr(dispatch, "on_device", lambda x: True)
 
 
 def gradients(form, inputs):
-    """Output, state, and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(*inputs):
         y, state = form(*inputs)
@@ -98,7 +98,7 @@ def test_titans_takes_it_for_any_number_of_layers(on_device, monkeypatch, sizes)
 
 @pytest.fixture
 def proofs_on_a_device(monkeypatch):
-    """The number systems of a GPU, where there is none: arrays that can do what CuPy's can, raw kernels on the host."""
+    """Install the number systems of a GPU: arrays with CuPy's functions, CUDA kernels on the emulator."""
     for name in CUPY:
         walled = replace(systems.SYSTEMS[name], convert=lambda x, log: asarray(systems._floats(x, log)))
         monkeypatch.setitem(systems.SYSTEMS, name, walled)
@@ -120,7 +120,7 @@ def judged(form, system="cupy gradient"):
     ],
 )
 def test_statements_hold_there(proofs_on_a_device, statement, system):
-    """With them every form is run, for values and for gradients."""
+    """Run every form, for values and gradients."""
     result = check_system(statement, system, "quick")
     assert result.status == "passed", result.failure
 
@@ -131,7 +131,7 @@ def test_what_is_not_fused_needs_no_raw_kernel(proofs_on_a_device):
 
 
 def test_without_a_device_nothing_is_judged(monkeypatch):
-    """CuPy may be here for all that."""
+    """Skip the number system even where CuPy is installed."""
 
     def missing():
         raise device.MissingError(device.DRIVER)

@@ -8,13 +8,20 @@ from hypothesis import strategies as st
 from gpu.kernels import gated_linear_attention as kernel
 from gpu.precision import matmul_precision
 from models.memory import gated_linear_attention
-from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
+from tests.gpu.kit import (
+    PRECISIONS,
+    SCHEDULES,
+    assert_close,
+    forward_backward,
+    same_bits_under_every_schedule,
+    with_state,
+)
 
 
 def draw(batch, T, K, V, dtype, seed, *, rate=1, per_channel=True):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last state.
+    """Return the inputs, with some gates at 0 and 1, and the cotangents of y and of the last state.
 
-    At the rate 1 nothing is left after half a chunk of tokens that float32 would see; at a low one gates seldom shut.
+    At the rate 1 half a chunk of tokens decays below float32's precision; at a low one few gates are 0.
     """
     rng = np.random.default_rng(seed)
     q, k, v, S, dy, dS = (
@@ -28,7 +35,7 @@ def draw(batch, T, K, V, dtype, seed, *, rate=1, per_channel=True):
 
 def call(precision="float32"):
     with matmul_precision(precision):
-        return both_ways(kernel, *draw(1, 70, 40, 33, "f", 0))
+        return forward_backward(kernel, *draw(1, 70, 40, 33, "f", 0))
 
 
 SIZES = {
@@ -52,8 +59,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, rate=rate, per_channel=per_channel)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, gated_linear_attention.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(gated_linear_attention.recurrent), inputs, cotangents)
 
 
 @PRECISIONS
@@ -64,8 +71,8 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, per_channel, r
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, per_channel, rate, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed, rate=rate, per_channel=per_channel)
     with matmul_precision(precision):
-        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, gated_linear_attention.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(gated_linear_attention.recurrent), inputs, cotangents, precision)
 
 
 def test_the_way_back_multiplies_as_the_way_there_did():
@@ -82,7 +89,7 @@ def test_the_way_back_multiplies_as_the_way_there_did():
 def test_a_gate_that_shuts_has_no_gradient(precision):
     inputs, cotangents = draw(1, 40, 3, 5, "f", 0)
     with matmul_precision(precision):
-        gates = both_ways(kernel, inputs, cotangents)[5]
+        gates = forward_backward(kernel, inputs, cotangents)[5]
     shut = inputs[3] == -np.inf
     assert shut.any()
     assert not gates[shut].any()

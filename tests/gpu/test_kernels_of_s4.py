@@ -16,12 +16,12 @@ def complex_normal(rng, *shape):
 
 
 def quotients(w, z, poles):
-    """Σₙ wₙ / (zₗ − λₙ), with an array D × L × N."""
+    """Return Σₙ wₙ / (zₗ − λₙ) through an array of D × L × N."""
     return mg.sum(w[:, None, :] / (z[:, :, None] - poles[:, None, :]), axis=-1)
 
 
 def draw(D, N, L, seed):
-    """Weights, powers on and in the unit disc (one of them 0), poles left of the axis on which the nodes lie."""
+    """Return weights, bases of powers in the unit disc (one of them 0), and poles left of the axis of the nodes."""
     rng = np.random.default_rng(seed)
     A = rng.uniform(0.5, 1, (D, N)) * np.exp(2j * np.pi * rng.random((D, N)))
     A[0, 0] *= rng.integers(0, 2)
@@ -64,16 +64,16 @@ def test_cauchy(dtype, D, N, L, seed, schedules):
 @settings(max_examples=8, deadline=None)
 @given(D=st.integers(1, 2), N=st.integers(1, 4), L=st.integers(1, 400), seed=st.integers(0, 99), schedules=SCHEDULES)
 def test_cauchy_pairs(dtype, D, N, L, seed, schedules):
-    """At an even length one node is at infinity but for rounding."""
+    """Include even lengths, at which one node is at infinity but for rounding."""
     *_, poles, _ = draw(D, N, L, seed)
     v, g = (complex_normal(np.random.default_rng(seed), D, 3, n).astype(dtype) for n in (N, L // 2 + 1))
     poles = poles.astype(dtype)
 
-    def both_ways():
+    def forward_backward():
         S, saved = cauchy_pairs.forward(v, poles, length=L)
         return S, *cauchy_pairs.backward(saved, g)
 
-    results = same_bits_under_every_schedule(schedules, both_ways)
+    results = same_bits_under_every_schedule(schedules, forward_backward)
     outputs, vjp = mg.vjp(lambda v, poles: s4.cauchy(v, poles, length=L), v.astype("D"), poles.astype("D"))
     for actual, expected in zip(results, (outputs, *vjp(g.astype("D"))), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected, factor=256))
@@ -95,7 +95,7 @@ def test_arrays_that_do_not_fit_are_named():
         cauchy_pairs.backward(saved, g[:, None, :3].real.copy())
 
 
-def both_ways():
+def forward_backward():
     w, A, z, poles, g = (x.astype("F") for x in draw(2, 3, 300, 0))
     real = np.ascontiguousarray(g.real)
     results = vandermonde.forward(w, A, length=300)[0], *vandermonde.backward((w, A), real)
@@ -104,7 +104,7 @@ def both_ways():
 
 @pytest.mark.parametrize("source", ["vandermonde", "cauchy", "common"])
 def test_every_barrier_is_needed(assert_every_barrier_is_needed, source):
-    assert_every_barrier_is_needed(source, both_ways)
+    assert_every_barrier_is_needed(source, forward_backward)
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_every_barrier_is_needed(assert_every_barrier_is_needed, source):
     ],
 )
 def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
-    assert_detected(source, original, mutated, both_ways)
+    assert_detected(source, original, mutated, forward_backward)

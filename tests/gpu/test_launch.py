@@ -1,4 +1,4 @@
-"""What a device refuses: one line says what, and the arrays are as good afterwards."""
+"""Launch errors: each is one line, and leaves the arrays unchanged."""
 
 import contextlib
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def copies(arrays):
 
 
 def unharmed(arrays, before, name="linear_attention"):
-    """The arrays are as they were, and the kernel makes of them what it makes on the host."""
+    """Fail unless the arrays are unchanged and the kernel computes the same from them as on the host."""
     for x, y in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(x.inside, y)
     for x, y in zip(CASES[name].run(*arrays), CASES[name].run(*before), strict=True):
@@ -95,7 +95,7 @@ def test_all_shared_memory_of_a_block_can_be_used(device):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_block_asks_for_no_more_shared_memory_than_it_touches(monkeypatch, name):
-    """With a little less, and no more less than a row's gap, it touches what it does not have."""
+    """Run with less shared memory by at most the padding of a row, which must be an access outside."""
     on_host, too_much = launch._emulated_module, []
 
     def with_less(source, defines):
@@ -243,7 +243,7 @@ def test_forms_on_a_device_accept_any_strides(device):
 
 
 def test_a_header_that_changes_is_compiled_again(device, monkeypatch, tmp_path):
-    """CuPy keeps what it has compiled on disk, by source and options, and does not look into headers."""
+    """CuPy's cache on disk is keyed by source and options, and ignores headers."""
     compiled = []
     monkeypatch.setattr("cupy.RawModule", lambda *, code, options: compiled.append((code, options)))
     for file in launch.KERNELS.glob("*.cu*"):

@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 from gpu.kernels import linear_attention as kernel
 from gpu.precision import matmul_precision
 from models.memory import linear_attention
-from tests.gpu.kit import PRECISIONS, SCHEDULES, both_ways, close, same_bits_under_every_schedule
+from tests.gpu.kit import (
+    PRECISIONS,
+    SCHEDULES,
+    assert_close,
+    forward_backward,
+    same_bits_under_every_schedule,
+    with_state,
+)
 
 
 def draw(batch, T, K, V, dtype, seed):
-    """The inputs, the state, and the cotangents of y and of the last state."""
+    """Return the inputs, the state, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
     shapes = (T, K), (T, K), (T, V), (K, V), (T, V), (K, V)
     arrays = [rng.standard_normal((batch, *shape)).astype(dtype) for shape in shapes]
@@ -22,7 +29,7 @@ def draw(batch, T, K, V, dtype, seed):
 
 def call(precision="float32"):
     with matmul_precision(precision):
-        return both_ways(kernel, *draw(1, 70, 40, 21, "f", 0))
+        return forward_backward(kernel, *draw(1, 70, 40, 21, "f", 0))
 
 
 SIZES = {
@@ -44,8 +51,8 @@ WHOLE = ALL | {"T": 64, "K": 32, "V": 64}
 @example(**WHOLE)
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, linear_attention.recurrent, inputs, cotangents)
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(linear_attention.recurrent), inputs, cotangents)
 
 
 @PRECISIONS
@@ -57,18 +64,18 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, seed, schedule
 def test_is_that_on_tensor_cores_too(precision, batch, T, K, V, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, "f", seed)
     with matmul_precision(precision):
-        results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
-    close(results, linear_attention.recurrent, inputs, cotangents, precision)
+        results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(linear_attention.recurrent), inputs, cotangents, precision)
 
 
 def test_a_state_that_is_kept_is_rounded_as_it_is_where_it_enters_a_product():
-    """So arrays of bfloat16 lose nothing by keeping it in two bytes; what they give is rounded, nothing else is."""
+    """Boundary states in bfloat16 lose nothing more than the rounding of operands; only the outputs are rounded too."""
     inputs, cotangents = draw(2, 140, 40, 72, ml_dtypes.bfloat16, 0)
     (*sequences, S), (dy, dS) = inputs, cotangents
     states = S.astype("f"), dS.astype("f")
-    narrow = both_ways(kernel, (*sequences, states[0]), (dy, states[1]))
+    narrow = forward_backward(kernel, (*sequences, states[0]), (dy, states[1]))
     with matmul_precision("bfloat16"):
-        wide = both_ways(kernel, tuple(x.astype("f") for x in inputs), (dy.astype("f"), states[1]))
+        wide = forward_backward(kernel, tuple(x.astype("f") for x in inputs), (dy.astype("f"), states[1]))
     for a, b in zip(narrow, wide, strict=True):
         np.testing.assert_array_equal(a, b.astype(a.dtype))
 
@@ -86,7 +93,7 @@ def test_the_way_back_multiplies_as_the_way_there_did():
 def in_two_bytes():
     (*sequences, S), (dy, dS) = draw(1, 130, 40, 24, "f", 0)
     *sequences, dy = (x.astype(ml_dtypes.bfloat16) for x in (*sequences, dy))
-    return both_ways(kernel, (*sequences, S), (dy, dS))
+    return forward_backward(kernel, (*sequences, S), (dy, dS))
 
 
 SOURCES = {"float32": "linear_attention", "tensorfloat32": "linear_attention_tensor_cores"}

@@ -1,4 +1,4 @@
-"""Tensor cores on the host: which lane holds what is as the PTX ISA has it, and numbers are rounded as it says."""
+"""Tensor cores on the emulator: layouts of fragments and rounding are the PTX ISA's."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ extern "C" __global__ void chain(const real *a, const real *b, const real *c, re
 
 @pytest.fixture
 def kernel(tmp_path):
-    """A function that gives a kernel of the code above, or of that with something broken."""
+    """Return a function that compiles a kernel of the code above, or of a mutated copy."""
 
     def get(name, kind, original="", mutated=""):
         assert original in CODE
@@ -62,7 +62,7 @@ def kernel(tmp_path):
 
 
 def layouts(kind):
-    """Row and column of every number that each lane holds, of A, B and A Bᵀ: PTX ISA, matrix fragments of mma."""
+    """Return row and column of every number that each lane holds of A, B and A Bᵀ: PTX ISA, matrix fragments of mma."""
     if kind == "tf32":
         a = [(G + 8 * (i % 2), T + 4 * (i // 2)) for i in range(4)]
         b = [(G, T + 4 * i) for i in range(2)]
@@ -73,7 +73,7 @@ def layouts(kind):
 
 
 def held(matrix, layout, kind):
-    """The words of every lane."""
+    """Return the words of every lane."""
     numbers = np.stack([matrix[place] for place in layout], axis=-1).astype("f")
     return numbers.view("u4") if kind == "tf32" else (numbers.view("u4") >> 16).astype("u2").view("u4")
 
@@ -91,7 +91,7 @@ def test_every_lane_holds_what_it_does_in_ptx(kernel, kind):
 
 
 def nearest(x, bits, *, away):
-    """With so many bits of significand, and ties away from zero, or to even."""
+    """Round to so many bits of significand, ties away from zero or to even."""
     scale = 2.0 ** (bits - 1 - np.floor(np.log2(np.abs(x.astype("d")))))
     whole = np.abs(x) * scale
     return (np.copysign(np.floor(whole + 0.5) if away else np.rint(whole), x) / scale).astype("f")
@@ -135,7 +135,7 @@ def test_operands_come_from_tiles_and_from_sums(kernel, kind, by_rows):
 @pytest.mark.parametrize("by_rows", [True, False])
 @pytest.mark.parametrize("which", ["A", "B", "C", "sums"])
 def test_all_that_is_multiplied_is_rounded_to_nearest(kernel, kind, by_rows, which):
-    """Where the other factors are 1, what comes out is the rounded one."""
+    """Multiply by 1, so that the product is the rounded factor."""
     rng, factors = np.random.default_rng(0), {name: np.eye(16, dtype="f") for name in "ABC"}
     if which == "sums":  # of whole numbers, all exact
         factors["A"], factors["B"] = rng.integers(1, 99, (2, 16, 16)).astype("f")

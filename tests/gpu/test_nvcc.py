@@ -1,4 +1,4 @@
-"""The toolkit's compiler in NVRTC's place: asked for the same, and what it says is read; and, where it is, itself."""
+"""nvcc in the place of NVRTC: its arguments, its parsed output, and, where it is installed, itself."""
 
 import shutil
 
@@ -24,7 +24,7 @@ ptxas info    : Used 16 registers, used 0 barriers"""
 
 @pytest.fixture
 def nvcc(monkeypatch, tmp_path):
-    """A function that puts a compiler on PATH which says this, and ends so."""
+    """Return a function that puts a fake compiler on PATH, with this output and exit status."""
 
     def put(message, status):
         (tmp_path / "nvcc").write_text(NVCC.format(folder=tmp_path, message=message, status=status))
@@ -56,7 +56,7 @@ def test_nvcc_errors_are_shown(nvcc):
 
 
 def test_nvcc_spills_nothing():
-    """Of one release with NVRTC it still optimises otherwise: figures differ, and are compared for NVRTC alone."""
+    """Check spills alone: nvcc optimises differently from NVRTC of the same release, and its figures differ."""
     for source, defines in build.versions().values() if shutil.which("nvcc") else ():
         for kernel, need in build.needs(source, defines, "sm_90", tool="nvcc").items():
             assert need["spilled"] == 0, f"{kernel} of {source}.cu, {defines}"

@@ -1,4 +1,4 @@
-"""Tiles for tensor cores on the host: ldmatrix deals out what the PTX ISA says, and tiles hold what was read."""
+"""Tiles for tensor cores on the emulator: ldmatrix distributes as the PTX ISA says, and tiles hold what was loaded."""
 
 import ml_dtypes
 import numpy as np
@@ -48,7 +48,7 @@ extern "C" __global__ void chain(const Number *a, const Number *b, const Number 
 
 @pytest.fixture
 def kernel(tmp_path):
-    """A function that gives a kernel of the code above, or of that with something broken."""
+    """Return a function that compiles a kernel of the code above, or of a mutated copy."""
 
     def get(name, kind, original="", mutated=""):
         assert original in CODE
@@ -71,7 +71,7 @@ def test_matrices_are_dealt_out_as_the_isa_says(kernel):
 
 
 def chain(kernel, kind, width=24, columns=16, rows=16, original="", mutated=""):
-    """A Bᵀ C of small integers, whose sums are exact, from the kernel and from NumPy; A ends before its tile."""
+    """Compare A Bᵀ C of small integers, whose sums are exact, with NumPy; A ends before its tile."""
     rng, dtype = np.random.default_rng(0), ml_dtypes.bfloat16 if kind == "bf16 arrays" else np.float32
     A, B, C = (rng.integers(-1, 2, shape).astype(dtype) for shape in ((rows, width), (17, width), (16, columns)))
     y, stride = emulator.empty((16, 16), dtype), (32 if kind == "tf32" else 16) + 4

@@ -1,4 +1,4 @@
-"""What kernels are timed beside: called as its users would, on what the kernel is given; said where it is missing."""
+"""Peers of the kernels in `bench`: called as their users call them, on the same inputs; reported where missing."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ from tests.gpu.fake_device import FAKE, RATES, few_tokens, install
 
 @pytest.fixture
 def few(monkeypatch):
-    """A device, for a few of the kernels."""
+    """Install a fake device for a few of the kernels."""
     install(monkeypatch)
 
 
@@ -38,7 +38,7 @@ def test_a_missing_or_failing_peer_is_reported(few, monkeypatch):
 
 @pytest.fixture
 def torch():
-    """PyTorch, which the extra `parity` brings."""
+    """Return PyTorch, which the extra `parity` installs."""
     return importlib.import_module("torch")
 
 
@@ -73,7 +73,7 @@ def test_attention_peers_get_an_axis_of_heads(torch):
 @pytest.mark.parity
 @pytest.mark.parametrize("name", [name for name in peers.PEERS if peers.PEERS[name].name.startswith("fla")])
 def test_fla_is_called_with_heads_third(torch, name):
-    """Heads third, gates by name, bf16 where it is to be compared in it; what stands for it notes how it is called."""
+    """Record the call of a stand-in: heads third, gates by name, bf16 where it is compared in bf16."""
     received = {}
 
     def function(q, k, v, **options):

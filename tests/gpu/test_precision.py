@@ -1,4 +1,4 @@
-"""Fewer bits where they are asked for, and where the device and the numbers allow it."""
+"""Reduced precision where it is requested, and where device and dtype support it."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from tests.gpu import fake_gpu
 
 
 def on_device(dtype, capability, shared=99 << 10):
-    """As much of a CuPy array as is asked."""
+    """Return a stand-in for a CuPy array, with a dtype and a device."""
     device = SimpleNamespace(compute_capability=capability, attributes={"MaxSharedMemoryPerBlockOptin": shared})
     return SimpleNamespace(dtype=np.dtype(dtype), device=device)
 

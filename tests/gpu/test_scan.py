@@ -21,14 +21,14 @@ SHAPES = st.one_of(  # one strip, several with a ragged last one, and rows of se
 
 
 def draw(shape, dtype, seed):
-    """a within the unit disc, of which some are 0 and some 1, and x and g."""
+    """Return a in the unit disc, with some at 0 and 1, x and g."""
     rng = np.random.default_rng(seed)
     a = rng.uniform(-1, 1, shape)
     a = np.where(rng.random(shape) < 0.2, rng.integers(0, 2, shape), a)
     x, g = rng.standard_normal((2, *shape))
     if np.dtype(dtype).kind == "c":
-        turned = np.exp(1j * rng.uniform(0, 2 * np.pi, (3, *shape)))
-        a, x, g = a * turned[0], x * turned[1], g * turned[2]
+        phases = np.exp(1j * rng.uniform(0, 2 * np.pi, (3, *shape)))
+        a, x, g = a * phases[0], x * phases[1], g * phases[2]
     return [z.astype(dtype) for z in (a, x, g)]
 
 
@@ -62,13 +62,13 @@ def test_the_engine_takes_it_along_any_axis(monkeypatch, axis, reverse):
     a = a[:, :1]  # not contiguous once it is broadcast
     outputs, vjp = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
     gradients = vjp(g)
-    asked, kernel = [], scan.scan
-    monkeypatch.setattr(scan, "scan", lambda *given: asked.append(given) or kernel(*given))
+    calls, kernel = [], scan.scan
+    monkeypatch.setattr(scan, "scan", lambda *args: calls.append(args) or kernel(*args))
     monkeypatch.setitem(SCANS, "numpy", "gpu.kernels.scan")
     results, vjp = mg.vjp(lambda a, x: mg.scan(a, x, axis=axis, reverse=reverse), a, x)
     for one, other in zip((results, *vjp(g)), (outputs, *gradients), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
-    assert len(asked) >= 2
+    assert len(calls) >= 2
 
 
 def test_bad_arrays_are_named():
@@ -125,7 +125,7 @@ def test_blocks_that_do_not_wait_for_each_other_are_caught(assert_detected, orig
 
 @pytest.mark.parametrize("silent", [None, 36])
 def test_a_block_looks_back_over_more_tiles_than_a_warp_has_lanes(silent):
-    """On the host too few blocks run at once for that: here the last one finds what the others would have published."""
+    """Run the last block alone on statuses as other blocks publish them; the emulator runs too few at once."""
     invalid, aggregate, prefix = range(3)  # TileStatus
     tiles, tile = 70, scan.TILE_BYTES // 4
     x = np.random.default_rng(0).integers(-3, 4, (tiles * tile, 1)).astype("f")

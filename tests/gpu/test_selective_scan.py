@@ -5,10 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu.kernels import selective_scan as kernel
 from models.ssm import selective_scan
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule, with_state
 
 SHAPES = st.one_of(  # tokens: less than a tile, and more than two; channels: of one block, and of several
     st.tuples(st.integers(1, 2), st.integers(1, 40), st.integers(1, 9), st.integers(1, 4)),
@@ -18,7 +17,7 @@ SHAPES = st.one_of(  # tokens: less than a tile, and more than two; channels: of
 
 
 def draw(batch, T, D, N, dtype, seed):
-    """The inputs, the state, and the cotangents of y and of the last state."""
+    """Return the inputs, the state, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
     u, delta = (
         rng.standard_normal((batch, T, D)),
@@ -31,11 +30,6 @@ def draw(batch, T, D, N, dtype, seed):
     return arrays[:7], tuple(arrays[7:])
 
 
-def both_ways(inputs, cotangents):
-    results, saved = kernel.forward(*inputs)
-    return *results, *kernel.backward(saved, cotangents)
-
-
 @pytest.mark.parametrize("dtype", "fd")
 @settings(max_examples=8, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 99), schedules=SCHEDULES)
@@ -43,27 +37,27 @@ def both_ways(inputs, cotangents):
 @example(shape=(1, 10, 5, 150), seed=0, schedules=[0, 1])  # more than 4 states to a thread
 def test_is_the_recurrence_and_its_adjoint(dtype, shape, seed, schedules):
     inputs, cotangents = draw(*shape, dtype, seed)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(inputs, cotangents))
-    wide = [x.astype("d") for x in inputs]
-    outputs, vjp = mg.vjp(lambda *x: selective_scan.associative(*x[:6], state=x[6]), *wide)
-    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert actual.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected))
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
+    assert_close(results, with_state(selective_scan.associative), inputs, cotangents)
 
 
 def test_leading_axes_are_a_batch():
     inputs, cotangents = draw(6, 5, 3, 2, "d", 0)
     folded = [x.reshape(2, 3, *x.shape[1:]) if x.shape[0] == 6 else x for x in inputs]
-    whole = both_ways(folded, tuple(g.reshape(2, 3, *g.shape[1:]) for g in cotangents))
-    for a, b in zip(whole, both_ways(inputs, cotangents), strict=True):
+    whole = forward_backward(kernel, folded, tuple(g.reshape(2, 3, *g.shape[1:]) for g in cotangents))
+    for a, b in zip(whole, forward_backward(kernel, inputs, cotangents), strict=True):
         np.testing.assert_array_equal(a.reshape(b.shape), b)
 
 
 several, wide = draw(1, 70, 3, 2, "f", 0), draw(1, 10, 41, 9, "f", 1)  # tiles and parts, and blocks
 
 
+def call():
+    return forward_backward(kernel, *several) + forward_backward(kernel, *wide)
+
+
 def test_every_barrier_is_needed(assert_every_barrier_is_needed):
-    assert_every_barrier_is_needed("selective_scan", lambda: both_ways(*several) + both_ways(*wide))
+    assert_every_barrier_is_needed("selective_scan", call)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +75,10 @@ def test_every_barrier_is_needed(assert_every_barrier_is_needed):
     ],
 )
 def test_a_broken_kernel_is_caught(assert_detected, original, mutated, which):
-    assert_detected("selective_scan", original, mutated, lambda: both_ways(*several) + both_ways(*wide), which=which)
+    assert_detected(
+        "selective_scan",
+        original,
+        mutated,
+        call,
+        which=which,
+    )

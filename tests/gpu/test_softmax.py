@@ -1,4 +1,4 @@
-"""Softmax attention's kernels against all scores at once, on drawn shapes, under drawn schedules."""
+"""Softmax attention's kernels against the quadratic form, on drawn shapes, under drawn schedules."""
 
 import ml_dtypes
 import numpy as np
@@ -16,13 +16,13 @@ from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
 
 
 def draw(batch, T, S, K, V, dtype, seed, size=1):
-    """Queries and keys, so large that weights differ by many powers of ten, values, and the cotangent of y."""
+    """Return queries and keys so large that weights differ by many powers of ten, values, and the cotangent of y."""
     rng = np.random.default_rng(seed)
     q, k, v, g = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (S, K), (S, V), (T, V)))
     return [x.astype(dtype) for x in (size * q, k, v, g)]
 
 
-def both_ways(q, k, v, g, causal):
+def forward_backward(q, k, v, g, causal):
     y, saved = kernel.forward(q, k, v, causal=causal, scale=0.5)
     return y, *kernel.backward(saved, g)
 
@@ -42,7 +42,7 @@ def both_ways(q, k, v, g, causal):
 )
 def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, causal, size, seed, schedules):
     arrays = draw(batch, T, T + before, K, V, dtype, seed, size)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(*arrays, causal))
     *wide, g = (x.astype("d") for x in arrays)
 
     def at_once(q, k, v):
@@ -59,7 +59,7 @@ def test_is_all_scores_at_once_and_its_adjoint(dtype, batch, T, before, K, V, ca
 def test_scores_whose_negation_overflows_in_exp(precision):
     q, k, v, g = (np.full((1, 1, 1), x, "f") for x in (-30, 30, 2, 3))
     with matmul_precision(precision):
-        results = both_ways(q, k, v, g, False)
+        results = forward_backward(q, k, v, g, False)
     for actual, expected in zip(results, (v, 0 * q, 0 * k, g), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
@@ -117,12 +117,12 @@ def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V
     unit = UNITS[name]
     if exact or two_bytes:
         arrays = [x.astype(ml_dtypes.bfloat16).astype("f") for x in arrays]
-    outputs, stored = both_ways(*(x.astype("d") for x in arrays), causal), unit if two_bytes else 0
+    outputs, stored = forward_backward(*(x.astype("d") for x in arrays), causal), unit if two_bytes else 0
     allowed = error_bounds(*arrays, causal, unit, exact or two_bytes, stored)
     if two_bytes:
         arrays = [x.astype(ml_dtypes.bfloat16) for x in arrays]
     with matmul_precision("float32" if two_bytes else name):
-        results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arrays, causal))
+        results = same_bits_under_every_schedule(schedules, lambda: forward_backward(*arrays, causal))
     for actual, expected, off in zip(results, outputs, allowed, strict=True):
         assert actual.dtype == arrays[0].dtype
         assert (abs(actual.astype("d") - expected) <= off + stored * (abs(expected) + off)).all()
@@ -131,10 +131,10 @@ def test_tensor_cores_lose_what_rounding_takes(precision, batch, T, before, K, V
 def test_the_way_back_is_rounded_as_the_way_there():
     with matmul_precision("tensorfloat32"):
         y, saved = kernel.forward(*ARRAYS[:3], causal=True, scale=0.5)
-        expected = both_ways(*ARRAYS, True)
+        expected = forward_backward(*ARRAYS, True)
     for a, b in zip(expected, (y, *kernel.backward(saved, ARRAYS[3])), strict=True):
         assert a.tobytes() == b.tobytes()
-    assert y.tobytes() != both_ways(*ARRAYS, True)[0].tobytes()
+    assert y.tobytes() != forward_backward(*ARRAYS, True)[0].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_a_device_without_the_means_keeps_all_bits(monkeypatch, capability, kilo
     device = fake_gpu.install(monkeypatch)
     device.compute_capability, device.attributes["MaxSharedMemoryPerBlockOptin"] = capability, kilobytes << 10
     with matmul_precision("tensorfloat32"):
-        results = both_ways(*map(asarray, ARRAYS), True)
-    for a, b in zip(results, rounded() if rounds else both_ways(*ARRAYS, True), strict=True):
+        results = forward_backward(*map(asarray, ARRAYS), True)
+    for a, b in zip(results, rounded() if rounds else forward_backward(*ARRAYS, True), strict=True):
         assert a.get().tobytes() == b.tobytes()
 
 
@@ -154,15 +154,15 @@ ARRAYS = draw(1, 40, 70, 33, 35, "f", 0)
 
 def rounded():
     with matmul_precision("tensorfloat32"):
-        return both_ways(*ARRAYS, True)
+        return forward_backward(*ARRAYS, True)
 
 
 def test_every_barrier_is_needed(assert_every_barrier_is_needed):
-    assert_every_barrier_is_needed("softmax", lambda: both_ways(*ARRAYS, True))
+    assert_every_barrier_is_needed("softmax", lambda: forward_backward(*ARRAYS, True))
 
 
 def in_two_bytes():
-    return both_ways(*(x.astype(ml_dtypes.bfloat16) for x in draw(1, 40, 50, 40, 40, "f", 0)), True)
+    return forward_backward(*(x.astype(ml_dtypes.bfloat16) for x in draw(1, 40, 50, 40, 40, "f", 0)), True)
 
 
 def test_no_barrier_is_idle_on_tensor_cores(assert_every_barrier_is_needed):
@@ -181,7 +181,7 @@ def test_no_barrier_is_idle_on_tensor_cores(assert_every_barrier_is_needed):
     ],
 )
 def test_a_broken_kernel_is_caught(assert_detected, original, mutated):
-    assert_detected("softmax", original, mutated, lambda: both_ways(*ARRAYS, True))
+    assert_detected("softmax", original, mutated, lambda: forward_backward(*ARRAYS, True))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import minigrad as mg
 from gpu.kernels import titans as kernel
 from gpu.kernels.inner_model import Layout
 from models.memory import titans
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 
 
 def draw(batch, T, K, V, dtype, seed, *, bias=False):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last W, M and S."""
+    """Return the inputs, with some gates at 0 and 1, and the cotangents of y and of the last W, M and S."""
     rng = np.random.default_rng(seed)
     q, k, v, dy = (rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V)))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
@@ -24,10 +24,9 @@ def draw(batch, T, K, V, dtype, seed, *, bias=False):
     return arrays[:9], (arrays[12], *arrays[9:12])
 
 
-def both_ways(inputs, cotangents, left, batch_size, *, bias=False):
-    layout, options = Layout((bias,), norm=False), {"batch_size": batch_size, "left": left}
-    results, saved = kernel.forward(*inputs, layout=layout, **options, on_losses=lambda losses: None)
-    return *results, *kernel.backward(saved, cotangents)
+def run(inputs, cotangents, left, batch_size, *, bias=False):
+    options = {"layout": Layout((bias,), norm=False), "batch_size": batch_size, "left": left}
+    return forward_backward(kernel, inputs, cotangents, **options, on_losses=lambda losses: None)
 
 
 ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias": True, "seed": 0, "schedules": [0, 1]}
@@ -51,9 +50,7 @@ ALL = {"batch": 2, "T": 70, "K": 40, "V": 33, "left": 5, "batch_size": 34, "bias
 @example(**ALL | {"T": 4, "left": 10, "batch_size": 3})  # no batch ends, though whole ones are left
 def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_size, bias, seed, schedules):
     inputs, cotangents = draw(batch, T, K, V, dtype, seed, bias=bias)
-    results = same_bits_under_every_schedule(
-        schedules, lambda: both_ways(inputs, cotangents, left, batch_size, bias=bias)
-    )
+    results = same_bits_under_every_schedule(schedules, lambda: run(inputs, cotangents, left, batch_size, bias=bias))
 
     def form(q, k, v, theta, log_eta, log_decay, *memories):
         W, M, S = (((x[..., :K, :], x[..., K:, :])[: 1 + bias],) for x in memories)
@@ -62,11 +59,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
         )
         return y, *(mg.concat(list(layers[0]), axis=-2) for layers in final)
 
-    wide = [x.astype("d") for x in inputs]
-    outputs, vjp = mg.vjp(form, *wide)
-    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert actual.dtype == np.dtype(dtype)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, expected))
+    assert_close(results, form, inputs, cotangents)
 
 
 def test_on_losses_gets_the_squared_errors():
@@ -79,13 +72,13 @@ def test_on_losses_gets_the_squared_errors():
 
 def test_a_gate_that_shuts_has_no_gradient():
     inputs, cotangents = draw(2, 70, 3, 5, "f", 0)
-    for gates, logs in zip(both_ways(inputs, cotangents, 10, 20)[8:10], inputs[4:6], strict=True):
+    for gates, logs in zip(run(inputs, cotangents, 10, 20)[8:10], inputs[4:6], strict=True):
         assert (logs == -np.inf).any()
         assert not gates[logs == -np.inf].any()
 
 
 def call():
-    return both_ways(*draw(1, 70, 40, 33, "f", 0), 5, 34)
+    return run(*draw(1, 70, 40, 33, "f", 0), 5, 34)
 
 
 @pytest.mark.parametrize("source", ["titans", "titans_keys"])

@@ -8,20 +8,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu import emulator, flops, launch
 from gpu.kernels import titans as kernel
 from gpu.kernels import titans_layers
 from gpu.kernels.inner_model import Layout
 from models.kernels import titans as on_host
 from models.memory import inner, titans
-from tests.gpu.kit import SCHEDULES, bound, header_of, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, header_of, same_bits_under_every_schedule
 
-LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=3)  # what each gives, its bias
+LAYERS = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=3)  # columns, bias
 
 
 def draw(batch, T, K, layers, dtype, seed, *, norm):
-    """The inputs, of which some gates are shut and some open, and the cotangents of y and of the last models."""
+    """Return the inputs, with some gates at 0 and 1, and the cotangents of y and of the last models."""
     rng, widths = np.random.default_rng(seed), [K, *(width for width, _ in layers)]
     q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, widths[-1], widths[-1]))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
@@ -36,10 +35,9 @@ def draw(batch, T, K, layers, dtype, seed, *, norm):
     return [x.astype(dtype) for x in inputs], tuple(x.astype(dtype) for x in cotangents)
 
 
-def both_ways(inputs, cotangents, layout, left, batch_size):
+def run(inputs, cotangents, layout, left, batch_size):
     options = {"layout": layout, "batch_size": batch_size, "left": left, "on_losses": lambda losses: None}
-    results, saved = kernel.forward(*inputs, **options)
-    return *results, *kernel.backward(saved, cotangents)
+    return forward_backward(kernel, inputs, cotangents, **options)
 
 
 def layout_of(layers, *, norm):
@@ -47,7 +45,7 @@ def layout_of(layers, *, norm):
 
 
 def reference(layout, left, batch_size):
-    """`chunkwise` as a function of the same arrays."""
+    """Return `chunkwise` as a function of the same arrays."""
 
     def form(q, k, v, theta, log_eta, log_decay, *weights):
         models, norm = layout.split("reference", weights, k.shape[-1], models=3)
@@ -59,13 +57,6 @@ def reference(layout, left, batch_size):
         return y, *(inner.pack_layer(layer) for model in final for layer in model)
 
     return form
-
-
-def close(results, inputs, cotangents, layout, left, batch_size, *, factor):
-    outputs, vjp = mg.vjp(reference(layout, left, batch_size), *(x.astype("d") for x in inputs))
-    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert actual.dtype == inputs[0].dtype
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(actual.dtype, expected, factor))
 
 
 @settings(max_examples=12, deadline=None)
@@ -85,14 +76,14 @@ def close(results, inputs, cotangents, layout, left, batch_size, *, factor):
 )  # a whole batch of the widest layer
 def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size, norm, seed, schedules):
     if norm:
-        layers = [*layers[:-1], (K, layers[-1][1])]  # the residual asks for as many features as it is given
+        layers = [*layers[:-1], (K, layers[-1][1])]  # the residual connection needs equal widths
     elif len(layers) == 1:
         layers = [*layers, layers[0]]  # a matrix without a norm is for the other kernels
     inputs, cotangents = draw(batch, T, K, layers, "d", seed, norm=norm)
-    arguments = inputs, cotangents, layout_of(layers, norm=norm), left, batch_size
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
-    # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(results, *arguments, factor=2**24)
+    sizes = layout_of(layers, norm=norm), left, batch_size
+    results = same_bits_under_every_schedule(schedules, lambda: run(inputs, cotangents, *sizes))
+    # A layer norm of nearly equal numbers amplifies their rounding errors.
+    assert_close(results, reference(*sizes), inputs, cotangents, factor=2**24)
 
 
 @pytest.mark.parametrize(
@@ -100,20 +91,20 @@ def test_is_the_reference_and_its_adjoint(batch, T, K, layers, left, batch_size,
     [(33, [(40, True), (33, False)], False), (33, [(33, True)], True), (18, [(40, False), (33, True)], True)],
 )
 def test_float32(T, layers, norm):
-    """Before every 8th batch a memory is kept: 16 batches, and 9, of which the last one is not complete."""
+    """Cross boundary states, which are every 8 batches: 16 batches, and 9, of which the last is incomplete."""
     inputs, cotangents = draw(1, T, 33, layers, "f", 0, norm=norm)
-    arguments = inputs, cotangents, layout_of(layers, norm=norm), 3, 2
-    close(both_ways(*arguments), *arguments, factor=512)
+    sizes = layout_of(layers, norm=norm), 3, 2
+    assert_close(run(inputs, cotangents, *sizes), reference(*sizes), inputs, cotangents, factor=512)
 
 
 def test_far_below_zero_gelu_is_flat():
-    """Where its exponential would overflow."""
+    """Draw pre-activations whose exponential would overflow."""
     layers = [(7, False), (5, False)]
     (q, k, v, theta, *others), cotangents = draw(1, 8, 5, layers, "d", 0, norm=False)
     inputs = [q, 1e3 * k, v, 1e-9 * theta, *others]
     assert (inputs[1] @ inputs[6]).min() < -90
-    arguments = inputs, cotangents, layout_of(layers, norm=False), 4, 4
-    close(both_ways(*arguments), *arguments, factor=2**24)
+    sizes = layout_of(layers, norm=False), 4, 4
+    assert_close(run(inputs, cotangents, *sizes), reference(*sizes), inputs, cotangents, factor=2**24)
 
 
 def test_on_losses_gets_the_squared_errors():
@@ -172,9 +163,9 @@ def test_longer_batches_are_left_to_the_reference():
 
 
 def call():
-    """10 batches, most memories before which are made again, and tiles that are part empty in every direction."""
+    """Run 10 batches, most of whose memories are recomputed, and tiles that are partly empty in every direction."""
     layers = [(38, True), (37, False)]
-    return both_ways(*draw(1, 19, 37, layers, "f", 0, norm=True), layout_of(layers, norm=True), 1, 2)
+    return run(*draw(1, 19, 37, layers, "f", 0, norm=True), layout_of(layers, norm=True), 1, 2)
 
 
 @pytest.mark.parametrize("source", ["matrices", "titans_layers", "titans_layers_backward"])

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from gpu.kernels import ttt as kernel
 from gpu.kernels.inner_model import Layout
 from models.memory import inner, ttt
-from tests.gpu.kit import SCHEDULES, bound, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 
 
 def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
-    """The inputs, with rates at which no batch diverges, and the cotangents of y and of the last model."""
+    """Return the inputs, with rates at which no batch diverges, and the cotangents of y and of the last model."""
     rng, T, K, V = np.random.default_rng(seed), batches * batch_size, widths[0], widths[-1]
     q, k, v, dy = (rng.standard_normal((batch, T, width)) for width in (K, K, V, V))
     rates = rng.uniform(0, 0.2, (batch, T)) / (V * batch_size), rng.uniform(0.5, 1, (batch, T))
@@ -30,23 +29,21 @@ def layout_of(widths, *, bias, norm):
     return Layout((bias,) * (len(widths) - 1), norm)
 
 
-def both_ways(inputs, cotangents, layout, batch_size):
+def run(inputs, cotangents, layout, batch_size):
     options = {"layout": layout, "batch_size": batch_size, "on_losses": lambda losses: None}
-    results, saved = kernel.forward(*inputs, **options)
-    return *results, *kernel.backward(saved, cotangents)
+    return forward_backward(kernel, inputs, cotangents, **options)
 
 
-def close(results, inputs, cotangents, layout, batch_size, factor):
+def reference(layout, batch_size):
+    """Return `dual` as a function of the same arrays."""
+
     def form(q, k, v, eta, tau, *matrices):
         (model,), norm = layout.split("reference", matrices, k.shape[-1])
         weights = ttt.Weights(inner.unpack_model(model, layout), tuple(norm) if layout.norm else None)
         y, state = ttt.dual(q, k, v, eta, weights, tau=tau, batch_size=batch_size)
         return y, *map(inner.pack_layer, state.start)
 
-    outputs, vjp = mg.vjp(form, *(x.astype("d") for x in inputs))
-    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
-        assert actual.dtype == inputs[0].dtype
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(actual.dtype, expected, factor))
+    return form
 
 
 @settings(max_examples=8, deadline=None)
@@ -62,19 +59,19 @@ def close(results, inputs, cotangents, layout, batch_size, factor):
 )
 def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bias, norm, seed, schedules):
     if norm:
-        widths = [*widths[:-1], widths[0]]  # the residual asks for as many features as it is given
+        widths = [*widths[:-1], widths[0]]  # the residual connection needs equal widths
     inputs, cotangents = draw(batch, batches, batch_size, widths, "d", seed, bias=bias, norm=norm)
-    arguments = inputs, cotangents, layout_of(widths, bias=bias, norm=norm), batch_size
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(*arguments))
-    # A norm around numbers that are nearly alike makes much of what they are rounded to.
-    close(results, *arguments, factor=2**24)
+    sizes = layout_of(widths, bias=bias, norm=norm), batch_size
+    results = same_bits_under_every_schedule(schedules, lambda: run(inputs, cotangents, *sizes))
+    # A layer norm of nearly equal numbers amplifies their rounding errors.
+    assert_close(results, reference(*sizes), inputs, cotangents, factor=2**24)
 
 
 @pytest.mark.parametrize("widths", [[33, 33], [33, 40, 33]])
 def test_float32(widths):
     inputs, cotangents = draw(1, 3, 16, widths, "f", 0, bias=True, norm=True)
-    arguments = inputs, cotangents, layout_of(widths, bias=True, norm=True), 16
-    close(both_ways(*arguments), *arguments, factor=512)
+    sizes = layout_of(widths, bias=True, norm=True), 16
+    assert_close(run(inputs, cotangents, *sizes), reference(*sizes), inputs, cotangents, factor=512)
 
 
 def test_on_losses_gets_the_squared_errors():
@@ -103,4 +100,4 @@ def test_longer_batches_are_left_to_the_reference():
 def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
     layout = Layout((True, True), norm=True)
-    assert_detected(source, original, mutated, lambda: both_ways(inputs, cotangents, layout, 3))
+    assert_detected(source, original, mutated, lambda: run(inputs, cotangents, layout, 3))

@@ -14,7 +14,7 @@ import minigrad as mg
 from gpu import check
 from gpu.cases import CASES
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
-from tests.gpu.kit import SCHEDULES, both_ways, same_bits_under_every_schedule
+from tests.gpu.kit import SCHEDULES, forward_backward, same_bits_under_every_schedule
 
 KERNELS = {
     "linear_attention": (gpu.kernels.linear_attention, linear_attention.recurrent, ()),
@@ -27,7 +27,7 @@ UNITS = 4
 
 
 def draw(gates, batch, T, K, V, seed):
-    """The inputs, and the cotangents of y and of the last state."""
+    """Return the inputs, and the cotangents of y and of the last state."""
     rng = np.random.default_rng(seed)
     q, k, v, dy, S, dS = (
         rng.standard_normal((batch, *shape)) for shape in ((T, K), (T, K), (T, V), (T, V), (K, V), (K, V))
@@ -57,7 +57,7 @@ def draw(gates, batch, T, K, V, seed):
 def test_is_the_recurrence_and_its_adjoint(name, batch, T, K, V, seed, schedules):
     kernel, form, gates = KERNELS[name]
     inputs, cotangents = draw(gates, batch, T, K, V, seed)
-    results = same_bits_under_every_schedule(schedules, lambda: both_ways(kernel, inputs, cotangents))
+    results = same_bits_under_every_schedule(schedules, lambda: forward_backward(kernel, inputs, cotangents))
     *sequences, S = (x.astype("d") for x in inputs)
     outputs, vjp = mg.vjp(lambda *x: form(*x[:-1], state=x[-1]), *sequences, S)
     expected = *outputs, *vjp(tuple(g.astype("d") for g in cotangents))

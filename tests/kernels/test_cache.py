@@ -1,4 +1,4 @@
-"""What is kept of compiled code, and what happens where it cannot be kept or cannot be read."""
+"""The cache of compiled code on disk, and what happens where it cannot be written or read."""
 
 import errno
 import importlib.util
@@ -45,7 +45,7 @@ def no_warning_yet(monkeypatch):
 
 @pytest.fixture
 def load(tmp_path):
-    """Load a module with a kernel that multiplies by a factor; returns the kernel."""
+    """Return a function that loads a module with a kernel that multiplies by a factor, and returns the kernel."""
 
     def load(name="scaled", factor=2, text=""):
         source = tmp_path / f"{name}.py"
@@ -110,7 +110,7 @@ def test_code_of_other_types_under_the_name_is_not_taken(load, tmp_path):
 
 @pytest.mark.parametrize("place", range(3))
 def test_code_of_another_version_is_not_taken(load, monkeypatch, place):
-    """Of Python, Numba and llvmlite: what it would load into is another."""
+    """Change the version of Python, Numba or llvmlite in the key."""
     versions = list(compilation.VERSIONS)
     versions[place] = "0.1"
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import convolution, nn
+from tests.kernels.kit import num_threads
 
 SHAPES = [((), 1, 1, 1), ((2, 3), 33, 5, 4), ((3,), 2, 64, 4), ((), 40, 129, 3), ((1,), 9, 16, 1), ((2,), 3, 8, 7)]
 
@@ -28,12 +29,9 @@ def results(function, arguments):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_sum_of_shifted_copies(shape, threads, dtype):
-    arguments, before = draw(*shape, dtype), mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    arguments = draw(*shape, dtype)
+    with num_threads(threads):
         actual = results(convolution._compiled, arguments)
-    finally:
-        mg.set_num_threads(before)
     expected = results(convolution._shifted, [x.astype(np.float64) for x in arguments])
     for a, b in zip(actual, expected, strict=True):
         assert a.dtype == dtype

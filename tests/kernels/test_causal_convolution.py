@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from models import linear_systems
 from models.kernels import causal_convolution as kernel
+from tests.kernels.kit import num_threads
 
 SHAPES = [
     ((), 1, 1, 1),
@@ -57,13 +58,10 @@ def test_is_the_sum_that_defines_it():
 
 def test_threads_do_not_change_a_digit():
     u, K = draw((2,), 70, 40, 70)
-    before, actual = mg.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            mg.set_num_threads(threads)
+    actual = []
+    for threads in (1, 2, 3):
+        with num_threads(threads):
             actual.append(results(linear_systems._compiled_convolution, u, K))
-    finally:
-        mg.set_num_threads(before)
     for other in actual[1:]:
         for a, b in zip(other, actual[0], strict=True):
             np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Compiling: what is said of it, what is kept on disk, and several processes that do it at once."""
+"""Compilation: its messages, its cache, and several processes at once."""
 
 import importlib.util
 import io
@@ -43,7 +43,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def compiled(tmp_path):
-    """Compile a function, or load it from disk if that was done before."""
+    """Return a function that compiles a kernel, or loads it from the cache."""
     source = tmp_path / "doubled.py"
     source.write_text("from minigrad.compiled.simd import kernel\n\n\n@kernel\ndef _twice(x):\n    return 2 * x\n")
 
@@ -95,7 +95,7 @@ def test_called_functions_are_reported_with_their_caller(tmp_path, monkeypatch):
 
 
 def test_processes_share_what_they_compile_at_once(tmp_path):
-    """Two of them the same types and one others, all new on disk: then nothing is left to compile, nor mixed up."""
+    """Start two with the same types and one with others, on an empty cache: it is complete and right afterwards."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
     def start(dtype):

@@ -1,4 +1,4 @@
-"""The scan and both convolutions on either side of the size from which they are compiled, and on arrays of any kind."""
+"""The scan and both convolutions below and above the size from which they are compiled, in any memory layout."""
 
 import numpy as np
 import pytest

@@ -1,16 +1,17 @@
-"""The compiled element-wise chains against NumPy's operations one by one, which small arrays still take."""
+"""The compiled element-wise chains against NumPy's single operations, by which small arrays are computed."""
 
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import compiled
+from tests.kernels.kit import num_threads
 
 BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
 def rotary(x):
-    """Every channel of every token by an angle of its own."""
+    """Rotate every channel pair of every token by an angle of its own."""
     tokens, half = x.shape[-2], x.shape[-1] // 2
     angles = np.linspace(0, 7, tokens * half).reshape(tokens, half)
     return mg.rotary(x, np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype))
@@ -40,12 +41,8 @@ def results(function, x):
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in FUNCTIONS for shape in SHAPES[name]])
 def test_is_what_numpy_computes(name, shape, threads, dtype, monkeypatch):
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
-    before = mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    with num_threads(threads):
         actual = results(FUNCTIONS[name], x)
-    finally:
-        mg.set_num_threads(before)
     plain(monkeypatch)
     for a, b in zip(actual, results(FUNCTIONS[name], x), strict=True):
         assert a.dtype == dtype and a.shape == b.shape

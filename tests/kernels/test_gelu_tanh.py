@@ -11,7 +11,7 @@ MOST = 8  # units in the last place
 
 
 def exact(x):
-    """Return gelu, gelu′ and gelu″ of a number, and the magnitudes that the sums in them are made of."""
+    """Return gelu, gelu′ and gelu″ of a number, and the sums of the magnitudes of their terms."""
     root, cubic = mp.sqrt(2 / mp.pi), mp.mpf("0.044715")
     p = root * (x + cubic * x**3)
     s, rate = 1 / (1 + mp.exp(-2 * p)), 2 * root * (1 + 3 * cubic * x * x)

@@ -1,4 +1,4 @@
-"""Weights of another layout than the named one: an error of one line, from the kernels of NumPy and of CUDA alike."""
+"""Weights of another layout than the named one: an error of one line, from the Numba and the CUDA kernels alike."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Many threads at once: callers, a number of threads that changes meanwhile, forks, and exceptions."""
+"""Many threads at once: callers, a changing number of threads, forks, and exceptions."""
 
 import gc
 import os
@@ -13,19 +13,19 @@ import minigrad as mg
 from minigrad.compiled import threads
 from models.memory import delta_rule
 from models.ssm import selective_scan
+from tests.kernels.kit import num_threads
 
 LIMIT = 30  # seconds after which a test is taken to be blocked
 
 
 @pytest.fixture(autouse=True)
-def as_before():
-    before = mg.get_num_threads()
-    yield
-    mg.set_num_threads(before)
+def same_number_of_threads_afterwards():
+    with num_threads(mg.get_num_threads()):
+        yield
 
 
 def at_once(*works):
-    """Run functions in threads of their own; raise what the first that fails raises."""
+    """Run functions in threads of their own; raise the exception of the first that fails."""
     with ThreadPoolExecutor(len(works)) as pool:
         for future in [pool.submit(work) for work in works]:
             future.result(LIMIT)
@@ -52,7 +52,7 @@ def rules():
 
 
 def test_the_number_of_threads_changes_while_others_compute():
-    """Four callers, two kernels, and a thread that sets 1, 2, 3 and 5 in turn: the numbers are those of one thread."""
+    """Compare the results of four callers with those of one thread, while another sets 1, 2, 3 and 5 in turn."""
     mg.set_num_threads(1)
     works = [scans(), rules()]
     expected = [work() for work in works]
@@ -111,7 +111,7 @@ def test_no_pool_is_left_behind():
 
 
 def test_nested_sharing_does_not_deadlock():
-    """Every thread of the pool shares work itself: none may wait for a thread that waits for it."""
+    """Share work from every thread of the pool: none may wait for a thread that waits for it."""
     mg.set_num_threads(3)
     sizes = []
 
@@ -175,7 +175,7 @@ warned = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Deprec
 @forks
 @warned
 def test_a_fork_while_others_compute():
-    """The child has no thread but its own, and computes: no lock is left held, and it has a pool of its own."""
+    """Compute in the child, which has only its own thread: no lock is left held, and it starts its own pool."""
     mg.set_num_threads(3)
     compute, stop = scans(), threading.Event()
     expected = compute()[0].sum()
@@ -198,7 +198,7 @@ def test_a_fork_while_others_compute():
 
 @pytest.fixture
 def blas_counts():
-    """In how many threads BLAS computes: in two, before the test."""
+    """Return a function that returns the numbers of BLAS threads, 2 before the test."""
 
     def counts():
         return {library.get_num_threads() for library in threads._blas()}
@@ -233,7 +233,7 @@ def test_blas_threads_are_restored_by_the_last_to_leave(blas_counts):
 @forks
 @warned
 def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
-    """Who asked for it is not in the child, so BLAS has there what it had before; in the parent it stays as it is."""
+    """The thread that limited BLAS is not in the child: there the number is restored, in the parent it stays."""
     entered, stop = threading.Event(), threading.Event()
 
     def enter():
@@ -254,7 +254,7 @@ def test_a_fork_while_another_thread_has_blas_in_one_thread(blas_counts):
 
 
 def exit_code(check):
-    """0 where the check is true in a child of a fork, which is killed when it is blocked."""
+    """Return 0 where the check is true in a forked child, which is killed if it blocks."""
     child = os.fork()
     if not child:
         try:
@@ -265,7 +265,7 @@ def exit_code(check):
 
 
 def ended(child):
-    """The exit code of a child, which is killed when it is blocked."""
+    """Return the exit code of a child, which is killed if it blocks."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         process, status = os.waitpid(child, os.WNOHANG)

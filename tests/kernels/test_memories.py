@@ -1,4 +1,4 @@
-"""The compiled matrix memories where proofs do not draw: many chunks, odd sizes, threads, strange arrays."""
+"""The compiled matrix memories beyond the sizes of the proofs: many chunks, odd sizes, threads, memory layouts."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import minigrad as mg
 from minigrad.compiled.layout import cut_out, laid_out
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
 from models.ssm import ssd
+from tests.kernels.kit import num_threads
 
 SHAPES = [((), 1, 1, 1), ((2, 3), 33, 5, 7), ((3,), 64, 16, 32), ((), 65, 40, 17), ((1,), 100, 64, 48)]
 
@@ -24,7 +25,7 @@ def draw_gated(rng, batch, T, K, V):
 
 
 def draw_channels(rng, batch, T, K, V):
-    """Gates for each channel, some of them shut."""
+    """Draw gates for each channel, some of them 0."""
     gates = rng.uniform(0.5, 1, (*batch, T, K)) * (rng.uniform(size=(*batch, T, K)) > 0.05)
     with np.errstate(divide="ignore"):
         return *draw_linear(rng, batch, T, K, V), np.log(gates)
@@ -36,7 +37,7 @@ def draw_ssd(rng, batch, T, N, P):
 
 
 def draw_delta(rng, batch, T, K, V):
-    """Keys of length 1: longer ones make the memory grow."""
+    """Draw keys of norm 1: with longer ones the memory grows."""
     q, k, v = draw_linear(rng, batch, T, K, V)
     return q, k / np.linalg.norm(k, axis=-1, keepdims=True), v, rng.uniform(0, 1, (*batch, T))
 
@@ -63,7 +64,7 @@ def draw(name, batch, T, K, V, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
@@ -75,12 +76,8 @@ def results(form, arguments):
 
 
 def compiled(name, arguments, threads=2):
-    before = mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    with num_threads(threads):
         return results(MEMORIES[name][0].fused, arguments)
-    finally:
-        mg.set_num_threads(before)
 
 
 @EACH

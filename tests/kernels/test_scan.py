@@ -1,4 +1,4 @@
-"""The compiled linear recurrence beside the loop that defines it."""
+"""The compiled linear recurrence against the loop that defines it."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from minigrad import compiled
 
 
 def loop(a, x, axis, reverse):
-    """hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
+    """Compute hₜ = aₜ hₜ₋₁ + xₜ, a token at a time."""
     a, x = np.moveaxis(a, axis, 0), np.moveaxis(x, axis, 0)
     h, results = 0 * x[0], np.empty_like(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
@@ -49,7 +49,7 @@ def test_arrays_that_are_not_contiguous():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 def test_gradients_of_a_long_one_are_those_of_short_ones(dtype):
-    """A scan too small for the kernel, a hundred times, and all of them at once."""
+    """Compare a hundred scans too small for the kernel with all of them at once."""
     a, x = draw((100, 8, 6), dtype)
 
     def loss(a, x):

@@ -1,4 +1,4 @@
-"""The compiled scan where proofs do not draw: whole slabs and odd ones, kept states, threads, strange arrays."""
+"""The compiled scan beyond the sizes of the proofs: slabs, boundary states, threads, memory layouts."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import pytest
 
 import minigrad as mg
 from models.ssm import selective_scan
+from tests.kernels.kit import num_threads
 
 
 def draw(batch, T, D, N, dtype=np.float64):
@@ -20,7 +21,7 @@ def draw(batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
@@ -38,12 +39,8 @@ def results(form, arguments):
     [((), 1, 1, 1), ((2, 2), 31, 7, 3), ((3,), 32, 64, 16), ((), 33, 65, 2), ((1,), 100, 129, 5)],
 )
 def test_is_the_recurrence(batch, T, D, N, threads, dtype):
-    before = mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    with num_threads(threads):
         actual = results(selective_scan.fused, draw(batch, T, D, N, dtype))
-    finally:
-        mg.set_num_threads(before)
     # the same numbers in float64: both round, float32 more
     expected = results(selective_scan.recurrent, draw(batch, T, D, N, dtype))
     unit = np.finfo(dtype).eps
@@ -90,7 +87,7 @@ def test_importing_the_package_does_not_import_numba():
 
 
 def test_memory_is_that_of_inputs_and_outputs_and_a_little():
-    """2048 tokens of 512 channels with 16 states: all the states would be 64 MiB."""
+    """Run 2048 tokens of 512 channels with 16 states, all of which would be 64 MiB."""
     from models.kernels import selective_scan as kernel
 
     arguments = draw((1,), 2048, 512, 16, np.float32)

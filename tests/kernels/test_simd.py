@@ -77,7 +77,7 @@ def arithmetic(a, b, c, out):
 
 
 def in_lanes(values, dtype):
-    """The values as whole vectors, filled up with zeros."""
+    """Return the values in whole vectors, padded with zeros."""
     x = np.zeros(-(-len(values) // 16) * 16, dtype)
     x[: len(values)] = values
     return x

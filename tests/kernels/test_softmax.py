@@ -1,4 +1,4 @@
-"""The tiles of softmax attention: many of them, masks, no key to see, threads, strange arrays."""
+"""The tiles of softmax attention: many tiles, masks, no visible key, threads, memory layouts."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.compiled import threads
 from models.attention import softmax
+from tests.kernels.kit import num_threads
 
 SHAPES = [((), 1, 1, 1), ((2, 3), 33, 5, 7), ((), 257, 16, 8), ((2,), 600, 8, 3)]
 
@@ -18,7 +19,7 @@ def draw(batch, T, K, V, S=0, dtype=np.float64):
 
 
 def results(form, arguments, **options):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(q, k, v, *state):
         y, (keys, values) = form(q, k, v, state=state or None, **options)
@@ -40,12 +41,9 @@ def assert_alike(actual, expected, dtype=np.float64):
 @pytest.mark.parametrize("S", [0, 5, 530])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_quadratic_attention(shape, S, causal, count, dtype):
-    arguments, before = draw(*shape, S, dtype), mg.get_num_threads()
-    mg.set_num_threads(count)
-    try:
+    arguments = draw(*shape, S, dtype)
+    with num_threads(count):
         actual = results(softmax.fused, arguments, causal=causal)
-    finally:
-        mg.set_num_threads(before)
     exact = [x.astype(np.float64) for x in arguments]
     assert_alike(actual, results(softmax.quadratic, exact, causal=causal), dtype)
 
@@ -53,7 +51,7 @@ def test_is_quadratic_attention(shape, S, causal, count, dtype):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("shape", [(40, 540), (540,), (2, 1, 1, 540), (40, 1), (3, 40, 540)])
 def test_masks(shape, causal):
-    """Some queries see nothing at all, in one tile or in two."""
+    """Mask all keys of some queries, in one tile or in two."""
     mask = np.random.default_rng(0).uniform(size=shape) > 0.4
     if mask.ndim > 1:
         mask[..., :2, :] = False

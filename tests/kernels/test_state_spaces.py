@@ -1,4 +1,4 @@
-"""The compiled sums of S4D and S4 where proofs do not draw: many blocks, odd sizes, threads, strange arrays."""
+"""The compiled sums of S4D and S4 beyond the sizes of the proofs: many blocks, odd sizes, threads, memory layouts."""
 
 import tracemalloc
 
@@ -8,13 +8,14 @@ import pytest
 import minigrad as mg
 from models.kernels import vandermonde
 from models.ssm import s4, s4d
+from tests.kernels.kit import num_threads
 
 SHAPES = [((), 1, 1, 1), ((2, 2), 37, 7, 3), ((3,), 64, 5, 4), ((), 130, 2, 17), ((1,), 1001, 3, 2)]
 EACH = pytest.mark.parametrize("module", [s4d, s4], ids=["s4d", "s4"])
 
 
 def draw(module, batch, T, D, N, dtype=np.float64):
-    """The arguments, and a start state: eigenvalues that turn as fast as they fade or faster, as HiPPO's do."""
+    """Return the arguments and an initial state; as with HiPPO, imaginary parts of eigenvalues exceed the real ones."""
     rng = np.random.default_rng(T + N)
 
     def parts(*shape):
@@ -28,7 +29,7 @@ def draw(module, batch, T, D, N, dtype=np.float64):
 
 
 def results(form, arguments):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(*arguments):
         *arguments, state = arguments
@@ -40,12 +41,8 @@ def results(form, arguments):
 
 
 def compiled(module, arguments, threads=2):
-    before = mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    with num_threads(threads):
         return results(module.fused, arguments)
-    finally:
-        mg.set_num_threads(before)
 
 
 @EACH
@@ -101,7 +98,7 @@ def test_second_derivatives(module):
 
 
 def test_powers_of_zero_and_one():
-    """A decay of 0 leaves the first response alone, one of 1 all of them; gradients too."""
+    """A base of 0 leaves the first response alone, one of 1 all of them; gradients too."""
     A, w = np.array([[0, 1, -1]], np.complex128), np.array([[2, 3, 5 + 1j]])
     K, saved = vandermonde.forward(w, A, length=6)
     np.testing.assert_array_equal(K, [[20, -4, 16, -4, 16, -4]])
@@ -121,7 +118,7 @@ def test_mixed_dtypes_are_named(module):
 
 @EACH
 def test_no_array_of_every_power_or_quotient(module):
-    """D = 16, N = 32, L = 1024: real numbers for every one of them would be 4 MiB."""
+    """Run D = 16, N = 32, L = 1024, of which an array would be 4 MiB."""
     _, Lambda, B, C, *_ = draw(module, (), 1, 16, 32)
     if module is s4d:
         work, inputs = s4d._kernel_of_responses, (C, np.exp(0.05 * Lambda))

@@ -10,15 +10,15 @@ import pytest
 
 import minigrad as mg
 from minigrad.compiled import threads
+from tests.kernels.kit import num_threads
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @pytest.fixture(autouse=True)
-def as_before():
-    before = mg.get_num_threads()
-    yield
-    mg.set_num_threads(before)
+def same_number_of_threads_afterwards():
+    with num_threads(mg.get_num_threads()):
+        yield
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -106,7 +106,7 @@ def test_a_product_in_threads_of_our_own(shapes, dtype, count):
 
 @pytest.mark.parametrize("rows", [200, 2000])
 def test_blas_does_not_wake_its_own_threads(rows, monkeypatch):
-    """Neither for a product of one thread nor for a larger one; afterwards it has as many as before."""
+    """Check a product of one thread and a larger one; afterwards BLAS has as many threads as before."""
     counts, matmul = [], np.matmul
 
     def pools():

@@ -1,4 +1,4 @@
-"""Titans with its adjoint by hand where proofs do not draw: many batches, deep memories, threads, strange arrays."""
+"""Titans' Numba kernel beyond the sizes of the proofs: many batches, deep memories, threads, memory layouts."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from minigrad.pytree import arrays_of, map_arrays
 from models.kernels.gelu_tanh import gelu_tanh
 from models.memory import inner, titans
 from models.memory.titans import State
+from tests.kernels.kit import num_threads
 
 K, V = 5, 3
 WIDTHS = {"a matrix": [K, V], "two layers": [K, 18, V], "three layers": [K, 7, 4, V]}
@@ -17,7 +18,7 @@ CASES += [("a matrix in a norm", (2,), 37, 7, 16), ("two layers in a norm", (3, 
 
 
 def draw(name, batch, length, left, dtype=np.float64):
-    """Tokens, and a state in the middle of a batch; every other layer has a bias. γ and β come last."""
+    """Return tokens, the memory, γ and β, and a state in the middle of a batch; every other layer has a bias."""
     rng = np.random.default_rng(length)
     q, k, v = (rng.standard_normal((*batch, length, n)) / n**0.5 for n in (K, K, WIDTHS[name][-1]))
     gates = rng.uniform(0, 0.01, (*batch, length)), *(-rng.exponential(x, (*batch, length)) for x in (0.5, 0.02))
@@ -34,7 +35,7 @@ def draw(name, batch, length, left, dtype=np.float64):
 
 
 def results(form, arguments, models, left, batch_size):
-    """Output, state and the gradients of a sum that weighs all of both."""
+    """Return output, state, and the gradients of a weighted sum of both."""
 
     def loss(arguments, models):
         norm = tuple(arguments[7:]) or None
@@ -48,12 +49,8 @@ def results(form, arguments, models, left, batch_size):
 
 def compiled(case, dtype=np.float64, threads=2):
     name, batch, length, left, batch_size = case
-    before = mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    with num_threads(threads):
         return results(titans.fused, *draw(name, batch, length, left, dtype), batch_size)
-    finally:
-        mg.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -1,4 +1,4 @@
-"""Test-time training of one layer with its adjoint by hand, where proofs do not draw: wide models, threads, float32."""
+"""TTT's Numba kernel beyond the sizes of the proofs: wide models, threads, float32."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from models.memory import inner, ttt
 from models.memory.ttt import Weights
 
 # batch axes, T, K, V, whether a norm and whether a bias, mini-batch
+from tests.kernels.kit import num_threads
+
 CASES = {
     "a matrix": ((2,), 64, 24, 40, False, False, 16),
     "a layer": ((), 37, 5, 3, False, True, 7),
@@ -29,7 +31,7 @@ def draw(batch, length, keys, values, norm, bias, dtype=np.float64):
 
 
 def results(form, arguments, size):
-    """Output, last weights, and the gradients of a sum that weighs all of both."""
+    """Return output, final weights, and the gradients of a weighted sum of both."""
 
     def loss(arguments):
         q, k, v, eta, tau, weights = arguments
@@ -46,12 +48,9 @@ def results(form, arguments, size):
 @pytest.mark.parametrize("name", CASES)
 def test_is_the_dual_form(name, threads, dtype):
     *sizes, size = CASES[name]
-    arguments, before = draw(*sizes, dtype), mg.get_num_threads()
-    mg.set_num_threads(threads)
-    try:
+    arguments = draw(*sizes, dtype)
+    with num_threads(threads):
         actual = results(ttt.fused, arguments, size)
-    finally:
-        mg.set_num_threads(before)
     exact = map_arrays(lambda x: x.astype(np.float64), arguments)
     for a, b in zip(actual, results(ttt.dual, exact, size), strict=True):
         assert a.dtype == dtype

@@ -1,4 +1,4 @@
-"""Where there is no Numba, or LLVM does not start: the plain forms run, after one warning. Nothing else is excused."""
+"""Without Numba, or where LLVM cannot be loaded, the plain forms run, after one warning. Other errors propagate."""
 
 import os
 import subprocess
