@@ -1,4 +1,4 @@
-"""Sums over conjugate pairs of poles at the roots of unity, and their adjoint: no array of size L × N is ever made.
+"""Sums over conjugate pairs of poles at the roots of unity, and their adjoint: no array of size L × N is ever formed.
 
     Sₖ(ω) = Σₙ vₖₙ / (is − c λₙ) + conj(vₖₙ) / (is − c conj(λₙ))         s = sin ω, c = cos ω, ω = πl/L
           = c Σₙ αₖₙ rₙ + is Σₙ βₖₙ rₙ                                   α = −2 Re(v conj λ), β = 2 Re v

@@ -10,7 +10,7 @@ that no zeros are needed between the end and the beginning:
 backward, with g = dy:      du = Re ω⁻ᵗ F⁻¹(ĝ conj K̂)          dK = Re ω⁻ᵗ F⁻¹(Σ conj(û) ĝ)          over all sequences
 
 Work    a vector is some neighbouring channels at one point; a thread's unit is all sequences of one such vector.
-Memory  a thread needs room for H complex vectors of K, of u and, back, of g and dK: spectra are made anew, not kept.
+Memory  a thread needs room for H complex vectors of K, of u and, back, of g and dK: spectra are recomputed, not saved.
 Cost    two transforms of H complex points for each sequence and channel forward, three back, and one or two for K.
 
 Roots of unity are float64 before they are rounded. Where an input has T last in memory, so has its result.

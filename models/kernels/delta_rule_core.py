@@ -1,10 +1,11 @@
-"""A matrix memory that corrects what it holds: what the delta rule, gated or not, comes down to.
+"""The loop over tokens that the delta rule, gated or not, and its adjoint share.
 
-    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 where nothing fades
+    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 without decay
     dvₜ = βₜ kₜ dSₜ          dSₜ = Rₜ + qₜᵀ dyₜ          Rₜ₋₁ = αₜ (dSₜ − kₜᵀ dvₜ)          dβₜ = (kₜ dSₜ) eₜᵀ
 
-A token waits for what its key finds, and the next one for what this one wrote. So each pass over S writes and reads two
-tokens, and finds what the keys of the next two hold of it; what the second finds of the first's is a number times it:
+A token needs kₜ Sₜ₋₁, which depends on the update of the token before. So each pass over S updates and reads it for two
+tokens, and computes the products of the next two keys with it. The first token's update adds a multiple of its error
+to the second's product:
 
     kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) dyₜ − (kₜ₋₁ kₜᵀ) dvₜ)
 

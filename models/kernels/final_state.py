@@ -1,4 +1,4 @@
-"""What inputs leave in diagonal states, hₙ = Σₜ Aₙ^(T−t) uₜ: the adjoint of `vandermonde`, whose adjoint that is.
+"""Final states of diagonal systems, hₙ = Σₜ Aₙ^(T−t) uₜ, and the adjoint, by the sums and responses of `vandermonde`.
 
 duₜ = Re Σₙ conj(dhₙ) Aₙ^(T−t)          dAₙ = dhₙ conj(Σₜ (T−t) Aₙ^(T−t−1) uₜ)          adjoint, Jᴴ
 """

@@ -11,10 +11,10 @@ Summed over time, q ⊙ dq − k ⊙ dk would give d log α too, without S and d
 of it are rounding errors.
 
 Work    and layout as in `models.kernels.linear_attention_core`, keys in the lanes of the adjoint.
-Memory  S is kept every 32 tokens. The adjoint computes the 32 between again, for two vectors of keys a thread.
+Memory  S every 32 tokens. The adjoint recomputes the 32 in between, for two vectors of keys a thread.
 Cost    three multiplications and two additions a token and entry of S forward, about four times that back.
 
-One decay a token stands for one a channel, all alike: its cotangent is the sum of theirs.
+One decay per token stands for equal decays of all channels: its cotangent is the sum of theirs.
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +38,10 @@ class Saved(NamedTuple):
 
 
 def forward(q: Any, k: Any, v: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
-    """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), log_decay as either, S (*batch, K, V)."""
+    """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), S (*batch, K, V).
+
+    log_decay is (*batch, T, K), or (*batch, T) for one decay of all channels.
+    """
     count = flat_count(q.shape)
     rows, columns, shapes = (count, *q.shape[-2:]), (count, *v.shape[-2:]), (q.shape, v.shape, log_decay.shape, S.shape)
     q, k, v, a = sequence(q, *rows), sequence(k, *rows), sequence(v, *columns), decays(log_decay, q.shape)
@@ -68,7 +71,7 @@ def backward(saved: Saved, cotangents: tuple[Any, Any]) -> tuple[Any, ...]:
 
 
 def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
-    """Return α for each channel, (batch, T', K'), 1 where nothing was, from log_decay (*batch, T, K), or without K."""
+    """Return α for each channel, (batch, T', K'), 1 in the padding, from log_decay (*batch, T, K), or without K."""
     count = flat_count(keys)
     if len(log_decay.shape) == len(keys):
         return np.exp(sequence(log_decay, count, *keys[-2:]))
@@ -78,10 +81,10 @@ def decays(log_decay: Any, keys: tuple[int, ...]) -> np.ndarray:
 
 
 def adjoint(q: Any, k: Any, u: Any, a: Any, w: Any, dy: Any, boundary_states: Any, dS: Any) -> tuple[Any, Any, Any]:
-    """Return the cotangents of q, k and log a, where u was written, and leave that of the first state in dS.
+    """Return the cotangents of q, k and log a for the updates kᵀ u, and leave that of the initial state in dS.
 
-    dS is (batch, V', K'). With `w` (batch, T', V') what a token wrote had the term −k S in it, as the delta rule's
-    corrections have; w is the cotangent of that term.
+    dS is (batch, V', K'). With `w` (batch, T', V') u depends on S through the errors v − k S of the delta rule, whose
+    cotangents are w.
     """
     dq, dk, da = (np.empty_like(q) for _ in range(3))
     share_columns(

@@ -8,10 +8,10 @@ backward, with dSₜ = dSₜ₊₁ + qₜᵀ dyₜ the cotangent of Sₜ, from t
     dkₜ = vₜ dSₜᵀ                 the memory dSᵀ, written with q for dy, read with v          against it
     dvₜ = kₜ dSₜ                  the memory dS, written with dy for q, read with k           against it
 
-Transposing the memory puts the numbers that are asked for into the lanes, and so no sum runs across them.
+Transposing the memory puts the results into the lanes, so that no sum runs across lanes.
 
 Work    and layout as in `models.kernels.linear_attention_core`.
-Memory  one state a thread: none is kept, since both S and dS are made in the order in which they are read.
+Memory  one state a thread: none is saved, since S and dS are computed in the order in which they are read.
 Cost    two multiplications and additions a token and entry of S forward, three times that back.
 """
 

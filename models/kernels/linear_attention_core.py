@@ -1,13 +1,13 @@
-"""A matrix that tokens write to and read from: what linear attention, gated or not, and the delta rule come down to.
+"""The loop over tokens that linear attention, gated or not, its adjoint and those of the delta rules share.
 
-    Sₜ = Diag(aₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ          aₜ = 1 where nothing fades
+    Sₜ = Diag(aₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ          aₜ = 1 without decay
 
 Work    a vector is some neighbouring columns of S in one row. Two vectors of columns of one sequence are a thread's
         unit: the K rows of them stay in the first-level cache while `walk` goes along time, two tokens a pass, so that
         it loads and stores S half as often.
 Sums    all run along rows, vector by vector: none across the lanes.
 
-Sequences are (batch, T', K'), filled up with zeros to an even number of tokens and to pairs of vectors: see `sequence`.
+Sequences are (batch, T', K'), padded with zeros to an even number of tokens and to pairs of vectors: see `sequence`.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat,
 from minigrad.compiled.threads import share
 
 STEPS = 32  # tokens between two boundary states, even; an argument of kernels, whose cache on disk ignores globals
-AHEAD = 8  # tokens from the one that is read to the one that is fetched, where memory is read downwards
+AHEAD = 8  # tokens by which a prefetch precedes the load, where memory is read downwards
 
 
 def sequence(x: Any, *shape: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def share_columns(work: Callable[[int, int, int], object], v: np.ndarray) -> Non
 def attend(
     q: Any, k: Any, v: Any, S: Any, *, a: Any = None, boundary_states: Any = None, backwards: bool = False
 ) -> np.ndarray:
-    """Return y (batch, T', V') and leave the last state in S (batch, K', V'); from the last token to the first if so.
+    """Return y (batch, T', V') and leave the last state in S (batch, K', V'); backwards, the last is the first.
 
     `a` (batch, T', K') are the decays, and every 32nd state goes to `kept` (batch, ⌈T' / 32⌉, K', V').
     """
@@ -53,7 +53,7 @@ def attend(
 
 @kernel
 def walk(q, k, v, a, S, y, boundary_states, steps, backwards, first, last):
-    """Walk the units `first` to `last` of the memory along time."""
+    """Run the recurrence for the units from `first` to `last`."""
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
     slabs = v.shape[2] // width

@@ -1,4 +1,4 @@
-"""The selective scan in one pass, and its adjoint: no array of size T × D × N is ever made.
+"""The selective scan in one pass, and its adjoint: no array of size T × D × N is ever formed.
 
     hₜ = exp(Δₜ A) ⊙ hₜ₋₁ + Δₜ uₜ Bₜ          yₜ = Cₜ hₜ + D uₜ          Gu and Dao 2023 (Mamba), eq. 2, 4
 
@@ -9,10 +9,10 @@ backward, with dhₜ the cotangent of hₜ, from the last token to the first:
     dA = Σₜ Δₜ q                dBₜ = Σ_d Δₜ uₜ dhₜ            dCₜ = Σ_d dyₜ hₜ           dD = Σₜ dyₜ uₜ
 
 Work    a vector is some neighbouring channels at one token. Forward, a thread's unit is a slab of 64 channels
-        (float64: 32) of one sequence, whose N states stay in the first-level cache while it walks along time. Back, it
-        is one vector of channels, 32 tokens at a time: what those tokens have of their own is gathered, then each state
-        goes over them once more, keeping hₜ₋₁ and exp(Δₜ A), and back with c and dA in registers. Only the vectors
-        that dB and dC are summed from leave the first-level cache, once for a chunk of 32 tokens.
+        (float64: 32) of one sequence, whose N states stay in the first-level cache from token to token. Backward, it
+        is one vector of channels, 32 tokens at a time: Δ, Δu and dy of those tokens are loaded; then each state
+        recomputes hₜ₋₁ and exp(Δₜ A) of all, and goes back with c and dA in registers. Only the vectors whose sums are
+        dB and dC leave the first-level cache, once for a chunk of 32 tokens.
 Memory  the state every 32 tokens. A thread needs room for 2 · 32 · N vectors, whatever T is.
 Cost    an exponential, four multiplications and additions a token, channel and state forward; about thrice that back.
 

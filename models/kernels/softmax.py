@@ -1,17 +1,17 @@
-"""Softmax attention in tiles: the array of all scores is never made. Products by BLAS, what lies between compiled.
+"""Softmax attention in tiles: the array of all scores is never formed. BLAS multiplies, compiled code does the rest.
 
     P = softmax(Q Kᵀ · scale)          O = P V                                    Vaswani et al. 2017, eq. 1
 
-A row's maximum m and sum l are kept while its keys go by, tile after tile; what was summed under a smaller maximum
-fades by 2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P once more:
+The running maximum m and sum l of a row are updated tile by tile; sums under a smaller maximum are rescaled by
+2^(m − m′) (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Backward, each tile of P is recomputed:
 
     P = 2^(S − m) / l     dV = Pᵀ dO     dS = P ⊙ (dO Vᵀ − Σᵥ dO ⊙ O)     dQ = dS K · scale     dK = dSᵀ Q · scale
 
-Scores come multiplied by log₂ e, so that 2ˣ does for eˣ. Of a causal tile only what can be seen is raised to a power.
+Scores are multiplied by log₂ e, so that 2ˣ serves for eˣ. In a causal tile only visible scores are exponentiated.
 
 Work    a tile of queries of one sequence is a thread's unit forward, a sequence backward. BLAS keeps to the thread that
         calls it.
-Memory  m and l for each query; two tiles of 128 × 512 a thread, which are kept from call to call.
+Memory  m and l for each query; two tiles of 128 × 512 a thread, which are reused in later calls.
 """
 
 import math

@@ -5,14 +5,13 @@ A transform of n points becomes four of q = n/4, with w = exp(−2πi/n), for a,
     s = a + c          t = b + d          e = a − c          f = −i (b − d)
     s + t, (e + f) wᵏ, (s − t) w²ᵏ, (e − f) w³ᵏ          of them come the frequencies 4j, 4j + 1, 4j + 2, 4j + 3
 
-Frequencies are left in the order of reversed digits, in place, and inverse transforms take them so: products do not
-mind. Once transforms fit the first-level cache, all that is left to do with one is done, its product and the way back
-as well, before the next.
+Frequencies stay in digit-reversed order, in place, as inverse transforms take them: products are element-wise. Once
+transforms fit the first-level cache, each is finished, multiplied and transformed back before the next.
 """
 
 from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
 
-AHEAD = 32  # tokens from the one asked for to the one at hand
+AHEAD = 32  # tokens by which a prefetch precedes the load
 PART = 256  # points that fit the first-level cache: 32 KiB where a vector has 512 bits
 
 
@@ -70,7 +69,7 @@ def correlate(u, u_steps, K, K_steps, g, g_steps, du, du_steps, dK, dK_steps, ro
 
 @kernel
 def _last(points, most):
-    """Return how many points are left when fours have been split off until there are no more than `most`."""
+    """Return the number of points after divisions by 4 until it is at most `most`."""
     while points > most:
         points //= 4
     return points
@@ -128,7 +127,7 @@ def _leave(z, turns, x, first, steps, length, width):
 
 @kernel
 def _transform(z, roots, first, count, points, end):
-    """Begin the transforms of `points` points, all in z[first : first + count], and leave those of `end` to do."""
+    """Run the steps of the transforms in z[first : first + count] from `points` points down to `end`."""
     step = lanes(z)
     while points > max(end, 2):
         quarter, stride = points // 4, len(roots) // points

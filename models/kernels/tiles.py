@@ -13,7 +13,7 @@ EPSILON = 1e-6  # in the norm
 
 @kernel
 def add_rows(x, W, out):
-    """Compute x W, added to out; where rows are no multiple of four the last is made again."""
+    """Compute x W, added to out; where rows are no multiple of four the last is recomputed."""
     count, (rows, columns), step = len(x), W.shape, lanes(W)
     for t in range(0, count, 4):
         t1, t2, t3 = min(t + 1, count - 1), min(t + 2, count - 1), min(t + 3, count - 1)

@@ -1,8 +1,8 @@
-"""The two decays of Titans, one inside the other, unrolled in batches by two scans, and their adjoint.
+"""The two nested decays of Titans, unrolled in batches by two scans, and their adjoint.
 
-    G[t, s] = ηₜ G[t−1, s],  G[s, s] = θₛ                    what of a gradient is in the surprise
+    G[t, s] = ηₜ G[t−1, s],  G[s, s] = θₛ                    weights of gradients in the surprise
     mix[t, s] = aₜ mix[t−1, s] + G[t, s]                     and in the memory: (Γ H)[t, s] θₛ
-    hₜ = ηₜ hₜ₋₁,  pₜ = aₜ pₜ₋₁ + hₜ,  γₜ = aₜ γₜ₋₁           what of S and M since the batch began: h₀ = γ₀ = 1, p₀ = 0
+    hₜ = ηₜ hₜ₋₁,  pₜ = aₜ pₜ₋₁ + hₜ,  γₜ = aₜ γₜ₋₁           weights of S and M at its start: h₀ = γ₀ = 1, p₀ = 0
 
 No matrices are multiplied and no gates divided by: C² multiplications a batch of C tokens. The adjoint runs backwards.
 """

@@ -4,12 +4,12 @@
     Pₙ = Σₗ gₗ Aₙˡ          Qₙ = Σₗ l gₗ Aₙˡ⁻¹          inside blocks of S by a product, then over the blocks
     dw = 2 conj(P)    dA = 2 conj(w Q)               for g = dK                   adjoint, Jᴴ
 
-Work    a thread takes rows as many as whose powers fit the second-level cache. Compiled code makes the powers, BLAS,
-        in the thread that calls it, multiplies.
+Work    a thread takes as many rows as have powers that fit the second-level cache. Compiled code computes the powers,
+        BLAS the products, in the calling thread.
 Memory  powers of √L exponents for the rows under way; no array has L × N numbers.
 Cost    two multiplications and additions of real numbers for each l and n forward, twice that back.
 
-Powers are float64 whatever the arrays are, each made of the one before: rounded once where they are written down.
+Powers are float64 whatever the arrays are, each computed from the one before, and rounded once when stored.
 """
 
 import math
@@ -54,7 +54,7 @@ def responses(w: Any, A: Any, length: int) -> np.ndarray:
 
 
 def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
-    """Return P = Σₗ gₗ Aₙˡ, complex (M, N), of real g (M, L), and leave Σₗ l gₗ Aₙˡ⁻¹ in Q if there is one."""
+    """Return P = Σₗ gₗ Aₙˡ, complex (M, N), of real g (M, L), and write Σₗ l gₗ Aₙˡ⁻¹ into Q, if given."""
     A, (count, length) = np.ascontiguousarray(A), g.shape
     size = math.isqrt(length - 1) + 1
     blocks = -(-length // size)
@@ -73,7 +73,7 @@ def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
 
 
 def _parts(blocks: np.ndarray, states: int, first: int, last: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield rows of blocks (M, L/S, S), and room for real numbers (rows, L/S, 2N) and (rows, S, 2N)."""
+    """Yield slices of rows of blocks (M, L/S, S), and buffers (rows, L/S, 2N) and (rows, S, 2N) of real numbers."""
     _, count, size = blocks.shape
     most = max(1, NUMBERS // (2 * states * (count + size)))
     coarse, fine = (np.empty((min(most, last - first), n, 2 * states), blocks.dtype) for n in (count, size))
