@@ -88,7 +88,7 @@ def to_library_of(x: Any, array: Any) -> Any:
     x = x._value if hasattr(x, "_node") else x
     if not isinstance(array, np.ndarray) or isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "dtype"):
         return array
-    return namespace(x).asarray(array, device=x.device)
+    return namespace(x).asarray(array, device=getattr(x, "device", None))  # arrays that JAX traces have none
 
 
 def copy_if_mutable(raw: Any) -> Any:

@@ -49,6 +49,13 @@ def test_jax_compiles_it(name, jax, close):
     close("output", jax.jit(lambda *args: FORMS[name].function(*args)[0])(*arrays), expected, 1e-12)
 
 
+def test_jax_compiles_a_numpy_condition(jax):
+    """Arrays that JAX traces have no device for the condition to follow."""
+    mask, x = np.array([True, False]), np.array([1.0, 2.0])
+    compiled = jax.jit(lambda x: mg.where(mask, x, -x))
+    np.testing.assert_array_equal(compiled(x), mg.where(mask, x, -x))
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_our_gradients_of_torch_tensors(name, torch, close):
     """A Tensor may hold a torch tensor: our own backward pass, first and second order, runs on it too."""
