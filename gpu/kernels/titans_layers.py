@@ -109,7 +109,8 @@ def backward(saved: Saved, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     check("titans", q=saved.tokens.q, dy=dy, **{f"dlayer{i}": x for i, x in enumerate(layers)})
     dmodels = [layers[i : i + depth] for i in (0, depth, 2 * depth)]
     dtokens, dmodels, dnorm = backward_layers(saved, dy, dmodels)
-    return *dtokens[:6], *(x for model in dmodels for x in model), *dnorm
+    dq, dk, dv, dtheta, dlog_eta, dlog_decay, _ = dtokens
+    return dq, dk, dv, dtheta, dlog_eta, dlog_decay, *(x for model in dmodels for x in model), *dnorm
 
 
 def forward_layers(

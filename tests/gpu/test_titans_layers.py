@@ -131,6 +131,13 @@ def test_field_count_is_that_of_the_compiler(tmp_path):
     assert titans_layers.field_count() == count[0] > 20
 
 
+@pytest.mark.parametrize("kernel_name", ["titans_layers", "titans_layers_backward"])
+def test_integer_parameters_are_the_fields_of_sizes(kernel_name):
+    code = (launch.KERNELS / f"{kernel_name}.cu").read_text(encoding="utf-8")
+    parameters = re.search(rf"\n{kernel_name}\((.*?)\) \{{", code, re.DOTALL)[1]
+    assert re.findall(r"\bint (\w+)", parameters) == list(titans_layers.Sizes._fields)
+
+
 @pytest.mark.parametrize("order", ["features, bias, columns", "columns, features, bias"])
 def test_rows_of_the_layer_table_are_the_structs_that_the_compiler_reads(tmp_path, monkeypatch, order):
     header = (launch.KERNELS / "titans_batch.cuh").read_text(encoding="utf-8")
