@@ -22,7 +22,7 @@ from gpu.kernels import (
     ttt,
     vandermonde,
 )
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from gpu.precision import matmul_precision
 
 Arrays = tuple[Any, ...]
@@ -214,7 +214,7 @@ CASES = {
         9,
         flops.titans,
         *WIDTHS,
-        layout=Layout(bias=(False,), norm=False),
+        layout=WeightLayout(bias=(False,), norm=False),
         batch_size=64,
         left=32,
         on_losses=lambda losses: None,
@@ -225,7 +225,7 @@ CASES = {
         14,
         flops.titans_layers,
         64,
-        layout=Layout(bias=(True, True), norm=True),
+        layout=WeightLayout(bias=(True, True), norm=True),
         batch_size=16,
         left=5,
         on_losses=lambda losses: None,
@@ -236,7 +236,7 @@ CASES = {
         8,
         flops.ttt,
         64,
-        layout=Layout(bias=(True,), norm=True),
+        layout=WeightLayout(bias=(True,), norm=True),
         batch_size=8,
         on_losses=lambda losses: None,
     ),

@@ -1,4 +1,4 @@
-"""Layout of the weights of an inner model, which test-time training and Titans train, as their kernels take them.
+"""WeightLayout of the weights of an inner model, which test-time training and Titans train, as their kernels take them.
 
 The wrappers of the CUDA kernels and the Numba kernels in `models.kernels` share it.
 """
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
-class Layout(NamedTuple):
-    """Layout of the arrays of weights: a matrix for each layer, then γ and β where the model is inside a norm."""
+class WeightLayout(NamedTuple):
+    """WeightLayout of the arrays of weights: a matrix for each layer, then γ and β where the model is inside a norm."""
 
     bias: tuple[bool, ...]  # for each layer: whether its last row is a bias, the weights of a feature that is 1
     norm: bool

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from gpu.launch import check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; columns or keys of a block, and tokens of a chunk at most
@@ -34,7 +34,7 @@ class Saved(NamedTuple):
     features: int  # of a key, without the appended one
 
 
-def supports(*inputs: Any, layout: Layout, batch_size: int, left: int, on_losses: Callable[[Any], None]) -> bool:
+def supports(*inputs: Any, layout: WeightLayout, batch_size: int, left: int, on_losses: Callable[[Any], None]) -> bool:
     """Return whether there are kernels for a memory of this layout and batches of this size."""
     return _is_matrix(layout) or titans_layers.supports(inputs[0].shape[-2], batch_size, left)
 
@@ -47,7 +47,7 @@ def forward(
     log_eta: Any,
     log_decay: Any,
     *weights: Any,
-    layout: Layout,
+    layout: WeightLayout,
     batch_size: int,
     left: int,
     on_losses: Callable[[Any], None],
@@ -162,7 +162,7 @@ def backward(saved: Saved | titans_layers.Saved, cotangents: tuple[Any, ...]) ->
     return dq, dk, dv, -(du * e).sum(axis=-1), dlog_eta.sum(axis=0), dlog_decay.sum(axis=0), *dmemory
 
 
-def _is_matrix(layout: Layout) -> bool:
+def _is_matrix(layout: WeightLayout) -> bool:
     """Return whether a memory is one layer without a norm."""
     return layout.depth == 1 and not layout.norm
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from gpu.launch import KERNELS, check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; tokens of a batch at most
@@ -80,7 +80,7 @@ def supports(length: int, batch_size: int, left: int) -> bool:
 def forward(
     tokens: tuple[Any, ...],
     weights: Sequence[Any],
-    layout: Layout,
+    layout: WeightLayout,
     batch_size: int,
     left: int,
     on_losses: Callable[[Any], None],
@@ -117,7 +117,7 @@ def forward_layers(
     tokens: Tokens,
     models: Sequence[Sequence[Any]],
     norm: Sequence[Any],
-    layout: Layout,
+    layout: WeightLayout,
     batch_size: int,
     left: int,
     on_losses: Callable[[Any], None],

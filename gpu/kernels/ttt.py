@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from gpu.kernels.titans_layers import Tokens
 from gpu.launch import check, check_same_shape, empty, zeros
 
 
-def supports(*inputs: Any, layout: Layout, batch_size: int, on_losses: Callable[[Any], None]) -> bool:
+def supports(*inputs: Any, layout: WeightLayout, batch_size: int, on_losses: Callable[[Any], None]) -> bool:
     """Return whether there are kernels for mini-batches of this size."""
     return titans_layers.supports(inputs[0].shape[-2], batch_size, batch_size)
 
@@ -21,7 +21,7 @@ def forward(
     eta: Any,
     tau: Any,
     *weights: Any,
-    layout: Layout,
+    layout: WeightLayout,
     batch_size: int,
     on_losses: Callable[[Any], None],
 ) -> tuple[tuple[Any, ...], titans_layers.Saved]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from minigrad.compiled.layout import append_ones, cut_out, flat_count, laid_out, vector
 from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import share
@@ -81,7 +81,7 @@ def forward(
     eta: Any,
     tau: Any,
     *weights: Any,
-    layout: Layout,
+    layout: WeightLayout,
     batch_size: int,
     on_losses: Callable[[np.ndarray], None],
 ) -> tuple[tuple[Any, Any], Saved]:

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from minigrad.pytree import arrays_of
@@ -128,14 +128,14 @@ def unpack_layer(matrix: Array, bias: bool) -> Layer:
     return (matrix[..., :-1, :], matrix[..., -1:, :]) if bias else (matrix,)
 
 
-def unpack_model(matrices: Sequence[Array], layout: Layout) -> Layers:
+def unpack_model(matrices: Sequence[Array], layout: WeightLayout) -> Layers:
     """Return the layers of a model from a matrix for each."""
     return tuple(map(unpack_layer, matrices, layout.bias))
 
 
-def layout_of(layers: Layers, norm: Norm | None) -> Layout:
+def layout_of(layers: Layers, norm: Norm | None) -> WeightLayout:
     """Return the layout in which kernels take packed layers and the norm."""
-    return Layout(tuple(len(layer) == 2 for layer in layers), norm is not None)
+    return WeightLayout(tuple(len(layer) == 2 for layer in layers), norm is not None)
 
 
 # Functions with their gradients by hand

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from gpu.kernels import titans as kernel
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 
@@ -25,7 +25,7 @@ def draw(batch, T, K, V, dtype, seed, *, bias=False):
 
 
 def run(inputs, cotangents, left, batch_size, *, bias=False):
-    options = {"layout": Layout((bias,), norm=False), "batch_size": batch_size, "left": left}
+    options = {"layout": WeightLayout((bias,), norm=False), "batch_size": batch_size, "left": left}
     return forward_backward(kernel, inputs, cotangents, **options, on_losses=lambda losses: None)
 
 
@@ -65,7 +65,7 @@ def test_is_the_recurrence_and_its_adjoint(dtype, batch, T, K, V, left, batch_si
 def test_on_losses_gets_the_squared_errors():
     (q, k, v, *others, W, M, S), _ = draw(2, 6, 3, 5, "d", 0)
     losses = []
-    layout = Layout((False,), norm=False)
+    layout = WeightLayout((False,), norm=False)
     kernel.forward(q, k, v, *others, W, M, S, layout=layout, batch_size=4, left=9, on_losses=losses.append)
     np.testing.assert_allclose(losses, [((k @ W - v) ** 2).sum(axis=-1)], rtol=0, atol=1e-13)
 

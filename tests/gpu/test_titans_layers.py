@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gpu import emulator, flops, launch
 from gpu.kernels import titans as kernel
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, header_of, same_bits_under_every_schedule
@@ -41,7 +41,7 @@ def run(inputs, cotangents, layout, left, batch_size):
 
 
 def layout_of(layers, *, norm):
-    return Layout(tuple(bias for _, bias in layers), norm)
+    return WeightLayout(tuple(bias for _, bias in layers), norm)
 
 
 def reference(layout, left, batch_size):

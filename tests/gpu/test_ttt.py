@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu.kernels import ttt as kernel
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 
@@ -26,7 +26,7 @@ def draw(batch, batches, batch_size, widths, dtype, seed, *, bias, norm):
 
 
 def layout_of(widths, *, bias, norm):
-    return Layout((bias,) * (len(widths) - 1), norm)
+    return WeightLayout((bias,) * (len(widths) - 1), norm)
 
 
 def run(inputs, cotangents, layout, batch_size):
@@ -77,14 +77,14 @@ def test_float32(widths):
 def test_on_losses_gets_the_squared_errors():
     inputs, _ = draw(1, 1, 6, [5, 5], "d", 0, bias=False, norm=False)
     losses = []
-    kernel.forward(*inputs, layout=Layout((False,), norm=False), batch_size=6, on_losses=losses.append)
+    kernel.forward(*inputs, layout=WeightLayout((False,), norm=False), batch_size=6, on_losses=losses.append)
     _, k, v, _, _, W = inputs
     np.testing.assert_allclose(losses[0], np.sum((k @ W - v) ** 2, axis=-1), rtol=1e-12)
 
 
 def test_longer_batches_are_left_to_the_reference():
     inputs, _ = draw(1, 2, 33, [2, 2], "d", 0, bias=False, norm=False)
-    options = {"layout": Layout((False,), norm=False), "on_losses": print}
+    options = {"layout": WeightLayout((False,), norm=False), "on_losses": print}
     assert kernel.supports(*inputs, batch_size=32, **options)
     assert not kernel.supports(*inputs, batch_size=33, **options)
 
@@ -99,5 +99,5 @@ def test_longer_batches_are_left_to_the_reference():
 )
 def test_a_broken_kernel_is_caught(assert_detected, source, original, mutated):
     inputs, cotangents = draw(1, 2, 3, [3, 4, 3], "f", 0, bias=True, norm=True)
-    layout = Layout((True, True), norm=True)
+    layout = WeightLayout((True, True), norm=True)
     assert_detected(source, original, mutated, lambda: run(inputs, cotangents, layout, 3))

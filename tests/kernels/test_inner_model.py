@@ -7,12 +7,16 @@ import pytest
 
 from gpu.kernels import titans as cuda_titans
 from gpu.kernels import ttt as cuda_ttt
-from gpu.kernels.inner_model import Layout
+from gpu.kernels.inner_model import WeightLayout
 from models.kernels import titans, ttt
 
 K, T = 3, 4
 MATRIX, BIAS, NORM = np.zeros((1, K, K)), np.zeros((1, K + 1, K)), np.zeros((1, 1, K))
-WITHOUT, BIASED, NORMED = Layout((False,), norm=False), Layout((True,), norm=False), Layout((False,), norm=True)
+WITHOUT, BIASED, NORMED = (
+    WeightLayout((False,), norm=False),
+    WeightLayout((True,), norm=False),
+    WeightLayout((False,), norm=True),
+)
 WRONG = [
     ([MATRIX], BIASED, "weights[0] has 3 rows, expected 4 for 3 features and a bias"),
     ([BIAS], WITHOUT, "weights[0] has 4 rows, expected 3 for 3 features without a bias"),
@@ -41,12 +45,12 @@ def test_weights_of_another_layout(module, model, layout, message):
 
 def test_the_second_layer_takes_the_columns_of_the_first():
     layers = [np.zeros((1, 3, 5)), np.zeros((1, 5, 2))]
-    (model,), norm = Layout((False, False), norm=False).split("test", layers, 3)
+    (model,), norm = WeightLayout((False, False), norm=False).split("test", layers, 3)
     assert (len(model), norm) == (2, [])
     with pytest.raises(ValueError, match=r"^test: weights\[1\] has 5 rows, expected 6 for 5 features and a bias$"):
-        Layout((False, True), norm=False).split("test", layers, 3)
+        WeightLayout((False, True), norm=False).split("test", layers, 3)
 
 
 def test_the_kernel_of_one_layer_names_the_layers_it_does_not_take():
     with pytest.raises(ValueError, match="^ttt: layout has 2 layers, expected 1$"):
-        call(ttt, [MATRIX, MATRIX], Layout((False, False), norm=False))
+        call(ttt, [MATRIX, MATRIX], WeightLayout((False, False), norm=False))
