@@ -47,15 +47,26 @@ def with_state(form):
     return lambda *inputs: form(*inputs[:-1], state=inputs[-1])
 
 
-def assert_close(results, form, inputs, cotangents, precision="float32", factor=64):
+def assert_close(results, form, inputs, cotangents, precision="float32", conditioning=0):
     """Fail unless the results are the outputs of a function of the inputs, and its gradients, in float64.
 
-    At a precision that rounds operands the error may be a few units in an operand's last place.
+    At a precision that rounds operands the error may be a few units in an operand's last place. A function that
+    amplifies rounding errors may besides be off by `conditioning` times what one rounding of every input changes.
     """
-    outputs, vjp = mg.vjp(form, *(x.astype("d") for x in inputs))
-    for actual, expected in zip(results, (*outputs, *vjp(tuple(g.astype("d") for g in cotangents))), strict=True):
+
+    def compute(inputs):
+        outputs, vjp = mg.vjp(form, *inputs)
+        return *outputs, *vjp(tuple(g.astype("d") for g in cotangents))
+
+    inputs, rng = [x.astype("d") for x in inputs], np.random.default_rng(0)
+    eps = np.finfo(cotangents[0].dtype).eps
+    moved = [
+        compute([x * (1 + eps * rng.choice([-1, 1], x.shape)) for x in inputs]) for _ in range(2 * bool(conditioning))
+    ]
+    for i, (actual, expected) in enumerate(zip(results, compute(inputs), strict=True)):
         assert actual.dtype == cotangents[0].dtype
-        allowed = bound(actual.dtype, expected, factor)
+        allowed = bound(actual.dtype, expected)
+        allowed += conditioning * max((np.abs(results[i] - expected).max() for results in moved), default=0)
         if precision != "float32":
             allowed = 4 * 2.0 ** (1 - BITS[precision]) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(actual, expected, rtol=0, atol=allowed)

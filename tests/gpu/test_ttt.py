@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu.kernels import ttt as kernel
@@ -57,6 +57,9 @@ def reference(layout, batch_size):
     seed=st.integers(0, 99),
     schedules=SCHEDULES,
 )
+@example(
+    batch=1, batches=6, widths=[11, 1, 1], batch_size=24, bias=False, norm=True, seed=0, schedules=[0, 1]
+)  # what is normalised is nearly constant
 def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bias, norm, seed, schedules):
     if norm:
         widths = [*widths[:-1], widths[0]]  # the residual connection needs equal widths
@@ -64,14 +67,14 @@ def test_is_the_dual_form_and_its_adjoint(batch, batches, widths, batch_size, bi
     sizes = layout_of(widths, bias=bias, norm=norm), batch_size
     results = same_bits_under_every_schedule(schedules, lambda: run(inputs, cotangents, *sizes))
     # A layer norm of nearly equal numbers amplifies their rounding errors.
-    assert_close(results, reference(*sizes), inputs, cotangents, factor=2**24)
+    assert_close(results, reference(*sizes), inputs, cotangents, conditioning=64)
 
 
 @pytest.mark.parametrize("widths", [[33, 33], [33, 40, 33]])
 def test_float32(widths):
     inputs, cotangents = draw(1, 3, 16, widths, "f", 0, bias=True, norm=True)
     sizes = layout_of(widths, bias=True, norm=True), 16
-    assert_close(run(inputs, cotangents, *sizes), reference(*sizes), inputs, cotangents, factor=512)
+    assert_close(run(inputs, cotangents, *sizes), reference(*sizes), inputs, cotangents, conditioning=64)
 
 
 def test_on_losses_gets_the_squared_errors():
