@@ -11,7 +11,8 @@ where u is the unit roundoff (2⁻⁵³, 2⁻²⁴) and η the smallest normal n
 
 The invariant, for the computed x̂ of an exact x:      |x̂ − x| ≤ γₙ m + f η      and      |x| ≤ m
 
-m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors, f (`underflow`) absolute errors of η.
+m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors,
+f (`underflow`) absolute errors of η.
 
     x + y    m = mx + my. A sum of c terms commits at most c − 1 roundings on any term in any order: a scalar keeps
              the number of `terms` and their `depth` (largest n): n = depth + c − 1. An exact 0 commits none.
