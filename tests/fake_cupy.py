@@ -46,7 +46,7 @@ class Walled(NDArrayOperatorsMixin):
         return through(function, theirs, args, options)
 
     def __cupy_override_elementwise_kernel__(self, theirs: cupy.ufunc, *args: Any, **options: Any) -> Any:
-        """What a ufunc of CuPy's own asks of its arguments: here one of `cupyx.scipy.special`."""
+        """Call SciPy for a ufunc of `cupyx.scipy.special`, which asks its arguments for this method."""
         return through(getattr(scipy.special, theirs.__name__.rpartition("_")[2]), theirs, args, options)
 
     def __array_namespace__(self, **_: Any) -> Any:

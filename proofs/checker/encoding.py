@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from proofs.checker.strategies import Drawn, tree_map
+from proofs.checker.strategies import Strategy, tree_map
 
 
 def encode(example: Any) -> Any:
@@ -41,7 +41,7 @@ def exact(encoded: Any) -> np.ndarray:
 def decode(encoded: Mapping[str, Any], strategies: Mapping[str, Any]) -> dict[str, Any]:
     """Return the example that `encode` was given, for arguments drawn as `strategies` says."""
 
-    def decode_one(strategy: Drawn, value: Any) -> Any:
+    def decode_one(strategy: Strategy, value: Any) -> Any:
         return value if strategy.fill is None else exact(value)
 
     return tree_map(decode_one, strategies, encoded)

@@ -15,7 +15,7 @@ from minigrad.conversion import to_library_of
 from minigrad.engine import unwrap
 from proofs.checker.rounding import Rounded
 from proofs.checker.statements import Statement
-from proofs.checker.strategies import Drawn, Exact, tree_map
+from proofs.checker.strategies import Exact, Strategy, tree_map
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     """Return the arrays of both results, or of their derivatives, in the number system that `convert` converts to."""
     leaves: list[Any] = []
 
-    def converted(strategy: Drawn, value: Any) -> Any:
+    def converted(strategy: Strategy, value: Any) -> Any:
         if strategy.fill is None:
             return value
         if strategy.complex:

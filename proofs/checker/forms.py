@@ -17,7 +17,7 @@ from models.forms import FormFunction, Memory, Work, declarations, mechanisms
 from models.mechanism import Domain, Layout, Mechanism
 from proofs.checker.nested import members, nested_argument, sizes, state_of, taking_arrays, weight_axes
 from proofs.checker.statements import CUPY, EXACT, FLOATS, Instance
-from proofs.checker.strategies import DRAWN, Drawn, Maybe, pairs
+from proofs.checker.strategies import STRATEGY_OF, Maybe, Strategy, pairs
 
 Tokens = Mapping[str, Any]  # the arguments of a form by name: q, k, v and its gates, or u, delta, A, B, C, D
 
@@ -35,8 +35,8 @@ class Form:
     function: FormFunction
     mechanism: Mechanism  # the declaration
     domains: Mapping[str, Domain]  # of each argument
-    tokens: Mapping[str, Drawn]  # how each argument is drawn
-    state: Any  # how a start state is drawn
+    tokens: Mapping[str, Strategy]  # how each argument is drawn
+    state: Any  # how an initial state is drawn
     reference: FormFunction  # for a compiled form, the first of its mechanism that is not and does as much work
     layout: Layout | None = None  # of its weights, where they are several arrays
 
@@ -48,19 +48,19 @@ class Form:
         """
         exact_numbers = any(unwrap(x).dtype == object for x in tokens.values())
         function = self.reference if self.compiled and exact_numbers else self.function
-        known = inspect.signature(function).parameters
-        options = {name: chunk_size for name in ("chunk_size", "batch_size") if name in known}
+        parameters = inspect.signature(function).parameters
+        options = {name: chunk_size for name in ("chunk_size", "batch_size") if name in parameters}
         return function(**tokens, state=state, **options)
 
     @property
-    def drawn(self) -> dict[str, Any]:
+    def strategies(self) -> dict[str, Any]:
         """Return how the tokens and the initial state are drawn."""
         return {"tokens": self.tokens, "state": Maybe(self.state)}
 
     @property
     def axes(self) -> dict[str, str]:
         """Return the axes of each argument: {"q": "*batch T K", …}."""
-        return {name: drawn.axes for name, drawn in self.tokens.items()}
+        return {name: strategy.axes for name, strategy in self.tokens.items()}
 
     @property
     def exact(self) -> bool:
@@ -152,10 +152,10 @@ def forms() -> Iterator[Form]:
 
 def _check_arguments(name: str, mechanism: Mechanism, functions: Mapping[str, FormFunction]) -> None:
     """Raise TypeError where the declared arguments are not those of the forms."""
-    taken = {x: function for function in functions.values() for x in _positional(function)}
-    if missing := [x for x in taken if x not in mechanism.arguments]:
+    accepted = {x: function for function in functions.values() for x in _positional(function)}
+    if missing := [x for x in accepted if x not in mechanism.arguments]:
         raise TypeError(f"{name}: MECHANISM.arguments lacks {missing[0]}, expected its models.mechanism.Domain")
-    if unknown := [x for x in mechanism.arguments if x not in taken]:
+    if unknown := [x for x in mechanism.arguments if x not in accepted]:
         raise TypeError(f"{name}: MECHANISM.arguments has {unknown[0]}, which is no argument of a form")
     if not mechanism.layouts and (nested := [x for f in functions.values() if (x := nested_argument(f))]):
         raise TypeError(f"{name}: MECHANISM.layouts is empty, expected those of {nested[0]}, which is no array")
@@ -163,17 +163,17 @@ def _check_arguments(name: str, mechanism: Mechanism, functions: Mapping[str, Fo
 
 def _reference(function: FormFunction, functions: Mapping[str, FormFunction]) -> FormFunction:
     """Return the first form that is not compiled and does as much work as this one."""
-    plain = [f for f in functions.values() if not f.compiled]
-    return next((f for f in plain if f.work == function.work), plain[0])
+    not_compiled = [f for f in functions.values() if not f.compiled]
+    return next((f for f in not_compiled if f.work == function.work), not_compiled[0])
 
 
 def _forms_of(name: str, mechanism: Mechanism, function: FormFunction, reference: FormFunction) -> Iterator[Form]:
     """Yield a form for each combination of allowed shapes and each layout of the weights."""
     weights = nested_argument(function)
-    for variant, taken in _variants(function, omit=(weights,)):
+    for variant, parameter_types in _variants(function, omit=(weights,)):
         label = ".".join(filter(None, (name.rpartition(".")[2], function.__name__, variant)))
-        domains = {x: mechanism.arguments[x] for x in taken}
-        tokens = {x: _drawn_as(domains[x], annotation) for x, annotation in taken.items()}
+        domains = {x: mechanism.arguments[x] for x in parameter_types}
+        tokens = {x: _strategy(domains[x], annotation) for x, annotation in parameter_types.items()}
         form = Form(label, function, mechanism, domains, tokens, None, reference)
         if weights is None:
             yield replace(form, state=_state(function, mechanism.state))
@@ -183,9 +183,9 @@ def _forms_of(name: str, mechanism: Mechanism, function: FormFunction, reference
 
 def _with_layout(form: Form, weights: str, label: str, layout: Layout) -> Form:
     """Return the form with the arrays of its weights as further arguments."""
-    domain, state = form.mechanism.arguments[weights], DRAWN[form.mechanism.state]
-    drawn = replace(DRAWN[domain], sizes=sizes(layout))
-    arrays = {x: replace(drawn, axes=axes) for x, axes in weight_axes(weights, layout).items()}
+    domain, state = form.mechanism.arguments[weights], STRATEGY_OF[form.mechanism.state]
+    strategy = replace(STRATEGY_OF[domain], sizes=sizes(layout))
+    arrays = {x: replace(strategy, axes=axes) for x, axes in weight_axes(weights, layout).items()}
     return replace(
         form,
         name=f"{form.name}.{label}",
@@ -212,7 +212,7 @@ def each_form(
     are kernels; `state_grows` and `large_workspace` select mechanisms by what they declare.
     """
     return [
-        _instance(form, {"form": form}, form.drawn | dict.fromkeys(twice, form.drawn["tokens"]))
+        _instance(form, {"form": form}, form.strategies | dict.fromkeys(twice, form.strategies["tokens"]))
         for form in forms()
         if work in (None, form.function.work)
         and memory in (None, form.function.memory)
@@ -230,22 +230,22 @@ def each_pair() -> list[Instance]:
         mechanism = (form.name.split(".")[0], *form.axes.values())
         plainest = first.setdefault(mechanism, form)
         if form is not plainest:
-            pairs.append(_instance(form, {"form": form, "plainest": plainest}, form.drawn))
+            pairs.append(_instance(form, {"form": form, "plainest": plainest}, form.strategies))
     return pairs
 
 
-def _instance(form: Form, given: Mapping[str, Any], drawn: Mapping[str, Any]) -> Instance:
+def _instance(form: Form, fixed: Mapping[str, Any], strategies: Mapping[str, Any]) -> Instance:
     only = (*FLOATS, *CUPY) if form.compiled else () if form.layout is None else WITHOUT_JAX
-    return Instance(form.name, given, drawn, form.exact, only)
+    return Instance(form.name, fixed, strategies, form.exact, only)
 
 
-def _drawn_as(domain: Domain, annotation: Any) -> Drawn:
+def _strategy(domain: Domain, annotation: Any) -> Strategy:
     """Return how an array of this domain and annotation is drawn."""
-    drawn = DRAWN[domain]
-    if "float64" not in annotation.dtypes and not drawn.complex:
-        assert drawn.fill is not None
-        drawn = replace(drawn, fill=pairs(drawn.fill, drawn.fill), complex=True)
-    return replace(drawn, axes=annotation.dim_str.replace("...", ""))
+    strategy = STRATEGY_OF[domain]
+    if "float64" not in annotation.dtypes and not strategy.complex:
+        assert strategy.fill is not None
+        strategy = replace(strategy, fill=pairs(strategy.fill, strategy.fill), complex=True)
+    return replace(strategy, axes=annotation.dim_str.replace("...", ""))
 
 
 def _positional(function: FormFunction) -> dict[str, Any]:
@@ -256,16 +256,16 @@ def _positional(function: FormFunction) -> dict[str, Any]:
 
 def _variants(function: FormFunction, omit: Container[str | None]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the annotations of the arguments not in `omit`, once for each combination of allowed shapes."""
-    allowed = {x: members(annotation) for x, annotation in _positional(function).items() if x not in omit}
-    for chosen in itertools.product(*allowed.values()):
-        several = [(x, a) for x, a in zip(allowed, chosen, strict=True) if len(allowed[x]) > 1]
+    alternatives = {x: members(annotation) for x, annotation in _positional(function).items() if x not in omit}
+    for combination in itertools.product(*alternatives.values()):
+        several = [(x, a) for x, a in zip(alternatives, combination, strict=True) if len(alternatives[x]) > 1]
         label = ", ".join(f"{x} {a.dim_str.removeprefix('*batch ')}" for x, a in several)
-        yield label, dict(zip(allowed, chosen, strict=True))
+        yield label, dict(zip(alternatives, combination, strict=True))
 
 
 def _state(function: FormFunction, domain: Domain) -> Any:
     """Return how an initial state is drawn: an array, or a tuple of them."""
     (annotation,) = members(inspect.signature(function).parameters["state"].annotation)
     if typing.get_origin(annotation) is tuple:
-        return tuple(_drawn_as(domain, item) for item in typing.get_args(annotation))
-    return _drawn_as(domain, annotation)
+        return tuple(_strategy(domain, item) for item in typing.get_args(annotation))
+    return _strategy(domain, annotation)

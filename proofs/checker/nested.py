@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from models.forms import FormFunction
 from models.mechanism import Layout
-from proofs.checker.strategies import Drawn
+from proofs.checker.strategies import Strategy
 
-LEFT = Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 1)))  # tokens left of a mini-batch
+LEFT = Strategy(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 1)))  # tokens left of a mini-batch
 FEWER = {"T": st.integers(2, 5)}  # each token has a gradient of its own; two batches and a rest are in 5
 SMALLER = {"K": st.integers(1, 3), "T": st.integers(2, 4)}  # several layers are costly to bound
 
@@ -52,7 +52,7 @@ def sizes(layout: Layout) -> Mapping[str, st.SearchStrategy[int]]:
     return FEWER if len(layout.layers) == 1 else SMALLER
 
 
-def state_of(function: FormFunction, layout: Layout, draw: Callable[[str], Drawn]) -> Any:
+def state_of(function: FormFunction, layout: Layout, draw: Callable[[str], Strategy]) -> Any:
     """Return how a state is drawn, `draw` saying it for an array of these axes: models, and the number of tokens left.
 
     The form annotates its state as a NamedTuple whose fields are models of the same layout, or an int.
@@ -69,8 +69,8 @@ def taking_arrays(function: FormFunction, argument: str, layout: Layout) -> Form
 
     @functools.wraps(function)
     def call(*arrays: Any, state: Any = None, **options: Any) -> Any:
-        given = [options.pop(name) for name in names if name in options]
-        arrays, weights = (arrays, given) if given else (arrays[: -len(names)], arrays[-len(names) :])
+        named_weights = [options.pop(name) for name in names if name in options]
+        arrays, weights = (arrays, named_weights) if named_weights else (arrays[: -len(names)], arrays[-len(names) :])
         options[argument] = pack(_layers(layout, weights))
         return function(*arrays, state=None if state is None else state_class(*state), **options)
 

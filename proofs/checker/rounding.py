@@ -11,7 +11,8 @@ where u is the unit roundoff (2⁻⁵³, 2⁻²⁴) and η the smallest normal n
 
 The invariant, for the computed x̂ of an exact x:      |x̂ − x| ≤ γₙ m + f η      and      |x| ≤ m
 
-m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors, f what underflow lost.
+m (`magnitude`) is the value with every subtraction made an addition, n counts rounding factors,
+f (`underflow`) absolute errors of η.
 
     x + y    m = mx + my. A sum of c terms commits at most c − 1 roundings on any term in any order: a scalar keeps
              the number of `terms` and their `depth` (largest n): n = depth + c − 1. An exact 0 commits none.
@@ -49,10 +50,10 @@ SLACK = 1.001
 class Rounded:
     """A number together with a bound on the error that floating point makes in computing it."""
 
-    __slots__ = ("depth", "lost", "magnitude", "terms", "value")
+    __slots__ = ("depth", "magnitude", "terms", "underflow", "value")
 
-    def __init__(self, value: Any, magnitude: float, depth: float = 0, terms: int = 1, lost: float = 0.0):
-        self.value, self.magnitude, self.depth, self.terms, self.lost = value, magnitude, depth, terms, lost
+    def __init__(self, value: Any, magnitude: float, depth: float = 0, terms: int = 1, underflow: float = 0.0):
+        self.value, self.magnitude, self.depth, self.terms, self.underflow = value, magnitude, depth, terms, underflow
 
     @classmethod
     def of(cls, number: Any) -> Rounded:
@@ -60,7 +61,7 @@ class Rounded:
         value = complex(number) if isinstance(number, (complex, np.complexfloating)) else float(number)
         nearest: Any = np.complex64(value) if isinstance(value, complex) else np.float32(value)
         exact = nearest.item() == number
-        return cls(value, abs(value)) if exact else cls(value, abs(value), depth=1, lost=1.0)
+        return cls(value, abs(value)) if exact else cls(value, abs(value), depth=1, underflow=1.0)
 
     @property
     def roundings(self) -> float:
@@ -69,14 +70,14 @@ class Rounded:
 
     @property
     def exactly_zero(self) -> bool:
-        return self.magnitude == 0 and self.lost == 0
+        return self.magnitude == 0 and self.underflow == 0
 
     def error(self, unit: float, tiny: float) -> float:
         """γₙ m + f η, the bound on the distance from the computed to the exact number."""
         if self.magnitude == math.inf:
             return 0.0 if abs(self.value) == math.inf else math.inf
         share = self.roundings * unit
-        return math.inf if share >= 1 else SLACK * (share / (1 - share) * self.magnitude + self.lost * tiny)
+        return math.inf if share >= 1 else SLACK * (share / (1 - share) * self.magnitude + self.underflow * tiny)
 
     # Arithmetic
 
@@ -91,11 +92,11 @@ class Rounded:
             self.magnitude + other.magnitude,
             max(self.depth, other.depth),
             self.terms + other.terms,
-            self.lost + other.lost,
+            self.underflow + other.underflow,
         )
 
     def __neg__(self) -> Rounded:
-        return Rounded(-self.value, self.magnitude, self.depth, self.terms, self.lost)
+        return Rounded(-self.value, self.magnitude, self.depth, self.terms, self.underflow)
 
     def __mul__(self, other: Any) -> Rounded:
         other = _rounded(other)
@@ -107,13 +108,13 @@ class Rounded:
             if x.exactly_zero and abs(y.value) < math.inf:
                 return x
         both_complex = isinstance(self.value, complex) and isinstance(other.value, complex)
-        lost = 1.01 * (self.lost * other.magnitude + other.lost * self.magnitude) + 2
+        underflow = 1.01 * (self.underflow * other.magnitude + other.underflow * self.magnitude) + 2
         return Rounded(
             self.value * other.value,
             self.magnitude * other.magnitude,
             self.roundings + other.roundings + (3 if both_complex else 1),
             1,
-            lost,
+            underflow,
         )
 
     def __truediv__(self, other: Any) -> Rounded:
@@ -123,7 +124,7 @@ class Rounded:
     def reciprocal(self) -> Rounded:
         """Return 1 / x."""
         size, depth = self._relative()  # x / y as x · (1 / y) counts one rounding more than a division makes
-        return Rounded(1 / self.value, 1 / size, depth + 1, 1, 1.01 * self.lost / size**2 + 1)
+        return Rounded(1 / self.value, 1 / size, depth + 1, 1, 1.01 * self.underflow / size**2 + 1)
 
     def __pow__(self, exponent: Any) -> Rounded:
         if exponent == 0.5:
@@ -158,13 +159,13 @@ class Rounded:
             return ZERO
         value = cmath.exp(self.value) if isinstance(self.value, complex) else math.exp(self.value)
         depth = self.roundings * (self.magnitude + 1) + LIBRARY if self.magnitude else 0
-        return Rounded(value, abs(value), depth, 1, 1.01 * self.lost * abs(value) + (self.magnitude > 0))
+        return Rounded(value, abs(value), depth, 1, 1.01 * self.underflow * abs(value) + (self.magnitude > 0))
 
     def log(self) -> Rounded:
         """Return the natural logarithm of a positive number."""
         size, depth = self._relative()
         value = math.log(self.value)
-        return Rounded(value, max(1.0, abs(value)), depth + LIBRARY, 1, 1.01 * self.lost / size)
+        return Rounded(value, max(1.0, abs(value)), depth + LIBRARY, 1, 1.01 * self.underflow / size)
 
     def log1p(self) -> Rounded:
         """Return log(1 + x), bounded by the error of rounding the sum first."""
@@ -175,12 +176,12 @@ class Rounded:
         if self.exactly_zero:
             return ZERO
         size, depth = self._relative()
-        return Rounded(math.sqrt(self.value), math.sqrt(size), depth + 1, 1, 1.01 * self.lost / math.sqrt(size))
+        return Rounded(math.sqrt(self.value), math.sqrt(size), depth + 1, 1, 1.01 * self.underflow / math.sqrt(size))
 
     def tanh(self) -> Rounded:
         """Return tanh x, whose derivative is at most 1."""
         value, size = math.tanh(self.value), max(self.magnitude, 1.0)  # γₙ m ≤ γ_(nm) where m ≥ 1
-        return Rounded(value, 1.0, self.roundings * size + LIBRARY, 1, self.lost + 1)
+        return Rounded(value, 1.0, self.roundings * size + LIBRARY, 1, self.underflow + 1)
 
     def conjugate(self) -> Rounded:
         return self if not isinstance(self.value, complex) else self._part(self.value.conjugate())
@@ -197,7 +198,7 @@ class Rounded:
         return self._part(abs(self.value))
 
     def _part(self, value: Any) -> Rounded:
-        return Rounded(value, self.magnitude, self.depth, self.terms, self.lost)
+        return Rounded(value, self.magnitude, self.depth, self.terms, self.underflow)
 
     def _relative(self) -> tuple[float, float]:
         """Return |x| and n(κ + 1), with κ = m / |x|; n = ∞ where the relative error in float64 may exceed 10⁻⁴."""

@@ -63,7 +63,7 @@ Fill: TypeAlias = Callable[[Draw, tuple[int, ...], Sizes], Exact]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Strategy:
     """How one argument is drawn: `axes` and `fill` for an array, `number` for a scalar."""
 
     axes: str = ""
@@ -170,38 +170,38 @@ MILD = elements("1/2", 1, "2/3", "1/5", "6/7")
 STRONG = elements("1/2", 0, 1, Fraction(1, 10**6), "2/3", Fraction(1, 10**60))
 
 # How a value of each domain is drawn. The annotation of the argument adds its axes, and whether it is complex.
-DRAWN: dict[Domain, Drawn] = {
-    Domain.ANY: Drawn(fill=LARGE),
-    Domain.SMALL: Drawn(fill=SMALL),
-    Domain.KEYS: Drawn(fill=repeating(SMALL)),
-    Domain.NONNEGATIVE: Drawn(fill=BETAS),
-    Domain.POSITIVE: Drawn(fill=POSITIVE),
-    Domain.NEGATIVE: Drawn(fill=RATES),
-    Domain.LOG_GATE: Drawn(fill=gates, logarithm=True),
-    Domain.LEFT_HALF_PLANE: Drawn(fill=pairs(RATES, LARGE), complex=True),
-    Domain.STABLE: Drawn(fill=stable, degree=2),
+STRATEGY_OF: dict[Domain, Strategy] = {
+    Domain.ANY: Strategy(fill=LARGE),
+    Domain.SMALL: Strategy(fill=SMALL),
+    Domain.KEYS: Strategy(fill=repeating(SMALL)),
+    Domain.NONNEGATIVE: Strategy(fill=BETAS),
+    Domain.POSITIVE: Strategy(fill=POSITIVE),
+    Domain.NEGATIVE: Strategy(fill=RATES),
+    Domain.LOG_GATE: Strategy(fill=gates, logarithm=True),
+    Domain.LEFT_HALF_PLANE: Strategy(fill=pairs(RATES, LARGE), complex=True),
+    Domain.STABLE: Strategy(fill=stable, degree=2),
 }
 
-Queries = Annotated[Any, Drawn("*batch T K", LARGE)]
-Keys = Annotated[Any, Drawn("*batch T K", repeating(SMALL))]
-Values = Annotated[Any, Drawn("*batch T V", LARGE)]
-Betas = Annotated[Any, Drawn("*batch T", BETAS)]
-LogDecay = Annotated[Any, Drawn("*batch T", gates, logarithm=True)]
-ChannelLogDecay = Annotated[Any, Drawn("*batch T K", gates, logarithm=True)]
-State = Annotated[Any, Drawn("*batch K V", LARGE)]
+Queries = Annotated[Any, Strategy("*batch T K", LARGE)]
+Keys = Annotated[Any, Strategy("*batch T K", repeating(SMALL))]
+Values = Annotated[Any, Strategy("*batch T V", LARGE)]
+Betas = Annotated[Any, Strategy("*batch T", BETAS)]
+LogDecay = Annotated[Any, Strategy("*batch T", gates, logarithm=True)]
+ChannelLogDecay = Annotated[Any, Strategy("*batch T K", gates, logarithm=True)]
+State = Annotated[Any, Strategy("*batch K V", LARGE)]
 
-Key = Annotated[Any, Drawn("*batch K", SMALL)]
-Value = Annotated[Any, Drawn("*batch V", LARGE)]
-Beta = Annotated[Any, Drawn("*batch", BETAS)]
-LargeBeta = Annotated[Any, Drawn("*batch", elements(3, 1, 2, "5/2", 0, "1/2"))]
-LogGate = Annotated[Any, Drawn("*batch", gates, logarithm=True)]
+Key = Annotated[Any, Strategy("*batch K", SMALL)]
+Value = Annotated[Any, Strategy("*batch V", LARGE)]
+Beta = Annotated[Any, Strategy("*batch", BETAS)]
+LargeBeta = Annotated[Any, Strategy("*batch", elements(3, 1, 2, "5/2", 0, "1/2"))]
+LogGate = Annotated[Any, Strategy("*batch", gates, logarithm=True)]
 
 # These obey a constraint, which a derivative in their direction would leave.
-UnitKey = Annotated[Any, Drawn("*batch K", unit_rows, differentiable=False, degree=2)]
-UnitKeys = Annotated[Any, Drawn("*batch T K", repeating(unit_rows), differentiable=False, degree=2)]
+UnitKey = Annotated[Any, Strategy("*batch K", unit_rows, differentiable=False, degree=2)]
+UnitKeys = Annotated[Any, Strategy("*batch T K", repeating(unit_rows), differentiable=False, degree=2)]
 OrthonormalKeys = Annotated[
     Any,
-    Drawn(
+    Strategy(
         "*batch T K",
         orthonormal_rows,
         differentiable=False,
@@ -210,19 +210,19 @@ OrthonormalKeys = Annotated[
     ),
 ]
 
-SmallIntegers = Annotated[Any, Drawn("*batch T K", elements(1, 0, 2, 3))]
-Vector = Annotated[Any, Drawn("*batch D", SMALL)]
-Vectors = Annotated[Any, Drawn("*batch T D", SMALL)]
-PositiveFeatures = Annotated[Any, Drawn("*batch T K", POSITIVE)]
-OpenGates = Annotated[Any, Drawn("*batch T", elements(1), logarithm=True, differentiable=False)]
-ShutGates = Annotated[Any, Drawn("*batch T", elements(0), logarithm=True, differentiable=False)]
-FullBetas = Annotated[Any, Drawn("*batch T", elements(1), differentiable=False)]
-Length = Annotated[int, Drawn(number=lambda draw, sizes: sizes["T"])]
-ChunkSize = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 2)))]
-Cut = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": SEVERAL})]
+SmallIntegers = Annotated[Any, Strategy("*batch T K", elements(1, 0, 2, 3))]
+Vector = Annotated[Any, Strategy("*batch D", SMALL)]
+Vectors = Annotated[Any, Strategy("*batch T D", SMALL)]
+PositiveFeatures = Annotated[Any, Strategy("*batch T K", POSITIVE)]
+OpenGates = Annotated[Any, Strategy("*batch T", elements(1), logarithm=True, differentiable=False)]
+ShutGates = Annotated[Any, Strategy("*batch T", elements(0), logarithm=True, differentiable=False)]
+FullBetas = Annotated[Any, Strategy("*batch T", elements(1), differentiable=False)]
+Length = Annotated[int, Strategy(number=lambda draw, sizes: sizes["T"])]
+ChunkSize = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] + 2)))]
+Cut = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(1, sizes["T"] - 1)), sizes={"T": SEVERAL})]
 
 
-def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Drawn]:
+def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> dict[str, Strategy]:
     """Return how each argument of a statement is drawn, by name, except those in `omit`.
 
     Raises TypeError for an argument without one of the types above.
@@ -232,7 +232,7 @@ def arguments(function: Callable[..., Any], *, omit: Collection[str] = ()) -> di
     for name in inspect.signature(function).parameters:
         if name in omit:
             continue
-        annotated = [x for x in getattr(hints.get(name), "__metadata__", ()) if isinstance(x, Drawn)]
+        annotated = [x for x in getattr(hints.get(name), "__metadata__", ()) if isinstance(x, Strategy)]
         if not annotated:
             raise TypeError(f"{function.__name__}: {name} has no type of checker.strategies, such as Keys or ChunkSize")
         strategies[name] = annotated[0]
@@ -246,9 +246,9 @@ class Maybe:
     strategy: Any
 
 
-def walk(tree: Any) -> Iterator[Drawn]:
-    """Yield every `Drawn` in nested mappings and tuples of them."""
-    if isinstance(tree, Drawn):
+def walk(tree: Any) -> Iterator[Strategy]:
+    """Yield every `Strategy` in nested mappings and tuples of them."""
+    if isinstance(tree, Strategy):
         yield tree
     elif isinstance(tree, Maybe):
         yield from walk(tree.strategy)
@@ -261,7 +261,7 @@ def tree_map(function: Callable[..., Any], tree: Any, *values: Any) -> Any:
     """Apply `function(drawn, *values)` to every argument, keeping the nesting; an optional part may be None."""
     if isinstance(tree, Maybe):
         return None if values and values[0] is None else tree_map(function, tree.strategy, *values)
-    if isinstance(tree, Drawn):
+    if isinstance(tree, Strategy):
         return function(tree, *values)
     if isinstance(tree, Mapping):
         return {key: tree_map(function, tree[key], *(value[key] for value in values)) for key in tree}
@@ -295,7 +295,7 @@ def example(draw: Draw, tree: Any, fixed: Mapping[str, Any] | None = None, prime
 def _example(draw: Draw, tree: Any, sizes: Sizes) -> Any:
     if isinstance(tree, Maybe):
         return _example(draw, tree.strategy, sizes) if draw(st.booleans()) else None
-    if isinstance(tree, Drawn):
+    if isinstance(tree, Strategy):
         return tree.draw(draw, sizes)
     if isinstance(tree, Mapping):
         return {name: _example(draw, item, sizes) for name, item in tree.items()}

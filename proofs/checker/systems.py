@@ -29,7 +29,7 @@ from minigrad.namespace import to_numpy
 from proofs.checker import degrees, encoding, rounding
 from proofs.checker.evaluate import elementwise, evaluate
 from proofs.checker.statements import Statement
-from proofs.checker.strategies import Drawn, Exact, walk
+from proofs.checker.strategies import Exact, Strategy, walk
 
 PRIME = 2**61 - 1
 INEQUALITIES = "≤≰→"
@@ -107,7 +107,7 @@ def _has_device() -> bool:
     return True
 
 
-def arrays(statement: Statement) -> Iterator[Drawn]:
+def arrays(statement: Statement) -> Iterator[Strategy]:
     """Return how the arrays among a statement's arguments are drawn."""
     return (strategy for strategy in walk(statement.strategies) if strategy.fill is not None)
 

@@ -13,7 +13,7 @@ from minigrad import namespace
 from models.ssm import discretize
 from proofs.checker.counting import counted
 from proofs.checker.statements import FLOATS, Instance, bounded, grows, identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Drawn, elements
+from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Strategy, elements
 from proofs.checker.systems import SYSTEMS
 
 CHAPTER = 14
@@ -22,14 +22,14 @@ MAMBA = "gu2023mamba"
 N = {"N": st.integers(1, 2)}
 NEGATIVE = elements(-1, "-1/3", -2, "-3/5", "-1/7")
 
-Step = Annotated[Any, Drawn("", POSITIVE)]
-Steps = Annotated[Any, Drawn("D", POSITIVE)]
-Rates = Annotated[Any, Drawn("N", NEGATIVE, sizes=N)]
-Mixing = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
-Push = Annotated[Any, Drawn("N", SMALL, sizes=N)]
-Enter = Annotated[Any, Drawn("N", SMALL, sizes=N)]
-Start = Annotated[Any, Drawn("N", LARGE, sizes=N)]
-Turns = Annotated[Any, Drawn("N", LARGE, sizes=N)]
+Step = Annotated[Any, Strategy("", POSITIVE)]
+Steps = Annotated[Any, Strategy("D", POSITIVE)]
+Rates = Annotated[Any, Strategy("N", NEGATIVE, sizes=N)]
+Mixing = Annotated[Any, Strategy("N N", SMALL, sizes=N)]
+Push = Annotated[Any, Strategy("N", SMALL, sizes=N)]
+Enter = Annotated[Any, Strategy("N", SMALL, sizes=N)]
+Start = Annotated[Any, Strategy("N", LARGE, sizes=N)]
+Turns = Annotated[Any, Strategy("N", LARGE, sizes=N)]
 
 # The other libraries compile every function for every shape: they run each method once, matrix beside diagonal.
 OURS = tuple(name for name, system in SYSTEMS.items() if not system.library)

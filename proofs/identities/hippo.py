@@ -16,17 +16,17 @@ from numpy.polynomial import legendre
 
 from models.ssm import hippo
 from proofs.checker.statements import EXACT, Instance, bounded, converges, grows, identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, Drawn, elements
+from proofs.checker.strategies import LARGE, POSITIVE, Strategy, elements
 
 CHAPTER = 12
 
 HIPPO = "gu2020hippo"
 
-Polynomial = Annotated[Any, Drawn("M", LARGE, sizes={"M": st.integers(1, 6)})]  # a₀ + a₁x + a₂x² + …
-Samples = Annotated[Any, Drawn("M", LARGE, sizes={"M": st.integers(1, 12)})]
-Time = Annotated[Any, Drawn("", POSITIVE)]
-Frequency = Annotated[Any, Drawn("", elements(2, 1, 3, "7/3", "1/2"))]
-Order = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, 5)))]
+Polynomial = Annotated[Any, Strategy("M", LARGE, sizes={"M": st.integers(1, 6)})]  # a₀ + a₁x + a₂x² + …
+Samples = Annotated[Any, Strategy("M", LARGE, sizes={"M": st.integers(1, 12)})]
+Time = Annotated[Any, Strategy("", POSITIVE)]
+Frequency = Annotated[Any, Strategy("", elements(2, 1, 3, "7/3", "1/2"))]
+Order = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(1, 5)))]
 
 UNIT = 2.0**-53
 

@@ -12,13 +12,13 @@ from minigrad import namespace
 from models.attention import softmax
 from models.memory import hopfield
 from proofs.checker.statements import bounded, converges, identity, refuted
-from proofs.checker.strategies import SMALL, Drawn, Keys, OrthonormalKeys, Queries
+from proofs.checker.strategies import SMALL, Keys, OrthonormalKeys, Queries, Strategy
 
 CHAPTER = 11
 
 RAMSAUER = "ramsauer2021"
-Patterns = Annotated[Any, Drawn("*batch S K", SMALL)]
-Beta = Annotated[float, Drawn(number=lambda draw, sizes: draw(st.sampled_from([1.0, 0.25, 2.0, 8.0])))]
+Patterns = Annotated[Any, Strategy("*batch S K", SMALL)]
+Beta = Annotated[float, Strategy(number=lambda draw, sizes: draw(st.sampled_from([1.0, 0.25, 2.0, 8.0])))]
 
 
 @identity(

@@ -12,28 +12,28 @@ from models import linear_systems
 from models.sequences import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Drawn, Length, stable
+from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Length, Strategy, stable
 
 CHAPTER = 16
 
 S4, LSSL = "gu2022s4", "gu2021lssl"
 N = {"N": st.integers(1, 3)}
 
-Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
-System = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
-Stable = Annotated[Any, Drawn("N N", stable, degree=2, sizes=N)]
-Diagonal = Annotated[Any, Drawn("N", SMALL, sizes=N)]
-Enter = Annotated[Any, Drawn("N", SMALL, sizes=N)]
-Leave = Annotated[Any, Drawn("N", LARGE, sizes=N)]
-LeaveEach = Annotated[Any, Drawn("D N", LARGE, sizes=N)]
-Start = Annotated[Any, Drawn("*batch D N", LARGE, sizes=N)]
-Steps = Annotated[Any, Drawn("D", POSITIVE)]
-Skip = Annotated[Any, Drawn("D", LARGE)]
-Mixing = Annotated[Any, Drawn("N N", SMALL, sizes=N)]
-Kernel = Annotated[Any, Drawn("D T", LARGE)]
-Pair = Annotated[Any, Drawn("two", SMALL, sizes={"two": st.just(2)})]
+Inputs = Annotated[Any, Strategy("*batch T D", LARGE)]
+System = Annotated[Any, Strategy("N N", SMALL, sizes=N)]
+Stable = Annotated[Any, Strategy("N N", stable, degree=2, sizes=N)]
+Diagonal = Annotated[Any, Strategy("N", SMALL, sizes=N)]
+Enter = Annotated[Any, Strategy("N", SMALL, sizes=N)]
+Leave = Annotated[Any, Strategy("N", LARGE, sizes=N)]
+LeaveEach = Annotated[Any, Strategy("D N", LARGE, sizes=N)]
+Start = Annotated[Any, Strategy("*batch D N", LARGE, sizes=N)]
+Steps = Annotated[Any, Strategy("D", POSITIVE)]
+Skip = Annotated[Any, Strategy("D", LARGE)]
+Mixing = Annotated[Any, Strategy("N N", SMALL, sizes=N)]
+Kernel = Annotated[Any, Strategy("D T", LARGE)]
+Pair = Annotated[Any, Strategy("two", SMALL, sizes={"two": st.just(2)})]
 # A token that a wrong turn carries to another place, so that there is more than one.
-Several = Annotated[Any, Drawn("*batch T D", LARGE, sizes={"T": SEVERAL})]
+Several = Annotated[Any, Strategy("*batch T D", LARGE, sizes={"T": SEVERAL})]
 
 
 def kernel_by_powers(A: Any, B: Any, C: Any, length: int) -> Any:

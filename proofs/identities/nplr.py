@@ -9,13 +9,13 @@ import numpy as np
 
 from models.ssm import hippo
 from proofs.checker.statements import EXACT, Instance, bounded, grows, identity, refuted
-from proofs.checker.strategies import SMALL, Drawn
+from proofs.checker.strategies import SMALL, Strategy
 from proofs.identities.hippo import UNIT, Order, as_integers, unnormalised
 
 CHAPTER = 13
 
 S4 = "gu2022s4"
-Numbers = Annotated[Any, Drawn("D", SMALL)]
+Numbers = Annotated[Any, Strategy("D", SMALL)]
 
 
 @identity(

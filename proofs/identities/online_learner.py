@@ -23,7 +23,6 @@ from proofs.checker.strategies import (
     Betas,
     ChannelLogDecay,
     ChunkSize,
-    Drawn,
     FullBetas,
     Key,
     Keys,
@@ -31,6 +30,7 @@ from proofs.checker.strategies import (
     LogGate,
     Queries,
     State,
+    Strategy,
     Value,
     Values,
 )
@@ -43,13 +43,13 @@ CHAPTER = 10
 
 MIRAS = "behrouz2025miras"
 CLOSING = "talk-titans, 48:58 and 59:16"
-FewQueries = Annotated[Any, Drawn("*batch T K", LARGE, sizes={"T": st.integers(1, 3)})]
-MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
-Positive = Annotated[Any, Drawn("*batch K V", POSITIVE)]
+FewQueries = Annotated[Any, Strategy("*batch T K", LARGE, sizes={"T": st.integers(1, 3)})]
+MildDecay = Annotated[Any, Strategy("*batch T", MILD, logarithm=True)]
+Positive = Annotated[Any, Strategy("*batch K V", POSITIVE)]
 WITHOUT_ROUNDING = ("fractions", "exact gradient")  # where a step jumps, roundings could fall on either side
-Rates = Annotated[Any, Drawn("*batch T K", SMALL)]
-Down = Annotated[Any, Drawn("K D", SMALL)]
-Up = Annotated[Any, Drawn("D V", SMALL)]
+Rates = Annotated[Any, Strategy("*batch T K", SMALL)]
+Down = Annotated[Any, Strategy("K D", SMALL)]
+Up = Annotated[Any, Strategy("D V", SMALL)]
 
 
 def run_point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, norm: Any = None, **gates: Any) -> Any:

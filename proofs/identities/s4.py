@@ -11,23 +11,23 @@ import minigrad as mg
 from minigrad import namespace
 from models.ssm import discretize, hippo, initializers, s4, s4d
 from proofs.checker.statements import Instance, bounded, identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Drawn, Length, pairs
+from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Length, Strategy, pairs
 
 CHAPTER = 17
 
 S4, S4D = "gu2022s4", "gu2022s4d"
 
-Eigenvalues = Annotated[Any, Drawn("D N", pairs(RATES, LARGE), complex=True)]
-Low = Annotated[Any, Drawn("D N", pairs(SMALL, SMALL), complex=True)]
-Enter = Annotated[Any, Drawn("D N", pairs(SMALL, SMALL), complex=True)]
-Leave = Annotated[Any, Drawn("D N", pairs(LARGE, LARGE), complex=True)]
-Start = Annotated[Any, Drawn("*batch D N", pairs(LARGE, LARGE), complex=True)]
-Steps = Annotated[Any, Drawn("D", POSITIVE)]
-Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
-Skip = Annotated[Any, Drawn("D", LARGE)]
-Pairs = Annotated[int, Drawn(number=lambda draw, sizes: draw(st.integers(1, 4)))]
-Reader = Annotated[Any, Drawn("eight", LARGE, sizes={"eight": st.just(8)})]
-Step = Annotated[Any, Drawn("", POSITIVE)]
+Eigenvalues = Annotated[Any, Strategy("D N", pairs(RATES, LARGE), complex=True)]
+Low = Annotated[Any, Strategy("D N", pairs(SMALL, SMALL), complex=True)]
+Enter = Annotated[Any, Strategy("D N", pairs(SMALL, SMALL), complex=True)]
+Leave = Annotated[Any, Strategy("D N", pairs(LARGE, LARGE), complex=True)]
+Start = Annotated[Any, Strategy("*batch D N", pairs(LARGE, LARGE), complex=True)]
+Steps = Annotated[Any, Strategy("D", POSITIVE)]
+Inputs = Annotated[Any, Strategy("*batch T D", LARGE)]
+Skip = Annotated[Any, Strategy("D", LARGE)]
+Pairs = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(1, 4)))]
+Reader = Annotated[Any, Strategy("eight", LARGE, sizes={"eight": st.just(8)})]
+Step = Annotated[Any, Strategy("", POSITIVE)]
 
 DISCRETISATIONS = [Instance(name, {"discretisation": name}, {}) for name in s4d.DISCRETISATIONS]
 

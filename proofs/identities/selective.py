@@ -17,11 +17,11 @@ from proofs.checker.strategies import (
     SMALL,
     ChunkSize,
     Cut,
-    Drawn,
     Keys,
     LogDecay,
     Queries,
     State,
+    Strategy,
     Values,
     elements,
     gates,
@@ -33,26 +33,26 @@ CHAPTER = 18
 MAMBA, MAMBA2 = "gu2023mamba", "dao2024mamba2"
 N = {"N": st.integers(1, 3)}
 
-Inputs = Annotated[Any, Drawn("*batch T D", LARGE)]
-Steps = Annotated[Any, Drawn("*batch T D", POSITIVE)]
-Logits = Annotated[Any, Drawn("*batch T D", LARGE)]
-Rates = Annotated[Any, Drawn("D N", elements(-1, "-1/3", -2, "-3/5", "-1/7"), sizes=N)]
-Enter = Annotated[Any, Drawn("*batch T N", SMALL, sizes=N)]
-Leave = Annotated[Any, Drawn("*batch T N", LARGE, sizes=N)]
-Skip = Annotated[Any, Drawn("D", LARGE)]
-Start = Annotated[Any, Drawn("*batch D N", LARGE, sizes=N)]
+Inputs = Annotated[Any, Strategy("*batch T D", LARGE)]
+Steps = Annotated[Any, Strategy("*batch T D", POSITIVE)]
+Logits = Annotated[Any, Strategy("*batch T D", LARGE)]
+Rates = Annotated[Any, Strategy("D N", elements(-1, "-1/3", -2, "-3/5", "-1/7"), sizes=N)]
+Enter = Annotated[Any, Strategy("*batch T N", SMALL, sizes=N)]
+Leave = Annotated[Any, Strategy("*batch T N", LARGE, sizes=N)]
+Skip = Annotated[Any, Strategy("D", LARGE)]
+Start = Annotated[Any, Strategy("*batch D N", LARGE, sizes=N)]
 
-LogFactors = Annotated[Any, Drawn("*batch T D N", gates, logarithm=True, sizes=N)]
-Terms = Annotated[Any, Drawn("*batch T D N", LARGE, sizes=N)]
-Factor = Annotated[Any, Drawn("*batch D", SMALL)]
-Term = Annotated[Any, Drawn("*batch D", LARGE)]
+LogFactors = Annotated[Any, Strategy("*batch T D N", gates, logarithm=True, sizes=N)]
+Terms = Annotated[Any, Strategy("*batch T D N", LARGE, sizes=N)]
+Factor = Annotated[Any, Strategy("*batch D", SMALL)]
+Term = Annotated[Any, Strategy("*batch D", LARGE)]
 
-Step = Annotated[Any, Drawn("D", POSITIVE)]
-LogFactor = Annotated[Any, Drawn("D N", gates, logarithm=True, sizes=N)]
-Direction = Annotated[Any, Drawn("D N", SMALL, sizes=N)]
-Reader = Annotated[Any, Drawn("N", LARGE, sizes=N)]
-Rate = Annotated[Any, Drawn("*batch", elements(-1, "-1/3", -2, "-3/5", "-1/7"))]
-HeadSteps = Annotated[Any, Drawn("*batch T", POSITIVE)]
+Step = Annotated[Any, Strategy("D", POSITIVE)]
+LogFactor = Annotated[Any, Strategy("D N", gates, logarithm=True, sizes=N)]
+Direction = Annotated[Any, Strategy("D N", SMALL, sizes=N)]
+Reader = Annotated[Any, Strategy("N", LARGE, sizes=N)]
+Rate = Annotated[Any, Strategy("*batch", elements(-1, "-1/3", -2, "-3/5", "-1/7"))]
+HeadSteps = Annotated[Any, Strategy("*batch T", POSITIVE)]
 
 Pair = tuple[Any, Any]
 

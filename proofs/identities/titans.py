@@ -22,12 +22,12 @@ from proofs.checker.strategies import (
     Betas,
     ChunkSize,
     Cut,
-    Drawn,
     Keys,
     LogDecay,
     OpenGates,
     Queries,
     ShutGates,
+    Strategy,
     Values,
     constant,
     gates,
@@ -36,14 +36,14 @@ from proofs.identities.ttt import Bias, Down, DownBias, Gamma, Shift, Tokens, Up
 
 CHAPTER = 8
 
-State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
-Evenly = Annotated[Any, Drawn("*batch T", constant("1/2", "1/3", "9/10"), logarithm=True, differentiable=False)]
-FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
-FixedValues = Annotated[Any, Drawn("S V", LARGE)]
-FixedBetas = Annotated[Any, Drawn("S", BETAS)]
-FixedDecay = Annotated[Any, Drawn("S", gates, logarithm=True)]
-MildDecay = Annotated[Any, Drawn("*batch T", MILD, logarithm=True)]
-Steadily = Annotated[Any, Drawn("*batch T", constant("1/5", "3/4", "1"), logarithm=True, differentiable=False)]
+State = Annotated[Any, Strategy("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
+Evenly = Annotated[Any, Strategy("*batch T", constant("1/2", "1/3", "9/10"), logarithm=True, differentiable=False)]
+FixedKeys = Annotated[Any, Strategy("S K", SMALL)]
+FixedValues = Annotated[Any, Strategy("S V", LARGE)]
+FixedBetas = Annotated[Any, Strategy("S", BETAS)]
+FixedDecay = Annotated[Any, Strategy("S", gates, logarithm=True)]
+MildDecay = Annotated[Any, Strategy("*batch T", MILD, logarithm=True)]
+Steadily = Annotated[Any, Strategy("*batch T", constant("1/5", "3/4", "1"), logarithm=True, differentiable=False)]
 
 BEHROUZ = "behrouz2025titans"
 PLAIN = "Titans with neither momentum nor forgetting"

@@ -20,7 +20,7 @@ from models.blocks.block import merge_heads, split_heads
 from models.blocks.softmax import rotate
 from models.memory import titans
 from proofs.checker.statements import Instance, identity, refuted
-from proofs.checker.strategies import LARGE, SMALL, ChunkSize, Cut, Drawn, Keys, Queries, Values
+from proofs.checker.strategies import LARGE, SMALL, ChunkSize, Cut, Keys, Queries, Strategy, Values
 
 CHAPTER = 9
 
@@ -28,9 +28,9 @@ BEHROUZ = "behrouz2025titans"
 WIDTH = 4
 NUMPY = ("float64", "float32", "gradient")  # a block's own weights are NumPy arrays of float32
 
-Inputs = Annotated[Any, Drawn(f"*batch T {WIDTH}", LARGE)]
-FixedKeys = Annotated[Any, Drawn("S K", SMALL)]
-FixedValues = Annotated[Any, Drawn("S V", LARGE)]
+Inputs = Annotated[Any, Strategy(f"*batch T {WIDTH}", LARGE)]
+FixedKeys = Annotated[Any, Strategy("S K", SMALL)]
+FixedValues = Annotated[Any, Strategy("S V", LARGE)]
 
 
 class CumulativeSum:

@@ -21,13 +21,13 @@ from proofs.checker.strategies import (
     Betas,
     ChunkSize,
     Draw,
-    Drawn,
     Exact,
     FullBetas,
     Key,
     Keys,
     Queries,
     Sizes,
+    Strategy,
     Value,
     Values,
 )
@@ -43,16 +43,16 @@ def distinct_columns(draw: Draw, shape: tuple[int, ...], sizes: Sizes) -> Exact:
 
 
 FEW = {"K": st.integers(2, 3), "T": st.integers(1, 3), "*batch": st.just(())}
-State = Annotated[Any, Drawn("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
-Tokens = Annotated[Any, Drawn("*batch T K", SMALL, sizes=FEW)]
-Bias = Annotated[Any, Drawn("1 K", distinct_columns)]
-Gamma = Annotated[Any, Drawn("1 K", SMALL)]
-Shift = Annotated[Any, Drawn("1 K", LARGE)]
-Square = Annotated[Any, Drawn("K K", SMALL)]
-Down = Annotated[Any, Drawn("K D", SMALL)]
-DownBias = Annotated[Any, Drawn("1 D", SMALL)]
-Up = Annotated[Any, Drawn("D K", SMALL)]
-Row = Annotated[Any, Drawn("1 K", SMALL, sizes=FEW)]
+State = Annotated[Any, Strategy("*batch K V", LARGE, sizes={"T": st.integers(1, 5)})]  # two batches and a rest are in 5
+Tokens = Annotated[Any, Strategy("*batch T K", SMALL, sizes=FEW)]
+Bias = Annotated[Any, Strategy("1 K", distinct_columns)]
+Gamma = Annotated[Any, Strategy("1 K", SMALL)]
+Shift = Annotated[Any, Strategy("1 K", LARGE)]
+Square = Annotated[Any, Strategy("K K", SMALL)]
+Down = Annotated[Any, Strategy("K D", SMALL)]
+DownBias = Annotated[Any, Strategy("1 D", SMALL)]
+Up = Annotated[Any, Strategy("D K", SMALL)]
+Row = Annotated[Any, Strategy("1 K", SMALL, sizes=FEW)]
 
 
 def matrix(W: Any) -> Weights:

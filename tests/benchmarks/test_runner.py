@@ -92,7 +92,7 @@ def test_there_is_no_benchmark_without_our_own_implementation(fake):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "said"),
+    ("ours", "theirs", "message"),
     [
         ({"x": [1.0, 2.0]}, {"x": [1.0, 2.0]}, None),
         ({"x": [0.0, 0.0]}, {"x": [0.0, 0.0]}, None),
@@ -102,8 +102,8 @@ def test_there_is_no_benchmark_without_our_own_implementation(fake):
         ({"x": [1.0]}, {"y": [1.0]}, "nothing to compare: ['x'] against ['y']"),
     ],
 )
-def test_what_counts_as_disagreement(ours, theirs, said):
-    assert disagreement(ours, theirs, 1e-3) == said
+def test_what_counts_as_disagreement(ours, theirs, message):
+    assert disagreement(ours, theirs, 1e-3) == message
 
 
 def test_every_workload_is_listed(capsys):

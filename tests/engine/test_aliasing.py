@@ -65,11 +65,11 @@ def test_gradients_of_two_arguments_are_two_arrays():
 
 
 def test_a_rule_may_return_what_the_graph_keeps():
-    kept = np.ones(3)
-    own = mg.fused(lambda x: (mg.sum(x), kept), lambda saved, g: (saved,), lambda x: mg.sum(x))
+    saved_array = np.ones(3)
+    own = mg.fused(lambda x: (mg.sum(x), saved_array), lambda saved, g: (saved,), lambda x: mg.sum(x))
     first = mg.grad(own)(np.ones(3))
     first[:] = 5
-    assert kept.tolist() == mg.grad(own)(np.ones(3)).tolist() == [1, 1, 1]
+    assert saved_array.tolist() == mg.grad(own)(np.ones(3)).tolist() == [1, 1, 1]
 
 
 def test_a_gradient_that_nothing_else_refers_to_is_not_copied():

@@ -99,9 +99,9 @@ def test_checkpoint_recomputes_and_changes_nothing():
     w, x = rng.standard_normal((3, 3)), rng.standard_normal((2, 3))
     plain = mg.grad(loss(f), (0, 1))(w, x)
     calls.clear()
-    kept = mg.grad(loss(mg.checkpoint(f)), (0, 1))(w, x)
+    checkpointed = mg.grad(loss(mg.checkpoint(f)), (0, 1))(w, x)
     assert len(calls) == 2
-    for a, b in zip(plain, kept, strict=True):
+    for a, b in zip(plain, checkpointed, strict=True):
         np.testing.assert_array_equal(a, b)
     mg.check_grads(loss(mg.checkpoint(f)), (w, x), order=2)
 
@@ -109,7 +109,7 @@ def test_checkpoint_recomputes_and_changes_nothing():
 def test_checkpoint_takes_modules_and_refuses_tensors_from_outside():
     layer, x = nn.Linear(3, 2, rng=rng, dtype=np.float64), rng.standard_normal((4, 3))
     plain = mg.grad(lambda m: mg.sum(mg.tanh(m(x)) ** 2))(layer)
-    kept = mg.grad(lambda m: mg.sum(mg.checkpoint(lambda m, x: mg.tanh(m(x)))(m, x) ** 2))(layer)
-    np.testing.assert_array_equal(plain.weight, kept.weight)
+    checkpointed = mg.grad(lambda m: mg.sum(mg.checkpoint(lambda m, x: mg.tanh(m(x)))(m, x) ** 2))(layer)
+    np.testing.assert_array_equal(plain.weight, checkpointed.weight)
     with pytest.raises(ValueError, match="^checkpoint: the function uses a Tensor from outside"):
         mg.grad(lambda w: mg.sum(mg.checkpoint(lambda x: x @ w)(x)))(np.ones((3, 2)))

@@ -99,7 +99,7 @@ def test_the_graph_is_freed_by_reference_counting_alone():
 
 
 def test_python_searches_for_no_cycles_meanwhile_and_then_as_before():
-    def seen(x):
+    def recorder(x):
         inside.append(gc.isenabled())
         mg.grad(mg.sum)(x)
         inside.append(gc.isenabled())
@@ -110,10 +110,10 @@ def test_python_searches_for_no_cycles_meanwhile_and_then_as_before():
         for before in (False, True, True):  # the last one fails
             gc.enable() if before else gc.disable()
             if len(inside) < 4:
-                mg.grad(seen)(np.ones(3))
+                mg.grad(recorder)(np.ones(3))
             else:
                 with pytest.raises(ZeroDivisionError):
-                    mg.grad(seen)(np.ones(3))
+                    mg.grad(recorder)(np.ones(3))
             assert gc.isenabled() is before
         assert inside == [False] * 6
     finally:

@@ -22,9 +22,9 @@ print(told, *(faults() for _ in range(3)))
 """
 
 
-def run(told):
+def run(keeps):
     process = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(told=told)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FAULTS.format(told=keeps)], capture_output=True, text=True, check=True
     )
     supported, first, _, third = process.stdout.split()
     return supported == "True", int(first), int(third)
@@ -34,5 +34,5 @@ def run(told):
 def test_memory_is_kept_where_the_c_library_can_be_told():
     _, first, third = run(False)
     assert third > first / 4  # what happens by default
-    told, first, third = run(True)
-    assert not told or third < first / 20  # glibc; another C library says False and goes on as before
+    keeps, first, third = run(True)
+    assert not keeps or third < first / 20  # glibc; another C library says False and goes on as before

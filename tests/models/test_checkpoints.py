@@ -120,9 +120,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("about, said", [("{", "expected JSON, got: "), ("[1]", "expected a JSON object, got list")])
-def test_a_description_that_is_none(about, said, tmp_path):
+@pytest.mark.parametrize("about, error", [("{", "expected JSON, got: "), ("[1]", "expected a JSON object, got list")])
+def test_a_description_that_is_none(about, error, tmp_path):
     save_file({"a": np.ones(2)}, tmp_path / "a", metadata={FORMAT: about})
     with pytest.raises(UserError) as excinfo:
         load_checkpoint(tmp_path / "a")
-    assert str(excinfo.value).startswith(f"checkpoint {tmp_path}/a: metadata {FORMAT}: {said}")
+    assert str(excinfo.value).startswith(f"checkpoint {tmp_path}/a: metadata {FORMAT}: {error}")

@@ -126,14 +126,14 @@ OWN, SHARED = "Out of memory allocating 1,024 bytes", "titans_forward: K = 64 ne
 
 @pytest.mark.parametrize("work", ["value_and_grad", "accuracy"])
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (MemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
         (DeviceMemoryError(OWN), f"step 1: {OWN} (try a smaller --batch, --length, --width or --layers)"),
         (SharedMemoryError(SHARED), f"step 1: {SHARED}"),
     ],
 )
-def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, said):
+def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, error, message):
     def full(*_, **__):
         raise error
 
@@ -142,7 +142,7 @@ def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, e
     with monkeypatch.context() as patch, pytest.raises(UserError) as excinfo:
         patch.setattr(mg if work == "value_and_grad" else train, work, full)
         finish(training)
-    assert str(excinfo.value) == said
+    assert str(excinfo.value) == message
     for left, right in zip(arrays_of(training.model), before, strict=True):
         np.testing.assert_array_equal(left, right)
     assert finish(training).step == TINY.steps

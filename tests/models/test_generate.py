@@ -197,16 +197,16 @@ def test_an_end_that_is_no_token(value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "prompt, said",
+    "prompt, message",
     [
         (" ", "--prompt: expected text that becomes at least one token, got ' ', which becomes none"),
         ("a <end>", "--prompt: expected tokens below vocab_size 2, got 2 ('<end>')"),
     ],
 )
-def test_prompts_that_are_no_tokens_of_the_model(prompt, said):
+def test_prompts_that_are_no_tokens_of_the_model(prompt, message):
     with pytest.raises(UserError) as excinfo:
         encode_prompt(Ids(), prompt, 2)
-    assert str(excinfo.value) == said
+    assert str(excinfo.value) == message
     assert encode_prompt(Ids(), "b a", 2) == [1, 0]
 
 
@@ -225,7 +225,7 @@ def test_places_where_nothing_is(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"width": 10**12}, "embedding.weight: expected shape (256, 1000000000000), got (256, 16)"),
         ({"vocab": 10**12}, "embedding.weight: expected shape (1000000000000, 16), got (256, 16)"),
@@ -237,13 +237,13 @@ def test_places_where_nothing_is(cli, tmp_path):
         ({"states": -1}, "states: expected at least 0, got -1"),
     ],
 )
-def test_a_checkpoint_that_describes_another_model(change, said, cli, run_folder, tmp_path):
+def test_a_checkpoint_that_describes_another_model(change, message, cli, run_folder, tmp_path):
     """It is refused before a model of its sizes is made."""
     arrays, about = load_checkpoint(run_folder / CHECKPOINT)
     about["model"] |= change
     save_checkpoint(tmp_path / CHECKPOINT, arrays, about)
     code, out, err = cli("generate", "--checkpoint", tmp_path)
-    begin = f"python -m models: checkpoint {tmp_path / CHECKPOINT}: expected the description of a model, got: {said}"
+    begin = f"python -m models: checkpoint {tmp_path / CHECKPOINT}: expected the description of a model, got: {message}"
     assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith(begin)
 
 

@@ -163,14 +163,14 @@ def test_a_record_outlives_a_setting_that_runs_did_not_have_then(records, tmp_pa
     job = plans.long_jobs(TINY)[0]
     finished(job, tmp_path, 1.0)
     path = recorded.record(job, tmp_path)
-    kept = json.loads(path.read_text())
-    del kept["settings"]["start"]
-    path.write_text(json.dumps(kept))
+    entry = json.loads(path.read_text())
+    del entry["settings"]["start"]
+    path.write_text(json.dumps(entry))
     assert recorded.load(job)
     started = replace(Run(**job.settings), start="random")
     assert not recorded.load(Job(job.name, job.kind, asdict(started), job.steps))
-    kept["settings"]["flavour"] = "sour"
-    path.write_text(json.dumps(kept))
+    entry["settings"]["flavour"] = "sour"
+    path.write_text(json.dumps(entry))
     assert not recorded.load(job)
 
 
@@ -178,10 +178,10 @@ def test_a_record_is_small_and_holds_what_the_page_needs(records, tmp_path):
     job = plans.long_jobs(TINY)[0]
     assert recorded.record(job, tmp_path) is None
     finished(job, tmp_path, 1.0)
-    kept = json.loads(recorded.record(job, tmp_path).read_text())
-    assert [record["step"] for record in kept["records"]] == [0, 4]
-    assert kept["records"][0]["held_out_loss"] == {"copying": 0.123457}
-    assert kept["machine"] == WHERE and kept["settings"]["seed"] == 0 and kept["kind"] == "train"
+    entry = json.loads(recorded.record(job, tmp_path).read_text())
+    assert [record["step"] for record in entry["records"]] == [0, 4]
+    assert entry["records"][0]["held_out_loss"] == {"copying": 0.123457}
+    assert entry["machine"] == WHERE and entry["settings"]["seed"] == 0 and entry["kind"] == "train"
 
 
 def test_what_is_recorded_in_the_package_is_of_jobs_there_are():
@@ -194,7 +194,7 @@ def test_what_is_recorded_in_the_package_is_of_jobs_there_are():
 
 def test_the_inner_loss_of_a_trained_ttt_falls_along_held_out_text():
     texts = [recorded.load(job) for job in plans.long_jobs(plans.DEFAULT) if job.name.startswith("text-ttt")]
-    learners = [kept["result"]["inner_losses"] for kept in texts if kept]
+    learners = [entry["result"]["inner_losses"] for entry in texts if entry]
     assert learners
     for losses in learners:
         quarter = len(losses["positions"]) // 4

@@ -85,12 +85,12 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "config", "change", "said"), BROKEN)
-def test_a_config_that_does_not_fit_its_weights_is_refused(kind, config, change, said, tmp_path):
+@pytest.mark.parametrize(("kind", "config", "change", "message"), BROKEN)
+def test_a_config_that_does_not_fit_its_weights_is_refused(kind, config, change, message, tmp_path):
     written(tmp_path, kind, config=config, change=change)
     with pytest.raises(UserError) as excinfo:
         load_model(tmp_path)
-    assert said in str(excinfo.value) and str(tmp_path) in str(excinfo.value) and "\n" not in str(excinfo.value)
+    assert message in str(excinfo.value) and str(tmp_path) in str(excinfo.value) and "\n" not in str(excinfo.value)
 
 
 def run(*arguments):

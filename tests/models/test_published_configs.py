@@ -66,19 +66,19 @@ def refused(folder, config):
 
 
 CASES = (
-    [(kind, name, shown, value) for kind in SMALL for name in SIZES for shown, value in WRONG_SIZES.items()]
+    [(kind, name, text, value) for kind in SMALL for name in SIZES for text, value in WRONG_SIZES.items()]
     + [("mamba2", n, s, v) for n in ("num_heads", "head_dim", "n_groups") for s, v in WRONG_SIZES.items()]
-    + [("mamba", "intermediate_size", shown, value) for shown, value in WRONG_SIZES.items()]
+    + [("mamba", "intermediate_size", text, value) for text, value in WRONG_SIZES.items()]
 )
 
 
-@pytest.mark.parametrize("kind, name, shown, value", CASES)
-def test_a_size_is_a_whole_number(kind, name, shown, value, tmp_path):
-    assert refused(tmp_path, {"model_type": kind, **SMALL[kind], name: value}) == f"{name}: {WHOLE}{shown}"
+@pytest.mark.parametrize("kind, name, text, value", CASES)
+def test_a_size_is_a_whole_number(kind, name, text, value, tmp_path):
+    assert refused(tmp_path, {"model_type": kind, **SMALL[kind], name: value}) == f"{name}: {WHOLE}{text}"
 
 
 @pytest.mark.parametrize(
-    "kind, change, said",
+    "kind, change, message",
     [
         ("mamba", {"time_step_rank": None}, f"{RANK}null"),
         ("mamba", {"time_step_rank": 1.5}, f"{RANK}1.5"),
@@ -110,13 +110,13 @@ def test_a_size_is_a_whole_number(kind, name, shown, value, tmp_path):
         ("mamba2", "{}", f"model_type: expected one of {KINDS}, got none"),
     ],
 )
-def test_other_values_that_do_not_fit(kind, change, said, tmp_path):
+def test_other_values_that_do_not_fit(kind, change, message, tmp_path):
     config = change if isinstance(change, str) else {"model_type": kind, **SMALL[kind], **change}
-    assert refused(tmp_path, config).startswith(said)
+    assert refused(tmp_path, config).startswith(message)
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"d_model": "8"}, f'd_model: {WHOLE}"8"'),
         ({"n_layer": None}, "n_layer: expected a whole number of at least 0, got null"),
@@ -134,8 +134,8 @@ def test_other_values_that_do_not_fit(kind, change, said, tmp_path):
         ({"rms_norm": None}, "rms_norm: expected true or false, got null"),
     ],
 )
-def test_values_of_mamba_ssm_that_do_not_fit(change, said, tmp_path):
-    assert refused(tmp_path, {**NATIVE["Mamba1"], **change}).startswith(said)
+def test_values_of_mamba_ssm_that_do_not_fit(change, message, tmp_path):
+    assert refused(tmp_path, {**NATIVE["Mamba1"], **change}).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ FIRST = "backbone.embeddings.weight"
 
 
 @pytest.mark.parametrize(
-    "file, said",
+    "file, message",
     [
         ("../model.safetensors", 'expected the name of a file beside it, got "../model.safetensors"'),
         ("/etc/passwd", 'expected the name of a file beside it, got "/etc/passwd"'),
@@ -124,9 +124,9 @@ FIRST = "backbone.embeddings.weight"
         ("model-00002-of-00003.safetensors", "expected in model-00002-of-00003.safetensors, got no such array there"),
     ],
 )
-def test_an_index_that_leads_elsewhere(file, said, tmp_path):
+def test_an_index_that_leads_elsewhere(file, message, tmp_path):
     shard(tmp_path, weights(tmp_path), change=lambda where: where.update({FIRST: file}))
-    assert refused(tmp_path) == f"FOLDER/model.safetensors.index.json: {FIRST}: {said}"
+    assert refused(tmp_path) == f"FOLDER/model.safetensors.index.json: {FIRST}: {message}"
 
 
 def test_a_missing_shard(tmp_path):

@@ -135,8 +135,8 @@ def test_a_log_on_a_full_disk(tmp_path):
     log.append(training.log, {"step": 4, "padding": 1_000_000 * "."})
     with files_of_at_most(1_000_000):
         error = message(finish, training)
-    kept = f"{training.checkpoint} holds step 5"
-    assert error == f"{training.log}: expected a place to write, got: File too large ({kept})"
+    last_saved = f"{training.checkpoint} holds step 5"
+    assert error == f"{training.log}: expected a place to write, got: File too large ({last_saved})"
     assert load_checkpoint(training.checkpoint)[1]["step"] == 5
     del training
     resumed = finish(Training.resume(tmp_path))
@@ -177,11 +177,11 @@ def test_the_checkpoint_of_the_last_good_step_stays(tmp_path):
     training.save()
     before = training.checkpoint.read_bytes()
     training.model.norm.weight[:] = 1e38
-    kept = f"try a smaller --rate ({training.checkpoint} holds step 6)"
-    assert message(training.save) == f"diverged at step 6: the loss is NaN; {kept}"
-    assert message(finish, training) == f"diverged at step 7: the loss is NaN; {kept}"
+    last_saved = f"try a smaller --rate ({training.checkpoint} holds step 6)"
+    assert message(training.save) == f"diverged at step 6: the loss is NaN; {last_saved}"
+    assert message(finish, training) == f"diverged at step 7: the loss is NaN; {last_saved}"
     training.model.embedding.weight[3, 4] = np.inf
-    assert message(training.save) == f"diverged at step 6: a weight is not finite; {kept}"
+    assert message(training.save) == f"diverged at step 6: a weight is not finite; {last_saved}"
     with np.errstate(all="ignore"):
         assert message(training.evaluate).startswith("diverged at step 6: the held-out loss is NaN; ")
     assert training.checkpoint.read_bytes() == before
@@ -211,10 +211,10 @@ def test_a_step_is_measured_when_memory_is_short(tmp_path, monkeypatch):
     )
     needed = error.partition("got ")[2].partition(" (")[0]
     training = Training(run, tmp_path)
-    taken = room.peak(training._train_step)
+    peak = room.peak(training._train_step)
     value, unit = needed.split()
-    assert float(value) * 1024 ** room.UNITS.index(unit) == pytest.approx(taken, rel=0.25)
-    monkeypatch.setattr(room, "available", lambda: 4 * taken)
+    assert float(value) * 1024 ** room.UNITS.index(unit) == pytest.approx(peak, rel=0.25)
+    monkeypatch.setattr(room, "available", lambda: 4 * peak)
     Training.start(run, tmp_path)
 
 

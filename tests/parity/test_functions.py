@@ -19,14 +19,14 @@ FUNCTIONS = {
 }
 
 
-def drawn(*shape, seed=0):
+def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function(name, compare, torch):
     ours, theirs = FUNCTIONS[name]
-    x = 5 * drawn(2, 6, 8)  # far enough out for saturation to show
+    x = 5 * draw(2, 6, 8)  # far enough out for saturation to show
     compare(lambda x: (ours(x),), lambda x: (theirs(torch.nn.functional)(x),), {"x": x}, 1e-12)
 
 
@@ -36,7 +36,7 @@ def test_cross_entropy(compare, torch):
     def theirs(logits):
         return (torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten()),)
 
-    compare(lambda logits: (mg.cross_entropy(logits, targets),), theirs, {"logits": 5 * drawn(3, 7, 5)}, 1e-12)
+    compare(lambda logits: (mg.cross_entropy(logits, targets),), theirs, {"logits": 5 * draw(3, 7, 5)}, 1e-12)
 
 
 def test_take_along_axis(compare, torch):
@@ -45,7 +45,7 @@ def test_take_along_axis(compare, torch):
     def theirs(x):
         return (torch.take_along_dim(x, torch.tensor(indices), -1),)
 
-    compare(lambda x: (mg.take_along_axis(x, indices, axis=-1),), theirs, {"x": drawn(3, 7, 5)}, 1e-12)
+    compare(lambda x: (mg.take_along_axis(x, indices, axis=-1),), theirs, {"x": draw(3, 7, 5)}, 1e-12)
 
 
 def test_causal_conv1d(compare, torch):
@@ -53,16 +53,16 @@ def test_causal_conv1d(compare, torch):
         padded = torch.nn.functional.pad(x.mT, (w.shape[-1] - 1, 0))
         return (torch.nn.functional.conv1d(padded, w.flip(-1)[:, None], groups=w.shape[0]).mT,)
 
-    inputs = {"x": drawn(2, 9, 3), "w": drawn(3, 4, seed=1)}
+    inputs = {"x": draw(2, 9, 3), "w": draw(3, 4, seed=1)}
     compare(lambda x, w: (mg.causal_conv1d(x, w),), theirs, inputs, 1e-12)
 
 
 def test_solve_triangular(compare, torch):
-    lower = np.tril(drawn(2, 5, 5)) + 3 * np.eye(5)
+    lower = np.tril(draw(2, 5, 5)) + 3 * np.eye(5)
 
     def theirs(a, b):
         return (torch.linalg.solve_triangular(a, b, upper=False),)
 
     compare(
-        lambda a, b: (mg.solve_triangular(a, b, lower=True),), theirs, {"a": lower, "b": drawn(2, 5, 3, seed=1)}, 1e-12
+        lambda a, b: (mg.solve_triangular(a, b, lower=True),), theirs, {"a": lower, "b": draw(2, 5, 3, seed=1)}, 1e-12
     )

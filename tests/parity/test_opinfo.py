@@ -159,8 +159,8 @@ def compare_sample(torch, op, ours, sample, orders=2):
     theirs = first_results(WRAPPED.get(op.name, lambda op: op)(op)(sample.input, *sample.args, **sample.kwargs), torch)
     for value, other in zip(outputs, theirs, strict=True):
         agree("value", value, other.numpy(force=True), dtype)
-    kept = [i for i, other in enumerate(theirs) if other.requires_grad]
-    if not tensors or not kept or not orders:
+    tracked_indices = [i for i, other in enumerate(theirs) if other.requires_grad]
+    if not tensors or not tracked_indices or not orders:
         return True
     rng = np.random.default_rng(0)
 
@@ -171,11 +171,16 @@ def compare_sample(torch, op, ours, sample, orders=2):
 
     def tracked(*arrays):
         outputs = function(*arrays)
-        return tuple(outputs[i] for i in kept)
+        return tuple(outputs[i] for i in tracked_indices)
 
-    ws = [like(theirs[i]) for i in kept]
+    ws = [like(theirs[i]) for i in tracked_indices]
     expected = torch.autograd.grad(
-        [theirs[i] for i in kept], tensors, ws, create_graph=orders > 1, allow_unused=True, materialize_grads=True
+        [theirs[i] for i in tracked_indices],
+        tensors,
+        ws,
+        create_graph=orders > 1,
+        allow_unused=True,
+        materialize_grads=True,
     )
     g = tuple(w.numpy() for w in ws)
     for n, (result, other) in enumerate(zip(mg.vjp(tracked, *arrays)[1](g), expected, strict=True)):

@@ -272,22 +272,22 @@ def test_torch(name, kind, calls, torch):
             actual = oracle.pulled(case.function, case.arrays, ws)[1]
             for n, (ours, value) in enumerate(zip(actual, expected, strict=True)):
                 agree(f"gradient {n} of {options}", ours, value.numpy(force=True), tolerance)
-            kept = [n for n, e in enumerate(expected) if e.requires_grad]
-            if kind in "dD" and kept:
+            tracked_indices = [n for n, e in enumerate(expected) if e.requires_grad]
+            if kind in "dD" and tracked_indices:
                 vs = oracle.weights(actual, 7)
                 second = torch.autograd.grad(
-                    [expected[n] for n in kept],
+                    [expected[n] for n in tracked_indices],
                     tensors,
-                    [torch.tensor(vs[n]) for n in kept],
+                    [torch.tensor(vs[n]) for n in tracked_indices],
                     allow_unused=True,
                     materialize_grads=True,
                 )
 
-                def gradients(*xs, function=case.function, ws=ws, kept=kept):
+                def gradients(*xs, function=case.function, ws=ws, tracked_indices=tracked_indices):
                     pulled = oracle.pulled(function, list(xs), ws)[1]
-                    return tuple(pulled[n] for n in kept)
+                    return tuple(pulled[n] for n in tracked_indices)
 
-                ours = oracle.pulled(gradients, case.arrays, [vs[n] for n in kept])[1]
+                ours = oracle.pulled(gradients, case.arrays, [vs[n] for n in tracked_indices])[1]
                 for n, (value, e) in enumerate(zip(ours, second, strict=True)):
                     agree(f"second gradient {n} of {options}", value, e.numpy(force=True), 1e-9)
 

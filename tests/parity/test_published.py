@@ -168,10 +168,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("kind, options, said", REFUSED)
-def test_options_that_there_is_no_code_for(kind, options, said, torch, tmp_path):
+@pytest.mark.parametrize("kind, options, message", REFUSED)
+def test_options_that_there_is_no_code_for(kind, options, message, torch, tmp_path):
     theirs(torch, kind, **options).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=re.escape(f"{tmp_path}/config.json: {said}")):
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path}/config.json: {message}")):
         load_model(tmp_path)
 
 

@@ -9,7 +9,7 @@ from minigrad import nn, optim
 D = 6
 
 
-def drawn(*shape, seed=0):
+def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
@@ -34,7 +34,7 @@ def test_module(name, torch, close):
     weights = {key: rng.normal(size=tuple(value.shape)) for key, value in theirs.state_dict().items()}
     ours.load_parameters(weights)
     theirs.load_state_dict({key: torch.tensor(value) for key, value in weights.items()})
-    x = drawn(3, 5, D)
+    x = draw(3, 5, D)
     expected = theirs(torch.tensor(x))
     (expected**2).sum().backward()
     close("output", ours(x), expected.detach().numpy(), 1e-12)
@@ -62,7 +62,7 @@ def test_conv1d(torch, close):
     with torch.no_grad():
         theirs.weight.copy_(torch.tensor(ours.weight[:, None, ::-1].copy()))
         theirs.bias.copy_(torch.tensor(ours.bias))
-    x = drawn(2, 9, D)
+    x = draw(2, 9, D)
     expected = theirs(torch.tensor(x).mT)[..., :9].mT
     (expected**2).sum().backward()
     close("output", ours(x)[0], expected.detach().numpy(), 1e-12)
@@ -75,7 +75,7 @@ class Pair(nn.Module):
     """A matrix and a vector: ours decays matrices only."""
 
     def __init__(self):
-        self.matrix, self.vector = drawn(3, 4), drawn(4, seed=1)
+        self.matrix, self.vector = draw(3, 4), draw(4, seed=1)
 
 
 def optimisers(torch):

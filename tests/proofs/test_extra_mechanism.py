@@ -9,7 +9,7 @@ from models.forms import declarations, mechanisms
 from models.mechanism import Domain
 from proofs.checker import check_system, systems_of
 from proofs.checker.forms import forms
-from proofs.checker.strategies import DRAWN
+from proofs.checker.strategies import STRATEGY_OF
 from proofs.checker.systems import SYSTEMS
 from tests.extra_mechanism import added, general_statements
 
@@ -109,7 +109,7 @@ def test_what_is_not_declared_is_an_error(tmp_path, text, instead, message):
 
 
 def test_every_domain_is_drawn():
-    assert set(DRAWN) == set(Domain)
+    assert set(STRATEGY_OF) == set(Domain)
 
 
 def test_every_domain_is_declared_by_a_mechanism():
