@@ -1,10 +1,13 @@
-"""Element-wise chains in one pass each, where NumPy makes one for every operation: raw arrays in, a new one out.
+"""Activations, gates, norms and their adjoints in one pass over memory each, where NumPy makes one for each operation.
 
-    σ(x) = t²/(1 + k²),  k = e^−|x|/2,  t = k where x < 0, else 1     SiLU, RMSNorm, SwiGLU, rotary embedding, adjoints
+Arguments are NumPy arrays of one dtype, float32 or float64; results are new arrays. `minigrad.primitives` defines these
+functions, and computes them itself for small arrays and for those of other libraries. The logistic function is
 
-k is a normal number where k², σ(x) and x σ(x) are not yet 0, so none of them loses digits to underflow on the way.
-`minigrad.primitives` says what they compute, and computes it where an array is small or not NumPy's. Softplus, the
-cross-entropy and AdamW gain nothing here: NumPy's logarithm is vectorised, and its updates in place stay in the cache.
+    σ(x) = t²/(1 + k²),  k = e^(−|x|/2),  t = k where x < 0, else 1
+
+since k is not subnormal wherever σ(x) or x σ(x) is above 0, so that only the last product can lose digits to underflow.
+Softplus, cross-entropy and AdamW are not here, since they gain nothing: NumPy's logarithm is vectorised, and AdamW's
+updates in place stay in the cache.
 """
 
 import math
@@ -68,17 +71,17 @@ def gelu_adjoint(g: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def rms_norm(x: np.ndarray, eps: float) -> np.ndarray:
-    """Return x / √(mean x² + ε) along the last axis, which holds whole vectors."""
+    """Return x / √(mean x² + ε) along the last axis, whose length is a multiple of the vector's."""
     return _rows(_rms_norm, eps, x)
 
 
-def rms_norm_adjoint(g: np.ndarray, x: np.ndarray, out: np.ndarray, eps: float) -> np.ndarray:
-    """Return (g − out · mean(g · out)) / √(mean x² + ε) along the last axis, which holds whole vectors."""
-    return _rows(_rms_norm_adjoint, eps, g, x, out)
+def rms_norm_adjoint(g: np.ndarray, x: np.ndarray, y: np.ndarray, eps: float) -> np.ndarray:
+    """Return (g − y mean(g y)) / √(mean x² + ε), y the norm of x, along the last axis, a multiple of the vector's."""
+    return _rows(_rms_norm_adjoint, eps, g, x, y)
 
 
 def swiglu(x: np.ndarray) -> np.ndarray:
-    """Return SiLU(a) b for rows [a ‖ b], (*batch, 2 H) → (*batch, H), of at least one vector each."""
+    """Return SiLU(a) b for rows [a ‖ b], (*batch, 2 H) → (*batch, H), H at least the length of a vector."""
     rows = _flat(x)
     out = np.empty((len(rows), x.shape[-1] // 2), x.dtype)
     share(lambda part, first, last: _swiglu(rows, out, first, last), len(rows))
@@ -94,7 +97,10 @@ def swiglu_adjoint(x: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def rotary(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Return [a cos − b sin ‖ a sin + b cos] for rows x = [a ‖ b], (*batch, T, 2 H), and angles (T, H)."""
+    """Return [a cos − b sin ‖ a sin + b cos] for rows x = [a ‖ b], (*batch, T, 2 H), and cos and sin (T, H).
+
+    H is at least the length of a vector.
+    """
     rows, cos, sin = _flat(x), np.ascontiguousarray(cos), np.ascontiguousarray(sin)
     out = np.empty_like(rows)
     share(lambda part, first, last: _rotary(rows, cos, sin, out, first, last), len(rows))
@@ -106,7 +112,7 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 
 def _map(compute: Any, *inputs: np.ndarray) -> np.ndarray:
-    """Return a kernel of one vector after the other, over arrays of one shape."""
+    """Run a kernel over all vectors of arrays of one shape, on all threads, and return what it computes."""
     shape, size, step = inputs[0].shape, inputs[0].size, vector(inputs[0])
     flat = [laid_out(x, size, to=(step,)) for x in inputs]
     out = np.empty_like(flat[0])
@@ -115,7 +121,7 @@ def _map(compute: Any, *inputs: np.ndarray) -> np.ndarray:
 
 
 def _rows(compute: Any, eps: float, *inputs: np.ndarray) -> np.ndarray:
-    """Return a kernel of one row after the other."""
+    """Run a kernel over all rows of arrays of one shape, on all threads, and return what it computes."""
     shape = inputs[0].shape
     rows = [_flat(x) for x in inputs]
     out = np.empty_like(rows[0])
@@ -130,13 +136,13 @@ def _zero(x):
 
 @njit(inline="always")
 def _decaying(x):
-    """Return e^−|x|; NaN for NaN, which `largest` passes on from its second argument."""
+    """Return e^(−|x|); NaN for NaN, which `largest` returns where it is the second argument."""
     return exp(_zero(x) - largest(_zero(x) - x, x))
 
 
 @njit(inline="always")
 def _logistic(like, x):
-    """Return the parts of σ(x) = t² / d, σ(−x) = u² / d: t, u and d."""
+    """Return t, u and d with σ(x) = t²/d and σ(−x) = u²/d; `like` gives the dtype."""
     k = _decaying(x * splat(like, 0.5))
     return where_negative(x, k, one(x)), where_negative(x, one(x), k), fma(k, k, one(x))
 
@@ -192,8 +198,8 @@ def _silu_adjoint(g, x, out, first, last):
         store(out, i, load(g, i) * slope)
 
 
-# Φ(−u) e^(u²/2) (1 + u) as a polynomial in (u − 4)/(u + 4), u ≥ 0: Chebyshev interpolation, to 1e-9 and 5e-17, in the
-# variable of Shepherd and Laframboise 1981.
+# Φ(−u) e^(u²/2) (1 + u), u ≥ 0, as a polynomial in (u − 4)/(u + 4), the variable of Shepherd and Laframboise 1981, from
+# interpolation at Chebyshev's nodes: coefficients of rising powers, to 1e-9 (32 bits) and 5e-17 (64 bits).
 _tail = polynomial(
     {
         32: (
@@ -246,7 +252,10 @@ _DENSITY = 1 / math.sqrt(2 * math.pi)
 
 @njit(inline="always")
 def _normal(like, x):
-    """Return |x| up to 80, Φ(−|x|) e^(x²/2), and h = e^(−x²/4), of which h² holds fewer digits where it is nearly 0."""
+    """Return u = min(|x|, 80), Φ(−u) e^(u²/2) and h = e^(−u²/4).
+
+    h² may be subnormal, with few digits: callers multiply by h twice, last.
+    """
     size = largest(_zero(x) - x, x)
     u = _zero(x) - largest(splat(like, -80), _zero(x) - size)
     tail = _tail((u - splat(like, 4)) / (u + splat(like, 4))) / (u + one(u))
@@ -276,7 +285,7 @@ def _gelu_adjoint(g, x, out, first, last):
 
 @njit(inline="always")
 def _at(like, i, size):
-    """Return the start of the vector at i, moved back to end within the row; some elements are computed twice."""
+    """Return i, or where one at i would end beyond `size` the start of the last whole vector, which overlaps."""
     return min(i, size - lanes(like))
 
 
@@ -318,7 +327,10 @@ def _rotary(x, cos, sin, out, first, last):
 
 @njit
 def _root(x, row, squares, eps):
-    """Return √(mean x² + ε) of a row from its sum of squares, in other units where that over- or underflowed."""
+    """Return √(mean x² + ε) of a row from its sum of squares.
+
+    Where mean + ε is so small or large that squares may have under- or overflowed, recompute it with x / max |x|.
+    """
     width = x.shape[1]
     mean = np.float64(squares) / width + eps
     least = 2.0**-100 if x.itemsize == 4 else 2.0**-960

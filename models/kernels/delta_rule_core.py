@@ -1,15 +1,26 @@
-"""The loop over tokens that the delta rule, gated or not, and its adjoint share.
+"""Two loops over tokens: the delta rule with or without a decay α, and the part of its adjoint that makes dv and dβ.
 
-    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ          α = 1 without decay
-    dvₜ = βₜ kₜ dSₜ          dSₜ = Rₜ + qₜᵀ dyₜ          Rₜ₋₁ = αₜ (dSₜ − kₜᵀ dvₜ)          dβₜ = (kₜ dSₜ) eₜᵀ
+    eₜ = vₜ − αₜ kₜ Sₜ₋₁          Sₜ = αₜ Sₜ₋₁ + βₜ kₜᵀ eₜ          yₜ = qₜ Sₜ
+    dSₜ = Rₜ + qₜᵀ dyₜ          dvₜ = βₜ kₜ dSₜ          dβₜ = (kₜ dSₜ) eₜᵀ          Rₜ₋₁ = αₜ (dSₜ − kₜᵀ dvₜ)
 
-A token needs kₜ Sₜ₋₁, which depends on the update of the token before. So each pass over S updates and reads it for two
-tokens, and computes the products of the next two keys with it. The first token's update adds a multiple of its error
-to the second's product:
+Rₜ is the cotangent of Sₜ from the tokens after t, R_T that of the last state. The kernels of the two delta rules
+compute dq, dk, dα and R₀ from e and dv.
+
+A token needs kₜ Sₜ₋₁, which depends on the update of the token before it. So one pass over S updates it for two tokens,
+reads it with their queries, and multiplies the updated S by the keys of the two tokens of the next pass. The product of
+the second of them lacks the update of the first, which adds a multiple of its error, in the adjoint of dy and dv:
 
     kₜ₊₁ Sₜ = αₜ kₜ₊₁ Sₜ₋₁ + (kₜ₊₁ kₜᵀ) βₜ eₜ          kₜ₋₁ Rₜ₋₁ = αₜ (kₜ₋₁ Rₜ + (kₜ₋₁ qₜᵀ) dyₜ − (kₜ₋₁ kₜᵀ) dvₜ)
 
-Work and layout as in `models.kernels.linear_attention_core`, values in the lanes.
+Threads and layout are those of `models.kernels.linear_attention_core`: the SIMD lanes hold columns of S, which are
+entries of v, and loops run over its rows, which are entries of k.
+
+    q, k      (batch, T', K'), K' padded to whole pairs of vectors, T' even; see `sequence`
+    v, y, e   (batch, T', V')
+    beta, a   (batch, T'), see `per_token`; a = None is α = 1. Decays are padded with 1, all others with 0.
+    S, R      (batch, K', V')
+
+In the loops x01 is the second vector of columns for the first token of a pass, x10 the first one for the second token.
 """
 
 from typing import Any
@@ -22,21 +33,24 @@ from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
 def per_token(x: Any, count: int) -> np.ndarray:
-    """Return x (*batch, T) as (batch, T')."""
+    """Return x (*batch, T) as (batch, T'), T' even."""
     return laid_out(x, count, x.shape[-1], to=(2,))
 
 
 def attend(q: Any, k: Any, v: Any, beta: Any, a: Any, S: Any, boundary_states: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return y and e, and leave the last state in S and every 32nd in `boundary_states`; α = None is 1."""
+    """Return y and e, and leave the last state in S.
+
+    The states before tokens 0, 32, 64, … go to `boundary_states` (batch, ⌈T' / 32⌉, K', V'), unless that is None.
+    """
     y, e = np.empty_like(v), np.empty_like(v)
     share_columns(lambda part, first, last: _forward(q, k, v, beta, a, S, y, e, boundary_states, STEPS, first, last), v)
     return y, e
 
 
-def attend_backward(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, dS: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cotangents of v and beta."""
-    dv, dbeta = np.empty_like(dy), np.empty((dy.shape[2] // vector(dy, 2), *beta.shape), dy.dtype)
-    share_columns(lambda part, first, last: _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last), dy)
+def attend_backward(q: Any, k: Any, beta: Any, a: Any, e: Any, dy: Any, R: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return dv (batch, T', V') and dβ (batch, T') from dy, e and R, the cotangent of the last state."""
+    dv, dbeta = np.empty_like(dy), np.empty((dy.shape[2] // vector(dy, 2), *beta.shape), dy.dtype)  # a term a slab
+    share_columns(lambda part, first, last: _backward(q, k, beta, a, e, dy, R, dv, dbeta, first, last), dy)
     return dv, dbeta.sum(axis=0)
 
 
@@ -55,7 +69,7 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
                 if t % steps == 0:
                     boundary_states[b, t // steps, :, start : start + width] = X
             at, after = (b * length + t) * v.shape[2] + start, (b * length + t + 1) * v.shape[2] + start
-            coming = min(t + 2, length - 2)
+            coming = min(t + 2, length - 2)  # after the last pass any two tokens: their products are not used
             if a is not None:
                 n00, n01 = splat(v, a[b, t]) * n00, splat(v, a[b, t]) * n01
                 n10, n11 = splat(v, a[b, t]) * n10, splat(v, a[b, t]) * n11
@@ -82,39 +96,44 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
                 n10, n11 = fma(splat(v, k[b, coming + 1, r]), s0, n10), fma(splat(v, k[b, coming + 1, r]), s1, n11)
                 store(X, r * width, s0)
                 store(X, r * width + step, s1)
-            for place, x, g in ((at, y00, e00), (at + step, y01, e01), (after, y10, e10), (after + step, y11, e11)):
-                store(y, place, x)
-                store(e, place, g)
+            for i, output, error in (
+                (at, y00, e00),
+                (at + step, y01, e01),
+                (after, y10, e10),
+                (after + step, y11, e11),
+            ):
+                store(y, i, output)
+                store(e, i, error)
         S[b, :, start : start + width] = X
 
 
 @kernel
-def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
+def _backward(q, k, beta, a, e, dy, R, dv, dbeta, first, last):
     _, length, rows = q.shape
     step, width = lanes(dy), 2 * lanes(dy)
     slabs = dy.shape[2] // width
     X = room(dy, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = dS[b, :, start : start + width]
+        X[:] = R[b, :, start : start + width]
         n00, n01, n10, n11 = _read_keys(X, k, b, length - 1, length - 2)
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * dy.shape[2] + start, (b * length + t - 1) * dy.shape[2] + start
-            this, earlier, coming = b * length + t, b * length + t - 1, max(t - 2, 1)
-            fetch(q, (earlier - AHEAD) * rows, 2 * rows)
-            fetch(k, (earlier - AHEAD) * rows, 2 * rows)
+            row, row_before, coming = b * length + t, b * length + t - 1, max(t - 2, 1)
+            fetch(q, (row_before - AHEAD) * rows, 2 * rows)
+            fetch(k, (row_before - AHEAD) * rows, 2 * rows)
             for place in (at - AHEAD * dy.shape[2], before - AHEAD * dy.shape[2]):
                 fetch(dy, place, width)
                 fetch(e, place, width)
             g00, g01, g10, g11 = load(dy, at), load(dy, at + step), load(dy, before), load(dy, before + step)
-            kq_own = _product(k, this, q, this)
+            kq_own = _product(k, row, q, row)
             n00, n01 = fma(kq_own, g00, n00), fma(kq_own, g01, n01)
-            w00, w01 = splat(dy, -beta[b, t]) * n00, splat(dy, -beta[b, t]) * n01
-            kq, kk = _product(k, earlier, q, this), _product(k, earlier, k, this)
+            w00, w01 = splat(dy, -beta[b, t]) * n00, splat(dy, -beta[b, t]) * n01  # w = −dv
+            kq, kk = _product(k, row_before, q, row), _product(k, row_before, k, row)
             n10, n11 = fma(kk, w00, fma(kq, g00, n10)), fma(kk, w01, fma(kq, g01, n11))
             if a is not None:
                 n10, n11 = splat(dy, a[b, t]) * n10, splat(dy, a[b, t]) * n11
-            kq_own = _product(k, earlier, q, earlier)
+            kq_own = _product(k, row_before, q, row_before)
             n10, n11 = fma(kq_own, g10, n10), fma(kq_own, g11, n11)
             w10, w11 = splat(dy, -beta[b, t - 1]) * n10, splat(dy, -beta[b, t - 1]) * n11
             dbeta[item % slabs, b, t] = total(fma(n00, load(e, at), n01 * load(e, at + step)))
@@ -140,7 +159,7 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
 
 @kernel
 def _read_keys(X, k, b, t, u):
-    """Return k X of two tokens: two vectors each."""
+    """Return kₜ X and kᵤ X, each as two vectors."""
     rows, width = X.shape
     n00 = n01 = n10 = n11 = splat(X, 0)
     for r in range(rows):
@@ -152,7 +171,7 @@ def _read_keys(X, k, b, t, u):
 
 @kernel
 def _product(x, t, y, u):
-    """Return Σ xₜ yᵤ of two tokens, in every lane."""
+    """Return xₜ · yᵤ in every lane; t and u number the rows of all sequences."""
     rows = x.shape[2]
     products = splat(x, 0)
     for r in range(0, rows, lanes(x)):

@@ -1,13 +1,18 @@
-"""The loop over tokens that linear attention, gated or not, its adjoint and those of the delta rules share.
+"""A loop over tokens for linear attention with or without a decay, for its adjoint, and for those of the delta rules.
 
-    Sₜ = Diag(aₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ          aₜ = 1 without decay
+    Sₜ = Diag(aₜ) Sₜ₋₁ + kₜᵀ vₜ          yₜ = qₜ Sₜ
 
-Work    a vector is some neighbouring columns of S in one row. Two vectors of columns of one sequence are a thread's
-        unit: the K rows of them stay in the first-level cache while `walk` goes along time, two tokens a pass, so that
-        it loads and stores S half as often.
-Sums    all run along rows, vector by vector: none across the lanes.
+t counts the tokens in the order in which they are visited, the last one first with `backwards`. In an adjoint a token's
+decay therefore acts one token later: the caller shifts the decays.
 
-Sequences are (batch, T', K'), padded with zeros to an even number of tokens and to pairs of vectors: see `sequence`.
+A SIMD vector holds neighbouring columns of one row of S. The unit of work is a slab of S of one sequence, two vectors
+wide: its K' rows are copied to a buffer, which stays in the first-level cache while `walk` visits the tokens, two a
+pass, so that it loads and stores S half as often. qₜ Sₜ adds up the rows in vectors; nothing is summed across lanes.
+
+    q, k      (batch, T', K'), T' even, K' padded to whole pairs of vectors; see `sequence`
+    v, y      (batch, T', V'), padded alike
+    a         (batch, T', K'); None is a decay of 1. Decays are padded with 1, all others with 0.
+    S         (batch, K', V')
 """
 
 from collections.abc import Callable
@@ -19,32 +24,32 @@ from minigrad.compiled.layout import laid_out, vector
 from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
 from minigrad.compiled.threads import share
 
-STEPS = 32  # tokens between two boundary states, even; an argument of kernels, whose cache on disk ignores globals
-AHEAD = 8  # tokens by which a prefetch precedes the load, where memory is read downwards
+STEPS = 32  # tokens between two boundary states, even; passed as an argument, since Numba's cache ignores globals
+AHEAD = 8  # tokens by which a prefetch precedes the load, where the last token is visited first
 
 
 def sequence(x: Any, *shape: int) -> np.ndarray:
-    """Return x (*batch, T, K) as (batch, T', K')."""
+    """Return x (*batch, T, K), broadcast to `shape` (batch, T, K), as (batch, T', K')."""
     return laid_out(x, *shape, to=(2, vector(x, 2)))
 
 
 def memory(S: Any, *shape: int) -> np.ndarray:
-    """Return S (*batch, K, V) as a new (batch, K', V')."""
+    """Return a copy of S (*batch, K, V) as (batch, K', V'), which kernels may overwrite."""
     laid = laid_out(S, *shape, to=(vector(S, 2), vector(S, 2)))
     return laid.copy() if np.may_share_memory(laid, S) else laid
 
 
 def share_columns(work: Callable[[int, int, int], object], v: np.ndarray) -> None:
-    """Call work(part, first, last) for parts of all pairs of vectors that v (batch, T', V') has columns for."""
+    """Call work(part, first, last) in each thread for its slabs first ≤ i < last; v is (batch, T', V')."""
     share(work, v.shape[0] * v.shape[2] // vector(v, 2))
 
 
 def attend(
     q: Any, k: Any, v: Any, S: Any, *, a: Any = None, boundary_states: Any = None, backwards: bool = False
 ) -> np.ndarray:
-    """Return y (batch, T', V') and leave the last state in S (batch, K', V'); backwards, the last is the first.
+    """Return y (batch, T', V') and leave in S the state after the token that is visited last.
 
-    `a` (batch, T', K') are the decays, and every 32nd state goes to `kept` (batch, ⌈T' / 32⌉, K', V').
+    The states before the visits 0, 32, 64, … go to `boundary_states` (batch, ⌈T' / 32⌉, K', V'), unless that is None.
     """
     y = np.empty_like(v)
     share_columns(lambda part, first, last: walk(q, k, v, a, S, y, boundary_states, STEPS, backwards, first, last), v)
@@ -53,7 +58,7 @@ def attend(
 
 @kernel
 def walk(q, k, v, a, S, y, boundary_states, steps, backwards, first, last):
-    """Run the recurrence for the units from `first` to `last`."""
+    """Run the recurrence for the slabs first ≤ i < last; y01 is the second vector of the first of two tokens."""
     _, length, rows = q.shape
     step, width = lanes(v), 2 * lanes(v)
     slabs = v.shape[2] // width

@@ -1,6 +1,7 @@
 """Evaluate both sides of a statement at one example, or their derivatives, in any number system.
 
-Second derivatives are taken through a recorded pass, whose first gradients are compared with the ordinary pass's too.
+A second derivative differentiates a recorded pass, one that can be differentiated again. The gradients of that pass
+are returned opposite to those of the ordinary pass, so that whoever compares the two lists compares the passes too.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ from proofs.checker.strategies import Exact, Strategy, tree_map
 def evaluate(
     statement: Statement, example: Mapping[str, Any], convert: Callable[[Exact, bool], Any], order: int
 ) -> tuple[list, list]:
-    """Return the arrays of both results, or of their derivatives, in the number system that `convert` converts to."""
+    """Return two lists of arrays that should be equal, in the number system that `convert(value, is_logarithm)` makes.
+
+    `example` has an array of exact numbers for each strategy; complex ones have their real and imaginary parts on the
+    last axis. Order 0 returns the two sides, order 1 their gradients, and order 2 the gradients of the recorded pass
+    opposite to those of the ordinary one, for both sides, followed by the second derivatives of the sides.
+    """
     leaves: list[Any] = []
 
     def converted(strategy: Strategy, value: Any) -> Any:
-        if strategy.fill is None:
+        if strategy.fill is None:  # an option, no array
             return value
         if strategy.complex:
             array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
@@ -44,22 +50,25 @@ def evaluate(
         return first[0], first[1]
     recorded = [_gradients(side, leaves, record=True) for side in (left, right)]
     second = [_gradients(gradient, leaves, record=False) for gradient in recorded]
-    raw = [[unwrap(g) for g in gradient] for gradient in recorded]  # equal to `first`, side by side
-    return raw[0] + raw[1] + second[0], first[0] + first[1] + second[1]
+    (left, right), (left_first, right_first) = ([unwrap(g) for g in side] for side in recorded), first
+    return [*left, *right, *second[0]], [*left_first, *right_first, *second[1]]
 
 
 def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]:
-    """Return the gradient of Σ ⟨c, result⟩, for fixed random c, with respect to every leaf."""
+    """Return the gradient of Re Σ r c, over the numbers r of all results, with respect to every leaf.
+
+    c is random and drawn alike for both sides, for constant results too, so that the draws stay in step.
+    """
     rng, terms = np.random.default_rng(0), []
     for result in results:
         c = rng.choice([-2, -1, 1, 2], size=(result.size, 1))
-        if _is_complex(result):  # for a real c, Re c̄ r would ignore the imaginary part of r
+        if _is_complex(result):  # a real c would ignore the imaginary part of r
             c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
-        if _is_rounded(result):  # so that the rounding of the products with c is counted
+        if _is_rounded(result):  # as `Rounded`, so that the rounding of r c counts
             c = elementwise(Rounded.of)(c)
         if isinstance(result, mg.Tensor):
             terms.append(mg.reshape(result, (1, -1)) @ to_library_of(result, c.astype(result.dtype)))
-    if not terms:  # no result depends on a leaf: the gradients are 0
+    if not terms:  # no result is a Tensor, so that none depends on a leaf
         zeros = [np.zeros_like(leaf.value) for leaf in leaves]
         return [mg.Tensor(zero) for zero in zeros] if record else zeros
     total = mg.sum(mg.concat(terms, axis=0), axis=0)
@@ -76,7 +85,7 @@ def _is_rounded(result: Any) -> bool:
 
 
 def flatten(result: Any) -> list[Any]:
-    """Return the arrays of nested tuples, lists and mappings, in order."""
+    """Return the arrays of nested tuples, lists and mappings, the latter sorted by key; None is left out."""
     if isinstance(result, Mapping):
         return [leaf for key in sorted(result) for leaf in flatten(result[key])]
     if isinstance(result, (tuple, list)):
@@ -85,7 +94,7 @@ def flatten(result: Any) -> list[Any]:
 
 
 def elementwise(function: Callable[[Any], Any]) -> Callable[[Exact], Any]:
-    """Return the function that applies `function` to every entry of an object array."""
+    """Return the function that applies `function` to every entry of an array, and makes an array of objects."""
 
     def apply(array: Exact) -> Any:
         return np.fromiter(map(function, array.flat), dtype=object).reshape(array.shape)
