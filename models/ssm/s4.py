@@ -174,6 +174,7 @@ def make_step(Lambda: Array, P: Array, B: Array, delta: Array) -> Callable[[Arra
 
     def step(h: Array, u: Array) -> Array:
         solved = diagonal * (2 * h + drive * u)
+        xp = namespace(dual, solved)
         return solved - correction * xp.real(xp.sum(dual * solved, axis=-1, keepdims=True)) - h
 
     return step
