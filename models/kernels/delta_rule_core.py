@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiled.layout import laid_out, vector
-from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.simd import assign, fetch, fma, kernel, lanes, load, room, splat, store, total
 from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
@@ -48,12 +48,12 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
     X = room(v, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = S[b, :, start : start + width]
+        assign(X, S[b, :, start : start + width])
         n00, n01, n10, n11 = _read_keys(X, k, b, 0, 1)
         for t in range(0, length, 2):
             if boundary_states is not None:
                 if t % steps == 0:
-                    boundary_states[b, t // steps, :, start : start + width] = X
+                    assign(boundary_states[b, t // steps, :, start : start + width], X)
             at, after = (b * length + t) * v.shape[2] + start, (b * length + t + 1) * v.shape[2] + start
             coming = min(t + 2, length - 2)
             if a is not None:
@@ -85,7 +85,7 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
             for place, x, g in ((at, y00, e00), (at + step, y01, e01), (after, y10, e10), (after + step, y11, e11)):
                 store(y, place, x)
                 store(e, place, g)
-        S[b, :, start : start + width] = X
+        assign(S[b, :, start : start + width], X)
 
 
 @kernel
@@ -96,7 +96,7 @@ def _backward(q, k, beta, a, e, dy, dS, dv, dbeta, first, last):
     X = room(dy, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = dS[b, :, start : start + width]
+        assign(X, dS[b, :, start : start + width])
         n00, n01, n10, n11 = _read_keys(X, k, b, length - 1, length - 2)
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * dy.shape[2] + start, (b * length + t - 1) * dy.shape[2] + start
