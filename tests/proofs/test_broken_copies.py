@@ -96,13 +96,13 @@ def test_a_broken_copy_is_caught(mechanism, form, text, instead, wrong):
 
 @pytest.mark.parametrize(("mechanism", "form"), sorted({broken[:2] for broken in BROKEN}))
 def test_a_faithful_copy_passes(mechanism, form):
-    """Check the copy in one exact system and in float64; proofs/test_proofs.py checks the original in every system.
+    """Check the copy in float64; proofs/test_proofs.py checks the original in every system.
 
     Examples are the same on every run, so what has the bytecode of the original passes where the original passes.
     """
     copy = copy_of(f"memory.{mechanism}")
     assert has_code_of_original(copy, f"memory.{mechanism}")
-    result = verdicts(mechanism, form, copy, ("modular", "float64"))
+    result = verdicts(mechanism, form, copy, ("float64",))
     assert result and set(result) == {"passed"}
 
 
