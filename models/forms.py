@@ -143,7 +143,7 @@ def _forms_of(module: types.ModuleType) -> dict[str, FormFunction]:
     return {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, FormFunction) and value.__module__ == module.__name__
+        if getattr(value, "__module__", None) == module.__name__ and isinstance(value, FormFunction)  # slow, so last
     }
 
 

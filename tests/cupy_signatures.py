@@ -18,12 +18,18 @@ def allow(theirs: Any, args: Sequence[Any], options: Mapping[str, Any]) -> None:
 
     For a ufunc that is also their numbers. A method is given without its array.
     """
+    _check_names(theirs, len(args), tuple(options))
+    if isinstance(theirs, cupy.ufunc) and not _takes(theirs, tuple(getattr(x, "dtype", None) for x in args)):
+        raise TypeError(f"{theirs.__name__} of CuPy: got {[getattr(x, 'dtype', x) for x in args]}, has {theirs.types}")
+
+
+@functools.cache
+def _check_names(theirs: Any, positional: int, names: tuple[str, ...]) -> None:
+    """Raise TypeError where CuPy's function has no place for so many arguments and options of these names."""
     try:
-        _signature(theirs).bind(*args, **options)
+        _signature(theirs).bind(*range(positional), **dict.fromkeys(names))
     except TypeError as error:
         raise TypeError(f"{theirs.__name__} of CuPy: {error}") from None
-    if isinstance(theirs, cupy.ufunc) and not any(_fits(args, types) for types in theirs.types):
-        raise TypeError(f"{theirs.__name__} of CuPy: got {[getattr(x, 'dtype', x) for x in args]}, has {theirs.types}")
 
 
 @functools.cache
@@ -42,9 +48,14 @@ def _signature(theirs: Any) -> inspect.Signature:
     return inspect.signature(eval(f"lambda {line}: None"))
 
 
-def _fits(args: Sequence[Any], types: str) -> bool:
-    """Return whether arrays can be cast to these types without loss; Python numbers fit any."""
+@functools.cache
+def _takes(theirs: cupy.ufunc, dtypes: tuple[np.dtype | None, ...]) -> bool:
+    """Return whether arrays can be cast to types of a ufunc without loss; Python's numbers, None, go with any."""
+    return any(_fits(dtypes, types) for types in theirs.types)
+
+
+def _fits(dtypes: tuple[np.dtype | None, ...], types: str) -> bool:
     expected = types.partition("->")[0]
     if "E" in expected:  # bfloat16, for which NumPy has no letter
         return False
-    return all(np.can_cast(x.dtype, c) for x, c in zip(args, expected, strict=False) if hasattr(x, "dtype"))
+    return all(np.can_cast(dtype, c) for dtype, c in zip(dtypes, expected, strict=False) if dtype is not None)

@@ -27,6 +27,10 @@ class Walled(NDArrayOperatorsMixin):
     def __init__(self, inside: np.ndarray):
         self.inside = inside
 
+    dtype = property(lambda self: self.inside.dtype)
+    shape = property(lambda self: self.inside.shape)
+    ndim = property(lambda self: self.inside.ndim)
+
     def get(self) -> np.ndarray:
         return self.inside.copy()
 

@@ -161,6 +161,17 @@ def room(x, *shape):
     return numbers[first : first + size].reshape(shape)
 
 
+@njit
+def assign(into, x):
+    """Assign x to an array of the same two axes.
+
+    `into[:] = x` does so too, but compiles for seconds: Numba adds the message of an error to each kernel that has it.
+    """
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            into[i, j] = x[i, j]
+
+
 # Arithmetic
 
 

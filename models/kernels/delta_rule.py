@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.compiled.layout import cut_out, flat_count
-from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.simd import assign, fetch, fma, kernel, lanes, load, room, splat, store
 from models.kernels.delta_rule_core import attend, attend_backward, per_token
 from models.kernels.linear_attention_core import AHEAD, memory, sequence, share_columns
 
@@ -76,7 +76,7 @@ def _reads(k, beta, e, w, dy, S, dq, dk, first, last):
     X = room(k, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = S[b, :, start : start + width]
+        assign(X, S[b, :, start : start + width])
         for t in range(0, length, 2):
             at, after = (b * length + t) * k.shape[2] + start, (b * length + t + 1) * k.shape[2] + start
             strength, next_strength = splat(k, beta[b, t]), splat(k, beta[b, t + 1])
@@ -107,7 +107,7 @@ def _writes(q, k, beta, e, w, dy, dS, dk, first, last):
     X = room(k, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = dS[b, :, start : start + width]
+        assign(X, dS[b, :, start : start + width])
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * k.shape[2] + start, (b * length + t - 1) * k.shape[2] + start
             k00, k01, k10, k11 = load(k, at), load(k, at + step), load(k, before), load(k, before + step)
@@ -136,4 +136,4 @@ def _writes(q, k, beta, e, w, dy, dS, dk, first, last):
             store(dk, at + step, fma(strength, d01, load(dk, at + step)))
             store(dk, before, fma(earlier_strength, d10, load(dk, before)))
             store(dk, before + step, fma(earlier_strength, d11, load(dk, before + step)))
-        dS[b, :, start : start + width] = X
+        assign(dS[b, :, start : start + width], X)

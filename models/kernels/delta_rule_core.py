@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiled.layout import laid_out, vector
-from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.simd import assign, fetch, fma, kernel, lanes, load, room, splat, store, total
 from models.kernels.linear_attention_core import AHEAD, STEPS, share_columns
 
 
@@ -62,12 +62,12 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
     X = room(v, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = S[b, :, start : start + width]
+        assign(X, S[b, :, start : start + width])
         n00, n01, n10, n11 = _read_keys(X, k, b, 0, 1)
         for t in range(0, length, 2):
             if boundary_states is not None:
                 if t % steps == 0:
-                    boundary_states[b, t // steps, :, start : start + width] = X
+                    assign(boundary_states[b, t // steps, :, start : start + width], X)
             at, after = (b * length + t) * v.shape[2] + start, (b * length + t + 1) * v.shape[2] + start
             coming = min(t + 2, length - 2)  # after the last pass any two tokens: their products are not used
             if a is not None:
@@ -104,7 +104,7 @@ def _forward(q, k, v, beta, a, S, y, e, boundary_states, steps, first, last):
             ):
                 store(y, i, output)
                 store(e, i, error)
-        S[b, :, start : start + width] = X
+        assign(S[b, :, start : start + width], X)
 
 
 @kernel
@@ -115,7 +115,7 @@ def _backward(q, k, beta, a, e, dy, R, dv, dbeta, first, last):
     X = room(dy, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = R[b, :, start : start + width]
+        assign(X, R[b, :, start : start + width])
         n00, n01, n10, n11 = _read_keys(X, k, b, length - 1, length - 2)
         for t in range(length - 1, 0, -2):
             at, before = (b * length + t) * dy.shape[2] + start, (b * length + t - 1) * dy.shape[2] + start

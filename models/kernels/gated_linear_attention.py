@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.compiled.layout import cut_out, flat_count
-from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.simd import assign, fma, kernel, lanes, load, room, splat, store
 from models.kernels.linear_attention_core import STEPS, attend, memory, sequence, share_columns
 
 
@@ -101,9 +101,9 @@ def _adjoint(q, k, u, a, w, dy, boundary_states, steps, dS, dq, dk, da, first, l
     S, R = room(q, steps + 1, rows, width), room(q, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        R[:] = dS[b, :, start : start + width]
+        assign(R, dS[b, :, start : start + width])
         for chunk in range(boundary_states.shape[1] - 1, -1, -1):
-            S[0] = boundary_states[b, chunk, start : start + width].T
+            assign(S[0], boundary_states[b, chunk, start : start + width].T)
             begin, end = chunk * steps, min(chunk * steps + steps, length)
             for t in range(begin, end):  # the states of this chunk once more
                 at = (b * length + t) * q.shape[2] + start
@@ -142,4 +142,4 @@ def _adjoint(q, k, u, a, w, dy, boundary_states, steps, dS, dq, dk, da, first, l
                 store(dk, at + step, d1)
                 store(da, at, a0 * g0)
                 store(da, at + step, a1 * g1)
-        dS[b, :, start : start + width] = R
+        assign(dS[b, :, start : start + width], R)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiled.layout import laid_out, vector
-from minigrad.compiled.simd import fetch, fma, kernel, lanes, load, room, splat, store
+from minigrad.compiled.simd import assign, fetch, fma, kernel, lanes, load, room, splat, store
 from minigrad.compiled.threads import share
 
 STEPS = 32  # tokens between two boundary states, even; passed as an argument, since Numba's cache ignores globals
@@ -65,11 +65,11 @@ def walk(q, k, v, a, S, y, boundary_states, steps, backwards, first, last):
     X = room(v, rows, width)
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
-        X[:] = S[b, :, start : start + width]
+        assign(X, S[b, :, start : start + width])
         for i in range(0, length, 2):
             if boundary_states is not None:
                 if i % steps == 0:
-                    boundary_states[b, i // steps, :, start : start + width] = X
+                    assign(boundary_states[b, i // steps, :, start : start + width], X)
             t, u = (length - 1 - i, length - 2 - i) if backwards else (i, i + 1)
             at, after = (b * length + t) * v.shape[2] + start, (b * length + u) * v.shape[2] + start
             v00, v01, v10, v11 = load(v, at), load(v, at + step), load(v, after), load(v, after + step)
@@ -95,4 +95,4 @@ def walk(q, k, v, a, S, y, boundary_states, steps, backwards, first, last):
             store(y, at + step, y01)
             store(y, after, y10)
             store(y, after + step, y11)
-        S[b, :, start : start + width] = X
+        assign(S[b, :, start : start + width], X)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.compiled.layout import laid_out, vector
-from minigrad.compiled.simd import BITS, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.simd import BITS, assign, exp2_of_product, fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import get_num_threads, share
 
 STEPS = 32  # tokens between two boundary states
@@ -120,10 +120,11 @@ def _forward(u, delta, rates, B, C, D, h, y, boundary_states, first, last):
     for item in range(first, last):
         b, start = item // slabs, item % slabs * width
         stop = min(start + width, channels)
-        H[:, : stop - start], R[:, : stop - start] = h[b, :, start:stop], rates[:, start:stop]
+        assign(H[:, : stop - start], h[b, :, start:stop])
+        assign(R[:, : stop - start], rates[:, start:stop])
         for t in range(length):
             if t % STEPS == 0:
-                boundary_states[b, t // STEPS, :, start:stop] = H[:, : stop - start]
+                assign(boundary_states[b, t // STEPS, :, start:stop], H[:, : stop - start])
             row = (b * length + t) * channels
             for d in range(start, stop, step):
                 x, dt = load(u, row + d), load(delta, row + d)
@@ -135,7 +136,7 @@ def _forward(u, delta, rates, B, C, D, h, y, boundary_states, first, last):
                     store(H, place, state)
                     y_d = fma(state, splat(u, C[b, t, n]), y_d)
                 store(y, row + d, y_d)
-        h[b, :, start:stop] = H[:, : stop - start]
+        assign(h[b, :, start:stop], H[:, : stop - start])
 
 
 @kernel

@@ -55,7 +55,8 @@ def _forward(theta, eta, a, cuts, mix, last, fades, first, last_row):
                     G[s] *= eta[b, t]
                     mix[b, t, s] = a[b, t] * mix[b, t - 1, s] + G[s]
                 G[i] = mix[b, t, i] = theta[b, t]
-            last[b, start:stop] = G[: stop - start]
+            for s in range(stop - start):
+                last[b, start + s] = G[s]
 
 
 @kernel
@@ -65,9 +66,12 @@ def _backward(theta, eta, a, cuts, mix, fades, dmix, dlast, dfades, dtheta, deta
     for b in range(first, last):
         for start, stop in zip(cuts[:-1], cuts[1:]):  # noqa: B905
             for i in range(stop - start):
-                G[i, :i], G[i, i] = eta[b, start + i] * G[i - 1, :i], theta[b, start + i]
-            to_mix[:], to_G[:] = 0, dlast[b, start]
-            to_G[: stop - start] = dlast[b, start:stop]
+                for s in range(i):
+                    G[i, s] = eta[b, start + i] * G[i - 1, s]
+                G[i, i] = theta[b, start + i]
+            to_mix[:] = 0
+            for s in range(stop - start):
+                to_G[s] = dlast[b, start + s]
             to_gamma = to_p = to_h = 0.0
             for t in range(stop - 1, start - 1, -1):
                 i = t - start

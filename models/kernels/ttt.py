@@ -28,7 +28,7 @@ import numpy as np
 
 from gpu.kernels.inner_model import WeightLayout
 from minigrad.compiled.layout import append_ones, cut_out, flat_count, laid_out, vector
-from minigrad.compiled.simd import fma, kernel, lanes, load, room, splat, store, total
+from minigrad.compiled.simd import assign, fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import share
 from models.kernels.tiles import add_outer, add_rows, dot, normalize_row, normalize_row_backward, scaled
 
@@ -148,7 +148,7 @@ def _forward(tokens, norm, W, residuals, y, losses, size, first, last):
             begin, stop = n * size, (n + 1) * size
             keys, queries, delta = k[b, begin:stop], q[b, begin:stop], residuals.delta[b, begin:stop]
             z, r = residuals.unit[b, begin:stop], residuals.read[b, begin:stop]
-            residuals.W_starts[b, n] = W[b].T
+            assign(residuals.W_starts[b, n], W[b].T)
             z[:], r[:] = 0, 0
             add_rows(keys, X, z)
             _inner_loss_grad(
@@ -234,14 +234,16 @@ def _backward(tokens, norm, residuals, dy, dW, dtokens, dnorm, first, last):
                     A[j, i], dA[i, j] = -rate * score, -rate * dscore
                     dtau[b, begin + i] -= eta[b, begin + j] * score * dscore
                     deta[b, begin + j] -= tau[b, begin + i] * score * dscore
-            dA_T[:], ddelta[:] = dA.T, 0
+            assign(dA_T, dA.T)
+            ddelta[:] = 0
             add_rows(A, dr, ddelta)
             add_rows(dA, keys, dq_b)
             add_rows(dA_T, queries, dk_b)
             add_rows(dr, W_start, dq_b)
 
             # W′
-            dX_T[:], R[:] = dW[b].T, 0
+            assign(dX_T, dW[b].T)
+            R[:] = 0
             add_rows(keys, dX, R)
             for i in range(size):
                 R_delta = dot(R, i, delta, i)

@@ -95,7 +95,8 @@ def _two_levels(w, A, coarse, fine):
             for n in range(states):
                 fine[m, j, n], fine[m, j, states + n] = power[n].real, power[n].imag
                 power[n] *= A[m, n]
-        term[:] = w[m]
+        for n in range(states):
+            term[n] = w[m, n]
         for i in range(coarse.shape[1]):
             for n in range(states):
                 coarse[m, i, n], coarse[m, i, states + n] = 2 * term[n].real, -2 * term[n].imag
@@ -141,6 +142,7 @@ def _over_blocks(A, near, size, P, Q):
                     q[n] += power[n] * own_slope + slope[n] * own
                     slope[n] = (i + 1) * size * (before[n] * power[n])
                 power[n] *= jump[n]
-        P[m] = p
-        if Q is not None:
-            Q[m] = q
+        for n in range(states):
+            P[m, n] = p[n]
+            if Q is not None:
+                Q[m, n] = q[n]

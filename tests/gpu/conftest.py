@@ -1,5 +1,6 @@
 """Mutated kernels, and a search for a schedule under which they fail."""
 
+import functools
 import re
 
 import pytest
@@ -25,14 +26,13 @@ def assert_detected(monkeypatch, tmp_path):
             (tmp_path / name).write_text(code, encoding="utf-8")
         with emulator.schedule(0):
             expected = call()
+
+        @functools.cache
+        def module(name, defines):
+            return emulator.Module(broken if name == source else launch.KERNELS / f"{name}.cu", defines)
+
         with monkeypatch.context() as patch:
-            patch.setattr(
-                launch,
-                "_emulated_module",
-                lambda name, defines: emulator.Module(
-                    broken if name == source else launch.KERNELS / f"{name}.cu", defines
-                ),
-            )
+            patch.setattr(launch, "_emulated_module", module)
             assert difference(expected, call), (
                 f"{source}.cu, {mutated!r} for {original!r} ({which}): no schedule shows it"
             )

@@ -58,7 +58,8 @@ class Kernel:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self.device.launches.append(self.name)
         inside = [x.inside if isinstance(x, Walled) else x for x in arguments]
-        emulator.Module(self.source, self.defines).get_function(self.name)(grid, block, inside, shared_mem=shared_mem)
+        module = launch._emulated_module(self.source.stem, self.defines)
+        module.get_function(self.name)(grid, block, inside, shared_mem=shared_mem)
 
 
 def install(monkeypatch: Any) -> Device:

@@ -18,7 +18,7 @@ from proofs.checker.forms import Form
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import Betas, Keys, Queries, Values
 from proofs.checker.systems import SYSTEMS
-from tests.copies import copy_of
+from tests.copies import copy_of, has_code_of_original
 
 BROKEN = [
     # mechanism, form, text, what stands there instead, what is wrong
@@ -70,7 +70,7 @@ BROKEN = [
 ]
 
 
-def verdicts(mechanism, form, module):
+def verdicts(mechanism, form, module, systems=SYSTEMS):
     """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
     result: list[str] = []
     for statement in STATEMENTS.values():
@@ -82,7 +82,7 @@ def verdicts(mechanism, form, module):
         if arguments and statement.kind == "identity":
             stated = dataclasses.replace(statement, fixed={**statement.fixed, **arguments})
             for system in systems_of(stated):
-                if not SYSTEMS[system].library:  # what NumPy alone can tell
+                if system in systems and not SYSTEMS[system].library:  # what NumPy alone can tell
                     result.append(check_system(stated, system).status)
                     if result[-1] == "failed":
                         return result
@@ -96,7 +96,13 @@ def test_a_broken_copy_is_caught(mechanism, form, text, instead, wrong):
 
 @pytest.mark.parametrize(("mechanism", "form"), sorted({broken[:2] for broken in BROKEN}))
 def test_a_faithful_copy_passes(mechanism, form):
-    result = verdicts(mechanism, form, copy_of(f"memory.{mechanism}"))
+    """Check the copy in float64; proofs/test_proofs.py checks the original in every system.
+
+    Examples are the same on every run, so what has the bytecode of the original passes where the original passes.
+    """
+    copy = copy_of(f"memory.{mechanism}")
+    assert has_code_of_original(copy, f"memory.{mechanism}")
+    result = verdicts(mechanism, form, copy, ("float64",))
     assert result and set(result) == {"passed"}
 
 

@@ -1,5 +1,6 @@
 """The documents: generated tables are up to date, commands and examples run, links and citations resolve."""
 
+import functools
 import importlib
 import re
 import subprocess
@@ -49,6 +50,13 @@ def test_the_two_commands_are_in_the_readme():
     assert {"make study", "make test"} <= set(COMMAND.findall(README))
 
 
+@functools.cache
+def help_of(module, *subcommand):
+    """Return the finished process `python -m MODULE SUBCOMMAND --help`."""
+    command = [sys.executable, "-m", module, *subcommand, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_exists(command):
     """Make's targets with `make -n`; a program and its subcommand with `--help`, and each option named there."""
@@ -62,9 +70,7 @@ def test_a_command_exists(command):
         assert all((ROOT / argument).exists() for argument in arguments if "/" in argument)
         return
     subcommand = [argument for argument in arguments[:1] if not argument.startswith("-")]
-    process = subprocess.run(
-        [sys.executable, "-m", module, *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    process = help_of(module, *subcommand)
     assert process.returncode == 0, process.stderr
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert option in process.stdout, f"{command}: --help does not know {option}"
