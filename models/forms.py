@@ -6,8 +6,9 @@ A form says in its signature what it takes, in jaxtyping's notation:
     def recurrent(q: Float[Array, "*batch T K"], k: ..., v: Float[Array, "*batch T V"], *, state=None): ...
 
 Every call is checked before the body runs. An axis gets its size from the first argument that has it, and the
-later ones must agree. A batch axis may have no elements, and so may T, time, and S, the keys kept: of no tokens y is
-empty, and the state is the one given, None included. Every other axis has at least one element. `Float` means real
+later ones must agree; 4*H is four times the size of H. A batch axis may have no elements, and so may T, time, and S,
+the keys kept: of no tokens y is empty, and the state is the one given, None included. Every other axis has at least one
+element. `Float` means real
 numbers: floating point, or exact numbers in an array of objects; `Complex` means complex ones. `models.precision`
 promotes precisions that differ. Options annotated `int` are counts, at least 1; options that are NumPy's scalars
 become Python's numbers, which promote no array.
@@ -256,12 +257,22 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
         raise ValueError(f"{name} has rank {len(shape)}, expected {least}{len(alternative.axes)} {context}")
     leading = [("*batch", shape[:batch])] if alternative.leading == "*batch" else []
     for axis, size in [*leading, *zip(alternative.axes, shape[batch:], strict=True)]:
-        first_size, source = sizes.setdefault(axis, (size, name))
-        if size != first_size:
-            raise ValueError(f"{name} has {size} on axis {axis}, expected {first_size} as in {source} {context}")
+        factor, base = axis_factor(axis)
+        if factor > 1 and size % factor:
+            raise ValueError(f"{name} has {size} on axis {axis}, expected a multiple of {factor} {context}")
+        first_size, source = sizes.setdefault(base, (size // factor if factor > 1 else size, name))
+        expected_size = first_size * factor
+        if size != expected_size:
+            raise ValueError(f"{name} has {size} on axis {axis}, expected {expected_size} as in {source} {context}")
         if size == 0 and axis not in ("T", "S"):
             raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
     return value
+
+
+def axis_factor(axis: str) -> tuple[int, str]:
+    """Return the factor of an axis and the axis that it multiplies: (4, "H") of "4*H", (1, "T") of "T"."""
+    factor, _, base = axis.rpartition("*")
+    return (int(factor), base) if factor else (1, axis)
 
 
 def _describe(name: str, value: Any) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad import namespace
 from minigrad.engine import unwrap
-from models.forms import FormFunction, Memory, Work, declarations, mechanisms
+from models.forms import FormFunction, Memory, Work, axis_factor, declarations, mechanisms
 from models.mechanism import Domain, Layout, Mechanism
 from proofs.checker.nested import members, nested_argument, sizes, state_of, taking_arrays, weight_axes
 from proofs.checker.statements import CUPY, EXACT, FLOATS, Instance
@@ -107,10 +107,12 @@ class Form:
     def sample(self, length: int) -> dict[str, np.ndarray]:
         """Draw one random sequence with two features for each token."""
         rng = np.random.default_rng(0)
-        shapes = {
-            name: [{"T": length, "1": 1}.get(axis, 2) for axis in axes.split() if axis != "*batch"]
-            for name, axes in self.axes.items()
-        }
+
+        def size(axis: str) -> int:
+            factor, base = axis_factor(axis)
+            return factor * {"T": length, "1": 1}.get(base, 2)
+
+        shapes = {name: [size(axis) for axis in axes.split() if axis != "*batch"] for name, axes in self.axes.items()}
 
         def numbers(name: str) -> np.ndarray:
             sign = -1 if self.domains[name] in BELOW_ZERO else 1

@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 from hypothesis import strategies as st
 
+from models.forms import axis_factor
 from models.mechanism import Domain
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
@@ -33,6 +34,7 @@ SIZES: dict[str, st.SearchStrategy[Any]] = {
     "S": st.integers(1, 3),  # tokens that a softmax remembers
     "D": st.integers(1, 2),  # features of what is raised to high powers, channels of a state space
     "N": st.integers(1, 2),  # the state of a channel
+    "H": st.integers(1, 2),  # units of a recurrent network
     "P": st.integers(1, 3),
 }
 SEVERAL = st.integers(2, 9)  # lengths where a sequence is cut
@@ -51,7 +53,11 @@ class Sizes(dict[str, Any]):
         self.random = random.Random(draw(st.integers(0, 2**64 - 1))) if prime else None
 
     def __missing__(self, axis: str) -> Any:
-        self[axis] = int(axis) if axis.isdigit() else self.draw(SIZES[axis])
+        factor, base = axis_factor(axis)
+        if base != axis:
+            self[axis] = factor * self[base]
+        else:
+            self[axis] = int(axis) if axis.isdigit() else self.draw(SIZES[axis])
         return self[axis]
 
     def shape(self, axes: str) -> tuple[int, ...]:
