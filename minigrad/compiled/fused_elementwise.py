@@ -135,29 +135,29 @@ def _zero(x):
 
 
 @njit(inline="always")
-def _decaying(x):
+def decaying_exp(x):
     """Return e^(−|x|); NaN for NaN, which `largest` returns where it is the second argument."""
     return exp(_zero(x) - largest(_zero(x) - x, x))
 
 
 @njit(inline="always")
-def _logistic(like, x):
+def logistic(like, x):
     """Return t, u and d with σ(x) = t²/d and σ(−x) = u²/d; `like` gives the dtype."""
-    k = _decaying(x * splat(like, 0.5))
+    k = decaying_exp(x * splat(like, 0.5))
     return where_negative(x, k, one(x)), where_negative(x, one(x), k), fma(k, k, one(x))
 
 
 @njit(inline="always")
 def _gated(like, x):
     """Return x σ(x)."""
-    t, _, d = _logistic(like, x)
+    t, _, d = logistic(like, x)
     return x * t * t / d
 
 
 @njit(inline="always")
 def _gated_slope(like, x):
     """Return x σ(x) and its derivative, σ(x) + x σ(x) σ(−x)."""
-    t, u, d = _logistic(like, x)
+    t, u, d = logistic(like, x)
     value = x * t * t / d
     return value, fma(value, u * u, t * t) / d
 
@@ -165,14 +165,14 @@ def _gated_slope(like, x):
 @kernel
 def _sigmoid(x, out, first, last):
     for i in range(first, last, lanes(x)):
-        t, _, d = _logistic(x, load(x, i))
+        t, _, d = logistic(x, load(x, i))
         store(out, i, t * t / d)
 
 
 @kernel
 def _sigmoid_adjoint(g, x, out, first, last):
     for i in range(first, last, lanes(x)):
-        k = _decaying(load(x, i) * splat(x, 0.5))
+        k = decaying_exp(load(x, i) * splat(x, 0.5))
         root = k / fma(k, k, one(k))
         store(out, i, load(g, i) * root * root)
 
@@ -180,7 +180,7 @@ def _sigmoid_adjoint(g, x, out, first, last):
 @kernel
 def _sech_squared(x, out, first, last):
     for i in range(first, last, lanes(x)):
-        k = _decaying(load(x, i))
+        k = decaying_exp(load(x, i))
         root = (k + k) / fma(k, k, one(k))
         store(out, i, root * root)
 

@@ -23,7 +23,6 @@ class RNNBlock(SystemBlock):
     """One network of `width` units: the channels see each other at every step."""
 
     mechanism = rnn
-    default_form = "recurrent"
     default_states = 0
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:

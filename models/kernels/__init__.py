@@ -2,5 +2,6 @@
 
 A kernel is a module with `forward(*inputs, **options)`, which returns (outputs, residuals), and
 `backward(residuals, cotangents)`, which returns the cotangents of the inputs. What several kernels share is in
-`linear_attention_core`, `delta_rule_core`, `tiles`, `spectra`, `gelu_tanh`, `titans_gates` and `titans_norm`.
+`linear_attention_core`, `delta_rule_core`, `recurrent_core`, `tiles`, `spectra`, `gelu_tanh`, `titans_gates` and
+`titans_norm`.
 """

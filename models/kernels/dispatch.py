@@ -33,6 +33,8 @@ KERNELS = {  # mechanism, or a part of it: its implementations
     "memory.linear_attention": Kernel("models.kernels.linear_attention", "gpu.kernels.linear_attention", "chunkwise"),
     "memory.titans": Kernel("models.kernels.titans", "gpu.kernels.titans", "chunkwise"),
     "memory.ttt": Kernel("models.kernels.ttt", "gpu.kernels.ttt", "dual"),
+    "recurrent.lstm": Kernel("models.kernels.lstm", None, "projected"),
+    "recurrent.rnn": Kernel("models.kernels.rnn", None, "recurrent"),
     "ssm.lti: convolution": Kernel("models.kernels.causal_convolution", None, "direct"),
     "ssm.s4: Cauchy sums": Kernel("models.kernels.cauchy_pairs", "gpu.kernels.cauchy_pairs", "convolution"),
     "ssm.s4d: kernel": Kernel("models.kernels.vandermonde", "gpu.kernels.vandermonde", "convolution"),

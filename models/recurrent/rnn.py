@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from minigrad import namespace
 from models.forms import Array, form
+from models.kernels.dispatch import with_kernel
 from models.mechanism import Domain, Mechanism
 from models.sequences import tokens
 
@@ -34,9 +35,23 @@ MECHANISM = Mechanism(
 @form
 def recurrent(x: TN, W: NN, *, state: H | None = None) -> tuple[TN, H]:
     """Compute the recurrence, token after token: O(T·N²)."""
-    xp = namespace(x, W)
-    h, y = xp.zeros_like(x[..., :1, :]) if state is None else state[..., None, :], []
+    h, y = initial_state(state, x), []
+    xp = namespace(x, W, h)
     for (x_t,) in tokens(x):
         h = xp.tanh(h @ W.mT + x_t)
         y.append(h)
     return xp.concat(y, axis=-2), h[..., 0, :]
+
+
+@form(compiled=True)
+def fused(x: TN, W: NN, *, state: H | None = None) -> tuple[TN, H]:
+    """Compute the recurrence by a kernel, forward and backward, for NumPy's float32 and float64: O(T·N²)."""
+    return _compiled(x, W, initial_state(state, x)[..., 0, :])
+
+
+def initial_state(state: H | None, x: TN) -> Array:
+    """Return h as a row (*batch, 1, N), 0 where the state is None."""
+    return namespace(x).zeros_like(x[..., :1, :]) if state is None else state[..., None, :]
+
+
+_compiled = with_kernel("recurrent.rnn", lambda x, W, h: recurrent(x, W, state=h))
