@@ -1,10 +1,17 @@
 """Copies of a mechanism with one thing wrong, to see that the proofs notice."""
 
+import dataclasses
 import importlib
 import inspect
 import types
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
+
+from proofs import STATEMENTS
+from proofs.checker import check_system, systems_of
+from proofs.checker.forms import Form
+from proofs.checker.systems import SYSTEMS
 
 
 def copy_of(name: str, text: str = "", instead: str = "") -> types.ModuleType:
@@ -30,3 +37,22 @@ def has_code_of_original(copy: types.ModuleType, name: str) -> bool:
 
 def _code(function: Any) -> types.CodeType:
     return inspect.unwrap(function).__code__
+
+
+def verdicts(mechanism: str, form: str, module: types.ModuleType, systems: Container[str] = SYSTEMS) -> list[str]:
+    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
+    result: list[str] = []
+    for statement in STATEMENTS.values():
+        arguments = {
+            role: dataclasses.replace(f, function=getattr(module, form))
+            for role, f in statement.fixed.items()
+            if isinstance(f, Form) and f.name.startswith(f"{mechanism}.{form}")
+        }
+        if arguments and statement.kind == "identity":
+            stated = dataclasses.replace(statement, fixed={**statement.fixed, **arguments})
+            for system in systems_of(stated):
+                if system in systems and not SYSTEMS[system].library:  # what NumPy alone can tell
+                    result.append(check_system(stated, system).status)
+                    if result[-1] == "failed":
+                        return result
+    return result

@@ -4,21 +4,16 @@ A copy is the mechanism's own source with one piece of text replaced, put in the
 statements that hold for every mechanism. The copy with nothing replaced passes.
 """
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import namespace
 from models.memory import delta_rule, gated_linear_attention, linear_attention
-from proofs import STATEMENTS
-from proofs.checker import check_statement, check_system, systems_of
-from proofs.checker.forms import Form
+from proofs.checker import check_statement
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import Betas, Keys, Queries, Values
-from proofs.checker.systems import SYSTEMS
-from tests.copies import copy_of, has_code_of_original
+from tests.copies import copy_of, has_code_of_original, verdicts
 
 BROKEN = [
     # mechanism, form, text, what stands there instead, what is wrong
@@ -68,25 +63,6 @@ BROKEN = [
     ("gated_delta_rule", "chunkwise", "V - gamma * (K @ S)", "V - K @ S", "decay missing in the correction"),
     ("gated_delta_rule", "chunkwise", "S = gamma[..., -1:, :] * S", "S = gamma[..., :1, :] * S", "index of the decay"),
 ]
-
-
-def verdicts(mechanism, form, module, systems=SYSTEMS):
-    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
-    result: list[str] = []
-    for statement in STATEMENTS.values():
-        arguments = {
-            role: dataclasses.replace(f, function=getattr(module, form))
-            for role, f in statement.fixed.items()
-            if isinstance(f, Form) and f.name.startswith(f"{mechanism}.{form}")
-        }
-        if arguments and statement.kind == "identity":
-            stated = dataclasses.replace(statement, fixed={**statement.fixed, **arguments})
-            for system in systems_of(stated):
-                if system in systems and not SYSTEMS[system].library:  # what NumPy alone can tell
-                    result.append(check_system(stated, system).status)
-                    if result[-1] == "failed":
-                        return result
-    return result
 
 
 @pytest.mark.parametrize(("mechanism", "form", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))
