@@ -11,6 +11,7 @@ from typing import Any
 import minigrad as mg
 from models import linear_systems
 from models.memory import titans, ttt
+from models.recurrent import rnn as simple_network
 from models.ssm import s4
 from models.ssm import s4d as mechanism
 
@@ -33,6 +34,11 @@ def s4_kernel(log_rate: Any, frequency: Any, P: Any, B: Any, C: Any, log_delta: 
     Lambda, (P, B, C) = 1j * frequency - mg.exp(log_rate), (x[0] + 1j * x[1] for x in (P, B, C))
     spectrum = s4.kernel_spectrum(Lambda, P, B, C, mg.exp(log_delta), length, s4.compiled_cauchy)
     return mg.fft.irfft(spectrum, length)
+
+
+def rnn(x: Any, U: Any, W: Any, b: Any) -> Any:
+    """Return y, (B, L, H), of the simple recurrent network for x (B, L, D)."""
+    return simple_network.fused(x @ U.mT + b, W)[0]
 
 
 def convolution(u: Any, K: Any) -> Any:

@@ -27,6 +27,7 @@ LEARNERS, LM, PRIMITIVES = (
     "benchmarks.peers.torch_lm",
     "benchmarks.workloads.primitives",
 )
+RECURRENT = "benchmarks.peers.torch_recurrent"
 BROKEN = {  # where, what stands there, and what stands there instead
     ("linear_attention", "fla-core's chunks, PyTorch"): (TORCH, "scale=1.0)[0].transpose", "scale=0.9)[0].transpose"),
     ("linear_attention", "PyTorch, chunks"): (TORCH, "chunk_states.cumsum(1) - chunk_states", "chunk_states.cumsum(1)"),
@@ -65,6 +66,8 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("ttt_linear", "PyTorch, the same dual form"): (LEARNERS, "unit * (g * unit).mean", "(g * unit).mean"),
     ("ttt_linear", "JAX, the same dual form"): (JAX, "unit * (g * unit).mean", "(g * unit).mean"),
     ("titans", "PyTorch, the same closed form"): (LEARNERS, "S1, S2 = h * S1 -", "S1, S2 = S1 -"),
+    ("lstm", "PyTorch, torch.nn.LSTM"): (RECURRENT, "(W, U, b, torch.zeros_like(b))", "(W, U, b, b)"),
+    ("rnn", "PyTorch, torch.nn.RNN"): (RECURRENT, "(U, W, b, torch.zeros_like(b))", "(U, W, b, b)"),
     ("lm_step", "PyTorch eager, explicit softmax"): (LM, "torch.softmax(scores, -1)", "torch.sigmoid(scores)"),
     ("lm_step", "PyTorch eager, scaled_dot_product_attention"): (LM, "is_causal=True", "is_causal=False"),
     ("mamba_step", "JAX, compiled whole"): ("benchmarks.peers.jax_mamba", "* jax.nn.silu(z)", "* z"),
