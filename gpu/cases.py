@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu import flops
+from gpu.inner_model import WeightLayout
 from gpu.kernels import (
     cauchy,
     delta_rule,
@@ -22,7 +23,6 @@ from gpu.kernels import (
     ttt,
     vandermonde,
 )
-from gpu.kernels.inner_model import WeightLayout
 from gpu.precision import matmul_precision
 
 Arrays = tuple[Any, ...]

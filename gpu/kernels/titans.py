@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpu.inner_model import WeightLayout
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import WeightLayout
 from gpu.launch import check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; columns or keys of a block, and tokens of a chunk at most

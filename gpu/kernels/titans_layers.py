@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.kernels.inner_model import WeightLayout
+from gpu.inner_model import WeightLayout
 from gpu.launch import KERNELS, check, check_same_shape, empty, launch, to_device_of, zeros
 
 THREADS, SIDE = 256, 32  # of a block; tokens of a batch at most

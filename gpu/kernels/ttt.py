@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from gpu.inner_model import WeightLayout
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import WeightLayout
 from gpu.kernels.titans_layers import Tokens
 from gpu.launch import check, check_same_shape, empty, zeros
 

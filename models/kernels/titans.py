@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.kernels.inner_model import WeightLayout
+from gpu.inner_model import WeightLayout
 from minigrad.compiled.layout import append_ones, flat_count, laid_out
 from minigrad.compiled.simd import kernel
 from minigrad.compiled.threads import one_blas_thread

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.kernels.inner_model import WeightLayout
+from gpu.inner_model import WeightLayout
 from minigrad.compiled.layout import append_ones, cut_out, flat_count, laid_out, vector
 from minigrad.compiled.simd import assign, fma, kernel, lanes, load, room, splat, store, total
 from minigrad.compiled.threads import share

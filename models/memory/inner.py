@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from gpu.kernels.inner_model import WeightLayout
+from gpu.inner_model import WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from minigrad.pytree import arrays_of

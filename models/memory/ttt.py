@@ -36,7 +36,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 
 import minigrad as mg
-from gpu.kernels.inner_model import WeightLayout
+from gpu.inner_model import WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from models.forms import Array, form

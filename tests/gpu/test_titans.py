@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+from gpu.inner_model import WeightLayout
 from gpu.kernels import titans as kernel
-from gpu.kernels.inner_model import WeightLayout
 from models.memory import titans
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu import emulator, flops, launch
+from gpu.inner_model import WeightLayout
 from gpu.kernels import titans as kernel
 from gpu.kernels import titans_layers
-from gpu.kernels.inner_model import WeightLayout
 from models.kernels import titans as on_host
 from models.memory import inner, titans
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, header_of, same_bits_under_every_schedule

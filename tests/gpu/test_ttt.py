@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gpu.inner_model import WeightLayout
 from gpu.kernels import ttt as kernel
-from gpu.kernels.inner_model import WeightLayout
 from models.memory import inner, ttt
 from tests.gpu.kit import SCHEDULES, assert_close, forward_backward, same_bits_under_every_schedule
 

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from gpu.inner_model import WeightLayout
 from gpu.kernels import titans as cuda_titans
 from gpu.kernels import ttt as cuda_ttt
-from gpu.kernels.inner_model import WeightLayout
 from models.kernels import titans, ttt
 
 K, T = 3, 4

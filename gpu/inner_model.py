@@ -1,4 +1,4 @@
-"""WeightLayout of the weights of an inner model, which test-time training and Titans train, as their kernels take them.
+"""The layout of the weights of an inner model, which test-time training and Titans train, as their kernels take them.
 
 The wrappers of the CUDA kernels and the Numba kernels in `models.kernels` share it.
 """
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class WeightLayout(NamedTuple):
-    """WeightLayout of the arrays of weights: a matrix for each layer, then γ and β where the model is inside a norm."""
+    """Layout of the arrays of weights: a matrix for each layer, then γ and β where the model is inside a norm."""
 
     bias: tuple[bool, ...]  # for each layer: whether its last row is a bias, the weights of a feature that is 1
     norm: bool
