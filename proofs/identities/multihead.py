@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad import namespace
 from minigrad.conversion import to_library_of
 from models.attention import multihead, softmax
@@ -55,6 +56,21 @@ def outputs_are_means(q: Queries, k: Keys, v: Values):
     xp = namespace(v)
     y, _ = softmax.quadratic(q, k, v, causal=False)
     return y, xp.max(v, axis=-2, keepdims=True) + xp.zeros_like(y)
+
+
+@identity(
+    "Its gradient is dV = PᵀdO, dS = P ⊙ (dO Vᵀ − rowsum(dO ⊙ O)), dQ = dS K/√K, dK = dSᵀQ/√K, with P the weights",
+    source="dao2022, algorithm 4",
+)
+def gradient_of_attention(q: Queries, k: Keys, v: Values, dy: Values):
+    def loss(q: Any, k: Any, v: Any) -> Any:
+        return mg.sum(dy * softmax.quadratic(q, k, v, causal=False)[0])
+
+    xp, scale = namespace(q, k, v, dy), q.shape[-1] ** -0.5
+    weights = xp.exp(q @ k.mT * scale)
+    P = weights / xp.sum(weights, axis=-1, keepdims=True)
+    dS = P * (dy @ v.mT - xp.sum(dy * (P @ v), axis=-1, keepdims=True))
+    return mg.grad(loss, argnums=(0, 1, 2))(q, k, v), (dS @ k * scale, dS.mT @ q * scale, P.mT @ dy)
 
 
 @identity(
