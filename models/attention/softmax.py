@@ -15,6 +15,7 @@ and back, with the weights of a chunk recomputed (Dao et al. 2022, algorithm 4):
     q, k, v   query, key and value of a token, as rows.
     causal    a query attends to keys up to its own time (section 3.2.3: scores of later ones become −∞).
     mask      true where a query may attend, broadcast to (*batch, T, S + T); narrows `causal` further.
+    bias      finite numbers added to the scaled scores, broadcast to (*batch, T, S + T): relative positions.
     state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
               mechanism here whose state grows with time.
 
@@ -60,16 +61,19 @@ def quadratic(
     *,
     causal: bool = True,
     mask: Bool[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     scale: float | None = None,
     state: Pairs | None = None,
 ) -> tuple[TV, Pairs]:
     """Compute the whole T × (S + T) matrix of weights: O(T·(S + T)·(K + V)).
 
-    Raises ValueError also when the mask does not broadcast to the scores.
+    Raises ValueError also when the mask or the bias does not broadcast to the scores.
     """
     k, v = _append(k, v, state)
-    mask = _broadcast_mask("softmax.quadratic", mask, q, k)
-    return _attention(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
+    mask = _broadcast_to_scores("softmax.quadratic", "mask", mask, q, k)
+    bias = _broadcast_to_scores("softmax.quadratic", "bias", bias, q, k)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _attention(q, k, v, causal=causal, mask=mask, bias=bias, scale=scale), (k, v)
 
 
 @form(work="T²")
@@ -80,6 +84,7 @@ def lazy(
     *,
     causal: bool = True,
     mask: Bool[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     scale: float | None = None,
     state: Pairs | None = None,
     chunk_size: int | None = None,
@@ -87,11 +92,12 @@ def lazy(
     """Compute C queries at a time against C keys at a time, as the paper's listing does: O(T + C·(C + V)) memory.
 
     C is `chunk_size`, or √(S + T), but at least 256. The listing has 1024 queries and 4096 keys; its O(√n) memory is
-    that of √n keys. Raises ValueError also when the mask does not broadcast to the scores.
+    that of √n keys. Raises ValueError also when the mask or the bias does not broadcast to the scores.
     """
     k, v = _append(k, v, state)
     mask = copy_if_mutable(unwrap(mask))  # which the backward pass reads
-    mask = _broadcast_mask("softmax.lazy", mask, q, k)
+    mask = _broadcast_to_scores("softmax.lazy", "mask", mask, q, k)
+    bias = _broadcast_to_scores("softmax.lazy", "bias", bias, q, k)
     q, size, seen = q * (q.shape[-1] ** -0.5 if scale is None else scale), q.shape[-2], k.shape[-2]
     C, y = chunk_size or max(LEAST_CHUNK, math.isqrt(seen)), []
     for start in range(0, size, C):
@@ -101,7 +107,8 @@ def lazy(
         tiles = functools.partial(_tiles, causal=causal, mask=rows, size=C)
         attend = functools.partial(_attend_lazily, tiles=tiles)
         call = mg.fused(attend, functools.partial(_attend_backward, tiles=tiles), lambda *x, f=attend: f(*x)[0])
-        y.append(call(q[..., start:stop, :], k[..., :last, :], v[..., :last, :]))
+        added = () if bias is None else (bias[..., start:stop, :last],)
+        y.append(call(q[..., start:stop, :], k[..., :last, :], v[..., :last, :], *added))
     return namespace(q, k, v).concat(y, axis=-2), (k, v)
 
 
@@ -113,16 +120,22 @@ def fused(
     *,
     causal: bool = True,
     mask: Bool[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     scale: float | None = None,
     state: Pairs | None = None,
 ) -> tuple[TV, Pairs]:
     """Compute by a tiled kernel with an online softmax, for NumPy's float32 and float64: no T × (S + T) array.
 
-    Raises ValueError also when the mask does not broadcast to the scores.
+    The kernels take no bias: with one, the array code of `quadratic` runs. Raises ValueError also when the mask or the
+    bias does not broadcast to the scores.
     """
     k, v = _append(k, v, state)
-    mask = unwrap(_broadcast_mask("softmax.fused", mask, q, k))
-    return _compiled(q, k, v, causal=causal, mask=mask, scale=q.shape[-1] ** -0.5 if scale is None else scale), (k, v)
+    mask = unwrap(_broadcast_to_scores("softmax.fused", "mask", mask, q, k))
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if bias is not None:
+        bias = _broadcast_to_scores("softmax.fused", "bias", bias, q, k)
+        return _attention(q, k, v, causal=causal, mask=mask, bias=bias, scale=scale), (k, v)
+    return _compiled(q, k, v, causal=causal, mask=mask, scale=scale), (k, v)
 
 
 def _append(k: Array, v: Array, state: Pairs | None) -> Pairs:
@@ -133,38 +146,43 @@ def _append(k: Array, v: Array, state: Pairs | None) -> Pairs:
     return xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
 
 
-def _broadcast_mask(label: str, mask: Array | None, q: Array, k: Array) -> Array | None:
-    """Broadcast the mask to the shape of the scores. Raises ValueError where it does not fit."""
-    if mask is None:
+def _broadcast_to_scores(label: str, name: str, x: Array | None, q: Array, k: Array) -> Array | None:
+    """Broadcast the mask or the bias to the shape of the scores. Raises ValueError where it does not fit."""
+    if x is None:
         return None
     shape = (*q.shape[:-1], k.shape[-2])
     try:
-        return namespace(mask).broadcast_to(mask, shape)
+        return namespace(x).broadcast_to(x, shape)
     except (RuntimeError, TypeError, ValueError):
-        message = f"mask has shape {tuple(mask.shape)}, expected one that broadcasts to {tuple(shape)}"
+        message = f"{name} has shape {tuple(x.shape)}, expected one that broadcasts to {tuple(shape)}"
         raise ValueError(f"{label}: {message}") from None
 
 
-def _attention(q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float) -> Array:
-    """Return softmax(Q Kᵀ · scale) V; with `causal` the last query attends up to the last key."""
+def _attention(
+    q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float, bias: Array | None = None
+) -> Array:
+    """Return softmax(Q Kᵀ · scale + bias) V; with `causal` the last query attends up to the last key."""
     xp, size, key_count = namespace(q, k, v), q.shape[-2], k.shape[-2]
     visible = xp.tril(xp.ones((size, key_count), dtype=bool), k=key_count - size) if causal else None
     if mask is not None:
         visible = mask if visible is None else visible & mask
-    return mg.softmax((q * scale) @ k.mT, axis=-1, where=visible) @ v
+    scores = (q * scale) @ k.mT
+    return mg.softmax(scores if bias is None else scores + bias, axis=-1, where=visible) @ v
 
 
 # The lazy form, a chunk of queries at a time
 
 
 def _tiles(
-    q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, size: int
+    q: Array, k: Array, v: Array, bias: Array | None = None, *, causal: bool, mask: Array | None, size: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield (scores, keys, values) of a chunk of keys after the other; scores that are not visible are −∞."""
     xp, C, seen = namespace(q, k, v), q.shape[-2], k.shape[-2]
     for start in range(0, seen, size):
         K, V = k[..., start : start + size, :], v[..., start : start + size, :]
         scores, visible = q @ K.mT, None
+        if bias is not None:
+            scores = scores + bias[..., start : start + size]
         if causal and start + size > seen - C + 1:  # the last query attends up to the last key
             visible = xp.tril(xp.ones(scores.shape[-2:], dtype=bool), k=seen - C - start)
         if mask is not None:
@@ -173,37 +191,40 @@ def _tiles(
         yield scores if visible is None else xp.where(visible, scores, -math.inf), K, V
 
 
-def _attend_lazily(q: Array, k: Array, v: Array, *, tiles: Callable) -> tuple[Array, Any]:
-    """Return O for a chunk of queries, and what the backward pass needs of it."""
-    xp = namespace(q, k, v)
+def _attend_lazily(*inputs: Array, tiles: Callable) -> tuple[Array, Any]:
+    """Return O for a chunk of queries, its keys, values and bias, if any, and what the backward pass needs of it."""
+    xp = namespace(*inputs)
 
     def summarize(scores: Array, V: Array) -> tuple[Array, Array, Array]:
         m = mg.stop_gradient(xp.max(scores, axis=-1, keepdims=True))
         P = xp.exp(scores - _finite(xp, m))
         return m, xp.sum(P, axis=-1, keepdims=True), P @ V
 
-    m_j, l_j, values = map(xp.stack, zip(*(summarize(S, V) for S, _, V in tiles(q, k, v)), strict=True))
+    m_j, l_j, values = map(xp.stack, zip(*(summarize(S, V) for S, _, V in tiles(*inputs)), strict=True))
     m = _finite(xp, xp.max(m_j, axis=0))
     weights = xp.exp(m_j - m)  # (chunks, *batch, C, 1)
     l = xp.sum(weights * l_j, axis=0)
     l = xp.where(l == 0, 1, l)  # of a query that attends to no key
     y = xp.sum(weights * values, axis=0) / l
-    return y, (q, k, v, y, m + xp.log(l))
+    return y, (inputs, y, m + xp.log(l))
 
 
-def _attend_backward(saved: Any, dy: Array, *, tiles: Callable) -> tuple[Array, Array, Array]:
-    """Return the cotangents of a chunk of queries, and of the keys and values that they attend to."""
-    q, k, v, y, lse = saved
+def _attend_backward(saved: Any, dy: Array, *, tiles: Callable) -> tuple[Array, ...]:
+    """Return the cotangents of a chunk of queries, of the keys and values that they attend to, and of the bias."""
+    (q, k, v, *bias), y, lse = saved
     xp = namespace(q, k, v)
     row_dot = xp.sum(dy * y, axis=-1, keepdims=True)
-    dq, dk, dv = xp.zeros_like(q), [], []
-    for scores, K, V in tiles(q, k, v):
+    dq, dk, dv, dbias = xp.zeros_like(q), [], [], []
+    for scores, K, V in tiles(q, k, v, *bias):
         P = xp.exp(scores - lse)
         dS = P * (dy @ V.mT - row_dot)
         dq = dq + dS @ K
         dk.append(dS.mT @ q)
         dv.append(P.mT @ dy)
-    return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2)
+        if bias:
+            dbias.append(dS)
+    added = [xp.concat(dbias, axis=-1)] if bias else []
+    return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2), *added
 
 
 def _finite(xp: Any, x: Array) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.nn import Conv1d, Linear, Module, RMSNorm
+from models.attention.multihead import merge_heads, split_heads
 from models.forms import mechanisms
 
 EPSILON = 1e-6
@@ -121,20 +122,6 @@ class MemoryBlock(HeadsBlock):
     def read(self, y, x):
         """Return (RMSNorm(y) ⊙ SiLU(x W_g)), heads merged."""
         return merge_heads(self.norm(y)) * mg.silu(self.gate(x))
-
-
-def split_heads(x, heads: int):
-    """Return `(*batch, H, T, K)` from x `(*batch, T, H·K)`."""
-    xp = mg.namespace(x)
-    x = xp.reshape(x, (*x.shape[:-1], heads, x.shape[-1] // heads))
-    return xp.moveaxis(x, -3, -2)
-
-
-def merge_heads(y):
-    """Return `(*batch, T, H·K)` from y `(*batch, H, T, K)`: the inverse of `split_heads`."""
-    xp = mg.namespace(y)
-    y = xp.moveaxis(y, -3, -2)
-    return xp.reshape(y, (*y.shape[:-2], y.shape[-2] * y.shape[-1]))
 
 
 def per_head(gate):

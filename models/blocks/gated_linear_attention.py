@@ -10,9 +10,10 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.nn import Linear
+from models.attention.multihead import split_heads
 from models.memory import gated_linear_attention
 
-from .block import BlockConfig, MemoryBlock, split_heads
+from .block import BlockConfig, MemoryBlock
 
 RANK = 16
 TEMPERATURE = 16.0

@@ -14,7 +14,8 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.nn import Conv1d, Linear, RMSNorm
-from models.blocks.block import Block, BlockConfig, merge_heads, per_head, split_heads
+from models.attention.multihead import merge_heads, split_heads
+from models.blocks.block import Block, BlockConfig, per_head
 from models.blocks.mamba import split, step_bias
 from models.ssm import ssd
 

@@ -10,13 +10,9 @@ The state is every key and value so far: it grows by 2·width numbers a token, a
 
 import numpy as np
 
-import minigrad as mg
-from minigrad.conversion import to_library_of
-from models.attention import softmax
+from models.attention import positions, softmax
 
 from .block import HeadsBlock
-
-BASE = 10_000.0
 
 
 class SoftmaxBlock(HeadsBlock):
@@ -36,8 +32,4 @@ def rotate(x, start: int, rows: int = 1):
 
     A token may have several rows, all at its position.
     """
-    half = x.shape[-1] // 2
-    time = start + np.arange(x.shape[-2]) // rows
-    angle = time[:, None] * BASE ** (-np.arange(half) / half)
-    cos, sin = (to_library_of(x, table.astype(x.dtype)) for table in (np.cos(angle), np.sin(angle)))
-    return mg.rotary(x, cos, sin)
+    return positions.rotary(x, start + np.arange(x.shape[-2]) // rows)

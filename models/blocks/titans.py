@@ -44,7 +44,8 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.nn import Linear, Module, RMSNorm
-from models.blocks.block import Block, BlockConfig, BlockState, merge_heads, per_head, split_heads, unit
+from models.attention.multihead import merge_heads, split_heads
+from models.blocks.block import Block, BlockConfig, BlockState, per_head, unit
 from models.blocks.learner import LearnerBlock
 from models.blocks.window import WindowBlock
 from models.memory import inner, titans

@@ -14,9 +14,9 @@ import numpy as np
 import minigrad as mg
 from minigrad import namespace
 from models.attention import softmax
+from models.attention.multihead import merge_heads, split_heads
 from models.blocks import BlockConfig, BlockState
 from models.blocks import titans as blocks
-from models.blocks.block import merge_heads, split_heads
 from models.blocks.softmax import rotate
 from models.memory import titans
 from proofs.checker.statements import Instance, identity, refuted

@@ -24,6 +24,8 @@ OPTIONS = {
     "scale": {"scale": 3.0},
     "cache": {"state": EARLIER},
     "cache and mask": {"state": EARLIER, "mask": RNG.random((50, 59)) < 0.5},
+    "bias": {"bias": RNG.standard_normal((50, 50))},
+    "bias, cache and mask": {"state": EARLIER, "bias": RNG.standard_normal((2, 1, 59)), "mask": RNG.random(59) < 0.5},
     "scores whose exponentials overflow": {"scale": 300.0},
 }
 
@@ -46,6 +48,16 @@ def test_is_the_quadratic_form(name, chunk_size):
     pairs = zip(gradients(form, options)(Q, K, V), gradients(softmax.quadratic, options)(Q, K, V), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(50, 50), (2, 50, 50), (50, 1), (50,)])
+def test_the_gradient_of_a_bias(shape):
+    def gradient(form):
+        return mg.grad(lambda bias: mg.sum(mg.sin(form(Q, K, V, bias=bias, mask=MASK)[0])))(bias)
+
+    bias = RNG.standard_normal(shape)
+    lazy = functools.partial(softmax.lazy, chunk_size=7)
+    np.testing.assert_allclose(gradient(lazy), gradient(softmax.quadratic), rtol=1e-11, atol=1e-12)
 
 
 def test_gradients_of_gradients_are_those_of_the_quadratic_form():

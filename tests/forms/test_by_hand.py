@@ -107,6 +107,14 @@ def test_a_query_that_may_look_nowhere_reads_zero():
     np.testing.assert_allclose(softmax.quadratic(q, k, v, mask=mask, causal=False)[0], column(8, 4))
 
 
+@pytest.mark.parametrize("form", [softmax.quadratic, softmax.lazy, softmax.fused])
+def test_a_bias_is_added_to_the_scaled_scores(form):
+    q, k, v = column(2, 1), column(0, math.log(3)), column(4, 8)
+    bias = np.array([[7, 7], [math.log(6), 0]])  # weights e⁰ · 6 and e^(log 3): 2 to 1
+    np.testing.assert_allclose(form(q, k, v, bias=bias)[0], column(4, (2 * 4 + 8) / 3))
+    np.testing.assert_allclose(form(q, k, v, bias=bias[1], mask=np.array([True, False]))[0], column(4, 4))
+
+
 def test_elu_plus_one():
     np.testing.assert_allclose(feature_maps.elu_plus_one(column(2, 0, -math.log(4))), column(3, 1, 0.25))
 

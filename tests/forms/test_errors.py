@@ -73,6 +73,14 @@ SIZES = [
         "softmax.quadratic: mask has shape (5, 2, 6, 6), expected one that broadcasts to (2, 6, 6)",
     ),
     (
+        lambda: softmax.fused(q, k, v, bias=np.ones((3, 6, 6))),
+        "softmax.fused: bias has shape (3, 6, 6), expected one that broadcasts to (2, 6, 6)",
+    ),
+    (
+        lambda: softmax.quadratic(q, k, v, state=(keys, values), bias=np.ones((6, 6))),
+        "softmax.quadratic: bias has shape (6, 6), expected one that broadcasts to (2, 6, 11)",
+    ),
+    (
         lambda: gated_delta_rule.chunkwise(q, k, v, beta, log_decay, chunk_size=0),
         "gated_delta_rule.chunkwise: chunk_size is 0, expected an integer of at least 1",
     ),
@@ -117,6 +125,10 @@ KINDS = [
     (
         lambda: softmax.quadratic(q, k, v, mask=np.ones((6, 6))),
         "softmax.quadratic: mask has dtype float64, expected bool",
+    ),
+    (
+        lambda: softmax.quadratic(q, k, v, bias=np.ones((6, 6), dtype=bool)),
+        "softmax.quadratic: bias has dtype bool, expected real floating point",
     ),
     (
         lambda: softmax.quadratic(q, k, v, state=keys),

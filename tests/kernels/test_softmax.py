@@ -81,6 +81,21 @@ def test_a_mask_that_does_not_fit():
         softmax.fused(*draw((), 4, 2, 2), mask=np.ones(3, bool))
 
 
+@pytest.mark.parametrize("shape", [(40, 540), (540,), (3, 40, 540)])
+def test_a_bias(shape):
+    """It has a gradient too, summed over the sequences that share it."""
+    arguments = [*draw((2, 3), 40, 8, 5, 500), np.random.default_rng(0).standard_normal(shape)]
+
+    def biased(form):
+        def run(q, k, v, *, state, **options):
+            return form(q, k, v, state=state[:2], bias=state[2], **options)
+
+        return results(run, arguments, mask=np.random.default_rng(1).uniform(size=540) > 0.2)
+
+    for a, b in zip(biased(softmax.fused), biased(softmax.quadratic), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_second_derivatives():
     def form(q, k, v):
         return softmax.fused(q, k, v)[0]

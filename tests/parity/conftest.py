@@ -91,6 +91,12 @@ def fla() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture(scope="session")
+def transformers() -> Callable[[str], ModuleType]:
+    """Load Hugging Face's module of a model, by its name."""
+    return lambda name: oracle(f"transformers.models.{name}.modeling_{name}")
+
+
+@pytest.fixture(scope="session")
 def qwen3_next() -> SimpleNamespace:
     """Return Hugging Face's gated delta rule in plain PyTorch, chunked and recurrent."""
     logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises its CUDA kernels

@@ -62,6 +62,17 @@ def test_masked(torch, attend, compare):
     )
 
 
+@pytest.mark.parametrize("shape", [(3, 20, 20), (20, 20), (2, 1, 1, 20)])
+def test_biased(shape, attend, compare):
+    """Bias and its gradient: PyTorch adds a mask of floats to the scores."""
+    compare(
+        lambda q, k, v, bias: softmax.quadratic(q, k, v, causal=False, bias=bias)[:1],
+        lambda q, k, v, bias: attend(q, k, v, attn_mask=bias),
+        {**inputs(20, 20), "bias": np.random.default_rng(0).normal(size=shape)},
+        1e-12,
+    )
+
+
 def test_causal_after_earlier_keys(torch, attend, compare):
     """With a state of 7 keys, query t sees keys up to 7 + t."""
     visited = torch.ones(12, 19, dtype=torch.bool).tril(7)

@@ -1,0 +1,125 @@
+"""The chapters on positions and heads can fail: copies with one thing wrong, and every one of them is caught.
+
+A copy is the module's own source with one piece of text replaced, put where the chapter looks for the module. The copy
+with nothing replaced passes.
+"""
+
+import dataclasses
+
+import pytest
+
+from proofs import STATEMENTS
+from proofs.checker import check_system, systems_of
+from tests.copies import copy_of
+
+BROKEN = [
+    # module, text, what stands there instead, what is wrong
+    ("positions", "BASE = 10_000.0", "BASE = 1_000.0", "another base"),
+    (
+        "positions",
+        "base ** (-np.arange(width // 2) / (width // 2))",
+        "base ** (-np.arange(width // 2) / width)",
+        "RoPE's exponent halved",
+    ),
+    ("positions", "-np.arange(width // 2) /", "-np.arange(1, width // 2 + 1) /", "RoPE's exponent from 1"),
+    ("positions", "x, np.sin(angles), x.dtype", "x, -np.sin(angles), x.dtype", "rotated backwards"),
+    ("positions", "concat([sin, cos], axis=-1)", "concat([cos, sin], axis=-1)", "sines in the odd channels"),
+    ("positions", "(x.shape[-1] // 2, 2))", "(2, x.shape[-1] // 2))", "halves taken for pairs"),
+    ("positions", 'layout: str = "interleaved"', 'layout: str = "halves"', "sinusoids in Marian's layout"),
+    ("positions", "/ (2 * math.pi)", "", "radians for turns"),
+    (
+        "positions",
+        "(1 - smooth) * frequencies / factor + smooth",
+        "smooth * frequencies / factor + (1 - smooth)",
+        "short waves scaled",
+    ),
+    ("positions", "/ (high - low), 0, 1)", "/ (high - low), 0, 2)", "beyond the unscaled frequency"),
+    (
+        "positions",
+        "2.0 ** (-8 * np.arange(1, power + 1) / power)",
+        "2.0 ** (-4 * np.arange(1, power + 1) / power)",
+        "ALiBi's slopes, their roots",
+    ),
+    ("positions", "np.arange(1, power + 1) / power", "np.arange(power) / power", "ALiBi's slopes from 1"),
+    ("positions", "np.arange(1, 2 * power, 2)", "np.arange(2, 2 * power + 1, 2)", "slopes of further heads repeated"),
+    ("positions", "-alibi_slopes(q", "alibi_slopes(q", "what is far preferred"),
+    (
+        "positions",
+        "abs(np.asarray(positions)[:, None] - np.asarray(key_positions))",
+        "np.asarray(positions)[:, None] + 0 * np.asarray(key_positions)",
+        "a bias of the query alone",
+    ),
+    (
+        "positions",
+        "abs(np.asarray(positions)[:, None] - np.asarray(key_positions))",
+        "abs(np.arange(len(positions))[:, None] - np.asarray(key_positions))",
+        "queries counted from 0",
+    ),
+    (
+        "positions",
+        "np.asarray(key_positions) - np.asarray(positions)[:, None]",
+        "np.asarray(positions)[:, None] - np.asarray(key_positions)",
+        "query − key",
+    ),
+    ("positions", "np.maximum(-relative, 0)", "np.maximum(relative, 0)", "buckets for the future"),
+    ("positions", "exact = n // 2", "exact = n // 4", "fewer distances with a bucket of their own"),
+    ("positions", "n * (relative > 0)", "n * (relative >= 0)", "distance 0 among the keys after"),
+    ("positions", "n * (relative > 0)", "n * (relative < 0)", "sides exchanged"),
+    ("positions", "math.log(max_distance / exact)", "math.log(max_distance)", "logarithm of the distance alone"),
+    ("positions", "np.floor(octaves", "np.ceil(octaves", "rounded up"),
+    ("positions", "np.minimum(shared, n - 1)", "np.minimum(shared, n - 2)", "the last bucket never used"),
+    (
+        "positions",
+        "max_distance: int = 128) -> np.ndarray",
+        "max_distance: int = 256) -> np.ndarray",
+        "twice the distance",
+    ),
+    ("positions", "buckets)], -1, 0)", "buckets)] * 2, -1, 0)", "a bias scaled"),
+    (
+        "positions",
+        "return table[_in_library_of(table, positions)]",
+        "return table[_in_library_of(table, positions - 1)]",
+        "the row before",
+    ),
+    (
+        "multihead",
+        "(*x.shape[:-1], heads, width // heads)), -3, -2)",
+        "(*x.shape[:-1], width // heads, heads)), -1, -3)",
+        "heads interleaved",
+    ),
+    ("multihead", "    y = xp.moveaxis(y, -3, -2)\n", "    y = xp.moveaxis(y, -3, -1)\n", "joined by channel"),
+    (
+        "multihead",
+        "_split_groups(q, groups), _share",
+        "_split_groups(q[..., ::-1, :, :], groups), _share",
+        "groups in reverse",
+    ),
+    ("multihead", "= tuple(_share(x, heads // groups) for x in state)", "= None", "the state ignored"),
+    ("multihead", "xp.concat([state[0], k], axis=-2)", "k", "keys of the state forgotten"),
+    ("softmax", "q.shape[-1] ** -0.5 if scale is None", "1.0 if scale is None", "no scale"),
+    ("softmax", "k=key_count - size) if causal", "k=key_count - size - 1) if causal", "no present"),
+    ("softmax", "visible = mask if visible is None else visible & mask", "visible = visible", "no mask"),
+    ("softmax", "scores if bias is None else scores + bias", "scores if bias is None else scores * bias", "a factor"),
+    ("softmax", "axis=-1, where=visible) @ v", "axis=-2, where=visible) @ v", "weights that sum to one for a key"),
+]
+CHAPTERS = {"positions": "positions", "multihead": "multihead", "softmax": "multihead"}
+
+
+def failure(name, module, monkeypatch):
+    """Return the first statement of the chapter that fails on the copy, each in one number system of NumPy alone."""
+    monkeypatch.setattr(f"proofs.identities.{CHAPTERS[name]}.{name}", module)
+    for statement in [s for s in STATEMENTS.values() if s.chapter == CHAPTERS[name]]:
+        stated = dataclasses.replace(statement)  # a new one, whose bounds are not known yet
+        if check_system(stated, systems_of(stated)[0]).status == "failed":
+            return statement.name
+    return None
+
+
+@pytest.mark.parametrize(("name", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))
+def test_a_broken_copy_is_caught(name, text, instead, wrong, monkeypatch):
+    assert failure(name, copy_of(f"attention.{name}", text, instead), monkeypatch), wrong
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_faithful_copy_passes(name, monkeypatch):
+    assert failure(name, copy_of(f"attention.{name}"), monkeypatch) is None
