@@ -45,8 +45,6 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
         int first = i ? left + (i - 1) * batch_size : 0, count = min(left + i * batch_size, length) - first;
         long long at = from + first;
         real *current = i % segment ? passing + i % 2 * model : boundary_states + i / segment * model;
-        bool at_boundary = (i + 1) % segment == 0 && i + 1 < batches;
-        real *next = at_boundary ? boundary_states + (i + 1) / segment * model : passing + (i + 1) % 2 * model;
         if (i) W = current;
         __syncthreads();  // all threads have finished the previous batch
         if (threadIdx.x == 0)
@@ -67,6 +65,8 @@ titans_layers(const real *q, const real *k, const real *v, const real *theta, co
             for (int j = threadIdx.x % 32; j < values; j += 32)
                 out[j] = normed ? batch.q[t * keys + j] + gamma[j] * unit[j] + beta[j] : z[j];
         });
+        bool at_boundary = (i + 1) % segment == 0 && i + 1 < batches;
+        real *next = at_boundary ? boundary_states + (i + 1) / segment * model : passing + (i + 1) % 2 * model;
         write(tiles, batch, gates, next, next + entries);
     }
 }

@@ -77,7 +77,7 @@ def test_no_number_is_every_core(package):
         *((package, "numpy") for package in COMMANDS),
         ("models", "typer"),
         ("gpu", "rich"),
-        ("models", "scipy"),
+        ("models", "jaxtyping"),
         ("proofs", "hypothesis"),
         ("proofs", "proofs.identities.lti"),
         ("benchmarks", "benchmarks.runner"),
