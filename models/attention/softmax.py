@@ -162,7 +162,7 @@ def _attention(
     q: Array, k: Array, v: Array, *, causal: bool, mask: Array | None, scale: float, bias: Array | None = None
 ) -> Array:
     """Return softmax(Q Kᵀ · scale + bias) V; with `causal` the last query attends up to the last key."""
-    xp, size, key_count = namespace(q, k, v), q.shape[-2], k.shape[-2]
+    xp, size, key_count = namespace(unwrap(q)), q.shape[-2], k.shape[-2]  # a mask is made where the arrays are
     visible = xp.tril(xp.ones((size, key_count), dtype=bool), k=key_count - size) if causal else None
     if mask is not None:
         visible = mask if visible is None else visible & mask
@@ -184,7 +184,8 @@ def _tiles(
         if bias is not None:
             scores = scores + bias[..., start : start + size]
         if causal and start + size > seen - C + 1:  # the last query attends up to the last key
-            visible = xp.tril(xp.ones(scores.shape[-2:], dtype=bool), k=seen - C - start)
+            raw = namespace(unwrap(q))  # a mask is made where the arrays are
+            visible = raw.tril(raw.ones(scores.shape[-2:], dtype=bool), k=seen - C - start)
         if mask is not None:
             rows = mask[..., start : start + size]
             visible = rows if visible is None else visible & rows
