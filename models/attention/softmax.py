@@ -25,7 +25,7 @@ does not fit raises TypeError or ValueError, as `models.forms` says.
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -98,18 +98,11 @@ def lazy(
     mask = copy_if_mutable(unwrap(mask))  # which the backward pass reads
     mask = _broadcast_to_scores("softmax.lazy", "mask", mask, q, k)
     bias = _broadcast_to_scores("softmax.lazy", "bias", bias, q, k)
-    q, size, seen = q * (q.shape[-1] ** -0.5 if scale is None else scale), q.shape[-2], k.shape[-2]
-    C, y = chunk_size or max(LEAST_CHUNK, math.isqrt(seen)), []
-    for start in range(0, size, C):
-        stop = min(start + C, size)
-        last = seen - size + stop if causal else seen  # the keys that the last of these queries may attend to
-        rows = None if mask is None else mask[..., start:stop, :last]
-        tiles = functools.partial(_tiles, causal=causal, mask=rows, size=C)
-        attend = functools.partial(_attend_lazily, tiles=tiles)
-        call = mg.fused(attend, functools.partial(_attend_backward, tiles=tiles), lambda *x, f=attend: f(*x)[0])
-        added = () if bias is None else (bias[..., start:stop, :last],)
-        y.append(call(q[..., start:stop, :], k[..., :last, :], v[..., :last, :], *added))
-    return namespace(q, k, v).concat(y, axis=-2), (k, v)
+    options = {"causal": causal, "mask": mask, "size": chunk_size or max(LEAST_CHUNK, math.isqrt(k.shape[-2]))}
+    attend = functools.partial(_attend_lazily, **options)
+    call = mg.fused(attend, functools.partial(_attend_backward, **options), lambda *inputs: attend(*inputs)[0])
+    q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return call(q, k, v, *(() if bias is None else (bias,))), (k, v)
 
 
 @form(compiled=True, work="T²")
@@ -173,59 +166,76 @@ def _attention(
 # The lazy form, a chunk of queries at a time
 
 
+def _chunks(length: int, size: int) -> Iterator[slice]:
+    """Yield the chunks of an axis, of which the last may be shorter."""
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
 def _tiles(
-    q: Array, k: Array, v: Array, bias: Array | None = None, *, causal: bool, mask: Array | None, size: int
-) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield (scores, keys, values) of a chunk of keys after the other; scores that are not visible are −∞."""
-    xp, C, seen = namespace(q, k, v), q.shape[-2], k.shape[-2]
-    for start in range(0, seen, size):
-        K, V = k[..., start : start + size, :], v[..., start : start + size, :]
-        scores, visible = q @ K.mT, None
+    rows: slice, q: Array, k: Array, bias: Array | None, *, causal: bool, mask: Array | None, size: int
+) -> Iterator[tuple[slice, Array]]:
+    """Yield the chunks of keys that some of these queries may attend to, and the scores: −∞ where they may not."""
+    xp, raw, seen = namespace(q, k), namespace(unwrap(q)), k.shape[-2]
+    first = seen - q.shape[-2] + rows.start  # the last key that the first of these queries may attend to
+    for keys in _chunks(seen, size):
+        if causal and keys.start > first + rows.stop - rows.start - 1:
+            break
+        scores, visible = q[..., rows, :] @ k[..., keys, :].mT, None
         if bias is not None:
-            scores = scores + bias[..., start : start + size]
-        if causal and start + size > seen - C + 1:  # the last query attends up to the last key
-            raw = namespace(unwrap(q))  # a mask is made where the arrays are
-            visible = raw.tril(raw.ones(scores.shape[-2:], dtype=bool), k=seen - C - start)
+            scores = scores + bias[..., rows, keys]
+        if causal and keys.stop > first + 1:
+            visible = raw.tril(raw.ones(scores.shape[-2:], dtype=bool), k=first - keys.start)
         if mask is not None:
-            rows = mask[..., start : start + size]
-            visible = rows if visible is None else visible & rows
-        yield scores if visible is None else xp.where(visible, scores, -math.inf), K, V
+            visible = mask[..., rows, keys] if visible is None else visible & mask[..., rows, keys]
+        yield keys, scores if visible is None else xp.where(visible, scores, -math.inf)
 
 
-def _attend_lazily(*inputs: Array, tiles: Callable) -> tuple[Array, Any]:
-    """Return O for a chunk of queries, its keys, values and bias, if any, and what the backward pass needs of it."""
-    xp = namespace(*inputs)
+def _attend_lazily(q: Array, k: Array, v: Array, bias: Array | None = None, **options: Any) -> tuple[Array, Any]:
+    """Return O, and what the backward pass needs of it: m + log l besides the arguments."""
+    xp, outputs, log_sums = namespace(q, k, v), [], []
 
     def summarize(scores: Array, V: Array) -> tuple[Array, Array, Array]:
         m = mg.stop_gradient(xp.max(scores, axis=-1, keepdims=True))
         P = xp.exp(scores - _finite(xp, m))
         return m, xp.sum(P, axis=-1, keepdims=True), P @ V
 
-    m_j, l_j, values = map(xp.stack, zip(*(summarize(S, V) for S, _, V in tiles(*inputs)), strict=True))
-    m = _finite(xp, xp.max(m_j, axis=0))
-    weights = xp.exp(m_j - m)  # (chunks, *batch, C, 1)
-    l = xp.sum(weights * l_j, axis=0)
-    l = xp.where(l == 0, 1, l)  # of a query that attends to no key
-    y = xp.sum(weights * values, axis=0) / l
-    return y, (inputs, y, m + xp.log(l))
+    for rows in _chunks(q.shape[-2], options["size"]):
+        summaries = [summarize(scores, v[..., keys, :]) for keys, scores in _tiles(rows, q, k, bias, **options)]
+        m_j, l_j, values = map(xp.stack, zip(*summaries, strict=True))
+        m = _finite(xp, xp.max(m_j, axis=0))
+        weights = xp.exp(m_j - m)  # (chunks, *batch, C, 1)
+        l = xp.sum(weights * l_j, axis=0)
+        l = xp.where(l == 0, 1, l)  # of a query that attends to no key
+        outputs.append(xp.sum(weights * values, axis=0) / l)
+        log_sums.append(m + xp.log(l))
+    y = xp.concat(outputs, axis=-2)
+    return y, (q, k, v, bias, y, xp.concat(log_sums, axis=-2))
 
 
-def _attend_backward(saved: Any, dy: Array, *, tiles: Callable) -> tuple[Array, ...]:
-    """Return the cotangents of a chunk of queries, of the keys and values that they attend to, and of the bias."""
-    (q, k, v, *bias), y, lse = saved
-    xp = namespace(q, k, v)
-    row_dot = xp.sum(dy * y, axis=-1, keepdims=True)
-    dq, dk, dv, dbias = xp.zeros_like(q), [], [], []
-    for scores, K, V in tiles(q, k, v, *bias):
-        P = xp.exp(scores - lse)
-        dS = P * (dy @ V.mT - row_dot)
-        dq = dq + dS @ K
-        dk.append(dS.mT @ q)
-        dv.append(P.mT @ dy)
-        if bias:
-            dbias.append(dS)
-    added = [xp.concat(dbias, axis=-1)] if bias else []
-    return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2), *added
+def _attend_backward(saved: Any, dy: Array, **options: Any) -> tuple[Array, ...]:
+    """Return the cotangents of q, k and v, and of the bias if there is one."""
+    q, k, v, bias, y, lse = saved
+    xp, row_dot = namespace(q, k, v), namespace(q, k, v).sum(dy * y, axis=-1, keepdims=True)
+    key_chunks = list(_chunks(k.shape[-2], options["size"]))
+    dk, dv = ([xp.zeros_like(x[..., keys, :]) for keys in key_chunks] for x in (k, v))
+    dq, dbias = [], []
+    for rows in _chunks(q.shape[-2], options["size"]):
+        Q, dO, dQ, dS_rows = q[..., rows, :], dy[..., rows, :], xp.zeros_like(q[..., rows, :]), []
+        for j, (keys, scores) in enumerate(_tiles(rows, q, k, bias, **options)):
+            P = xp.exp(scores - lse[..., rows, :])
+            dS = P * (dO @ v[..., keys, :].mT - row_dot[..., rows, :])
+            dQ = dQ + dS @ k[..., keys, :]
+            dk[j] = dk[j] + dS.mT @ Q
+            dv[j] = dv[j] + P.mT @ dO
+            if bias is not None:
+                dS_rows.append(dS)
+        dq.append(dQ)
+        if bias is not None:
+            later = xp.zeros_like(bias[..., rows, sum(dS.shape[-1] for dS in dS_rows) :])
+            dbias.append(xp.concat([*dS_rows, later], axis=-1))
+    added = [] if bias is None else [xp.concat(dbias, axis=-2)]
+    return *(xp.concat(x, axis=-2) for x in (dq, dk, dv)), *added
 
 
 def _finite(xp: Any, x: Array) -> Array:

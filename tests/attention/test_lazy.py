@@ -86,6 +86,11 @@ def test_the_backward_pass_keeps_no_weights():
     assert lazy < quadratic / 20
 
 
+def test_memory_of_the_gradient_grows_as_the_length():
+    form = functools.partial(softmax.lazy, chunk_size=64)
+    assert peak(form, 4096) < 2.5 * peak(form, 2048)
+
+
 def test_a_mask_changed_after_the_call_changes_no_gradient():
     mask = MASK.copy()
 
