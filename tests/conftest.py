@@ -1,4 +1,4 @@
-"""What is not collected where the extra `test` does not install what it needs."""
+"""Leave out tests whose requirements the extra `test` does not install on this platform."""
 
 import functools
 import platform

@@ -1,4 +1,4 @@
-"""What can be called in CuPy, and with what, asked of CuPy itself: it can be imported without a GPU.
+"""Functions and signatures of CuPy, taken from CuPy itself, which can be imported without a GPU.
 
 Not seen so: what its functions compute, and what else they refuse once they run.
 """

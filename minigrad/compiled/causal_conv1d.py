@@ -20,7 +20,7 @@ VECTORS = 2048 // BITS  # in a slab
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the inputs as they are laid out, and the shapes they came in."""
+    """Residuals of the backward pass: the padded inputs, and the shapes of the arguments."""
 
     x: np.ndarray  # (batch, T, D')
     w: np.ndarray  # (W, D')

@@ -70,7 +70,7 @@ Fill: TypeAlias = Callable[[Draw, tuple[int, ...], Sizes], Exact]
 
 @dataclass(frozen=True)
 class Strategy:
-    """How one argument is drawn: `axes` and `fill` for an array, `number` for a scalar."""
+    """Strategy for one argument: `axes` and `fill` of an array, or `number` for a scalar."""
 
     axes: str = ""
     fill: Fill | None = None

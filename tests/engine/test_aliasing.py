@@ -1,4 +1,4 @@
-"""Whose memory it is: results are the caller's own, and what the graph keeps is the graph's own."""
+"""Aliasing: results share no memory with arguments, and the graph copies the mutable arguments that it saves."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What every command line answers to: a wrong number of threads, Ctrl-C while importing, a request to terminate."""
+"""Behaviour of all command lines: a wrong number of threads, Ctrl-C while importing, SIGTERM."""
 
 import os
 import signal

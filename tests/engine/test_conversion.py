@@ -1,4 +1,4 @@
-"""What goes in: lists, numbers, byte orders, subclasses, small floats; and how a primitive presents itself."""
+"""Conversion of arguments: lists, numbers, byte orders, subclasses, small floats; and signatures of primitives."""
 
 import inspect
 import pydoc

@@ -1,4 +1,4 @@
-"""What the array API standard leaves open: devices, copies, and the gradients of what is made and moved."""
+"""Creation functions beyond the array API standard: devices, copies, and gradients through them."""
 
 import numpy as np
 import pytest

@@ -75,6 +75,6 @@ def test_an_index_out_of_range_is_refused():
     ],
 )
 def test_what_cupy_lacks_is_refused(call, error, message):
-    """What these tests rest on: CuPy is asked whether there is a function, its keyword, and its kind of number."""
+    """The stand-in refuses functions, keywords and dtypes that CuPy does not have."""
     with pytest.raises(error, match=message):
         call(asarray(np.ones(3)))

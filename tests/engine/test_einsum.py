@@ -60,7 +60,7 @@ def test_einsum(subscripts, numbers):
 
 
 def test_einsum_of_one_operand_and_then_of_two():
-    """What to save for the gradient once was kept without the number of operands."""
+    """Regression test: the arguments to save were cached without the number of operands."""
     np.testing.assert_array_equal(mg.grad(lambda a: mg.einsum("i->", a))(np.ones(2)), 1)
     np.testing.assert_array_equal(mg.grad(lambda a: mg.einsum("i,i->", a, np.full(2, 3.0)))(np.ones(2)), 3)
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Where such code breaks elsewhere: gates of 0, keys that resemble each other, long chunks in float32."""
+"""Inputs on which public implementations fail: gates of 0, nearly parallel keys, long chunks in float32."""
 
 import numpy as np
 import pytest

@@ -113,7 +113,7 @@ def test_within_a_norm_all_forms_are_the_recurrence(name, batch_size):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("which", range(7))
 def test_gradients_to_one_argument_are_those_to_all(form, which):
-    """Where the others are plain arrays, nothing that depends on the one may lose its graph."""
+    """One tracked argument among plain arrays: everything that depends on it is tracked."""
 
     def loss(*arguments):
         y, state = form(*arguments, batch_size=4)

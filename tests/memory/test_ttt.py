@@ -121,7 +121,7 @@ def test_second_gradients_agree_with_differences(form, name):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("which", range(5))
 def test_gradients_to_one_argument_are_those_to_all(form, which):
-    """Where the others are plain arrays, nothing that depends on the one may lose its graph."""
+    """One tracked argument among plain arrays: everything that depends on it is tracked."""
 
     def loss(*arguments):
         y, state = form(*arguments, batch_size=4)

@@ -107,7 +107,7 @@ def test_a_run_goes_on_on_another_device(tmp_path):
 
 
 def test_the_wall_stands():
-    """What these tests rest on: a NumPy array that reaches the device's unannounced is an error, as it is in CuPy."""
+    """The stand-in raises for a NumPy array among its arguments, as CuPy does."""
     x = asarray(np.ones(3))
     for mixed in (
         lambda: x + np.ones(3),

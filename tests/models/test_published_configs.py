@@ -1,4 +1,4 @@
-"""What a config.json may say: every value that does not fit is refused by name, before an array is made."""
+"""Invalid values in config.json: each is refused by name, before an array is allocated."""
 
 import json
 import tracemalloc

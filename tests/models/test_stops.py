@@ -1,4 +1,4 @@
-"""What ends a run: another process, a full disk, a signal, a rate too high, too little memory."""
+"""Runs that end early: another process, a full disk, a signal, a rate too high, too little memory."""
 
 import json
 import math

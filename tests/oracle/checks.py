@@ -1,4 +1,4 @@
-"""What holds of every row: the checks that the tests and the mutants run."""
+"""Checks of a row of the oracle's table, run by the tests and against mutants."""
 
 from __future__ import annotations
 

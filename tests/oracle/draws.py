@@ -1,4 +1,4 @@
-"""How arguments are drawn: domains, dtypes, layouts, and the special numbers at which faults are found."""
+"""Draws of arguments: domains, dtypes, memory layouts, and special numbers such as zeros, NaN and infinities."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAGNITUDES = (
 
 
 class Domain(NamedTuple):
-    """Where an argument may lie: regular points for differences, and which special points have a finite derivative."""
+    """Domain of an argument: regular points for finite differences, and special points with a finite derivative."""
 
     draw: Callable[[np.random.Generator, tuple], np.ndarray]
     contains: Callable[[float], bool] = lambda x: True

@@ -94,7 +94,7 @@ def as_numpy(x, torch, result):
 
 
 class Place:
-    """Where a differentiated argument goes."""
+    """Placeholder of the n-th differentiated argument in a sample's containers."""
 
     def __init__(self, n):
         self.n = n

@@ -131,7 +131,7 @@ def test_options(kind, name, torch, close, tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("size", ["5GB", "6KB"])
 def test_widths_and_shards(kind, dtype, size, torch, close, tmp_path):
-    """What they read in float32 from files of two or eight bytes a number, whole or in shards."""
+    """Compare models loaded in float32 from files of two or eight bytes a number, whole or in shards."""
     theirs(torch, kind).to(getattr(torch, dtype)).save_pretrained(tmp_path, max_shard_size=size)
     assert (tmp_path / "model.safetensors.index.json").exists() == (size == "6KB")
     close("logits", load_model(tmp_path)(TOKENS)[0], logits_of(torch, reread(torch, tmp_path), TOKENS), 2e-5)
@@ -296,7 +296,7 @@ def test_half_precision_in_pytorch_s_format(torch, close, tmp_path):
 
 
 class Trap:
-    """What would write a file if it were unpickled."""
+    """An object that would write a file if it were unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""What the checker says when it objects: the smallest example, a snippet that runs, JSON, JUnit XML, exit codes."""
+"""Reports of a failed statement: the smallest example, a snippet that runs, JSON, JUnit XML, exit codes."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the command lines print, where the terminal's encoding lacks a character: its escape, and never an error."""
+"""Output of the command lines to a terminal whose encoding lacks a character: it is escaped, and no error is raised."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What sequence models are made of: gates, norms, convolutions and layers."""
+"""Gates, norms, convolutions and layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves elements: shapes and indices."""
+"""Functions of shapes and indices."""
 
 from __future__ import annotations
 
