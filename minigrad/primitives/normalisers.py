@@ -165,7 +165,9 @@ def _cross_entropy(logits, *, targets):
 @upcast_half
 def rms_norm(x: Any, *, axis: int = -1, eps: float = 1e-6) -> Any:
     """Return x / √(mean x² + ε) (Zhang and Sennrich 2019, eq. 4)."""
-    return _rms_norm(_array_with(x, axis, "rms_norm"), axis=axis, eps=eps)
+    x = array(x, "rms_norm")
+    normalize_axes(axis, x.ndim, "rms_norm")
+    return _rms_norm(x, axis=axis, eps=eps)
 
 
 @primitive(x=lambda g, x, out, axis, eps: _rms_adjoint(g, x, out, axis, eps))
@@ -201,4 +203,4 @@ def _root_mean_square(x, axis, eps):
 
 
 def _in_whole_vectors(x, axis):
-    return axis == -1 and x.ndim > 0 and x.shape[-1] % 16 == 0  # of float32, in 512 bits
+    return axis == -1 and x.shape[-1] % 16 == 0  # of float32, in 512 bits

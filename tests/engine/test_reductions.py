@@ -321,3 +321,8 @@ def test_an_axis_beyond_the_last_is_named_by_every_function(name, ndim):
         IndexError, match=f"got axis 5, expected one of an array of {ndim + (name in ('stack', 'expand_dims'))} axes"
     ):
         f(*arguments, axis=5)
+
+
+def test_a_number_has_no_axis_to_be_normalised_along():
+    with pytest.raises(IndexError, match="^rms_norm: got axis -1, expected one of an array of 0 axes$"):
+        mg.rms_norm(2.0)
