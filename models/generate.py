@@ -65,8 +65,9 @@ def generate(
 
 def _published(folder: Path, prompt: str) -> Start:
     prompt = text.whole_characters(prompt)
+    vocab = published.read_architecture(folder / "config.json").vocab
     model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
-    ids = published.encode_prompt(tokenizer, prompt, model.embeddings.weight.shape[0])
+    ids = published.encode_prompt(tokenizer, prompt, vocab)
     stop = published.end_tokens(folder, tokenizer)
     return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
 

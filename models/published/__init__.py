@@ -1,29 +1,53 @@
-"""Published checkpoints of Mamba, Mamba-2 and Falcon-Mamba: config.json, weights and tokenizer.json in one folder.
+"""Published checkpoints: config.json, weights and tokenizer.json in one folder.
 
-The names in the files are the names here, but for the prefix "backbone." and for the convolution: PyTorch keeps
-(channels, 1, W) with the present last, `minigrad.nn.Conv1d` (channels, W) with the present first.
+`MODEL_TYPES` has the families that are read, each of which is a module beside this one: what its options mean, the
+names and shapes of its arrays in a file, and the model they become.
 
 What cannot be read raises UserError, with the path.
 """
 
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigrad.nn import Module
 from models import room
-from models.errors import UserError
-from models.language.mamba import MambaModel
-from models.published.config import Architecture, read_architecture, shapes
+from models.errors import UserError, known_name
+from models.published import mamba
+from models.published.architecture import Architecture
+from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
 from models.published.weights import StoredArray, compare, stored_arrays
 
-__all__ = ["Detokenizer", "build", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "renamed", "turned"]
+__all__ = ["Detokenizer", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "read_architecture"]
+
+MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
+    "mamba": mamba.read,
+    "mamba2": mamba.read,
+    "falcon_mamba": mamba.read,
+}
+"""The function that reads a config, by its `model_type`."""
 
 
-def load_model(folder: str | Path) -> MambaModel:
+def read_architecture(path: Path) -> Architecture:
+    """Return the architecture in a config.json.
+
+    Raises: UserError for a file that cannot be read, another kind of model, an invalid value, or an option that there
+    is no code for.
+    """
+    config = read_json(path)
+    if "model_type" not in config and "d_model" in config:
+        return mamba.read_native(path, config)
+    if "model_type" not in config:
+        raise UserError(f"{path}: model_type: expected one of {', '.join(MODEL_TYPES)}, got none")
+    return MODEL_TYPES[known_name(str(config["model_type"]), f"{path}: model_type", MODEL_TYPES)](path, config)
+
+
+def load_model(folder: str | Path) -> Module:
     """Return the model a folder holds, in float32.
 
     Raises: UserError when a file is missing or unreadable, the config is of another kind or does not fit the weights,
@@ -31,29 +55,42 @@ def load_model(folder: str | Path) -> MambaModel:
     """
     folder = Path(folder)
     of = read_architecture(folder / "config.json")
-    path, original = stored_arrays(folder)
+    path, in_files = stored_arrays(folder)
     entries: dict[str, StoredArray] = {}
-    for name, of_file in original.items():
-        if renamed(name) in entries:
-            raise UserError(f"checkpoint {path}: {name}: expected one array of that name, got two")
-        entries[renamed(name)] = of_file
+    for in_file, entry in in_files.items():
+        name = of.name(in_file)
+        if name in entries:
+            raise UserError(f"checkpoint {path}: {in_file}: expected one array of that name, got two")
+        if name is not None:
+            entries[name] = entry
     of = _with_head(path, of, entries)
-    numbers = compare(path, entries, shapes(of))
+    numbers = compare(path, entries, of.shapes())
     # once as read, and once in the model
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
-    arrays = {name: to_our_layout(name, of_file.read()) for name, of_file in entries.items()}
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"checkpoint {path}: {name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
-    model = build(of, Unset(np.random.PCG64()))
+    arrays = {name: np.asarray(array, np.float32, order="C") for name, array in of.parameters(_Arrays(path, entries))}
+    model = of.build(Unset(np.random.PCG64()))
     model.load_parameters(arrays)
     return model
 
 
-def build(of: Architecture, rng: np.random.Generator) -> MambaModel:
-    """Return a new model of an architecture."""
-    sizes = {"vocab": of.vocab, "layers": of.layers}
-    return MambaModel(of.block, rng, **sizes, eps=of.eps, tied=of.tied, layer_norm=of.layer_norm)
+class _Arrays(Mapping[str, np.ndarray]):
+    """Arrays by name, each read from its file when it is taken; raises UserError where one is not finite."""
+
+    def __init__(self, path: Path, entries: Mapping[str, StoredArray]) -> None:
+        self.path, self.entries = path, entries
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.entries[name].read()
+        if not np.isfinite(array).all():
+            other = array[~np.isfinite(array)][0]
+            raise UserError(f"checkpoint {self.path}: {name}: expected finite numbers, got {other}")
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
 
 class Unset(np.random.Generator):
@@ -68,21 +105,9 @@ class Unset(np.random.Generator):
         return np.broadcast_to(dtype(0), size)
 
 
-def renamed(name: str) -> str:
-    """Return our name of a published one."""
-    return name.removeprefix("backbone.").replace("embedding.", "embeddings.")
-
-
-def to_our_layout(name: str, array: np.ndarray) -> np.ndarray:
-    """Return a published array as ours: a convolution's filters without their middle axis, the present first."""
-    if name.endswith("conv1d.weight"):
-        array = array[:, 0, ::-1]
-    return np.asarray(array, dtype=np.float32, order="C")
-
-
 def _with_head(path: Path, of: Architecture, entries: dict[str, StoredArray]) -> Architecture:
     """Return the architecture with the head that the file has, as transformers decides it; drop one held twice."""
-    head, embedding = "lm_head.weight", "embeddings.weight"
+    head, embedding = of.head, of.embedding
     if not of.tied or head not in entries:
         return of
     if embedding not in entries:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UserError
-from models.published.config import Fields, read_json
+from models.published.fields import Fields, read_json
 
 REPLACEMENT = "\ufffd"  # U+FFFD, to which incomplete characters are decoded
 
@@ -60,7 +60,7 @@ def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
 
 
 def _ids(fields: Fields) -> frozenset[int]:
-    value = fields.values.get("eos_token_id")
+    value = fields.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
         raise fields.error("eos_token_id", "a token or a list of them")
@@ -68,7 +68,7 @@ def _ids(fields: Fields) -> frozenset[int]:
 
 
 def _eos_token_id(fields: Fields, tokenizer: Any) -> frozenset[int]:
-    value = fields.values.get("eos_token")
+    value = fields.get("eos_token")
     if isinstance(value, dict):
         value = value.get("content")
     token = tokenizer.token_to_id(value) if isinstance(value, str) else None

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from models.errors import UserError
-from models.published.config import read_json
+from models.published.fields import read_json
 
 FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}  # as stored in a file; NumPy has no bfloat16
 TORCH = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}

@@ -19,8 +19,7 @@ from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.published import Detokenizer as PublishedDetokenizer
-from models.published import build, encode_prompt, end_tokens
-from models.published.config import read_architecture
+from models.published import encode_prompt, end_tokens, read_architecture
 from models.tasks import text
 from models.train import CHECKPOINT, Run, Training
 
@@ -310,7 +309,7 @@ def test_text_comes_as_it_is_made_and_ctrl_c_keeps_it(run_folder):
 def test_a_published_folder_without_its_tokenizers_library(cli, tmp_path, monkeypatch):
     config = {"model_type": "mamba", "hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    arrays = build(read_architecture(tmp_path / "config.json"), np.random.default_rng(0)).named_parameters()
+    arrays = read_architecture(tmp_path / "config.json").build(np.random.default_rng(0)).named_parameters()
     save_file(
         {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()}, tmp_path / "model.safetensors"
     )

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from models.errors import UserError
-from models.published import build, load_model
-from models.published.config import DEFAULTS, read_architecture, shapes
+from models.published import MODEL_TYPES, load_model, read_architecture
+from models.published.fields import Fields
 
 SMALL = {
     "mamba": {"hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 2},
@@ -46,8 +46,12 @@ WRONG_SIZES = {
 }
 RANK = 'time_step_rank: expected "auto" or a whole number of at least 1, got '
 LIMIT = "time_step_limit: expected two numbers, low ≤ high and 0 ≤ high, got "
-KINDS = "mamba, mamba2, falcon_mamba"
-OTHER = {"use_bias": True, "use_conv_bias": False, "expand": 1.5, "num_heads": 3, "n_groups": 3}
+KINDS = ", ".join(MODEL_TYPES)
+OTHER = {
+    "mamba": {"use_bias": True, "use_conv_bias": False, "expand": 1.5},
+    "mamba2": {"use_bias": True, "use_conv_bias": False, "expand": 1.5, "num_heads": 3, "n_groups": 3},
+    None: {"ssm_cfg": {"d_state": 5, "bias": True, "conv_bias": False, "expand": 1.5}},
+}
 WHOLE = "expected a whole number of at least 1, got "
 
 
@@ -144,15 +148,44 @@ def test_values_of_mamba_ssm_that_do_not_fit(change, message, tmp_path):
     + [*NATIVE.values(), {**NATIVE["Mamba2"], "rms_norm": False, "tie_embeddings": False}],
     ids=[*SMALL, *NATIVE, "layer norm, untied"],
 )
-@pytest.mark.parametrize("change", [{}, OTHER])
-def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, change, tmp_path):
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, changed, tmp_path):
     """In a file a convolution has a middle axis of 1."""
+    kind = config.get("model_type")
+    change = OTHER["mamba" if kind == "falcon_mamba" else kind] if changed else {}
     of = read_architecture(written(tmp_path, {**config, **change}))
     expected = {
         name: (x.shape[0], 1, x.shape[1]) if name.endswith("conv1d.weight") else x.shape
-        for name, x in build(of, np.random.default_rng(0)).named_parameters().items()
+        for name, x in of.build(np.random.default_rng(0)).named_parameters().items()
     }
-    assert dict(shapes(of)) == expected
+    assert dict(of.shapes()) == expected
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"window": 64}, "window: expected no such option, since there is no code for it, got 64"),
+        ({"window": None}, None),  # says nothing
+        ({"window": False}, "window: expected no such option, since there is no code for it, got false"),
+        ({"clip": 8.0}, "clip: expected null, since there is no code for another value, got 8.0"),
+        ({"clip": None}, None),  # the default
+        ({"scale": True}, None),
+        ({"scale": None}, "scale: expected true, since there is no code for another value, got null"),
+        ({"size": 7}, None),  # asked for
+        ({"dropout": 0.5}, None),  # irrelevant to the family
+        ({"transformers_version": "9", "eos_token_id": 3, "torch_dtype": "float16"}, None),  # to every family
+        ({"first": 1, "second": 2}, "first: expected no such option, since there is no code for it, got 1"),
+    ],
+)
+def test_options_that_nobody_asked_for(given, message, tmp_path):
+    fields = Fields(tmp_path, given, {"size": 3, "scale": True, "clip": None})
+    assert fields.size("size") == given.get("size", 3)
+    if message is None:
+        fields.refuse_others({"dropout"})
+        return
+    with pytest.raises(UserError) as excinfo:
+        fields.refuse_others({"dropout"})
+    assert str(excinfo.value) == f"{tmp_path}: {message}"
 
 
 def test_what_a_config_leaves_out(tmp_path):
@@ -201,7 +234,7 @@ def test_infinity_as_it_is_published(text, tmp_path):
 def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(name, tmp_path):
     """The file's header is compared first, whose shapes are others."""
     small = {"model_type": "mamba", **SMALL["mamba"]}
-    model = build(read_architecture(written(tmp_path, small)), np.random.default_rng(0))
+    model = read_architecture(written(tmp_path, small)).build(np.random.default_rng(0))
     arrays = model.named_parameters()
     save_file(
         {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()}, tmp_path / "model.safetensors"
@@ -216,7 +249,7 @@ def test_a_size_that_no_machine_has_room_for_is_said_before_anything_is_made(nam
 
 def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     written(tmp_path, {"model_type": "mamba", **SMALL["mamba"]})
-    model = build(read_architecture(tmp_path / "config.json"), np.random.default_rng(0))
+    model = read_architecture(tmp_path / "config.json").build(np.random.default_rng(0))
     save_file(
         {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in model.named_parameters().items()},
         tmp_path / "model.safetensors",
@@ -230,7 +263,3 @@ def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, mo
         f"memory: expected the weights of {tmp_path}/model.safetensors, twice in float32, to fit into 1 KiB, "
         f"got {8 * numbers / 1024:.3g} KiB (try a smaller model)"
     )
-
-
-def test_every_kind_has_its_defaults():
-    assert set(DEFAULTS) == set(SMALL)

@@ -9,8 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from models.errors import UserError
-from models.published import build, load_model
-from models.published.config import read_architecture
+from models.published import load_model, read_architecture
 
 CONFIG = {"model_type": "mamba", "hidden_size": 8, "state_size": 3, "vocab_size": 12, "num_hidden_layers": 2}
 TOKENS = np.arange(12)[None]
@@ -19,7 +18,7 @@ TOKENS = np.arange(12)[None]
 def weights(folder, config=CONFIG, dtype=np.float32):
     """Return the arrays of a new model as its file has them, and write the config."""
     (folder / "config.json").write_text(json.dumps(config))
-    arrays = build(read_architecture(folder / "config.json"), np.random.default_rng(0)).named_parameters()
+    arrays = read_architecture(folder / "config.json").build(np.random.default_rng(0)).named_parameters()
     return {
         name if name == "lm_head.weight" else f"backbone.{name}": np.ascontiguousarray(
             array[:, None, ::-1] if name.endswith("conv1d.weight") else array, dtype=dtype

@@ -165,6 +165,7 @@ REFUSED = [
     ("Mamba", {"hidden_act": "gelu"}, 'hidden_act: expected "silu" or "swish", got "gelu"'),
     ("Mamba2", {"hidden_act": "relu"}, 'hidden_act: expected "silu" or "swish", got "relu"'),
     ("FalconMamba", {"hidden_act": "tanh"}, 'hidden_act: expected "silu" or "swish", got "tanh"'),
+    ("Mamba", {"sliding_window": 4}, "sliding_window: expected no such option, since there is no code for it, got 4"),
 ]
 
 

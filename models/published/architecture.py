@@ -1,0 +1,53 @@
+"""What a family of published models declares: its arrays as files name them, and the model they become here.
+
+A family is one module, with a subclass of `Architecture` and a function that reads it from a config.json, and one row
+of `models.published.MODEL_TYPES`. What is left is shared (`models.published.load_model`): the checks of a file, the
+types of its numbers, shards, and the rule for tied heads.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minigrad.nn import Module
+
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(ABC):
+    """Everything that decides a model's arrays and how they are used."""
+
+    prefix: ClassVar[str] = ""  # of names in files, where it is optional: "model."
+    unused: ClassVar[tuple[str, ...]] = ()  # endings of names in files that hold no parameters: ".rotary_emb.inv_freq"
+    embedding: ClassVar[str] = "embeddings.weight"
+    head: ClassVar[str] = "lm_head.weight"
+
+    vocab: int
+    tied: bool  # whether the head is the embedding; then `shapes` is without it
+
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """Yield the name and the shape of every array that a file must hold, without making any."""
+
+    @abstractmethod
+    def build(self, rng: np.random.Generator) -> Module:
+        """Return a new model; it is called as `model(tokens, state=None)` and returns (logits, state).
+
+        logits are `(*batch, T, vocab)` for integer tokens `(*batch, T)`, and the state continues at the next token.
+        """
+
+    @abstractmethod
+    def parameters(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the name and the array of every parameter of the model, from arrays by the names of `shapes`.
+
+        This is where a family transposes, splits and joins. An array is read from its file when it is taken from the
+        mapping, so nothing is in memory twice if each is taken once. The map is linear, so it maps gradients too.
+        """
+
+    def name(self, in_file: str) -> str | None:
+        """Return the name in `shapes` of an array in a file; None for one that holds no parameter."""
+        return None if in_file.endswith(self.unused) else in_file.removeprefix(self.prefix)
