@@ -59,6 +59,22 @@ def segment_sums(g: Array) -> Array:
     return xp.cumulative_sum(xp.where(after, g[..., :, None, :], 0), axis=-3)
 
 
+def decay_rows(log_decay: Array, k: Array) -> Array:
+    """Return log decays as rows: (*batch, T, K), or (*batch, T, 1) where there is one per token, (*batch, T)."""
+    return log_decay if log_decay.ndim == k.ndim else log_decay[..., None]
+
+
+def decayed_products(q: Array, k: Array, decay: Array) -> Array:
+    """Return Σᵢ qₜᵢ kₛᵢ decay[t, s, i], (*batch, C, C), for q, k (*batch, C, K) and decay (*batch, C, C, K or 1).
+
+    With a decay per channel these are no product of matrices, and k ⊙ decay is an array (*batch, C, C, K). Factors
+    γₜ and 1/γₛ would make them one, but 1/γₛ overflows.
+    """
+    if decay.shape[-1] == 1:
+        return (q @ k.mT) * decay[..., 0]
+    return ((k[..., None, :, :] * decay) @ q[..., :, :, None])[..., 0]
+
+
 def unit_lower_inverse(A: Array) -> Array:
     """Return (I + N)⁻¹ for the strictly lower triangle N of A (*batch, C, C), by merging blocks of 1, 2, 4, … rows.
 

@@ -60,6 +60,27 @@ def gated_delta_rule(q: Array, k: Array, v: Array, beta: Array, log_decay: Array
     system = jnp.tril(beta * (k @ k.mT) * decays, -1) + jnp.eye(size)
     rhs = beta * jnp.concatenate([v, jnp.exp(g_sum) * k], -1)
     corrections = jax.scipy.linalg.solve_triangular(system, rhs, lower=True, unit_diagonal=True)
+    decayed_k, decay = k * jnp.exp(g_sum[..., -1:, :] - g_sum), jnp.exp(g_sum[..., -1:, :])
+    return _corrected(q * jnp.exp(g_sum), decayed_k, decay, jnp.tril(q @ k.mT * decays), corrections)
+
+
+def kda(q: Array, k: Array, v: Array, beta: Array, log_decay: Array, size: int = 16) -> Array:
+    """Return the outputs of Kimi Delta Attention in chunks, as `gated_delta_rule` with a decay per channel."""
+    q, k, v, beta, g = (_chunks(x, size) for x in (q, k, v, beta[..., None], log_decay))
+    g_sum = jnp.cumsum(g, -2)
+    causal = jnp.tril(jnp.ones((size, size), bool))[..., None]
+    decays = jnp.exp(jnp.where(causal, g_sum[..., :, None, :] - g_sum[..., None, :, :], -jnp.inf))
+    scores, products = (jnp.einsum("hctk,hcsk,hctsk->hcts", x, k, decays) for x in (q, k))
+    system = jnp.tril(beta * products, -1) + jnp.eye(size)
+    corrections = jax.scipy.linalg.solve_triangular(
+        system, beta * jnp.concatenate([v, jnp.exp(g_sum) * k], -1), lower=True, unit_diagonal=True
+    )
+    decayed_k, decay = k * jnp.exp(g_sum[..., -1:, :] - g_sum), jnp.exp(g_sum[..., -1, :, None])
+    return _corrected(q * jnp.exp(g_sum), decayed_k, decay, scores, corrections)
+
+
+def _corrected(reads: Array, k: Array, decay: Array, scores: Array, corrections: Array) -> Array:
+    """Return the outputs of a gated delta rule from decayed queries and keys, decays and the corrections of chunks."""
     u, w = jnp.split(corrections, 2, -1)
 
     def step(S: Array, chunk: Any) -> tuple[Array, Array]:
@@ -67,10 +88,8 @@ def gated_delta_rule(q: Array, k: Array, v: Array, beta: Array, log_decay: Array
         new_values = u - w @ S
         return decay * S + decayed_k.mT @ new_values, reads @ S + scores @ new_values
 
-    decayed_k, decay = k * jnp.exp(g_sum[..., -1:, :] - g_sum), jnp.exp(g_sum[..., -1:, :])
-    parts = (q * jnp.exp(g_sum), decayed_k, decay, jnp.tril(q @ k.mT * decays), u, w)
-    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in parts)
-    _, y = jax.lax.scan(step, jnp.zeros((len(q), k.shape[-1], v.shape[-1])), chunks)
+    chunks = tuple(jnp.moveaxis(x, 1, 0) for x in (reads, k, decay, scores, u, w))
+    _, y = jax.lax.scan(step, jnp.zeros((len(k), k.shape[-1], u.shape[-1])), chunks)
     return _unchunk(jnp.moveaxis(y, 0, 1))
 
 

@@ -83,15 +83,42 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: T
     system = torch.tril(beta * (k @ k.mT) * decays, -1) + torch.eye(size)
     rhs = beta * torch.cat([v, g_sum.exp() * k], -1)
     corrections = torch.linalg.solve_triangular(system, rhs, upper=False, unitriangular=True)
-    u, w = corrections.split(v.shape[-1], -1)
     scores, reads = torch.tril(q @ k.mT * decays), q * g_sum.exp()
     decayed_k, decay = k * torch.exp(g_sum[..., -1:, :] - g_sum), g_sum[..., -1:, :].exp()
-    S, outputs = torch.zeros(len(q), k.shape[-1], v.shape[-1]), []
-    for Q, K, a, P, U, W in zip(*(x.unbind(1) for x in (reads, decayed_k, decay, scores, u, w)), strict=True):
+    return _corrected(reads, decayed_k, decay, scores, *corrections.split(v.shape[-1], -1))
+
+
+def kda(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, size: int = 16) -> Tensor:
+    """Return the outputs of Kimi Delta Attention in chunks: `gated_delta_rule` with a decay per channel.
+
+    The decays take an array of `size` × d numbers a token, as in `gated_linear_attention`.
+    """
+    q, k, v, beta, g = (x.unflatten(1, (-1, size)) for x in (q, k, v, beta[..., None], log_decay))
+    g_sum = g.cumsum(-2)
+    causal = torch.ones(size, size, dtype=torch.bool).tril()[..., None]
+    decays = (g_sum[..., :, None, :] - g_sum[..., None, :, :]).masked_fill(~causal, float("-inf")).exp()
+    scores, products = (torch.einsum("hctk,hcsk,hctsk->hcts", x, k, decays) for x in (q, k))
+    system = torch.tril(beta * products, -1) + torch.eye(size)
+    rhs = beta * torch.cat([v, g_sum.exp() * k], -1)
+    corrections = torch.linalg.solve_triangular(system, rhs, upper=False, unitriangular=True)
+    decayed_k, decay = k * torch.exp(g_sum[..., -1:, :] - g_sum), g_sum[..., -1, :, None].exp()
+    return _corrected(q * g_sum.exp(), decayed_k, decay, scores, *corrections.split(v.shape[-1], -1))
+
+
+def _corrected(reads: Tensor, k: Tensor, decay: Tensor, scores: Tensor, u: Tensor, w: Tensor) -> Tensor:
+    """Return the outputs of a gated delta rule from decayed queries and keys, decays and the corrections of chunks."""
+    S, outputs = torch.zeros(len(k), k.shape[-1], u.shape[-1]), []
+    for Q, K, a, P, U, W in zip(*(x.unbind(1) for x in (reads, k, decay, scores, u, w)), strict=True):
         new_values = U - W @ S
         outputs.append(Q @ S + P @ new_values)
         S = a * S + K.mT @ new_values
     return torch.cat(outputs, 1)
+
+
+def kda_fla(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor) -> Tensor:
+    """Return the outputs of fla-core's `naive_chunk_kda`, whose heads are (B, L, H, d)."""
+    q, k, v, g, beta = (x.transpose(0, 1)[None] for x in (q, k, v, log_decay, beta))
+    return fla("kda").naive_chunk_kda(q, k, v, g, beta, scale=1.0)[0][0].transpose(0, 1)
 
 
 def gated_delta_rule_fla(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor) -> Tensor:

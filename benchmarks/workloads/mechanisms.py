@@ -60,6 +60,12 @@ def fading_correcting(**sizes: int) -> InputsAndWeights:
     return single_precision(weights, **inputs, log_decay=_log_sigmoid(weights.shape[:-1]) / 16)
 
 
+def fading_channels_correcting(**sizes: int) -> InputsAndWeights:
+    """Draw q, k, v, the writing strengths, (H, L), and what a key channel keeps of its row, (H, L, d)."""
+    inputs, weights = correcting(**sizes)
+    return single_precision(weights, **inputs, log_decay=_log_sigmoid(weights.shape) / 16)
+
+
 def _log_sigmoid(shape: tuple[int, ...]) -> np.ndarray:
     return -np.log1p(np.exp(-np.random.default_rng(3).normal(size=shape)))
 
@@ -96,6 +102,11 @@ def gated(**sizes: Any) -> dict:
 def gated_and_corrected(**sizes: Any) -> dict:
     """Return the floor of the gated delta rule."""
     return memory(asks=True, fades="token", **sizes)
+
+
+def channels_gated_and_corrected(**sizes: Any) -> dict:
+    """Return the floor of Kimi Delta Attention."""
+    return memory(asks=True, fades="channel", **sizes)
 
 
 def attention(*, backward: bool, heads: int, length: int, width: int) -> dict:
@@ -162,6 +173,19 @@ WORKLOADS = (
             Side("JAX, WY and triangular solve", jax, f"{JAX}:gated_delta_rule"),
         ),
         gated_and_corrected,
+        SIZES,
+    ),
+    *forward_and_backward(
+        "kda",
+        "Kimi Delta Attention: 8 heads of 64, length 2048",
+        fading_channels_correcting,
+        (
+            Side("minigrad fused", minigrad, "models.memory.gated_delta_rule:fused"),
+            Side("PyTorch, WY and triangular solve", pytorch, f"{TORCH}:kda"),
+            Side("fla-core's chunks, PyTorch", pytorch, f"{TORCH}:kda_fla", FLA),
+            Side("JAX, WY and triangular solve", jax, f"{JAX}:kda"),
+        ),
+        channels_gated_and_corrected,
         SIZES,
     ),
     *forward_and_backward(

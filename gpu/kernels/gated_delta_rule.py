@@ -22,6 +22,11 @@ class Saved(NamedTuple):
     operand: str | None  # the type to which operands of products are rounded
 
 
+def supports(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> bool:
+    """Return whether the gates are of the kind that the kernels know: one per token, not one per channel."""
+    return log_decay.ndim < k.ndim
+
+
 def forward(q: Any, k: Any, v: Any, beta: Any, log_decay: Any, S: Any) -> tuple[tuple[Any, Any], Saved]:
     """Return ((y, S), saved) for q, k (*batch, T, K), v (*batch, T, V), beta, log_decay (*batch, T), S (*batch, K, V).
 

@@ -20,7 +20,7 @@ from minigrad import namespace
 from models.forms import Array, form
 from models.kernels.dispatch import with_kernel
 from models.mechanism import Domain, Mechanism
-from models.sequences import chunks, initial_memory, segment_sums, tokens
+from models.sequences import chunks, decay_rows, decayed_products, initial_memory, segment_sums, tokens
 
 T = Float[Array, "*batch T"]
 TK = Float[Array, "*batch T K"]
@@ -40,7 +40,7 @@ def recurrent(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None
     """Compute the recurrence, token after token: O(T·K·V) time, a state of constant size."""
     xp = namespace(q, k, v, log_decay)
     S, y = initial_memory(state, k, v), []
-    for q_t, k_t, v_t, g_t in tokens(q, k, v, _rows(log_decay, k)):
+    for q_t, k_t, v_t, g_t in tokens(q, k, v, decay_rows(log_decay, k)):
         S = xp.exp(g_t).mT * S + k_t.mT @ v_t
         y.append(q_t @ S)
     return xp.concat(y, axis=-2), S
@@ -49,7 +49,7 @@ def recurrent(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None
 @form(work="T²", memory="T²")
 def parallel(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) -> tuple[TV, KV]:
     """Compute all tokens at once, as masked attention: O(T²·(K + V)); a gate per channel needs a T × T × K array."""
-    return _parallel(q, k, v, _rows(log_decay, k), initial_memory(state, k, v))
+    return _parallel(q, k, v, decay_rows(log_decay, k), initial_memory(state, k, v))
 
 
 @form
@@ -59,7 +59,7 @@ def chunkwise(
     """Compute the parallel form in chunks of C tokens, a recurrence between: O(T·(C·(K + V) + K·V)). Section 4.2."""
     xp = namespace(q, k, v, log_decay)
     S, y = initial_memory(state, k, v), []
-    for q_c, k_c, v_c, g_c in chunks(chunk_size, q, k, v, _rows(log_decay, k)):
+    for q_c, k_c, v_c, g_c in chunks(chunk_size, q, k, v, decay_rows(log_decay, k)):
         o, S = _parallel(q_c, k_c, v_c, g_c, S)
         y.append(o)
     return xp.concat(y, axis=-2), S
@@ -74,19 +74,10 @@ def fused(q: TK, k: TK, v: TV, log_decay: T | TK, *, state: KV | None = None) ->
 _compiled = with_kernel("memory.gated_linear_attention", lambda q, k, v, g, S: chunkwise(q, k, v, g, state=S))
 
 
-def _rows(log_decay: Array, k: Array) -> Array:
-    """Return the log decays as rows (*batch, T, K), or (*batch, T, 1) for one gate per token."""
-    return log_decay if log_decay.ndim == k.ndim else log_decay[..., None]
-
-
 def _parallel(q: Array, k: Array, v: Array, g: Array, S: Array) -> tuple[Array, Array]:
     """Return (y, state) of all tokens: the decayed contribution of the initial state S, plus masked attention."""
     xp = namespace(q, k, v, g)
     decay_from_start = xp.exp(xp.cumulative_sum(g, axis=-2))  # (T, K or 1)
     decay = xp.exp(segment_sums(g))  # (T, T, K or 1): from s to t
-    if g.shape[-1] == 1:
-        scores = (q @ k.mT) * decay[..., 0]
-    else:
-        scores = ((k[..., None, :, :] * decay) @ q[..., :, :, None])[..., 0]
-    y = (q * decay_from_start) @ S + xp.tril(scores) @ v
+    y = (q * decay_from_start) @ S + xp.tril(decayed_products(q, k, decay)) @ v
     return y, decay_from_start[..., -1:, :].mT * S + (k * decay[..., -1, :, :]).mT @ v

@@ -201,6 +201,7 @@ Value = Annotated[Any, Strategy("*batch V", LARGE)]
 Beta = Annotated[Any, Strategy("*batch", BETAS)]
 LargeBeta = Annotated[Any, Strategy("*batch", elements(3, 1, 2, "5/2", 0, "1/2"))]
 LogGate = Annotated[Any, Strategy("*batch", gates, logarithm=True)]
+ChannelLogGate = Annotated[Any, Strategy("*batch K", gates, logarithm=True)]
 
 # These obey a constraint, which a derivative in their direction would leave.
 UnitKey = Annotated[Any, Strategy("*batch K", unit_rows, differentiable=False, degree=2)]

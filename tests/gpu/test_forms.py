@@ -146,7 +146,7 @@ def test_without_a_device_nothing_is_judged(monkeypatch):
         ("softmax.fused", "softmax_backward_keys"),
         ("linear_attention.fused", "linear_attention"),
         ("delta_rule.fused", "gated_delta_rule_keys"),
-        ("gated_delta_rule.fused", "gated_delta_rule_keys"),
+        ("gated_delta_rule.fused.log_decay T", "gated_delta_rule_keys"),
         ("gated_linear_attention.fused.log_decay T", "gated_linear_attention_backward"),
         ("gated_linear_attention.fused.log_decay T K", "gated_linear_attention_backward"),
         ("ssd.fused", "gated_linear_attention_backward"),
@@ -190,6 +190,21 @@ def test_a_mask_is_left_to_the_reference(on_device):
     mask = np.tri(3, dtype=bool)
     for a, b in zip(softmax.fused(*q_k_v(), mask=mask), softmax.quadratic(*q_k_v(), mask=mask), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_a_gate_per_channel_is_left_to_the_reference(on_device, monkeypatch):
+    """The kernels of the gated delta rule know one gate per token."""
+    monkeypatch.setattr("minigrad.compiled.numba_module", None)
+    inputs = *q_k_v(), beta(), -(q_k_v()[0] ** 2)
+    for a, b in zip(
+        gradients(gated_delta_rule.fused, inputs), gradients(gated_delta_rule.chunkwise, inputs), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_reference_launches_nothing(proofs_on_a_device):
+    assert judged("gated_delta_rule.fused.log_decay T K") == "passed"
+    assert proofs_on_a_device.launches == []
 
 
 def test_gradients_of_its_gradients_are_those_of_the_reference(on_device):

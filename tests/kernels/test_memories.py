@@ -31,6 +31,10 @@ def draw_channels(rng, batch, T, K, V):
         return *draw_linear(rng, batch, T, K, V), np.log(gates)
 
 
+def draw_gated_delta_channels(rng, batch, T, K, V):
+    return *draw_delta(rng, batch, T, K, V), draw_channels(rng, batch, T, K, V)[-1]
+
+
 def draw_ssd(rng, batch, T, N, P):
     C, B, x = draw_linear(rng, batch, T, N, P)
     return x, rng.uniform(1e-3, 0.5, (*batch, T)), -rng.uniform(0.1, 2, batch[-1:]), B, C
@@ -52,6 +56,7 @@ MEMORIES = {
     "gated_linear_attention, channels": (gated_linear_attention, draw_channels),
     "delta_rule": (delta_rule, draw_delta),
     "gated_delta_rule": (gated_delta_rule, draw_gated_delta),
+    "gated_delta_rule, channels": (gated_delta_rule, draw_gated_delta_channels),
     "ssd": (ssd, draw_ssd),
 }
 EACH = pytest.mark.parametrize("name", MEMORIES)

@@ -1,4 +1,4 @@
-"""Copies of test-time training, of Titans and of their inner models, each with one thing wrong: the chapters object.
+"""Copies of the memories and of their inner models, each with one thing wrong: the chapters object.
 
 A copy is the module's own source with one piece of text replaced. The statement that is to fail is named, so that a
 mistake is caught by what says that it is one; the copy with nothing replaced passes them all.
@@ -14,8 +14,66 @@ from proofs.checker import check_system, systems_of
 from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
+DECAY = "S = xp.exp(g_t).mT * S\n        u_t = beta_t * (v_t - k_t @ S)"  # of the gated delta rule
+
 BROKEN = [
     # module, text, what stands there instead, the statement that fails, what is wrong
+    (
+        "gated_delta_rule",
+        "xp.exp(g_t).mT",
+        "xp.exp(xp.sum(g_t, axis=-1, keepdims=True))",
+        "gated_delta_rule.one_gate_for_all_channels",
+        "the product of all gates in each channel",
+    ),
+    (
+        "gated_delta_rule",
+        DECAY,
+        "u_t = beta_t * (v_t - k_t @ S)\n        S = xp.exp(g_t).mT * S",
+        "gated_delta_rule.channel_transition",
+        "the error of the memory before its decay",
+    ),
+    (
+        "gated_delta_rule",
+        "xp.exp(g_t).mT",
+        "xp.exp(g_t)[..., :1]",
+        "gated_delta_rule.diagonal_plus_low_rank",
+        "the first channel's gate for all rows",
+    ),
+    (
+        "gated_delta_rule",
+        "beta_t * (v_t - k_t @ S)",
+        "beta_t * v_t - k_t @ S",
+        "gated_delta_rule.write_at_decayed_rows_is_a_gradient_step",
+        "a parenthesis: what is removed does not know β",
+    ),
+    (
+        "gated_delta_rule",
+        DECAY,
+        "S = xp.exp(g_t).mT * (S - k_t.mT @ (beta_t * (k_t @ S)))\n        u_t = beta_t * v_t",
+        "gated_delta_rule.channels_decay_after_the_delta_rule",
+        "it does decay after the delta rule",
+    ),
+    (
+        "gated_delta_rule",
+        "v_t - k_t @ S",
+        "v_t",
+        "gated_delta_rule.orthonormal_keys_with_channel_gates",
+        "the error is the value: it is gated linear attention",
+    ),
+    (
+        "gated_delta_rule",
+        "(gamma * K) @ S",
+        "gamma[..., :1] * (K @ S)",
+        "gated_delta_rule.attention_to_update_vectors",
+        "the first channel's gate in the correction",
+    ),
+    (
+        "gated_delta_rule",
+        "decayed_products(K, K, Gamma)",
+        "(K @ K.mT)",
+        "gated_delta_rule.attention_to_update_vectors",
+        "no decay between the update vectors of a chunk",
+    ),
     (
         "ttt",
         "xp.tril(xp.ones_like(eta_b) * eta_b.mT)",
@@ -123,7 +181,7 @@ def test_a_broken_copy_is_caught(module, text, instead, statement, wrong, monkey
     assert verdict(statement) == "failed", wrong
 
 
-@pytest.mark.parametrize("module", ["ttt", "titans"])
+@pytest.mark.parametrize("module", ["gated_delta_rule", "ttt", "titans"])
 def test_a_faithful_copy_passes(module, monkeypatch):
     put_in_place(monkeypatch, module)
     named = sorted({broken[3] for broken in BROKEN if broken[0] == module})

@@ -107,6 +107,17 @@ def qwen3_next() -> SimpleNamespace:
     )
 
 
+@pytest.fixture(scope="session")
+def kimi_linear() -> SimpleNamespace:
+    """Return Hugging Face's Kimi Delta Attention in plain PyTorch, chunked and recurrent."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # it advises its CUDA kernels
+    module = oracle("transformers.models.kimi_linear.modeling_kimi_linear")
+    return SimpleNamespace(
+        chunk=inspect.unwrap(module.chunk_kimi_delta_attention),
+        recurrent=inspect.unwrap(module.recurrent_kimi_delta_attention),
+    )
+
+
 def compare(
     ours: Callable[..., Any], theirs: Callable[..., Any], inputs: Mapping[str, np.ndarray], tolerance: float
 ) -> None:

@@ -56,12 +56,18 @@ BROKEN = [
     (
         "gated_delta_rule",
         "recurrent",
-        "S = xp.exp(g_t) * S\n        u_t = beta_t * (v_t - k_t @ S)",
-        "u_t = beta_t * (v_t - k_t @ S)\n        S = xp.exp(g_t) * S",
+        "S = xp.exp(g_t).mT * S\n        u_t = beta_t * (v_t - k_t @ S)",
+        "u_t = beta_t * (v_t - k_t @ S)\n        S = xp.exp(g_t).mT * S",
         "decay in the wrong order",
     ),
-    ("gated_delta_rule", "chunkwise", "V - gamma * (K @ S)", "V - K @ S", "decay missing in the correction"),
-    ("gated_delta_rule", "chunkwise", "S = gamma[..., -1:, :] * S", "S = gamma[..., :1, :] * S", "index of the decay"),
+    ("gated_delta_rule", "recurrent", "xp.exp(g_t).mT", "xp.exp(g_t)[..., :1]", "the first channel's gate for all"),
+    ("gated_delta_rule", "chunkwise", "V - (gamma * K) @ S", "V - K @ S", "decay missing in the correction"),
+    ("gated_delta_rule", "chunkwise", "(gamma * K) @ S", "gamma[..., :1] * (K @ S)", "one gate in the correction"),
+    ("gated_delta_rule", "chunkwise", "(gamma * Q) @ S", "Q @ S", "decay missing in what is read"),
+    ("gated_delta_rule", "chunkwise", "gamma[..., -1:, :].mT * S", "gamma[..., :1, :].mT * S", "index of the decay"),
+    ("gated_delta_rule", "chunkwise", "K, K, Gamma)", "K, K, Gamma[..., :1])", "one gate in the system"),
+    ("gated_delta_rule", "chunkwise", "Q, K, Gamma)", "K, Q, Gamma)", "queries for keys"),
+    ("gated_delta_rule", "chunkwise", "K * Gamma[..., -1, :, :]", "K", "keys not decayed in the new state"),
 ]
 
 
