@@ -75,6 +75,12 @@ def test_the_gated_delta_rule_corrects_the_faded_memory():
     check(gated_delta_rule, (column(1, 1), column(1, 1), column(4, 8), beta, emptied), column(2, 4), [[4]])
 
 
+def test_each_key_channel_fades_by_its_own_gate():
+    # S = (2, 2); faded (1, 0), u = ½(8 − 1) = 3.5, S = (4.5, 3.5)
+    k, gates = np.ones((2, 2)), np.array([[HALF, GONE], [HALF, GONE]])
+    check(gated_delta_rule, (k, k, column(4, 8), np.array([0.5, 0.5]), gates), column(4, 8), [[4.5], [3.5]])
+
+
 def test_softmax_weighs_by_the_exponential_of_the_score():
     # scores 0 and log 3: weights ¼ and ¾
     q, k, v = column(1, 1), column(0, math.log(3)), column(4, 8)
