@@ -35,6 +35,7 @@ KERNELS = {  # mechanism, or a part of it: its implementations
     "memory.ttt": Kernel("models.kernels.ttt", "gpu.kernels.ttt", "dual"),
     "recurrent.lstm": Kernel("models.kernels.lstm", None, "projected"),
     "recurrent.rnn": Kernel("models.kernels.rnn", None, "recurrent"),
+    "recurrent.rwkv7": Kernel("models.kernels.rwkv7", None, "chunkwise"),
     "ssm.lti: convolution": Kernel("models.kernels.causal_convolution", None, "direct"),
     "ssm.s4: Cauchy sums": Kernel("models.kernels.cauchy_pairs", "gpu.kernels.cauchy_pairs", "convolution"),
     "ssm.s4d: kernel": Kernel("models.kernels.vandermonde", "gpu.kernels.vandermonde", "convolution"),
