@@ -7,9 +7,9 @@
 
     y = time mixing(x),  out = y + channel mixing(LN(x + y))
 
-Deviations: the paper's second sublayer reads the residual stream, which a block does not see: here it reads its own input
-x, normalised, plus y. The initial μ, w and u are those of the authors' first layer, for a block does not know which one it
-is; projections start as all of ours, where the authors start some at 0.
+Deviations: the paper's second sublayer reads the residual stream, which a block does not see: here it reads the block's
+input x, which is normalised, plus y. The initial μ, w and u are those of the authors' first layer, since a block does not
+know which one it is; projections start as all of ours, where the authors start some at 0.
 """
 
 from dataclasses import dataclass

@@ -7,15 +7,15 @@
     g           = σ(xg g1) g2                          the gate of the output
     κ̂           = k ∘ k_k over its length, head by head; k̃ = k ∘ (1 + (a − 1) ∘ k_a)
     y           = the memory of models/recurrent/rwkv7 for r, k̃, v, −κ̂, κ̂ ∘ a and α
-    time mixing = output(g ∘ (GroupNorm(y) + Σ (r ∘ k̃ ∘ r_k) v))      the sum over a head's channels: a bonus of the token
+    time mixing = output(g ∘ (GroupNorm(y) + Σ (r ∘ k̃ ∘ r_k) v))     Σ over a head's channels: a bonus of the token
     channel mixing = value(max(key(xk), 0)²)
 
     y = time mixing(x),  out = y + channel mixing(LN(x + y))
 
-In the paper all layers but the first move v towards the first layer's, v ← v + (v_first − v) ∘ σ(v0 + xv v1 v2); `TimeMix`
-does so where it is told v_first. Deviations of the block, which knows no other layer: it leaves that out, it reads its own
-input x, normalised, plus y where the paper's second sublayer reads the residual stream, and it starts with the
-authors' token shift and decay of a first layer; projections start as all of ours, where the authors start some at 0.
+In the paper all layers but the first move v towards the first layer's, v ← v + (v_first − v) ∘ σ(v0 + xv v1 v2), as
+`TimeMix` does where it is given v_first. Deviations of the block, which knows no other layer: it leaves that out; its second
+sublayer reads the block's input x, which is normalised, plus y, where the paper's reads the residual stream; and it starts
+with the authors' token shift and decay of a first layer. Projections start as all of ours; the authors start some at 0.
 """
 
 import math
@@ -56,9 +56,9 @@ class TimeMix(Block):
 
     def __init__(self, config: RWKV7Config, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         self.form, self.chunk_size, self.heads, width = config.form, config.chunk_size, config.heads, config.width
-        powers = {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}
-        for name, power in powers.items():
-            setattr(self, f"x_{name}", (1 - ramp(width) ** power).astype(dtype))
+        powers = (0.2, 0.9, 0.7, 0.7, 0.9, 0.2)
+        shifts = [(1 - ramp(width) ** power).astype(dtype) for power in powers]
+        self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g = shifts
         self.w0 = (-6.5 + 5 * (np.arange(width) / max(width - 1, 1)) ** 0.85).astype(dtype)
         self.a0 = np.zeros(width, dtype)
         self.w1, self.w2 = _low_rank(width, config.decay_rank, rng, dtype)

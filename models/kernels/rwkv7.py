@@ -9,8 +9,8 @@ backward, with Dₜ the cotangent of Sₜ, from the last token to the first:
 
 The first line has values in the lanes; with z and dz known the second has keys in the lanes.
 
-Work    as in `models.kernels.linear_attention_core`: a slab of two vectors of columns of one sequence's S, whose rows stay
-        in the first-level cache. A pass over them updates S for a token and reads it with the next one's a.
+Work    as in `models.kernels.linear_attention_core`: a slab of two vectors of columns of one sequence's S, whose rows
+        stay in the first-level cache. A pass over them updates S for a token and reads it with the next one's a.
 Memory  z, and S every 32 tokens. The adjoint recomputes the 32 in between, for two vectors of keys a thread.
 Cost    five multiplications and four additions a token and entry of S forward, about four times that back.
 

@@ -9,14 +9,15 @@ As a recurrence, with aₜ and bₜ the sums over i ≤ t of the next token's nu
     wkvₜ = (aₜ₋₁ + e^(u + kₜ) vₜ) / (bₜ₋₁ + e^(u + kₜ))          aₜ = e^−w aₜ₋₁ + e^kₜ vₜ          bₜ = e^−w bₜ₋₁ + e^kₜ
 
     k, v    key and value of a token, (*batch, T, D): a number for each channel.
-    w       the decay of a channel, w ≥ 0, (D,): e^−w is what a step leaves. The published code calls −e^time_decay that.
+    w       the decay of a channel, w ≥ 0, (D,): a step leaves e^−w. The published code has w = e^time_decay.
     u       the bonus of the current token, (D,). The published code calls it time_first.
     mean    aₜ / bₜ, the mean of the values so far, (*batch, D).
     lse     log bₜ, the logarithm of the sum of their weights, (*batch, D). It starts at −∞, of no weights.
 
 The state is (mean, lse). Deviation: the paper and the published code keep (a e^−p, b e^−p, p), with p the greatest
-exponent so far, lest e^k overflow; of these p is the reader's choice, while (mean, lse) is determined by a and b. As there,
-only exponentials of differences to the greatest exponent are taken: `minigrad.softmax` and `logsumexp` subtract it.
+exponent so far, lest e^k overflow. Any p would do there and has kinks, while a and b determine (mean, lse), which are smooth
+in all arguments. Here too only differences to the greatest exponent are exponentiated: `minigrad.softmax` and `logsumexp`
+subtract it.
 For real numbers. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
@@ -86,9 +87,13 @@ def _parallel(k: TD, v: TD, w: D, u: D, state: tuple[Array, Array]) -> tuple[TD,
     """Return y of all tokens and the state after them, both states as rows: the first is a token before the others."""
     mean, lse = state
     xp = namespace(k, v, w, u, mean, lse)
-    age = xp.arange(k.shape[-2], dtype=w.dtype)[:, None]  # (T, 1): t − 1 − i of the state at token t; it has not decayed
+    age = xp.arange(k.shape[-2], dtype=w.dtype)[
+        :, None
+    ]  # (T, 1): t − 1 − i of the state at token t; it has not decayed
     between = age - 1 - age.mT  # (T, T): t − 1 − i, −1 on the diagonal
-    exponents = xp.where((between >= 0)[..., None], k[..., None, :, :] - between[..., None] * w, (u + k)[..., None, :, :])
+    exponents = xp.where(
+        (between >= 0)[..., None], k[..., None, :, :] - between[..., None] * w, (u + k)[..., None, :, :]
+    )
     exponents = xp.concat([(lse - age * w)[..., :, None, :], exponents], axis=-2)  # (T, 1 + T, D)
     values = xp.concat([mean, v], axis=-2)  # (1 + T, D)
     visible = xp.concat([age >= 0, between >= -1], axis=-1)[..., None]  # (T, 1 + T, 1)

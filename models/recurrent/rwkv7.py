@@ -66,7 +66,7 @@ def recurrent(r: TK, k: TK, v: TV, a: TK, b: TK, log_decay: TK, *, state: KV | N
 def chunkwise(
     r: TK, k: TK, v: TV, a: TK, b: TK, log_decay: TK, *, state: KV | None = None, chunk_size: int = 16
 ) -> tuple[TV, KV]:
-    """Solve for all reads z of a chunk of C tokens at once: O(T·(C²·log C + C·(K + V) + K·V)), with a C × C × K array."""
+    """Solve for all reads z of a chunk of C tokens at once: O(T·(C²·log C + C·K + C·V + K·V)), by a C × C × K array."""
     xp = namespace(r, k, v, a, b, log_decay)
     S, y = initial_memory(state, k, v), []
     for R, K, V, a_c, b_c, g in chunks(chunk_size, r, k, v, a, b, log_decay):

@@ -12,6 +12,7 @@ from minigrad import namespace
 from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, inner, linear_attention, titans, ttt
 from models.memory.online_learner import POINTS, run
+from models.recurrent import rwkv7
 from proofs.checker.forms import WITHOUT_JAX
 from proofs.checker.statements import identity
 from proofs.checker.strategies import (
@@ -131,15 +132,9 @@ def longhorn_is_implicit(k: Key, v: Value, theta: Beta, state: State):
     exact=True,
 )
 def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDecay, state: State):
-    xp, S, y = namespace(q), state, []
-    w = namespace(log_decay).exp(log_decay)
-    for t in range(q.shape[-2]):
-        now = slice(t, t + 1)
-        scaled = (a * k)[..., now, :].mT
-        S = w[..., t, :, None] * S - scaled @ (k[..., now, :] @ S) + scaled @ v[..., now, :]
-        y.append(q[..., now, :] @ S)
+    write = a * k
     result = run_point("RWKV-7", q, k, v, state, rate=a, log_keep=log_decay)
-    return result, (xp.concat(y, axis=-2), S)
+    return result, rwkv7.recurrent(q, write, v, -k, write, log_decay, state=state)
 
 
 @identity("Matrix, ½ L2, descent in mini-batches: TTT-Linear without its norm", source=CLOSING, exact=True)

@@ -28,6 +28,7 @@ LEARNERS, LM, PRIMITIVES = (
     "benchmarks.workloads.primitives",
 )
 RECURRENT = "benchmarks.peers.torch_recurrent"
+RWKV = "benchmarks.peers.torch_rwkv"
 BROKEN = {  # where, what stands there, and what stands there instead
     ("linear_attention", "fla-core's chunks, PyTorch"): (TORCH, "scale=1.0)[0].transpose", "scale=0.9)[0].transpose"),
     ("linear_attention", "PyTorch, chunks"): (TORCH, "chunk_states.cumsum(1) - chunk_states", "chunk_states.cumsum(1)"),
@@ -71,6 +72,9 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("titans", "PyTorch, the same closed form"): (LEARNERS, "S1, S2 = h * S1 -", "S1, S2 = S1 -"),
     ("lstm", "PyTorch, torch.nn.LSTM"): (RECURRENT, "(W, U, b, torch.zeros_like(b))", "(W, U, b, b)"),
     ("rnn", "PyTorch, torch.nn.RNN"): (RECURRENT, "(U, W, b, torch.zeros_like(b))", "(U, W, b, b)"),
+    ("rwkv4", "Hugging Face's loop, PyTorch"): (RWKV, "cpu(w.log()", "cpu(w"),
+    ("rwkv7", "PyTorch, triangular solve"): (RWKV, "(g_sum - g).exp() * a", "g_sum.exp() * a"),
+    ("rwkv7", "fla-core's chunks, PyTorch"): (RWKV, "** 0.5, k, v, a, b", "** 0.4, k, v, a, b"),
     ("lm_step", "PyTorch eager, explicit softmax"): (LM, "torch.softmax(scores, -1)", "torch.sigmoid(scores)"),
     ("lm_step", "PyTorch eager, scaled_dot_product_attention"): (LM, "is_causal=True", "is_causal=False"),
     ("mamba_step", "JAX, compiled whole"): ("benchmarks.peers.jax_mamba", "* jax.nn.silu(z)", "* z"),

@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.compiled.layout import cut_out, laid_out
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
+from models.recurrent import rwkv7
 from models.ssm import ssd
 from tests.kernels.kit import num_threads
 
@@ -50,6 +51,13 @@ def draw_gated_delta(rng, batch, T, K, V):
     return *draw_delta(rng, batch, T, K, V), draw_gated(rng, batch, T, K, V)[-1]
 
 
+def draw_rwkv7(rng, batch, T, K, V):
+    """Draw r, k̃, v, −κ̂, κ̂ ∘ a and gates, some of them 0; a rate a for each channel."""
+    r, kappa, v, _ = draw_delta(rng, batch, T, K, V)
+    k = normal(rng, *batch, T, K) / K
+    return r, k, v, -kappa, kappa * rng.uniform(0, 1, kappa.shape), draw_channels(rng, batch, T, K, V)[-1]
+
+
 MEMORIES = {
     "linear_attention": (linear_attention, draw_linear),
     "gated_linear_attention": (gated_linear_attention, draw_gated),
@@ -57,6 +65,7 @@ MEMORIES = {
     "delta_rule": (delta_rule, draw_delta),
     "gated_delta_rule": (gated_delta_rule, draw_gated_delta),
     "gated_delta_rule, channels": (gated_delta_rule, draw_gated_delta_channels),
+    "rwkv7": (rwkv7, draw_rwkv7),
     "ssd": (ssd, draw_ssd),
 }
 EACH = pytest.mark.parametrize("name", MEMORIES)
