@@ -8,8 +8,8 @@
     y = time mixing(x),  out = y + channel mixing(LN(x + y))
 
 Deviations: the paper's second sublayer reads the residual stream, which a block does not see: here it reads the block's
-input x, which is normalised, plus y. The initial μ, w and u are those of the authors' first layer, since a block does not
-know which one it is; projections start as all of ours, where the authors start some at 0.
+input x, which is normalised, plus y. A block does not know which layer it is: the initial μ, w and u are those of the
+authors' first. Projections start as all of ours; the authors start some at 0.
 """
 
 from dataclasses import dataclass

@@ -13,9 +13,10 @@
     y = time mixing(x),  out = y + channel mixing(LN(x + y))
 
 In the paper all layers but the first move v towards the first layer's, v ← v + (v_first − v) ∘ σ(v0 + xv v1 v2), as
-`TimeMix` does where it is given v_first. Deviations of the block, which knows no other layer: it leaves that out; its second
-sublayer reads the block's input x, which is normalised, plus y, where the paper's reads the residual stream; and it starts
-with the authors' token shift and decay of a first layer. Projections start as all of ours; the authors start some at 0.
+`TimeMix` does where it is given v_first. Deviations of the block, which knows no other layer: it leaves that out; its
+second sublayer reads the block's input x, which is normalised, plus y, where the paper's reads the residual stream; and
+it starts with the authors' token shift and decay of a first layer. Projections start as all of ours; the authors start
+some at 0.
 """
 
 import math

@@ -15,9 +15,9 @@ As a recurrence, with aₜ and bₜ the sums over i ≤ t of the next token's nu
     lse     log bₜ, the logarithm of the sum of their weights, (*batch, D). It starts at −∞, of no weights.
 
 The state is (mean, lse). Deviation: the paper and the published code keep (a e^−p, b e^−p, p), with p the greatest
-exponent so far, lest e^k overflow. Any p would do there and has kinks, while a and b determine (mean, lse), which are smooth
-in all arguments. Here too only differences to the greatest exponent are exponentiated: `minigrad.softmax` and `logsumexp`
-subtract it.
+exponent so far, lest e^k overflow. Any p would do, and the greatest has kinks; a and b determine (mean, lse), which are
+smooth in all arguments. Here too only differences to the greatest exponent are exponentiated: `minigrad.softmax` and
+`logsumexp` subtract it.
 For real numbers. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 
