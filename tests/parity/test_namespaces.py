@@ -70,6 +70,7 @@ def test_our_gradients_of_torch_tensors(name, torch, close):
         assert isinstance(gradient, torch.Tensor)
         close(f"gradient of argument {i}", gradient.numpy(), gradients[i], 1e-12)
     q, rest = torch.tensor(arrays[0]), [torch.tensor(array) for array in arrays[1:]]
-    (curved,) = mg.hvp(lambda q: loss(q, *rest), [q], [torch.ones_like(q)])
-    (expected,) = mg.hvp(lambda q: loss(q, *arrays[1:]), [arrays[0]], [np.ones_like(arrays[0])])
+    along = np.linspace(1, 2, arrays[0].size).reshape(arrays[0].shape)  # a constant would not change RWKV-4's outputs
+    (curved,) = mg.hvp(lambda q: loss(q, *rest), [q], [torch.tensor(along)])
+    (expected,) = mg.hvp(lambda q: loss(q, *arrays[1:]), [arrays[0]], [along])
     close("curvature along q", curved.numpy(), expected, 1e-12)
