@@ -87,9 +87,8 @@ def _parallel(k: TD, v: TD, w: D, u: D, state: tuple[Array, Array]) -> tuple[TD,
     """Return y of all tokens and the state after them, both states as rows: the first is a token before the others."""
     mean, lse = state
     xp = namespace(k, v, w, u, mean, lse)
-    age = xp.arange(k.shape[-2], dtype=w.dtype)[
-        :, None
-    ]  # (T, 1): t − 1 − i of the state at token t; it has not decayed
+    # (T, 1): t − 1 − i of the state at token t; it has not decayed before the first
+    age = xp.arange(k.shape[-2], dtype=w.dtype)[:, None]
     between = age - 1 - age.mT  # (T, T): t − 1 − i, −1 on the diagonal
     exponents = xp.where(
         (between >= 0)[..., None], k[..., None, :, :] - between[..., None] * w, (u + k)[..., None, :, :]
