@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
 def generate(
     checkpoint: Annotated[
-        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published Mamba.")
+        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published model.")
     ],
     prompt: Annotated[str, typer.Option(help="Beginning of the text.")] = "The ",
     tokens: Annotated[
