@@ -14,11 +14,13 @@ from typer.exceptions import TyperException
 from minigrad import get_num_threads
 from models import tables
 from models.blocks import MIXERS
+from models.blocks.mlp import MLPS
 from models.checkpoints import load_checkpoint
 from models.errors import UserError
 from models.forms import mechanisms
 from models.generate import generate
 from models.interrupt import stop_on_interrupt
+from models.language.config import MAX_POSITIONS, NORMS
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
 from models.references import cited
@@ -30,6 +32,7 @@ from models.train import CHECKPOINT, Training
 PROGRAM = "python -m models"
 HELP = "List mechanisms, train a language model over any mixer, generate text, and run the study."
 DEFAULTS = Run()
+SCHEMES = ", ".join(MIXERS["softmax"].schemes)
 app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=False)
 
 
@@ -91,6 +94,20 @@ def train(
     form: Annotated[str, typer.Option(help="The form that runs over sequences; the mixer's default if empty.")] = "",
     states: Annotated[int, typer.Option(help="The size N of a state space; the mixer's default if 0.")] = 0,
     start: Annotated[str, typer.Option(help="Initialisation of a state space's matrix: hippo, random, …")] = "",
+    conv: Annotated[int, typer.Option(help="Width of the short convolution; 0 for none, in mixers with heads.")] = (
+        DEFAULTS.conv
+    ),
+    positions: Annotated[str, typer.Option(help=f"Softmax: one of {SCHEMES}; the first if empty.")] = "",
+    max_positions: Annotated[int, typer.Option(help=f"Number of learned positions; {MAX_POSITIONS} if 0.")] = 0,
+    kv_heads: Annotated[int, typer.Option(help="Softmax: heads of keys and values, a divisor of --heads.")] = 0,
+    head_size: Annotated[int, typer.Option(help="Softmax: channels of a head; --width over --heads if 0.")] = 0,
+    norm: Annotated[str, typer.Option(help=f"One of {', '.join(NORMS)}.")] = DEFAULTS.norm,
+    mlp: Annotated[str, typer.Option(help=f"One of {', '.join(MLPS)}; swiglu if empty.")] = "",
+    hidden: Annotated[
+        int, typer.Option(help="Width inside the MLP; if 0, 8/3 of --width with a gate and 4 times without.")
+    ] = 0,
+    bias: Annotated[bool, typer.Option("--bias", help="Biases in softmax attention and in the MLP.")] = False,
+    tied: Annotated[bool, typer.Option("--tied/--untied", help="Whether the head is the embedding.")] = True,
     steps: Annotated[int, typer.Option(help="Training steps.")] = DEFAULTS.steps,
     batch: Annotated[int, typer.Option(help="Sequences in a step.")] = DEFAULTS.batch,
     length: Annotated[int, typer.Option(help="Tokens in a sequence; in copying, those before the answers.")] = (

@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
 def generate(
     checkpoint: Annotated[
-        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published Mamba.")
+        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published model.")
     ],
     prompt: Annotated[str, typer.Option(help="Beginning of the text.")] = "The ",
     tokens: Annotated[
@@ -53,6 +53,7 @@ def generate(
         raise UserError("--prompt: expected at least one character, got none")
     begin = _published if (checkpoint / "config.json").exists() else _trained
     model, ids, echo, detokenizer, stop = begin(checkpoint, prompt)
+    _require_positions(getattr(model, "max_positions", 0), len(ids), tokens)
     rng = np.random.default_rng(seed)
     try:
         _write(echo)
@@ -61,6 +62,13 @@ def generate(
         _write(detokenizer.flush())
     finally:  # end the line, also on Ctrl-C
         _write("\n")
+
+
+def _require_positions(max_positions: int, prompt: int, tokens: int) -> None:
+    """Raise a UserError if the model has learned positions, and too few for the text; its last token needs none."""
+    if max_positions and tokens and prompt + tokens - 1 > max_positions:
+        most = f"at most {max(0, max_positions + 1 - prompt)} after a prompt of {prompt} tokens"
+        raise UserError(f"--tokens: expected {most}, since the model has {max_positions} positions, got {tokens}")
 
 
 def _published(folder: Path, prompt: str) -> Start:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from models.errors import UserError, known_name
-from models.language.lm import Config
+from models.language.config import Config
 from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
 
 
@@ -15,7 +15,8 @@ from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Tas
 class Run:
     """The settings of a run. `pairs` and `overwritten` belong to recall, `text` to text.
 
-    `length` is for tasks that come in any; 0 `states` and no `start` are the mixer's usual ones.
+    `length` is for tasks that come in any. Fields with names of `models.language.config.Config` are the model's; `bias`
+    is that of attention and of the MLP.
 
     Raises: UserError for an unknown task or a number out of range.
     """
@@ -31,6 +32,16 @@ class Run:
     form: str = ""
     states: int = 0
     start: str = ""
+    conv: int = 4
+    positions: str = ""
+    max_positions: int = 0
+    kv_heads: int = 0
+    head_size: int = 0
+    norm: str = "rms"
+    mlp: str = ""
+    hidden: int = 0
+    bias: bool = False
+    tied: bool = True
     steps: int = 500
     batch: int = 8
     length: int = 128
@@ -70,16 +81,8 @@ class Run:
 
     def config(self, vocabulary: int) -> Config:
         """Return the configuration of the run's model."""
-        return Config(
-            mixer=self.mixer,
-            vocab=vocabulary,
-            width=self.width,
-            layers=self.layers,
-            heads=self.heads,
-            form=self.form,
-            states=self.states,
-            start=self.start,
-        )
+        shared = {field.name: getattr(self, field.name) for field in fields(Config) if hasattr(self, field.name)}
+        return Config(vocab=vocabulary, mlp_bias=self.bias, **shared)
 
 
 def described(path: str | Path, about: Mapping[str, Any]) -> Run:

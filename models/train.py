@@ -30,7 +30,8 @@ from models import log, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import move
 from models.errors import UserError
-from models.language.lm import Config, LanguageModel, check_sizes
+from models.language.config import Config, check_sizes
+from models.language.lm import LanguageModel
 from models.lock import claim
 from models.run import Run, described
 from models.tasks.recall import IGNORE, accuracy
@@ -55,6 +56,7 @@ class Training:
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
         self.task = run.make_task()
         config = run.config(self.task.vocabulary)
+        self._require_positions(config.max_positions)
         weights = config.width * (config.vocab + config.layers * (6 * config.width + config.states))  # at least
         room.require(4 * room.FLOAT * weights, "weights, their gradients and two moments", SMALLER)
         self.model = LanguageModel(config, np.random.default_rng([run.seed, 0]))
@@ -177,6 +179,16 @@ class Training:
             self._require_finite(self.step, "the held-out loss", losses[name])
             accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
+
+    def _require_positions(self, most: int) -> None:
+        """Raise a UserError if positions are learned, and fewer than a sequence of the task has."""
+        if not most:
+            return
+        rng = np.random.default_rng(0)  # not the run's own, which draws its batches
+        batches = [self.task.batch(rng, 1), *self.task.eval_batches(rng).values()]
+        longest = max(tokens.shape[1] for tokens, _ in batches)
+        if longest > most:
+            raise UserError(f"max_positions: expected at least {longest}, the tokens of a sequence, got {most}")
 
     def _move(self, device: str) -> None:
         if device == "cpu":

@@ -47,7 +47,8 @@ def weights(*, vocab: int, width: int, layers: int, conv: int, hidden: int) -> d
 
 def minigrad(*, vocab: int, width: int, layers: int, heads: int, conv: int, batch: int, length: int) -> Run:
     """Set up our model."""
-    from models.language.lm import Config, LanguageModel
+    from models.language.config import Config
+    from models.language.lm import LanguageModel
 
     config = Config(mixer="softmax", vocab=vocab, width=width, layers=layers, heads=heads, conv=conv)
 

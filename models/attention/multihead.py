@@ -6,7 +6,7 @@
     H    query heads, and G heads of keys and values, which H/G consecutive query heads share. G = H is multi-head
          attention, G = 1 multi-query attention (Shazeer 2019).
 
-The form is one of softmax attention. It receives keys and values broadcast over the query heads of a group, as views.
+The form is one of softmax attention. Where G < H it receives keys and values broadcast over a group, as views.
 `quadratic` and `lazy` compute with the views and copy nothing; `fused` repeats them H/G times, and so do all forms
 where they append to the keys and values of a state. The state has G heads.
 """
@@ -65,16 +65,18 @@ def grouped(
         raise ValueError(f"multihead.grouped: q has {heads} heads, expected a multiple of the {groups} of k")
     if v.shape[-3] != groups:
         raise ValueError(f"multihead.grouped: v has {v.shape[-3]} heads, expected {groups} as k")
-    keys, values = k, v
-    if state is not None:
-        xp = namespace(k, v)
-        keys, values = xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
-        options["state"] = tuple(_share(x, heads // groups) for x in state)
     for name, scores in (("mask", mask), ("bias", bias)):
         if scores is not None:
             if scores.ndim > 2 and scores.shape[-3] not in (1, heads):
                 raise ValueError(f"multihead.grouped: {name} has {scores.shape[-3]} heads, expected 1 or {heads}")
-            options[name] = _split_groups(scores, groups)
+            options[name] = scores if groups == heads else _split_groups(scores, groups)
+    if groups == heads:
+        return form(q, k, v, state=state, **options)
+    keys, values, options["state"] = k, v, None
+    if state is not None:
+        xp = namespace(k, v)
+        keys, values = xp.concat([state[0], k], axis=-2), xp.concat([state[1], v], axis=-2)
+        options["state"] = tuple(_share(x, heads // groups) for x in state)
     y, _ = form(_split_groups(q, groups), _share(k, heads // groups), _share(v, heads // groups), **options)
     return namespace(y).reshape(y, (*q.shape[:-1], y.shape[-1])), (keys, values)
 

@@ -8,7 +8,7 @@
 The short convolution comes from H3 and is used by DeltaNet (Yang et al. 2024) and Gated DeltaNet (Yang et al. 2025,
 §3.4); norm and gate on the output come from RetNet and are used by GLA (Yang et al. 2024, §4.4). Deviation: softmax,
 linear attention and GLA were published without the convolution. Here every block has it, so that two models differ by
-their mixer only.
+their mixer only; a width of 0 leaves it out.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ class BlockConfig:
     """The sizes of a block, the form that runs over sequences, and its chunk size.
 
     `states` is the size N of a state space and `start` the initial value of its matrix, "hippo" or "random"; blocks
-    without a state space have no use for them, as those without heads have none for `heads`.
+    without a state space have no use for them, as those without heads have none for `heads`. `conv` 0 is no
+    convolution. The rest is for softmax attention: G heads of keys and values, K channels a head, whether projections
+    have biases, the scheme of positions, and the θ of rotary ones. 0, "" and () are what is usual.
     """
 
     width: int = 128
@@ -40,6 +42,11 @@ class BlockConfig:
     chunk_size: int = 0
     states: int = 0
     start: str = ""
+    kv_heads: int = 0
+    head_size: int = 0
+    bias: bool = False
+    positions: str = ""
+    frequencies: tuple[float, ...] = ()
 
 
 class BlockState(NamedTuple):
@@ -57,7 +64,9 @@ class Block(Module):
     default_chunk_size: ClassVar[int] = 64
     default_states: ClassVar[int] = 0
     single_step: ClassVar[str] = "recurrent"  # the form for one token at a time
+    least_conv: ClassVar[int] = 1  # the least width of the convolution: 0 where the block does without one
     starts: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.start`, the default first
+    schemes: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.positions`, the default first
     mixes_channels: ClassVar[bool] = False  # whether the block mixes channels, so that no MLP follows it
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
@@ -72,38 +81,50 @@ class Block(Module):
         """Return the names of the forms that can run this block over a sequence."""
         return list(mechanisms()[cls.mechanism.__name__.removeprefix("models.")])
 
-    def run(self, *inputs, state):
+    def run(self, *inputs, state, **options):
         """Run the mechanism: the configured form over a sequence, the single-step form over one token."""
         form = self.single_step if inputs[0].shape[-2] == 1 else self.form
-        options = {"chunk_size": self.chunk_size} if form == "chunkwise" else {}
+        if form == "chunkwise":
+            options["chunk_size"] = self.chunk_size
         return getattr(self.mechanism, form)(*inputs, state=state, **options)
 
 
 class HeadsBlock(Block):
     """Projections, a short convolution and heads around `mix`, which each mixer's own block supplies."""
 
+    least_conv = 0
+
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
-        self.heads = config.heads
-        self.qkv = Linear(config.width, 3 * config.width, bias=False, rng=rng)
-        self.conv = Conv1d(3 * config.width, config.conv, rng=rng)
-        self.output = Linear(config.width, config.width, bias=False, rng=rng)
+        self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
+        size = config.head_size or config.width // config.heads
+        channels = (self.heads + 2 * self.kv_heads) * size
+        self.qkv = Linear(config.width, channels, bias=config.bias, rng=rng)
+        self.conv = Conv1d(channels, config.conv, rng=rng) if config.conv else None
+        self.output = Linear(self.heads * size, config.width, bias=config.bias, rng=rng)
 
     def __call__(self, x, state: BlockState | None = None):
         """Return (out, state), out `(*batch, T, width)` as x is; the state continues at the next token."""
         conv, memory = (None, None) if state is None else state
-        qkv, conv = self.conv(self.qkv(x), conv)
+        qkv, conv = self.project(x, conv)
         q, k, v = self.split(qkv)
         y, memory = self.mix(q, k, v, x, memory)
         return self.output(self.read(y, x)), BlockState(conv, memory)
 
+    def project(self, x, conv):
+        """Return x W_qkv, convolved if the block does that, and the new state of the convolution."""
+        qkv = self.qkv(x)
+        return (qkv, None) if self.conv is None else self.conv(qkv, conv)
+
     def split(self, qkv):
-        """Return q, k, v `(*batch, H, T, K)` from `(*batch, T, 3·width)`."""
-        width = qkv.shape[-1] // 3
-        return tuple(split_heads(qkv[..., i * width : (i + 1) * width], self.heads) for i in range(3))
+        """Return q `(*batch, H, T, K)` and k, v `(*batch, G, T, K)` from `(*batch, T, (H + 2G)·K)`."""
+        size = qkv.shape[-1] // (self.heads + 2 * self.kv_heads)
+        k, v = self.heads * size, (self.heads + self.kv_heads) * size  # the first channels of keys and values
+        q_, k_, v_ = qkv[..., :k], qkv[..., k:v], qkv[..., v:]
+        return split_heads(q_, self.heads), split_heads(k_, self.kv_heads), split_heads(v_, self.kv_heads)
 
     def mix(self, q, k, v, x, memory):
-        """Return (y, memory) for q, k, v `(*batch, H, T, K)`; gates are made of x `(*batch, T, width)`."""
+        """Return (y, memory) for q, k, v as `split` returns them; gates are made of x `(*batch, T, width)`."""
         raise NotImplementedError
 
     def read(self, y, x):

@@ -1,18 +1,28 @@
-"""The softmax attention block with rotary position embeddings (Vaswani et al. 2017; Su et al. 2021, eq. 15).
+"""The softmax attention block: grouped queries, and positions by any scheme of `models.attention.positions`.
 
-    y = softmax(R(q) R(k)ᵀ / √K) v,    R turns channels (c, c + K/2) of token t by the angle t · 10000^(−2c/K)
+    y[h] = softmax(R(q[h]) R(k[g])ᵀ scale + b[h]) v[g],    g = ⌊h G/H⌋             Ainslie et al. 2023, section 2.2
 
-Deviation: the paper turns neighbouring channels (2c, 2c + 1); that is the same up to an order of channels, which the
-projections learn.
+    rotary   R turns channels (c, c + K/2) of token t by the angle t θ_c, b = 0, scale = 1/√K    Su et al. 2021, eq. 15
+    alibi    R = 1, b[h] = −m_h (t − s) for a key s before t, scale = 1/√K          Press et al. 2022, section 3
+    t5       R = 1, b[h] an entry of a table for the bucket of s − t, scale = 1    Raffel et al. 2020, section 2.1
+    other    R = 1, b = 0, scale = 1/√K: there are no positions, or they are in x
 
-The state is every key and value so far: it grows by 2·width numbers a token, and a token's cost grows with it.
+θ_c is 10000^(−2c/K), or whatever `frequencies` says.
+
+Deviations: Su et al. turn neighbouring channels (2c, 2c + 1); that is the same up to an order of channels, which the
+projections learn. Raffel et al. share one table among all layers; here each has its own.
+
+The state is every key and value so far: it grows by 2 G K numbers a token, and a token's cost grows with it.
 """
 
 import numpy as np
 
 from models.attention import positions, softmax
+from models.attention.multihead import grouped
 
-from .block import HeadsBlock
+from .block import BlockConfig, BlockState, HeadsBlock
+
+BUCKETS, FURTHEST = 32, 128  # of T5
 
 
 class SoftmaxBlock(HeadsBlock):
@@ -20,11 +30,35 @@ class SoftmaxBlock(HeadsBlock):
 
     mechanism = softmax
     single_step = "quadratic"
+    schemes = ("rotary", "none", "sinusoidal", "learned", "alibi", "t5")
+
+    def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.scheme = config.positions or self.schemes[0]
+        size = config.head_size or config.width // config.heads
+        self.scale = 1.0 if self.scheme == "t5" else size**-0.5
+        if self.scheme == "rotary":
+            self.frequencies = config.frequencies or tuple(positions.rotary_frequencies(size).tolist())
+        if self.scheme == "t5":
+            self.table = (rng.standard_normal((BUCKETS, config.heads)) / config.width**0.5).astype(np.float32)
 
     def mix(self, q, k, v, x, memory):
         """Return (y, memory); keys are stored rotated, so a token's position is the number of keys before it."""
         start = 0 if memory is None else memory[0].shape[-2]
-        return self.run(rotate(q, start), rotate(k, start), v, state=memory)
+        now, bias = start + np.arange(q.shape[-2]), None
+        if self.scheme == "rotary":
+            q, k = (positions.rotary(row, now, frequencies=np.array(self.frequencies)) for row in (q, k))
+        elif self.scheme == "alibi":
+            bias = positions.alibi(q, now, np.arange(now[-1] + 1))
+        elif self.scheme == "t5":
+            seen = np.arange(now[-1] + 1)
+            bias = positions.t5_bias(self.table, now, seen, bidirectional=False, max_distance=FURTHEST)
+        return grouped(self.run, q, k, v, bias=bias, scale=self.scale, state=memory)
+
+
+def tokens_before(state: BlockState | None) -> int:
+    """Return how many tokens a block has read: as many as there are keys in its state."""
+    return 0 if state is None else state.memory[0].shape[-2]
 
 
 def rotate(x, start: int, rows: int = 1):

@@ -130,7 +130,7 @@ class TitansMACBlock(WithAttention):
         q = split_heads(self.query(x), attention.heads)
         h = self.memory.recall(q, None if memory is None else memory.memory)
         conv, recent = state.attention or (None, None)
-        qkv, conv = attention.conv(attention.qkv(x), conv)
+        qkv, conv = attention.project(x, conv)
         q, k, v = attention.split(qkv)
         k, v = (_paired(*pair) for pair in zip(attention.keys_and_values(h), (k, v), strict=True))
         y, recent = attention.attend(q, k, v, recent)

@@ -1,89 +1,55 @@
 """A causal language model over any mixer, and generation from it one token at a time.
 
-    x ← E[token];   x ← x + block(RMSNorm(x)), x ← x + mlp(RMSNorm(x)), layer by layer;   logits = RMSNorm(x) Eᵀ
+    x ← E[token] + P[t];   x ← x + block(norm(x)), x ← x + mlp(norm(x)), layer by layer;   logits = norm(x) Wᵀ
 
-Pre-norm residual layers with the SwiGLU of Shazeer 2020 (eq. 6), hidden width 8/3 of the width; the head is tied to the
-embedding E (Press & Wolf 2017). A block that mixes channels too, as Mamba does, has no MLP. A pass over a
-sequence returns the state after it, so a prefill followed by one token at a time gives what one pass gives. With a
-memory as mixer the state's size, and so the cost of a token, does not depend on how many came before; with softmax both
-grow, since every key and value is kept.
+    P      the positions of softmax attention where they enter here: PE[t] or a row of a table; else 0
+    mlp    act(x W₁ + b₁) W₂ + b₂, or act(a) ⊙ b of the halves a, b of x W₁ + b₁ before W₂: a gated unit
+    W      E where the head is tied to the embedding (Press & Wolf 2017), or a matrix of its own
+
+Pre-norm residual layers. By default norms are RMSNorm, the MLP is the SwiGLU of Shazeer 2020 (eq. 6) without biases,
+hidden width 8/3 of the width, and the head is tied. GPT-2 (Radford et al. 2019) is the model with learned positions,
+LayerNorm, the tanh GELU, biases and no convolution; Llama (Touvron et al. 2023) the one with grouped queries and no
+convolution. A block that mixes channels too, as Mamba does, has no MLP.
+
+With sinusoidal positions E[token] is multiplied by √width, so that both are of one size (Vaswani et al. 2017,
+section 3.4).
+
+A pass over a sequence returns the state after it, so a prefill followed by one token at a time gives what one pass
+gives. With a memory as mixer the state's size, and so the cost of a token, does not depend on how many came before;
+with softmax both grow, since every key and value is kept.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 
-import minigrad as mg
 from minigrad.conversion import to_library_of
 from minigrad.namespace import to_numpy
-from minigrad.nn import Embedding, Linear, Module, RMSNorm
-from models.blocks import MIXERS, BlockConfig, BlockState
-from models.errors import UserError, known_name
-
-
-@dataclass(frozen=True)
-class Config(BlockConfig):
-    """The shape of a model; `form` and `chunk_size` are the mixer's usual ones if left open.
-
-    Raises: UserError for an unknown mixer or form, or sizes that do not fit each other.
-    """
-
-    mixer: str = "delta_rule"
-    vocab: int = 256
-    layers: int = 4
-
-    def __post_init__(self) -> None:
-        block = MIXERS[known_name(self.mixer, "mixer", MIXERS)]
-        for name in ("vocab", "width", "layers", "heads", "conv", "states", "chunk_size"):
-            least = 0 if name in ("states", "chunk_size") else 1
-            if not isinstance(getattr(self, name), int | np.integer):
-                raise UserError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if self.width % (2 * self.heads):
-            raise UserError(f"heads: expected width {self.width} to be a multiple of 2 × heads, got {self.heads} heads")
-        for name, default in (("states", block.default_states), ("start", block.starts[0])):
-            if (value := getattr(self, name)) and not default:
-                raise UserError(f"{name}: expected none, since {self.mixer} has no such choice, got {value}")
-        # defaults are resolved here, so that a checkpoint records them
-        object.__setattr__(self, "form", self.form or block.default_form)
-        object.__setattr__(self, "chunk_size", self.chunk_size or block.default_chunk_size)
-        object.__setattr__(self, "states", self.states or block.default_states)
-        object.__setattr__(self, "start", self.start or block.starts[0])
-        known_name(self.form, f"form of {self.mixer}", block.forms())
-        known_name(self.start, f"start of {self.mixer}", block.starts)
-
-
-def check_sizes(config: Config, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise a UserError where arrays cannot be those of a model of this configuration, before one is made."""
-    shape, width = arrays["embedding.weight"].shape if "embedding.weight" in arrays else (), config.width
-    if shape != (config.vocab, width):
-        raise UserError(f"embedding.weight: expected shape {(config.vocab, width)}, got {shape or 'no such array'}")
-    layers = len({name.split(".")[1] for name in arrays if name.startswith("layers.")})
-    if config.layers != layers:
-        raise UserError(f"layers: expected {layers}, as many as there are arrays of, got {config.layers}")
-    numbers = sum(array.size for array in arrays.values())
-    for name, size in (("conv", config.conv), ("states", config.states)):
-        if size > numbers:
-            raise UserError(f"{name}: expected at most the {numbers} numbers that there are, got {size}")
+from minigrad.nn import Embedding, LayerNorm, Linear, Module, RMSNorm
+from models.attention import positions
+from models.blocks import MIXERS, BlockState
+from models.blocks.mlp import GATED, MLPS
+from models.blocks.softmax import tokens_before
+from models.errors import UserError
+from models.language.config import NORMS, Config
 
 
 class Layer(Module):
-    """One residual layer: the mixer's block along time, then a SwiGLU along channels unless the block mixes them."""
+    """One residual layer: the mixer's block along time, then an MLP along channels unless the block mixes them."""
 
     def __init__(self, config: Config, rng: np.random.Generator) -> None:
         block = MIXERS[config.mixer]
-        self.block_norm = RMSNorm(config.width)
+        self.block_norm = _norm(config)
         self.block = block(config, rng)
         self.has_mlp = not block.mixes_channels
         if not self.has_mlp:
             return
-        hidden = -(-8 * config.width // 3 // 8) * 8
-        self.mlp_norm = RMSNorm(config.width)
-        self.mlp_in = Linear(config.width, 2 * hidden, bias=False, rng=rng)
-        self.mlp_out = Linear(hidden, config.width, bias=False, rng=rng)
+        self.activation = MLPS[config.mlp]
+        inputs = 2 * config.hidden if config.mlp in GATED else config.hidden
+        self.mlp_norm = _norm(config)
+        self.mlp_in = Linear(config.width, inputs, bias=config.mlp_bias, rng=rng)
+        self.mlp_out = Linear(config.hidden, config.width, bias=config.mlp_bias, rng=rng)
 
     def __call__(self, x, state: BlockState | None = None):
         """Return (x, state) for x `(*batch, T, width)`."""
@@ -91,7 +57,7 @@ class Layer(Module):
         x = x + mixed
         if not self.has_mlp:
             return x, state
-        return x + self.mlp_out(mg.swiglu(self.mlp_in(self.mlp_norm(x)))), state
+        return x + self.mlp_out(self.activation(self.mlp_in(self.mlp_norm(x)))), state
 
 
 class LanguageModel(Module):
@@ -100,23 +66,48 @@ class LanguageModel(Module):
     def __init__(self, config: Config, rng: np.random.Generator) -> None:
         self.embedding = Embedding(config.vocab, config.width, rng=rng)
         # as the head it multiplies a vector of length √width: with this deviation the initial logits have variance 1
-        weight = rng.standard_normal((config.vocab, config.width)) / config.width**0.5
-        self.embedding.weight = weight.astype(np.float32)
+        self.embedding.weight = _rows(config.vocab, config.width, rng)
         self.layers = [Layer(config, rng) for _ in range(config.layers)]
-        self.norm = RMSNorm(config.width)
+        self.norm = _norm(config)
+        self.scheme, self.max_positions = config.positions, config.max_positions
+        self.position_embedding = _rows(config.max_positions, config.width, rng) if config.max_positions else None
+        self.head = None if config.tied else Linear(config.width, config.vocab, bias=False, rng=rng)
 
     def __call__(self, tokens: np.ndarray, state: list[BlockState] | None = None):
         """Return (logits, state), logits `(*batch, T, vocab)`, for integer tokens `(*batch, T)`.
 
-        Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary.
+        Raises: ValueError when tokens are not integers, T is 0, or one is outside the vocabulary; UserError when there
+        are more than learned positions.
         """
         tokens = check_tokens(tokens, self.embedding.weight.shape[0])
-        x = self.embedding(to_library_of(self.embedding.weight, tokens))
-        states = []
+        x, states = self.embed(tokens, state), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, None if state is None else state[i])
             states.append(after)
-        return self.norm(x) @ self.embedding.weight.T, states
+        x = self.norm(x)
+        return (x @ self.embedding.weight.T if self.head is None else self.head(x)), states
+
+    def embed(self, tokens: np.ndarray, state: list[BlockState] | None):
+        """Return E[token] + P[t], `(*batch, T, width)`."""
+        x = self.embedding(to_library_of(self.embedding.weight, tokens))
+        if positions.SCHEMES.get(self.scheme) != "embeddings":
+            return x
+        now = tokens_before(None if state is None else state[0]) + np.arange(tokens.shape[-1])
+        if self.scheme == "sinusoidal":
+            return x.shape[-1] ** 0.5 * x + positions.sinusoidal(x, now)
+        if now[-1] >= self.max_positions:
+            raise UserError(f"tokens: expected at most {self.max_positions}, the learned positions, got {now[-1] + 1}")
+        return x + positions.learned(self.position_embedding, now)
+
+
+def _norm(config: Config) -> RMSNorm | LayerNorm:
+    assert config.eps is not None  # the configuration fills it in
+    return NORMS[config.norm][0](config.width, eps=config.eps)
+
+
+def _rows(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `count` vectors of expected squared length 1."""
+    return (rng.standard_normal((count, width)) / width**0.5).astype(np.float32)
 
 
 def check_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:

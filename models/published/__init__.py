@@ -17,15 +17,16 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import mamba
+from models.published import gpt2, mamba
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
-from models.published.weights import StoredArray, compare, stored_arrays
+from models.published.weights import FLOATS, StoredArray, compare, stored_arrays
 
 __all__ = ["Detokenizer", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "read_architecture"]
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
+    "gpt2": gpt2.read,
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
@@ -59,10 +60,14 @@ def load_model(folder: str | Path) -> Module:
     entries: dict[str, StoredArray] = {}
     for in_file, entry in in_files.items():
         name = of.name(in_file)
+        if name is None:
+            continue
         if name in entries:
             raise UserError(f"checkpoint {path}: {in_file}: expected one array of that name, got two")
-        if name is not None:
-            entries[name] = entry
+        if entry.dtype not in FLOATS:
+            expected = f"expected one of {', '.join(FLOATS)}, got {entry.dtype}"
+            raise UserError(f"checkpoint {entry.path}: {in_file}: {expected}")
+        entries[name] = entry
     of = _with_head(path, of, entries)
     numbers = compare(path, entries, of.shapes())
     # once as read, and once in the model

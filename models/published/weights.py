@@ -34,24 +34,16 @@ class StoredArray:
 def stored_arrays(folder: Path) -> tuple[Path, dict[str, StoredArray]]:
     """Return the file that the folder's weights begin at and all their arrays, by the names that the files give them.
 
-    Raises: UserError when there is no such file, one is missing, broken, or not where its index says, and for arrays
-    of anything but floating-point numbers.
+    Raises: UserError when there is no such file, one is missing, broken, or not where its index says.
     """
     for name, read in (("model.safetensors", _in_safetensors), ("pytorch_model.bin", _in_torch)):
         if (folder / name).exists():
-            return folder / name, _floats(read(folder / name))
+            return folder / name, read(folder / name)
         index = folder / f"{name}.index.json"
         if index.exists():
-            return index, _floats(_in_shards(index, read))
+            return index, _in_shards(index, read)
     names = "model.safetensors, model.safetensors.index.json or pytorch_model.bin"
     raise UserError(f"checkpoint {folder}: expected weights in {names}, got none of them")
-
-
-def _floats(arrays: dict[str, StoredArray]) -> dict[str, StoredArray]:
-    for name, array in arrays.items():
-        if array.dtype not in FLOATS:
-            raise UserError(f"checkpoint {array.path}: {name}: expected one of {', '.join(FLOATS)}, got {array.dtype}")
-    return arrays
 
 
 def _in_shards(index: Path, read: Callable[[Path], dict[str, StoredArray]]) -> dict[str, StoredArray]:

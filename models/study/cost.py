@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.language.lm import Config, LanguageModel, state_numbers
+from models.language.config import Config
+from models.language.lm import LanguageModel, state_numbers
 
 PIECE = 128  # the prompt goes in by pieces, so that softmax's scores never need an array T × T
 

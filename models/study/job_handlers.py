@@ -18,7 +18,8 @@ import numpy as np
 from models import log
 from models.blocks.learner import LearnerBlock
 from models.errors import UserError
-from models.language.lm import Config, generate, state_numbers
+from models.language.config import Config
+from models.language.lm import generate, state_numbers
 from models.study.cost import cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering

@@ -27,7 +27,8 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 USE = """
 import numpy as np
 import minigrad as mg
-from models.language.lm import Config, LanguageModel
+from models.language.config import Config
+from models.language.lm import LanguageModel
 from models.memory import linear_attention
 
 q, k, v = np.random.default_rng(0).normal(size=(3, 5, 2))

@@ -26,7 +26,8 @@ STEP = """
 import numpy as np
 import minigrad as mg
 from minigrad.compiled import compilation
-from models.language.lm import Config, LanguageModel
+from models.language.config import Config
+from models.language.lm import LanguageModel
 
 model = LanguageModel(Config(mixer="mamba", width=64, layers=1), np.random.default_rng(0))
 tokens = np.arange(128).reshape(2, 64)

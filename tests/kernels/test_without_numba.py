@@ -13,7 +13,8 @@ import warnings
 import numpy as np
 import minigrad as mg
 import models
-from models.language.lm import Config, LanguageModel
+from models.language.config import Config
+from models.language.lm import LanguageModel
 from models.memory import delta_rule
 from models.ssm import selective_scan
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from models.blocks import MIXERS
+from models.checkpoints import load_checkpoint
 from models.cli import main
 from models.log import read as read_log
 from models.tasks import TASKS
@@ -87,6 +88,16 @@ MISTAKES = [
         "start of s4d: expected one of hippo, lin, inv, random, got 'hipo' (nearest: hippo)",
     ),
     (
+        ["train", "--mixer", "softmax", "--positions", "rope"],
+        "positions: expected one of rotary, none, sinusoidal, learned, alibi, t5, got 'rope' (nearest: none)",
+    ),
+    (
+        ["train", "--mixer", "softmax", "--positions", "learned", "--max-positions", "100"],
+        "max_positions: expected at least 128, the tokens of a sequence, got 100",
+    ),
+    (["train", "--mixer", "softmax", "--kv-heads", "3"], "kv_heads: expected a divisor of the 4 heads, got 3"),
+    (["train", "--norm", "batch"], "norm: expected one of rms, layer, got 'batch' (nearest: layer)"),
+    (
         ["train", "--resume"],
         "checkpoint run/checkpoint.safetensors: expected a readable file, got: No such file or directory",
     ),
@@ -106,6 +117,21 @@ def test_a_slip_of_the_keyboard_is_one_line(cli, words):
     code, out, err = cli(*words)
     assert (code, out) == (2, "")
     assert re.fullmatch(r"python -m models: [^\n]+\n", err)
+
+
+GPT2 = ["--positions", "learned", "--max-positions", 20, "--norm", "layer", "--mlp", "gelu_tanh", "--bias"]
+
+
+def test_a_model_with_options_is_trained_and_read_again(cli, tmp_path):
+    options = ["--mixer", "softmax", "--conv", 0, "--kv-heads", 1, "--untied", *GPT2]
+    assert cli("train", *TINY, *options, "--out", tmp_path)[0] == 0
+    arrays = load_checkpoint(tmp_path / "checkpoint.safetensors")[0]
+    assert arrays["position_embedding"].shape == (20, 16) and arrays["layers.0.block.qkv.bias"].shape == (32,)
+    assert {"head.weight", "norm.bias", "layers.0.mlp_in.bias"} < arrays.keys()
+    words = ["generate", "--checkpoint", tmp_path, "--prompt", "four"]
+    assert cli(*words, "--tokens", 17)[0] == 0
+    message = "--tokens: expected at most 17 after a prompt of 4 tokens, since the model has 20 positions, got 18"
+    assert cli(*words, "--tokens", 18) == (2, "", f"python -m models: {message}\n")
 
 
 def test_a_run_is_resumed_as_it_was_described(cli, tmp_path):

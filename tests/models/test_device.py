@@ -16,7 +16,8 @@ from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError
 from models.kernels import dispatch
-from models.language.lm import Config, LanguageModel, generate
+from models.language.config import Config
+from models.language.lm import LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.log import read as read_log
 from models.train import Run, Training, load_model

@@ -16,7 +16,8 @@ from models.blocks.mamba import MambaConfig
 from models.checkpoints import load_checkpoint, save_checkpoint
 from models.cli import main
 from models.errors import UserError
-from models.language.lm import Config, LanguageModel, generate
+from models.language.config import Config
+from models.language.lm import LanguageModel, generate
 from models.language.mamba import MambaModel
 from models.published import Detokenizer as PublishedDetokenizer
 from models.published import encode_prompt, end_tokens, read_architecture

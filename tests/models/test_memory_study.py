@@ -7,7 +7,8 @@ import pytest
 
 from models.blocks import MIXERS, BlockConfig
 from models.blocks.titans import TitansBlock
-from models.language.lm import Config, LanguageModel
+from models.language.config import Config
+from models.language.lm import LanguageModel
 from models.memory import inner, ttt
 from models.memory.online_learner import POINTS
 from models.references import cited

@@ -92,6 +92,30 @@ def test_a_loaded_model_is_the_trained_one(tmp_path):
     np.testing.assert_array_equal(model(tokens)[0], training.model(tokens)[0])
 
 
+def test_a_checkpoint_from_before_an_option_is_read(tmp_path):
+    """A description that does not know of an option means the default."""
+    later = {
+        "positions",
+        "max_positions",
+        "kv_heads",
+        "head_size",
+        "frequencies",
+        "norm",
+        "eps",
+        "mlp",
+        "hidden",
+        "tied",
+    }
+    training = finish(Training.start(replace(TINY, mixer="softmax"), tmp_path), until=1)
+    edited(
+        training,
+        about=lambda a: a | {part: {n: v for n, v in a[part].items() if n not in later} for part in ("run", "model")},
+    )
+    model, run = load_model(training.checkpoint)
+    assert run == training.run
+    np.testing.assert_array_equal(model(np.arange(9))[0], training.model(np.arange(9))[0])
+
+
 def message(call, *args) -> str:
     with pytest.raises(UserError) as excinfo:
         call(*args)

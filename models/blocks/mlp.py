@@ -1,0 +1,31 @@
+"""What stands between the two matrices of an MLP: an activation, or one half of the channels gating the other.
+
+plain   act(x)                       ReLU, SiLU, GELU exact and by tanh (Hendrycks and Gimpel 2016)
+gated   act(a) ⊙ b,  x = [a ‖ b]     Shazeer 2020, eq. 5 and 6
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import minigrad as mg
+from models.memory.inner import gelu as gelu_tanh
+
+Activation = Callable[[Any], Any]
+
+
+def _gated(activation: Activation) -> Activation:
+    def unit(x: Any) -> Any:
+        half = x.shape[-1] // 2
+        return activation(x[..., :half]) * x[..., half:]
+
+    return unit
+
+
+PLAIN: dict[str, Activation] = {"relu": mg.relu, "silu": mg.silu, "gelu": mg.gelu, "gelu_tanh": gelu_tanh}
+GATED: dict[str, Activation] = {
+    "reglu": _gated(mg.relu),
+    "swiglu": mg.swiglu,
+    "geglu": _gated(mg.gelu),
+    "geglu_tanh": _gated(gelu_tanh),
+}
+MLPS = {**GATED, **PLAIN}
