@@ -9,7 +9,7 @@ import minigrad as mg
 from models.blocks import MIXERS
 from models.errors import UserError
 from models.language.lm import Config, LanguageModel, generate, state_numbers
-from models.train import mean_loss
+from models.objectives import mean_loss
 
 SMALL = Config(vocab=11, width=16, layers=2, heads=2, chunk_size=4)
 
