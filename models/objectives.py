@@ -26,6 +26,7 @@ from models.tasks.recall import IGNORE, accuracy
 from models.tasks.translation import END, PAD, START
 
 SMOOTHING = 0.1  # ε of section 5.4
+LEAST_ROWS = 64  # that are decoded at a time: fewer take as long
 
 
 class Objective(Protocol):
@@ -166,7 +167,7 @@ class Translation:
 
     def score(self, model: Any, batch: tuple[Any, Any], size: int) -> tuple[float, float]:
         """Return the cross entropy of the targets, and the share of sources whose greedy decoding is the target."""
-        losses, counts, right = [], [], []
+        losses, counts, right, size = [], [], [], max(size, LEAST_ROWS)
         for i in range(0, len(batch[0]), size):
             source, target = batch[0][i : i + size], batch[1][i : i + size]
             expected = target[:, 1:]

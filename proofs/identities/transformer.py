@@ -6,6 +6,7 @@ layers without their norms, whose rounding has no useful bound in several layers
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import cache
 from typing import Annotated, Any
@@ -50,7 +51,8 @@ def make_model(layers: int = 1) -> Any:
     """Return a small model with fixed weights, whose layers have no norms."""
     config = TransformerConfig(VOCAB, width=WIDTH, layers=layers, heads=2, hidden=6)
     model = transformer.Transformer(config, np.random.default_rng(0))
-    for layer in (*model.encoder, *model.decoder):
+    both_stacks: list[Any] = [*model.encoder, *model.decoder]
+    for layer in both_stacks:
         layer.norms = [unchanged] * len(layer.norms)
     return model
 
@@ -149,7 +151,12 @@ def a_cached_decoder_is_the_uncached_one(x: Source, y: Target, cut: Cut):
 def tokens_continue_at_their_places(seed: Seed, source: Words, target: Words):
     model, target = cached_model(seed), np.array([*target, 3])
     seen: list[Any] = []
-    model.write = lambda y, state, rng=None: (seen.append(y), type(model).write(model, y, state))[1]
+
+    def write(y: Any, state: Any, rng: Any = None) -> Any:
+        seen.append(y)
+        return type(model).write(model, y, state)
+
+    model.write = write
     state = model.encode(np.array(source), pad=PAD)
     _, state = model.decode(target[:-1], state)
     model.decode(target[-1:], state)
@@ -235,22 +242,19 @@ def a_beam_of_one_is_greedy(seed: Seed, source: Words):
     only=("float64",),
 )
 def a_wide_beam_finds_the_best_text(seed: Seed, source: Words):
-    model, longest, alpha = cached_model(seed), 3, 0.6
+    model, longest = cached_model(seed), 3
+    texts = np.array(list(itertools.product(range(VOCAB), repeat=longest)))
+    read = np.concatenate([np.full((len(texts), 1), START), texts[:, :-1]], axis=1)
+    logits = model(np.broadcast_to(source, (len(texts), len(source))), read, pad=PAD)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    chosen = np.take_along_axis(log_p, texts[..., None], axis=-1)[..., 0]
     best: tuple[float, list[int]] = (-math.inf, [])
-    texts: list[list[int]] = [[]]
-    for _ in range(longest):
-        texts = [[*text, word] for text in texts for word in range(VOCAB)]
-        for text in texts:
-            if text[-1] == END or len(text) == longest:
-                logits = model(np.array(source), np.array([START, *text[:-1]]), pad=PAD)
-                log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-                total = log_p[np.arange(len(text)), text].sum()
-                best = max(best, (total / ((5 + len(text)) / (5 + 1)) ** alpha, text))
-        texts = [text for text in texts if text[-1] != END]
-    text, _ = decoding.beam_search(
-        model, np.array(source), beam=VOCAB**longest, pad=PAD, start=START, end=END, tokens=longest
-    )
-    return np.array(text), np.array(best[1])
+    for text, each in zip(texts.tolist(), chosen, strict=True):
+        length = text.index(END) + 1 if END in text else longest
+        best = max(best, (each[:length].sum() / ((5 + length) / (5 + 1)) ** 0.6, text[:length]))
+    options = {"pad": PAD, "start": START, "end": END, "tokens": longest}
+    found, _ = decoding.beam_search(model, np.array(source), beam=VOCAB**longest, **options)
+    return np.array(found), np.array(best[1])
 
 
 @refuted("So does a beam of 1", source="wu2016, section 7")

@@ -21,12 +21,11 @@ AHEAD, PADDED, CACHED, PLACES, WIDE, GREEDY = (
     "a_wide_beam_finds_the_best_text",
     "a_beam_of_one_is_greedy",
 )
-MIXED, CROSS, EMBEDDED, NORMED, MOVED = (
+MIXED, CROSS, EMBEDDED, NORMED = (
     "label_smoothing_is_a_mixed_target",
     "cross_attention_is_the_paper_s",
     "one_matrix_embeds_and_reads",
     "layers_are_post_norm",
-    "the_encoder_is_permutation_equivariant",
 )
 BROKEN = [
     # module, text, what stands there instead, the statement that fails, what is wrong
@@ -80,5 +79,5 @@ def test_a_broken_copy_is_caught(module, text, instead, statement, wrong, fails)
 
 @pytest.mark.parametrize("module", NAMES)
 def test_a_faithful_copy_passes(module, fails):
-    for name in (AHEAD, PADDED, CACHED, PLACES, WIDE, GREEDY, MIXED, CROSS, EMBEDDED, NORMED, MOVED):
-        assert not fails(module, copy_of(NAMES[module]), name)
+    for statement in {case[3] for case in BROKEN if case[0] == module}:
+        assert not fails(module, copy_of(NAMES[module]), statement)
