@@ -257,6 +257,20 @@ def a_wide_beam_finds_the_best_text(seed: Seed, source: Words):
     return np.array(found), np.array(best[1])
 
 
+@bounded(
+    "The score that a beam search gives its text is Σ log p / lp of that text, read at once",
+    source="wu2016, eq. 14",
+    only=("float64",),
+)
+def scores_are_those_of_whole_texts(seed: Seed, source: Words):
+    model, options = cached_model(seed), {"pad": PAD, "start": START, "end": END, "tokens": 6}
+    text, score = decoding.beam_search(model, np.array(source), beam=3, **options)
+    logits = model(np.array(source), np.array([START, *text[:-1]]), pad=PAD)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = log_p[np.arange(len(text)), text].sum() / ((5 + len(text)) / (5 + 1)) ** 0.6
+    return np.array([abs(score - expected)]), np.array([2**12 * UNIT * (1 + abs(expected))])
+
+
 @refuted("So does a beam of 1", source="wu2016, section 7")
 def greedy_finds_the_best_text(seed: Seed, source: Words):
     model = cached_model(seed)
