@@ -126,3 +126,12 @@ def cosine(step: int, *, steps: int, warmup: int, peak: float, floor: float = 0.
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
     return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def inverse_sqrt(step: int, *, warmup: int, width: int) -> float:
+    """Return the learning rate d^−½ min(s^−½, s · warmup^−3/2), with d the width and s = step + 1.
+
+    It rises linearly during warm-up, to (d · warmup)^−½, and then falls as s^−½ (Vaswani et al. 2017, eq. 3).
+    """
+    s = step + 1
+    return width**-0.5 * min(s**-0.5, s * warmup**-1.5)

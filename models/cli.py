@@ -24,13 +24,16 @@ from models.language.config import MAX_POSITIONS, NORMS
 from models.memory.online_learner import POINTS
 from models.progress import in_words, training_progress
 from models.references import cited
-from models.run import Run, described
+from models.run import USUAL, Run, check_used, described, is_translation
 from models.tasks import TASKS
 from models.terminal import escape_unencodable
 from models.train import CHECKPOINT, Training
+from models.translate import translate
 
 PROGRAM = "python -m models"
-HELP = "List mechanisms, train a language model over any mixer, generate text, and run the study."
+HELP = (
+    "List mechanisms, train a language model over any mixer or a Transformer, generate text, translate, run the study."
+)
 DEFAULTS = Run()
 SCHEMES = ", ".join(MIXERS["softmax"].schemes)
 app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=False)
@@ -110,6 +113,10 @@ def train(
     tied: Annotated[bool, typer.Option("--tied/--untied", help="Whether the head is the embedding.")] = True,
     steps: Annotated[int, typer.Option(help="Training steps.")] = DEFAULTS.steps,
     batch: Annotated[int, typer.Option(help="Sequences in a step.")] = DEFAULTS.batch,
+    warmup: Annotated[int, typer.Option(help="Steps in which the learning rate rises.")] = DEFAULTS.warmup,
+    dropout: Annotated[
+        float, typer.Option(help="Dates and numbers: the share of elements dropped.")
+    ] = DEFAULTS.dropout,
     length: Annotated[int, typer.Option(help="Tokens in a sequence; in copying, those before the answers.")] = (
         DEFAULTS.length
     ),
@@ -120,15 +127,18 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     device: Annotated[str, typer.Option(help="cpu, or cuda: an NVIDIA GPU, through CuPy.")] = "cpu",
 ) -> None:
-    """Train a language model. Ctrl-C stops after the current step; --resume continues.
+    """Train a language model, or on dates and numbers a Transformer. Ctrl-C stops after a step; --resume continues.
 
     With --resume, a larger --steps extends the run: from there on the learning rate follows the cosine for that number.
+    Dates and numbers have other settings of their own where none are given; they have no --mixer, and no --rate, since
+    --width and --warmup give it.
     """
-    options = {f.name: context.params[f.name] for f in fields(Run) if f.name in context.params}
+    options = {f.name: context.params[f.name] for f in fields(Run) if _is_given(context, f.name)}
     if resume:
-        training = _resumed(context, out, options, device)
+        training = _resumed(out, options, device)
     else:
-        training = Training.start(Run(**options), out, device)
+        check_used(task, options)
+        training = Training.start(Run(**{**USUAL.get(task, {}), **options}), out, device)
     with stop_on_interrupt() as stop:
         _with_progress(training, stop, save_every)
     finished = training.step == training.run.steps
@@ -140,18 +150,23 @@ def train(
         raise typer.Exit(130)
 
 
-def _resumed(context: typer.Context, out: Path, options: dict[str, Any], device: str) -> Training:
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _resumed(out: Path, options: dict[str, Any], device: str) -> Training:
     _, about = load_checkpoint(out / CHECKPOINT)
     previous = described(out / CHECKPOINT, about)
     for name, value in options.items():
-        source = context.get_parameter_source(name)
         value = tuple(value) if isinstance(value, list) else value
-        if source is None or source.name != "COMMANDLINE" or value == getattr(previous, name):
+        if value == getattr(previous, name):
             continue
         if name != "steps":
             raise UserError(f"--{name}: expected {getattr(previous, name)} as in {out / CHECKPOINT}, got {value}")
         training = Training.resume(out, device, options["steps"])
-        planned = f"planned for {previous.steps} steps, and the learning rate's cosine now ends at {training.run.steps}"
+        ends = "now" if is_translation(previous.task) else "and the learning rate's cosine now ends at"
+        planned = f"planned for {previous.steps} steps, {ends} {training.run.steps}"
         print(f"{out / CHECKPOINT}: {planned}", file=sys.stderr)
         return training
     return Training.resume(out, device)
@@ -160,13 +175,14 @@ def _resumed(context: typer.Context, out: Path, options: dict[str, Any], device:
 def _with_progress(training: Training, stop: threading.Event, save_every: int) -> None:
     message = ""
     with training_progress() as progress:
-        bar = progress.add_task(training.run.mixer, total=training.run.steps, completed=training.step, message="")
+        bar = progress.add_task(training.objective.name, total=training.run.steps, completed=training.step, message="")
         for record in training.run_until(stop, save_every):
             message = in_words(record) or message
             progress.update(bar, completed=training.step, message=message)
 
 
 app.command()(generate)
+app.command()(translate)
 
 
 @app.command()

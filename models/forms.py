@@ -84,6 +84,16 @@ def form(
     """
     if function is None:
         return functools.partial(form, compiled=compiled, work=work, memory=memory)
+    wrapper = checked(function, compiled=compiled)
+    vars(wrapper).update(compiled=compiled, work=work, memory=memory)
+    return wrapper
+
+
+def checked(function: Callable[P, R], *, compiled: bool = False) -> Callable[P, R]:
+    """Check and promote a function's arguments on every call as those of a form are, without making it one.
+
+    Raises what `form` says.
+    """
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -91,9 +101,10 @@ def form(
     checks = [(name, check) for name in names if (check := _check_for(function.__annotations__.get(name)))]
     label = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     prepared = _for_kernel if compiled else _promote
+    compute: Callable[..., Any] = function
 
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         sizes: _Sizes = {}
         try:
             arguments = _bind(args, kwargs, names, positional, required)
@@ -103,11 +114,10 @@ def form(
             arguments, short = prepared(arguments)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-        result = function(**arguments) if sizes.get("T", (1,))[0] else _without_tokens(function, arguments, sizes)
+        result = compute(**arguments) if sizes.get("T", (1,))[0] else _without_tokens(function, arguments, sizes)
         return result if short is None else round_all(result, short)
 
-    vars(checked).update(compiled=compiled, work=work, memory=memory)
-    return checked
+    return call
 
 
 def mechanisms() -> dict[str, dict[str, FormFunction]]:

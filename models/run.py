@@ -1,14 +1,39 @@
 """The description of a run: which model is trained on which task, how long and how fast."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from models.errors import UserError, known_name
 from models.language.config import Config
-from models.tasks import TASKS, Induction, Needle, Recall, SelectiveCopying, Task, load, load_digits
+from models.tasks import (
+    TASKS,
+    TRANSLATIONS,
+    Dates,
+    Induction,
+    Needle,
+    Numbers,
+    Recall,
+    SelectiveCopying,
+    Task,
+    load,
+    load_digits,
+)
+
+# What a Transformer's run has no use for: it has no mixer, texts have their own lengths, and the width and the warm-up
+# say how fast it learns (Vaswani et al. 2017, eq. 3).
+UNUSED_IN_TRANSLATION = frozenset(
+    (
+        "mixer form states start conv positions max_positions kv_heads head_size norm mlp hidden bias tied "
+        "text pairs overwritten length rate decay"
+    ).split()
+)
+USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`
+    "dates": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
+    "numbers": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
+}
 
 
 @dataclass(frozen=True)
@@ -16,7 +41,7 @@ class Run:
     """The settings of a run. `pairs` and `overwritten` belong to recall, `text` to text.
 
     `length` is for tasks that come in any. Fields with names of `models.language.config.Config` are the model's; `bias`
-    is that of attention and of the MLP.
+    is that of attention and of the MLP. `dropout` is the Transformer's, which has no use for `UNUSED_IN_TRANSLATION`.
 
     Raises: UserError for an unknown task or a number out of range.
     """
@@ -50,12 +75,13 @@ class Run:
     warmup: int = 20
     decay: float = 0.01
     clip: float = 1.0
+    dropout: float = 0.0
     evaluate_every: int = 50
 
     def __post_init__(self) -> None:
         known_name(self.task, "task", TASKS)
         object.__setattr__(self, "pairs", tuple(self.pairs))
-        for name in ("steps", "batch", "length", "evaluate_every"):
+        for name in ("steps", "batch", "length", "evaluate_every", "warmup"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("rate", "clip"):
@@ -64,6 +90,7 @@ class Run:
         for name in ("seed", "states"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        check_used(self.task, [field.name for field in fields(self) if getattr(self, field.name) != field.default])
 
     def make_task(self) -> Task:
         """Return the task; for text, read and split the corpus."""
@@ -77,12 +104,32 @@ class Run:
             return Needle(self.length)
         if self.task == "digits":
             return load_digits()
+        if is_translation(self.task):
+            return self.make_translation()
         return load(self.text, length=self.length)
+
+    def make_translation(self) -> Dates | Numbers:
+        """Return the task, where it is one of translation."""
+        return Dates() if self.task == "dates" else Numbers()
 
     def config(self, vocabulary: int) -> Config:
         """Return the configuration of the run's model."""
         shared = {field.name: getattr(self, field.name) for field in fields(Config) if hasattr(self, field.name)}
         return Config(vocab=vocabulary, mlp_bias=self.bias, **shared)
+
+
+def is_translation(task: str) -> bool:
+    """Return whether a task has a source and a target, so that an encoder and a decoder learn it."""
+    return task in TRANSLATIONS
+
+
+def check_used(task: str, names: Iterable[str]) -> None:
+    """Raise a UserError where one of these settings means nothing for a task."""
+    for name in names:
+        if is_translation(task) and name in UNUSED_IN_TRANSLATION:
+            raise UserError(f"{name}: expected none for the task {task}, which a Transformer learns without it")
+        if name == "dropout" and not is_translation(task):
+            raise UserError(f"dropout: expected none for the task {task}, since only the Transformer has it")
 
 
 def described(path: str | Path, about: Mapping[str, Any]) -> Run:

@@ -24,21 +24,17 @@ from filelock import BaseFileLock
 import minigrad as mg
 from gpu.launch import SharedMemoryError
 from minigrad import optim
-from minigrad.conversion import to_library_of
 from minigrad.namespace import to_numpy
-from models import log, room
+from minigrad.nn import Module
+from models import log, objectives, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import move
 from models.errors import UserError
-from models.language.config import Config, check_sizes
-from models.language.lm import LanguageModel
 from models.lock import claim
 from models.run import Run, described
-from models.tasks.recall import IGNORE, accuracy
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 MOMENTS = "optimizer."  # prefix of the optimiser's arrays in a checkpoint; weights have none
-SMALLER = "a smaller --batch, --length, --width or --layers"
 FAR = 100  # times the least a step can need: no mixer needs more, so where that fits nothing has to be measured
 
 
@@ -54,14 +50,13 @@ class Training:
         self.saved: int | None = None  # the step of the checkpoint
         self._lock: BaseFileLock | None = None  # on the folder
         self.checkpoint, self.log = Path(folder) / CHECKPOINT, Path(folder) / LOG
-        self.task = run.make_task()
-        config = run.config(self.task.vocabulary)
-        self._require_positions(config.max_positions)
-        weights = config.width * (config.vocab + config.layers * (6 * config.width + config.states))  # at least
-        room.require(4 * room.FLOAT * weights, "weights, their gradients and two moments", SMALLER)
-        self.model = LanguageModel(config, np.random.default_rng([run.seed, 0]))
-        self.optimizer = optim.AdamW(run.rate, betas=(0.9, 0.95), weight_decay=run.decay)
-        # batches have a generator of their own, so that every mixer sees the same ones whatever its size
+        self.objective = objectives.objective(run)
+        self.task = self.objective.task
+        weights = self.objective.least_weights()
+        room.require(4 * room.FLOAT * weights, "weights, their gradients and two moments", self.objective.smaller)
+        self.model: Any = self.objective.make(np.random.default_rng([run.seed, 0]))
+        self.optimizer = self.objective.optimizer()
+        # batches (and dropout) have a generator of their own, so that every mixer sees the same whatever its size
         self.rng = np.random.default_rng([run.seed, 1])
 
     @classmethod
@@ -119,12 +114,12 @@ class Training:
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise self._diverged(self.step, "a weight is not finite")
         held_out = next(iter(self.task.eval_batches(np.random.default_rng([self.run.seed, 2])).values()))
-        tokens, targets = (part[: self.run.batch] for part in held_out)
+        first, second = (part[: self.run.batch] for part in held_out)
         # a checkpoint with a gradient that is not finite could not be resumed
-        self._oom_as_user_error(lambda: self._gradient(self.step, tokens, targets))
+        self._oom_as_user_error(lambda: self._gradient(self.step, (first, second)))
         about = {
             "run": asdict(self.run),
-            "model": asdict(self.run.config(self.task.vocabulary)),
+            "model": self.objective.describe(),
             "corpus": self.task.digest,
             "step": self.step,
             "generator": self.rng.bit_generator.state,
@@ -172,23 +167,10 @@ class Training:
         """
         losses, accuracies = {}, {}
         rng = np.random.default_rng([self.run.seed, 2])
-        for name, (tokens, targets) in self.task.eval_batches(rng).items():
-            parts = range(0, len(tokens), self.run.batch)  # as many at a time as training takes
-            logits = np.concatenate([to_numpy(self.model(tokens[i : i + self.run.batch])[0]) for i in parts])
-            losses[name] = float(mean_loss(logits, targets))
+        for name, batch in self.task.eval_batches(rng).items():  # as many rows at a time as training takes
+            losses[name], accuracies[name] = self.objective.score(self.model, batch, self.run.batch)
             self._require_finite(self.step, "the held-out loss", losses[name])
-            accuracies[name] = accuracy(logits, targets)
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
-
-    def _require_positions(self, most: int) -> None:
-        """Raise a UserError if positions are learned, and fewer than a sequence of the task has."""
-        if not most:
-            return
-        rng = np.random.default_rng(0)  # not the run's own, which draws its batches
-        batches = [self.task.batch(rng, 1), *self.task.eval_batches(rng).values()]
-        longest = max(tokens.shape[1] for tokens, _ in batches)
-        if longest > most:
-            raise UserError(f"max_positions: expected at least {longest}, the tokens of a sequence, got {most}")
 
     def _move(self, device: str) -> None:
         if device == "cpu":
@@ -199,30 +181,28 @@ class Training:
         """Raise a UserError if a step needs more memory than there is; measure it where an estimate cannot decide."""
         self._require_least(getattr(self.task, "length", 1))  # before anything so long is drawn
         rng = np.random.default_rng(0)  # not the run's own, which draws its batches
-        tokens, targets = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda sample: sample[0].shape[1])
-        description, needed = self._require_least(tokens.shape[1])
+        batch = max((self.task.batch(rng, 2) for _ in range(16)), key=lambda sample: sample[0].shape[1])
+        description, needed = self._require_least(batch[0].shape[1])
         free = room.available()
         if free is None or free > FAR * needed:
             return
 
         def step(sequences: int) -> int:
-            loss = mg.value_and_grad(lambda model: mean_loss(model(tokens[:sequences])[0], targets[:sequences]))
+            rows = batch[0][:sequences], batch[1][:sequences]
+            loss = mg.value_and_grad(lambda model: self.objective.loss(model, rows))
             return room.peak(lambda: loss(self.model))
 
         peak_of_one, peak_of_two = (
             min(step(sequences), step(sequences)) for sequences in (1, 2)
         )  # the first of each may compile
-        room.require(peak_of_one + (self.run.batch - 1) * max(0, peak_of_two - peak_of_one), description, SMALLER)
+        needed = peak_of_one + (self.run.batch - 1) * max(0, peak_of_two - peak_of_one)
+        room.require(needed, description, self.objective.smaller)
 
     def _require_least(self, length: int) -> tuple[str, int]:
-        """Return the name of a step on sequences of this length and its least size in bytes; raise if it is too large.
-
-        Every layer keeps its input, its output and both normalised; the loss keeps the logits and two arrays like them.
-        """
-        run = self.run
-        numbers = run.batch * length * (4 * run.layers * run.width + 3 * self.task.vocabulary)
-        description = f"a step of {run.batch:,} sequences of {length:,} tokens"
-        room.require(room.FLOAT * numbers, description, SMALLER)
+        """Return the name of a step on sequences of this length and its least size in bytes; raise if too large."""
+        numbers = self.run.batch * self.objective.least_numbers(length)
+        description = f"a step of {self.run.batch:,} sequences of {length:,} tokens"
+        room.require(room.FLOAT * numbers, description, self.objective.smaller)
         return description, room.FLOAT * numbers
 
     def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
@@ -235,18 +215,17 @@ class Training:
 
     def _train_step(self) -> dict[str, Any]:
         begin = time.perf_counter()
-        run = self.run
-        tokens, targets = self.task.batch(self.rng, run.batch)
-        loss, grads, norm = self._gradient(self.step + 1, tokens, targets)
-        rate = optim.cosine(self.step, steps=run.steps, warmup=run.warmup, peak=run.rate, floor=run.rate / 10)
+        batch = self.task.batch(self.rng, self.run.batch)
+        loss, grads, norm = self._gradient(self.step + 1, batch, self.rng)
+        rate = self.objective.rate(self.step)
         self.optimizer.step(self.model, grads, lr=rate)
         self.step += 1
         seconds = time.perf_counter() - begin
         return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "seconds": seconds}
 
-    def _gradient(self, step: int, tokens: np.ndarray, targets: np.ndarray) -> tuple[float, Any, float]:
+    def _gradient(self, step: int, batch: Any, rng: np.random.Generator | None = None) -> tuple[float, Any, float]:
         """Return the loss, the clipped gradient and its norm before; raise a UserError where one is not finite."""
-        loss, grads = mg.value_and_grad(lambda model: mean_loss(model(tokens)[0], targets))(self.model)
+        loss, grads = mg.value_and_grad(lambda model: self.objective.loss(model, batch, rng))(self.model)
         self._require_finite(step, "the loss", float(loss))
         try:
             grads, norm = optim.clip_by_global_norm(grads, self.run.clip)
@@ -262,14 +241,14 @@ class Training:
         except SharedMemoryError as error:  # whatever the batch: it says what to take instead
             raise UserError(f"step {self.step + 1}: {error}") from None
         except MemoryError as error:  # CuPy's is one too
-            raise UserError(f"step {self.step + 1}: {error} (try {SMALLER})") from None
+            raise UserError(f"step {self.step + 1}: {error} (try {self.objective.smaller})") from None
 
     def _require_finite(self, step: int, quantity: str, loss: float) -> None:
         if not np.isfinite(loss):
             raise self._diverged(step, f"{quantity} is {'NaN' if np.isnan(loss) else 'infinite'}")
 
     def _diverged(self, step: int, reason: str) -> UserError:
-        return UserError(f"diverged at step {step}: {reason}; try a smaller --rate ({self._last_saved()})")
+        return UserError(f"diverged at step {step}: {reason}; try {self.objective.gentler} ({self._last_saved()})")
 
     def _last_saved(self) -> str:
         return "there is no checkpoint" if self.saved is None else f"{self.checkpoint} holds step {self.saved}"
@@ -279,15 +258,7 @@ class Training:
         return record
 
 
-def mean_loss(logits, targets: np.ndarray):
-    """Return the mean cross-entropy in nats, of logits `(*batch, T, vocab)` at targets `(*batch, T)` not ignored."""
-    positions = np.flatnonzero(targets != IGNORE)
-    xp = mg.namespace(logits)
-    rows = xp.take(xp.reshape(logits, (-1, logits.shape[-1])), to_library_of(logits, positions), axis=0)
-    return mg.cross_entropy(rows, to_library_of(logits, targets.reshape(-1)[positions]))
-
-
-def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
+def load_model(path: str | Path) -> tuple[Any, Run]:
     """Return the model in a checkpoint and the run that made it.
 
     Raises: UserError when the checkpoint does not load or does not fit its own description.
@@ -295,16 +266,14 @@ def load_model(path: str | Path) -> tuple[LanguageModel, Run]:
     arrays, about = load_checkpoint(path)
     run = described(path, about)
     try:
-        config = Config(**about["model"])
-        check_sizes(config, arrays)
+        model = objectives.build(run, about["model"], arrays)
     except (KeyError, TypeError, UserError) as error:
         raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
-    model = LanguageModel(config, np.random.default_rng(run.seed))
     _load_weights(model, path, arrays)
     return model, run
 
 
-def _load_weights(model: LanguageModel, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _load_weights(model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     weights = {name: array for name, array in arrays.items() if not name.startswith(MOMENTS)}
     match(path, weights, model.named_parameters())
     model.load_parameters(weights)

@@ -19,6 +19,8 @@ and back, with the weights of a chunk recomputed (Dao et al. 2022, algorithm 4):
     state     (keys, values) so far, S of them; the T queries are the last T of S + T positions. It is the only
               mechanism here whose state grows with time.
 
+Cross-attention, whose queries are of another sequence than keys and values, is `cross`.
+
 A query that may attend to no key has the output 0 and the gradient 0, as in PyTorch. For real numbers; what
 does not fit raises TypeError or ValueError, as `models.forms` says.
 """
@@ -34,7 +36,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.conversion import copy_if_mutable
 from minigrad.engine import unwrap
-from models.forms import Array, form
+from models.forms import Array, checked, form
 from models.kernels.dispatch import with_kernel
 from models.mechanism import Domain, Mechanism
 
@@ -129,6 +131,27 @@ def fused(
         bias = _broadcast_to_scores("softmax.fused", "bias", bias, q, k)
         return _attention(q, k, v, causal=causal, mask=mask, bias=bias, scale=scale), (k, v)
     return _compiled(q, k, v, causal=causal, mask=mask, scale=scale), (k, v)
+
+
+@checked
+def cross(
+    q: TK,
+    k: Float[Array, "*batch S K"],
+    v: Float[Array, "*batch S V"],
+    *,
+    mask: Bool[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    scale: float | None = None,
+) -> tuple[TV, None]:
+    """Compute cross-attention: T queries attend to the S keys and values of another sequence (section 3.2.3).
+
+    It is `quadratic` without an order of time, and no form: there is no state, and nothing streams but the queries.
+    The mask and the bias broadcast to (*batch, T, S). Raises ValueError also where they do not.
+    """
+    mask = _broadcast_to_scores("softmax.cross", "mask", mask, q, k)
+    bias = _broadcast_to_scores("softmax.cross", "bias", bias, q, k)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _attention(q, k, v, causal=False, mask=mask, bias=bias, scale=scale), None
 
 
 def _append(k: Array, v: Array, state: Pairs | None) -> Pairs:

@@ -15,6 +15,7 @@ from models.study.reading import words
 
 INK = "#123456"  # a colour used nowhere else, replaced by the page's text colour
 PLAIN, DASHED, DOTTED = "-", "--", ":"
+LEAST_WEIGHT = 0.02  # of attention that is drawn
 WIDE, HANDLE = 110, 5  # letters of a legend in one line, and the width of a curve's sample in letters
 STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and markers for print in black
     "softmax": ("#999999", "s", PLAIN),
@@ -138,6 +139,32 @@ def draw_choices(rows: Mapping[str, Mapping[str, str]], notes: Mapping[str, str]
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
         axes.set_ylim(len(rows) + 0.4, -0.7)
+        return _svg(figure, description)
+
+
+def draw_attention(
+    weights: Sequence[Sequence[Sequence[Sequence[float]]]],
+    sources: Sequence[str],
+    targets: Sequence[str],
+    description: str,
+) -> str:
+    """Return weights of attention (layers, H, T, S) as one `<svg>`: a row of panels a layer, squares as their areas."""
+    layers, heads = len(weights), len(weights[0])
+    height = layers * max(1.6, 9.2 / heads * len(targets) / len(sources)) + 0.4
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, min(height, 12.0)), layout="constrained")
+        panels = figure.subplots(layers, heads, squeeze=False)
+        size = 9.2 / heads * 50 / max(len(sources), len(targets))  # points: a cell's width, but for the margins
+        for i, j in itertools.product(range(layers), range(heads)):
+            cells = [(s, t, w) for t, row in enumerate(weights[i][j]) for s, w in enumerate(row) if w >= LEAST_WEIGHT]
+            x, y, areas = zip(*((s, t, size * size * w) for s, t, w in cells), strict=True) if cells else ((), (), ())
+            axes = panels[i][j]
+            axes.scatter(x, y, s=areas, marker="s", color=INK, linewidths=0)
+            axes.set(xlim=(-0.7, len(sources) - 0.3), ylim=(len(targets) - 0.3, -0.7))
+            axes.set_title(f"layer {i + 1}, head {j + 1}", fontsize=8)
+            axes.set_xticks(range(len(sources)), sources, fontsize=min(7, size), rotation=90)
+            axes.set_yticks(range(len(targets)), targets if j == 0 else [""] * len(targets), fontsize=min(7, size))
+            axes.tick_params(length=0, pad=1)
         return _svg(figure, description)
 
 

@@ -23,6 +23,7 @@ from models.language.lm import generate, state_numbers
 from models.study.cost import cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
+from models.study.translating import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
 from models.vision import rotation_ttt
@@ -35,19 +36,33 @@ SAMPLE_BYTES = 400
 
 
 def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    run = Run(**settings)
+    training = _trained(folder, Run(**settings), stop)
+    if training is None:
+        return None
+    return {
+        **_summary(training),
+        "state_numbers": _state_numbers(training),
+        **(_sample(training) | _inner_losses(training) if training.run.task == "text" else {}),
+    }
+
+
+def _trained(folder: Path, run: Run, stop: threading.Event) -> Training | None:
+    """Return the finished training, or None where it was stopped before its last step."""
     training = Training.resume(folder) if (folder / CHECKPOINT).exists() else Training.start(run, folder)
     for _ in training.run_until(stop):
         pass
-    if training.step < run.steps:
-        return None
-    return {
-        "run": asdict(run),
-        "parameters": sum(array.size for array in training.model.named_parameters().values()),
-        "state_numbers": _state_numbers(training),
-        **training.evaluate(),
-        **(_sample(training) | _inner_losses(training) if run.task == "text" else {}),
-    }
+    return None if training.step < run.steps else training
+
+
+def _summary(training: Training) -> dict[str, Any]:
+    weights = training.model.named_parameters().values()
+    return {"run": asdict(training.run), "parameters": sum(array.size for array in weights), **training.evaluate()}
+
+
+def _translate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train on a task of translation, then translate an example."""
+    training = _trained(folder, Run(**settings["run"]), stop)
+    return None if training is None else {**_summary(training), **translated(training, settings["example"])}
 
 
 def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
@@ -159,6 +174,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "needle": _extrapolate,
     "hippo": _remember,
     "surprise": _surprise,
+    "translation": _translate,
     "rotation": _rotate,
     "cost": _cost,
 }

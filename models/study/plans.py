@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from models.run import USUAL
 from models.study.jobs import Job
+from models.tasks import TRANSLATIONS
 from models.train import Run
 from models.vision.rotation_ttt import SHIFTS
 
@@ -84,6 +86,11 @@ LONG: Sizes = {
         "lengths": [2**n for n in range(7, 15)],
         "sequences": 64,
     },
+    "translation": {
+        "dates": {"run": {"task": "dates", **USUAL["dates"]}, "example": "Friday, the 3rd of March, 1987"},
+        "numbers": {"run": {"task": "numbers", **USUAL["numbers"]}, "example": "405,613"},
+        "seeds": [SEED],
+    },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -138,6 +145,8 @@ def long_jobs(sizes: Sizes) -> list[Job]:
             jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
     jobs += _compared(dict.fromkeys(COMPARISONS, DEEP), sizes["deep"])
     jobs += [_extrapolation("needle", mixer, sizes["needle"]) for mixer in SEEKERS]
+    for task in TRANSLATIONS:
+        jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
     return jobs
 
@@ -159,6 +168,11 @@ def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
     run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
     steps = run.steps + len(sizes["lengths"])
     return Job(f"{kind}-{mixer}", kind, {**sizes, "run": asdict(run)}, steps)
+
+
+def _translation(sizes: dict[str, Any], seed: int) -> Job:
+    run = Run(seed=seed, **sizes["run"])
+    return Job(f"translation-{run.task}-{seed}", "translation", {**sizes, "run": asdict(run)}, run.steps)
 
 
 def _training(name: str, settings: dict[str, Any]) -> Job:

@@ -1,21 +1,27 @@
-"""Training tasks: real text, digits, and synthetic tasks of in-context recall."""
+"""Training tasks: real text, digits, synthetic tasks of in-context recall, and translation of dates and numbers."""
 
 from typing import Protocol
 
 import numpy as np
 
+from .dates import Dates
 from .digits import load_digits
 from .induction import Induction
 from .needle import Needle
+from .numbers import Numbers
 from .recall import Recall
 from .selective_copying import SelectiveCopying
 from .text import Text, load
 
-TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits")
+TRANSLATIONS = ("dates", "numbers")
+TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits", *TRANSLATIONS)
 
 
 class Task(Protocol):
-    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 is ignored."""
+    """A source of batches (tokens, targets), each `(batch, T)`; a target of −1 is ignored.
+
+    Those of translation are (source, target), `(batch, S)` and `(batch, T)`, as `models.tasks.translation` says.
+    """
 
     @property
     def vocabulary(self) -> int:
@@ -32,4 +38,17 @@ class Task(Protocol):
         """Return held-out batches by name."""
 
 
-__all__ = ["TASKS", "Induction", "Needle", "Recall", "SelectiveCopying", "Task", "Text", "load", "load_digits"]
+__all__ = [
+    "TASKS",
+    "TRANSLATIONS",
+    "Dates",
+    "Induction",
+    "Needle",
+    "Numbers",
+    "Recall",
+    "SelectiveCopying",
+    "Task",
+    "Text",
+    "load",
+    "load_digits",
+]

@@ -76,7 +76,7 @@ def encode(text: str) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8).astype(np.int64)
 
 
-def whole_characters(argument: str) -> str:
+def whole_characters(argument: str, option: str = "--prompt") -> str:
     """Return a command-line argument, with the bytes that Python's locale did not decode decoded as UTF-8.
 
     Raises: UserError where they are none.
@@ -85,7 +85,7 @@ def whole_characters(argument: str) -> str:
         return argument.encode(errors="surrogateescape").decode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         byte = error.object[error.start : error.start + 1]
-        raise UserError(f"--prompt: expected UTF-8, got {byte!a} at {error.start}") from None
+        raise UserError(f"{option}: expected UTF-8, got {byte!a} at {error.start}") from None
 
 
 def decode(tokens: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from gpu import device as gpu_device
 from gpu.launch import DeviceMemoryError, SharedMemoryError
 from minigrad.engine import unwrap
 from minigrad.pytree import arrays_of
-from models import device, train
+from models import device, objectives
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
@@ -47,7 +47,13 @@ def finish(training):
 
 
 @pytest.mark.parametrize(
-    "run", [*(replace(TINY, mixer=mixer) for mixer in MIXERS), replace(TINY, task="digits")], ids=[*MIXERS, "digits"]
+    "run",
+    [
+        *(replace(TINY, mixer=mixer) for mixer in MIXERS),
+        replace(TINY, task="digits"),
+        Run(task="dates", width=8, heads=2, layers=1, batch=2, steps=4, evaluate_every=2, warmup=20, dropout=0.2),
+    ],
+    ids=[*MIXERS, "digits", "dates"],
 )
 def test_every_model_trains_where_its_arrays_are(tmp_path, run):
     there, here = (finish(Training.start(run, tmp_path / name, name)) for name in ("walled", "cpu"))
@@ -141,7 +147,7 @@ def test_no_room_is_one_line_and_the_weights_stay(tmp_path, monkeypatch, work, e
     training = Training.start(TINY, tmp_path)
     before = [x.copy() for x in arrays_of(training.model)]
     with monkeypatch.context() as patch, pytest.raises(UserError) as excinfo:
-        patch.setattr(mg if work == "value_and_grad" else train, work, full)
+        patch.setattr(mg if work == "value_and_grad" else objectives, work, full)
         finish(training)
     assert str(excinfo.value) == message
     for left, right in zip(arrays_of(training.model), before, strict=True):

@@ -18,7 +18,7 @@ from models.blocks.mlp import MLPS
 from models.errors import UserError
 from models.language.config import NORMS, Config
 from models.language.lm import LanguageModel, generate, state_numbers
-from models.train import mean_loss
+from models.objectives import mean_loss
 
 VOCAB = 11
 GPT2 = {

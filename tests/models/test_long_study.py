@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
 from models.errors import UserError
@@ -33,7 +34,14 @@ def finished(job: Job, study, accuracy: float) -> None:
     else:
         run = Run(**job.settings.get("run", job.settings))
         result["run"] = asdict(run)
-        names = {"selective_copying": ["copying"], "induction": ["12"], "text": ["text"], "recall": ["2", "3"]}
+        names = {
+            "selective_copying": ["copying"],
+            "induction": ["12"],
+            "text": ["text"],
+            "recall": ["2", "3"],
+            "dates": ["dates"],
+            "numbers": ["to words", "to digits"],
+        }
         loss, wrong, right = (dict.fromkeys(names.get(run.task, ["digits"]), x) for x in (0.123456789, 0.0, accuracy))
         log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]
         log += [
@@ -62,6 +70,8 @@ def test_long_jobs_are_planned_only_when_asked_for():
         *(f"digits-{mixer}-{start}" for start in ("hippo", "random") for mixer in ("s4", "s4d", "lssl", "rnn")),
         *(f"{kind}-{mixer}" for kind in ("text", "recall-overwritten", "recall-plain") for mixer in plans.DEEP),
         *(f"needle-{mixer}" for mixer in plans.SEEKERS),
+        "translation-dates-0",
+        "translation-numbers-0",
         "rotation",
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
@@ -97,12 +107,13 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     text = page(tmp_path / "here")
     assert "No finished result" not in text
     where = "recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores"
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 1
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 2 * 3 + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
     assert "after training at 96: linear attention none, delta rule none, gated delta rule none, TTT-Linear" in text
     assert "At 300: linear attention 25%, delta rule 25%, gated delta rule 25%, TTT-Linear 25%, Titans 25%." in text
+    assert "Of 3 held-out sets 0 have an exact match of at least 99%; dates has 87.5% (recorded 2026-01-02" in text
     assert "Online, blur gains most: from 88% to 88% after 0 steps an image." in text
     assert "the held-out bits per byte are, from the lowest: TTT-MLP 0.178, Titans 0.178" in text  # 0.123… nats
     assert "copying-s4d" not in text  # which is no part of this study, so it is not unfinished
@@ -127,6 +138,7 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "induction": {**TINY["induction"], "sequences": 5},
         "needle": {**TINY["needle"], "lengths": [96]},
         "deep": {name: {**sizes, "rate": 1e-3} for name, sizes in TINY["deep"].items()},
+        "translation": {**TINY["translation"], "seeds": [1]},
         "rotation": {**TINY["rotation"], "images": 5},
     }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))
@@ -254,3 +266,20 @@ def test_options_that_do_not_go_together(words, message, tmp_path):
         app(["study", *words, "--out", str(tmp_path)], standalone_mode=False)
     assert str(excinfo.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_translation_is_trained_and_shown_with_its_attention(records, tmp_path):
+    job = next(job for job in plans.long_jobs(TINY) if job.name == "translation-dates-0")
+    folder = job.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"kind": job.kind, "settings": job.settings}))
+    assert jobs.work(folder)
+    result = job.result(tmp_path)
+    assert list(result["source"]) == list("3 May 1987") and len(result["mistakes"]) == 4
+    assert np.shape(result["weights"]) == (1, 2, len(result["target"]), 10)
+    np.testing.assert_allclose(np.sum(result["weights"], axis=-1), 1, atol=0.01)
+    recorded.record(job, tmp_path)
+    text = page(tmp_path / "here")
+    assert "Where the decoder looks in “3 May 1987”" in text and "layer 1, head 2" in text
+    assert "No finished result with these settings: translation-numbers-0" in text
+    assert "Mistakes on held-out dates: “" in text

@@ -60,6 +60,14 @@ TINY: plans.Sizes = {
         "lengths": [96, 300],
         "sequences": 4,
     },
+    "translation": {
+        task: {
+            "run": {"task": task, "width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2},
+            "example": example,
+        }
+        for task, example in (("dates", "3 May 1987"), ("numbers", "12"))
+    }
+    | {"seeds": [0]},
     "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
     "rotation": {"seed": 0, "rate": 0.01, "images": 4},
     "deep": {
@@ -219,7 +227,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 26 and len(results["jobs"]) == 26 + 23
+    assert len(planned) == 26 and len(results["jobs"]) == 26 + 25
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]

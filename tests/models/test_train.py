@@ -11,8 +11,9 @@ from models.checkpoints import load_checkpoint, save_checkpoint
 from models.errors import UserError
 from models.interrupt import stop_on_interrupt
 from models.log import read as read_log
+from models.objectives import mean_loss
 from models.tasks import TASKS
-from models.train import Run, Training, load_model, mean_loss
+from models.train import Run, Training, load_model
 
 TINY = Run(width=16, heads=2, layers=1, batch=2, length=12, steps=20, evaluate_every=5, warmup=3, seed=5)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 import minigrad as mg
 from models.language.lm import generate
+from models.objectives import mean_loss
 from models.published import load_model, read_architecture
-from models.train import mean_loss
 
 TOLERANCE = 2e-5  # of float32, relative to the largest number
 TOKENS = np.random.default_rng(0).integers(0, 24, (2, 11))
