@@ -28,8 +28,8 @@ UNUSED_IN_TRANSLATION = (
     "mixer", "form", "states", "start", "text", "pairs", "overwritten", "length", "rate", "decay"
 )  # fmt: skip
 USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`
-    "dates": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
-    "numbers": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
+    "dates": {"width": 64, "batch": 64, "steps": 3000, "warmup": 400, "evaluate_every": 250},
+    "numbers": {"width": 64, "batch": 64, "steps": 4000, "warmup": 400, "evaluate_every": 250},
 }
 
 
