@@ -75,7 +75,7 @@ class AdamW(_Optimiser):
     with m̂ = m/(1 − β₁ᵗ) and v̂ = v/(1 − β₂ᵗ). Vectors (norms, biases) are not decayed.
     """
 
-    slots = ("m", "v")
+    slots: tuple[str, ...] = ("m", "v")
 
     def __init__(
         self, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
@@ -101,6 +101,37 @@ class AdamW(_Optimiser):
         if self.weight_decay and p.ndim > 1:
             p *= 1 - lr * self.weight_decay
         p -= scratch
+
+
+class AveragedAdamW(AdamW):
+    """AdamW that keeps the parameters of every `spacing`-th step, the last five times, for their mean.
+
+    The mean of the last checkpoints is what Vaswani et al. 2017 evaluate (section 6.1).
+    """
+
+    slots = ("m", "v", "kept0", "kept1", "kept2", "kept3", "kept4")
+
+    def __init__(self, lr: float, *, spacing: int, **options: Any):
+        super().__init__(lr, **options)
+        self.spacing = spacing
+
+    def update(self, p: Any, g: Any, state: list, lr: float) -> None:
+        moments, kept = state[:2], state[2:]
+        super().update(p, g, moments, lr)
+        if self.count % self.spacing == 0:
+            kept[self.count // self.spacing % len(kept)][...] = p
+
+    def averaged(self, module: Module) -> Module:
+        """Return a module of the mean parameters, or the module itself before any were kept."""
+        kept = self.slots[2:]
+        times = min(self.count // self.spacing, len(kept))
+        if times == 0:
+            return module
+        result = map_arrays(lambda array: array, module)
+        # slots that were not written to hold zeros
+        means = {name: sum(self.state[f"{x}.{name}"] for x in kept) / times for name in module.named_parameters()}
+        result.load_parameters(means)
+        return result
 
 
 def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:

@@ -28,6 +28,7 @@ from models.tasks.recall import IGNORE, accuracy
 from models.tasks.translation import END, PAD, START
 
 SMOOTHING = 0.1  # ε of section 5.4
+SPACING = 100  # steps between the weights whose mean is used; ten minutes in section 6.1
 LEAST_ROWS = 64  # that are decoded at a time: fewer take as long
 
 
@@ -59,6 +60,9 @@ class Objective(Protocol):
 
     def loss(self, model: Any, batch: tuple[Any, Any], rng: np.random.Generator | None = None) -> Any:
         """Return the loss of a batch; with an rng, as training has it."""
+
+    def evaluated(self, model: Any, optimizer: Any) -> Any:
+        """Return the model that is evaluated and used, as the optimiser knows it."""
 
     def score(self, model: Any, batch: tuple[Any, Any], size: int) -> tuple[float, float]:
         """Return the loss and the accuracy on a held-out batch, of which the model takes `size` rows at a time."""
@@ -111,6 +115,10 @@ class LanguageModelling:
         """Return the mean cross entropy where there is a target."""
         tokens, targets = batch
         return mean_loss(model(tokens)[0], targets)
+
+    def evaluated(self, model: Any, optimizer: optim.AdamW) -> Any:
+        """Return the model itself."""
+        return model
 
     def score(self, model: Any, batch: tuple[Any, Any], size: int) -> tuple[float, float]:
         """Return the mean cross entropy and the share of targets that are the most likely token."""
@@ -166,9 +174,10 @@ class Translation:
         """Return a new model."""
         return transformer.Transformer(self.config, rng)
 
-    def optimizer(self) -> optim.AdamW:
+    @staticmethod
+    def optimizer() -> optim.AveragedAdamW:
         """Return a new optimiser: Adam, so there is no weight decay (section 5.3)."""
-        return optim.AdamW(0.0, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
+        return optim.AveragedAdamW(0.0, spacing=SPACING, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step (eq. 3)."""
@@ -177,6 +186,10 @@ class Translation:
     def loss(self, model: Any, batch: tuple[Any, Any], rng: np.random.Generator | None = None) -> Any:
         """Return the cross entropy with smoothed targets, over all tokens up to the ends."""
         return self._loss(model, batch, SMOOTHING, rng)
+
+    def evaluated(self, model: Any, optimizer: Any) -> Any:
+        """Return the model with the mean weights of the last five times they were kept (section 6.1)."""
+        return optimizer.averaged(model)
 
     def score(self, model: Any, batch: tuple[Any, Any], size: int) -> tuple[float, float]:
         """Return the cross entropy of the targets, and the share of sources whose greedy decoding is the target."""

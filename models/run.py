@@ -31,8 +31,8 @@ UNUSED_IN_TRANSLATION = frozenset(
     ).split()
 )
 USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`
-    "dates": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
-    "numbers": {"width": 64, "batch": 64, "steps": 5000, "warmup": 400, "evaluate_every": 250},
+    "dates": {"width": 64, "batch": 64, "steps": 3000, "warmup": 400, "evaluate_every": 250},
+    "numbers": {"width": 64, "batch": 64, "steps": 4000, "warmup": 400, "evaluate_every": 250},
 }
 
 

@@ -26,12 +26,13 @@ from gpu.launch import SharedMemoryError
 from minigrad import optim
 from minigrad.namespace import to_numpy
 from minigrad.nn import Module
+from minigrad.optim import AdamW
 from models import log, objectives, room
 from models.checkpoints import load_checkpoint, match, save_checkpoint
 from models.device import move
 from models.errors import UserError
 from models.lock import claim
-from models.run import Run, described
+from models.run import Run, described, is_translation
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 MOMENTS = "optimizer."  # prefix of the optimiser's arrays in a checkpoint; weights have none
@@ -96,7 +97,7 @@ class Training:
             hashes = f"hash {about['corpus']}, got {training.task.digest}"
             raise UserError(f"checkpoint {path}: expected the text it was trained on, {hashes}")
         _load_weights(training.model, path, arrays)
-        training._load_moments(path, {name: array for name, array in arrays.items() if name.startswith(MOMENTS)})
+        _load_moments(training.optimizer, training.model, path, arrays)
         training.rng.bit_generator.state = about["generator"]
         training.step = training.saved = about["step"]
         training._move(device)
@@ -167,8 +168,9 @@ class Training:
         """
         losses, accuracies = {}, {}
         rng = np.random.default_rng([self.run.seed, 2])
+        model = self.objective.evaluated(self.model, self.optimizer)
         for name, batch in self.task.eval_batches(rng).items():  # as many rows at a time as training takes
-            losses[name], accuracies[name] = self.objective.score(self.model, batch, self.run.batch)
+            losses[name], accuracies[name] = self.objective.score(model, batch, self.run.batch)
             self._require_finite(self.step, "the held-out loss", losses[name])
         return {"step": self.step, "held_out_loss": losses, "held_out_accuracy": accuracies}
 
@@ -204,14 +206,6 @@ class Training:
         description = f"a step of {self.run.batch:,} sequences of {length:,} tokens"
         room.require(room.FLOAT * numbers, description, self.objective.smaller)
         return description, room.FLOAT * numbers
-
-    def _load_moments(self, path: Path, moments: Mapping[str, np.ndarray]) -> None:
-        expected = {f"{MOMENTS}step": np.array(0)}
-        if len(moments) > 1:  # before the first step there are none
-            weights = self.model.named_parameters()
-            expected |= {f"{MOMENTS}{slot}.{name}": weights[name] for slot in self.optimizer.slots for name in weights}
-        match(path, moments, expected)
-        self.optimizer.load_state_dict({name.removeprefix(MOMENTS): array for name, array in moments.items()})
 
     def _train_step(self) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -259,7 +253,7 @@ class Training:
 
 
 def load_model(path: str | Path) -> tuple[Any, Run]:
-    """Return the model in a checkpoint and the run that made it.
+    """Return the model in a checkpoint, as its objective evaluates it, and the run that made it.
 
     Raises: UserError when the checkpoint does not load or does not fit its own description.
     """
@@ -270,10 +264,24 @@ def load_model(path: str | Path) -> tuple[Any, Run]:
     except (KeyError, TypeError, UserError) as error:
         raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
     _load_weights(model, path, arrays)
-    return model, run
+    if not is_translation(run.task):
+        return model, run
+    optimizer = objectives.Translation.optimizer()
+    _load_moments(optimizer, model, path, arrays)
+    return optimizer.averaged(model), run
 
 
 def _load_weights(model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     weights = {name: array for name, array in arrays.items() if not name.startswith(MOMENTS)}
     match(path, weights, model.named_parameters())
     model.load_parameters(weights)
+
+
+def _load_moments(optimizer: AdamW, model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    moments = {name: array for name, array in arrays.items() if name.startswith(MOMENTS)}
+    expected = {f"{MOMENTS}step": np.array(0)}
+    if len(moments) > 1:  # before the first step there are none
+        weights = model.named_parameters()
+        expected |= {f"{MOMENTS}{slot}.{name}": weights[name] for slot in optimizer.slots for name in weights}
+    match(path, moments, expected)
+    optimizer.load_state_dict({name.removeprefix(MOMENTS): array for name, array in moments.items()})

@@ -21,7 +21,7 @@ def translated(training: Training, text: str) -> dict[str, Any]:
 
     {"source": characters, "target": characters, "weights": (layers, H, T, S), "mistakes": [[source, decoded, target]]}
     """
-    model, task = training.model, training.run.make_translation()
+    model, task = training.objective.evaluated(training.model, training.optimizer), training.run.make_translation()
     question = np.array(task.question(text))
     target = greedy(model, question[None], pad=PAD, start=START, end=END)[0]
     weights = model.cross_attention(question[None], np.array([[START, *target[:-1]]]), pad=PAD)
