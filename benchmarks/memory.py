@@ -3,7 +3,7 @@
 What is measured is resident memory: its peak over one step less what is resident before, when the inputs q, k, v and
 the cotangent of y are there. So it counts y, the gradients of q, k and v, and the workspace besides; the record says
 how much the first four are. A length is left out, and named with the reason, where memory would exceed the limit: that
-is judged before, from the length below it and the growth that is claimed.
+is judged before, from the length below it, or from 512 tokens, and the growth that is claimed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GROWTH = {  # implementation: the power of T that its memory is claimed to grow 
 }
 LENGTHS = (1024, 2048, 4096, 8192)
 LIMIT = 2.0  # GiB that a step may take
-SHORT = 16  # tokens of a first step, which loads and compiles
+SHORT, PROBE = 16, 512  # tokens of a first step, which loads and compiles, and of one from which memory is foretold
 HOURS = 3 * 3600.0  # seconds after which a step is taken to hang
 
 
@@ -42,21 +42,25 @@ def measure(
     missing: dict[str, dict[int, str]] = {name: {} for name in GROWTH}
     with OtherLoad() as other_load:
         for name, growth in GROWTH.items():
-            absent = workload.implementation(name).missing()
-            for i, length in enumerate(lengths):
-                shorter = measured[name].get(lengths[i - 1]) if i else None
+            absent, per_growth = workload.implementation(name).missing(), 0.0  # bytes / T^growth
+            for length in lengths:
                 if absent:
                     missing[name][length] = f"not installed: {', '.join(absent)}"
-                elif missing[name]:
+                    continue
+                if missing[name]:
                     missing[name][length] = next(iter(missing[name].values()))
-                elif shorter and shorter["bytes"] * (length / lengths[i - 1]) ** growth > limit * 2**30:
-                    missing[name][length] = f"a step would take over {limit:g} GiB"
-                else:
-                    progress(f"{WORKLOAD}: {name}, {length} tokens")
-                    try:
-                        measured[name][length] = step(name, length, threads)
-                    except BenchmarkError as error:
-                        missing[name][length] = str(error)
+                    continue
+                progress(f"{WORKLOAD}: {name}, {length} tokens")
+                try:
+                    if length > PROBE and not per_growth:
+                        per_growth = step(name, PROBE, threads)["bytes"] / PROBE**growth
+                    if per_growth * length**growth > limit * 2**30:
+                        missing[name][length] = f"a step would take over {limit:g} GiB"
+                        continue
+                    measured[name][length] = step(name, length, threads)
+                    per_growth = measured[name][length]["bytes"] / length**growth
+                except BenchmarkError as error:
+                    missing[name][length] = str(error)
     heads, width = workload.sizes["heads"], workload.sizes["width"]
     return {
         "workload": WORKLOAD,

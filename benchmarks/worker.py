@@ -102,7 +102,7 @@ class Server:
         return {}
 
     def memory(self, count: int, patience: float) -> dict[str, Any]:
-        """Run the first steps, for at most `patience` seconds; return these, and resident memory before and at its peak."""
+        """Run first steps, for at most `patience` seconds; return the time, and resident memory before and at peak."""
         forget_peak()
         before, seconds = peak_bytes(), 0.0
         for _ in range(count):

@@ -4,9 +4,9 @@
     ‖∂h_T/∂h₀‖ ≤ Π ‖W‖ ‖diag tanh′ₜ‖              eq. 6 and 7, where tanh′ is measured, not replaced by γ = 1
     Π fₜ, the gradient ∂c_T/∂c₀ along the cell    of an LSTM        Gers et al. 2000, section 3
 
-Norms are spectral, as in the paper. In the linear network tanh is missing. W is a random rotation, scaled, whose norm is
-also its spectral radius, or a Gaussian matrix of a given radius, whose norm is larger. An LSTM has PyTorch's initial
-weights and a bias on its forget gates; its whole gradient also runs through h and the gates.
+Norms are spectral, as in the paper. The linear network has no tanh. W is a random rotation, scaled, whose norm is its
+spectral radius too, or a Gaussian matrix of a given radius, whose norm is larger. An LSTM has PyTorch's initial weights
+and a bias on its forget gates; its whole gradient also runs through h and the gates.
 """
 
 from collections.abc import Callable, Iterator

@@ -40,6 +40,19 @@ def test_a_length_above_one_that_was_left_out_is_left_out_too(measure):
     )
 
 
+def test_the_first_length_is_judged_too(monkeypatch):
+    asked = []
+
+    def step(name, length, threads):
+        asked.append((name, length))
+        return {"bytes": 256 * length**2, "seconds": 1.0}
+
+    monkeypatch.setattr(memory, "step", step)
+    record = memory.measure([4096], threads=1)
+    assert record["implementations"][QUADRATIC]["missing"] == {"4096": "a step would take over 2 GiB"}
+    assert (QUADRATIC, memory.PROBE) in asked and (QUADRATIC, 4096) not in asked
+
+
 def test_the_table_says_how_much_of_it_are_results(measure):
     rows = report.memory(measure()).splitlines()
     assert rows[2] == f"| T | results alone, MiB | {' | '.join(f'{name}, MiB' for name in memory.GROWTH)} |"
