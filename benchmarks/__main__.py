@@ -1,4 +1,4 @@
-"""Side-by-side timings: `python -m benchmarks list | run [NAMES] | scale [NAMES] | table | plot`."""
+"""Side-by-side timings: `python -m benchmarks list | run [NAMES] | scale [NAMES] | memory [LENGTHS] | table | plot`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import plot, report, scaling
+from benchmarks import memory, plot, report, scaling
 from benchmarks.runner import BenchmarkError, measure
 from benchmarks.workload import find, workloads
 from models.terminal import escape_unencodable
@@ -54,6 +54,13 @@ def scale(names: list[str], rounds: int, threads: int, limit: float, folder: Pat
         print(report.lengths(record), flush=True)
 
 
+def remember(lengths: list[int], threads: int, limit: float, folder: Path) -> None:
+    """Measure the memory of softmax attention at these lengths, and keep the record."""
+    record = memory.measure(lengths, threads=threads, limit=limit, progress=_progress)
+    _progress(f"{record['workload']}: wrote {report.save(record, folder)}\n")
+    print(report.memory(record), flush=True)
+
+
 def _progress(message: str) -> None:
     print(f"\r\x1b[K{message}" if sys.stderr.isatty() else message.rstrip(), end="", file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
@@ -77,7 +84,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--limit", type=float, default=scaling.LIMIT, help="seconds that a step may take (default: 5)"
     )
     scale_parser.add_argument("--results", type=Path, default=report.SCALING, help="folder of the records")
-    for command in (run_parser, scale_parser):
+    memory_parser = commands.add_parser("memory", help="measure peak memory of softmax attention against length")
+    memory_parser.add_argument(
+        "lengths", nargs="*", type=_positive, metavar="T", help="tokens, rising (default: 1024 to 8192)"
+    )
+    memory_parser.add_argument(
+        "--limit", type=float, default=memory.LIMIT, help="GiB that a step may take (default: 2)"
+    )
+    memory_parser.add_argument("--results", type=Path, default=report.MEMORY, help="folder of the record")
+    for command in (run_parser, scale_parser, memory_parser):
         cores = os.cpu_count() or 1
         command.add_argument("--threads", type=_positive, default=cores, help="threads for each framework")
     commands.add_parser("table", help="write the chosen rows into README.md and all tables into benchmarks/RESULTS.md")
@@ -90,11 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
             run(options.names, options.rounds, options.threads, options.results)
         elif options.command == "scale":
             scale(options.names, options.rounds, options.threads, options.limit, options.results)
+        elif options.command == "memory":
+            lengths = options.lengths or list(memory.LENGTHS)
+            remember(lengths, options.threads, options.limit, options.results)
         elif options.command == "plot":
             print(f"wrote {plot.draw(report.load())}")
             print(f"wrote {plot.draw_curves(report.load(report.SCALING))}")
         else:
-            report.write(report.load(), report.load(report.SCALING))
+            report.write(report.load(), report.load(report.SCALING), memories=report.load(report.MEMORY))
     except (BenchmarkError, LookupError, OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ from benchmarks import summary
 
 FOLDER = Path(__file__).parent
 RESULTS, FULL = FOLDER / "results", FOLDER / "RESULTS.md"
-SCALING = RESULTS / "scaling"
+SCALING, MEMORY = RESULTS / "scaling", RESULTS / "memory"
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 HEAD = """# Every measurement
@@ -34,6 +34,12 @@ time that the measured rates of this machine allow for the same work.
 LENGTHS_HEAD = """## Time against length
 
 ![Time against length](../docs/scaling.png)
+"""
+
+MEMORY_HEAD = """## Memory against length
+
+The growth of resident memory over one step, forward and backward: y and the gradients of q, k and v, which are T long
+whatever the algorithm, and the workspace besides.
 """
 
 
@@ -84,11 +90,25 @@ def lengths(curve: Mapping[str, Any]) -> str:
     return f"**{curve['title']}, at length T**\n\n" + "\n".join(lines) + f"\n\nRepeat: `{curve['command']}`.\n"
 
 
+def memory(record: Mapping[str, Any]) -> str:
+    """Return the record of memory as a Markdown heading, a table with a row a length, and how to repeat it."""
+    implementations = record["implementations"]
+    lines = summary.header("T", "results alone, MiB", *(f"{name}, MiB" for name in implementations))
+    for T in map(str, record["sizes"]["length"]):
+        cells = (
+            f"{entry['measured'][T]['bytes'] / 2**20:,.0f}" if T in entry["measured"] else entry["missing"][T]
+            for entry in implementations.values()
+        )
+        lines.append(summary.row(f"{int(T):,}", f"{record['result_bytes'][T] / 2**20:,.0f}", *cells))
+    return f"**{record['title']}, at length T**\n\n" + "\n".join(lines) + f"\n\nRepeat: `{record['command']}`.\n"
+
+
 def write(
     records: Sequence[Mapping[str, Any]],
     curves: Sequence[Mapping[str, Any]] = (),
     readme: Path = README,
     full: Path = FULL,
+    memories: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the chosen rows between the README's markers, and all tables into a file of their own.
 
@@ -100,7 +120,8 @@ def write(
     text = filled(readme.read_text(encoding="utf-8") if readme.exists() else "", records, readme.name)
     readme.write_text(text, encoding="utf-8")
     growth = [LENGTHS_HEAD, summary.scaling(curves), *map(lengths, curves)] if curves else []
-    parts = [HEAD, summary.speed(records), "## Every workload\n", *map(table, records), *growth]
+    memory_growth = [MEMORY_HEAD, *map(memory, memories)] if memories else []
+    parts = [HEAD, summary.speed(records), "## Every workload\n", *map(table, records), *growth, *memory_growth]
     full.write_text("\n".join(parts), encoding="utf-8")
 
 

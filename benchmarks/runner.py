@@ -47,8 +47,10 @@ class BenchmarkError(RuntimeError):
 class Worker:
     """A process that holds one implementation (see `benchmarks.worker`)."""
 
-    def __init__(self, workload: Workload, name: str, environment: Mapping[str, str]) -> None:
-        self.name = f"{workload.name}: {name}"
+    def __init__(
+        self, workload: Workload, name: str, environment: Mapping[str, str], timeout: float = ANSWER_TIMEOUT
+    ) -> None:
+        self.name, self.timeout = f"{workload.name}: {name}", timeout
         command = [sys.executable, "-m", "benchmarks.worker", workload.module, workload.name, name]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment)
@@ -63,7 +65,7 @@ class Worker:
             The implementation raised, the process died, or it gave no answer and was ended.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
-        limit = threading.Timer(ANSWER_TIMEOUT, self.process.kill)
+        limit = threading.Timer(self.timeout, self.process.kill)
         limit.start()
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")

@@ -6,6 +6,7 @@ with one line. A process lives for the whole run, so that imports, compilation a
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -42,7 +43,11 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Reset the kernel's high-water mark of resident memory (Linux)."""
+    """Return freed memory to the system (glibc), and reset the high-water mark of resident memory (Linux)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass  # another C library: what was freed before counts as resident, and as none when it is used again
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -97,14 +102,14 @@ class Server:
         return {}
 
     def memory(self, count: int, patience: float) -> dict[str, Any]:
-        """Run the first steps, for at most `patience` seconds; return resident memory before and at its peak."""
+        """Run first steps, for at most `patience` seconds; return the time, and resident memory before and at peak."""
         forget_peak()
         before, seconds = peak_bytes(), 0.0
         for _ in range(count):
             seconds += self._steps(1)
             if seconds > patience:
                 break
-        return {"before": before, "peak": peak_bytes()}
+        return {"before": before, "peak": peak_bytes(), "seconds": seconds}
 
     def results(self, path: str) -> dict[str, Any]:
         """Write what must agree with the other implementations to an `.npz` file."""

@@ -18,7 +18,8 @@ from models.sequences import initial_state, pad_and_chunk, tokens
 
 def run_recurrence(u: Array, A: Array, B: Array, C: Array, h: Array | None) -> tuple[Array, Array]:
     """Return (y, state) by the recurrence."""
-    xp, h, y = namespace(u, A, B, C), initial_state(h, u, B), []
+    h, y = initial_state(h, u, B), []
+    xp = namespace(u, A, B, C, h)
     for (u_t,) in tokens(u):
         h = matvec(A, h[..., None])[..., 0] + u_t.mT * B
         y.append(xp.sum(h * C, axis=-1))

@@ -123,6 +123,7 @@ def attention(*, backward: bool, heads: int, length: int, width: int) -> dict:
 SOFTMAX = (
     Side("minigrad fused", minigrad, "models.attention.softmax:fused"),
     Side("PyTorch, scaled_dot_product_attention", pytorch, f"{TORCH}:sdpa"),
+    ours("minigrad lazy, NumPy", "models.attention.softmax:lazy"),
 )
 GATED = (
     Side("minigrad fused", minigrad, "models.memory.gated_linear_attention:fused"),
@@ -192,7 +193,11 @@ WORKLOADS = (
         "softmax",
         "Causal softmax attention: 8 heads of 64, length 2048",
         plain,
-        (*SOFTMAX, Side("JAX, dot_product_attention", jax, f"{JAX}:softmax")),
+        (
+            *SOFTMAX,
+            Side("JAX, dot_product_attention", jax, f"{JAX}:softmax"),
+            ours("minigrad quadratic, NumPy", "models.attention.softmax:quadratic"),
+        ),
         attention,
         SIZES,
     ),

@@ -42,7 +42,7 @@ from models.mechanism import Domain, Mechanism
 
 TK = Float[Array, "*batch T K"]
 TV = Float[Array, "*batch T V"]
-LEAST_CHUNK = 256  # tokens: the calls for shorter chunks take longer than what they compute
+QUERIES = 256  # of a chunk: the calls for shorter chunks take longer than what they compute
 
 Pairs = tuple[Float[Array, "*batch S K"], Float[Array, "*batch S V"]]
 
@@ -91,16 +91,17 @@ def lazy(
     state: Pairs | None = None,
     chunk_size: int | None = None,
 ) -> tuple[TV, Pairs]:
-    """Compute C queries at a time against C keys at a time, as the paper's listing does: O(T + C·(C + V)) memory.
+    """Compute C queries at a time against √(S + T) keys at a time: O(C·√(S + T)·(1 + V)) memory beside y.
 
-    C is `chunk_size`, or √(S + T), but at least 256. The listing has 1024 queries and 4096 keys; its O(√n) memory is
-    that of √n keys. Raises ValueError also when the mask or the bias does not broadcast to the scores.
+    C is `chunk_size`, or 256, and there are at least C keys. The paper's listing has 1024 queries and 4096 keys, which
+    is √n at n = 2²⁴. Raises ValueError also when the mask or the bias does not broadcast to the scores.
     """
     k, v = _append(k, v, state)
     mask = copy_if_mutable(unwrap(mask))  # which the backward pass reads
     mask = _broadcast_to_scores("softmax.lazy", "mask", mask, q, k)
     bias = _broadcast_to_scores("softmax.lazy", "bias", bias, q, k)
-    options = {"causal": causal, "mask": mask, "size": chunk_size or max(LEAST_CHUNK, math.isqrt(k.shape[-2]))}
+    size = chunk_size or QUERIES
+    options = {"causal": causal, "mask": mask, "queries": size, "keys": max(size, math.isqrt(k.shape[-2]))}
     attend = functools.partial(_attend_lazily, **options)
     call = mg.fused(attend, functools.partial(_attend_backward, **options), lambda *inputs: attend(*inputs)[0])
     q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -196,22 +197,22 @@ def _chunks(length: int, size: int) -> Iterator[slice]:
 
 
 def _tiles(
-    rows: slice, q: Array, k: Array, bias: Array | None, *, causal: bool, mask: Array | None, size: int
+    rows: slice, q: Array, k: Array, bias: Array | None, *, causal: bool, mask: Array | None, queries: int, keys: int
 ) -> Iterator[tuple[slice, Array]]:
     """Yield the chunks of keys that some of these queries may attend to, and the scores: −∞ where they may not."""
     xp, raw, seen = namespace(q, k), namespace(unwrap(q)), k.shape[-2]
     first = seen - q.shape[-2] + rows.start  # the last key that the first of these queries may attend to
-    for keys in _chunks(seen, size):
-        if causal and keys.start > first + rows.stop - rows.start - 1:
+    for columns in _chunks(seen, keys):
+        if causal and columns.start > first + rows.stop - rows.start - 1:
             break
-        scores, visible = q[..., rows, :] @ k[..., keys, :].mT, None
+        scores, visible = q[..., rows, :] @ k[..., columns, :].mT, None
         if bias is not None:
-            scores = scores + bias[..., rows, keys]
-        if causal and keys.stop > first + 1:
-            visible = raw.tril(raw.ones(scores.shape[-2:], dtype=bool), k=first - keys.start)
+            scores = scores + bias[..., rows, columns]
+        if causal and columns.stop > first + 1:
+            visible = raw.tril(raw.ones(scores.shape[-2:], dtype=bool), k=first - columns.start)
         if mask is not None:
-            visible = mask[..., rows, keys] if visible is None else visible & mask[..., rows, keys]
-        yield keys, scores if visible is None else xp.where(visible, scores, -math.inf)
+            visible = mask[..., rows, columns] if visible is None else visible & mask[..., rows, columns]
+        yield columns, scores if visible is None else xp.where(visible, scores, -math.inf)
 
 
 def _attend_lazily(q: Array, k: Array, v: Array, bias: Array | None = None, **options: Any) -> tuple[Array, Any]:
@@ -223,7 +224,7 @@ def _attend_lazily(q: Array, k: Array, v: Array, bias: Array | None = None, **op
         P = xp.exp(scores - _finite(xp, m))
         return m, xp.sum(P, axis=-1, keepdims=True), P @ V
 
-    for rows in _chunks(q.shape[-2], options["size"]):
+    for rows in _chunks(q.shape[-2], options["queries"]):
         summaries = [summarize(scores, v[..., keys, :]) for keys, scores in _tiles(rows, q, k, bias, **options)]
         m_j, l_j, values = map(xp.stack, zip(*summaries, strict=True))
         m = _finite(xp, xp.max(m_j, axis=0))
@@ -240,10 +241,10 @@ def _attend_backward(saved: Any, dy: Array, **options: Any) -> tuple[Array, ...]
     """Return the cotangents of q, k and v, and of the bias if there is one."""
     q, k, v, bias, y, lse = saved
     xp, row_dot = namespace(q, k, v), namespace(q, k, v).sum(dy * y, axis=-1, keepdims=True)
-    key_chunks = list(_chunks(k.shape[-2], options["size"]))
+    key_chunks = list(_chunks(k.shape[-2], options["keys"]))
     dk, dv = ([xp.zeros_like(x[..., keys, :]) for keys in key_chunks] for x in (k, v))
     dq, dbias = [], []
-    for rows in _chunks(q.shape[-2], options["size"]):
+    for rows in _chunks(q.shape[-2], options["queries"]):
         Q, dO, dQ, dS_rows = q[..., rows, :], dy[..., rows, :], xp.zeros_like(q[..., rows, :]), []
         for j, (keys, scores) in enumerate(_tiles(rows, q, k, bias, **options)):
             P = xp.exp(scores - lse[..., rows, :])
@@ -257,8 +258,14 @@ def _attend_backward(saved: Any, dy: Array, **options: Any) -> tuple[Array, ...]
         if bias is not None:
             later = xp.zeros_like(bias[..., rows, sum(dS.shape[-1] for dS in dS_rows) :])
             dbias.append(xp.concat([*dS_rows, later], axis=-1))
-    added = [] if bias is None else [xp.concat(dbias, axis=-2)]
-    return *(xp.concat(x, axis=-2) for x in (dq, dk, dv)), *added
+    return tuple(_concat_and_clear(xp, chunks) for chunks in (dq, dk, dv, dbias) if chunks)
+
+
+def _concat_and_clear(xp: Any, chunks: list[Array]) -> Array:
+    """Return the chunks as one array, and empty the list, so that at most one array is held twice."""
+    whole = xp.concat(chunks, axis=-2)
+    chunks.clear()
+    return whole
 
 
 def _finite(xp: Any, x: Array) -> Array:

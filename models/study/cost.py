@@ -1,4 +1,4 @@
-"""Cost of generation after T tokens: size of the state and time of the next token."""
+"""Cost of T tokens: of training, the time of a step; of generation, the size of the state and the time of a token."""
 
 import statistics
 import time
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+import minigrad as mg
 from models.language.config import Config
 from models.language.lm import LanguageModel, state_numbers
+from models.objectives import mean_loss
 
 PIECE = 128  # the prompt goes in by pieces, so that softmax's scores never need an array T × T
 
@@ -32,3 +34,20 @@ def cost_per_token(config: Config, lengths: list[int], repeats: int, seed: int =
             model(token, state)
             times.append(time.perf_counter() - begin)
         yield {"T": length, "state_numbers": state_numbers(state), "seconds": statistics.median(times)}
+
+
+def cost_of_training(config: Config, lengths: list[int], repeats: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield, for each T in `lengths`, {"T", "seconds"}: the least of `repeats` losses and gradients of a sequence."""
+    mg.keep_freed_memory()  # as in training
+    rng = np.random.default_rng(seed)
+    model = LanguageModel(config, rng)
+    loss = mg.value_and_grad(lambda model, tokens: mean_loss(model(tokens[:, :-1])[0], tokens[:, 1:]))
+    for length in lengths:
+        tokens = rng.integers(0, config.vocab, size=(1, length + 1))
+        loss(model, tokens)  # which may compile
+        times = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            loss(model, tokens)
+            times.append(time.perf_counter() - begin)
+        yield {"T": length, "seconds": min(times)}

@@ -20,9 +20,10 @@ from models.blocks.learner import LearnerBlock
 from models.errors import UserError
 from models.language.config import Config
 from models.language.lm import generate, state_numbers
-from models.study.cost import cost_per_token
+from models.study.cost import cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
+from models.study.through_time import gradients
 from models.study.translating import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
@@ -128,6 +129,25 @@ def _cost(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
     return {"rows": rows}
 
 
+def _grow(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Time training at one set of lengths, and generation after another."""
+    config, repeats = Config(**settings["config"]), settings["repeats"]
+    log.rewrite(folder / LOG, [])
+    rows: dict[str, list[dict[str, Any]]] = {"training": [], "generation": []}
+    measures = {"training": cost_of_training, "generation": cost_per_token}
+    for name, measure in measures.items():
+        for row in measure(config, settings[name], repeats[name]):
+            rows[name].append(row)
+            log.append(folder / LOG, {"step": sum(map(len, rows.values())), "of": name, **row})
+            if stop.is_set():
+                return None
+    return {**rows}
+
+
+def _through_time(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    return {"rows": list(gradients(**settings))}
+
+
 def _remember(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     return remembering(**settings)
 
@@ -146,6 +166,22 @@ def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
         if stop.is_set():
             return None
     return {"steps": rotation_ttt.STEPS, "rows": rows}
+
+
+def _measure_memory(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Measure peak memory of softmax attention, each implementation and length in a process of its own."""
+    lengths, limit = [str(length) for length in settings["lengths"]], ["--limit", str(settings["limit"])]
+    options = ["--threads", "1", "--results", str(folder)]
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks", "memory", *lengths, *limit, *options], cwd=ROOT)
+    while process.poll() is None:
+        if stop.wait(0.2):
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            return None
+    path = folder / "softmax.json"
+    if not path.exists():
+        raise UserError(f"memory: expected a record in {path}, got none (exit code {process.returncode})")
+    return json.loads(path.read_text("utf-8"))
 
 
 def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
@@ -177,4 +213,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "translation": _translate,
     "rotation": _rotate,
     "cost": _cost,
+    "growth": _grow,
+    "through time": _through_time,
+    "memory": _measure_memory,
 }

@@ -23,6 +23,7 @@ SEEKERS = ("linear_attention", "delta_rule", "gated_delta_rule", "ttt_linear", "
 COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
+GROWERS = ("softmax", "lstm", "linear_attention", "s4d", "mamba")  # whose costs grow with the length, or do not
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
 RECALL = {
     "width": 32,
@@ -92,6 +93,7 @@ LONG: Sizes = {
         "seeds": [SEED],
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
 DEFAULT: Sizes = {
@@ -108,7 +110,23 @@ DEFAULT: Sizes = {
         "forgotten": 0.002,
         "seed": SEED,
     },
+    "through time": {
+        "width": 32,
+        "lengths": [2**n for n in range(8)],
+        "norms": [0.9, 1.0, 1.5],
+        "radius": 0.9,
+        "biases": [0.0, 2.0, 8.0],
+        "inputs": 0.1,
+        "seed": SEED,
+    },
+    "memory": {"lengths": [1024, 2048, 4096, 8192], "limit": 2.0},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
+    "growth": {
+        "config": {"width": 32, "layers": 1, "heads": 4, "vocab": 32},
+        "training": [2**n for n in range(9, 15)],
+        "generation": [2**n for n in range(9, 17)],
+        "repeats": {"training": 3, "generation": 50},
+    },
     **LONG,
 }
 # Only what so few steps can decide. In recall of keys written twice the mixers rank as in the whole study; in
@@ -119,7 +137,13 @@ QUICK: Sizes = {
     "text": {**DEFAULT["text"], "steps": 100, "evaluate_every": 10},
     "recall": {**DEFAULT["recall"], "batch": 32, "pairs": (2, 4, 8), "steps": 400, "evaluate_every": 20},
     "mixers": {"text": (LEARNER,), "overwritten": (*COMPARED, LEARNER)},
+    "memory": {"lengths": [512, 1024, 2048], "limit": 1.0},
     "cost": {"lengths": [16, 64, 256, 1024], "repeats": 15},
+    "growth": {
+        **DEFAULT["growth"],
+        "training": [2**n for n in range(9, 13)],
+        "generation": [2**n for n in range(9, 14)],
+    },
 }
 
 
@@ -127,12 +151,17 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     """Return the jobs of a study: those that can run side by side, the long ones last among them, then the timings."""
     jobs = [Job("proofs", "proofs", sizes["proofs"])]
     jobs += _compared(sizes.get("mixers") or dict.fromkeys(COMPARISONS, (*COMPARED, LEARNER)), sizes)
-    jobs += [Job(name, name, sizes[name]) for name in ("hippo", "surprise")]
+    jobs += [Job(name.replace(" ", "-"), name, sizes[name]) for name in ("hippo", "surprise", "through time")]
+    jobs.append(Job("attention-memory", "memory", sizes["memory"]))
     if full:
         jobs += long_jobs(sizes)
     for mixer in COMPARED:
         config = {"mixer": mixer, **{name: sizes["text"][name] for name in ("width", "layers", "heads")}}
         jobs.append(Job(f"cost-{mixer}", "cost", {"config": config, **sizes["cost"]}, len(sizes["cost"]["lengths"])))
+    growth = sizes["growth"]
+    for mixer in GROWERS:
+        settings = {**growth, "config": {**growth["config"], "mixer": mixer}}
+        jobs.append(Job(f"growth-{mixer}", "growth", settings, len(growth["training"]) + len(growth["generation"])))
     return jobs
 
 
@@ -148,6 +177,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
+    jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
 

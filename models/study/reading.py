@@ -10,6 +10,7 @@ NAMES = {
     "s4d": "S4D",
     "lssl": "LSSL",
     "rnn": "RNN",
+    "lstm": "LSTM",
     "mamba": "Mamba",
     "mamba2": "Mamba-2",
     "ttt_linear": "TTT-Linear",
@@ -70,6 +71,7 @@ def source(job: Results) -> str:
     """Return where a job's numbers come from: "here", or the day, commit, seed and machine of a recorded result."""
     if not job["recorded"]:
         return "here"
-    machine, seed = job["machine"], job["settings"].get("run", job["settings"])["seed"]
+    machine, seed = job["machine"], job["settings"].get("run", job["settings"]).get("seed")
     where = f"{machine['processor']}, {machine['cores']} cores"
-    return f"recorded {machine['date']} at commit {machine['commit']}, seed {seed}, {where}"
+    seeded = "" if seed is None else f"seed {seed}, "
+    return f"recorded {machine['date']} at commit {machine['commit']}, {seeded}{where}"

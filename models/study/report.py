@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from models.study import memory, state_spaces, translating
+from models.study import growth, memory, state_spaces, translating
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
@@ -22,6 +22,7 @@ def render(results: Results, page: Path) -> str:
     templates = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     proofs, text, recall, cost = statements(results, page), _text(results), _recall(results), _cost(results)
+    growing = growth.growth(results)
     return environment.get_template("report.html.j2").render(
         results=results,
         jobs=results["jobs"],
@@ -33,7 +34,10 @@ def render(results: Results, page: Path) -> str:
         text=text,
         recall=recall,
         cost=cost,
-        brief=_brief(proofs, text, recall, cost),
+        brief=_brief(proofs, text, recall, cost, growing),
+        through_time=growth.through_time(results),
+        growth=growing,
+        attention_memory=growth.attention_memory(results),
         hippo=state_spaces.remembered(results),
         copying=state_spaces.copying(results),
         induction=state_spaces.induction(results),
@@ -48,10 +52,15 @@ def render(results: Results, page: Path) -> str:
 
 
 def _brief(
-    proofs: Section | None, text: Section | None, recall: list[Section], cost: Section | None
+    proofs: Section | None,
+    text: Section | None,
+    recall: list[Section],
+    cost: Section | None,
+    growing: Section | None,
 ) -> list[tuple[str, str]]:
     """Return the conclusions, each with the section it comes from."""
-    sections = [("recall", kind) for kind in recall] + [("text", text), ("cost", cost), ("statements", proofs)]
+    sections: list[tuple[str, Section | None]] = [("recall", kind) for kind in recall]
+    sections += [("text", text), ("cost", cost), ("growth", growing), ("statements", proofs)]
     return [(name, section["conclusion"]) for name, section in sections if section]
 
 

@@ -26,6 +26,7 @@ from models.study.machine import machine
 from models.study.plans import QUICK, SEED, Sizes, long_jobs, plan
 
 WORKERS = 2
+TIMED = ("cost", "growth")  # kinds that run alone
 
 
 class Scheduler:
@@ -62,7 +63,7 @@ class Scheduler:
 
     def has_room(self, job: Job) -> bool:
         """Return whether a job may start now: a timing only when nothing else runs."""
-        return not self.running if job.kind == "cost" else len(self.running) < WORKERS
+        return not self.running if job.kind in TIMED else len(self.running) < WORKERS
 
     def poll(self, job: Job) -> None:
         """Update a job's progress bar; when it has ended, stop tracking it and record its error, if any."""

@@ -1,7 +1,8 @@
 """The source files that a job's result depends on, found by following the imports of its handler.
 
     import a.b, from a import b      the module, and the `__init__` of every package around it, also inside a function
-    "models.kernels.softmax"         a whole import path in a string, which is how kernels and blocks are named
+    "models.kernels.softmax"         a whole import path in a string, which is how kernels and blocks are named, also
+                                     with a name after a colon, as benchmarks have it
     mechanisms(), declarations()     every module of the mechanisms' packages
     [..., "-m", "proofs", ...]       another program: all of that package, and the kernels of gpu, which it may run
 
@@ -92,8 +93,9 @@ def _imported(tree: ast.AST, module: str, root: Path) -> Iterator[str]:
             if not SEARCHES.isdisjoint(names):
                 folders = [root / "models" / family for family in FAMILIES]
                 names += [_name(file, root) for folder in folders for file in folder.glob("*.py")]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_path(node.value):
-            names = [node.value]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            path = node.value.partition(":")[0]
+            names = [path] if _is_path(path) else []
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import minigrad as mg
 from minigrad import namespace
 from models.recurrent import lstm, rnn
+from models.ssm import lti
 from proofs.checker.statements import bounded, converges, identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Strategy, elements
 
@@ -25,6 +26,11 @@ Inputs = Annotated[Any, Strategy("*batch T N", LARGE)]
 Weights = Annotated[Any, Strategy("N N", SMALL)]
 LargeWeights = Annotated[Any, Strategy("N N", elements(2, 3, "5/3", "7/5"))]
 Start = Annotated[Any, Strategy("*batch N", LARGE)]
+Drive = Annotated[Any, Strategy("*batch T 1", LARGE)]  # one channel, whose system has the weights as A
+Column = Annotated[Any, Strategy("N", SMALL)]
+LinearStart = Annotated[Any, Strategy("*batch 1 N", LARGE)]
+Tangent = Annotated[Any, Strategy("", SMALL)]  # of half an angle
+Plane = Annotated[Any, Strategy("*batch 1 2", LARGE)]
 Cotangent = Annotated[Any, Strategy("*batch N", SMALL)]
 PositiveCotangent = Annotated[Any, Strategy("*batch N", POSITIVE)]
 
@@ -84,6 +90,51 @@ def gradient_vanishes(x: Inputs, W: Weights, h: Start, v: Cotangent):
 def gradient_explodes(x: Inputs, W: LargeWeights, h: Start, v: PositiveCotangent):
     xp = namespace(x, W)
     return xp.sum(abs(v), axis=-1), xp.sum(abs(gradient_through_time(x, W, h, v)), axis=-1)
+
+
+# Without tanh
+
+
+def linear_gradient(u: Any, W: Any, B: Any, h: Any, v: Any) -> Any:
+    """Return the gradient of v · h_T for the state h₀ = h of hₜ = W hₜ₋₁ + B uₜ."""
+    return mg.grad(lambda h: mg.sum(v * lti.recurrent(u, W, B, B, state=h)[1]))(h)
+
+
+@identity(
+    "Without tanh the gradient through T steps is the power Wᵀ of the weights, whatever the inputs",
+    source=f"{PASCANU}, section 2.1 and supplementary material: the linear case",
+    exact=True,
+)
+def linear_gradient_is_a_power(u: Drive, W: Weights, B: Column, h: LinearStart, v: LinearStart):
+    product = v
+    for _ in range(u.shape[-2]):
+        product = product @ W
+    return linear_gradient(u, W, B, h, v), product
+
+
+@identity(
+    "A rotation, whose norm is 1, keeps the norm of the linear network's gradient at any distance",
+    source=f"{PASCANU}, section 2.1, at λ₁ = 1",
+    exact=True,
+)
+def rotation_keeps_the_gradient(u: Drive, t: Tangent, h: Plane, v: Plane):
+    xp = namespace(t, v)
+    cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+    W = xp.stack([xp.stack([cos, -sin]), xp.stack([sin, cos])])
+    gradient = linear_gradient(u, W, 0 * W[0], h, v)
+    return xp.sum(gradient * gradient, axis=-1), xp.sum(v * v, axis=-1)
+
+
+@refuted(
+    "A spectral radius below 1 keeps the gradient from growing at first (below the diagonal, with radius 0, it can)",
+    source=f"{PASCANU}, section 2.1, where λ₁ is read as an eigenvalue: it is the largest singular value",
+    exact=True,
+    relation="≤",
+)
+def radius_bounds_the_gradient(u: Drive, W: LargeWeights, B: Column, h: LinearStart, v: LinearStart):
+    xp = namespace(u, W)
+    gradient = linear_gradient(u[..., :1, :], xp.tril(W, k=-1), B, h, v)
+    return xp.sum(abs(gradient), axis=-1), xp.sum(abs(v), axis=-1)
 
 
 def norm(W: Any) -> Any:

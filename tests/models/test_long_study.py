@@ -28,7 +28,15 @@ def records(monkeypatch, tmp_path):
 def finished(job: Job, study, accuracy: float) -> None:
     """Write what the job would, without its hours."""
     result, log = {"machine": WHERE, "seconds": 1.0}, []
-    if job.kind == "rotation":
+    if job.kind == "memory":
+        sizes = {str(T): {"bytes": 2**20, "seconds": 1.0} for T in job.settings["lengths"]}
+        implementations = {"lazy": {"measured": sizes, "missing": {}}}
+        result |= {
+            "title": "Attention",
+            "result_bytes": dict.fromkeys(sizes, 2**20),
+            "implementations": implementations,
+        }
+    elif job.kind == "rotation":
         shares = [accuracy] * 5
         result |= {"steps": [0, 1, 2, 4, 8], "rows": [{"shift": "blur", "reset": shares, "online": shares}]}
     else:
@@ -73,9 +81,10 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "translation-dates-0",
         "translation-numbers-0",
         "rotation",
+        "attention-memory-long",
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
-    assert [job.kind for job in full[-5:]] == ["cost"] * 5  # timings last, when nothing else runs
+    assert [job.kind for job in full[-10:]] == ["cost"] * 5 + ["growth"] * 5  # timings last, when nothing else runs
 
 
 def test_the_whole_study_has_the_papers_sizes():
@@ -106,7 +115,9 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
         assert recorded.record(job, tmp_path / "there") == records / f"{job.name}.json"
     text = page(tmp_path / "here")
     assert "No finished result" not in text
-    where = "recorded 2026-01-02 03:04 UTC at commit abc1234567, seed 0, a slow one, 2 cores"
+    begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
+    where = f"{begin}seed 0, {end}"
+    assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
     assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 2 * 3 + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
@@ -140,6 +151,7 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "deep": {name: {**sizes, "rate": 1e-3} for name, sizes in TINY["deep"].items()},
         "translation": {**TINY["translation"], "seeds": [1]},
         "rotation": {**TINY["rotation"], "images": 5},
+        "long memory": {**TINY["long memory"], "lengths": [65]},
     }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))
     assert not any(recorded.load(job) for job in plans.long_jobs(others))

@@ -11,7 +11,7 @@ from models.study.job_handlers import HANDLERS
 from models.study.jobs import ROOT, digest
 from models.study.sources import sources
 
-PACKAGES = ("minigrad", "models", "proofs", "gpu")
+PACKAGES = ("minigrad", "models", "proofs", "gpu", "benchmarks")
 EVERY = frozenset(HANDLERS)
 
 
@@ -42,12 +42,15 @@ def before(copy):
         ("models/memory/__init__.py", EVERY - {"hippo"}),
         ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
         ("models/study/learning.py", {"train", "induction", "needle", "surprise"}),
-        ("models/study/cost.py", {"cost"}),
+        ("models/study/cost.py", {"cost", "growth"}),
+        ("models/study/through_time.py", {"through time"}),
         ("models/vision/rotation_ttt.py", {"rotation"}),
         ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
         ("proofs/identities/hippo.py", {"proofs"}),
-        ("gpu/kernels/scan.py", {"proofs"}),
-        ("gpu/kernels/common.cuh", {"proofs"}),
+        ("gpu/kernels/scan.py", {"proofs", "memory"}),
+        ("gpu/kernels/common.cuh", {"proofs", "memory"}),
+        ("models/attention/softmax.py", EVERY - {"hippo"}),
+        ("benchmarks/memory.py", {"memory"}),
         ("models/study/report.py", set()),
         ("models/cli.py", set()),
     ],
@@ -71,6 +74,8 @@ def test_a_copy_has_the_keys_of_the_original(before):
     [
         ("_train", "models.train"),
         ("_cost", "models.study.cost"),
+        ("_grow", "models.study.cost"),
+        ("_through_time", "models.study.through_time"),
         ("_remember", "models.study.remembering"),
         ("_surprise", "models.study.learning"),
         ("_rotate", "models.vision.rotation_ttt"),

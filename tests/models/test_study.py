@@ -19,7 +19,24 @@ TINY: plans.Sizes = {
     "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
     "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
     "hippo": {"sizes": [2, 4, 8], "samples": 50, "cycles": 2, "window": 0.5, "seed": 0},
+    "through time": {
+        "width": 3,
+        "lengths": [1, 4],
+        "norms": [0.5, 1.5],
+        "radius": 0.5,
+        "biases": [0.0, 8.0],
+        "inputs": 0.1,
+        "seed": 0,
+    },
+    "memory": {"lengths": [16, 32], "limit": 1.0},
+    "long memory": {"lengths": [64], "limit": 1.0},
     "cost": {"lengths": [2, 8], "repeats": 2},
+    "growth": {
+        "config": {"width": 16, "layers": 1, "heads": 2, "vocab": 8},
+        "training": [2, 8],
+        "generation": [2, 8],
+        "repeats": {"training": 1, "generation": 1},
+    },
     "copying": {
         "task": "selective_copying",
         "width": 16,
@@ -119,13 +136,28 @@ PROOFS = [
 ]
 
 
+MEMORY = {
+    "title": "Attention",
+    "result_bytes": {"16": 2**20, "32": 2**21},
+    "implementations": {
+        "quadratic": {
+            "measured": {"16": {"bytes": 2**24, "seconds": 1.0}},
+            "missing": {"32": "a step would take over 1 GiB"},
+        },
+        "lazy": {"measured": {str(T): {"bytes": T * 2**18, "seconds": 1.0} for T in (16, 32)}, "missing": {}},
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def study_folder(tmp_path_factory):
-    """Run a study, with the results of the statements given, since checking them takes a minute."""
+    """Run a study, with the results given of the statements and of memory, since other programs measure them."""
     out = tmp_path_factory.mktemp("study")
-    proofs = plans.plan(TINY)[0]
-    proofs.folder(out).mkdir(parents=True)
-    (proofs.folder(out) / "done.json").write_text(json.dumps({"proofs": PROOFS, "statements": STATED, "exit_code": 0}))
+    given = {"proofs": {"proofs": PROOFS, "statements": STATED, "exit_code": 0}, "attention-memory": MEMORY}
+    for job in plans.plan(TINY):
+        if job.name in given:
+            job.folder(out).mkdir(parents=True)
+            (job.folder(out) / "done.json").write_text(json.dumps(given[job.name]))
     assert scheduler.study(out, TINY) == 0
     return out
 
@@ -177,9 +209,13 @@ def test_the_page_names_every_mixer_system_and_setting(study_folder):
         "NumPy",
         "bits per byte",
         "numbers in the state",
+        "No measured norm exceeds its bound.",
+        "Fitted exponents of training: softmax ",
+        "a step would take over 1 GiB",
+        "No finished result with these settings: T = 64 to 64.",
     ):
         assert words in text, words
-    assert text.count("<svg") == 9
+    assert text.count("<svg") == 13
     assert "Not finished" not in text
 
 
@@ -227,7 +263,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 26 and len(results["jobs"]) == 26 + 25
+    assert len(planned) == 33 and len(results["jobs"]) == 33 + 25
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]

@@ -40,7 +40,11 @@ BROKEN = [
         "product_of_forget_gates_with_recurrent_weights",
         "the truncated gradient of 1997: then it is the product",
     ),
+    ("lti", "(u, A[None], B[None]", "(u, A[None].mT, B[None]", "linear_gradient_is_a_power", "weights transposed"),
+    ("lti", "(u, A[None], B[None]", "(u, 2 * A[None], B[None]", "rotation_keeps_the_gradient", "twice the weights"),
+    ("lti", "(u, A[None], B[None]", "(u, 0 * A[None], B[None]", "radius_bounds_the_gradient", "no weights: it holds"),
 ]
+FAMILY = {"rnn": "recurrent", "lstm": "recurrent", "lti": "ssm"}
 
 
 def verdict(statement):
@@ -62,7 +66,7 @@ def test_a_broken_copy_is_caught(module, text, instead, statement, wrong, monkey
     assert verdict(STATEMENTS[f"recurrent.{statement}"]) == "failed", wrong
 
 
-@pytest.mark.parametrize("module", ["rnn", "lstm"])
+@pytest.mark.parametrize("module", FAMILY)
 def test_a_faithful_copy_passes(module, monkeypatch):
     put_in_place(monkeypatch, module)
     names = sorted({broken[3] for broken in BROKEN if broken[0] == module})
@@ -73,7 +77,7 @@ def put_in_place(monkeypatch, name, text="", instead=""):
     """Let the functions of a copy replace those that the chapter calls."""
     from proofs.identities import recurrent as chapter
 
-    copy = copy_of(f"recurrent.{name}", text, instead)
+    copy = copy_of(f"{FAMILY[name]}.{name}", text, instead)
     for attribute, value in vars(copy).items():
         if isinstance(value, types.FunctionType) and value.__module__ == copy.__name__:
             monkeypatch.setattr(getattr(chapter, name), attribute, value)
