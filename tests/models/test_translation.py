@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from models import objectives
 from models.errors import UserError
 from models.objectives import Translation
 from models.run import USUAL, Run
@@ -105,7 +106,8 @@ def test_characters_and_marks_are_tokens():
 
 
 @pytest.mark.parametrize("task", ["dates", "numbers"])
-def test_a_run_resumes_to_the_same_bytes_with_dropout_too(tmp_path, task):
+def test_a_run_resumes_to_the_same_bytes_with_dropout_too(tmp_path, monkeypatch, task):
+    monkeypatch.setattr(objectives, "SPACING", 2)  # so that weights are kept before and after the stop
     run = Run(task=task, dropout=0.1, **TINY)
     straight = finish(Training.start(run, tmp_path / "straight"))
     finish(Training.start(run, tmp_path / "stopped"), until=3)
@@ -115,7 +117,20 @@ def test_a_run_resumes_to_the_same_bytes_with_dropout_too(tmp_path, task):
     model, loaded = load_model(straight.checkpoint)
     assert loaded == run
     source, target = straight.task.batch(np.random.default_rng(0), 2)
-    np.testing.assert_array_equal(model(source, target, pad=PAD), straight.model(source, target, pad=PAD))
+    used = straight.objective.evaluated(straight.model, straight.optimizer)
+    np.testing.assert_array_equal(model(source, target, pad=PAD), used(source, target, pad=PAD))
+    assert abs(used.embedding.weight - straight.model.embedding.weight).max() > 0
+
+
+def test_what_is_used_is_the_mean_of_the_last_five_weights_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(objectives, "SPACING", 2)
+    training, seen = Training.start(Run(task="dates", **{**TINY, "steps": 15}), tmp_path), []
+    name = "decoder.0.cross.query.weight"
+    for record in training.steps():
+        seen.append(training.model.named_parameters()[name].copy())
+        kept = seen[2 : record["step"] + 1 : 2][-5:]
+        used = training.objective.evaluated(training.model, training.optimizer).named_parameters()[name]
+        np.testing.assert_allclose(used, np.mean(kept or seen[-1:], axis=0), rtol=1e-5, atol=1e-7)
 
 
 def test_exact_match_counts_whole_texts():
