@@ -263,7 +263,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 33 and len(results["jobs"]) == 33 + 25
+    assert len(planned) == 33 and len(results["jobs"]) == 33 + 26
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]
