@@ -36,7 +36,10 @@ class Start(NamedTuple):
 
 def generate(
     checkpoint: Annotated[
-        Path, typer.Option(help="The folder or checkpoint of a run on text, or a folder with a published model.")
+        Path,
+        typer.Option(
+            help="The folder or checkpoint of a run on text, or a folder with a published model, or RWKV-7's .pth."
+        ),
     ],
     prompt: Annotated[str, typer.Option(help="Beginning of the text.")] = "The ",
     tokens: Annotated[
@@ -51,8 +54,8 @@ def generate(
     """
     if not prompt:
         raise UserError("--prompt: expected at least one character, got none")
-    begin = _published if (checkpoint / "config.json").exists() else _trained
-    model, ids, echo, detokenizer, stop = begin(checkpoint, prompt)
+    source = None if (checkpoint / CHECKPOINT).exists() else published.find(checkpoint)
+    model, ids, echo, detokenizer, stop = _published(source, prompt) if source else _trained(checkpoint, prompt)
     _require_positions(getattr(model, "max_positions", 0), len(ids), tokens)
     rng = np.random.default_rng(seed)
     try:
@@ -71,10 +74,10 @@ def _require_positions(max_positions: int, prompt: int, tokens: int) -> None:
         raise UserError(f"--tokens: expected {most}, since the model has {max_positions} positions, got {tokens}")
 
 
-def _published(folder: Path, prompt: str) -> Start:
-    prompt = text.whole_characters(prompt)
-    vocab = published.read_architecture(folder / "config.json").vocab
-    model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
+def _published(source: Path, prompt: str) -> Start:
+    prompt, folder = text.whole_characters(prompt), source.parent
+    vocab = published.read_architecture(source).vocab
+    model, tokenizer = published.load_model(source), published.load_tokenizer(folder)
     ids = published.encode_prompt(tokenizer, prompt, vocab)
     stop = published.end_tokens(folder, tokenizer)
     return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
@@ -83,7 +86,7 @@ def _published(folder: Path, prompt: str) -> Start:
 def _trained(path: Path, prompt: str) -> Start:
     if path.is_dir():
         if not (path / CHECKPOINT).exists():
-            raise UserError(f"checkpoint {path}: expected {CHECKPOINT} or config.json in the folder, got neither")
+            raise UserError(f"checkpoint {path}: expected {CHECKPOINT}, config.json or a .pth in the folder, got none")
         path = path / CHECKPOINT
     model, run = load_model(path)
     if run.task != "text":

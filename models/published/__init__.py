@@ -1,7 +1,8 @@
 """Published checkpoints: config.json, weights and tokenizer.json in one folder.
 
 `MODEL_TYPES` has the families that are read, each of which is a module beside this one: what its options mean, the
-names and shapes of its arrays in a file, and the model they become.
+names and shapes of its arrays in a file, and the model they become. RWKV-7 has no config: it is one .pth file, whose
+arrays say all.
 
 What cannot be read raises UserError, with the path.
 """
@@ -17,29 +18,50 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, mamba
+from models.published import gpt2, mamba, rwkv4, rwkv7
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
 from models.published.weights import FLOATS, StoredArray, compare, stored_arrays
 
-__all__ = ["Detokenizer", "encode_prompt", "end_tokens", "load_model", "load_tokenizer", "read_architecture"]
+__all__ = ["Detokenizer", "encode_prompt", "end_tokens", "find", "load_model", "load_tokenizer", "read_architecture"]
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "gpt2": gpt2.read,
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
+    "rwkv": rwkv4.read,
 }
 """The function that reads a config, by its `model_type`."""
 
 
+def find(path: Path) -> Path | None:
+    """Return the file that describes a published model: config.json or a .pth, in a folder the only one.
+
+    None where there is neither.
+
+    Raises: UserError for a folder with more than one .pth and no config.json.
+    """
+    if not path.is_dir():
+        return path if path.suffix == ".pth" or path.name == "config.json" else None
+    if (path / "config.json").exists():
+        return path / "config.json"
+    files = sorted(path.glob("*.pth"))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(f"checkpoint {path}: expected one .pth in the folder or the path of one, got {names}")
+    return files[0] if files else None
+
+
 def read_architecture(path: Path) -> Architecture:
-    """Return the architecture in a config.json.
+    """Return the architecture in a config.json, or that of the arrays in a .pth.
 
     Raises: UserError for a file that cannot be read, another kind of model, an invalid value, or an option that there
     is no code for.
     """
+    if path.suffix == ".pth":
+        return rwkv7.read(*stored_arrays(path))
     config = read_json(path)
     if "model_type" not in config and "d_model" in config:
         return mamba.read_native(path, config)
@@ -48,15 +70,15 @@ def read_architecture(path: Path) -> Architecture:
     return MODEL_TYPES[known_name(str(config["model_type"]), f"{path}: model_type", MODEL_TYPES)](path, config)
 
 
-def load_model(folder: str | Path) -> Module:
-    """Return the model a folder holds, in float32.
+def load_model(path: str | Path) -> Module:
+    """Return the model that a folder or a .pth holds, in float32.
 
     Raises: UserError when a file is missing or unreadable, the config is of another kind or does not fit the weights,
     or there is no room for them.
     """
-    folder = Path(folder)
-    of = read_architecture(folder / "config.json")
-    path, in_files = stored_arrays(folder)
+    source = find(Path(path)) or Path(path) / "config.json"
+    of = read_architecture(source)
+    path, in_files = stored_arrays(source if source.suffix == ".pth" else source.parent)
     entries: dict[str, StoredArray] = {}
     for in_file, entry in in_files.items():
         name = of.name(in_file)

@@ -6,23 +6,26 @@ from typing import Any
 
 from models.errors import UserError
 from models.published.fields import Fields, read_json
+from models.published.world_tokenizer import VOCABULARY, WorldTokenizer
 
 REPLACEMENT = "\ufffd"  # U+FFFD, to which incomplete characters are decoded
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """Return the folder's tokenizer, with `encode(text).ids` and `decode(ids)`.
+    """Return the folder's tokenizer, with `encode(text).ids` and `decode(ids)`: tokenizer.json, else RWKV's vocabulary.
 
-    Raises: UserError when the file or the `tokenizers` library is missing.
+    Raises: UserError when there is no such file, it is broken, or the `tokenizers` library is missing.
     """
+    path, world = Path(folder) / "tokenizer.json", Path(folder) / VOCABULARY
+    if world.is_file() and not path.is_file():
+        return WorldTokenizer(world)
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
         hint = "which the extra 'published' installs: pip install -e '.[published]'"
         raise UserError(f"tokenizer.json: expected tokenizers, {hint}") from None
-    path = Path(folder) / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{path}: expected a tokenizer, got no such file")
+        raise UserError(f"{path}: expected a tokenizer there or in {VOCABULARY}, got no such file")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions
@@ -47,7 +50,7 @@ def end_tokens(folder: str | Path, tokenizer: Any) -> frozenset[int]:
     """Return the tokens that end a text, from the first file that names any.
 
     transformers looks into generation_config.json and only where there is none into config.json. Here a file that is
-    silent is passed over, and last comes the tokenizer's own in tokenizer_config.json.
+    silent is passed over, and last comes the tokenizer's own, which tokenizer_config.json names.
 
     Raises: UserError where a file names what is no token.
     """
@@ -68,6 +71,8 @@ def _ids(fields: Fields) -> frozenset[int]:
 
 
 def _eos_token_id(fields: Fields, tokenizer: Any) -> frozenset[int]:
+    if isinstance(tokenizer, WorldTokenizer):
+        return frozenset([tokenizer.end])
     value = fields.get("eos_token")
     if isinstance(value, dict):
         value = value.get("content")

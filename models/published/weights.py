@@ -31,19 +31,23 @@ class StoredArray:
     read: Callable[[], np.ndarray]  # in float32
 
 
-def stored_arrays(folder: Path) -> tuple[Path, dict[str, StoredArray]]:
-    """Return the file that the folder's weights begin at and all their arrays, by the names that the files give them.
+def stored_arrays(path: Path) -> tuple[Path, dict[str, StoredArray]]:
+    """Return the file that weights begin at and all their arrays, by the names that the files give them.
+
+    The path is that of a folder, or of a single file of PyTorch's, .pth.
 
     Raises: UserError when there is no such file, one is missing, broken, or not where its index says.
     """
+    if path.suffix == ".pth" and not path.is_dir():
+        return path, _in_torch(path)
     for name, read in (("model.safetensors", _in_safetensors), ("pytorch_model.bin", _in_torch)):
-        if (folder / name).exists():
-            return folder / name, read(folder / name)
-        index = folder / f"{name}.index.json"
+        if (path / name).exists():
+            return path / name, read(path / name)
+        index = path / f"{name}.index.json"
         if index.exists():
             return index, _in_shards(index, read)
     names = "model.safetensors, model.safetensors.index.json or pytorch_model.bin"
-    raise UserError(f"checkpoint {folder}: expected weights in {names}, got none of them")
+    raise UserError(f"checkpoint {path}: expected weights in {names}, got none of them")
 
 
 def _in_shards(index: Path, read: Callable[[Path], dict[str, StoredArray]]) -> dict[str, StoredArray]:

@@ -14,11 +14,14 @@ from models import device, objectives
 from models.blocks import MIXERS
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
+from models.blocks.rwkv4 import RWKV4Config
+from models.blocks.rwkv7 import RWKV7Config
 from models.errors import UserError
 from models.kernels import dispatch
 from models.language.config import Config
 from models.language.lm import LanguageModel, generate
 from models.language.mamba import MambaModel
+from models.language.rwkv import RWKVModel
 from models.log import read as read_log
 from models.train import Run, Training, load_model
 from models.vision import rotation_ttt
@@ -81,8 +84,10 @@ def test_every_model_generates_there(mixer, temperature):
     [
         MambaModel(MambaConfig(width=8, inner=16, states=3), fresh(0), vocab=11, layers=2),
         MambaModel(Mamba2Config(width=8, inner=16, heads=4, states=3), fresh(0), vocab=11, layers=2, tied=False),
+        RWKVModel(RWKV4Config(width=8, inner=6, hidden=20), fresh(0), vocab=11, layers=2),
+        RWKVModel(RWKV7Config(8, 2, 20, 3, 3, 3, value_rank=3), fresh(0), vocab=11, layers=2),
     ],
-    ids=["mamba", "mamba2"],
+    ids=["mamba", "mamba2", "rwkv4", "rwkv7"],
 )
 def test_published_models_run_there(model):
     tokens = fresh(1).integers(0, 11, (2, 9))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,7 +219,7 @@ def test_a_run_s_folder_is_its_checkpoint(cli, run_folder):
 
 
 def test_places_where_nothing_is(cli, tmp_path):
-    expected = f"checkpoint {tmp_path}: expected {CHECKPOINT} or config.json in the folder, got neither"
+    expected = f"checkpoint {tmp_path}: expected {CHECKPOINT}, config.json or a .pth in the folder, got none"
     assert cli("generate", "--checkpoint", tmp_path) == (2, "", f"python -m models: {expected}\n")
     expected = f"checkpoint {tmp_path}/no: expected a readable file, got: No such file or directory"
     assert cli("generate", "--checkpoint", tmp_path / "no") == (2, "", f"python -m models: {expected}\n")
@@ -273,6 +274,12 @@ def test_the_prompt_of_a_published_model_is_utf_8(cli, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     expected = "python -m models: --prompt: expected UTF-8, got b'\\x80' at 1\n"
     assert cli("generate", "--checkpoint", tmp_path, "--prompt", "a\udc80") == (2, "", expected)
+
+
+def test_a_run_comes_before_a_published_file_in_its_folder(cli, run_folder, tmp_path):
+    shutil.copy(run_folder / CHECKPOINT, tmp_path)
+    (tmp_path / "other.pth").touch()
+    assert cli("generate", "--checkpoint", tmp_path, "--prompt", "a", "--tokens", 0) == (0, "a\n", "")
 
 
 def test_control_characters_are_shown(cli, run_folder):

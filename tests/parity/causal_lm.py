@@ -47,25 +47,35 @@ def edited(path, **changes):
 
 
 def same_logits(torch, close, model, folder, tokens=TOKENS):
+    """Compare logits as `compare_logits` does, with those of their model."""
+    compare_logits(close, load_model(folder), logits_of(torch, model, tokens), tokens)
+
+
+def compare_logits(close, ours, expected, tokens):
     """Compare logits of one pass, and of the same tokens three at first and then one by one."""
-    expected, ours, parts, state = logits_of(torch, model, tokens), load_model(folder), [], None
+    parts, state = [], None
     close("logits", ours(tokens)[0], expected, TOLERANCE)
-    for now in (tokens[:, :3], *(tokens[:, t : t + 1] for t in range(3, tokens.shape[1]))):
+    for now in (tokens[..., :3], *(tokens[..., t : t + 1] for t in range(3, tokens.shape[-1]))):
         logits, state = ours(now, state)
         parts.append(logits)
-    close("logits by the state", np.concatenate(parts, axis=1), expected, TOLERANCE)
+    close("logits by the state", np.concatenate(parts, axis=-2), expected, TOLERANCE)
 
 
 def same_gradients(torch, close, model, folder, tokens=TOKENS):
     """Compare the gradient of the mean cross-entropy by every parameter, under our names."""
     loss = model(torch.tensor(tokens), labels=torch.tensor(tokens)).loss
     loss.backward()
-    of = read_architecture(folder / "config.json")
-    gradients = {of.name(name): parameter.grad.numpy() for name, parameter in model.named_parameters()}
-    expected = dict(of.parameters(gradients))
-    ours, tree = mg.value_and_grad(lambda m: mean_loss(m(tokens[:, :-1])[0], tokens[:, 1:]))(load_model(folder))
+    gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+    compare_gradients(close, folder / "config.json", load_model(folder), loss.item(), gradients, tokens)
+
+
+def compare_gradients(close, source, model, loss, gradients, tokens):
+    """Compare loss and gradients of our model with those given by names in files, of the architecture in `source`."""
+    of = read_architecture(source)
+    expected = dict(of.parameters({of.name(name): gradient for name, gradient in gradients.items()}))
+    ours, tree = mg.value_and_grad(lambda m: mean_loss(m(tokens[..., :-1])[0], tokens[..., 1:]))(model)
     actual = tree.named_parameters()
-    assert abs(float(ours) - loss.item()) < TOLERANCE
+    assert abs(float(ours) - loss) < TOLERANCE
     assert actual.keys() == expected.keys()
     for name, gradient in actual.items():
         close(f"gradient of {name}", gradient, expected[name], 10 * TOLERANCE)

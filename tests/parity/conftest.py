@@ -118,6 +118,21 @@ def kimi_linear() -> SimpleNamespace:
     )
 
 
+@pytest.fixture(scope="session")
+def rwkv_package() -> ModuleType:
+    """Return the RWKV authors' package, with RWKV-7, which compiles itself with torch.jit."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("RWKV_V7_ON", "1")
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return oracle("rwkv.model")
+
+
+@pytest.fixture(scope="session")
+def rwkv_vocabulary() -> Path:
+    """Return the World vocabulary that comes with the package."""
+    return Path(oracle("rwkv.utils").__file__).parent / "rwkv_vocab_v20230424.txt"
+
+
 def compare(
     ours: Callable[..., Any], theirs: Callable[..., Any], inputs: Mapping[str, np.ndarray], tolerance: float
 ) -> None:
