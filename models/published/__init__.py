@@ -17,7 +17,7 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, mamba
+from models.published import gpt2, llama, mamba
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
@@ -27,6 +27,7 @@ __all__ = ["Detokenizer", "encode_prompt", "end_tokens", "load_model", "load_tok
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "gpt2": gpt2.read,
+    "llama": llama.read,
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
