@@ -17,7 +17,7 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, llama, mamba
+from models.published import gpt2, llama, mamba, olmo_hybrid
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
@@ -31,6 +31,7 @@ MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
+    "olmo_hybrid": olmo_hybrid.read,
 }
 """The function that reads a config, by its `model_type`."""
 
@@ -69,7 +70,7 @@ def load_model(folder: str | Path) -> Module:
             expected = f"expected one of {', '.join(FLOATS)}, got {entry.dtype}"
             raise UserError(f"checkpoint {entry.path}: {in_file}: {expected}")
         entries[name] = entry
-    of = _with_head(path, of, entries)
+    of = _with_head(path, of, entries).of_file({name: entry.shape for name, entry in entries.items()})
     numbers = compare(path, entries, of.shapes())
     # once as read, and once in the model
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")

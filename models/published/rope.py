@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -30,17 +31,19 @@ class Rope:
         return tuple(self.scaled(rotary_frequencies(width, base=self.base)).tolist())
 
 
+def has_rope(fields: Fields) -> bool:
+    """Return whether a config has rotary positions: `rope_theta` is null where it has none."""
+    given = _given(fields)[1]
+    return given.get("rope_theta", fields.get("rope_theta")) is not None
+
+
 def read_rope(fields: Fields) -> Rope:
     """Return the rotary positions of a config whose defaults include `ROPE`.
 
     `dynamic` and `longrope` change with the length of the text, so that one pass and token by token differ; they are
     refused, as is what transformers does not know.
     """
-    name = "rope_scaling" if fields.get("rope_scaling") else "rope_parameters"
-    given = fields.get(name)
-    if not isinstance(given, dict | None):
-        raise fields.error(name, "a JSON object")
-    given = given or {}
+    name, given = _given(fields)
     defaults = {"rope_type": given.get("type", "default"), "type": given.get("type"), "partial_rotary_factor": 1.0}
     rope = Fields(fields.path, given, defaults | {"rope_theta": fields.get("rope_theta")}, f"{name}.")
     base = rope.positive("rope_theta")
@@ -56,6 +59,15 @@ def read_rope(fields: Fields) -> Rope:
         scaled = partial(llama3_frequencies, factor=factor, low=low, high=high, length=length)
     rope.refuse_others()
     return Rope(base, scaled)
+
+
+def _given(fields: Fields) -> tuple[str, dict[str, Any]]:
+    """Return the key that has the options of rotary positions, and its value."""
+    name = "rope_scaling" if fields.get("rope_scaling") else "rope_parameters"
+    given = fields.get(name)
+    if not isinstance(given, dict | None):
+        raise fields.error(name, "a JSON object")
+    return name, given or {}
 
 
 def _length(fields: Fields, rope: Fields) -> int:

@@ -56,13 +56,16 @@ def same_logits(torch, close, model, folder, tokens=TOKENS):
     close("logits by the state", np.concatenate(parts, axis=1), expected, TOLERANCE)
 
 
-def same_gradients(torch, close, model, folder, tokens=TOKENS):
-    """Compare the gradient of the mean cross-entropy by every parameter, under our names."""
+def same_gradients(torch, close, model, folder, tokens=TOKENS, in_file=dict):
+    """Compare the gradient of the mean cross-entropy by every parameter, under our names.
+
+    `in_file` makes of the arrays of their modules by name those of a file.
+    """
     loss = model(torch.tensor(tokens), labels=torch.tensor(tokens)).loss
     loss.backward()
     of = read_architecture(folder / "config.json")
-    gradients = {of.name(name): parameter.grad.numpy() for name, parameter in model.named_parameters()}
-    expected = dict(of.parameters(gradients))
+    gradients = in_file({name: parameter.grad for name, parameter in model.named_parameters()})
+    expected = dict(of.parameters({of.name(name): gradient.numpy() for name, gradient in gradients.items()}))
     ours, tree = mg.value_and_grad(lambda m: mean_loss(m(tokens[:, :-1])[0], tokens[:, 1:]))(load_model(folder))
     actual = tree.named_parameters()
     assert abs(float(ours) - loss.item()) < TOLERANCE
