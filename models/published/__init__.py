@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, mamba, rwkv4, rwkv7
+from models.published import gpt2, llama, mamba, olmo_hybrid, rwkv4, rwkv7
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
@@ -28,9 +28,11 @@ __all__ = ["Detokenizer", "encode_prompt", "end_tokens", "find", "load_model", "
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "gpt2": gpt2.read,
+    "llama": llama.read,
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
+    "olmo_hybrid": olmo_hybrid.read,
     "rwkv": rwkv4.read,
 }
 """The function that reads a config, by its `model_type`."""
@@ -90,7 +92,7 @@ def load_model(path: str | Path) -> Module:
             expected = f"expected one of {', '.join(FLOATS)}, got {entry.dtype}"
             raise UserError(f"checkpoint {entry.path}: {in_file}: {expected}")
         entries[name] = entry
-    of = _with_head(path, of, entries)
+    of = _with_head(path, of, entries).of_file({name: entry.shape for name, entry in entries.items()})
     numbers = compare(path, entries, of.shapes())
     # once as read, and once in the model
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")

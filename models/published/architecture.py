@@ -8,7 +8,7 @@ types of its numbers, shards, and the rule for tied heads.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -51,3 +51,10 @@ class Architecture(ABC):
     def name(self, in_file: str) -> str | None:
         """Return the name in `shapes` of an array in a file; None for one that holds no parameter."""
         return None if in_file.endswith(self.unused) else in_file.removeprefix(self.prefix)
+
+    def of_file(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """Return the architecture of a file that has arrays of these shapes, by the names of `name`.
+
+        That is this one, unless files of a family hold the same numbers in several ways.
+        """
+        return self

@@ -87,6 +87,13 @@ class Fields:
             raise self.error(name, "a number of at least 0")
         return float(value)
 
+    def positive(self, name: str) -> float:
+        """Return a finite number above 0."""
+        value = self.number(name)
+        if value == 0:
+            raise self.error(name, "a number above 0")
+        return value
+
     def flag(self, name: str) -> bool:
         """Return true or false."""
         value = self.get(name)

@@ -61,11 +61,15 @@ def compare_logits(close, ours, expected, tokens):
     close("logits by the state", np.concatenate(parts, axis=-2), expected, TOLERANCE)
 
 
-def same_gradients(torch, close, model, folder, tokens=TOKENS):
-    """Compare the gradient of the mean cross-entropy by every parameter, under our names."""
+def same_gradients(torch, close, model, folder, tokens=TOKENS, in_file=dict):
+    """Compare the gradient of the mean cross-entropy by every parameter, under our names.
+
+    `in_file` makes of the arrays of their modules by name those of a file.
+    """
     loss = model(torch.tensor(tokens), labels=torch.tensor(tokens)).loss
     loss.backward()
-    gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+    gradients = in_file({name: parameter.grad for name, parameter in model.named_parameters()})
+    gradients = {name: gradient.numpy() for name, gradient in gradients.items()}
     compare_gradients(close, folder / "config.json", load_model(folder), loss.item(), gradients, tokens)
 
 
