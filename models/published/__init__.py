@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, llama, mamba, olmo_hybrid, rwkv4, rwkv7
+from models.published import gpt2, kimi_linear, llama, mamba, olmo_hybrid, rwkv4, rwkv7
 from models.published.architecture import Architecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
@@ -28,6 +28,7 @@ __all__ = ["Detokenizer", "encode_prompt", "end_tokens", "find", "load_model", "
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "gpt2": gpt2.read,
+    "kimi_linear": kimi_linear.read,
     "llama": llama.read,
     "mamba": mamba.read,
     "mamba2": mamba.read,

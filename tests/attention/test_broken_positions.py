@@ -1,4 +1,4 @@
-"""The chapters on positions and heads can fail: copies with one thing wrong, and every one of them is caught.
+"""The chapters on positions, heads and latents can fail: copies with one thing wrong, and every one of them is caught.
 
 A copy is the module's own source with one piece of text replaced, put where the chapter looks for the module. The copy
 with nothing replaced passes.
@@ -101,8 +101,30 @@ BROKEN = [
     ("softmax", "visible = mask if visible is None else visible & mask", "visible = visible", "no mask"),
     ("softmax", "scores if bias is None else scores + bias", "scores if bias is None else scores * bias", "a factor"),
     ("softmax", "axis=-1, where=visible) @ v", "axis=-2, where=visible) @ v", "weights that sum to one for a key"),
+    (
+        "latent",
+        "[k_C, xp.broadcast_to(k_R, (*k_C.shape[:-1], k_R.shape[-1]))]",
+        "[k_C, k_C[..., :1]]",
+        "nothing shared",
+    ),
+    (
+        "latent",
+        "[..., None, :, :R], latents[..., None, :, R:]",
+        "[..., None, :, 1:], latents[..., None, :, :1]",
+        "k_R first",
+    ),
+    ("latent", "c @ W_UV.mT", "c @ (2 * W_UV).mT", "values scaled"),
+    ("latent", "k_C = c @ W_UK.mT", "k_C = c @ W_UK[:1].mT + 0 * (c @ W_UK.mT)", "the keys of the first head for all"),
+    ("latent", "q[..., :K] @ W_UK, q[..., K:]", "q[..., :K] @ W_UK, 0 * q[..., K:]", "no query for what is shared"),
+    ("latent", "scale=q.shape[-1] ** -0.5", "scale=K**-0.5", "the scale of the keys without what is shared"),
+    ("latent", "scale=q.shape[-1] ** -0.5, ", "", "the scale of a latent"),
+    ("latent", "return x, x[..., :R]", "return x, x[..., -R:]", "k_R read as a value"),
+    ("latent", "return o @ W_UV.mT", "return o @ W_UV[::-1].mT", "outputs of another head"),
+    ("latent", "None if state is None else keys_and_values(state, W_UK, W_UV)", "None", "the state ignored"),
+    ("latent", "None if state is None else shared(state)", "None", "the state ignored where it is absorbed"),
+    ("latent", "concat([state, latents], axis=-2)", "concat([latents, state], axis=-2)", "the state after the tokens"),
 ]
-CHAPTERS = {"positions": "positions", "multihead": "multihead", "softmax": "multihead"}
+CHAPTERS = {"positions": "positions", "multihead": "multihead", "softmax": "multihead", "latent": "latent_attention"}
 
 
 def failure(name, module, monkeypatch):
