@@ -34,7 +34,7 @@ def getitem(x: Any, index: Any) -> Any:
 def _normalize_index(index: Any, raw: Any) -> Any:
     """Convert an index to one of integers, slices, …, None, booleans and arrays of raw's library only."""
     parts = index if isinstance(index, tuple) else (index,)
-    if all(type(p) in _BASIC for p in parts):
+    if _BASIC.issuperset(map(type, parts)):
         return index
     return tuple(p if type(p) in _BASIC else _normalize_index_entry(unwrap(p), raw) for p in parts)
 
@@ -69,6 +69,8 @@ def to_dense(sparse: Sequence[SparseCotangent], *, shape: tuple, dtype: Any) -> 
 def _may_repeat(index: Any) -> bool:
     """Return whether an index may select an element more than once, as an array of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
+    if _BASIC.issuperset(map(type, parts)):  # by far the most frequent case
+        return False
     arrays = [p for p in parts if type(p) not in _BASIC and is_array(p)]
     return any(p.ndim > 0 and "bool" not in str(p.dtype) for p in arrays)
 

@@ -30,7 +30,7 @@ def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
     return x if tuple(x.shape) == shape else _reshape(x, to=shape)
 
 
-@primitive(x=lambda g, axes: _permute_dims(g, tuple(np.argsort(axes).tolist())))
+@primitive(x=lambda g, axes: _permute_dims(g, tuple(sorted(range(len(axes)), key=axes.__getitem__))))
 def _permute_dims(xp, x, axes):
     return xp.permute_dims(x, axes)
 

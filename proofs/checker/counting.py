@@ -57,15 +57,14 @@ def _real_of_real(result: complex, argument: complex) -> complex:
 
 
 def _operator(name: str) -> Callable[[Counted, Any], Any]:
-    function = getattr(operator, name.removeprefix("r") if name.startswith("r") else name)
+    reflected = name.startswith("r")
+    function = getattr(operator, name.removeprefix("r") if reflected else name)
 
     def apply(self: Counted, other: Any) -> Any:
-        other = other.value if isinstance(other, Counted) else other
-        result = function(other, self.value) if name.startswith("r") else function(self.value, other)
-        if isinstance(result, (bool, np.bool_)):  # a comparison is an operation too
-            self.tally[0] += 1
-            return result
-        return self._count(result)
+        other = other.value if type(other) is Counted else other
+        result = function(other, self.value) if reflected else function(self.value, other)
+        self.tally[0] += 1  # a comparison is an operation too
+        return result if type(result) in (bool, np.bool_) else Counted(result, self.tally)
 
     return apply
 

@@ -17,14 +17,14 @@ from proofs.checker.strategies import Strategy, tree_map
 
 def encode(example: Any) -> Any:
     """Return nested lists of integers and of fractions written as strings."""
+    if isinstance(example, Fraction):
+        return example.numerator if example.denominator == 1 else str(example)
+    if isinstance(example, (list, tuple)):
+        return [encode(value) for value in example]
     if isinstance(example, np.ndarray):
         return encode(example.tolist())
     if isinstance(example, Mapping):
         return {key: encode(value) for key, value in example.items()}
-    if isinstance(example, (list, tuple)):
-        return [encode(value) for value in example]
-    if isinstance(example, Fraction):
-        return example.numerator if example.denominator == 1 else str(example)
     return example
 
 

@@ -34,6 +34,7 @@ import cmath
 import math
 import operator
 from collections.abc import Callable
+from ctypes import c_float
 from fractions import Fraction
 from typing import Any
 
@@ -58,10 +59,17 @@ class Rounded:
     @classmethod
     def of(cls, number: Any) -> Rounded:
         """Return a constant or an input: exact where float32 represents it, otherwise rounded once, perhaps to 0."""
-        value = complex(number) if isinstance(number, (complex, np.complexfloating)) else float(number)
-        nearest: Any = np.complex64(value) if isinstance(value, complex) else np.float32(value)
-        exact = nearest.item() == number
-        return cls(value, abs(value)) if exact else cls(value, abs(value), depth=1, underflow=1.0)
+        if isinstance(number, (complex, np.complexfloating)):
+            value: Any = complex(number)
+            exact = complex(_in_float32(value.real), _in_float32(value.imag)) == number
+        else:
+            value = float(number)
+            exact = _in_float32(value) == value
+            if type(number) is Fraction:  # its own comparison with a float takes as long as all the rest
+                exact = exact and value.as_integer_ratio() == (number.numerator, number.denominator)
+            else:
+                exact = exact and value == number
+        return cls(value, abs(value)) if exact else cls(value, abs(value), 1, 1, 1.0)
 
     @property
     def roundings(self) -> float:
@@ -82,15 +90,16 @@ class Rounded:
     # Arithmetic
 
     def __add__(self, other: Any) -> Rounded:
-        other = _rounded(other)
-        if other is NotImplemented or other.exactly_zero:
-            return self if other is not NotImplemented else other
-        if self.exactly_zero:
+        if type(other) is not Rounded and (other := _rounded(other)) is NotImplemented:
+            return other
+        if other.magnitude == 0 and other.underflow == 0:  # `exactly_zero`, without the cost of a call
+            return self
+        if self.magnitude == 0 and self.underflow == 0:
             return other
         return Rounded(
             self.value + other.value,
             self.magnitude + other.magnitude,
-            max(self.depth, other.depth),
+            other.depth if other.depth > self.depth else self.depth,
             self.terms + other.terms,
             self.underflow + other.underflow,
         )
@@ -99,22 +108,24 @@ class Rounded:
         return Rounded(-self.value, self.magnitude, self.depth, self.terms, self.underflow)
 
     def __mul__(self, other: Any) -> Rounded:
-        other = _rounded(other)
-        if other is NotImplemented:
+        if type(other) is not Rounded and (other := _rounded(other)) is NotImplemented:
             return other
-        for x, y in ((self, other), (other, self)):
-            if x.depth == 0 and x.terms == 1 and (x.value == 1 or x.value == -1):
-                return y if x.value == 1 else -y
-            if x.exactly_zero and abs(y.value) < math.inf:
-                return x
-        both_complex = isinstance(self.value, complex) and isinstance(other.value, complex)
-        underflow = 1.01 * (self.underflow * other.magnitude + other.underflow * self.magnitude) + 2
+        x, y = self.value, other.value
+        if self.depth == 0 and self.terms == 1 and (x == 1 or x == -1):
+            return other if x == 1 else -other
+        if self.magnitude == 0 and self.underflow == 0 and abs(y) < math.inf:
+            return self
+        if other.depth == 0 and other.terms == 1 and (y == 1 or y == -1):
+            return self if y == 1 else -self
+        if other.magnitude == 0 and other.underflow == 0 and abs(x) < math.inf:
+            return other
+        both_complex = isinstance(x, complex) and isinstance(y, complex)
         return Rounded(
-            self.value * other.value,
+            x * y,
             self.magnitude * other.magnitude,
-            self.roundings + other.roundings + (3 if both_complex else 1),
+            self.depth + self.terms - 1 + other.depth + other.terms - 1 + (3 if both_complex else 1),
             1,
-            underflow,
+            1.01 * (self.underflow * other.magnitude + other.underflow * self.magnitude) + 2,
         )
 
     def __truediv__(self, other: Any) -> Rounded:
@@ -142,8 +153,9 @@ class Rounded:
         return self
 
     def __sub__(self, other: Any) -> Rounded:
-        other = _rounded(other)
-        return other if other is NotImplemented else self + -other
+        if type(other) is not Rounded and (other := _rounded(other)) is NotImplemented:
+            return other
+        return self + -other
 
     def __rsub__(self, other: Any) -> Rounded:
         return -self + other
@@ -240,6 +252,10 @@ def _rounded(number: Any) -> Any:
     if isinstance(number, (int, float, complex, Fraction, np.number, np.bool_)):
         return Rounded.of(number)
     return NotImplemented
+
+
+def _in_float32(value: float) -> float:
+    return c_float(value).value
 
 
 ZERO, ONE = Rounded(0.0, 0.0), Rounded(1.0, 1.0)
