@@ -13,11 +13,11 @@ from models.errors import UserError
 from models.language.lm import generate
 from models.published import Detokenizer, encode_prompt, end_tokens, load_model, load_tokenizer
 from models.tasks.text import printable
+from tests.parity.causal_lm import TOKENS, edited, logits_of, reread
 
 SIZES = {"hidden_size": 16, "state_size": 4, "vocab_size": 24, "num_hidden_layers": 2}
 HEADS = {"num_heads": 4, "head_dim": 8, "n_groups": 2, "chunk_size": 4}
 KINDS = ("Mamba", "Mamba2", "FalconMamba")
-TOKENS = np.random.default_rng(0).integers(0, 24, (2, 11))
 
 EVERY_KIND = {
     "as it is": {},
@@ -96,24 +96,6 @@ def theirs(torch, kind, **options):
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
-
-
-def reread(torch, folder):
-    """Return their model, read back from a folder of theirs in float32."""
-    import transformers
-
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def logits_of(torch, model, tokens):
-    with torch.no_grad():
-        return model(torch.tensor(tokens)).logits.numpy()
-
-
-def edited(path, **changes):
-    """Rewrite a JSON file with some values changed, and those that are ... left out."""
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
 
 
 @pytest.mark.parametrize("kind, name", CASES)
