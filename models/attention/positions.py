@@ -92,6 +92,31 @@ def llama3_frequencies(
     return (1 - smooth) * frequencies / factor + smooth * frequencies
 
 
+def yarn_frequencies(
+    frequencies: np.ndarray,
+    *,
+    factor: float,
+    base: float = BASE,
+    length: int = 8192,
+    fast: float = 32.0,
+    slow: float = 1.0,
+    whole: bool = True,
+) -> np.ndarray:
+    """Return YaRN's frequencies for contexts longer than the trained `length` (Peng et al. 2024, section 3.2).
+
+    A pair that turns more than `fast` times in the trained length keeps θ, one that turns fewer than `slow` times gets
+    θ / factor. Between them is a ramp, linear in the index of the pair, as in the authors' code; the paper's is linear
+    in the number of turns. `whole` rounds the ends of the ramp outwards to whole indices.
+    """
+    width = 2 * len(frequencies)
+    first, last = (width * np.log(length / (2 * math.pi * turns)) / (2 * np.log(base)) for turns in (fast, slow))
+    if whole:
+        first, last = np.floor(first), np.ceil(last)
+    first, last = max(first, 0), min(last, width - 1)
+    ramp = np.clip((np.arange(len(frequencies)) - first) / (last - first or 1e-3), 0, 1)
+    return ramp * frequencies / factor + (1 - ramp) * frequencies
+
+
 def rotary(x: Array, positions: np.ndarray, *, frequencies: np.ndarray | None = None, layout: str = "halves") -> Array:
     """Return queries or keys x (*batch, T, K) with each pair of channels rotated by position · frequency.
 

@@ -94,7 +94,11 @@ class Llama(Architecture):
     def build(self, rng: np.random.Generator) -> LanguageModel:
         """Return a new model."""
         frequencies = self.rope.frequencies(self.config.head_size)
-        return LanguageModel(replace(self.config, tied=self.tied, frequencies=frequencies), rng)
+        model = LanguageModel(replace(self.config, tied=self.tied, frequencies=frequencies), rng)
+        for layer in model.layers:
+            block: Any = layer.block
+            block.scale *= self.rope.magnitude**2  # a factor of queries and one of keys
+        return model
 
     def parameters(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """Yield every array under its name in the model; q, k and v, and gate and up, are joined."""

@@ -154,7 +154,12 @@ class Hybrid(Architecture):
         """Return a new model."""
         of = self.config
         frequencies = () if self.rope is None else self.rope.frequencies(of.width // of.heads)
-        return OlmoHybrid(replace(of, tied=self.tied, frequencies=frequencies), rng)
+        model = OlmoHybrid(replace(of, tied=self.tied, frequencies=frequencies), rng)
+        for i, layer in enumerate(model.layers):
+            if self.rope is not None and of.attends(i):
+                block: Any = layer.block
+                block.scale *= self.rope.magnitude**2  # a factor of queries and one of keys
+        return model
 
     def parameters(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """Yield every array under its name in the model, joined and turned as the module says."""

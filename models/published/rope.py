@@ -1,5 +1,6 @@
 """Rotary positions in a config: `rope_parameters`, or before transformers 5 `rope_theta` and `rope_scaling`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -7,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from models.attention.positions import llama3_frequencies, rotary_frequencies
+from models.attention.positions import llama3_frequencies, rotary_frequencies, yarn_frequencies
 from models.errors import UserError
 from models.published.fields import Fields
 
 ROPE = {"rope_parameters": None, "rope_scaling": None, "rope_theta": 10_000.0}
 """Defaults of transformers, for every family."""
+
+
+Scaling = Callable[[np.ndarray], np.ndarray]
 
 
 def _unscaled(frequencies: np.ndarray) -> np.ndarray:
@@ -21,10 +25,11 @@ def _unscaled(frequencies: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rope:
-    """The base of the frequencies, and what becomes of them."""
+    """The base of the frequencies, what becomes of them, and what rotated queries and keys are multiplied by."""
 
     base: float
-    scaled: Callable[[np.ndarray], np.ndarray] = _unscaled
+    scaled: Scaling = _unscaled
+    magnitude: float = 1.0
 
     def frequencies(self, width: int) -> tuple[float, ...]:
         """Return θ of each of the pairs of `width` channels."""
@@ -44,11 +49,13 @@ def read_rope(fields: Fields) -> Rope:
     refused, as is what transformers does not know.
     """
     name, given = _given(fields)
-    defaults = {"rope_type": given.get("type", "default"), "type": given.get("type"), "partial_rotary_factor": 1.0}
+    defaults = {"rope_type": given.get("type", "default"), "type": given.get("type")}
+    defaults |= {"partial_rotary_factor": 1.0, "truncate": True}
     rope = Fields(fields.path, given, defaults | {"rope_theta": fields.get("rope_theta")}, f"{name}.")
     base = rope.positive("rope_theta")
-    kind = rope.one_of("rope_type", "default", "linear", "llama3")
-    scaled: Callable[[np.ndarray], np.ndarray] = _unscaled
+    kind = rope.one_of("rope_type", "default", "linear", "llama3", "yarn")
+    scaled: Scaling = _unscaled
+    magnitude = 1.0
     if kind == "linear":
         scaled = partial(np.multiply, 1 / rope.positive("factor"))
     elif kind == "llama3":
@@ -57,8 +64,31 @@ def read_rope(fields: Fields) -> Rope:
             raise rope.error("high_freq_factor", f"a number above low_freq_factor {low}")
         factor, length = rope.positive("factor"), _length(fields, rope)
         scaled = partial(llama3_frequencies, factor=factor, low=low, high=high, length=length)
+    elif kind == "yarn":
+        scaled, magnitude = _yarn(base, _length(fields, rope), rope)
     rope.refuse_others()
-    return Rope(base, scaled)
+    return Rope(base, scaled, magnitude)
+
+
+def _yarn(base: float, length: int, rope: Fields) -> tuple[Scaling, float]:
+    """Return YaRN's frequencies and the magnitude, 0.1 ln factor + 1 unless it is given (Peng et al. 2024, eq. 22)."""
+    if base == 1:
+        raise rope.error("rope_theta", "a number other than 1")
+    factor = rope.positive("factor")
+    fast = rope.positive("beta_fast") if rope.get("beta_fast") else 32.0
+    slow = rope.positive("beta_slow") if rope.get("beta_slow") else 1.0
+    ends = partial(yarn_frequencies, fast=fast, slow=slow, whole=rope.flag("truncate"))
+    scaled = partial(ends, factor=factor, base=base, length=length)
+    numerator, denominator = (rope.number(name) if rope.get(name) else 0.0 for name in ("mscale", "mscale_all_dim"))
+    if rope.get("attention_factor") is not None:
+        return scaled, rope.positive("attention_factor")
+    if numerator and denominator:
+        return scaled, _magnitude(factor, numerator) / _magnitude(factor, denominator)
+    return scaled, _magnitude(factor, 1.0)
+
+
+def _magnitude(factor: float, scale: float) -> float:
+    return 1.0 + 0.1 * scale * max(0.0, math.log(factor))
 
 
 def _given(fields: Fields) -> tuple[str, dict[str, Any]]:

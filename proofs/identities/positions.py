@@ -197,6 +197,23 @@ def llama3_scales_long_wavelengths():
     return abs(positions.llama3_frequencies(theta) - np.array(scaled)), 64 * UNIT * theta
 
 
+@bounded(
+    "YaRN's frequencies: θ for pairs that turn at least 32 times in 8192 tokens, θ/8 for those that turn at most once, "
+    "and a ramp of weights in the pair's index between the nearest of both",
+    source="peng2024yarn, section 3.2",
+    only=("float64",),
+)
+def yarn_scales_slow_pairs():
+    theta = positions.rotary_frequencies(128, base=500_000.0)
+    turns = 8192 * theta / (2 * math.pi)
+    fast, slow = max(i for i in range(64) if turns[i] >= 32), min(i for i in range(64) if turns[i] <= 1)
+    scaled = []
+    for i, frequency in enumerate(theta):
+        ramp = 0 if i <= fast else 1 if i >= slow else (i - fast) / (slow - fast)
+        scaled.append(ramp * frequency / 8 + (1 - ramp) * frequency)
+    return abs(positions.yarn_frequencies(theta, factor=8.0, base=500_000.0) - np.array(scaled)), 64 * UNIT * theta
+
+
 # Learned positions
 
 

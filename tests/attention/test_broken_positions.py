@@ -34,6 +34,8 @@ BROKEN = [
         "short waves scaled",
     ),
     ("positions", "/ (high - low), 0, 1)", "/ (high - low), 0, 2)", "beyond the unscaled frequency"),
+    ("positions", "for turns in (fast, slow)", "for turns in (slow, fast)", "YaRN's ends of the ramp exchanged"),
+    ("positions", "np.floor(first), np.ceil(last)", "np.ceil(first), np.floor(last)", "the ends rounded inwards"),
     (
         "positions",
         "2.0 ** (-8 * np.arange(1, power + 1) / power)",

@@ -26,6 +26,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 8.0, "original_max_position_embeddings": 64}
 LONG = np.random.default_rng(1).integers(0, 24, (2, 90))  # longer than the length that llama3 scales for
 OPTIONS = {
     "as it is": {},
@@ -46,6 +47,14 @@ OPTIONS = {
     "other base": {"rope_parameters": {"rope_type": "default", "rope_theta": 5.0}},
     "linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 50.0, "factor": 3.0}},
     "llama3": {"rope_parameters": LLAMA3},
+    "yarn": {"rope_parameters": YARN},
+    "yarn, its magnitude": {"rope_parameters": YARN | {"attention_factor": 1.7}},
+    "yarn, two scales of it": {"rope_parameters": YARN | {"mscale": 2.0, "mscale_all_dim": 0.5}},
+    "yarn, one scale of it": {"rope_parameters": YARN | {"mscale": 2.0}},
+    "yarn, ends between pairs": {"rope_parameters": YARN | {"truncate": False}},
+    "yarn, other ends": {"rope_parameters": YARN | {"beta_fast": 3.0, "beta_slow": 0.5}},
+    "yarn, one end": {"rope_parameters": YARN | {"beta_fast": 2.0, "beta_slow": 2.0, "truncate": False}},
+    "yarn, not longer": {"rope_parameters": YARN | {"factor": 1.0}},
     "dropout": {"attention_dropout": 0.5},
     "sliced products": {"pretraining_tp": 2},
 }
@@ -70,7 +79,7 @@ def test_options(name, torch, close, tmp_path):
     same_logits(torch, close, model, tmp_path, tokens)
 
 
-@pytest.mark.parametrize("name", ["as it is", "biases", "llama3", "gelu"])
+@pytest.mark.parametrize("name", ["as it is", "biases", "llama3", "yarn", "gelu"])
 def test_gradients(name, torch, close, tmp_path):
     model = llama(torch, **OPTIONS[name])
     model.save_pretrained(tmp_path)
@@ -196,11 +205,11 @@ REFUSED = [
     ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: expected a number above 0, got 0"),
     (
         {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
-        'rope_scaling.rope_type: expected "default" or "linear" or "llama3", got "dynamic"',
+        'rope_scaling.rope_type: expected "default" or "linear" or "llama3" or "yarn", got "dynamic"',
     ),
     (
         {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}},
-        'rope_parameters.rope_type: expected "default" or "linear" or "llama3", got "longrope"',
+        'rope_parameters.rope_type: expected "default" or "linear" or "llama3" or "yarn", got "longrope"',
     ),
     (
         {"rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.5}},

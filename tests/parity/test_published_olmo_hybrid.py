@@ -20,6 +20,7 @@ SIZES = {
 }
 LINEAR, FULL = "linear_attention", "full_attention"
 NOPE = {"rope_parameters": {"rope_type": "default", "rope_theta": None}}
+YARN = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 8.0, "original_max_position_embeddings": 8}
 GROUPS = {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 5, "linear_value_head_dim": 7}
 OPTIONS = {
     "as it is": {},
@@ -29,6 +30,7 @@ OPTIONS = {
     "no positions": NOPE,
     "other base": {"rope_parameters": {"rope_type": "default", "rope_theta": 5.0}},
     "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 50.0, "factor": 3.0}},
+    "yarn": {"rope_parameters": YARN},
     "biases of attention": {"attention_bias": True},
     "a key a head": {"num_key_value_heads": None},
     "beta up to one": {"linear_allow_neg_eigval": False},
@@ -168,7 +170,7 @@ REFUSED = [
     ({"head_dim": 8}, "head_dim: expected no such option, since there is no code for it, got 8"),
     (
         {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
-        'rope_parameters.rope_type: expected "default" or "linear" or "llama3", got "dynamic"',
+        'rope_parameters.rope_type: expected "default" or "linear" or "llama3" or "yarn", got "dynamic"',
     ),
 ]
 
