@@ -73,9 +73,11 @@ def _require_positions(max_positions: int, prompt: int, tokens: int) -> None:
 
 def _published(folder: Path, prompt: str) -> Start:
     prompt = text.whole_characters(prompt)
-    vocab = published.read_architecture(folder / "config.json").vocab
+    of = published.read_architecture(folder / "config.json")
+    if isinstance(of, published.EncoderDecoder):
+        raise UserError(f"checkpoint {folder}: expected a language model, got an encoder and decoder: see translate")
     model, tokenizer = published.load_model(folder), published.load_tokenizer(folder)
-    ids = published.encode_prompt(tokenizer, prompt, vocab)
+    ids = published.encode_prompt(tokenizer, prompt, of.vocab)
     stop = published.end_tokens(folder, tokenizer)
     return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
 
