@@ -64,10 +64,6 @@ RULES = [
         {"repetition_penalty": 1.2},
         "repetition_penalty: expected 1.0, since there is no code for another value",
     ),
-    (
-        {"watermarking_config": {}},
-        "watermarking_config: expected no such option, since there is no code for it",
-    ),
 ]
 
 
