@@ -76,9 +76,11 @@ def _require_positions(max_positions: int, prompt: int, tokens: int) -> None:
 
 def _published(source: Path, prompt: str) -> Start:
     prompt, folder = text.whole_characters(prompt), source.parent
-    vocab = published.read_architecture(source).vocab
+    of = published.read_architecture(source)
+    if isinstance(of, published.EncoderDecoder):
+        raise UserError(f"checkpoint {folder}: expected a language model, got an encoder and decoder: see translate")
     model, tokenizer = published.load_model(source), published.load_tokenizer(folder)
-    ids = published.encode_prompt(tokenizer, prompt, vocab)
+    ids = published.encode_prompt(tokenizer, prompt, of.vocab)
     stop = published.end_tokens(folder, tokenizer)
     return Start(model, np.array(ids), prompt, published.Detokenizer(tokenizer, ids), stop)
 

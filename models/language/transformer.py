@@ -17,7 +17,8 @@
     state    what one more token needs of those before: for each layer the encoder's keys and values, computed once, and
              the decoder's own so far
 
-The projections of attention have no biases, as in the paper; `bias` adds those of PyTorch and Marian.
+The projections of attention have no biases, as in the paper; `bias` adds those of PyTorch and Marian, and `activation`
+takes the place of max(0, ·). Marian's model of one more layout of positions and of more embeddings is in `marian.py`.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from minigrad.conversion import to_library_of
 from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module
 from models.attention import positions, softmax
 from models.attention.multihead import merge_heads, split_heads
+from models.blocks.mlp import PLAIN
 from models.errors import UserError, known_name
 from models.language.lm import check_tokens
 
@@ -54,9 +56,11 @@ class TransformerConfig:
     positions: str = "sinusoidal"
     length: int = 0
     bias: bool = False
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
         known_name(self.positions, "positions", ADDED)
+        known_name(self.activation, "activation", PLAIN)
         for name in ("vocab", "width", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -121,15 +125,16 @@ class Attention(Module):
 
 
 class FeedForward(Module):
-    """F(x) = max(0, x W₁ + b₁) W₂ + b₂, at each position by itself (eq. 2)."""
+    """F(x) = max(0, x W₁ + b₁) W₂ + b₂, or with another activation, at each position by itself (eq. 2)."""
 
     def __init__(self, config: TransformerConfig, rng: np.random.Generator) -> None:
         self.into = Linear(config.width, config.hidden, rng=rng)
         self.out = Linear(config.hidden, config.width, rng=rng)
+        self.activation = PLAIN[config.activation]
 
     def __call__(self, x):
         """Return (*batch, T, width), as x is."""
-        return self.out(mg.relu(self.into(x)))
+        return self.out(self.activation(self.into(x)))
 
 
 class EncoderLayer(Module):
@@ -168,9 +173,14 @@ class DecoderLayer(Module):
 
 
 class Transformer(Module):
-    """Logits of the next token of the target at every position; parameters are float32."""
+    """Logits of the next token of the target at every position; parameters are float32.
 
-    def __init__(self, config: TransformerConfig, rng: np.random.Generator) -> None:
+    `decoder` has the sizes of the decoder's layers where they are not the encoder's.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, rng: np.random.Generator, decoder: TransformerConfig | None = None
+    ) -> None:
         self.embedding = Embedding(config.vocab, config.width, rng=rng)
         # √d times a row has deviation 1, as the sinusoids nearly have, and so have the logits of a layer norm's output
         weight = rng.standard_normal((config.vocab, config.width)) / config.width**0.5
@@ -178,7 +188,8 @@ class Transformer(Module):
         learned = config.positions == "learned"
         self.positions = Embedding(config.length, config.width, rng=rng) if learned else None
         self.encoder = [EncoderLayer(config, rng) for _ in range(config.layers)]
-        self.decoder = [DecoderLayer(config, rng) for _ in range(config.layers)]
+        decoder = decoder or config
+        self.decoder = [DecoderLayer(decoder, rng) for _ in range(decoder.layers)]
         self.dropout = Dropout(config.dropout)
 
     def __call__(self, source: np.ndarray, target: np.ndarray, *, pad: int, rng: np.random.Generator | None = None):
@@ -191,11 +202,10 @@ class Transformer(Module):
 
     def encode(self, source: np.ndarray, *, pad: int, rng: np.random.Generator | None = None) -> State:
         """Return the state before the first token of the target, for a source (*batch, S) padded with `pad`."""
-        source = check_tokens(source, self.embedding.weight.shape[0])
-        visible = source != pad
+        x = self.embed(source, 0, "source", rng)
+        visible = np.asarray(source) != pad
         if not visible.any(axis=-1).all():
             raise ValueError("source: expected at least one token besides padding, got none")
-        x = self.embed(source, 0, "source", rng)
         mask = None if visible.all() else to_library_of(x, visible[..., None, None, :])  # (*batch, 1, 1, S)
         return self.read(x, mask, rng)
 
@@ -207,9 +217,8 @@ class Transformer(Module):
 
     def decode(self, target: np.ndarray, state: State, *, rng: np.random.Generator | None = None):
         """Return (logits, state), logits (*batch, T, vocab), for T tokens (*batch, T) after those of the state."""
-        target = check_tokens(target, self.embedding.weight.shape[0])
         y, state = self.write(self.embed(target, _length(state), "target", rng), state, rng)
-        return y @ self.embedding.weight.T, state
+        return self.logits(y), state
 
     def write(self, y, state: State, rng: np.random.Generator | None = None):
         """Return (y, state) of the decoder's layers, for embeddings y (*batch, T, width) of the target."""
@@ -222,7 +231,7 @@ class Transformer(Module):
     def cross_attention(self, source: np.ndarray, target: np.ndarray, *, pad: int) -> list[Any]:
         """Return for each layer of the decoder the weights of its attention to the source, (*batch, H, T, S)."""
         state, weights = self.encode(source, pad=pad), []
-        y = self.embed(check_tokens(target, self.embedding.weight.shape[0]), 0, "target")
+        y = self.embed(target, 0, "target")
         for layer, before in zip(self.decoder, state.layers, strict=True):
             queries, _ = layer.attend_to_target(y, before)
             weights.append(layer.cross.weights(queries, before.source, state.mask))
@@ -232,9 +241,11 @@ class Transformer(Module):
     def embed(self, tokens: np.ndarray, start: int, name: str, rng: np.random.Generator | None = None):
         """Return embeddings (*batch, T, width) with positions from `start` on.
 
-        Raises: ValueError, with the name of the tokens, for more of them than there are learned positions.
+        Raises: ValueError for tokens outside the vocabulary, and, with the name of the tokens, for more of them than
+        there are learned positions.
         """
         weight = self.embedding.weight
+        tokens = check_tokens(tokens, weight.shape[0])
         x = self.embedding(to_library_of(weight, tokens)) * weight.shape[-1] ** 0.5
         at = start + np.arange(tokens.shape[-1])
         if self.positions is None:
@@ -245,6 +256,10 @@ class Transformer(Module):
                 f"{name}: expected at most {table.shape[0]} tokens, the learned positions, got {at[-1] + 1}"
             )
         return self.dropout(x + positions.learned(table, at), rng)
+
+    def logits(self, y):
+        """Return the logits (*batch, T, vocab) of the decoder's output (*batch, T, width)."""
+        return y @ self.embedding.weight.T
 
 
 def smoothed_cross_entropy(logits, targets, smoothing: float):

@@ -18,13 +18,23 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, kimi_linear, llama, mamba, olmo_hybrid, rwkv4, rwkv7
-from models.published.architecture import Architecture
+from models.published import gpt2, kimi_linear, llama, mamba, marian, olmo_hybrid, rwkv4, rwkv7
+from models.published.architecture import Architecture, EncoderDecoder
 from models.published.fields import read_json
-from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer
+from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer, require_one_vocabulary
 from models.published.weights import FLOATS, StoredArray, compare, stored_arrays
 
-__all__ = ["Detokenizer", "encode_prompt", "end_tokens", "find", "load_model", "load_tokenizer", "read_architecture"]
+__all__ = [
+    "Detokenizer",
+    "EncoderDecoder",
+    "encode_prompt",
+    "end_tokens",
+    "find",
+    "load_model",
+    "load_tokenizer",
+    "read_architecture",
+    "require_one_vocabulary",
+]
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "gpt2": gpt2.read,
@@ -33,6 +43,7 @@ MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "mamba": mamba.read,
     "mamba2": mamba.read,
     "falcon_mamba": mamba.read,
+    "marian": marian.read,
     "olmo_hybrid": olmo_hybrid.read,
     "rwkv": rwkv4.read,
 }
@@ -86,6 +97,7 @@ def load_model(path: str | Path) -> Module:
     for in_file, entry in in_files.items():
         name = of.name(in_file)
         if name is None:
+            _check_constant(entry, in_file, of.constant(in_file))
             continue
         if name in entries:
             raise UserError(f"checkpoint {path}: {in_file}: expected one array of that name, got two")
@@ -93,7 +105,7 @@ def load_model(path: str | Path) -> Module:
             expected = f"expected one of {', '.join(FLOATS)}, got {entry.dtype}"
             raise UserError(f"checkpoint {entry.path}: {in_file}: {expected}")
         entries[name] = entry
-    of = _with_head(path, of, entries).of_file({name: entry.shape for name, entry in entries.items()})
+    of = _without_copies(path, of, entries).of_file({name: entry.shape for name, entry in entries.items()})
     numbers = compare(path, entries, of.shapes())
     # once as read, and once in the model
     room.require(2 * room.FLOAT * numbers, f"the weights of {path}, twice in float32,", "a smaller model")
@@ -135,19 +147,37 @@ class Unset(np.random.Generator):
         return np.broadcast_to(dtype(0), size)
 
 
-def _with_head(path: Path, of: Architecture, entries: dict[str, StoredArray]) -> Architecture:
-    """Return the architecture with the head that the file has, as transformers decides it; drop one held twice."""
-    head, embedding = of.head, of.embedding
-    if not of.tied or head not in entries:
-        return of
-    if embedding not in entries:
-        entries[embedding] = entries.pop(head)
-        return of
-    if entries[head].shape == entries[embedding].shape and np.array_equal(
-        entries[head].read(), entries[embedding].read()
-    ):
-        del entries[head]
-        return of
-    message = "the config ties it to the embedding, the file holds another: the file's is used"
-    print(f"checkpoint {path}: {head}: {message}", file=sys.stderr)
-    return replace(of, tied=False)
+def _check_constant(entry: StoredArray, in_file: str, expected: np.ndarray | None) -> None:
+    """Raise a UserError for an array that is not the one that a model of this kind has, as exactly as two bytes are."""
+    if expected is None:
+        return
+    if entry.dtype not in FLOATS or entry.shape != expected.shape:
+        message = f"expected floats of shape {expected.shape}, got {entry.dtype} of shape {entry.shape}"
+        raise UserError(f"checkpoint {entry.path}: {in_file}: {message}")
+    array = entry.read()
+    differs = ~(np.abs(array - expected) <= 2**-8 * max(1.0, float(np.abs(expected).max())))
+    if differs.any():
+        place = tuple(map(int, np.argwhere(differs)[0]))
+        message = f"expected {expected[place]:.6g} at {place}, since it is no parameter, got {array[place]:.6g}"
+        raise UserError(f"checkpoint {entry.path}: {in_file}: {message}")
+
+
+def _without_copies(path: Path, of: Architecture, entries: dict[str, StoredArray]) -> Architecture:
+    """Return the architecture with the head that the file has, as transformers decides it; drop what is held twice."""
+    embedding = of.embedding
+    for name in (*of.copies, *((of.head,) if of.tied else ())):
+        if name not in entries:
+            continue
+        if embedding not in entries:
+            entries[embedding] = entries.pop(name)
+        elif entries[name].shape == entries[embedding].shape and np.array_equal(
+            entries[name].read(), entries[embedding].read()
+        ):
+            del entries[name]
+        elif name == of.head:
+            message = "the config ties it to the embedding, the file holds another: the file's is used"
+            print(f"checkpoint {path}: {name}: {message}", file=sys.stderr)
+            of = replace(of, tied=False)
+        else:
+            raise UserError(f"checkpoint {path}: {name}: expected the numbers of {embedding}, got others")
+    return of

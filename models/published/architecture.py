@@ -3,16 +3,22 @@
 A family is one module, with a subclass of `Architecture` and a function that reads it from a config.json, and one row
 of `models.published.MODEL_TYPES`. What is left is shared (`models.published.load_model`): the checks of a file, the
 types of its numbers, shards, and the rule for tied heads.
+
+The model of an `Architecture` is a language model, which the command `generate` runs; that of an `EncoderDecoder` is a
+Transformer, which `translate` runs by the rules that the folder names.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
 from minigrad.nn import Module
+from models.language.transformer import Transformer
+from models.published.generation import Generation
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -23,11 +29,20 @@ class Architecture(ABC):
 
     prefix: ClassVar[str] = ""  # of names in files, where it is optional: "model."
     unused: ClassVar[tuple[str, ...]] = ()  # endings of names in files that hold no parameters: ".rotary_emb.inv_freq"
-    embedding: ClassVar[str] = "embeddings.weight"
     head: ClassVar[str] = "lm_head.weight"
 
     vocab: int
     tied: bool  # whether the head is the embedding; then `shapes` is without it
+
+    @property
+    def embedding(self) -> str:
+        """Return the name of the embedding that a tied head is."""
+        return "embeddings.weight"
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """Return further names of the embedding, any of which a file may have."""
+        return ()
 
     @abstractmethod
     def shapes(self) -> Shapes:
@@ -58,3 +73,24 @@ class Architecture(ABC):
         That is this one, unless files of a family hold the same numbers in several ways.
         """
         return self
+
+    def constant(self, in_file: str) -> np.ndarray | None:
+        """Return what an array in a file that holds no parameter must be; None where it does not matter."""
+        return None
+
+
+class EncoderDecoder(Architecture):
+    """An encoder of a source and a decoder of a target."""
+
+    @property
+    @abstractmethod
+    def max_positions(self) -> int:
+        """Return how many tokens a source or a target may have."""
+
+    @abstractmethod
+    def build(self, rng: np.random.Generator) -> Transformer:
+        """Return a new model; `models.language.decoding` reads a source and decodes with it."""
+
+    @abstractmethod
+    def generation(self, folder: Path) -> Generation:
+        """Return how a target is decoded. Raises UserError for what there is no code for."""

@@ -9,6 +9,7 @@ from models.published.fields import Fields, read_json
 from models.published.world_tokenizer import VOCABULARY, WorldTokenizer
 
 REPLACEMENT = "\ufffd"  # U+FFFD, to which incomplete characters are decoded
+SENTENCEPIECE = ("source.spm", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -25,24 +26,34 @@ def load_tokenizer(folder: str | Path) -> Any:
         hint = "which the extra 'published' installs: pip install -e '.[published]'"
         raise UserError(f"tokenizer.json: expected tokenizers, {hint}") from None
     if not path.is_file():
-        raise UserError(f"{path}: expected a tokenizer there or in {VOCABULARY}, got no such file")
+        other = next((name for name in SENTENCEPIECE if (path.parent / name).is_file()), None)
+        missing = f"only SentencePiece's {other}, which must be converted first" if other else "no such file"
+        raise UserError(f"{path}: expected a tokenizer there or in {VOCABULARY}, got {missing}")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions
         raise UserError(f"{path}: expected a tokenizer, got: {error}") from None
 
 
-def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int) -> list[int]:
-    """Return the prompt's tokens, with the special tokens that the tokenizer adds.
+def require_one_vocabulary(folder: str | Path) -> None:
+    """Raise a UserError where source and target have vocabularies of their own, for tokenizer.json has one."""
+    path = Path(folder) / "tokenizer_config.json"
+    fields = Fields(path, read_json(path) if path.exists() else {}, {"separate_vocabs": False})
+    if fields.get("separate_vocabs"):
+        raise fields.error("separate_vocabs", "false, since tokenizer.json has one vocabulary")
+
+
+def encode_prompt(tokenizer: Any, prompt: str, vocabulary: int, option: str = "--prompt") -> list[int]:
+    """Return the prompt's tokens, with the special tokens that the tokenizer adds; errors name the option it is from.
 
     Raises: UserError for a prompt that becomes no token, and for tokens that the model does not have.
     """
     ids = list(tokenizer.encode(prompt).ids)
     if not ids:
-        raise UserError(f"--prompt: expected text that becomes at least one token, got {prompt!r}, which becomes none")
+        raise UserError(f"{option}: expected text that becomes at least one token, got {prompt!r}, which becomes none")
     if max(ids) >= vocabulary:
         token = tokenizer.id_to_token(max(ids))
-        raise UserError(f"--prompt: expected tokens below vocab_size {vocabulary}, got {max(ids)} ({token!r})")
+        raise UserError(f"{option}: expected tokens below vocab_size {vocabulary}, got {max(ids)} ({token!r})")
     return ids
 
 

@@ -230,7 +230,7 @@ def the_rate_is_the_paper_s():
 @identity("A beam of 1 is the greedy decoding", source="wu2016, section 7", derivatives=False, only=("float64",))
 def a_beam_of_one_is_greedy(seed: Seed, source: Words):
     model = cached_model(seed)
-    options = {"pad": PAD, "start": START, "end": END, "tokens": 8}
+    options: Any = {"pad": PAD, "start": START, "end": END, "tokens": 8}
     text, _ = decoding.beam_search(model, np.array(source), beam=1, **options)
     return np.array(text), decoding.greedy(model, np.array([source]), **options)[0]
 
@@ -252,7 +252,7 @@ def a_wide_beam_finds_the_best_text(seed: Seed, source: Words):
     for text, each in zip(texts.tolist(), chosen, strict=True):
         length = text.index(END) + 1 if END in text else longest
         best = max(best, (each[:length].sum() / ((5 + length) / (5 + 1)) ** 0.6, text[:length]))
-    options = {"pad": PAD, "start": START, "end": END, "tokens": longest}
+    options: Any = {"pad": PAD, "start": START, "end": END, "tokens": longest}
     found, _ = decoding.beam_search(model, np.array(source), beam=VOCAB**longest, **options)
     return np.array(found), np.array(best[1])
 
@@ -263,7 +263,8 @@ def a_wide_beam_finds_the_best_text(seed: Seed, source: Words):
     only=("float64",),
 )
 def scores_are_those_of_whole_texts(seed: Seed, source: Words):
-    model, options = cached_model(seed), {"pad": PAD, "start": START, "end": END, "tokens": 6}
+    model = cached_model(seed)
+    options: Any = {"pad": PAD, "start": START, "end": END, "tokens": 6}
     text, score = decoding.beam_search(model, np.array(source), beam=3, **options)
     logits = model(np.array(source), np.array([START, *text[:-1]]), pad=PAD)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
@@ -274,7 +275,7 @@ def scores_are_those_of_whole_texts(seed: Seed, source: Words):
 @refuted("So does a beam of 1", source="wu2016, section 7")
 def greedy_finds_the_best_text(seed: Seed, source: Words):
     model = cached_model(seed)
-    options = {"pad": PAD, "start": START, "end": END, "tokens": 3}
+    options: Any = {"pad": PAD, "start": START, "end": END, "tokens": 3}
     scores = [decoding.beam_search(model, np.array(source), beam=beam, **options)[1] for beam in (1, VOCAB**3)]
     return np.array(scores[0]), np.array(scores[1])
 
