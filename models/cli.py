@@ -117,9 +117,9 @@ def train(
     dropout: Annotated[
         float, typer.Option(help="Dates and numbers: the share of elements dropped.")
     ] = DEFAULTS.dropout,
-    length: Annotated[int, typer.Option(help="Tokens in a sequence; in copying, those before the answers.")] = (
-        DEFAULTS.length
-    ),
+    length: Annotated[
+        int, typer.Option(help="Tokens in a sequence; in copying, those before the answers; pixels in pathfinder.")
+    ] = (DEFAULTS.length),
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = DEFAULTS.seed,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULTS.rate,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),
@@ -131,7 +131,7 @@ def train(
 
     With --resume, a larger --steps extends the run: from there on the learning rate follows the cosine for that number.
     Dates and numbers have other settings of their own where none are given; they have no --mixer, and no --rate, since
-    --width and --warmup give it.
+    --width and --warmup give it. Pathfinder has 256 pixels unless --length is 1024.
     """
     options = {f.name: context.params[f.name] for f in fields(Run) if _is_given(context, f.name)}
     if resume:

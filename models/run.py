@@ -13,8 +13,10 @@ from models.tasks import (
     TRANSLATIONS,
     Dates,
     Induction,
+    ListOps,
     Needle,
     Numbers,
+    Pathfinder,
     Recall,
     SelectiveCopying,
     Task,
@@ -33,6 +35,7 @@ UNUSED_IN_TRANSLATION = frozenset(
 USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`
     "dates": {"width": 64, "batch": 64, "steps": 3000, "warmup": 400, "evaluate_every": 250},
     "numbers": {"width": 64, "batch": 64, "steps": 4000, "warmup": 400, "evaluate_every": 250},
+    "pathfinder": {"length": 256},
 }
 
 
@@ -104,6 +107,10 @@ class Run:
             return Needle(self.length)
         if self.task == "digits":
             return load_digits()
+        if self.task == "listops":
+            return ListOps(self.length)
+        if self.task == "pathfinder":
+            return Pathfinder(self.length)
         if is_translation(self.task):
             return self.make_translation()
         return load(self.text, length=self.length)

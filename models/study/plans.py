@@ -24,6 +24,8 @@ COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 GROWERS = ("softmax", "lstm", "linear_attention", "s4d", "mamba")  # whose costs grow with the length, or do not
+ARENA = ("listops", "pathfinder", "digits")  # tasks of the Long Range Arena, in small
+CONTENDERS = ("softmax", "lstm", "s4", "s4d", "mamba")  # in them, at widths that give them as many parameters
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
 RECALL = {
     "width": 32,
@@ -86,6 +88,21 @@ LONG: Sizes = {
         },
         "lengths": [2**n for n in range(7, 15)],
         "sequences": 64,
+    },
+    "arena": {
+        "mixers": {
+            "softmax": {"width": 36, "heads": 2},
+            "lstm": {"width": 40, "heads": 1},
+            "s4": {"width": 46, "heads": 1},
+            "s4d": {"width": 62, "heads": 1},
+            "mamba": {"width": 42, "heads": 1},
+        },
+        "tasks": {
+            "listops": {"length": 128, "layers": 2, "batch": 32, "steps": 2000, "evaluate_every": 250, "rate": 4e-3},
+            "pathfinder": {"length": 256, "layers": 2, "batch": 32, "steps": 2000, "evaluate_every": 250, "rate": 4e-3},
+            "digits": {"layers": 2, "batch": 32, "steps": 1000, "evaluate_every": 125, "rate": 4e-3},
+        },
+        "seeds": [0, 1, 2],
     },
     "translation": {
         "dates": {"run": {"task": "dates", **USUAL["dates"]}, "example": "Friday, the 3rd of March, 1987"},
@@ -174,6 +191,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
             jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
     jobs += _compared(dict.fromkeys(COMPARISONS, DEEP), sizes["deep"])
     jobs += [_extrapolation("needle", mixer, sizes["needle"]) for mixer in SEEKERS]
+    jobs += _arena(sizes["arena"])
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
@@ -194,6 +212,17 @@ def _compared(mixers: Mapping[str, tuple[str, ...]], sizes: Sizes) -> list[Job]:
     return jobs
 
 
+def _arena(sizes: dict[str, Any]) -> list[Job]:
+    return [
+        _training(
+            f"lra-{task}-{mixer}-{seed}", {"task": task, "mixer": mixer, **settings, **sizes["mixers"][mixer]}, seed
+        )
+        for task, settings in sizes["tasks"].items()
+        for mixer in CONTENDERS
+        for seed in sizes["seeds"]
+    ]
+
+
 def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
     run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
     steps = run.steps + len(sizes["lengths"])
@@ -205,6 +234,6 @@ def _translation(sizes: dict[str, Any], seed: int) -> Job:
     return Job(f"translation-{run.task}-{seed}", "translation", {**sizes, "run": asdict(run)}, run.steps)
 
 
-def _training(name: str, settings: dict[str, Any]) -> Job:
-    run = Run(seed=SEED, **settings)
+def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:
+    run = Run(seed=seed, **settings)
     return Job(name, "train", asdict(run), run.steps)

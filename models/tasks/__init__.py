@@ -1,4 +1,4 @@
-"""Training tasks: real text, digits, synthetic tasks of in-context recall, and translation of dates and numbers."""
+"""Training tasks: real text, digits, recall in context, expressions, pictures, and translation of dates and numbers."""
 
 from typing import Protocol
 
@@ -7,14 +7,16 @@ import numpy as np
 from .dates import Dates
 from .digits import load_digits
 from .induction import Induction
+from .listops import ListOps
 from .needle import Needle
 from .numbers import Numbers
+from .pathfinder import Pathfinder
 from .recall import Recall
 from .selective_copying import SelectiveCopying
 from .text import Text, load
 
 TRANSLATIONS = ("dates", "numbers")
-TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits", *TRANSLATIONS)
+TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits", "listops", "pathfinder", *TRANSLATIONS)
 
 
 class Task(Protocol):
@@ -43,8 +45,10 @@ __all__ = [
     "TRANSLATIONS",
     "Dates",
     "Induction",
+    "ListOps",
     "Needle",
     "Numbers",
+    "Pathfinder",
     "Recall",
     "SelectiveCopying",
     "Task",

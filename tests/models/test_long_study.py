@@ -49,6 +49,8 @@ def finished(job: Job, study, accuracy: float) -> None:
             "recall": ["2", "3"],
             "dates": ["dates"],
             "numbers": ["to words", "to digits"],
+            "listops": ["listops"],
+            "pathfinder": ["pathfinder"],
         }
         loss, wrong, right = (dict.fromkeys(names.get(run.task, ["digits"]), x) for x in (0.123456789, 0.0, accuracy))
         log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]
@@ -78,6 +80,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         *(f"digits-{mixer}-{start}" for start in ("hippo", "random") for mixer in ("s4", "s4d", "lssl", "rnn")),
         *(f"{kind}-{mixer}" for kind in ("text", "recall-overwritten", "recall-plain") for mixer in plans.DEEP),
         *(f"needle-{mixer}" for mixer in plans.SEEKERS),
+        *(f"lra-{task}-{mixer}-0" for task in plans.ARENA for mixer in plans.CONTENDERS),
         "translation-dates-0",
         "translation-numbers-0",
         "rotation",
@@ -118,7 +121,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
     where = f"{begin}seed 0, {end}"
     assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 2 * 3 + 1
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 15 + 2 * 3 + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
@@ -149,6 +152,7 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "induction": {**TINY["induction"], "sequences": 5},
         "needle": {**TINY["needle"], "lengths": [96]},
         "deep": {name: {**sizes, "rate": 1e-3} for name, sizes in TINY["deep"].items()},
+        "arena": {**TINY["arena"], "seeds": [1]},
         "translation": {**TINY["translation"], "seeds": [1]},
         "rotation": {**TINY["rotation"], "images": 5},
         "long memory": {**TINY["long memory"], "lengths": [65]},

@@ -77,6 +77,14 @@ TINY: plans.Sizes = {
         "lengths": [96, 300],
         "sequences": 4,
     },
+    "arena": {
+        "mixers": dict.fromkeys(plans.CONTENDERS, {"width": 16, "heads": 2}),
+        "tasks": {
+            task: {"layers": 1, "batch": 2, "steps": 4, "evaluate_every": 2, "length": length}
+            for task, length in (("listops", 16), ("pathfinder", 256), ("digits", 1))
+        },
+        "seeds": [0],
+    },
     "translation": {
         task: {
             "run": {"task": task, "width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2},
@@ -263,7 +271,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 33 and len(results["jobs"]) == 33 + 26
+    assert len(planned) == 33 and len(results["jobs"]) == 33 + 26 + 15
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]
