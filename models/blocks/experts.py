@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.conversion import to_library_of
 from minigrad.engine import unwrap
 from minigrad.namespace import to_numpy
 from minigrad.nn import Linear, Module
@@ -65,7 +66,7 @@ def route(
     if routing.kept_groups < routing.groups:
         grouped = xp.reshape(choice, (*choice.shape[:-1], routing.groups, choice.shape[-1] // routing.groups))
         best = xp.sum(mg.take_along_axis(grouped, largest(grouped, 2), axis=-1), axis=-1)
-        groups = xp.arange(routing.groups)
+        groups = to_library_of(scores, np.arange(routing.groups))
         kept = xp.any(largest(best, routing.kept_groups)[..., None] == groups, axis=-2)
         choice = xp.reshape(xp.where(kept[..., None], grouped, -math.inf), choice.shape)
     chosen = largest(choice, routing.count)

@@ -20,15 +20,15 @@ def load_tokenizer(folder: str | Path) -> Any:
     path, world = Path(folder) / "tokenizer.json", Path(folder) / VOCABULARY
     if world.is_file() and not path.is_file():
         return WorldTokenizer(world)
+    if not path.is_file():
+        other = next((name for name in SENTENCEPIECE if (path.parent / name).is_file()), None)
+        missing = f"only SentencePiece's {other}, which must be converted first" if other else "no such file"
+        raise UserError(f"{path}: expected a tokenizer there or in {VOCABULARY}, got {missing}")
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
         hint = "which the extra 'published' installs: pip install -e '.[published]'"
         raise UserError(f"tokenizer.json: expected tokenizers, {hint}") from None
-    if not path.is_file():
-        other = next((name for name in SENTENCEPIECE if (path.parent / name).is_file()), None)
-        missing = f"only SentencePiece's {other}, which must be converted first" if other else "no such file"
-        raise UserError(f"{path}: expected a tokenizer there or in {VOCABULARY}, got {missing}")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions

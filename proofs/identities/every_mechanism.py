@@ -140,7 +140,7 @@ def memory_in_time(form: Form, length: int):
     "A chunk of queries against a chunk of keys at a time: T memory for all T² weights",
     source="rabe2021, section 4",
     order=1,
-    lengths=(64, 128, 256),
+    lengths=(256, 512, 1024),
     over=each_form(memory="T", work="T²", compiled=False),
 )
 def memory_of_chunks(form: Form, length: int):

@@ -321,6 +321,7 @@ def test_a_published_folder_without_its_tokenizers_library(cli, tmp_path, monkey
     save_file(
         {n: x[:, None] if n.endswith("conv1d.weight") else x for n, x in arrays.items()}, tmp_path / "model.safetensors"
     )
+    (tmp_path / "tokenizer.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     code, out, err = cli("generate", "--checkpoint", tmp_path)
     assert (code, out) == (2, "")

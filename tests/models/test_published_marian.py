@@ -87,7 +87,8 @@ def test_a_rule_that_nobody_knows(tmp_path):
 
 def written(folder, rules, seed=0):
     """Write a folder of random weights, with a tokenizer of words w1 … w22 that does not add the end."""
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
+
     (folder / "config.json").write_text(json.dumps(SIZES))
     (folder / "generation_config.json").write_text(json.dumps(rules))
     rng = np.random.default_rng(seed)
@@ -105,6 +106,7 @@ def text_of(tokens):
     return " ".join(f"w{token}" for token in tokens if 0 < token < PAD) + "\n"
 
 
+@pytest.mark.parity  # which installs tokenizers
 def test_translate(cli, tmp_path):  # noqa: F811
     """Greedily and by a beam, the one that the folder names unless told otherwise; the source gets its end."""
     written(tmp_path, {"max_length": 9, "num_beams": 3, "bad_words_ids": [[PAD]], "length_penalty": 2.0})
@@ -119,6 +121,7 @@ def test_translate(cli, tmp_path):  # noqa: F811
         assert err in ("", "translate: expected an end within 8 tokens, got none: the text is cut off there\n")
 
 
+@pytest.mark.parity
 def test_what_cannot_be_translated_is_one_line(cli, tmp_path):  # noqa: F811
     written(tmp_path, {"max_length": 9})
     folder = ("--checkpoint", tmp_path)
