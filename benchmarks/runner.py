@@ -48,9 +48,10 @@ class Worker:
     """A process that holds one implementation (see `benchmarks.worker`)."""
 
     def __init__(
-        self, workload: Workload, name: str, environment: Mapping[str, str], timeout: float = ANSWER_TIMEOUT
+        self, workload: Workload, name: str, environment: Mapping[str, str], timeout: float | None = None
     ) -> None:
-        self.name, self.timeout = f"{workload.name}: {name}", timeout
+        self.name = f"{workload.name}: {name}"
+        self.timeout = ANSWER_TIMEOUT if timeout is None else timeout
         command = [sys.executable, "-m", "benchmarks.worker", workload.module, workload.name, name]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment)

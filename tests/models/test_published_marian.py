@@ -85,7 +85,7 @@ def test_a_rule_that_nobody_knows(tmp_path):
         read_architecture(tmp_path / "config.json").generation(tmp_path)
 
 
-def written(folder, rules, seed=0):
+def written(folder, rules, end_bias=0.0, seed=0):
     """Write a folder of random weights, with a tokenizer of words w1 … w22 that does not add the end."""
     import tokenizers
 
@@ -94,6 +94,7 @@ def written(folder, rules, seed=0):
     rng = np.random.default_rng(seed)
     shapes = dict(read_architecture(folder / "config.json").shapes())
     arrays = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["final_logits_bias"][0, 0] = end_bias
     save_file(arrays, folder / "model.safetensors")
     words = {"</s>": 0, **{f"w{i}": i for i in range(1, PAD)}, "<pad>": PAD}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w1"))
@@ -109,12 +110,14 @@ def text_of(tokens):
 @pytest.mark.parity  # which installs tokenizers
 def test_translate(cli, tmp_path):  # noqa: F811
     """Greedily and by a beam, the one that the folder names unless told otherwise; the source gets its end."""
-    written(tmp_path, {"max_length": 9, "num_beams": 3, "bad_words_ids": [[PAD]], "length_penalty": 2.0})
+    rules = {"max_length": 9, "num_beams": 3, "bad_words_ids": [[PAD]], "length_penalty": 10.0}
+    written(tmp_path, rules, end_bias=6.0)
     model, source = load_model(tmp_path), np.array([3, 7, 5, 0])
     options = {"pad": PAD, "start": PAD, "end": 0, "tokens": 8, "banned": [PAD]}
-    by_beam = text_of(beam_search(model, source, beam=3, penalty=lambda n: n**2, **options)[0])
+    by_beam = text_of(beam_search(model, source, beam=3, penalty=lambda n: n**10, **options)[0])
+    by_mean = text_of(beam_search(model, source, beam=3, penalty=lambda n: n, **options)[0])
     one_by_one = text_of(greedy(model, source[None], **options)[0])
-    assert by_beam != one_by_one
+    assert by_beam not in (one_by_one, by_mean)
     for beam, expected in ((), by_beam), (("--beam", 1), one_by_one):
         code, out, err = cli("translate", "--checkpoint", tmp_path, "--text", "w3 w7 w5", *beam)
         assert (code, out) == (0, expected)
