@@ -54,6 +54,11 @@ OPTIONS = {
     "yarn, ends between pairs": {"rope_parameters": YARN | {"truncate": False}},
     "yarn, other ends": {"rope_parameters": YARN | {"beta_fast": 3.0, "beta_slow": 0.5}},
     "yarn, one end": {"rope_parameters": YARN | {"beta_fast": 2.0, "beta_slow": 2.0, "truncate": False}},
+    "yarn, many pairs": {
+        "head_dim": 32,
+        "rope_parameters": YARN | {"original_max_position_embeddings": 2048},
+    },
+    "yarn, shorter": {"rope_parameters": YARN | {"factor": 0.5}},
     "yarn, not longer": {"rope_parameters": YARN | {"factor": 1.0}},
     "dropout": {"attention_dropout": 0.5},
     "sliced products": {"pretraining_tp": 2},
