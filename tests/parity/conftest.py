@@ -120,9 +120,14 @@ def kimi_linear() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def rwkv_package() -> ModuleType:
-    """Return the RWKV authors' package, with RWKV-7, which compiles itself with torch.jit."""
+    """Return the RWKV authors' package, with RWKV-7, which compiles itself with torch.jit.
+
+    It sets flags of PyTorch, which PyTorch's own tables of samples, used by other tests of the process, have locked.
+    """
+    flags = oracle("torch.backends").flags_frozen.__globals__
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("RWKV_V7_ON", "1")
+        patch.setitem(flags, "__allow_nonbracketed_mutation_flag", True)
         warnings.simplefilter("ignore", DeprecationWarning)
         return oracle("rwkv.model")
 
