@@ -33,7 +33,7 @@ LEAST_ROWS = 64  # that are decoded at a time: fewer take as long
 
 
 class Objective(Protocol):
-    """What `models.train` needs to know of a run."""
+    """Interface of `models.train` to a run: its model, loss, optimiser, learning rate and score."""
 
     name: str  # of the model, for a progress bar
     smaller: str  # what makes a step need less memory

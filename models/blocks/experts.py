@@ -112,7 +112,7 @@ class SwiGLU(Module):
 
 
 class Router(Module):
-    """The matrix W_g of the affinities, and b, under published names."""
+    """Parameters of the routing, W_g and b of eq. 15 and 16, under published names."""
 
     def __init__(self, width: int, experts: int, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         self.weight = Linear(width, experts, bias=False, rng=rng, dtype=dtype).weight

@@ -1,4 +1,4 @@
-"""What stands between the two matrices of an MLP: an activation, or one half of the channels gating the other.
+"""Activations of an MLP, between its two matrices: functions of each channel, and gated linear units.
 
 plain   act(x)                       ReLU, SiLU, GELU exact and by tanh (Hendrycks and Gimpel 2016)
 gated   act(a) ⊙ b,  x = [a ‖ b]     Shazeer 2020, eq. 5 and 6

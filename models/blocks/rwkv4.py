@@ -36,7 +36,10 @@ class RWKV4Config:
 
 
 class TimeMix(Block):
-    """The token shift, WKV, and the receptance that gates it; parameters are float32 unless `dtype` says otherwise."""
+    """Time mixing: the token shift, WKV, and its sigmoid gate, the receptance.
+
+    Parameters are float32 unless `dtype` says otherwise.
+    """
 
     mechanism = rwkv4
 
@@ -65,7 +68,7 @@ class TimeMix(Block):
 
 
 class ChannelMix(Module):
-    """The token shift, and a layer of squared ReLUs that a receptance gates."""
+    """Channel mixing: the token shift, and an MLP with squared ReLUs and a sigmoid gate, the receptance."""
 
     def __init__(self, config: RWKV4Config, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         self.time_mix_key = ramp(config.width).astype(dtype)

@@ -51,7 +51,10 @@ class RWKV7Config:
 
 
 class TimeMix(Block):
-    """The token shift, the memory, and what is around it; parameters are float32 unless `dtype` says otherwise."""
+    """Time mixing: the token shift, the projections to the inputs of the memory, norm, bonus and gate.
+
+    Parameters are float32 unless `dtype` says otherwise.
+    """
 
     mechanism = rwkv7
 
@@ -102,7 +105,7 @@ class TimeMix(Block):
 
 
 class ChannelMix(Module):
-    """The token shift, and a layer of squared ReLUs."""
+    """Channel mixing: the token shift, and an MLP with squared ReLUs."""
 
     def __init__(self, config: RWKV7Config, rng: np.random.Generator, dtype: Any = np.float32) -> None:
         self.x_k = (1 - ramp(config.width) ** 4).astype(dtype)

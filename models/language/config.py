@@ -1,4 +1,4 @@
-"""The options of a causal language model, what is usual where one is left open, and what does not fit together."""
+"""The configuration of a causal language model: options, their defaults, and checks that they fit together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ class TransformerConfig:
 
 
 class LayerState(NamedTuple):
-    """What a layer of the decoder keeps: keys and values of the encoder's output, and of the target so far."""
+    """Cached keys and values of a decoder layer: those of the encoder's output, and those of the target so far."""
 
     source: tuple[Any, Any]
     target: tuple[Any, Any] | None

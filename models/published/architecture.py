@@ -1,4 +1,4 @@
-"""What a family of published models declares: its arrays as files name them, and the model they become here.
+"""Interface of a family of published models: names and shapes of its arrays in files, and the conversion to our model.
 
 A family is one module, with a subclass of `Architecture` and a function that reads it from a config.json, and one row
 of `models.published.MODEL_TYPES`. What is left is shared (`models.published.load_model`): the checks of a file, the

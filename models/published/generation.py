@@ -1,4 +1,4 @@
-"""How an encoder–decoder's folder says that a target is decoded: generation_config.json, or config.json without it.
+"""Decoding options of a published encoder–decoder, from generation_config.json, or config.json if there is none.
 
 Greedy decoding is that of transformers' `generate` with `num_beams` 1: `bad_words_ids` of one token never come, and
 `forced_eos_token_id` is the last token that `max_length` has room for, the start counted. A beam search is that of

@@ -25,7 +25,7 @@ def _unscaled(frequencies: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rope:
-    """The base of the frequencies, what becomes of them, and what rotated queries and keys are multiplied by."""
+    """The base of the rotary frequencies, their scaling, and the factor of rotated queries and keys."""
 
     base: float
     scaled: Scaling = _unscaled

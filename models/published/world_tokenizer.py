@@ -1,4 +1,4 @@
-"""RWKV's World tokenizer: the longest token that the rest of the text, in UTF-8, begins with, again and again.
+"""RWKV's World tokenizer: greedy longest match of the UTF-8 bytes against a vocabulary file.
 
 Its file has a token a line: the index, the token as a Python literal of str or bytes, and its length in bytes. All 256
 bytes are tokens, so every text can be encoded. Index 0 is in no line: it ends a text.

@@ -1,4 +1,4 @@
-"""The gradient of recurrent networks T steps back, beside its bound.
+"""Gradients of recurrent networks through T steps, beside their bound.
 
     ∂h_T/∂h₀ = Π diag(tanh′ₜ) W                   over t = T … 1    Pascanu et al. 2013, eq. 5
     ‖∂h_T/∂h₀‖ ≤ Π ‖W‖ ‖diag tanh′ₜ‖              eq. 6 and 7, where tanh′ is measured, not replaced by γ = 1

@@ -35,7 +35,7 @@ SHORTEST = 4  # an expression is at least a fourth of the longest
 
 
 class TooLong(Exception):
-    """An expression has more tokens than it may have."""
+    """Raised where an expression would have more tokens than allowed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What tasks of translation share: characters as tokens, padding, and a split in which no item is on both sides.
+"""Shared parts of the translation tasks: character tokens, padding, and a split by item into training and test set.
 
     source   x₁ … x_S, then PAD                       as long as the longest of the batch
     target   START y₁ … y_T END, then PAD             the decoder reads it without its last token, and predicts the rest

@@ -47,7 +47,7 @@ def test_prefill_and_steps_are_one_pass(of):
 
 @pytest.mark.parametrize("gate, moves", [(60, False), (-60, True)])
 def test_values_move_to_those_of_the_first_layer(gate, moves):
-    """Where σ is 1 a layer's values are the first layer's, so that its own, and those of the second, are not read."""
+    """With the value gate σ = 1 a layer uses the first layer's values, and its own value weights change nothing."""
     arrays = drawn(SEVEN)
     for layer in (1, 2):
         arrays[f"blocks.{layer}.att.v0"][:], arrays[f"blocks.{layer}.att.v1"][:] = gate, 0
@@ -73,7 +73,7 @@ def test_a_folder_of_rwkv_4(tmp_path):
 
 
 def test_the_published_configs_have_as_many_numbers_as_their_models(tmp_path):
-    """Those of RWKV-4 and RWKV-7 World, each with 12 layers of width 768."""
+    """Count the parameters of RWKV-4 and of RWKV-7 World, each with 12 layers of width 768."""
     block = RWKV4Config(768, 768, 3072)
     pile = RWKV4(vocab=50277, tied=False, block=block, layers=12, eps=1e-5)
     assert sum(int(np.prod(shape)) for _, shape in pile.shapes()) == 169_342_464

@@ -130,7 +130,7 @@ PUBLISHED = {
 
 
 def test_the_published_config(tmp_path):
-    """That of the 124M model, which has 124,439,808 parameters."""
+    """Read the config of the 124M model and count its 124,439,808 parameters."""
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))
     shapes = read_architecture(tmp_path / "config.json").shapes()
     assert sum(int(np.prod(shape)) for _, shape in shapes) == 124_439_808

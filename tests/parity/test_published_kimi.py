@@ -292,7 +292,7 @@ def test_the_command_line(torch, tmp_path):
 
 
 def test_the_published_config(torch, tmp_path):
-    """It is accepted, and gives arrays of the sizes of their model, which is never allocated."""
+    """Read the 48B config, and compare the number of parameters with that of their model on the meta device."""
     import transformers
 
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))

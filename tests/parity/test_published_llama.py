@@ -180,7 +180,7 @@ PUBLISHED = {
 
 
 def test_the_published_config(torch, close, tmp_path):
-    """That of Llama 3.2 1B, which has 1,235,814,400 parameters; its frequencies are those of transformers."""
+    """Read the config of Llama 3.2 1B: 1,235,814,400 parameters, and rotary frequencies that equal theirs."""
     import transformers
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

@@ -146,7 +146,7 @@ def load_with_padding(torch, folder):
 
 
 def test_the_published_sizes(torch, tmp_path):
-    """Those of the class, which are the 7B model's, have as many parameters as theirs."""
+    """Compare the number of parameters at the default sizes, those of the 7B model, with that of their model."""
     import transformers
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "olmo_hybrid"}))
