@@ -41,11 +41,6 @@ SCHEMES = {
 }
 
 
-def entry(scheme: str) -> str:
-    """Return where a scheme of `SCHEMES` enters. Raises UserError for an unknown one."""
-    return SCHEMES[known_name(scheme, "positions", SCHEMES)]
-
-
 # Added to the embeddings
 
 

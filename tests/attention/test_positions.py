@@ -92,10 +92,6 @@ def test_a_query_after_its_cached_keys():
 
 ERRORS = [
     (
-        lambda: positions.entry("rope"),
-        "positions: expected one of sinusoidal, learned, rotary, alibi, t5, got 'rope' (nearest: rotary)",
-    ),
-    (
         lambda: positions.rotary(x, at, layout="pairs"),
         "positions.rotate: layout: expected one of halves, interleaved, got 'pairs' (nearest: halves)",
     ),
@@ -137,8 +133,3 @@ def test_an_error_names_what_was_expected(call, message):
     with pytest.raises(ValueError) as excinfo:
         call()
     assert str(excinfo.value) == message
-
-
-def test_where_a_scheme_enters():
-    assert positions.entry("rotary") == "queries and keys"
-    assert positions.entry("t5") == "scores"
