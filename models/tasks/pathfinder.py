@@ -7,14 +7,12 @@ Linsley et al. 2018 ("Learning Long-Range Spatial Dependencies with Horizontal G
 coordinates, whose direction turns smoothly; of three pixels it leaves out one. Within a curve at most one dark pixel
 lies between two bright ones, and between curves at least two do: who jumps over single pixels finds the answer.
 
-Two curves of one length are drawn, of one of which an inner dash is left out, so that it is two curves; and shorter
-distractors. Both ends of one of the two are marked: of the whole one or of the broken one. Which curve is broken and
-which is marked are fair draws, independent of each other and of the rest, so that neither the brightness of a picture
-nor the places of the marks nor their distance tells anything.
+Two curves of one length are drawn, and shorter distractors. The marks are both ends of one of the two, or, in half of
+the pictures, an end of each. As in the publication, the distance of the marks tells part of the answer, since the ends
+of one curve are rarely very near or very far; brightness, and the place of either mark alone, tell nothing.
 
-Deviations: in Linsley et al. the marks of a negative picture are on two unrelated curves, whose distance may tell;
-curves are drawn with smooth edges, and with 32 × 32 pixels in Tay et al., here 16 × 16 too; a mark is one pixel of the
-brightest shade, where theirs is a circle; pictures are drawn afresh for every batch.
+Deviations: curves have smooth edges in Linsley et al., and 32 × 32 pixels in Tay et al., here 16 × 16 too; a mark is
+one pixel of the brightest shade, where theirs is a circle; pictures are drawn afresh for every batch.
 """
 
 from dataclasses import dataclass
@@ -69,7 +67,7 @@ def draw(rng: np.random.Generator, count: int, side: int) -> Batch:
     """Return pictures `(count, side, side)` and, for each, whether its marks are the ends of one curve."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
     while sum(len(pictures) for pictures, _ in found) < count:
-        found.append(_draw_some(rng, 3 * count, side))
+        found.append(_draw_some(rng, 2 * count, side))
     pictures, connected = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
     return pictures, connected
 
@@ -78,26 +76,19 @@ def _draw_some(rng: np.random.Generator, count: int, side: int) -> Batch:
     """Return what `draw` does, for as many of `count` attempts as succeed."""
     curves = _placed(rng, count, side)
     count, rows = len(curves[0]), np.arange(len(curves[0]))
-    long = np.stack(curves[:2])
-    marked, broken = rng.integers(0, 2, size=(2, count))
-    cut = rng.integers(1, _dashes(long.shape[2]) - 1, size=count)
     pictures = np.zeros((count, side, side), np.int64)
-    for number, curve in enumerate(curves):
+    for curve in curves:
         pixels = np.arange(curve.shape[1])
-        shades = rng.integers(*DASHES, size=(count, _dashes(len(pixels))))
-        if number < 2:
-            shades[rows[broken == number], cut[broken == number]] = 0
+        shades = rng.integers(*DASHES, size=(count, -(-len(pixels) // PERIOD)))
         for i in pixels[pixels % PERIOD < DASH]:
-            bright = shades[:, i // PERIOD] > 0  # where a walk crosses itself, the other dash stays
-            pictures[rows[bright], curve[bright, i, 0], curve[bright, i, 1]] = shades[bright, i // PERIOD]
-    ends = long[marked, rows][:, [0, -1]]
-    pictures[rows[:, None], ends[..., 0], ends[..., 1]] = MARK
-    fits = _separable(long[broken, rows], cut) & _separable(long[1 - broken, rows], cut)
-    return pictures[fits], (marked != broken)[fits].astype(np.int64)
-
-
-def _dashes(pixels: int) -> int:
-    return -(-pixels // PERIOD)
+            pictures[rows, curve[:, i, 0], curve[:, i, 1]] = shades[:, i // PERIOD]
+    ends = np.stack(curves[:2])[:, :, [0, -1]]  # (2, count, 2, 2): curve, picture, end, coordinate
+    connected, marked, end, other_end = rng.integers(0, 2, size=(4, count))
+    first = ends[marked, rows, end]
+    second = np.where(connected[:, None], ends[marked, rows, 1 - end], ends[1 - marked, rows, other_end])
+    for mark in (first, second):
+        pictures[rows, mark[:, 0], mark[:, 1]] = MARK
+    return pictures, connected
 
 
 def _placed(rng: np.random.Generator, count: int, side: int) -> list[np.ndarray]:
@@ -123,7 +114,7 @@ def _placed(rng: np.random.Generator, count: int, side: int) -> list[np.ndarray]
 
 
 def _walks(rng: np.random.Generator, count: int, length: int, side: int) -> np.ndarray:
-    """Return walks `(count, length, 2)` over pixels, inside the border."""
+    """Return walks `(count, length, 2)` over pixels, inside the border and none twice in a walk."""
     walks: list[np.ndarray] = []
     while sum(map(len, walks)) < count:
         turns = TURN * rng.standard_normal((4 * count, 1)) + WOBBLE * rng.standard_normal((4 * count, length - 1))
@@ -132,7 +123,9 @@ def _walks(rng: np.random.Generator, count: int, length: int, side: int) -> np.n
         steps /= np.abs(steps).max(axis=-1, keepdims=True)
         begin = rng.uniform(1, side - 2, size=(4 * count, 1, 2))
         walk = np.rint(np.concatenate([begin, begin + np.cumsum(steps, axis=1)], axis=1)).astype(np.int64)
-        walks.append(walk[((walk >= 1) & (walk <= side - 2)).all(axis=(1, 2))])
+        inside = ((walk >= 1) & (walk <= side - 2)).all(axis=(1, 2))
+        crosses = (np.diff(np.sort(side * walk[..., 0] + walk[..., 1], axis=1), axis=1) == 0).any(axis=1)
+        walks.append(walk[inside & ~crosses])
     return np.concatenate(walks)[:count]
 
 
@@ -153,11 +146,3 @@ def _widened(pixels: np.ndarray) -> np.ndarray:
             widened[:, :-shift] |= pixels[:, shift:]
         pixels = np.moveaxis(widened, 1, axis)
     return pixels
-
-
-def _separable(walks: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """Return whether the parts of each walk before and after a dash are as far apart as two curves."""
-    between = np.abs(walks[:, :, None] - walks[:, None]).max(axis=-1)
-    pixels, begin = np.arange(walks.shape[1]), PERIOD * cut[:, None]
-    before, after = pixels < begin, pixels >= begin + DASH
-    return ((between >= APART) | ~(before[:, :, None] & after[:, None])).all(axis=(1, 2))

@@ -78,11 +78,9 @@ def pictures(side: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 def test_a_search_on_the_picture_finds_the_answer(side):
     shown, labels = pictures(side, 300)
     assert [connected(picture) for picture in shown] == labels.astype(bool).tolist()
-    # of one curve a dash is missing; where a curve crosses itself two dashes share pixels
     pixels, distractors = pathfinder.SIZES[side]
-    most = sum(-(-2 * n // 3) for n in (pixels, pixels, *[pathfinder.SHORT] * distractors)) - pathfinder.DASH
-    counts = (shown > 0).sum(axis=(1, 2))
-    assert counts.max() == most and (counts == most).mean() > 0.9
+    bright = sum(-(-2 * n // 3) for n in (pixels, pixels, *[pathfinder.SHORT] * distractors))
+    assert ((shown > 0).sum(axis=(1, 2)) == bright).all()
 
 
 def told(features: np.ndarray, labels: np.ndarray) -> float:
@@ -101,10 +99,10 @@ def distances(shown: np.ndarray) -> np.ndarray:
 
 
 def features(shown: np.ndarray) -> list[np.ndarray]:
-    """Return what might tell: numbers of pixels by shade, shades, what is bright, marks, their distance."""
+    """Return what might tell: numbers of pixels by shade, shades, what is bright, marks."""
     flat = shown.reshape(len(shown), -1)
     counts = np.stack([(flat == shade).sum(axis=1) for shade in range(pathfinder.SHADES)], axis=1)
-    return [counts, flat, flat > 0, flat == pathfinder.MARK, distances(shown)]
+    return [counts, flat, flat > 0, flat == pathfinder.MARK]
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +111,19 @@ def many():
     return pictures(16, 3000)
 
 
-def test_neither_shades_nor_places_nor_the_distance_of_the_marks_tell(many):
+def test_of_shades_places_and_distance_only_the_distance_of_the_marks_tells(many):
     shown, labels = many
     assert abs(labels.mean() - 0.5) < 4 * 0.5 / 3000**0.5
     for feature in features(shown):
         assert abs(told(feature, labels) - 0.5) < 4 * 0.5 / 1500**0.5
+    assert 0.5 + 4 * 0.5 / 1500**0.5 < told(distances(shown), labels) < 0.7  # as the module says: part of the answer
 
 
-@pytest.mark.parametrize("which", range(3), ids=["bright pictures", "marks to the left", "distant marks"])
+@pytest.mark.parametrize("which", range(2), ids=["bright pictures", "marks to the left"])
 def test_what_tells_would_be_seen(many, which):
     shown, labels = many
     marks = np.argwhere(shown == pathfinder.MARK)[:, 1:].reshape(-1, 2, 2)
-    telling = [(shown > 9).sum(axis=(1, 2)) > 10, marks[:, :, 1].sum(axis=1) < 15, distances(shown)[:, 0] > 8][which]
+    telling = [(shown > 9).sum(axis=(1, 2)) > 12, marks[:, :, 1].sum(axis=1) < 15][which]
     kept = telling == (labels == 1)
     kept |= np.random.default_rng(1).uniform(size=len(kept)) < 0.4  # in some pictures it misleads
     found = max(abs(told(feature, labels[kept]) - 0.5) for feature in features(shown[kept]))
