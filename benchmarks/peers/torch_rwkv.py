@@ -1,6 +1,12 @@
-"""RWKV's mechanisms in PyTorch: Hugging Face's loop, fla-core's chunks, and chunks with a triangular solve."""
+"""RWKV in PyTorch: Hugging Face's loop, fla-core's chunks, chunks with a triangular solve, and the authors' layer."""
 
 from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,3 +55,30 @@ def rwkv7(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tens
         outputs.append(R @ S + P @ written)
         S = alpha * S + W @ written
     return torch.cat(outputs, 1)
+
+
+def time_mixing(x: Tensor) -> Tensor:
+    """Return the outputs (L, D) of time mixing by the authors' package, with the weights of `workloads.rwkv.layer`."""
+    layer, heads, parameters = _authors_layer()
+    width = x.shape[-1]
+    S = x.new_zeros(heads, width // heads, width // heads)
+    return layer(0, heads, width // heads, x, x.new_zeros(width), torch.empty_like(x), S, *parameters)[0]
+
+
+@cache
+def _authors_layer() -> tuple[Any, int, list[Tensor]]:
+    """Return the package's function of a layer, its heads, and its parameters: matrices are (inputs, outputs)."""
+    from benchmarks.workloads.rwkv import layer
+
+    os.environ["RWKV_V7_ON"] = "1"  # read when the package is imported, which prints its version
+    with redirect_stdout(sys.stderr):
+        from rwkv.model import RWKV_x070_TMix_seq
+
+    ours = layer()
+    zero = torch.zeros(0)  # v0, v1 and v2, which a first layer has no use for
+    vectors = [torch.tensor(getattr(ours, f"x_{name}")) for name in "rwkvag"]
+    low_rank = [torch.tensor(getattr(ours, name)) for name in ("w0", "w1", "w2", "a0", "a1", "a2")]
+    gates = [torch.tensor(x) for x in (ours.g1, ours.g2, ours.k_k, ours.k_a, ours.r_k.reshape(-1))]
+    linear = [torch.tensor(x.weight).T for x in (ours.receptance, ours.key, ours.value, ours.output)]
+    norm = [torch.tensor(ours.ln_x.weight), torch.tensor(ours.ln_x.bias)]
+    return RWKV_x070_TMix_seq, ours.heads, [*vectors, *low_rank, zero, zero, zero, *gates, *linear, *norm]

@@ -1,15 +1,28 @@
-"""RWKV-4's WKV and RWKV-7's memory beside what is public for a CPU (`benchmarks.peers.torch_rwkv`)."""
+"""RWKV-4's WKV, RWKV-7's memory and a layer of it beside what is public for a CPU (`benchmarks.peers.torch_rwkv`)."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-from benchmarks.functions import InputsAndWeights, Side, forward_and_backward, minigrad, ours, pytorch, single_precision
+from benchmarks.functions import (
+    InputsAndWeights,
+    Side,
+    forward_and_backward,
+    minigrad,
+    ours,
+    pytorch,
+    single_precision,
+    workload,
+)
 from benchmarks.workloads.mechanisms import FLA
 
 TORCH = "benchmarks.peers.torch_rwkv"
 WKV_SIZES = {"batch": 4, "length": 1024, "channels": 512}
 MEMORY_SIZES = {"heads": 8, "length": 2048, "width": 64}
+HEADS, WIDTH, RANK = 8, 512, 64  # of a layer
 
 
 def wkv(batch: int, length: int, channels: int) -> InputsAndWeights:
@@ -49,6 +62,35 @@ def memory_floor(*, backward: bool, heads: int, length: int, width: int) -> dict
     }
 
 
+@cache
+def layer() -> Any:
+    """Return time mixing of RWKV-7 with random weights, as a first layer has them."""
+    from models.blocks.rwkv7 import RWKV7Config, TimeMix
+
+    rng = np.random.default_rng(0)
+    mix = TimeMix(RWKV7Config(WIDTH, HEADS, 4 * WIDTH, RANK, RANK, RANK), rng)
+    mix.r_k = np.asarray(rng.standard_normal(mix.r_k.shape), np.float32)
+    return mix
+
+
+def time_mixing(x: Any) -> Any:
+    """Return the outputs (L, D) of `layer` for x (L, D)."""
+    return layer()(x)[0]
+
+
+def tokens(length: int) -> InputsAndWeights:
+    """Draw x (L, D)."""
+    x, of_outputs = np.random.default_rng(1).standard_normal((2, length, WIDTH))
+    return single_precision(of_outputs, x=x)
+
+
+def layer_floor(*, backward: bool, length: int) -> dict:
+    """Return the least work of a layer, forward: four projections, three low-rank maps, and the memory."""
+    of_memory = memory_floor(backward=backward, heads=HEADS, length=length, width=WIDTH // HEADS)
+    products = 2 * length * WIDTH * (4 * WIDTH + 6 * RANK)
+    return {**of_memory, "operations": of_memory["operations"] + products}
+
+
 WORKLOADS = (
     *forward_and_backward(
         "rwkv4",
@@ -73,5 +115,17 @@ WORKLOADS = (
         ),
         memory_floor,
         MEMORY_SIZES,
+    ),
+    workload(
+        "rwkv7_layer",
+        "Time mixing of RWKV-7: 512 channels, 8 heads, 2048 tokens",
+        tokens,
+        (
+            Side("minigrad fused", minigrad, "benchmarks.workloads.rwkv:time_mixing"),
+            Side("the authors' package, PyTorch", pytorch, f"{TORCH}:time_mixing", ("rwkv",)),
+        ),
+        layer_floor,
+        {"length": 2048},
+        backward=False,
     ),
 )
