@@ -98,8 +98,8 @@ LONG: Sizes = {
             "mamba": {"width": 42, "heads": 1},
         },
         "tasks": {
-            "listops": {"length": 128, "layers": 2, "batch": 32, "steps": 2000, "evaluate_every": 250, "rate": 4e-3},
-            "pathfinder": {"length": 256, "layers": 2, "batch": 32, "steps": 2000, "evaluate_every": 250, "rate": 4e-3},
+            "listops": {"length": 128, "layers": 2, "batch": 32, "steps": 1000, "evaluate_every": 250, "rate": 4e-3},
+            "pathfinder": {"length": 256, "layers": 2, "batch": 32, "steps": 500, "evaluate_every": 125, "rate": 4e-3},
             "digits": {"layers": 2, "batch": 32, "steps": 1000, "evaluate_every": 125, "rate": 4e-3},
         },
         "seeds": [0, 1, 2],
