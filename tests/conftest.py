@@ -3,6 +3,7 @@
 import functools
 import platform
 import re
+import signal
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,15 @@ def _imports_cupy(path: Path) -> bool:
     names = re.findall(r"^from (tests\.[\w.]+) import", text, re.MULTILINE)
     helpers = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
     return any(_imports_cupy(helper) for helper in helpers if helper.exists())
+
+
+def pytest_configure():
+    """Let Ctrl-C reach the processes that tests start also where the suite itself runs in a shell's background.
+
+    A shell starts such jobs with SIGINT ignored, and children inherit that: tests that send it waited for two minutes.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path):
