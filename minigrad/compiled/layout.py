@@ -25,6 +25,14 @@ def laid_out(x: Any, *shape: int, to: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(x)
 
 
+def plain(x: Any) -> np.ndarray:
+    """Return x C-contiguous and writable; it is x itself where it is so already.
+
+    Numba compiles a kernel anew for each other layout, and for arrays that are read-only.
+    """
+    return np.require(x, requirements=["C", "W"])
+
+
 def cut_out(x: np.ndarray, shape: tuple[int, ...], axes: int = 2) -> np.ndarray:
     """Undo `laid_out`: remove the padding of the last `axes` axes and restore the batch axes."""
     original: tuple[Any, ...] = tuple(slice(size) for size in shape[len(shape) - axes :])

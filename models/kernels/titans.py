@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu.inner_model import WeightLayout
-from minigrad.compiled.layout import append_ones, flat_count, laid_out
+from minigrad.compiled.layout import append_ones, flat_count, laid_out, plain
 from minigrad.compiled.simd import kernel
 from minigrad.compiled.threads import one_blas_thread
 from models.kernels import titans_gates, titans_norm
@@ -109,6 +109,7 @@ def forward(
     theta, eta, a = (laid_out(x, count, length, to=(1,)) for x in (theta, np.exp(log_eta), np.exp(log_decay)))
     q, k, v, *flat = (np.reshape(x, (count, *x.shape[-2:])) for x in (q, k, v, *weights))
     (start, M, S), gamma_beta = layout.split("titans", flat, q.shape[-1], models=3)
+    M, S = ([plain(x) for x in layers] for layers in (M, S))
     model = Model(layout.bias, tuple(gamma_beta) if layout.norm else None)
     tokens = Tokens(q, k, v, *titans_gates.forward(theta, eta, a, cuts))
     W, whole = start, (length - left) % batch_size == 0 and length >= left
@@ -209,11 +210,11 @@ def _read(
 
 def _updated(M: Arrays, S: Arrays, inner_pass: InnerPass, batch: Tokens) -> tuple[Arrays, Arrays]:
     """Return M′ and S′."""
-    into_M, into_S = [], []
+    into_M, into_S, ends = [], [], np.ascontiguousarray(batch.fades[:, -1])
     for m, s, x, delta in zip(M, S, inner_pass.x, inner_pass.delta, strict=True):
         into_M.append((x * batch.mix[:, -1, :, None]).mT @ delta)
         into_S.append((x * batch.last[..., None]).mT @ delta)
-        _update(m, s, batch.fades[:, -1], into_M[-1], into_S[-1])
+        _update(m, s, ends, into_M[-1], into_S[-1])
     return into_M, into_S
 
 
@@ -267,8 +268,9 @@ def _batch_backward(
         for place, (g, layer) in enumerate([(dM[i], M[i]), (dM[i], S[i]), (dS[i], S[i])]):
             dfades[:, -1, place] += np.vecdot(g, layer).sum(axis=-1)
     d_after, dM, dS = (dM, dS), [np.empty_like(g) for g in dM], [np.empty_like(g) for g in dS]
+    ends = np.ascontiguousarray(batch.fades[:, -1])
     for i in range(depth):
-        _update_backward(batch.fades[:, -1], d_after[0][i], d_after[1][i], dM[i], dS[i])
+        _update_backward(ends, d_after[0][i], d_after[1][i], dM[i], dS[i])
 
     # y
     gamma, p, _ = np.split(batch.fades, 3, axis=-1)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiled.layout import laid_out
+from minigrad.compiled.layout import laid_out, plain
 from minigrad.compiled.simd import kernel
 from minigrad.compiled.threads import one_blas_thread, share
 
@@ -40,7 +40,7 @@ def backward(saved: tuple[Any, Any], dK: Any) -> tuple[Any, Any]:
 
 def responses(w: Any, A: Any, length: int) -> np.ndarray:
     """Return 2 Re Σₙ wₙ Aₙˡ for l = 0 … L − 1, (M, L)."""
-    w, A, size = np.ascontiguousarray(w), np.ascontiguousarray(A), math.isqrt(length - 1) + 1
+    w, A, size = plain(w), plain(A), math.isqrt(length - 1) + 1
     K = np.empty((len(A), -(-length // size), size), A.real.dtype)
 
     def work(part: int, first: int, last: int) -> None:
@@ -55,7 +55,7 @@ def responses(w: Any, A: Any, length: int) -> np.ndarray:
 
 def sums(g: Any, A: Any, Q: np.ndarray | None = None) -> np.ndarray:
     """Return P = Σₗ gₗ Aₙˡ, complex (M, N), of real g (M, L), and write Σₗ l gₗ Aₙˡ⁻¹ into Q, if given."""
-    A, (count, length) = np.ascontiguousarray(A), g.shape
+    A, (count, length) = plain(A), g.shape
     size = math.isqrt(length - 1) + 1
     blocks = -(-length // size)
     g = laid_out(g, count, length, to=(size * blocks,)).reshape(count, blocks, size)

@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.pytree import arrays_of, map_arrays
 from models.kernels.gelu_tanh import gelu_tanh
+from models.kernels.titans import _update
 from models.memory import inner, titans
 from models.memory.titans import State
 from tests.kernels.kit import num_threads
@@ -95,3 +96,23 @@ def test_gelu_and_its_derivatives(dtype):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=16 * np.finfo(dtype).eps + 1e-13)
     far = np.array(gelu_tanh(np.array([-1e4, 1e4, np.nan], dtype)))
     np.testing.assert_allclose(far, [[0, 1e4, np.nan], [0, 1, np.nan], [0, 0, np.nan]], rtol=0, atol=1e-16)
+
+
+def test_another_layout_of_the_memory_is_not_compiled_anew():
+    """Numba has a type for each layout, and others for arrays that are read-only."""
+
+    def read_only(x):
+        x = x.copy()
+        x.flags.writeable = False
+        return x
+
+    def run(memory):
+        y, state = titans.fused(*arguments, state=State(*memory, left), batch_size=CASES[1][4])
+        return [y, *arrays_of(state)]
+
+    arguments, memory, left = draw(*CASES[1][:4])
+    expected, versions = run(memory), len(_update.signatures)
+    for other in (read_only, np.asfortranarray, lambda x: np.repeat(x, 2, axis=-1)[..., ::2]):
+        for x, y in zip(run(map_arrays(other, memory)), expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
+    assert len(_update.signatures) == versions
