@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def _ancestors(roots: Sequence[Node], oldest: int) -> tuple[list[Node], bool]:
             if parent is not None and parent.number not in visited:
                 visited.add(parent.number)
                 stack.append(parent)
-    ancestors.sort(key=lambda node: node.number)
+    ancestors.sort(key=operator.attrgetter("number"))
     return ancestors, any_older
 
 

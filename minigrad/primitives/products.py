@@ -32,7 +32,7 @@ def adjoint(x):
 
 
 def _flat(x):
-    return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _product(x, y):
@@ -59,14 +59,15 @@ def matmul(x: Any, y: Any) -> Any:
     A vector is a row on the left and a column on the right. Raises ValueError for a scalar.
     """
     x, y = array(x, "matmul"), array(y, "matmul", "y")
-    if x.ndim == 0 or y.ndim == 0:
+    left, right = x.ndim, y.ndim
+    if left > 1 and right > 1:
+        return _matmul(x, y)
+    if left == 0 or right == 0:
         raise ValueError("matmul: got a scalar, expected arrays of at least one axis")
-    if x.ndim == 1:
-        y_ = expand_dims(y, axis=-1) if y.ndim == 1 else y
-        return (_matmul(x[None, :], y_))[..., 0, 0] if y.ndim == 1 else _matmul(x[None, :], y_)[..., 0, :]
-    if y.ndim == 1:
-        return _matmul(x, y[:, None])[..., 0]
-    return _matmul(x, y)
+    if left == 1:
+        y_ = expand_dims(y, axis=-1) if right == 1 else y
+        return (_matmul(x[None, :], y_))[..., 0, 0] if right == 1 else _matmul(x[None, :], y_)[..., 0, :]
+    return _matmul(x, y[:, None])[..., 0]
 
 
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Any:

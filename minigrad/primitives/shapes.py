@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 from collections.abc import Sequence
@@ -30,9 +31,14 @@ def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Any:
     return x if tuple(x.shape) == shape else _reshape(x, to=shape)
 
 
-@primitive(x=lambda g, axes: _permute_dims(g, tuple(sorted(range(len(axes)), key=axes.__getitem__))))
+@functools.cache
+def _inverse(axes):
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+@primitive(x=lambda g, axes: _permute_dims(g, _inverse(axes)))
 def _permute_dims(xp, x, axes):
-    return xp.permute_dims(x, axes)
+    return x.transpose(axes) if xp is np else xp.permute_dims(x, axes)  # a method spares NumPy's dispatch
 
 
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
@@ -46,6 +52,8 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 
 def matrix_transpose(x: Any) -> Any:
     """Return x with its last two axes exchanged."""
+    if type(x) is np.ndarray and x.ndim >= 2 and x.dtype.isnative:  # in the backward pass by far the most frequent case
+        return x.mT
     x = array(x, "matrix_transpose")
     if x.ndim < 2:
         raise ValueError(f"matrix_transpose: got shape {tuple(x.shape)}, expected at least two axes")
