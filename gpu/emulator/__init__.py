@@ -7,8 +7,9 @@ It does not find a missing `__threadfence`, a shuffle used as a memory barrier b
 first-level cache, as every write is visible to all fibers at once. Products of tensor cores are rounded after every
 addition. `wgmma` and TMA, which no kernel uses, are not implemented.
 
-The runtime (scheduler, guarded memory, launch) does not depend on the kernel: it is compiled once per set of compiler
-flags and linked to every kernel.
+The runtime (scheduler, guarded memory, launch) and the headers of this folder do not depend on the kernel: per set of
+compiler flags they are compiled once, the runtime to an object that is linked to every kernel, the headers to a
+precompiled header, which g++ reads where a kernel includes them.
 """
 
 import contextlib
@@ -136,12 +137,14 @@ def _as_array(x: Any) -> np.ndarray:
 
 def _compile_kernels(source: Path, kernels: Sequence[str], defines: Sequence[str]) -> Path:
     """Return the shared library of a source file, from the cache if neither it nor what it includes has changed."""
-    unit = f'#include "emulator/launch.cuh"\n#include "{source}"\n'
-    unit += "".join(f"EMULATED_KERNEL({name})\n" for name in kernels)
+    macros = (d.partition("=") for d in defines)  # after the header, which g++ reads where no macro differs
+    lines = ['#include "emulator/launch.cuh"', *(f"#define {name} {value or 1}" for name, _, value in macros)]
+    lines += [f'#include "{source}"', *(f"EMULATED_KERNEL({name})" for name in kernels)]
     headers = [path for folder in (HERE, KERNELS, source.parent) for path in sorted(folder.glob("*.cuh"))]
-    options = *(f"-D{d}" for d in defines), f"-I{HERE.parent}", f"-I{KERNELS}"
-    runtime = _compile_runtime()
-    return _compile(source, unit, (*options, "-shared", str(runtime)), kernels, [*headers, source], ".so")
+    runtime, options = _compile_runtime(), (f"-I{_precompile_headers()}", f"-I{HERE.parent}", f"-I{KERNELS}")
+    unit = "\n".join(lines) + "\n"
+    key = *defines, *kernels
+    return _compile(source, unit, (*options, "-shared", str(runtime)), key, [*headers, source], ".so")
 
 
 def _compile_runtime() -> Path:
@@ -151,10 +154,23 @@ def _compile_runtime() -> Path:
     return _compile(source, f'#include "{source}"\n', ("-c", f"-I{HERE}"), (), parts, ".o")
 
 
+def _precompile_headers() -> Path:
+    """Return the folder in which g++ finds the precompiled `emulator/launch.cuh` before the header itself."""
+    source, files = HERE / "launch.cuh", sorted(HERE.glob("*.cuh"))
+    return _compile(source, None, ("-x", "c++-header"), (), files, "/emulator/launch.cuh.gch").parents[1]
+
+
 def _compile(
-    source: Path, unit: str, options: Sequence[str], names: Sequence[str], files: Sequence[Path], suffix: str
+    source: Path,
+    unit: str | None,
+    options: Sequence[str],
+    names: Sequence[str],
+    files: Sequence[Path],
+    suffix: str,
 ) -> Path:
-    """Return the output of compiling a translation unit, from the cache where `files` have not changed.
+    """Return the output of compiling a translation unit, from the cache where neither `names` nor `files` have changed.
+
+    Without one it is the source itself: g++ reads no header from a pipe.
 
     With GPU_SANITIZE=1 in the environment it is compiled with AddressSanitizer, whose library must have been preloaded,
     and with checks of alignment.
@@ -165,12 +181,14 @@ def _compile(
     target = _cache() / f"{source.stem}-{key}{suffix}"
     if target.exists():
         return target
-    handle, output = tempfile.mkstemp(dir=target.parent, suffix=suffix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, output = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
     os.close(handle)
     try:
         objects = [x for x in options if x.endswith(".o")]  # after the source, as the linker wants them
         options = [x for x in options if not x.endswith(".o")]
-        command = [compiler, *flags, *options, "-x", "c++", "-", "-x", "none", *objects, "-o", output]
+        code = [str(source)] if unit is None else ["-x", "c++", "-", "-x", "none"]
+        command = [compiler, *flags, *options, *code, *objects, "-o", output]
         environment = {name: x for name, x in os.environ.items() if name != "LD_PRELOAD"}  # no sanitizer inside g++
         done = subprocess.run(command, input=unit, capture_output=True, text=True, env=environment)
         if done.returncode:
