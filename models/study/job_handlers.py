@@ -24,7 +24,7 @@ from models.study.cost import cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
 from models.study.through_time import gradients
-from models.study.translating import translated
+from models.study.translated import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
 from models.vision import rotation_ttt

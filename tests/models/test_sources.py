@@ -51,6 +51,8 @@ def before(copy):
         ("gpu/kernels/common.cuh", {"proofs", "memory"}),
         ("models/attention/softmax.py", EVERY - {"hippo"}),
         ("benchmarks/memory.py", {"memory"}),
+        ("models/study/translated.py", {"translation"}),
+        ("models/study/figures.py", set()),
         ("models/study/report.py", set()),
         ("models/cli.py", set()),
     ],
