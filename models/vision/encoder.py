@@ -98,16 +98,16 @@ class Encoder(Module):
         self.layers = [EncoderLayer(config, rng) for _ in range(config.layers)]
 
     def __call__(self, z, visible=None):
-        """Return z (*batch, T, width) after all layers; nothing attends to a token where `visible` (*batch, T) is false.
+        """Return z (*batch, T, width) after all layers, the same for visible tokens as without those that are not.
 
-        For each token that is true itself the result is what it is without the others, which is how padding is hidden.
+        `visible` (*batch, T) is false for tokens that none attends to, such as padding; all are visible if it is None.
         """
         for layer in self.layers:
             z = layer(z, attention_mask(visible))
         return z
 
     def attention(self, z, visible=None):
-        """Return A of every layer for the tokens z, (*batch, layers, H, T, T); row t holds what token t attends to."""
+        """Return A of every layer for tokens z, (*batch, layers, H, T, T); row t holds what token t attends to."""
         weights, mask = [], attention_mask(visible)
         for layer in self.layers:
             weights.append(layer.attention.weights(layer.attention_norm(z), mask))

@@ -1,13 +1,13 @@
 """Patches: what a vision Transformer reads instead of words.
 
-    z₀ = [x_class; x¹_p E; x²_p E; …; xᴺ_p E] + E_pos                            Dosovitskiy et al. 2021, eq. 1
+z₀ = [x_class; x¹_p E; x²_p E; …; xᴺ_p E] + E_pos                            Dosovitskiy et al. 2021, eq. 1
 
-    pixels  (*batch, C, H, W), as processors return them
-    x_p     patches of P × P pixels, (*batch, N, C P²): row by row, N = H W/P²; the numbers of one as (c, y, x)
-    E       the patch embedding, kept as the weights (D, C, P, P) of a convolution, which it is: kernel and stride P
-    x_class the class token (D,)
-    E_pos   learned positions (1 + N, D), the class token's first. For a picture of another size those of the patches
-            are interpolated as a map (section 3.2, "higher resolution"); the class token's stays.
+pixels  (*batch, C, H, W), as processors return them
+x_p     patches of P × P pixels, (*batch, N, C P²): row by row, N = H W/P²; the numbers of one as (c, y, x)
+E       the patch embedding, kept as the weights (D, C, P, P) of a convolution, which it is: kernel and stride P
+x_class the class token (D,)
+E_pos   learned positions (1 + N, D), the class token's first. For a picture of another size those of the patches
+        are interpolated as a map (section 3.2, "higher resolution"); the class token's stays.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ class PatchEmbedding(Module):
     """x_p E + b: a linear map of each patch, initialised as `nn.Linear` is."""
 
     def __init__(self, channels: int, size: int, width: int, rng: np.random.Generator, *, bias: bool = True) -> None:
-        bound = (channels * size * size) ** -0.5
+        bound = 1 / np.sqrt(channels * size * size)
         self.weight = rng.uniform(-bound, bound, (width, channels, size, size)).astype(np.float32)
         self.bias = rng.uniform(-bound, bound, width).astype(np.float32) if bias else None
 
@@ -59,7 +59,7 @@ class PatchTokens(Module):
     def __init__(self, patch: PatchEmbedding, grid: tuple[int, int], rng: np.random.Generator) -> None:
         width = patch.weight.shape[0]
         self.patch, self.grid = patch, grid
-        self.class_token = (0.02 * rng.standard_normal(width)).astype(np.float32)
+        self.class_token = (0.02 * rng.standard_normal((width,))).astype(np.float32)
         self.positions = (0.02 * rng.standard_normal((1 + grid[0] * grid[1], width))).astype(np.float32)
 
     def __call__(self, pixels):
