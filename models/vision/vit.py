@@ -105,8 +105,8 @@ class ViT(Module):
 
 def rollout(weights: Float[Array, "*batch L heads T T"]) -> Float[Array, "*batch T T"]:
     """Return the attention rollout Ã_L … Ã_1 of the weights of all layers; its rows sum to 1."""
-    xp, (*_, layers, _, size, _) = namespace(weights), weights.shape
-    mixed = xp.mean(weights, axis=-3) / 2 + xp.eye(size, dtype=weights.dtype) / 2  # (*batch, L, T, T)
+    xp, (*_, layers, heads, size, _) = namespace(weights), weights.shape
+    mixed = (xp.sum(weights, axis=-3) / heads + xp.eye(size, dtype=weights.dtype)) / 2  # (*batch, L, T, T)
     through = mixed[..., 0, :, :]
     for layer in range(1, layers):
         through = mixed[..., layer, :, :] @ through
