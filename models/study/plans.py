@@ -110,6 +110,12 @@ LONG: Sizes = {
         "seeds": [SEED],
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "shares of digits": {
+        "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4, "channels": [32, 64, 64]},
+        "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
+        "shares": [1 / 16, 1 / 4, 1],
+        "seeds": [0, 1, 2],
+    },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -136,6 +142,10 @@ DEFAULT: Sizes = {
         "inputs": 0.1,
         "seed": SEED,
     },
+    "large digits": {
+        "sizes": {"side": 32, "patch": 4, "width": 48, "layers": 2, "heads": 4},
+        "training": {"steps": 800, "batch": 32, "rate": 5e-3, "decay": 1.0},
+    },
     "memory": {"lengths": [1024, 2048, 4096, 8192], "limit": 2.0},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     "growth": {
@@ -154,6 +164,7 @@ QUICK: Sizes = {
     "text": {**DEFAULT["text"], "steps": 100, "evaluate_every": 10},
     "recall": {**DEFAULT["recall"], "batch": 32, "pairs": (2, 4, 8), "steps": 400, "evaluate_every": 20},
     "mixers": {"text": (LEARNER,), "overwritten": (*COMPARED, LEARNER)},
+    "large digits": {**DEFAULT["large digits"], "training": {**DEFAULT["large digits"]["training"], "steps": 200}},
     "memory": {"lengths": [512, 1024, 2048], "limit": 1.0},
     "cost": {"lengths": [16, 64, 256, 1024], "repeats": 15},
     "growth": {
@@ -169,6 +180,7 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     jobs = [Job("proofs", "proofs", sizes["proofs"])]
     jobs += _compared(sizes.get("mixers") or dict.fromkeys(COMPARISONS, (*COMPARED, LEARNER)), sizes)
     jobs += [Job(name.replace(" ", "-"), name, sizes[name]) for name in ("hippo", "surprise", "through time")]
+    jobs.append(_pictures("vit-large-digits", sizes["large digits"], ["vit"], [1], SEED))
     jobs.append(Job("attention-memory", "memory", sizes["memory"]))
     if full:
         jobs += long_jobs(sizes)
@@ -195,6 +207,8 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
+    shares = sizes["shares of digits"]
+    jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
@@ -221,6 +235,11 @@ def _arena(sizes: dict[str, Any]) -> list[Job]:
         for mixer in CONTENDERS
         for seed in sizes["seeds"]
     ]
+
+
+def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: list[float], seed: int) -> Job:
+    settings = {"sizes": {**sizes["sizes"], **sizes["training"]}, "networks": networks, "shares": shares, "seed": seed}
+    return Job(name, "pictures", settings, len(networks) * len(shares))
 
 
 def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
