@@ -43,6 +43,8 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "bound, rotation × 1.5": ("#d55e00", "", DASHED),
     "Gaussian, radius 0.9": ("#999999", "s", PLAIN),
     "bound, Gaussian, radius 0.9": ("#999999", "", DASHED),
+    "ViT": ("#2b8cd6", "o", PLAIN),
+    "CNN": ("#d55e00", "v", PLAIN),
     "lstm": ("#009e73", "D", PLAIN),
     "s4d": ("#2b8cd6", "o", PLAIN),
     "mamba": ("#cc5fa0", "v", PLAIN),
@@ -181,6 +183,25 @@ def draw_attention(
             axes.set_xticks(range(len(sources)), sources, fontsize=min(7, size), rotation=90)
             axes.set_yticks(range(len(targets)), targets if j == 0 else [""] * len(targets), fontsize=min(7, size))
             axes.tick_params(length=0, pad=1)
+        return _svg(figure, description)
+
+
+def draw_maps(
+    pictures: Sequence[Sequence[Sequence[float]]],
+    maps: Sequence[Sequence[Sequence[float]]],
+    titles: Sequence[str],
+    description: str,
+) -> str:
+    """Return grey pictures (H, W) in a row, and a map below each (rows, columns), bright where it is large."""
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, 2.2), layout="constrained")
+        panels = figure.subplots(2, len(pictures), squeeze=False)
+        for i, (picture, of_picture, title) in enumerate(zip(pictures, maps, titles, strict=True)):
+            panels[0][i].imshow(picture, cmap="gray", interpolation="nearest")
+            panels[0][i].set_title(title, fontsize=8)
+            panels[1][i].imshow(of_picture, cmap="viridis", vmin=0, interpolation="nearest")
+        for axes in panels.flat:
+            axes.set_axis_off()
         return _svg(figure, description)
 
 
