@@ -47,7 +47,7 @@ def conv2d(
             message = f"x has {size} on axis {axis} with its padding, expected at least the kernel's {taps}"
             raise ValueError(f"convolution.conv2d: {message}")
     W = xp.reshape(xp.permute_dims(w, (2, 3, 1, 0)), (kernel[0] * kernel[1] * C, O))
-    y = _patches(x, kernel[0], kernel[1], stride) @ W
+    y = mg.matmul(_patches(x, kernel[0], kernel[1], stride), W)  # one product; `@` of NumPy makes one for each row
     return y if b is None else y + b
 
 
@@ -58,7 +58,7 @@ def conv_transpose2d(
     """Replace each place of x by s × s places: the adjoint of `conv2d` with the same w, and the stride s."""
     xp, (C, O, s, _) = namespace(x, w), w.shape
     *batch, H, width, _ = x.shape
-    y = x @ xp.reshape(xp.permute_dims(w, (0, 2, 3, 1)), (C, s * s * O))
+    y = mg.matmul(x, xp.reshape(xp.permute_dims(w, (0, 2, 3, 1)), (C, s * s * O)))
     y = xp.reshape(y, (*batch, H, width, s, s, O))
     y = xp.reshape(xp.moveaxis(y, -3, -4), (*batch, s * H, s * width, O))  # rows beside their offsets, then columns
     return y if b is None else y + b

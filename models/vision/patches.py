@@ -13,6 +13,7 @@ E_pos   learned positions (1 + N, D), the class token's first. For a picture of 
 import numpy as np
 from jaxtyping import Float
 
+import minigrad as mg
 from minigrad import namespace
 from minigrad.nn import Module
 from models.forms import Array, checked
@@ -31,6 +32,17 @@ def cut(pixels: Float[Array, "*batch C H W"], size: int) -> Float[Array, "*batch
     return xp.reshape(x, (*batch, H // size, W // size, C * size * size))
 
 
+@checked
+def embed(
+    pixels: Float[Array, "*batch C H W"], w: Float[Array, "D C P P"], b: Float[Array, "D"] | None = None
+) -> Float[Array, "*batch rows columns D"]:
+    """Return x_p E + b, with E as the weights w of a convolution. Raises ValueError as `cut` does."""
+    width, channels, size, _ = w.shape
+    E = namespace(w).reshape(w, (width, channels * size * size)).mT
+    x = mg.matmul(cut(pixels, size), E)  # one product; `@` of NumPy makes one for each row of patches
+    return x if b is None else x + b
+
+
 class PatchEmbedding(Module):
     """x_p E + b: a linear map of each patch, initialised as `nn.Linear` is."""
 
@@ -44,13 +56,11 @@ class PatchEmbedding(Module):
 
         Raises ValueError for another number of channels, and for sides that P does not divide.
         """
-        width, channels, size, _ = self.weight.shape
+        channels = self.weight.shape[1]
         if pixels.ndim < 3 or pixels.shape[-3] != channels:
             message = f"pixels has shape {tuple(pixels.shape)}, expected (*batch, {channels}, H, W)"
             raise ValueError(f"PatchEmbedding: {message}")
-        weight = namespace(self.weight).reshape(self.weight, (width, channels * size * size))
-        x = cut(pixels, size) @ weight.T
-        return x if self.bias is None else x + self.bias
+        return embed(pixels, self.weight, self.bias)
 
 
 class PatchTokens(Module):

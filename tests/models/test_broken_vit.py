@@ -38,7 +38,7 @@ BROKEN = [
     ("convolution", "permute_dims(w, (0, 2, 3, 1))", "permute_dims(w, (0, 3, 2, 1))", ADJOINT, "kernel transposed"),
     ("convolution", "((padding, padding),) * 2", "((padding + 1, padding + 1),) * 2", REACH, "padded too far"),
     ("patches", "(-4, -2), (-5, -4)", "(-4, -2), (-4, -5)", STRIDED, "columns before rows"),
-    ("patches", "if self.bias is None else x + self.bias", "", STRIDED, "no bias"),
+    ("patches", "if b is None else x + b", "", STRIDED, "no bias"),
     ("patches", "concat([first, xp.reshape(", "concat([0 * first, xp.reshape(", TOKENS, "no class token"),
     ("patches", "return tokens + self.positions_for(rows, columns)", "return tokens", TOKENS, "no positions"),
     ("patches", "self.positions_for(rows, columns)", "self.positions_for(rows, columns)[::-1]", TOKENS, "from the end"),
