@@ -103,7 +103,7 @@ REFUSED = [
         lambda: EMBED(np.ones((3, 8, 10))),
         "patches.cut: pixels has a picture of 8 × 10, expected multiples of the patch's 4 × 4",
     ),
-    (lambda: EMBED(np.ones((3, 0, 8))), "patches.cut: pixels has 0 on axis H, expected at least 1 (shape (3, 0, 8)"),
+    (lambda: EMBED(np.ones((3, 0, 8))), "patches.embed: pixels has 0 on axis H, expected at least 1 (shape (3, 0, 8)"),
     (
         lambda: conv2d(np.ones((8, 8, 3)), np.ones((2, 4, 3, 3))),
         "convolution.conv2d: w has 4 on axis C, expected 3 as in x",
