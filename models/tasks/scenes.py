@@ -37,7 +37,7 @@ POSITIONS = {
     "bottom right": (23, 23),
     "centre": (16, 16),
 }
-SIZES = {"small": 4.0, "large": 7.5}
+SIZES = {"small": 5.0, "large": 8.5}
 PHRASINGS = (
     "a {size} {colour} {shape} at the {position}",
     "{size} {colour} {shape}, {position}",
@@ -46,6 +46,7 @@ PHRASINGS = (
     "the {shape} at the {position} is {size} and {colour}",
     "a picture of a {size} {colour} {shape} at the {position}",
 )
+PARTIAL = ("a {colour} {shape}", "a {size} {shape}", "a {shape} at the {position}", "a {shape}")
 HELD_OUT = tuple(zip(SHAPES, COLOURS, strict=False))  # shapes and colours that training never shows together
 PAD, START, END = "", "<start>", "<end>"
 CONTEXT = 16  # tokens of a caption at most, with start and end
@@ -66,7 +67,7 @@ class Scene(NamedTuple):
 
     def caption(self, phrasing: int) -> str:
         """Return its description in one of `PHRASINGS`."""
-        return PHRASINGS[phrasing].format(**self._asdict())
+        return (*PHRASINGS, *PARTIAL)[phrasing].format(**self._asdict())
 
 
 SCENES = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, POSITIONS, SIZES)))
@@ -111,7 +112,7 @@ def draw(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     background = rng.uniform(90, 165) + rng.uniform(-1, 1, 2) @ np.stack([x, y]).reshape(2, -1) / 2
     colour = np.array(COLOURS[scene.colour]) + rng.uniform(-25, 25, 3)
     picture = background.reshape(SIDE, SIDE) * (1 - inside) + colour[:, None, None] * inside
-    return np.clip(picture + 12 * rng.standard_normal(picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(picture + 8 * rng.standard_normal(picture.shape), 0, 255).astype(np.uint8)
 
 
 def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
@@ -149,7 +150,7 @@ class Scenes:
         seen = [scene for scene in SCENES if not scene.held_out]
         self.scenes = [seen[i] for i in rng.integers(0, len(seen), pairs)]
         self.pictures = np.stack([draw(scene, rng) for scene in self.scenes])
-        captions = [scene.caption(rng.integers(0, len(PHRASINGS))) for scene in self.scenes]
+        captions = [scene.caption(rng.integers(0, len(PHRASINGS) + len(PARTIAL))) for scene in self.scenes]
         self.captions = encode(captions)
         if shuffled:
             self.captions = rng.permutation(self.captions)
