@@ -46,8 +46,6 @@ PHRASINGS = (
     "the {shape} at the {position} is {size} and {colour}",
     "a picture of a {size} {colour} {shape} at the {position}",
 )
-PARTIAL = ("a {colour} {shape}", "a {size} {shape}", "a {shape} at the {position}", "a {shape}")
-HELD_OUT = tuple(zip(SHAPES, COLOURS, strict=False))  # shapes and colours that training never shows together
 PAD, START, END = "", "<start>", "<end>"
 CONTEXT = 16  # tokens of a caption at most, with start and end
 
@@ -63,11 +61,12 @@ class Scene(NamedTuple):
     @property
     def held_out(self) -> bool:
         """Return whether training never shows it."""
-        return (self.shape, self.colour) in HELD_OUT
+        places = (SHAPES.index(self.shape), list(COLOURS).index(self.colour), list(POSITIONS).index(self.position))
+        return sum(places) % 5 == 0
 
     def caption(self, phrasing: int) -> str:
         """Return its description in one of `PHRASINGS`."""
-        return (*PHRASINGS, *PARTIAL)[phrasing].format(**self._asdict())
+        return PHRASINGS[phrasing].format(**self._asdict())
 
 
 SCENES = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, POSITIONS, SIZES)))
@@ -104,8 +103,8 @@ def encode(captions: Sequence[str]) -> np.ndarray:
 def draw(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """Return a picture `(3, SIDE, SIDE)` of 8-bit RGB."""
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
-    row, column = np.array(POSITIONS[scene.position]) + rng.uniform(-2, 2, 2)
-    radius, angle = SIZES[scene.size] + rng.uniform(-0.5, 0.5), rng.uniform(-0.2, 0.2)
+    row, column = np.array(POSITIONS[scene.position]) + rng.uniform(-1, 1, 2)
+    radius, angle = SIZES[scene.size] + rng.uniform(-0.5, 0.5), rng.uniform(-0.1, 0.1)
     u = np.cos(angle) * (x - column) + np.sin(angle) * (y - row)
     v = np.cos(angle) * (y - row) - np.sin(angle) * (x - column)
     inside = np.clip(0.5 - _distance(scene.shape, u, v, radius), 0, 1)  # the share of a pixel, about
@@ -150,7 +149,7 @@ class Scenes:
         seen = [scene for scene in SCENES if not scene.held_out]
         self.scenes = [seen[i] for i in rng.integers(0, len(seen), pairs)]
         self.pictures = np.stack([draw(scene, rng) for scene in self.scenes])
-        captions = [scene.caption(rng.integers(0, len(PHRASINGS) + len(PARTIAL))) for scene in self.scenes]
+        captions = [scene.caption(rng.integers(0, len(PHRASINGS))) for scene in self.scenes]
         self.captions = encode(captions)
         if shuffled:
             self.captions = rng.permutation(self.captions)
