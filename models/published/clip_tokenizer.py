@@ -100,9 +100,11 @@ def load(folder: str | Path, vocab: int, context: int) -> ClipTokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    tokens = [(name, tokenizer.token_to_id(name)) for name in (END, START)]
-    if None in dict(tokens).values():
-        raise UserError(f"{files[0]}: expected the tokens {START} and {END}, got {[n for n, i in tokens if i is None]}")
+    start, end = (tokenizer.token_to_id(name) for name in (START, END))
+    if start is None or end is None:
+        raise UserError(f"{files[0]}: expected the tokens {START} and {END}, got no {START if start is None else END}")
     tokenizer.add_special_tokens([START, END])
-    tokenizer.post_processor = processors.RobertaProcessing(*tokens, trim_offsets=False, add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (END, end), (START, start), trim_offsets=False, add_prefix_space=False
+    )
     return ClipTokenizer(tokenizer, vocab, context)

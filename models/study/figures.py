@@ -5,8 +5,10 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -202,6 +204,31 @@ def draw_maps(
             panels[1][i].imshow(of_picture, cmap="viridis", vmin=0, interpolation="nearest")
         for axes in panels.flat:
             axes.set_axis_off()
+        return _svg(figure, description)
+
+
+def draw_similarities(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], cosines: Sequence[Sequence[float]], description: str
+) -> str:
+    """Return a matrix of cosines as one `<svg>`: a column a picture (H, W, 3), which is above it, a row a caption."""
+    count = len(pictures)
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, 0.55 * len(captions) + 0.9), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(np.transpose(cosines), cmap="viridis", vmin=-1, vmax=1, extent=(0, count, len(captions), 0))
+        for column, picture in enumerate(pictures):
+            axes.imshow(picture, extent=(column + 0.04, column + 0.96, -0.08, -1))
+            for row in range(len(captions)):
+                cosine = cosines[column][row]
+                style: dict[str, Any] = {
+                    "color": "white" if cosine < 0.5 else "black",
+                    "weight": "bold" if column == row else "normal",
+                }
+                axes.text(column + 0.5, row + 0.5, f"{cosine:.2f}", ha="center", va="center", fontsize=7, **style)
+        axes.set(xlim=(0, count), ylim=(len(captions), -1.05), xticks=[])
+        axes.set_yticks([row + 0.5 for row in range(len(captions))], captions, fontsize=8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
         return _svg(figure, description)
 
 

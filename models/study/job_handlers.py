@@ -27,7 +27,7 @@ from models.study.through_time import gradients
 from models.study.translating import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
-from models.vision import digit_classifiers, rotation_ttt
+from models.vision import clip_scenes, digit_classifiers, rotation_ttt
 
 ROOT = Path(__file__).parent.parent.parent
 AFTER = "after.jsonl"
@@ -184,6 +184,17 @@ def _classify(folder: Path, settings: dict[str, Any], stop: threading.Event) -> 
     return {"rows": rows, "maps": maps}
 
 
+def _contrast(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train CLIP on scenes, then measure it on those that were never shown."""
+    log.rewrite(folder / LOG, [])
+    training = clip_scenes.Training(clip_scenes.Settings(**settings))
+    for record in training.run():
+        log.append(folder / LOG, record)
+        if stop.is_set():
+            return None
+    return training.result()
+
+
 def _measure_memory(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Measure peak memory of softmax attention, each implementation and length in a process of its own."""
     lengths, limit = [str(length) for length in settings["lengths"]], ["--limit", str(settings["limit"])]
@@ -229,6 +240,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "translation": _translate,
     "rotation": _rotate,
     "pictures": _classify,
+    "clip": _contrast,
     "cost": _cost,
     "growth": _grow,
     "through time": _through_time,

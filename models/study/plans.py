@@ -11,6 +11,7 @@ from models.run import USUAL
 from models.study.jobs import Job
 from models.tasks import TRANSLATIONS
 from models.train import Run
+from models.vision.clip_scenes import Settings as ClipSettings
 from models.vision.rotation_ttt import SHIFTS
 
 SEED = 0
@@ -116,6 +117,7 @@ LONG: Sizes = {
         "shares": [1 / 16, 1 / 4, 1],
         "seeds": [0, 1, 2],
     },
+    "clip": {"training": {}, "seeds": [0, 1, 2], "fewer": [500, 2000, 8000]},  # pairs, beside those of the defaults
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -209,6 +211,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
     shares = sizes["shares of digits"]
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
+    jobs += _clip(sizes["clip"])
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
@@ -251,6 +254,15 @@ def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
 def _translation(sizes: dict[str, Any], seed: int) -> Job:
     run = Run(seed=seed, **sizes["run"])
     return Job(f"translation-{run.task}-{seed}", "translation", {**sizes, "run": asdict(run)}, run.steps)
+
+
+def _clip(sizes: dict[str, Any]) -> list[Job]:
+    """Return the trainings of CLIP: each seed, fewer pairs, and captions that are dealt to other pictures."""
+    whole = {f"clip-{seed}": {"seed": seed} for seed in sizes["seeds"]}
+    fewer = {f"clip-{pairs}-pairs": {"seed": SEED, "pairs": pairs} for pairs in sizes["fewer"]}
+    shuffled = {"clip-shuffled": {"seed": SEED, "shuffled": True}}
+    settings = {name: ClipSettings(**sizes["training"] | of) for name, of in (whole | fewer | shuffled).items()}
+    return [Job(name, "clip", asdict(of), of.steps) for name, of in settings.items()]
 
 
 def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:

@@ -2,10 +2,11 @@
 
     "a small red circle at the top left"      5 shapes × 6 colours × 5 positions × 2 sizes, 32 × 32 pixels
 
-The i-th shape never has the i-th colour in training (`HELD_OUT`: a red circle, a green square, …), at whatever position
-and size: these 50 of 300 combinations are held out. Each shape and each colour does occur, with all others, and so does
-each position and size. Radford et al. 2021 test their claim on data sets with classes that no training set had; here
-the words are known and their combination is not.
+Training never shows shape i of colour j at position k, of either size, where i + j + k is a multiple of 5: a red circle
+at the top left, a red ring at the top right, …, 60 of the 300 combinations. Each two values of different attributes do
+occur together: red circles at other positions, circles of other colours at the top left, red at the top left in other
+shapes. Radford et al. 2021 test their claim on data sets of which no picture was trained on; here the words are known
+and their combination is not.
 
 Pictures differ in place, radius and angle, in the shade of colour and background, and in the noise of pixels. A caption
 is made of words, of which there are few: one that none of the phrasings has is an error that names it.
@@ -13,7 +14,6 @@ is made of words, of which there are few: one that none of the phrasings has is 
 
 import itertools
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ class Scene(NamedTuple):
 
     @property
     def held_out(self) -> bool:
-        """Return whether training never shows it."""
+        """Return whether training never shows it: see the module."""
         places = (SHAPES.index(self.shape), list(COLOURS).index(self.colour), list(POSITIONS).index(self.position))
         return sum(places) % 5 == 0
 
@@ -140,8 +140,6 @@ class Scenes:
     there are, not which belong together.
     """
 
-    vocabulary = len(VOCABULARY)
-
     def __init__(self, pairs: int, seed: int = 0, *, shuffled: bool = False) -> None:
         if pairs < 1:
             raise UserError(f"pairs: expected at least 1, got {pairs}")
@@ -153,7 +151,6 @@ class Scenes:
         self.captions = encode(captions)
         if shuffled:
             self.captions = rng.permutation(self.captions)
-        self.digest = sha256(self.pictures.tobytes() + self.captions.tobytes()).hexdigest()[:12]
 
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return pixels `(batch, 3, SIDE, SIDE)` and tokens `(batch, CONTEXT)` of training pairs."""
@@ -162,6 +159,6 @@ class Scenes:
 
 
 def held_out_pictures(rng: np.random.Generator, each: int, *, seen: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return new pixels and the numbers of their scenes in `SCENES`: `each` of every combination of training, or not."""
+    """Return new pixels and their places in `SCENES`: `each` of every scene that training shows, or of all others."""
     numbers = [i for i, scene in enumerate(SCENES) if scene.held_out != seen for _ in range(each)]
     return pixels(np.stack([draw(SCENES[i], rng) for i in numbers])), np.array(numbers)

@@ -1,7 +1,7 @@
 """CLIP trained on scenes and their captions, and measured on combinations that no training picture shows.
 
-    training        the contrastive loss of batches of pairs; AdamW, weight decay on matrices, a cosine for the rate, the
-                    scale limited to 100                                          Radford et al. 2021, section 2.5
+    training        the contrastive loss of batches of pairs; AdamW, weight decay on matrices, a cosine for the rate,
+                    the scale limited to 100                                      Radford et al. 2021, section 2.5
     zero-shot       a picture among the captions of all 300 scenes, seen or not; each class the ensemble of its
                     phrasings, or one phrasing by itself                          section 3.1
     retrieval       of one new picture and one caption of each unseen scene: is a picture's caption the most similar
@@ -52,9 +52,7 @@ def config(settings: Settings) -> ClipConfig:
 
     def encoder(layers: int, causal: bool) -> EncoderConfig:
         width = settings.width
-        return EncoderConfig(
-            width, layers, heads=4, hidden=2 * width, activation="quick_gelu", eps=1e-5, causal=causal
-        )
+        return EncoderConfig(width, layers, heads=4, hidden=2 * width, activation="quick_gelu", eps=1e-5, causal=causal)
 
     images, texts = settings.layers
     return ClipConfig(
@@ -104,14 +102,12 @@ class Training:
     def result(self) -> dict[str, Any]:
         """Return what is measured at the end: see the module."""
         texts = [self.model.encode_text(each) for each in np.moveaxis(prompts(), 1, 0)]
-        features = {name: self.model.encode_image(pixels) for name, (pixels, _) in self.held_out.items()}
-        right = self._attributes(features["unseen"], self.held_out["unseen"][1])
         return {
             "parameters": sum(array.size for array in self.model.named_parameters().values()),
             "scale": float(np.exp(self.model.log_scale)),
             "zero_shot": self.zero_shot(),
             "phrasings": [self._accuracy(weights, "unseen") for weights in texts],
-            "attributes": right,
+            "attributes": self.attributes(),
             "retrieval": self.retrieval(),
             "similarities": self.similarities().tolist(),
         }
@@ -130,19 +126,19 @@ class Training:
         pictures, captions = shown(self.settings.seed)
         images = self.model.encode_image(scenes.pixels(pictures))
         texts = self.model.encode_text(scenes.encode(captions))
-        return np.round(contrastive.normalize(images) @ contrastive.normalize(texts).T, 3)
+        return np.round((contrastive.normalize(images) @ contrastive.normalize(texts).T).astype(float), 3)
 
     def _accuracy(self, weights: np.ndarray, name: str) -> float:
         pixels, numbers = self.held_out[name]
         return float(np.mean(np.argmax(self.model.classify(pixels, weights), axis=-1) == numbers))
 
-    def _attributes(self, features: np.ndarray, numbers: np.ndarray) -> dict[str, float]:
-        """Return the share of pictures whose predicted scene has the right shape, colour, position and size."""
-        logits = contrastive.similarities(features, self.model.classifier(prompts()), self.model.log_scale)
-        predicted = [SCENES[i] for i in np.argmax(logits, axis=-1)]
+    def attributes(self) -> dict[str, float]:
+        """Return the share of pictures of unseen scenes that are classified with the right shape, colour, and so on."""
+        pixels, numbers = self.held_out["unseen"]
+        predicted = np.argmax(self.model.classify(pixels, self.model.classifier(prompts())), axis=-1)
+        pairs = [(SCENES[i], SCENES[j]) for i, j in zip(predicted, numbers, strict=True)]
         return {
-            name: float(np.mean([getattr(a, name) == getattr(SCENES[i], name) for a, i in zip(predicted, numbers)]))
-            for name in SCENES[0]._fields
+            name: float(np.mean([getattr(a, name) == getattr(b, name) for a, b in pairs])) for name in SCENES[0]._fields
         }
 
 

@@ -40,7 +40,7 @@ def loss_of(I_f: Any, T_f: Any, t: Any) -> Any:
 
 @identity(
     "The loss is −½ Σᵢ (log exp(lᵢᵢ)/Σⱼ exp(lᵢⱼ) + log exp(lᵢᵢ)/Σⱼ exp(lⱼᵢ))/n",
-    source=f"{RADFORD}, section 2.3 and figure 3",
+    source=f"{RADFORD}, section 2.3 and figure 3; talk-papers, CLIP learns by contrast with the other pairs",
 )
 def the_loss_is_the_paper_s(I_f: Images, T_f: Texts, t: LogScale):
     xp, n = namespace(I_f, T_f), I_f.shape[0]
@@ -88,9 +88,7 @@ def lengths_change_nothing(I_f: Images, T_f: Texts, t: LogScale):
 def gradients_are_probabilities_less_pairs(logits: Logits):
     xp, n = namespace(logits), logits.shape[0]
     exps, pairs = xp.exp(logits), xp.astype(to_library_of(logits, np.eye(n)), logits.dtype)
-    loss_i, loss_t = (
-        mg.grad(lambda x, side=side: contrastive.directions(x)[side])(logits) for side in range(2)
-    )
+    loss_i, loss_t = (mg.grad(lambda x, side=side: contrastive.directions(x)[side])(logits) for side in range(2))
     expected_i = (exps / xp.sum(exps, axis=1, keepdims=True) - pairs) / n
     expected_t = (exps / xp.sum(exps, axis=0, keepdims=True) - pairs) / n
     both = mg.grad(contrastive.contrastive_loss)(logits)
@@ -125,7 +123,7 @@ def the_scale_bounds_the_loss(I_f: Images, T_f: Texts, t: LogScale):
 @identity(
     "Zero-shot classification is a linear classifier of normalised features without a bias, whose weights are "
     "exp(t) times the texts' directions",
-    source=f"{RADFORD}, section 3.1.2",
+    source=f"{RADFORD}, section 3.1.2; talk-papers, CLIP classifies categories that are given as text",
 )
 def zero_shot_is_a_linear_classifier(I_f: Images, T_f: Texts, t: LogScale):
     classifier: Any = Linear(WIDTH, T_f.shape[0], bias=False, rng=np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""The chapter on CLIP can fail: copies of the contrastive loss with one thing wrong, and every one of them is caught."""
+"""The chapter on CLIP can fail: copies of the contrastive loss with one thing wrong, and each of them is caught."""
 
 import dataclasses
 

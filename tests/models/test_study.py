@@ -105,6 +105,11 @@ TINY: plans.Sizes = {
         "shares": [0.25, 1],
         "seeds": [0],
     },
+    "clip": {
+        "training": {"pairs": 30, "steps": 2, "batch": 4, "width": 8, "layers": (1, 1), "evaluate_every": 1},
+        "seeds": [0],
+        "fewer": [10],
+    },
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
@@ -282,7 +287,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 34 and len(results["jobs"]) == 34 + 27 + 15
+    assert len(planned) == 34 and len(results["jobs"]) == 34 + 27 + 15 + 3
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]

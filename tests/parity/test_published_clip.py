@@ -61,7 +61,10 @@ def clip(torch, name="as it is", seed=0):
     both, text, image = OPTIONS[name]
     torch.manual_seed(seed)
     config = transformers.CLIPConfig(
-        **{"projection_dim": 8} | both, text_config=TEXT | text, vision_config=IMAGE | image, attn_implementation="eager"
+        **{"projection_dim": 8} | both,
+        text_config=TEXT | text,
+        vision_config=IMAGE | image,
+        attn_implementation="eager",
     )
     model = transformers.CLIPModel(config).eval()
     with torch.no_grad():
@@ -207,7 +210,9 @@ def test_what_there_is_no_code_for(part, option, value, line, torch, tmp_path):
 def test_an_option_of_both(torch, tmp_path):
     clip(torch).save_pretrained(tmp_path)
     edited(tmp_path / "config.json", fusion="late")
-    with pytest.raises(UserError, match=r"fusion: expected no such option, since there is no code for it, got \"late\""):
+    with pytest.raises(
+        UserError, match=r"fusion: expected no such option, since there is no code for it, got \"late\""
+    ):
         load_model(tmp_path)
 
 
