@@ -78,9 +78,13 @@ def load(folder: str | Path, vocab: int, context: int) -> ClipTokenizer:
     Raises: UserError when there are no such files, one is broken, or the `tokenizers` library is missing.
     """
     folder = Path(folder)
-    files = [folder / name for name in ("vocab.json", "merges.txt")]
-    if (folder / "tokenizer.json").is_file() or not all(path.is_file() for path in files):
+    if (folder / "tokenizer.json").is_file():
         return ClipTokenizer(load_tokenizer(folder), vocab, context)
+    files = [folder / name for name in ("vocab.json", "merges.txt")]
+    for path in files:
+        if not path.is_file():
+            both = " and ".join(path.name for path in files)
+            raise UserError(f"{path}: expected a tokenizer in tokenizer.json, or in {both}, got no such file")
     try:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     except ModuleNotFoundError:
