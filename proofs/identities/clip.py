@@ -1,4 +1,4 @@
-"""CLIP: the symmetric contrastive loss, its gradients, and zero-shot classification by prompts."""
+"""CLIP: the symmetric contrastive loss, its gradients, zero-shot classification by prompts, and where a text ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.conversion import to_library_of
 from minigrad.nn import Linear
-from models.vision import contrastive
+from minigrad.pytree import map_arrays
+from models.vision import clip, contrastive
+from models.vision.encoder import EncoderConfig
 from proofs.checker.statements import bounded, identity, refuted
 from proofs.checker.strategies import LARGE, Strategy, elements
 
@@ -21,6 +23,9 @@ RADFORD = "radford2021"
 WIDTH = 3
 NONZERO = elements(1, -1, "1/2", "-1/3", 2, "-3/5", "7/5")  # a vector of zeros has no direction
 
+VOCAB, END = 7, 2
+UNIT = 2.0**-53
+
 PAIRS = {"S": st.integers(1, 5)}
 Images = Annotated[Any, Strategy(f"S {WIDTH}", NONZERO, sizes=PAIRS)]
 Texts = Annotated[Any, Strategy(f"S {WIDTH}", NONZERO, sizes=PAIRS)]
@@ -28,6 +33,12 @@ Prompts = Annotated[Any, Strategy(f"S P {WIDTH}", NONZERO, sizes=PAIRS)]
 Logits = Annotated[Any, Strategy("S S", LARGE, sizes=PAIRS)]
 LogScale = Annotated[Any, Strategy("", elements(1, 0, -1, "3/2"))]
 Order = Annotated[Any, Strategy(number=lambda draw, sizes: draw(st.permutations(range(sizes["S"]))), sizes=PAIRS)]
+
+Seed = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(0, 999)))]
+Words = Annotated[
+    Any, Strategy(number=lambda draw, sizes: draw(st.lists(st.integers(3, VOCAB - 1), min_size=1, max_size=4)))
+]
+Tail = Annotated[Any, Strategy(number=lambda draw, sizes: draw(st.lists(st.integers(0, VOCAB - 1), max_size=4)))]
 
 
 def loss_of(I_f: Any, T_f: Any, t: Any) -> Any:
@@ -160,6 +171,37 @@ def an_ensemble_averages_logits(I_f: Images, prompts: Prompts, t: LogScale):
 )
 def an_ensemble_may_average_features(prompts: Prompts):
     return contrastive.ensemble(prompts), contrastive.normalize(namespace(prompts).mean(prompts, axis=-2))
+
+
+# Texts
+
+
+@bounded(
+    "A text's features are those of its first end token: neither what follows nor the texts beside it change them",
+    source=f"{RADFORD}, section 2.4: masked self-attention, and the features at the [EOS] token",
+    only=("float64",),
+)
+def what_follows_the_end_changes_nothing(seed: Seed, words: Words, tail: Tail, other: Words):
+    encode = small_model(seed).encode_text
+    alone = encode(np.array([[*words, END]]))[0]
+    longer = [*words, *other, *tail][:9]  # longer than the words, so that the batch holds what follows them
+    batch = [([*text, END, *tail, *[0] * 16])[:16] for text in (words, longer)]
+    errors = abs(encode(np.array(batch))[0] - alone)
+    return errors, 2**12 * UNIT * (1 + abs(alone).max()) + 0 * errors
+
+
+@refuted("Nor does what comes before the end (it is all that they see)", source=f"{RADFORD}, section 2.4")
+def what_precedes_the_end_changes_nothing(seed: Seed, words: Words, other: Words):
+    encode = small_model(seed).encode_text
+    return encode(np.array([*words, END])), encode(np.array([*other, END]))
+
+
+def small_model(seed: int) -> Any:
+    """Return a small model in float64."""
+    image, text = (EncoderConfig(4, 1, 2, causal=causal, eps=1e-5) for causal in (False, True))
+    sizes: Any = {"image_size": 2, "patch_size": 2, "vocab": VOCAB, "context": 16, "end": END, "features": 3}
+    model = clip.Clip(clip.ClipConfig(image, text, **sizes), np.random.default_rng(seed))
+    return map_arrays(lambda array: array.astype(np.float64), model)
 
 
 def cosine(xp: Any, x: Any, y: Any) -> Any:
