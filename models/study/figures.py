@@ -213,11 +213,13 @@ def draw_similarities(
     """Return a matrix of cosines as one `<svg>`: a column a picture (H, W, 3), which is above it, a row a caption."""
     count = len(pictures)
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
-        figure = Figure(figsize=(9.2, 0.55 * len(captions) + 0.9), layout="constrained")
+        figure = Figure(figsize=(9.2, 0.58 * (len(captions) + 1)), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(np.transpose(cosines), cmap="viridis", vmin=-1, vmax=1, extent=(0, count, len(captions), 0))
+        axes.imshow(
+            np.transpose(cosines), cmap="viridis", vmin=-1, vmax=1, extent=(0, count, len(captions), 0), aspect="auto"
+        )
         for column, picture in enumerate(pictures):
-            axes.imshow(picture, extent=(column + 0.04, column + 0.96, -0.08, -1))
+            axes.imshow(picture, extent=(column + 0.04, column + 0.96, -0.08, -1), aspect="auto")
             for row in range(len(captions)):
                 cosine = cosines[column][row]
                 style: dict[str, Any] = {
