@@ -199,6 +199,8 @@ def test_a_picture_shows_its_scene(scene):
     places = coloured(scene)
     centre = np.mean(places, axis=1) + 0.5
     assert np.linalg.norm(centre - scenes.POSITIONS[scene.position]) < 2
+    if scene.position != "centre":
+        assert [centre[0] < 16, centre[1] < 16] == ["top" in scene.position, "left" in scene.position]
     other = coloured(scene._replace(size="small" if scene.size == "large" else "large"))
     assert (len(places[0]) > len(other[0])) == (scene.size == "large")
 
@@ -242,6 +244,7 @@ def test_what_is_measured(trained):
     training, records = trained
     result = training.result()
     assert result["zero_shot"] == records[-1]["held_out_accuracy"]
+    assert result["zero_shot"]["unseen"] <= min(result["attributes"].values())  # which are all right where it is
     assert len(result["phrasings"]) == len(scenes.PHRASINGS)
     assert all(0 <= share <= 1 for share in [*result["attributes"].values(), *sum(result["retrieval"].values(), [])])
     assert all(at_1 <= at_5 for at_1, at_5 in result["retrieval"].values())
@@ -255,3 +258,10 @@ def test_what_is_measured(trained):
 def test_two_trainings_of_one_seed_are_the_same(trained):
     again = clip_scenes.Training(trained[0].settings)
     assert [r["loss"] for r, _ in zip(again.run(), range(5), strict=False)] == [r["loss"] for r in trained[1][:5]]
+
+
+def test_training_limits_the_scale(trained):
+    again = clip_scenes.Training(trained[0].settings)
+    again.model.log_scale[...] = np.log(200)
+    next(again.run())
+    assert np.exp(again.model.log_scale) < 100 + 1e-3
