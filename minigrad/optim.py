@@ -86,7 +86,7 @@ class AdamW(_Optimiser):
     def update(self, p: Any, g: Any, state: list, lr: float) -> None:
         m, v = state
         b1, b2 = self.betas
-        scratch = g * (1 - b1)
+        scratch = np.multiply(g, 1 - b1, out=np.empty_like(m))  # an array, also where NumPy makes a number of g
         m *= b1
         m += scratch
         np.multiply(g, g, out=scratch)

@@ -79,6 +79,8 @@ def _published(source: Path, prompt: str) -> Start:
     of = published.read_architecture(source)
     if isinstance(of, published.EncoderDecoder):
         raise UserError(f"checkpoint {folder}: expected a language model, got an encoder and decoder: see translate")
+    if not isinstance(of, published.TextArchitecture):
+        raise UserError(f"checkpoint {folder}: expected a language model, got one of pictures: see run")
     model, tokenizer = published.load_model(source), published.load_tokenizer(folder)
     ids = published.encode_prompt(tokenizer, prompt, of.vocab)
     stop = published.end_tokens(folder, tokenizer)

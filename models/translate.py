@@ -61,6 +61,8 @@ def _trained(path: Path, text: str, beam: int | None) -> tuple[str, int]:
 def _published(folder: Path, text: str, beam: int | None) -> tuple[str, int]:
     """Return the translation, and after how many tokens it was cut off, 0 if it has an end."""
     of = published.read_architecture(folder / "config.json")
+    if not isinstance(of, published.TextArchitecture):
+        raise UserError(f"checkpoint {folder}: expected an encoder and decoder, got a model of pictures: see run")
     if not isinstance(of, published.EncoderDecoder):
         raise UserError(f"checkpoint {folder}: expected an encoder and decoder, got a language model: see generate")
     published.require_one_vocabulary(folder)

@@ -1,6 +1,6 @@
 """Activations of an MLP, between its two matrices: functions of each channel, and gated linear units.
 
-plain   act(x)                       ReLU, SiLU, GELU exact and by tanh (Hendrycks and Gimpel 2016)
+plain   act(x)                       ReLU, SiLU, GELU exact, by tanh, and by x σ(1.702 x) (Hendrycks and Gimpel 2016)
 gated   act(a) ⊙ b,  x = [a ‖ b]     Shazeer 2020, eq. 5 and 6
 """
 
@@ -21,7 +21,18 @@ def _gated(activation: Activation) -> Activation:
     return unit
 
 
-PLAIN: dict[str, Activation] = {"relu": mg.relu, "silu": mg.silu, "gelu": mg.gelu, "gelu_tanh": gelu_tanh}
+def quick_gelu(x: Any) -> Any:
+    """Return x σ(1.702 x), the GELU of CLIP."""
+    return x * mg.sigmoid(1.702 * x)
+
+
+PLAIN: dict[str, Activation] = {
+    "relu": mg.relu,
+    "silu": mg.silu,
+    "gelu": mg.gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+}
 GATED: dict[str, Activation] = {
     "reglu": _gated(mg.relu),
     "swiglu": mg.swiglu,

@@ -1,4 +1,4 @@
-"""Published checkpoints: config.json, weights and tokenizer.json in one folder.
+"""Published checkpoints: config.json, weights and, of models of text, tokenizer.json in one folder.
 
 `MODEL_TYPES` has the families that are read, each of which is a module beside this one: what its options mean, the
 names and shapes of its arrays in a file, and the model they become. RWKV-7 has no config: it is one .pth file, whose
@@ -18,8 +18,8 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import gpt2, kimi_linear, llama, mamba, marian, olmo_hybrid, rwkv4, rwkv7
-from models.published.architecture import Architecture, EncoderDecoder
+from models.published import clip, gpt2, kimi_linear, llama, mamba, marian, olmo_hybrid, rwkv4, rwkv7, vit
+from models.published.architecture import Architecture, EncoderDecoder, TextArchitecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer, require_one_vocabulary
 from models.published.weights import FLOATS, StoredArray, compare, stored_arrays
@@ -27,6 +27,7 @@ from models.published.weights import FLOATS, StoredArray, compare, stored_arrays
 __all__ = [
     "Detokenizer",
     "EncoderDecoder",
+    "TextArchitecture",
     "encode_prompt",
     "end_tokens",
     "find",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
+    "clip": clip.read,
     "gpt2": gpt2.read,
     "kimi_linear": kimi_linear.read,
     "llama": llama.read,
@@ -46,6 +48,7 @@ MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "marian": marian.read,
     "olmo_hybrid": olmo_hybrid.read,
     "rwkv": rwkv4.read,
+    "vit": vit.read,
 }
 """The function that reads a config, by its `model_type`."""
 
@@ -164,20 +167,22 @@ def _check_constant(entry: StoredArray, in_file: str, expected: np.ndarray | Non
 
 def _without_copies(path: Path, of: Architecture, entries: dict[str, StoredArray]) -> Architecture:
     """Return the architecture with the head that the file has, as transformers decides it; drop what is held twice."""
-    embedding = of.embedding
-    for name in (*of.copies, *((of.head,) if of.tied else ())):
+    copies = dict(of.copies)
+    if isinstance(of, TextArchitecture) and of.tied:
+        copies[of.head] = of.embedding
+    for name, original in copies.items():
         if name not in entries:
             continue
-        if embedding not in entries:
-            entries[embedding] = entries.pop(name)
-        elif entries[name].shape == entries[embedding].shape and np.array_equal(
-            entries[name].read(), entries[embedding].read()
+        if original not in entries:
+            entries[original] = entries.pop(name)
+        elif entries[name].shape == entries[original].shape and np.array_equal(
+            entries[name].read(), entries[original].read()
         ):
             del entries[name]
-        elif name == of.head:
+        elif isinstance(of, TextArchitecture) and name == of.head:
             message = "the config ties it to the embedding, the file holds another: the file's is used"
             print(f"checkpoint {path}: {name}: {message}", file=sys.stderr)
             of = replace(of, tied=False)
         else:
-            raise UserError(f"checkpoint {path}: {name}: expected the numbers of {embedding}, got others")
+            raise UserError(f"checkpoint {path}: {name}: expected the numbers of {original}, got others")
     return of

@@ -4,8 +4,9 @@ A family is one module, with a subclass of `Architecture` and a function that re
 of `models.published.MODEL_TYPES`. What is left is shared (`models.published.load_model`): the checks of a file, the
 types of its numbers, shards, and the rule for tied heads.
 
-The model of an `Architecture` is a language model, which the command `generate` runs; that of an `EncoderDecoder` is a
-Transformer, which `translate` runs by the rules that the folder names.
+An `Architecture` may be of any model. One with a vocabulary is a `TextArchitecture`, whose model is a language model,
+which the command `generate` runs; that of an `EncoderDecoder` is a Transformer, which `translate` runs by the rules
+that the folder names.
 """
 
 from abc import ABC, abstractmethod
@@ -29,20 +30,11 @@ class Architecture(ABC):
 
     prefix: ClassVar[str] = ""  # of names in files, where it is optional: "model."
     unused: ClassVar[tuple[str, ...]] = ()  # endings of names in files that hold no parameters: ".rotary_emb.inv_freq"
-    head: ClassVar[str] = "lm_head.weight"
-
-    vocab: int
-    tied: bool  # whether the head is the embedding; then `shapes` is without it
 
     @property
-    def embedding(self) -> str:
-        """Return the name of the embedding that a tied head is."""
-        return "embeddings.weight"
-
-    @property
-    def copies(self) -> tuple[str, ...]:
-        """Return further names of the embedding, any of which a file may have."""
-        return ()
+    def copies(self) -> Mapping[str, str]:
+        """Return further names of arrays, any of which a file may have: copy → name in `shapes`."""
+        return {}
 
     @abstractmethod
     def shapes(self) -> Shapes:
@@ -50,10 +42,7 @@ class Architecture(ABC):
 
     @abstractmethod
     def build(self, rng: np.random.Generator) -> Module:
-        """Return a new model; it is called as `model(tokens, state=None)` and returns (logits, state).
-
-        logits are `(*batch, T, vocab)` for integer tokens `(*batch, T)`, and the state continues at the next token.
-        """
+        """Return a new model, with random weights."""
 
     @abstractmethod
     def parameters(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
@@ -79,7 +68,26 @@ class Architecture(ABC):
         return None
 
 
-class EncoderDecoder(Architecture):
+@dataclass(frozen=True, kw_only=True)
+class TextArchitecture(Architecture):
+    """A model with a vocabulary, whose head may be its embedding.
+
+    But for an `EncoderDecoder` the model is called as `model(tokens, state=None)` and returns (logits, state): logits
+    are `(*batch, T, vocab)` for integer tokens `(*batch, T)`, and the state continues at the next token.
+    """
+
+    head: ClassVar[str] = "lm_head.weight"
+
+    vocab: int
+    tied: bool  # whether the head is the embedding; then `shapes` is without it
+
+    @property
+    def embedding(self) -> str:
+        """Return the name of the embedding that a tied head is."""
+        return "embeddings.weight"
+
+
+class EncoderDecoder(TextArchitecture):
     """An encoder of a source and a decoder of a target."""
 
     @property

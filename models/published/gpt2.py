@@ -14,7 +14,8 @@ import numpy as np
 
 from models.language.config import Config
 from models.language.lm import LanguageModel
-from models.published.architecture import Architecture, Shapes
+from models.published.activations import ACTIVATIONS
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 
 DEFAULTS = {
@@ -33,14 +34,6 @@ DEFAULTS = {
 }
 """Defaults of the configuration class of transformers."""
 
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 IRRELEVANT = frozenset(
     (
         # dropout, and the order of operations in half precision
@@ -64,7 +57,7 @@ NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPT2(Architecture):
+class GPT2(TextArchitecture):
     """The model's options, and what scores are multiplied by: `scale`, or `scale` / i in layer i = 1, 2, …."""
 
     prefix = "transformer."

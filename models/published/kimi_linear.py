@@ -21,7 +21,7 @@ from models.blocks.experts import ExpertsConfig, Routing
 from models.blocks.kda import KimiDeltaAttentionConfig
 from models.blocks.latent_attention import LatentAttentionConfig
 from models.language.kimi_linear import Attention, KimiLinearModel, Mlp
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 
 DEFAULTS: dict[str, Any] = {
@@ -87,7 +87,7 @@ MOST_LAYERS = 10_000  # so that lists of their kinds have room
 
 
 @dataclass(frozen=True, kw_only=True)
-class KimiLinear(Architecture):
+class KimiLinear(TextArchitecture):
     """The attention and the MLP of every layer, and the norms between them."""
 
     prefix = "model."

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.language.config import Config
 from models.language.lm import LanguageModel
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 from models.published.rope import ROPE, Rope, even, read_rope
 
@@ -61,7 +61,7 @@ NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llama(Architecture):
+class Llama(TextArchitecture):
     """The model's options, and its rotary positions."""
 
     prefix = "model."

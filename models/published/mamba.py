@@ -21,7 +21,7 @@ from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
 from models.errors import UserError, known_name
 from models.language.mamba import MambaModel
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 
 SHARED = {
@@ -95,7 +95,7 @@ FIXED = {"D_has_hdim": False, "rmsnorm": True, "norm_before_gate": False, "d_ssm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mamba(Architecture):
+class Mamba(TextArchitecture):
     """The blocks, how many, and the norms between them."""
 
     prefix = "backbone."

@@ -16,6 +16,7 @@ from models.attention import positions
 from models.language.marian import Marian, MarianConfig
 from models.language.transformer import TransformerConfig
 from models.published import generation
+from models.published.activations import ACTIVATIONS
 from models.published.architecture import EncoderDecoder, Shapes
 from models.published.fields import Fields
 
@@ -43,14 +44,6 @@ DEFAULTS = {
 }
 """Defaults of the configuration class of transformers."""
 
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 IRRELEVANT = frozenset(
     (
         # dropout and initialisation
@@ -96,9 +89,9 @@ class MarianArchitecture(EncoderDecoder):
         return "shared.weight" if self.config.shared else TARGET
 
     @property
-    def copies(self) -> tuple[str, ...]:
+    def copies(self) -> Mapping[str, str]:
         """Return the names of the source's and the target's where they are the same."""
-        return (SOURCE, TARGET) if self.config.shared else ()
+        return dict.fromkeys((SOURCE, TARGET), self.embedding) if self.config.shared else {}
 
     @property
     def max_positions(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from models.language.olmo_hybrid import HybridConfig, OlmoHybrid
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 from models.published.rope import ROPE, Rope, even, has_rope, read_rope
 
@@ -79,7 +79,7 @@ BIASES = {"block.qkv.bias": [f"self_attn.{x}_proj.bias" for x in "qkv"], "block.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hybrid(Architecture):
+class Hybrid(TextArchitecture):
     """The sizes, the rotary positions if there are any, and whether a file has filters in three equal parts."""
 
     prefix = "model."

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.blocks.rwkv4 import RWKV4Config
 from models.language.rwkv import RWKVModel
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.fields import Fields
 
 DEFAULTS = {
@@ -38,7 +38,7 @@ MODULES = {"attention": "time_mixing", "feed_forward": "channel_mixing"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RWKV4(Architecture):
+class RWKV4(TextArchitecture):
     """The sizes of the blocks, how many, and the ε of their norms."""
 
     prefix = "rwkv."

@@ -16,7 +16,7 @@ import numpy as np
 from models.blocks.rwkv7 import RWKV7Config
 from models.errors import UserError
 from models.language.rwkv import RWKVModel
-from models.published.architecture import Architecture, Shapes
+from models.published.architecture import Shapes, TextArchitecture
 from models.published.weights import StoredArray
 
 MODULES = {"att": "time_mixing", "ffn": "channel_mixing"}
@@ -24,7 +24,7 @@ MODULES = {"att": "time_mixing", "ffn": "channel_mixing"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RWKV7(Architecture):
+class RWKV7(TextArchitecture):
     """The sizes of the blocks and how many; `vector` is the shape of a vector of `width` numbers in the file."""
 
     unused = tuple(f"blocks.0.att.v{i}" for i in range(3))

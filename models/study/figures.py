@@ -5,8 +5,10 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -43,6 +45,8 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "bound, rotation × 1.5": ("#d55e00", "", DASHED),
     "Gaussian, radius 0.9": ("#999999", "s", PLAIN),
     "bound, Gaussian, radius 0.9": ("#999999", "", DASHED),
+    "ViT": ("#2b8cd6", "o", PLAIN),
+    "CNN": ("#d55e00", "v", PLAIN),
     "lstm": ("#009e73", "D", PLAIN),
     "s4d": ("#2b8cd6", "o", PLAIN),
     "mamba": ("#cc5fa0", "v", PLAIN),
@@ -181,6 +185,52 @@ def draw_attention(
             axes.set_xticks(range(len(sources)), sources, fontsize=min(7, size), rotation=90)
             axes.set_yticks(range(len(targets)), targets if j == 0 else [""] * len(targets), fontsize=min(7, size))
             axes.tick_params(length=0, pad=1)
+        return _svg(figure, description)
+
+
+def draw_maps(
+    pictures: Sequence[Sequence[Sequence[float]]],
+    maps: Sequence[Sequence[Sequence[float]]],
+    titles: Sequence[str],
+    description: str,
+) -> str:
+    """Return grey pictures (H, W) in a row, and a map below each (rows, columns), bright where it is large."""
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, 2.2), layout="constrained")
+        panels = figure.subplots(2, len(pictures), squeeze=False)
+        for i, (picture, of_picture, title) in enumerate(zip(pictures, maps, titles, strict=True)):
+            panels[0][i].imshow(picture, cmap="gray", interpolation="nearest")
+            panels[0][i].set_title(title, fontsize=8)
+            panels[1][i].imshow(of_picture, cmap="viridis", vmin=0, interpolation="nearest")
+        for axes in panels.flat:
+            axes.set_axis_off()
+        return _svg(figure, description)
+
+
+def draw_similarities(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], cosines: Sequence[Sequence[float]], description: str
+) -> str:
+    """Return a matrix of cosines as one `<svg>`: a column a picture (H, W, 3), which is above it, a row a caption."""
+    count = len(pictures)
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": description, "axes.grid": False}):
+        figure = Figure(figsize=(9.2, 0.58 * (len(captions) + 1)), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(
+            np.transpose(cosines), cmap="viridis", vmin=-1, vmax=1, extent=(0, count, len(captions), 0), aspect="auto"
+        )
+        for column, picture in enumerate(pictures):
+            axes.imshow(picture, extent=(column + 0.04, column + 0.96, -0.08, -1), aspect="auto")
+            for row in range(len(captions)):
+                cosine = cosines[column][row]
+                style: dict[str, Any] = {
+                    "color": "white" if cosine < 0.5 else "black",
+                    "weight": "bold" if column == row else "normal",
+                }
+                axes.text(column + 0.5, row + 0.5, f"{cosine:.2f}", ha="center", va="center", fontsize=7, **style)
+        axes.set(xlim=(0, count), ylim=(len(captions), -1.05), xticks=[])
+        axes.set_yticks([row + 0.5 for row in range(len(captions))], captions, fontsize=8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
         return _svg(figure, description)
 
 

@@ -27,7 +27,7 @@ from models.study.through_time import gradients
 from models.study.translated import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
-from models.vision import rotation_ttt
+from models.vision import clip_scenes, digit_classifiers, rotation_ttt
 
 ROOT = Path(__file__).parent.parent.parent
 AFTER = "after.jsonl"
@@ -168,6 +168,33 @@ def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
     return {"steps": rotation_ttt.STEPS, "rows": rows}
 
 
+def _classify(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train ViT, and a convolutional network where it is asked for, on shares of the digits."""
+    log.rewrite(folder / LOG, [])
+    sizes, rows, maps = digit_classifiers.Sizes(**settings["sizes"]), [], []
+    for share in settings["shares"]:
+        for network in settings["networks"]:
+            model = digit_classifiers.train(network, share, sizes, settings["seed"], stop.is_set)
+            if model is None:
+                return None
+            rows.append(asdict(digit_classifiers.measured(model, network, share, sizes)))
+            log.append(folder / LOG, {"step": len(rows), **rows[-1]})
+            if network == "vit" and share == 1:
+                maps = digit_classifiers.attention_maps(model, sizes)
+    return {"rows": rows, "maps": maps}
+
+
+def _contrast(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train CLIP on scenes, then measure it on those that were never shown."""
+    log.rewrite(folder / LOG, [])
+    training = clip_scenes.Training(clip_scenes.Settings(**settings))
+    for record in training.run():
+        log.append(folder / LOG, record)
+        if stop.is_set():
+            return None
+    return training.result()
+
+
 def _measure_memory(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Measure peak memory of softmax attention, each implementation and length in a process of its own."""
     lengths, limit = [str(length) for length in settings["lengths"]], ["--limit", str(settings["limit"])]
@@ -212,6 +239,8 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "surprise": _surprise,
     "translation": _translate,
     "rotation": _rotate,
+    "pictures": _classify,
+    "clip": _contrast,
     "cost": _cost,
     "growth": _grow,
     "through time": _through_time,

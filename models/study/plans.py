@@ -11,6 +11,7 @@ from models.run import USUAL
 from models.study.jobs import Job
 from models.tasks import TRANSLATIONS
 from models.train import Run
+from models.vision.clip_scenes import Settings as ClipSettings
 from models.vision.rotation_ttt import SHIFTS
 
 SEED = 0
@@ -110,6 +111,13 @@ LONG: Sizes = {
         "seeds": [SEED],
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "shares of digits": {
+        "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4, "channels": [32, 64, 64]},
+        "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
+        "shares": [1 / 16, 1 / 4, 1],
+        "seeds": [0, 1, 2],
+    },
+    "clip": {"training": {}, "seeds": [0, 1, 2], "fewer": [500, 2000, 8000]},  # pairs, beside those of the defaults
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -136,6 +144,10 @@ DEFAULT: Sizes = {
         "inputs": 0.1,
         "seed": SEED,
     },
+    "large digits": {
+        "sizes": {"side": 32, "patch": 4, "width": 48, "layers": 2, "heads": 4},
+        "training": {"steps": 800, "batch": 32, "rate": 5e-3, "decay": 1.0},
+    },
     "memory": {"lengths": [1024, 2048, 4096, 8192], "limit": 2.0},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     "growth": {
@@ -154,6 +166,7 @@ QUICK: Sizes = {
     "text": {**DEFAULT["text"], "steps": 100, "evaluate_every": 10},
     "recall": {**DEFAULT["recall"], "batch": 32, "pairs": (2, 4, 8), "steps": 400, "evaluate_every": 20},
     "mixers": {"text": (LEARNER,), "overwritten": (*COMPARED, LEARNER)},
+    "large digits": {**DEFAULT["large digits"], "training": {**DEFAULT["large digits"]["training"], "steps": 200}},
     "memory": {"lengths": [512, 1024, 2048], "limit": 1.0},
     "cost": {"lengths": [16, 64, 256, 1024], "repeats": 15},
     "growth": {
@@ -169,6 +182,7 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     jobs = [Job("proofs", "proofs", sizes["proofs"])]
     jobs += _compared(sizes.get("mixers") or dict.fromkeys(COMPARISONS, (*COMPARED, LEARNER)), sizes)
     jobs += [Job(name.replace(" ", "-"), name, sizes[name]) for name in ("hippo", "surprise", "through time")]
+    jobs.append(_pictures("vit-large-digits", sizes["large digits"], ["vit"], [1], SEED))
     jobs.append(Job("attention-memory", "memory", sizes["memory"]))
     if full:
         jobs += long_jobs(sizes)
@@ -195,6 +209,9 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
+    shares = sizes["shares of digits"]
+    jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
+    jobs += _clip(sizes["clip"])
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
@@ -223,6 +240,11 @@ def _arena(sizes: dict[str, Any]) -> list[Job]:
     ]
 
 
+def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: list[float], seed: int) -> Job:
+    settings = {"sizes": {**sizes["sizes"], **sizes["training"]}, "networks": networks, "shares": shares, "seed": seed}
+    return Job(name, "pictures", settings, len(networks) * len(shares))
+
+
 def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
     run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
     steps = run.steps + len(sizes["lengths"])
@@ -232,6 +254,15 @@ def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
 def _translation(sizes: dict[str, Any], seed: int) -> Job:
     run = Run(seed=seed, **sizes["run"])
     return Job(f"translation-{run.task}-{seed}", "translation", {**sizes, "run": asdict(run)}, run.steps)
+
+
+def _clip(sizes: dict[str, Any]) -> list[Job]:
+    """Return the trainings of CLIP: each seed, fewer pairs, and captions that are dealt to other pictures."""
+    whole = {f"clip-{seed}": {"seed": seed} for seed in sizes["seeds"]}
+    fewer = {f"clip-{pairs}-pairs": {"seed": SEED, "pairs": pairs} for pairs in sizes["fewer"]}
+    shuffled = {"clip-shuffled": {"seed": SEED, "shuffled": True}}
+    settings = {name: ClipSettings(**sizes["training"] | of) for name, of in (whole | fewer | shuffled).items()}
+    return [Job(name, "clip", asdict(of), of.steps) for name, of in settings.items()]
 
 
 def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:

@@ -137,6 +137,10 @@ def test_adamw_by_hand():
     bias = Point([1.0])
     optim.AdamW(0.1, eps=0.0, weight_decay=0.5).step(bias, Point([3.0]))
     np.testing.assert_allclose(bias.x, [0.9])  # vectors are not decayed
+    number = Point(1.0)
+    _, gradient = mg.value_and_grad(lambda p: 3 * p.x)(number)
+    optim.AdamW(0.1, eps=0.0, weight_decay=0.5).step(number, gradient)
+    np.testing.assert_allclose(number.x, 0.9)
 
 
 def test_training_is_reproducible_and_resumes_from_its_state():

@@ -13,6 +13,7 @@ from models.study.reading import side_by_side
 from models.study.state_spaces import how_far
 from models.tasks import induction
 from models.train import Run
+from models.vision.clip_scenes import SHOWN
 from tests.models.test_study import TINY
 
 WHERE = {"processor": "a slow one", "cores": "2", "commit": "abc1234567", "date": "2026-01-02 03:04 UTC"}
@@ -39,6 +40,17 @@ def finished(job: Job, study, accuracy: float) -> None:
     elif job.kind == "rotation":
         shares = [accuracy] * 5
         result |= {"steps": [0, 1, 2, 4, 8], "rows": [{"shift": "blur", "reset": shares, "online": shares}]}
+    elif job.kind == "pictures":
+        of = {"parameters": 1000, "accuracy": accuracy}
+        networks, shares = job.settings["networks"], job.settings["shares"]
+        rows = [{"network": n, "share": s, "images": round(s * 1437), **of} for s in shares for n in networks]
+        result |= {"rows": rows, "maps": []}
+    elif job.kind == "clip":
+        shares, each = [accuracy] * 2, dict.fromkeys(("shape", "colour"), accuracy)
+        result |= {"parameters": 7, "scale": 30.0, "zero_shot": {"seen": 1.0, "unseen": accuracy}, "attributes": each}
+        result |= {"phrasings": [0.5, 0.75], "retrieval": {"texts": shares, "images": shares}}
+        result["similarities"] = np.eye(SHOWN).tolist()
+        log = [{"step": 2, "loss": 1.0, "held_out_accuracy": result["zero_shot"]}]
     else:
         run = Run(**job.settings.get("run", job.settings))
         result["run"] = asdict(run)
@@ -84,6 +96,10 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "translation-dates-0",
         "translation-numbers-0",
         "rotation",
+        "vit-digits-0",
+        "clip-0",
+        "clip-10-pairs",
+        "clip-shuffled",
         "attention-memory-long",
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
@@ -121,13 +137,20 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
     where = f"{begin}seed 0, {end}"
     assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 15 + 2 * 3 + 1
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 15 + 2 * 3 + 1 + 1 + 3 + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
     assert "after training at 96: linear attention none, delta rule none, gated delta rule none, TTT-Linear" in text
     assert "At 300: linear attention 25%, delta rule 25%, gated delta rule 25%, TTT-Linear 25%, Titans 25%." in text
     assert "Of 3 held-out sets 0 have an exact match of at least 99%; dates has 87.5% (recorded 2026-01-02" in text
+    assert "with 359 digits ViT has 87.5% and the CNN 87.5% and with 1,437 digits ViT has 87.5%" in text
+    assert "Of pictures of unseen combinations 87.5% get their own caption of 300, of seen ones 100.0%" in text
+    assert "That it is at least 90% of the unseen does not hold with seed 0, of 1 finished." in text
+    assert "A single phrasing classifies 50.0% to 75.0% of them, the ensemble of all 2 87.5%." in text
+    assert "over fewer pairs, of unseen combinations are classified 87.5% after 10. The talk on six papers" in text
+    assert "With captions dealt to other pictures 100.0% of seen and 87.5% of unseen" in text
+    assert "12 of 12 pictures have their own caption, on the diagonal" in text
     assert "Online, blur gains most: from 88% to 88% after 0 steps an image." in text
     assert "the held-out bits per byte are, from the lowest: TTT-MLP 0.178, Titans 0.178" in text  # 0.123… nats
     assert "copying-s4d" not in text  # which is no part of this study, so it is not unfinished
@@ -155,6 +178,8 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "arena": {**TINY["arena"], "seeds": [1]},
         "translation": {**TINY["translation"], "seeds": [1]},
         "rotation": {**TINY["rotation"], "images": 5},
+        "shares of digits": {**TINY["shares of digits"], "seeds": [1]},
+        "clip": {**TINY["clip"], "training": {**TINY["clip"]["training"], "steps": 3}},
         "long memory": {**TINY["long memory"], "lengths": [65]},
     }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))

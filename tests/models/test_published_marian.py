@@ -33,7 +33,7 @@ REFUSED = [
     ({"d_model": 15}, "d_model: expected an even number, for sinusoids are pairs, got 15"),
     ({"decoder_attention_heads": 3}, "decoder_attention_heads: expected a divisor of 16 channels, got 3"),
     ({"encoder_layers": 0}, "encoder_layers: expected a whole number of at least 1, got 0"),
-    ({"activation_function": "quick_gelu"}, 'activation_function: expected "gelu" or '),
+    ({"activation_function": "laplace"}, 'activation_function: expected "gelu" or '),
     ({"tie_word_embeddings": False}, "tie_word_embeddings: expected true, since share_encoder_decoder_embeddings is"),
     ({"decoder_vocab_size": 26}, "decoder_vocab_size: expected vocab_size 24, since share_encoder_decoder_embeddings"),
     ({"normalize_before": True}, "normalize_before: expected false, since there is no code for another value, got tr"),

@@ -95,6 +95,21 @@ TINY: plans.Sizes = {
     | {"seeds": [0]},
     "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
     "rotation": {"seed": 0, "rate": 0.01, "images": 4},
+    "large digits": {
+        "sizes": {"side": 16, "patch": 8, "width": 8, "layers": 1, "heads": 2},
+        "training": {"steps": 2, "batch": 4, "rate": 1e-3, "decay": 0.1},
+    },
+    "shares of digits": {
+        "sizes": {"side": 8, "patch": 4, "width": 8, "layers": 1, "heads": 2, "channels": [2, 3]},
+        "training": {"steps": 2, "batch": 4, "rate": 1e-3, "decay": 0.1},
+        "shares": [0.25, 1],
+        "seeds": [0],
+    },
+    "clip": {
+        "training": {"pairs": 30, "steps": 2, "batch": 4, "width": 8, "layers": (1, 1), "evaluate_every": 1},
+        "seeds": [0],
+        "fewer": [10],
+    },
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
@@ -195,7 +210,7 @@ def test_the_page_fetches_nothing(study_folder):
     page = Page()
     page.feed(text)
     assert page.open == []
-    assert [address for address in page.fetched if not address.startswith("#")] == []
+    assert [address for address in page.fetched if not address.startswith(("#", "data:image/png;"))] == []
     assert "<script" not in text and "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
     assert "http://" not in text and text.count("https://") == text.count('<a href="https://')
@@ -220,10 +235,11 @@ def test_the_page_names_every_mixer_system_and_setting(study_folder):
         "No measured norm exceeds its bound.",
         "Fitted exponents of training: softmax ",
         "a step would take over 1 GiB",
+        "After 2 steps this ViT of ",
         "No finished result with these settings: T = 64 to 64.",
     ):
         assert words in text, words
-    assert text.count("<svg") == 13
+    assert text.count("<svg") == 14
     assert "Not finished" not in text
 
 
@@ -271,7 +287,7 @@ def test_names_in_the_page_are_unique(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 33 and len(results["jobs"]) == 33 + 26 + 15
+    assert len(planned) == 34 and len(results["jobs"]) == 34 + 27 + 15 + 3
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]
