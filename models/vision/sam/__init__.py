@@ -1,4 +1,4 @@
-"""Segment Anything (Kirillov et al. 2023): a picture is encoded once, and any number of prompts are decoded into masks."""
+"""Segment Anything (Kirillov et al. 2023): a picture is encoded once, and any number of prompts are decoded."""
 
 from models.vision.sam.config import ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SAMConfig
 from models.vision.sam.model import SAM

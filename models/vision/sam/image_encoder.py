@@ -1,12 +1,12 @@
 """The image encoder: a Vision Transformer of windowed and global attention, and a neck.
 
-    z₀ = patches E + E_pos                                          Kirillov et al. 2023, appendix A, "Image encoder"
-    z′ = z + Attention(LN(z)),  z = z′ + MLP(LN(z′))                Dosovitskiy et al. 2021, eq. 2 and 3
-    embedding = LN(conv₃ₓ₃(LN(conv₁ₓ₁(z))))                         the neck, (H, W, D)
+z₀ = patches E + E_pos                                          Kirillov et al. 2023, appendix A, "Image encoder"
+z′ = z + Attention(LN(z)),  z = z′ + MLP(LN(z′))                Dosovitskiy et al. 2021, eq. 2 and 3
+embedding = LN(conv₃ₓ₃(LN(conv₁ₓ₁(z))))                         the neck, (H, W, D)
 
-    Attention   among the patches of a window, or of the whole map in a few layers that are spread evenly (Li et al.
-                2022, ViTDet, section 3); with decomposed relative positions (`windows.py`)
-    z           (*batch, H, W, C), a map throughout: there is no class token, and no norm before the neck
+Attention   among the patches of a window, or of the whole map in a few layers that are spread evenly (Li et al.
+            2022, ViTDet, section 3); with decomposed relative positions (`windows.py`)
+z           (*batch, H, W, C), a map throughout: there is no class token, and no norm before the neck
 """
 
 from typing import Any

@@ -35,7 +35,7 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """`convolution.conv_transpose2d` of maps (*batch, H, W, inputs), with its weights (inputs, outputs, scale, scale)."""
+    """`convolution.conv_transpose2d` of maps (*batch, H, W, inputs), with weights (inputs, outputs, scale, scale)."""
 
     def __init__(self, inputs: int, outputs: int, scale: int, rng: np.random.Generator) -> None:
         bound = inputs**-0.5

@@ -111,7 +111,7 @@ class MaskDecoder(Module):
         return mg.gelu(self.upscale[1](x))
 
     def read(self, tokens, x):
-        """Return the logits (*batch, M + 1, H, W) that the mask tokens (*batch, M + 1, D) read from x (*batch, H, W, C)."""
+        """Return logits (*batch, M + 1, H, W), read by the mask tokens (*batch, M + 1, D) from x (*batch, H, W, C)."""
         xp, (H, W, C) = namespace(x), x.shape[-3:]
         rows = xp.stack([reader(tokens[..., m, :]) for m, reader in enumerate(self.readers)], axis=-2)
         logits = rows @ xp.reshape(x, (*x.shape[:-3], H * W, C)).mT

@@ -87,7 +87,9 @@ class SAM(Module):
             labels = np.ones(points.shape[:-1], int) if labels is None else np.asarray(labels)
             _check_shape("points", points, batch, 2, "P, 2")
             if labels.shape != points.shape[:-1]:
-                raise ValueError(f"SAM: labels has shape {labels.shape}, expected {points.shape[:-1]}, one for each point")
+                raise ValueError(
+                    f"SAM: labels has shape {labels.shape}, expected {points.shape[:-1]}, one for each point"
+                )
             if not np.isin(labels, (BACKGROUND, FOREGROUND)).all():
                 wrong = labels[~np.isin(labels, (BACKGROUND, FOREGROUND))][0]
                 raise ValueError(f"SAM: labels: expected 1 for the object and 0 for the background, got {wrong}")
@@ -105,17 +107,23 @@ class SAM(Module):
                 raise ValueError(f"SAM: boxes: expected x₀ ≤ x₁ and y₀ ≤ y₁, got {wrong}")
             rows.append((corners, np.broadcast_to([TOP_LEFT, BOTTOM_RIGHT], corners.shape[:-1])))
         if len({row[1].shape[:-1] for row in rows}) > 1:
-            raise ValueError(f"SAM: boxes: expected {points.shape[-3]}, as many as prompts of points, got {boxes.shape[-2]}")
+            raise ValueError(
+                f"SAM: boxes: expected {points.shape[-3]}, as many as prompts of points, got {boxes.shape[-2]}"
+            )
         if not rows:
             return None
-        return tuple(np.concatenate(parts, axis=axis) for parts, axis in zip(zip(*rows, strict=True), (-2, -1), strict=True))
+        return tuple(
+            np.concatenate(parts, axis=axis) for parts, axis in zip(zip(*rows, strict=True), (-2, -1), strict=True)
+        )
 
     def _check_inside(self, name: str, places: np.ndarray) -> None:
         side = self.config.image.image
         outside = ~((places >= 0) & (places <= side)).all(axis=-1)
         if outside.any():
             wrong = tuple(places[outside][0].tolist())
-            raise ValueError(f"SAM: {name}: expected places within 0 … {side}, got {wrong}, which is outside the picture")
+            raise ValueError(
+                f"SAM: {name}: expected places within 0 … {side}, got {wrong}, which is outside the picture"
+            )
 
 
 def _check_shape(name: str, array: np.ndarray, batch: tuple[int, ...], more: int, last: str) -> None:
@@ -133,4 +141,6 @@ def _check_masks(masks: Any, batch: tuple[int, ...], prompts: int | None, height
     fits = count == 1 or count == prompts or (prompts is None and count > 0)
     if tuple(masks.shape) != (*batch, count, height, width) or not fits:
         expected = ", ".join(map(str, (*batch, "N" if prompts is None else prompts, height, width)))
-        raise ValueError(f"SAM: masks has shape {tuple(masks.shape)}, expected ({expected}), as the logits that come out")
+        raise ValueError(
+            f"SAM: masks has shape {tuple(masks.shape)}, expected ({expected}), as the logits that come out"
+        )
