@@ -287,6 +287,7 @@ def _image(vision: Fields) -> ImageEncoderConfig:
         qkv_bias=vision.flag("qkv_bias"),
         activation=_activation(vision),
         eps=vision.positive("layer_norm_eps"),
+        form="fused",
     )
 
 

@@ -1,7 +1,7 @@
 """Clicks that somebody might make: prompts drawn from a mask, and from where a prediction of it is wrong.
 
     first       a point drawn uniformly from the mask, or its box, each coordinate moved by noise of deviation 10 % of
-                the box's side, at most 20 pixels                   Kirillov et al. 2023, appendix A, "Training algorithm"
+                the box's side, at most 20 pixels             Kirillov et al. 2023, appendix A, "Training algorithm"
     next        a point drawn uniformly from where mask and prediction differ: of label 1 where the mask was missed, of
                 label 0 where it was exceeded
     evaluation  the same places at their centres: the pixel that is farthest from the boundary    appendix D.1
@@ -21,7 +21,7 @@ def drawn(rng: np.random.Generator, region: np.ndarray) -> np.ndarray:
 
 
 def centre(region: np.ndarray) -> np.ndarray:
-    """Return the place (…, 2) of each region (…, H, W) that is farthest from what is outside, the picture's edge too."""
+    """Return the place (…, 2) of each region (…, H, W) that is farthest from what is outside and from the edges."""
     *batch, H, W = region.shape
     flat = np.pad(region.reshape(-1, H, W), ((0, 0), (1, 1), (1, 1)))
     distances = np.stack([ndimage.distance_transform_edt(each)[1:-1, 1:-1] for each in flat])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from models.blocks.mlp import PLAIN
 from models.errors import UserError, known_name
+from models.vision.encoder import FORMS
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class ImageEncoderConfig:
 
     `window` is the side of a window in patches, 0 for global attention in every layer; `global_layers` attend globally
     whatever it is. `absolute` and `relative` are whether there are absolute and relative positions. `output` is the
-    width D of the embedding. Raises UserError for sizes that do not fit each other.
+    width D of the embedding, `form` that of softmax attention. Raises UserError for sizes that do not fit each other.
     """
 
     image: int = 1024
@@ -30,9 +31,11 @@ class ImageEncoderConfig:
     qkv_bias: bool = True
     activation: str = "gelu"
     eps: float = 1e-6
+    form: str = "quadratic"
 
     def __post_init__(self) -> None:
         known_name(self.activation, "activation", PLAIN)
+        known_name(self.form, "form", FORMS)
         _require_counts(self, "image", "patch", "channels", "width", "layers", "heads", "hidden", "output")
         _require_divisor("patch", self.patch, "image", self.image)
         _require_divisor("heads", self.heads, "width", self.width)

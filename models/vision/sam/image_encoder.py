@@ -15,9 +15,9 @@ import numpy as np
 
 from minigrad import namespace
 from minigrad.nn import LayerNorm, Linear, Module
-from models.attention import softmax
 from models.attention.multihead import merge_heads, split_heads
 from models.blocks.mlp import PLAIN
+from models.vision.encoder import FORMS
 from models.vision.patches import PatchEmbedding
 from models.vision.sam import windows
 from models.vision.sam.config import ImageEncoderConfig
@@ -30,7 +30,7 @@ class MapAttention(Module):
     """Multi-head self-attention of the patches of a square map, with relative positions or without."""
 
     def __init__(self, config: ImageEncoderConfig, size: int, rng: np.random.Generator) -> None:
-        width, self.heads = config.width, config.heads
+        width, self.heads, self.form = config.width, config.heads, config.form
         self.qkv = Linear(width, 3 * width, bias=config.qkv_bias, rng=rng)
         self.output = Linear(width, width, rng=rng)
         shape = (2 * size - 1, width // config.heads)
@@ -43,11 +43,10 @@ class MapAttention(Module):
         x = xp.reshape(x, (*shape[:-3], shape[-3] * shape[-2], shape[-1]))
         projected, width = self.qkv(x), shape[-1]
         q, k, v = (split_heads(projected[..., i * width : (i + 1) * width], self.heads) for i in range(3))
-        if self.rows is None:
-            y, _ = softmax.fused(q, k, v, causal=False)
-        else:
-            q, k = windows.with_positions(q, k, self.rows, self.columns)
-            y, _ = softmax.fused(q, k, v, causal=False, scale=1.0)
+        scale = q.shape[-1] ** -0.5
+        if self.rows is not None:
+            (q, k), scale = windows.with_positions(q, k, self.rows, self.columns, scale=scale), 1.0
+        y, _ = FORMS[self.form](q, k, v, causal=False, scale=scale)
         return xp.reshape(self.output(merge_heads(y)), shape)
 
 

@@ -20,7 +20,7 @@ import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
 
-FOCAL, ALPHA, GAMMA, SMOOTH = 20.0, 0.25, 2.0, 1.0
+FOCAL, ALPHA, GAMMA, SMOOTH = 20, 0.25, 2, 1
 
 
 def focal(logits: Any, mask: Any, *, alpha: float = ALPHA, gamma: float = GAMMA) -> Any:

@@ -83,7 +83,7 @@ class MaskDecoder(Module):
         self.final = Attention(width, width // config.downsample, config.heads, rng)
         self.final_norm = LayerNorm(width, eps=FINAL_EPS)
         self.upscale = [ConvTranspose2d(width, width // 4, 2, rng), ConvTranspose2d(width // 4, width // 8, 2, rng)]
-        self.upscale_norm = LayerNorm(width // 4, eps=UPSCALE_EPS)
+        self.upscale_norm, self.upscale_activation = LayerNorm(width // 4, eps=UPSCALE_EPS), mg.gelu
         self.readers = [MLP(width, width, width // 8, 3, rng) for _ in range(self.masks)]
         self.scores = MLP(width, config.iou_hidden, self.masks, config.iou_layers, rng)
 
@@ -107,8 +107,8 @@ class MaskDecoder(Module):
 
     def upscaled(self, x):
         """Return up(x), (*batch, 4H, 4W, D/8)."""
-        x = mg.gelu(self.upscale_norm(self.upscale[0](x)))
-        return mg.gelu(self.upscale[1](x))
+        x = self.upscale_activation(self.upscale_norm(self.upscale[0](x)))
+        return self.upscale_activation(self.upscale[1](x))
 
     def read(self, tokens, x):
         """Return logits (*batch, M + 1, H, W), read by the mask tokens (*batch, M + 1, D) from x (*batch, H, W, C)."""

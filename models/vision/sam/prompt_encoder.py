@@ -58,7 +58,8 @@ class PromptEncoder(Module):
         xp, points, labels = namespace(self.labels), np.asarray(points), np.asarray(labels)
         encoded = self.encoded((points + 0.5) / self.side)
         encoded = xp.where(to_library_of(self.labels, (labels != NO_POINT)[..., None]), encoded, 0)
-        return encoded + xp.take(self.labels, to_library_of(self.labels, labels - NO_POINT), axis=0)
+        of_labels = xp.take(self.labels, to_library_of(self.labels, (labels - NO_POINT).reshape(-1)), axis=0)
+        return encoded + xp.reshape(of_labels, encoded.shape)
 
     def map_of(self, masks: Any) -> Any:
         """Return the map (…, H, W, D) of logits of masks (…, 4H, 4W); that of no mask, (D,), for None."""

@@ -31,7 +31,7 @@ SMALL = SAMConfig(
         image=SIDE, patch=4, width=64, layers=4, heads=4, hidden=128, window=4, global_layers=(1, 3), output=64
     ),
     PromptEncoderConfig(channels=16),
-    MaskDecoderConfig(heads=4, hidden=128, iou_hidden=64),
+    MaskDecoderConfig(heads=4, hidden=128, downsample=1, iou_hidden=64),
 )
 
 

@@ -50,10 +50,11 @@ def join(windows: Float[Array, "*batch rows columns size size C"], height: int, 
 
 def by_difference(table: Float[Array, "2S-1 d"]) -> Float[Array, "S S d"]:
     """Return R[i − k] at (i, k), from R (2S − 1, d) with R[−(S − 1)] first."""
-    size = (table.shape[0] + 1) // 2
+    xp, size = namespace(table), (table.shape[0] + 1) // 2
     places = np.arange(size)
     difference = places[:, None] - places[None, :] + size - 1
-    return namespace(table).take(table, to_library_of(table, difference), axis=0)
+    rows = xp.take(table, to_library_of(table, difference.reshape(-1)), axis=0)
+    return xp.reshape(rows, (size, size, table.shape[1]))
 
 
 def with_positions(
@@ -61,8 +62,13 @@ def with_positions(
     k: Float[Array, "*batch HW d"],
     rows: Float[Array, "2H-1 d"],
     columns: Float[Array, "2W-1 d"],
+    *,
+    scale: float,
 ) -> tuple[Any, Any]:
-    """Return q′ and k′, (*batch, H·W, d + H + W), whose dot products are q · k/√d + E; R_h is `rows`, R_w `columns`."""
+    """Return q′ and k′, (*batch, H·W, d + H + W), whose dot products are scale · q · k + E, scale being 1/√d.
+
+    R_h is `rows`, R_w is `columns`.
+    """
     xp, (*batch, _, d) = namespace(q, k), q.shape
     R_h, R_w = by_difference(rows), by_difference(columns)  # (H, H, d), (W, W, d)
     H, W = R_h.shape[0], R_w.shape[0]
@@ -70,7 +76,7 @@ def with_positions(
     E_h = grid @ R_h.mT  # (*batch, H, W, H): a matrix for each row i
     E_w = xp.moveaxis(xp.moveaxis(grid, -3, -2) @ R_w.mT, -3, -2)  # (*batch, H, W, W), likewise for columns
     biased = [xp.reshape(E, (*batch, H * W, E.shape[-1])) for E in (E_h, E_w)]
-    units = np.concatenate([np.repeat(np.eye(H), W, axis=0), np.tile(np.eye(W), (H, 1))], axis=-1)
+    units = np.concatenate([np.repeat(np.eye(H, dtype=int), W, axis=0), np.tile(np.eye(W, dtype=int), (H, 1))], axis=-1)
     units = xp.astype(to_library_of(k, units), k.dtype)
     units = xp.broadcast_to(units, (*batch, H * W, H + W))
-    return xp.concat([q * d**-0.5, *biased], axis=-1), xp.concat([k, units], axis=-1)
+    return xp.concat([q * scale, *biased], axis=-1), xp.concat([k, units], axis=-1)
