@@ -335,7 +335,7 @@ def cached_model() -> SAM:
             output=WIDTH,
         ),
         PromptEncoderConfig(channels=4),
-        MaskDecoderConfig(layers=1, heads=2, hidden=6, iou_hidden=6),
+        MaskDecoderConfig(layers=2, heads=2, hidden=6, iou_hidden=6),
     )
     model: Any = SAM(config, np.random.default_rng(0))
     for layer in model.image_encoder.layers:
@@ -349,7 +349,8 @@ def small_model() -> Any:
 
 
 def without_norms(model: Any) -> Any:
-    """Return the model after its norms and activations are taken from all that decodes a prompt."""
+    """Return the model with one layer of its decoder, and without norms and activations in all that reads a prompt."""
+    model.mask_decoder.layers = model.mask_decoder.layers[:1]
     model.prompt_encoder.norms, model.prompt_encoder.activation = [unchanged] * 2, unchanged
     for layer in model.mask_decoder.layers:
         layer.norms, layer.activation = [unchanged] * 4, unchanged

@@ -12,6 +12,8 @@ Masks are (…, H, W), boolean, and places (x, y) in pixels. Where nothing is wr
 import numpy as np
 from scipy import ndimage
 
+from models.vision.automatic_masks import boxes_of
+
 NOISE, FURTHEST = 0.1, 20.0
 
 
@@ -46,19 +48,9 @@ def label_at(mask: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.take_along_axis(flat, (y * mask.shape[-1] + x)[..., None], axis=-1)[..., 0].astype(int)
 
 
-def box(mask: np.ndarray) -> np.ndarray:
-    """Return (x₀, y₀, x₁, y₁), (…, 4): the first and the last column and row of each mask (…, H, W), not empty."""
-    sides = []
-    for axis in (-2, -1):  # whether a column, then a row, has a pixel of the mask
-        seen = mask.any(axis=axis)
-        sides.append((seen.argmax(axis=-1), seen.shape[-1] - 1 - seen[..., ::-1].argmax(axis=-1)))
-    (x0, x1), (y0, y1) = sides
-    return np.stack([x0, y0, x1, y1], axis=-1).astype(float)
-
-
 def noisy_box(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     """Return the box (…, 4) of each mask (…, H, W) with noise, within the picture."""
-    corners, last = box(mask), np.array(mask.shape[:-3:-1]) - 1  # (W − 1, H − 1)
+    corners, last = boxes_of(mask).astype(float), np.array(mask.shape[:-3:-1]) - 1  # (W − 1, H − 1)
     sides = corners[..., 2:] - corners[..., :2] + 1
     noise = NOISE * np.concatenate([sides, sides], axis=-1) * rng.standard_normal(corners.shape)
     moved = corners + np.clip(noise, -FURTHEST, FURTHEST)

@@ -20,6 +20,7 @@ import minigrad as mg
 from minigrad.engine import unwrap
 from minigrad.optim import AdamW, clip_by_global_norm, cosine
 from models.tasks import overlapping_shapes
+from models.vision.automatic_masks import boxes_of
 from models.vision.sam import clicks, losses
 from models.vision.sam.config import ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SAMConfig
 from models.vision.sam.model import SAM
@@ -157,7 +158,7 @@ def evaluate(model: SAM, scenes: overlapping_shapes.Scenes, rounds: int = 5) -> 
                 results.setdefault("best of 3", []).append(each.max(axis=-1))
             results.setdefault(str(count), []).append(_reached(rows))
             rows.click(clicks.centre(clicks.wrong(mask, rows.logits > 0)))
-        rows = Rows.of_boxes(mask, clicks.box(mask))
+        rows = Rows.of_boxes(mask, boxes_of(mask))
         rows.decode(model, embedding)
         results.setdefault("box", []).append(_reached(rows))
     return {name: float(np.concatenate(parts).mean()) for name, parts in results.items()}
