@@ -84,7 +84,7 @@ def _painted(rng: np.random.Generator, visible: np.ndarray, side: int) -> np.nda
 def _textures(rng: np.random.Generator, shape: tuple[int, int], side: int) -> np.ndarray:
     """Return shades (*shape, side, side): stripes or checks of −1 and 1, or 0."""
     places = np.arange(side)
-    turn, width = (rng.uniform(*ends, (*shape, 1, 1)) for ends in ((0, np.pi), (2.0, 4.0)))
+    turn, width = rng.uniform(0, np.pi, (*shape, 1, 1)), rng.uniform(2, 4, (*shape, 1, 1))
     x, y = places[None, :] + rng.uniform(0, side, turn.shape), places[:, None] + rng.uniform(0, side, turn.shape)
     u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
     stripes, across = (np.where(np.floor(w / width) % 2 == 0, 1.0, -1.0) for w in (u, v))

@@ -93,7 +93,7 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
 
     Those of an empty mask are zeros.
     """
-    columns, rows = masks.any(axis=-2), masks.any(axis=-1)
+    columns, rows = (np.asarray(masks.any(axis=axis)) for axis in (-2, -1))
     first = [seen.argmax(axis=-1) for seen in (columns, rows)]
     last = [seen.shape[-1] - 1 - seen[..., ::-1].argmax(axis=-1) for seen in (columns, rows)]
     return np.where(masks.any(axis=(-2, -1))[..., None], np.stack([*first, *last], axis=-1), 0)
