@@ -88,6 +88,8 @@ def test_everything():
     assert found.scores.tolist() == [0.95, 0.9] and found.stability.tolist() == [1, 1]
     assert found.boxes.tolist() == [[10, 10, 17, 17], [1, 1, 8, 8]]
     assert len(automatic_masks.everything(predict, 20, 20, side=1, least_iou=1.0).masks) == 0
+    loose = automatic_masks.everything(predict, 20, 20, side=1, least_iou=0.0, least_stability=0.0, overlap=1.0)
+    assert len(loose.masks) == 5 and loose.masks.any(axis=(-2, -1)).all(), "all but the empty one"
 
 
 def test_points_are_of_the_picture_s_sides():

@@ -174,6 +174,7 @@ def test_clicks_are_where_a_prediction_is_wrong():
         for i, j in np.ndindex(label.shape):
             x, y = place[i, j].astype(int)
             assert mask[i, j, y, x] == label[i, j] and prediction[i, j, y, x] != mask[i, j, y, x]
+    np.testing.assert_array_equal(clicks.wrong(mask, prediction), mask ^ prediction)
     right = clicks.drawn(rng, clicks.wrong(mask, mask))
     assert (clicks.label_at(mask, right) == 1).all()
 
