@@ -96,7 +96,8 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     columns, rows = (np.asarray(masks.any(axis=axis)) for axis in (-2, -1))
     first = [seen.argmax(axis=-1) for seen in (columns, rows)]
     last = [seen.shape[-1] - 1 - seen[..., ::-1].argmax(axis=-1) for seen in (columns, rows)]
-    return np.where(masks.any(axis=(-2, -1))[..., None], np.stack([*first, *last], axis=-1), 0)
+    filled = np.asarray(masks.any(axis=(-2, -1)))
+    return np.where(filled[..., None], np.stack([*first, *last], axis=-1), 0)
 
 
 def suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float = OVERLAP) -> np.ndarray:
