@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.nn import Module
 from models import room
 from models.errors import UserError, known_name
-from models.published import clip, gpt2, kimi_linear, llama, mamba, marian, olmo_hybrid, rwkv4, rwkv7, vit
+from models.published import clip, gpt2, kimi_linear, llama, mamba, marian, olmo_hybrid, rwkv4, rwkv7, sam, vit
 from models.published.architecture import Architecture, EncoderDecoder, TextArchitecture
 from models.published.fields import read_json
 from models.published.tokenizer import Detokenizer, encode_prompt, end_tokens, load_tokenizer, require_one_vocabulary
@@ -48,6 +48,7 @@ MODEL_TYPES: dict[str, Callable[[Path, Mapping[str, Any]], Architecture]] = {
     "marian": marian.read,
     "olmo_hybrid": olmo_hybrid.read,
     "rwkv": rwkv4.read,
+    "sam": sam.read,
     "vit": vit.read,
 }
 """The function that reads a config, by its `model_type`."""
