@@ -9,7 +9,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports that follow ends the pro
 import sys
 from importlib.util import find_spec
 
-if missing := [name for name in ("filelock", "rich", "safetensors", "typer") if find_spec(name) is None]:
+if missing := [name for name in ("filelock", "PIL", "rich", "safetensors", "typer") if find_spec(name) is None]:
     sys.exit(f"models: {missing[0]} is missing, which the extra 'cli' installs: pip install -e '.[cli]'")
 
 from models.cli import main

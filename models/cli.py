@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from minigrad import get_num_threads
-from models import tables
+from models import pictures, tables
 from models.blocks import MIXERS
 from models.blocks.mlp import MLPS
 from models.checkpoints import load_checkpoint
@@ -32,7 +32,8 @@ from models.translate import translate
 
 PROGRAM = "python -m models"
 HELP = (
-    "List mechanisms, train a language model over any mixer or a Transformer, generate text, translate, run the study."
+    "List mechanisms, train a language model over any mixer or a Transformer, generate text, translate, run a vision "
+    "model on a picture, run the study."
 )
 DEFAULTS = Run()
 SCHEMES = ", ".join(MIXERS["softmax"].schemes)
@@ -183,6 +184,7 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
 
 app.command()(generate)
 app.command()(translate)
+app.add_typer(pictures.app, name="run")
 
 
 @app.command()

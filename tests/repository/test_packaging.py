@@ -38,8 +38,8 @@ def imported(package: str, *, lazily: bool) -> set[str]:
 
 
 def modules(distributions: set[str]) -> set[str]:
-    """Return the import names of distributions: their own names with underscores, in lower case."""
-    return {name.replace("-", "_").lower() for name in distributions}
+    """Return the import names of distributions: their own names with underscores, in lower case; Pillow's is PIL."""
+    return {"PIL" if name.lower() == "pillow" else name.replace("-", "_").lower() for name in distributions}
 
 
 REQUIRED = modules(words("options", "install_requires"))
