@@ -32,6 +32,7 @@ def arena(results: Results) -> dict[str, Any]:
     scores = {(row["task"], row["mixer"]): row["finished"] for row in rows}
     runs = {task: jobs[f"lra-{task}-{next(iter(CONTENDERS))}-{seeds[0]}"]["settings"] for task in ARENA}
     curves = {TITLES[task]: _curves(jobs, seeds, task) for task in ARENA}
+    commonest = {task: _commonest(run) for task, run in runs.items()}
     drawn = [
         Panel(title, "training step", "accuracy", by_mixer, y_limits=ACCURACY)
         for title, by_mixer in curves.items()
@@ -43,8 +44,8 @@ def arena(results: Results) -> dict[str, Any]:
         "rows": [{**row, "title": TITLES[row["task"]], "mixer": words(row["mixer"])} for row in rows],
         "missing": [name for name, job in jobs.items() if not job["result"]],
         "settings": runs,
-        "commonest": {TITLES[task]: _commonest(run) for task, run in runs.items()},
-        "sentences": orderings(scores, len(seeds)),
+        "commonest": {TITLES[task]: share for task, (share, _) in commonest.items()},
+        "sentences": [*orderings(scores, len(seeds)), *_guessing(scores, runs, commonest)],
         "figure": drawn and draw(drawn, "Held-out accuracy against training steps, a curve a mixer, by task"),
         "paper": [*PAPER.values(), PAPER_FIRST],
     }
@@ -70,6 +71,18 @@ def orderings(scores: Scores, seeds: int) -> list[str]:
             said[found].append(f"{words(high)} above {words(low)}")
         parts = [f"{', '.join(pairs)} {found}" for found, pairs in said.items() if pairs]
         sentences.append(f"Of the papers' orderings in {TITLES[task]}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _guessing(scores: Scores, runs: dict[str, Any], commonest: dict[str, tuple[float, int]]) -> list[str]:
+    """Name the tasks in which no mixer is above the commonest answer by more than three standard errors."""
+    sentences = []
+    for task, (share, count) in commonest.items():
+        reached = [accuracy for mixer in CONTENDERS for accuracy in scores[task, mixer]]
+        if reached and max(reached) <= share + 3 * (share * (1 - share) / count) ** 0.5:
+            seen = runs[task]["steps"] * runs[task]["batch"]
+            message = "no mixer is above the commonest answer, so no ordering means anything"
+            sentences.append(f"In {TITLES[task]}, after {seen:,} training sequences, {message}.")
     return sentences
 
 
@@ -108,7 +121,7 @@ def _curves(jobs: dict[str, Results], seeds: list[int], task: str) -> dict[str, 
     return curves
 
 
-def _commonest(settings: dict[str, Any]) -> float:
-    """Return the share of the commonest answer among held-out sequences."""
+def _commonest(settings: dict[str, Any]) -> tuple[float, int]:
+    """Return the share of the commonest answer among held-out sequences, and how many sequences these are."""
     ((_, targets),) = Run(**settings).make_task().eval_batches(np.random.default_rng(0)).values()
-    return float(np.unique(targets[targets != IGNORE], return_counts=True)[1].max() / len(targets))
+    return float(np.unique(targets[targets != IGNORE], return_counts=True)[1].max() / len(targets)), len(targets)

@@ -1,1 +1,1 @@
-"""Image models: test-time training by rotation prediction."""
+"""Vision models: ViT, CLIP, Segment Anything, and test-time training by rotation prediction."""

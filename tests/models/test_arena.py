@@ -165,3 +165,21 @@ def test_orderings_in_words():
         "Of the papers' orderings in digits: S4 above S4D is not settled; "
         "S4 above softmax, S4D above softmax is not recorded yet.",
     ]
+
+
+@pytest.mark.parametrize("best, said", [(0.56, 1), (0.7, 0)])
+def test_a_task_in_which_all_guess_is_named(best, said):
+    scores = {(task, mixer): [0.97] for task in plans.ARENA for mixer in plans.CONTENDERS}
+    scores |= {("pathfinder", mixer): [0.49, 0.52] for mixer in plans.CONTENDERS}
+    scores["pathfinder", "s4"] = [0.5, best]
+    runs = dict.fromkeys(plans.ARENA, {"steps": 500, "batch": 32})
+    commonest = dict.fromkeys(plans.ARENA, (0.52, 512))
+    sentences = arena._guessing(scores, runs, commonest)
+    assert (
+        sentences
+        == [
+            "In Pathfinder, after 16,000 training sequences, no mixer is above the commonest answer, "
+            "so no ordering means anything."
+        ]
+        * said
+    )
