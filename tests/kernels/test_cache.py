@@ -44,8 +44,12 @@ def no_warning_yet(monkeypatch):
 
 
 @pytest.fixture
-def load(tmp_path):
-    """Return a function that loads a module with a kernel that multiplies by a factor, and returns the kernel."""
+def load(tmp_path, monkeypatch):
+    """Return a function that loads a module with a kernel that multiplies by a factor, and returns the kernel.
+
+    Without Python's own cache, which takes two sources of one size, written in one second, for the same.
+    """
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def load(name="scaled", factor=2, text=""):
         source = tmp_path / f"{name}.py"

@@ -127,8 +127,8 @@ def test_vit_interpolates_positions_for_larger_pictures(run, tmp_path):
     assert code == 0 and out.splitlines()[1].startswith(f"{probabilities.max():.4f}")
 
 
+@pytest.mark.parity  # for `tokenizers`
 def test_clip_prints_scores_of_captions(run, tmp_path):
-    pytest.importorskip("tokenizers")
     folder = written(tmp_path, "clip")
     code, out, err = run("clip", folder, "--caption", "cat", "--caption", "a d", "--caption", "B")
     assert (code, err) == (0, "")
@@ -262,8 +262,8 @@ def test_an_output_that_is_no_png_or_the_picture_itself_is_one_line(refused, tmp
     assert "expected a place to write, got: " in refused("sam", folder, *point, folder / "config.json" / "a.png")
 
 
+@pytest.mark.parity  # for `tokenizers`
 def test_a_wrong_caption_is_one_line(refused, tmp_path):
-    pytest.importorskip("tokenizers")
     folder = written(tmp_path, "clip")
     unknown = "expected characters that the vocabulary has tokens for, got 'x'"
     assert refused("clip", folder, "--caption", "cat", "--caption", "a x") == f"caption 'a x': {unknown}"
@@ -273,12 +273,11 @@ def test_a_wrong_caption_is_one_line(refused, tmp_path):
 
 
 KINDS = {"vit": [], "clip": ["--caption", "a"], "sam": ["--point", "3,4"]}
+EACH = ["vit", pytest.param("clip", marks=pytest.mark.parity), "sam"]  # CLIP's command needs `tokenizers`
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH)
 def test_what_is_no_picture_is_one_line(refused, tmp_path, monkeypatch, kind):
-    if kind == "clip":
-        pytest.importorskip("tokenizers")
     monkeypatch.chdir(tmp_path)
     folder = written(tmp_path / "model", kind)
     (tmp_path / "text.png").write_text("a cat")
@@ -296,10 +295,8 @@ def test_what_is_no_picture_is_one_line(refused, tmp_path, monkeypatch, kind):
     assert not (tmp_path / "masks.png").exists()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH)
 def test_pictures_of_every_kind_are_read(run, tmp_path, kind):
-    if kind == "clip":
-        pytest.importorskip("tokenizers")
     folder = written(tmp_path, kind)
     words = [*KINDS[kind], *(["--output", tmp_path / "masks.png"] if kind == "sam" else [])]
     pixels = np.asarray(Image.open(folder / "picture.png"))
@@ -349,8 +346,8 @@ def test_a_folder_whose_parts_do_not_fit_is_one_line(refused, tmp_path):
     assert "preprocessor_config.json: expected a readable file" in refused("vit", folder)
 
 
+@pytest.mark.parity  # for `tokenizers`
 def test_clip_s_pictures_must_have_the_size_of_the_model(refused, tmp_path):
-    pytest.importorskip("tokenizers")
     folder = written(tmp_path, "clip", processor={"crop_size": {"height": 8, "width": 7}})
     expected = "expected 8 × 8 pixels, the image_size of config.json, from the folder's processor, got 7 × 8"
     assert refused("clip", folder, "--caption", "a") == f"checkpoint {folder}: {expected}"
