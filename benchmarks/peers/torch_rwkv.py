@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import redirect_stdout
 from functools import cache
 from typing import Any
@@ -71,7 +72,8 @@ def _authors_layer() -> tuple[Any, int, list[Tensor]]:
     from benchmarks.workloads.rwkv import layer
 
     os.environ["RWKV_V7_ON"] = "1"  # read when the package is imported, which prints its version
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit
         from rwkv.model import RWKV_x070_TMix_seq
 
     ours = layer()

@@ -23,6 +23,7 @@ OPTIONS = {
     "tanh gelu by another name": {"activation_function": "gelu_pytorch_tanh"},
     "relu": {"activation_function": "relu"},
     "silu": {"activation_function": "silu"},
+    "quick gelu": {"activation_function": "quick_gelu"},
     "large epsilon": {"layer_norm_epsilon": 0.3},
     "no epsilon": {"layer_norm_epsilon": 0.0},
     "no scale": {"scale_attn_weights": False},
@@ -142,7 +143,7 @@ REFUSED = [
     ({"n_layer": 0}, "n_layer: expected a whole number of at least 1, got 0"),
     ({"n_inner": -1}, "n_inner: expected a whole number of at least 1, got -1"),
     ({"layer_norm_epsilon": "x"}, 'layer_norm_epsilon: expected a number of at least 0, got "x"'),
-    ({"activation_function": "quick_gelu"}, 'activation_function: expected "gelu_new" or '),
+    ({"activation_function": "mish"}, 'activation_function: expected "gelu" or "gelu_new" or '),
     ({"add_cross_attention": True}, "add_cross_attention: expected false, since there is no code for another value, g"),
     ({"sliding_window": 4}, "sliding_window: expected no such option, since there is no code for it, got 4"),
 ]
