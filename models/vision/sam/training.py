@@ -5,9 +5,9 @@
               logits of that prediction are a prompt too
     loss      `losses.prompt_loss` of every round, on the mean; of three masks the one of the highest score goes on
 
-Deviations: pictures of 32 × 32 pixels with patches of 4 × 4, so masks come out at the picture's size; up to five rounds
-instead of eleven, none of which has no new point; the single mask is for boxes too; AdamW without layer-wise decay or
-drop path, for the paper starts from a pre-trained encoder; G stays as it is drawn, as in the authors' code.
+Deviations: pictures of 32 × 32 pixels with patches of 4 × 4, so masks come out at the picture's size; up to three
+rounds instead of eleven, none of which has no new point; the single mask is for boxes too; AdamW without layer-wise
+decay or drop path, for the paper starts from a pre-trained encoder; G stays as it is drawn, as in the authors' code.
 """
 
 from collections.abc import Iterator
@@ -40,12 +40,12 @@ SMALL = SAMConfig(
 class Options:
     """What a training is: `prompts` masks in each of `batch` scenes, at each step up to `rounds` times."""
 
-    steps: int = 2000
+    steps: int = 3000
     batch: int = 16
-    prompts: int = 3
-    rounds: int = 5
-    rate: float = 2e-3
-    warmup: int = 100
+    prompts: int = 4
+    rounds: int = 3
+    rate: float = 3e-3
+    warmup: int = 200
     decay: float = 0.05
     seed: int = 0
 
