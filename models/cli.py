@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from minigrad import get_num_threads
-from models import pictures, tables
+from models import run_vision, tables
 from models.blocks import MIXERS
 from models.blocks.mlp import MLPS
 from models.checkpoints import load_checkpoint
@@ -184,7 +184,7 @@ def _with_progress(training: Training, stop: threading.Event, save_every: int) -
 
 app.command()(generate)
 app.command()(translate)
-app.add_typer(pictures.app, name="run")
+app.add_typer(run_vision.app, name="run")
 
 
 @app.command()

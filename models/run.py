@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from models.errors import UserError, known_name
+from models.errors import UserError, known_name, require_counts
 from models.language.config import Config
 from models.tasks import (
     TASKS,
@@ -84,9 +84,7 @@ class Run:
     def __post_init__(self) -> None:
         known_name(self.task, "task", TASKS)
         object.__setattr__(self, "pairs", tuple(self.pairs))
-        for name in ("steps", "batch", "length", "evaluate_every", "warmup"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        require_counts(self, "steps", "batch", "length", "evaluate_every", "warmup")
         for name in ("rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: expected a positive finite number, got {getattr(self, name)}")

@@ -28,6 +28,18 @@ def copy_of(name: str, text: str = "", instead: str = "") -> types.ModuleType:
     return module
 
 
+def statement_fails(name: str) -> bool:
+    """Return whether a statement fails now, in its first number system; its bounds are computed anew."""
+    stated = dataclasses.replace(STATEMENTS[name])
+    return check_system(stated, systems_of(stated)[0]).status == "failed"
+
+
+def first_failure(chapter: str) -> str | None:
+    """Return the name of the first statement of a chapter that fails now, as `statement_fails` judges; None if none."""
+    names = (name for name, statement in STATEMENTS.items() if statement.chapter == chapter)
+    return next((STATEMENTS[name].name for name in names if statement_fails(name)), None)
+
+
 def has_code_of_original(copy: types.ModuleType, name: str) -> bool:
     """Return whether each function of a copy compiled to the bytecode of the same function of `models.<name>`."""
     original = vars(importlib.import_module(f"models.{name}"))

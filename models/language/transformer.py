@@ -34,7 +34,7 @@ from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module
 from models.attention import positions, softmax
 from models.attention.multihead import merge_heads, split_heads
 from models.blocks.mlp import PLAIN
-from models.errors import UserError, known_name
+from models.errors import UserError, known_name, require_counts
 from models.language.lm import check_tokens
 
 ADDED = ("sinusoidal", "learned")  # the positions that are added to embeddings
@@ -61,9 +61,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         known_name(self.positions, "positions", ADDED)
         known_name(self.activation, "activation", PLAIN)
-        for name in ("vocab", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        require_counts(self, "vocab", "width", "layers", "heads")
         if self.width % self.heads:
             raise UserError(f"heads: expected width {self.width} to be a multiple of heads, got {self.heads} heads")
         if self.positions == "sinusoidal" and self.width % 2:

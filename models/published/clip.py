@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from models.published import generation
-from models.published.activations import ACTIVATIONS
 from models.published.architecture import Architecture, Shapes
+from models.published.encoders import read_encoder
 from models.published.fields import Fields
 from models.vision.clip import Clip, ClipConfig
-from models.vision.encoder import EncoderConfig
 
 DEFAULTS: dict[str, Any] = {
     "text_config": None,
@@ -155,8 +154,8 @@ def read(path: Path, config: Mapping[str, Any]) -> ClipArchitecture:
     if end >= vocab:
         raise text.error("eos_token_id", f"a token below vocab_size {vocab}")
     sizes = ClipConfig(
-        image=_encoder(image, causal=False),
-        text=_encoder(text, causal=True),
+        image=read_encoder(image, causal=False),
+        text=read_encoder(text, causal=True),
         image_size=size,
         patch_size=image.divisor("patch_size", size, "pixels"),
         channels=image.size("num_channels"),
@@ -179,18 +178,3 @@ def _part(fields: Fields, name: str, defaults: Mapping[str, Any]) -> Fields:
     if not isinstance(value, dict):
         raise fields.error(f"{name}_dict" if replaced else name, "an object with the options of an encoder")
     return Fields(fields.path, value, defaults, prefix=f"{name}.")
-
-
-def _encoder(fields: Fields, *, causal: bool) -> EncoderConfig:
-    """Return the sizes of an encoder."""
-    width = fields.size("hidden_size")
-    return EncoderConfig(
-        width=width,
-        layers=fields.size("num_hidden_layers"),
-        heads=fields.divisor("num_attention_heads", width, "channels"),
-        hidden=fields.size("intermediate_size"),
-        activation=ACTIVATIONS[fields.one_of("hidden_act", *ACTIVATIONS)],
-        eps=fields.number("layer_norm_eps"),
-        causal=causal,
-        form="fused",
-    )

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from models.published.activations import ACTIVATIONS
 from models.published.architecture import Architecture, Shapes
+from models.published.encoders import read_encoder
 from models.published.fields import Fields
 from models.vision import vit
-from models.vision.encoder import EncoderConfig
 
 DEFAULTS = {
     "hidden_size": 768,
@@ -126,27 +125,18 @@ class ViTArchitecture(Architecture):
 def read(path: Path, config: Mapping[str, Any]) -> ViTArchitecture:
     """Return the architecture in a config.json, with head and pooler until `of_file` says which of them a file has."""
     fields = Fields(path, config, DEFAULTS)
-    width, patch = fields.size("hidden_size"), fields.size("patch_size")
+    patch = fields.size("patch_size")
     labels = _labels(fields)
     height, across = _sides(fields, patch)
     fields.one_of("pooler_act", "tanh")
-    encoder = EncoderConfig(
-        width=width,
-        layers=fields.size("num_hidden_layers"),
-        heads=fields.divisor("num_attention_heads", width, "channels"),
-        hidden=fields.size("intermediate_size"),
-        activation=ACTIVATIONS[fields.one_of("hidden_act", *ACTIVATIONS)],
-        eps=fields.number("layer_norm_eps"),
-        qkv_bias=fields.flag("qkv_bias"),
-        form="fused",
-    )
+    encoder = read_encoder(fields, qkv_bias=fields.flag("qkv_bias"))
     sizes = vit.ViTConfig(
         height=height,
         width=across,
         patch=patch,
         channels=fields.size("num_channels"),
         classes=len(labels),
-        pooled=width if fields.get("pooler_output_size") is None else fields.size("pooler_output_size"),
+        pooled=encoder.width if fields.get("pooler_output_size") is None else fields.size("pooler_output_size"),
         encoder=encoder,
     )
     fields.refuse_others(IRRELEVANT)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from models.study import arena, contrasting, growth, memory, pictures, state_spaces, translating
+from models.study import arena, contrasting, growth, memory, state_spaces, translating, vision_transformer
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
@@ -49,7 +49,7 @@ def render(results: Results, page: Path) -> str:
         learners=memory.learners(),
         arena=arena.arena(results),
         translation=translating.translation(results),
-        vit=pictures.digits(results),
+        vit=vision_transformer.digits(results),
         clip=contrasting.clip(results),
     )
 

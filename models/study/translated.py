@@ -1,4 +1,4 @@
-"""What a trained Transformer makes of a text: its translation, attention to the source, and mistakes elsewhere."""
+"""Measurements on a trained Transformer: a translation, its attention to the source, and mistakes on other texts."""
 
 from typing import Any
 

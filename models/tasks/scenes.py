@@ -51,7 +51,7 @@ CONTEXT = 16  # tokens of a caption at most, with start and end
 
 
 class Scene(NamedTuple):
-    """What a picture shows."""
+    """The attributes of a scene: its one shape, and the shape's colour, position and size."""
 
     shape: str
     colour: str

@@ -20,7 +20,7 @@ import numpy as np
 import minigrad as mg
 from minigrad.conversion import to_library_of
 from minigrad.nn import Embedding, LayerNorm, Linear, Module
-from models.errors import UserError, known_name
+from models.errors import UserError, known_name, require_counts
 from models.vision import contrastive
 from models.vision.encoder import Encoder, EncoderConfig
 from models.vision.patches import PatchEmbedding, PatchTokens
@@ -49,9 +49,7 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         known_name(self.pooling, "pooling", POOLING)
-        for name in ("image_size", "patch_size", "channels", "vocab", "context", "features"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        require_counts(self, "image_size", "patch_size", "channels", "vocab", "context", "features")
         if self.image_size % self.patch_size:
             raise UserError(f"patch_size: expected a divisor of image_size {self.image_size}, got {self.patch_size}")
         if not 0 <= self.end < self.vocab:

@@ -34,7 +34,7 @@ UNSEEN = np.array([scene.held_out for scene in SCENES])
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training is made of; with `shuffled` captions are dealt to other pictures."""
+    """Hyperparameters of a training run; with `shuffled`, captions are permuted over the pictures."""
 
     seed: int = 0
     pairs: int = 32_000

@@ -51,7 +51,7 @@ class CNN(Module):
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large pictures and networks are, and how long they are trained."""
+    """Hyperparameters: the sizes of pictures and networks, and of the training."""
 
     side: int = 8
     patch: int = 2

@@ -18,7 +18,7 @@ from minigrad.nn import LayerNorm, Linear, Module
 from models.attention import softmax
 from models.attention.multihead import attend, split_heads
 from models.blocks.mlp import PLAIN
-from models.errors import UserError, known_name
+from models.errors import UserError, known_name, require_counts
 
 FORMS = {"quadratic": softmax.quadratic, "lazy": softmax.lazy, "fused": softmax.fused}
 
@@ -44,9 +44,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         known_name(self.activation, "activation", PLAIN)
         known_name(self.form, "form", FORMS)
-        for name in ("width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        require_counts(self, "width", "layers", "heads")
         if self.width % self.heads:
             raise UserError(f"heads: expected width {self.width} to be a multiple of heads, got {self.heads} heads")
         object.__setattr__(self, "hidden", self.hidden or 4 * self.width)

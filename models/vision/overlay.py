@@ -1,4 +1,4 @@
-"""Masks and prompts drawn over a picture."""
+"""Draw masks and prompts over a picture."""
 
 from collections.abc import Sequence
 

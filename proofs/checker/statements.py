@@ -79,7 +79,7 @@ class Statement:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names by which `select` finds the statement."""
+        """Return all names by which `select` finds the statement."""
         general = self.name.partition("[")[0]
         instance = self.name[len(general) + 1 : -1]
         short = self.name.partition(".")[2]

@@ -61,7 +61,7 @@ class System:
 
     @property
     def installed(self) -> bool:
-        """Whether its library is installed, and for CuPy whether there is a device."""
+        """Return whether its library is installed, and for CuPy whether there is a device."""
         if self.library == "cupy":
             return _has_device()
         return not self.library or importlib.util.find_spec(self.library) is not None

@@ -1,4 +1,4 @@
-"""How masks overlap, and the losses of Segment Anything: IoU, focal and dice, and the minimum over masks."""
+"""Overlap of masks, and the losses of Segment Anything: IoU, focal and dice, and the minimum over masks."""
 
 from __future__ import annotations
 

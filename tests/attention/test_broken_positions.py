@@ -4,13 +4,9 @@ A copy is the module's own source with one piece of text replaced, put where the
 with nothing replaced passes.
 """
 
-import dataclasses
-
 import pytest
 
-from proofs import STATEMENTS
-from proofs.checker import check_system, systems_of
-from tests.copies import copy_of
+from tests.copies import copy_of, first_failure
 
 BROKEN = [
     # module, text, what stands there instead, what is wrong
@@ -132,11 +128,7 @@ CHAPTERS = {"positions": "positions", "multihead": "multihead", "softmax": "mult
 def failure(name, module, monkeypatch):
     """Return the first statement of the chapter that fails on the copy, each in one number system of NumPy alone."""
     monkeypatch.setattr(f"proofs.identities.{CHAPTERS[name]}.{name}", module)
-    for statement in [s for s in STATEMENTS.values() if s.chapter == CHAPTERS[name]]:
-        stated = dataclasses.replace(statement)  # a new one, whose bounds are not known yet
-        if check_system(stated, systems_of(stated)[0]).status == "failed":
-            return statement.name
-    return None
+    return first_failure(CHAPTERS[name])
 
 
 @pytest.mark.parametrize(("name", "text", "instead", "wrong"), BROKEN, ids=lambda x: x.replace("\n", " "))

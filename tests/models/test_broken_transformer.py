@@ -4,14 +4,10 @@ A copy is the module's own source with one piece of text replaced, put where the
 with nothing replaced passes.
 """
 
-import dataclasses
-
 import pytest
 
-from proofs import STATEMENTS
-from proofs.checker import check_system, systems_of
 from proofs.identities import transformer as chapter
-from tests.copies import copy_of
+from tests.copies import copy_of, statement_fails
 
 AHEAD, PADDED, CACHED, PLACES, WIDE, SCORED, GREEDY = (
     "the_decoder_cannot_see_ahead",
@@ -71,8 +67,7 @@ def fails(monkeypatch):
     def fails(module, copy, name):
         monkeypatch.setattr(chapter, module, copy)
         chapter.cached_model.cache_clear()
-        stated = dataclasses.replace(STATEMENTS[f"transformer.{name}"])  # a new one, whose bounds are not known yet
-        return check_system(stated, systems_of(stated)[0]).status == "failed"
+        return statement_fails(f"transformer.{name}")
 
     yield fails
     chapter.cached_model.cache_clear()

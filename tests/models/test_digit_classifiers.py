@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.study import plans
-from models.study.pictures import _sentence as sentence
+from models.study.vision_transformer import _sentence as sentence
 from models.vision.digit_classifiers import CNN, Sizes, attention_maps, count, make, measured, pictures, train
 
 SMALL = Sizes(width=16, layers=1, heads=2, channels=(4, 8), steps=150, batch=32)

@@ -1,15 +1,11 @@
 """The mixture of experts: choices by hand, what an expert is given, gradients, and copies with one thing wrong."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import minigrad as mg
 from models.blocks.experts import ExpertsConfig, MixtureOfExperts, Routing, largest, mixture, route
-from proofs import STATEMENTS
-from proofs.checker import check_system, systems_of
-from tests.copies import copy_of
+from tests.copies import copy_of, first_failure
 
 rng = np.random.default_rng(0)
 SCORES = np.array([0.1, 0.9, 0.5, 0.6, 0.7, 0.2])
@@ -117,11 +113,7 @@ BROKEN = [
 def failure(module, monkeypatch):
     """Return the first statement of the chapter that fails on the copy, each in one number system."""
     monkeypatch.setattr("proofs.identities.experts.experts", module)
-    for statement in [s for s in STATEMENTS.values() if s.chapter == "experts"]:
-        stated = dataclasses.replace(statement)  # a new one, whose bounds are not known yet
-        if check_system(stated, systems_of(stated)[0]).status == "failed":
-            return statement.name
-    return None
+    return first_failure("experts")
 
 
 @pytest.mark.parametrize(("text", "instead", "wrong"), BROKEN, ids=lambda x: x)

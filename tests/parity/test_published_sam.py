@@ -219,7 +219,7 @@ def test_widths_and_shards(dtype, torch, close, tmp_path):
 
 
 def test_the_layout_of_old_files(torch, close, tmp_path):
-    """Which hold G twice, or only the prompt encoder's."""
+    """Read files that hold G twice, or only as the prompt encoder's."""
     model = sam(torch)
     model.save_pretrained(tmp_path)
     arrays = {name: array.clone() for name, array in model.state_dict().items()}

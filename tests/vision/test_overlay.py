@@ -1,4 +1,4 @@
-"""What is drawn over a picture: masks that let it through, their outlines, points and a box."""
+"""Pixels of translucent masks, their outlines, points and a box, drawn over a picture."""
 
 import numpy as np
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from models.blocks.mlp import PLAIN
-from models.errors import UserError, known_name
+from models.errors import UserError, known_name, require_counts
 from models.vision.encoder import FORMS
 
 
@@ -36,7 +36,7 @@ class ImageEncoderConfig:
     def __post_init__(self) -> None:
         known_name(self.activation, "activation", PLAIN)
         known_name(self.form, "form", FORMS)
-        _require_counts(self, "image", "patch", "channels", "width", "layers", "heads", "hidden", "output")
+        require_counts(self, "image", "patch", "channels", "width", "layers", "heads", "hidden", "output")
         _require_divisor("patch", self.patch, "image", self.image)
         _require_divisor("heads", self.heads, "width", self.width)
         if self.window < 0:
@@ -58,7 +58,7 @@ class PromptEncoderConfig:
 
     def __post_init__(self) -> None:
         known_name(self.activation, "activation", PLAIN)
-        _require_counts(self, "channels")
+        require_counts(self, "channels")
         if self.channels % 4:
             raise UserError(f"channels: expected a multiple of 4, got {self.channels}")
 
@@ -83,7 +83,7 @@ class MaskDecoderConfig:
 
     def __post_init__(self) -> None:
         known_name(self.activation, "activation", PLAIN)
-        _require_counts(self, "layers", "heads", "hidden", "downsample", "masks", "iou_hidden")
+        require_counts(self, "layers", "heads", "hidden", "downsample", "masks", "iou_hidden")
         if self.iou_layers < 2:
             raise UserError(f"iou_layers: expected at least 2, got {self.iou_layers}")
 
@@ -102,12 +102,6 @@ class SAMConfig:
             raise UserError(f"output: expected a multiple of 8, got {width}")
         _require_divisor("downsample", decoder.downsample, "output", width)
         _require_divisor("heads", decoder.heads, "output / downsample", width // decoder.downsample)
-
-
-def _require_counts(config: object, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}: expected at least 1, got {getattr(config, name)}")
 
 
 def _require_divisor(name: str, size: int, of: str, whole: int) -> None:

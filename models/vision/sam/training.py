@@ -38,7 +38,7 @@ SMALL = SAMConfig(
 
 @dataclass(frozen=True)
 class Options:
-    """What a training is: `prompts` masks in each of `batch` scenes, at each step up to `rounds` times."""
+    """Hyperparameters of a training run; a step has `prompts` masks in each of `batch` scenes, up to `rounds` times."""
 
     steps: int = 3000
     batch: int = 16

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from models import pictures
+from models import run_vision
 from models.cli import main
 from models.published import load_model, read_architecture
 from models.vision.automatic_masks import everything
@@ -191,7 +191,7 @@ def test_sam_saves_a_mask_and_prints_scores(run, tmp_path, words, prompts, chose
 def test_sam_without_a_prompt_masks_everything(run, tmp_path, monkeypatch):
     folder = written(tmp_path, "sam")
     loose = partial(everything, least_iou=0, offset=0, overlap=0.9)  # masks of random weights are not stable
-    monkeypatch.setattr(pictures, "everything", loose)
+    monkeypatch.setattr(run_vision, "everything", loose)
     code, out, err = run("sam", folder, "--grid", 3, "--output", tmp_path / "drawn.png")
     assert (code, err) == (0, "")
     picture, processor = read_image(folder / "picture.png"), read_processor(folder, "Sam")
@@ -210,13 +210,13 @@ def test_sam_without_a_prompt_masks_everything(run, tmp_path, monkeypatch):
     assert last == f"{tmp_path / 'drawn.png'}: masks: {len(rows)}"
     changed = (picture != read_image(tmp_path / "drawn.png")).any(axis=-1)
     np.testing.assert_array_equal(changed, expected.masks.any(axis=0))
-    monkeypatch.setattr(pictures, "LOGITS", 1)  # one point at a time
+    monkeypatch.setattr(run_vision, "LOGITS", 1)  # one point at a time
     assert run("sam", folder, "--grid", 3, "--output", tmp_path / "drawn.png")[1] == out
 
 
 def test_sam_may_find_nothing(run, tmp_path, monkeypatch):
     folder = written(tmp_path, "sam")
-    monkeypatch.setattr(pictures, "everything", partial(everything, least_iou=np.inf))
+    monkeypatch.setattr(run_vision, "everything", partial(everything, least_iou=np.inf))
     code, out, _ = run("sam", folder, "--grid", 2, "--output", tmp_path / "drawn.png")
     assert code == 0 and out.endswith("drawn.png: masks: 0\n")
     np.testing.assert_array_equal(read_image(tmp_path / "drawn.png"), read_image(folder / "picture.png"))
@@ -359,7 +359,7 @@ def test_ctrl_c_leaves_nothing(run, tmp_path, monkeypatch, kind):
         raise KeyboardInterrupt
 
     folder = written(tmp_path, kind)
-    monkeypatch.setattr(pictures.published, "load_model", interrupted)
+    monkeypatch.setattr(run_vision.published, "load_model", interrupted)
     before, words = sorted(tmp_path.iterdir()), ["--output", tmp_path / "masks.png"] if kind == "sam" else []
     assert run(kind, folder, *KINDS[kind], *words) == (130, "", "")
     assert sorted(tmp_path.iterdir()) == before
