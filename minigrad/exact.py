@@ -120,6 +120,8 @@ class Modular:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Modular):
             return (self.value, self.prime) == (other.value, other.prime)
+        if isinstance(other, Fraction):
+            return (self.value * other.denominator - other.numerator) % self.prime == 0
         return isinstance(other, (int, np.integer)) and self.value == int(other) % self.prime
 
     def __hash__(self) -> int:
@@ -142,7 +144,7 @@ class Modular:
 class Log:
     """The logarithm of an exact number, represented by the number: addition multiplies, and exp returns it.
 
-    Log(Fraction(0)) stands for −∞. The integer 0 counts as the logarithm of one, so that sums may start from it.
+    Log(Fraction(0)) stands for −∞. A plain 0 counts as the logarithm of one, so that sums may start from it.
     """
 
     __slots__ = ("number",)
@@ -153,14 +155,14 @@ class Log:
     def __add__(self, other: Any) -> Log:
         if isinstance(other, Log):
             return Log(self.number * other.number)
-        return self if isinstance(other, (int, np.integer)) and other == 0 else NotImplemented
+        return self if isinstance(other, (int, np.integer, Fraction)) and other == 0 else NotImplemented
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Log:
         if isinstance(other, Log):
             return Log(self.number / other.number)
-        return self if isinstance(other, (int, np.integer)) and other == 0 else NotImplemented
+        return self if isinstance(other, (int, np.integer, Fraction)) and other == 0 else NotImplemented
 
     def __neg__(self) -> Log:
         return Log(1 / self.number)
@@ -193,8 +195,8 @@ def _elementwise(name: str) -> Callable[[Any], Any]:
         def of_element(e: Any) -> Any:
             if hasattr(e, name):
                 return getattr(e, name)()
-            if (isinstance(e, (int, np.integer)) or e == -math.inf) and e in exact_values:
-                return exact_values[e]
+            if (isinstance(e, (int, np.integer, Fraction)) or e == -math.inf) and e in exact_values:
+                return Fraction(exact_values[e])
             raise TypeError(f"{name}: {e!r} has no exact {name}, expected a number with a method of that name")
 
         return np.fromiter(map(of_element, np.asarray(x).flat), dtype=object).reshape(np.shape(x))
@@ -225,7 +227,8 @@ def full(shape: Any, value: Any, *, dtype: Any = None) -> Any:
 
 
 def zeros(shape: Any, *, dtype: Any = None) -> Any:
-    return _full(shape, 0, dtype)
+    """Return zeros; as fractions, as `ones`."""
+    return _full(shape, Fraction(0) if dtype in (None, object) else 0, dtype)
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Any:
@@ -234,7 +237,8 @@ def ones(shape: Any, *, dtype: Any = None) -> Any:
 
 
 def eye(n: int, m: int | None = None, *, k: int = 0, dtype: Any = None) -> Any:
-    return np.eye(n, m, k=k, dtype=int).astype(object if dtype is None else dtype)
+    """Return the identity; as fractions, as `ones`."""
+    return np.where(np.eye(n, m, k=k, dtype=bool), ones((), dtype=dtype), zeros((), dtype=dtype))
 
 
 def ones_like(x: Any, *, dtype: Any = None) -> Any:

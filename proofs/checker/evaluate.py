@@ -7,6 +7,7 @@ are returned opposite to those of the ordinary pass, so that whoever compares th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]
             c = c + 1j * rng.choice([-2, -1, 1, 2], size=c.shape)
         if _is_rounded(result):  # as `Rounded`, so that the rounding of r c counts
             c = elementwise(Rounded.of)(c)
+        elif result.dtype == object and not _is_complex(result):  # a quotient of integers would be a float
+            c = elementwise(lambda x: Fraction(int(x)))(c)
         if isinstance(result, mg.Tensor):
             terms.append(mg.reshape(result, (1, -1)) @ to_library_of(result, c.astype(result.dtype)))
     if not terms:  # no result is a Tensor, so that none depends on a leaf

@@ -223,7 +223,6 @@ def hidden_tokens_change_nothing(z: Tokens, others: Others):
     "Attention rollout sums over all paths through the layers, each step half attention and half residual",
     source="abnar2020, section 3, eq. 1",
     exact=True,
-    derivatives=False,
 )
 def rollout_is_the_sum_over_paths(weights: Weights):
     xp, size = namespace(weights), weights.shape[-1]

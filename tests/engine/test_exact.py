@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad import namespace
 from minigrad.exact import Log, Modular
 
 integers = st.integers(-(10**6), 10**6)
@@ -19,6 +20,34 @@ def test_modular_numbers_are_a_field(a, b, c):
     assert (x + y) * z == x * z + y * z and x - y == -(y - x) and x + 0 == x and 1 * x == x
     assert (x / z) * z == x and Fraction(a, c) * Modular(1) == x / z
     assert x**3 == x * x * x
+
+
+def test_modular_numbers_equal_integers_and_fractions():
+    assert Modular(3, 7) == 10 and Modular(3, 7) != 4
+    assert Modular(3, 7) == Fraction(6, 2) and Modular(5, 7) == Fraction(1, 3) and Modular(5, 7) != Fraction(1, 2)
+
+
+@pytest.mark.parametrize("of", ["zeros", "ones", "eye"])
+def test_quotients_of_created_arrays_are_exact(of):
+    xp = namespace(fractions(1))
+    half = getattr(xp, of)(2, dtype=object) / 2
+    assert all(isinstance(x, Fraction) for x in half.flat)
+    assert (half == getattr(np, of)(2, dtype=int) * Fraction(1, 2)).all()
+
+
+@pytest.mark.parametrize("zero", [0, np.int64(0), Fraction(0)])
+def test_sums_of_logarithms_start_from_zero(zero):
+    assert zero + Log(Fraction(2)) == Log(Fraction(2)) + zero == Log(Fraction(2)) - zero == Log(Fraction(2))
+
+
+def test_known_values_are_exact():
+    xp = namespace(fractions(1))
+    for function, at, value in ((xp.exp, 0, 1), (xp.sqrt, 1, 1), (xp.log, 1, 0), (xp.tanh, 0, 0)):
+        for number in (at, Fraction(at)):
+            (result,) = function(np.array([number], dtype=object))
+            assert result == value and isinstance(result / 2, Fraction)
+    with pytest.raises(TypeError, match="no exact exp"):
+        xp.exp(fractions(1) + 1)
 
 
 def fractions(*shape, seed=0):
