@@ -133,7 +133,7 @@ class _Function:
         return through(self.ours, self.theirs, args, options)
 
     def at(self, x: Walled, index: Any, *others: Any) -> None:
-        """Of addition, whose kernel in CuPy is for real numbers."""
+        """Add at indices, in place: the kernel in CuPy is for real numbers, and for sums alone."""
         if self.theirs is not cupy.add or x.dtype.kind == "c":
             raise TypeError(f"{self.theirs.name}.at of CuPy: got {x.dtype}, expected a sum of real numbers")
         self.ours.at(x.inside, _place(index), *_inwards(others))

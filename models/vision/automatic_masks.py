@@ -1,4 +1,4 @@
-"""Masks of everything in a picture: one prompt for each point of a grid, and of what comes out the best.
+"""Automatic mask generation: a prompt for each point of a grid, filters, and non-maximum suppression.
 
     points     ((j + ½)/n, (i + ½)/n) of the picture's sides, n × n of them          Kirillov et al. 2023, appendix B
     kept       predicted IoU > 0.88, and stability ≥ 0.95
@@ -20,7 +20,7 @@ SIDE, BATCH = 32, 64
 LEAST_IOU, LEAST_STABILITY, OFFSET, OVERLAP = 0.88, 0.95, 1.0, 0.7
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From points (N, 2) to logits of the whole picture's masks (N, M, H, W) and scores (N, M)."""
+"""A function from points (N, 2) to logits of the whole picture's masks (N, M, H, W) and scores (N, M)."""
 
 
 class Masks(NamedTuple):

@@ -1,4 +1,4 @@
-"""Between a picture and its resized, padded copy that a model sees: prompts on the way in, masks on the way out.
+"""Map prompts from a picture to the resized and padded one that a model reads, and masks back.
 
 A picture of `original` pixels (height, width) is resized to `resized` and padded below and on the right to `padded`.
 

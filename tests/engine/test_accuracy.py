@@ -230,7 +230,7 @@ def test_hypot_and_atan2_where_squares_overflow_or_vanish(dtype):
 @BOTH
 @pytest.mark.parametrize("offset", [0.0, 1e5, -1e5])
 def test_an_offset_costs_no_digits(offset, dtype):
-    """Of logits that differ by multiples of 1/64, which every offset here leaves exact."""
+    """Shift logits that differ by multiples of 1/64, which every offset here leaves exact."""
     x = (np.arange(12).reshape(3, 4) * 7 % 10 / 64).astype(dtype) + dtype(offset)
     target = np.array([0, 3, 1])
     rows = [[mp.mpf(float(v)) for v in row] for row in x]

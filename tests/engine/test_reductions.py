@@ -223,7 +223,7 @@ INTEGERS = {
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int16, lambda i: np.array(i)])
 @pytest.mark.parametrize("name", INTEGERS)
 def test_numpys_integers_are_integers(name, kind):
-    """In the value and the gradient."""
+    """Compare values and gradients with those for Python's integers."""
     f, x = INTEGERS[name], np.arange(16.0).reshape(2, 2, 4)
     if name == "vecdot" and kind is np.uint8:
         return  # −1 is no number of this kind

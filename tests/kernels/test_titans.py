@@ -99,7 +99,7 @@ def test_gelu_and_its_derivatives(dtype):
 
 
 def test_another_layout_of_the_memory_is_not_compiled_anew():
-    """Numba has a type for each layout, and others for arrays that are read-only."""
+    """Check that strided and read-only arrays, which are types of their own to Numba, are compiled for once."""
 
     def read_only(x):
         x = x.copy()

@@ -195,7 +195,7 @@ def coloured(scene):
 
 @pytest.mark.parametrize("scene", SCENES[::7], ids=str)
 def test_a_picture_shows_its_scene(scene):
-    """Its colour is where its position says, on as many pixels as its size has."""
+    """Find the pixels of a scene's colour: their centre is its position, and their number its size."""
     places = coloured(scene)
     centre = np.mean(places, axis=1) + 0.5
     assert np.linalg.norm(centre - scenes.POSITIONS[scene.position]) < 2

@@ -63,7 +63,7 @@ def test_in_the_recorded_text_model_every_layer_learns_while_it_reads(mixer):
 
 @pytest.mark.parametrize("mixer", ["ttt_mlp", "titans"])
 def test_the_inner_loss_is_the_loss_whose_gradient_the_memory_takes(mixer):
-    """With one token a batch and one batch, by hand from the block's own rows."""
+    """Compare one token a batch, and one batch, by hand from the block's own rows."""
     block = MIXERS[mixer](
         BlockConfig(width=8, heads=1, form=MIXERS[mixer].default_form, chunk_size=2), np.random.default_rng(0)
     )

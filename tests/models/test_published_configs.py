@@ -150,7 +150,7 @@ def test_values_of_mamba_ssm_that_do_not_fit(change, message, tmp_path):
 )
 @pytest.mark.parametrize("changed", [False, True])
 def test_the_shapes_expected_of_a_file_are_those_of_the_model(config, changed, tmp_path):
-    """In a file a convolution has a middle axis of 1."""
+    """Compare shapes, but for the middle axis of 1 that a convolution has in a file."""
     kind = config.get("model_type")
     change = OTHER["mamba" if kind == "falcon_mamba" else kind] if changed else {}
     of = read_architecture(written(tmp_path, {**config, **change}))

@@ -57,7 +57,7 @@ def test_a_prompt_of_several_kinds_is_not_one_of_them(model):
 
 
 def test_forms_of_attention_agree():
-    """With windows that are filled up, and relative positions."""
+    """Compare forms with padded windows and relative positions."""
     results = []
     for form in ("quadratic", "lazy", "fused"):
         config = SAMConfig(ImageEncoderConfig(**IMAGE, global_layers=(1,), form=form), SMALL.prompt, SMALL.decoder)

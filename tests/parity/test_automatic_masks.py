@@ -43,7 +43,7 @@ def test_boxes(torch, theirs):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_kept(seed, torch, theirs):
-    """Before suppression, for which transformers needs torchvision; the whole picture is the one crop."""
+    """Compare masks before suppression, for which transformers needs torchvision; the whole picture is the one crop."""
     logits, scores = drawn(seed)
     processor = theirs.SamImageProcessorPil()
     masks, kept_scores, boxes = processor.filter_masks(

@@ -89,7 +89,7 @@ def test_generation_token_by_token(pair, torch):
 
 
 def test_the_command_line_generates_from_a_published_folder(pair, torch):
-    """With the folder's own tokenizer: the greedy continuation is theirs, word by word."""
+    """Generate with the folder's own tokenizer: the greedy continuation is theirs, word by word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     theirs, folder = pair

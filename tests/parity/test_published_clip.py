@@ -98,7 +98,7 @@ def exact_softmax(torch, monkeypatch):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name, torch, close, tmp_path):
-    """In float32, as a folder is read."""
+    """Compare logits in float32, as a folder is read."""
     model, tokens = clip(torch, name), tokens_for(name)
     model.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
@@ -111,7 +111,7 @@ def test_options(name, torch, close, tmp_path):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_features_and_gradients_in_float64(name, torch, close, tmp_path, exact_softmax):
-    """By every parameter, of the loss that theirs returns."""
+    """Compare gradients by every parameter, of the loss that theirs returns."""
     model, tokens = clip(torch, name), tokens_for(name)
     model.save_pretrained(tmp_path)
     model.double()
@@ -157,7 +157,7 @@ def test_padding_and_its_mask_change_nothing(torch, close, tmp_path):
 
 
 def test_files_of_2021(torch, close, tmp_path):
-    """With position_ids, the options of an encoder under another name, and those of all models among them."""
+    """Read position_ids, the options of an encoder under another name, and those of all models among them."""
     from safetensors.torch import load_file, save_file
 
     model = clip(torch, "the largest token")

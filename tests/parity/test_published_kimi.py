@@ -262,7 +262,7 @@ def test_token_by_token(torch, close, tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"num_experts_per_token": 1, "q_lora_rank": 5}])
 def test_their_greedy_tokens(options, torch, tmp_path):
-    """From their cache and from our state, for a prompt of several tokens and of one."""
+    """Continue from their cache and from our state, for a prompt of several tokens and of one."""
     theirs(torch, **options).save_pretrained(tmp_path)
     model, ours = reread(torch, tmp_path), load_model(tmp_path)
     for prompt in ([3, 1, 4, 1, 5], [9]):

@@ -102,7 +102,7 @@ def test_options(name, torch, close, tmp_path):
 
 @pytest.mark.parametrize("name", ["scaled", "and a head"])
 def test_gradients(name, torch, close, tmp_path):
-    """By every parameter; theirs holds a row of the embedding and the bias fixed, which is undone."""
+    """Compare gradients by every parameter; theirs holds a row of the embedding and the bias fixed, which is undone."""
     model = marian(torch, **OPTIONS[name])
     model.save_pretrained(tmp_path)
     model.final_logits_bias.requires_grad_()
@@ -168,7 +168,7 @@ def test_greedy_tokens(rules, options, positions, torch, tmp_path):
 
 @pytest.mark.parametrize("forced", [END, None, ...])
 def test_rules_in_the_config(forced, torch, tmp_path):
-    """Without generation_config.json, as in folders of 2020."""
+    """Decode without generation_config.json, as in folders of 2020."""
     model = marian(torch, 1)
     model.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").unlink()
@@ -300,7 +300,7 @@ PUBLISHED = {
 
 
 def test_a_published_config(tmp_path):
-    """In the layout of OPUS-MT's, with the number of parameters that the class of transformers has."""
+    """Read the layout of OPUS-MT's, with the number of parameters that the class of transformers has."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))
     of = read_architecture(tmp_path / "config.json")

@@ -112,7 +112,7 @@ def in_float64(model):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name, torch, close, tmp_path):
-    """In float64, but for weights, which both have from the file; three masks and the single one."""
+    """Compare three masks and the single one in float64, with weights that both have from the file."""
     model = sam(torch, *OPTIONS[name])
     model.save_pretrained(tmp_path)
     model, pixels = model.double(), pixels_of(model)
@@ -155,7 +155,7 @@ def test_float32(torch, close, tmp_path):
 @pytest.mark.parametrize("options", ["as it is", "windows that divide", "activations"])
 @pytest.mark.parametrize("prompt", ["all", "points", "boxes"])
 def test_gradients(options, prompt, torch, close, tmp_path):
-    """By every parameter, of a random combination of all masks and scores; a key's bias moves no softmax."""
+    """Compare gradients of a random combination of all masks and scores; a key's bias moves no softmax."""
     model = sam(torch, *OPTIONS[options])
     model.save_pretrained(tmp_path)
     model, pixels = model.double(), pixels_of(model)
@@ -300,7 +300,7 @@ PUBLISHED = {
 
 
 def test_a_published_config(torch, tmp_path):
-    """In the layout of ViT-B's, with the number of parameters that the class of transformers has."""
+    """Read the layout of ViT-B's, with the number of parameters that the class of transformers has."""
     import transformers
 
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))

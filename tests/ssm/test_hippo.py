@@ -46,7 +46,7 @@ def test_the_basis_is_orthonormal(measure):
 
 
 def test_fourier_obeys_its_equation_for_periods_of_the_window():
-    """Of these the far end of the window is the present, which is what S4-FouT supposes."""
+    """Check periods at which the far end of the window equals the present, as S4-FouT supposes."""
     ages, weights = legendre.leggauss(60)
     ages, weights = (1 + ages) / 2, weights / 2
     A, B = hippo.fourier(5)

@@ -99,7 +99,7 @@ def test_cmyk_is_converted(read):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_upright(read, orientation):
-    """EXIF's orientation says where the first row and the first column of the file are when the picture is upright."""
+    """Store a picture in each of EXIF's eight orientations; what is read is upright."""
     upright = PIXELS
     stored = {
         1: upright,

@@ -1,4 +1,4 @@
-"""Clicks that somebody might make: prompts drawn from a mask, and from where a prediction of it is wrong.
+"""Simulated clicks: prompts drawn from a mask, and from the error of a prediction.
 
     first       a point drawn uniformly from the mask, or its box, each coordinate moved by noise of deviation 10 % of
                 the box's side, at most 20 pixels             Kirillov et al. 2023, appendix A, "Training algorithm"
