@@ -14,7 +14,13 @@ from models.tasks.recall import IGNORE
 Row = dict[str, Any]
 Scores = dict[tuple[str, str], list[float]]  # task, mixer → accuracies, one a seed
 
-TITLES = {"listops": "ListOps", "pathfinder": "Pathfinder", "digits": "digits"}
+TITLES = {
+    "listops": "ListOps",
+    "pathfinder": "Pathfinder 16 × 16",
+    "long-pathfinder": "Pathfinder 32 × 32",
+    "digits": "digits",
+}
+COLUMN = {"listops": 0, "pathfinder": 1, "long-pathfinder": 1, "digits": 2}  # of the papers' tables
 ACCURACY = (-0.03, 1.03)
 PAPER = {  # percent: ListOps, Pathfinder, and Image, which is CIFAR-10 in grey
     "softmax": ("Transformer: Tay et al. 2021, table 1", (36.37, 71.40, 42.44)),
@@ -57,10 +63,10 @@ def orderings(scores: Scores, seeds: int) -> list[str]:
     A pair is compared when all of its seeds have finished.
     """
     sentences = []
-    for i, task in enumerate(ARENA):
+    for task in ARENA:
         said: dict[str, list[str]] = {"shows": [], "is reversed": [], "is not settled": [], "is not recorded yet": []}
         for pair in combinations(PAPER, 2):
-            high, low = sorted(pair, key=lambda mixer: -PAPER[mixer][1][i])
+            high, low = sorted(pair, key=lambda mixer: -PAPER[mixer][1][COLUMN[task]])
             above, below = scores[task, high], scores[task, low]
             if min(len(above), len(below)) < seeds:
                 found = "is not recorded yet"
@@ -98,7 +104,7 @@ def _row(jobs: dict[str, Results], seeds: list[int], task: str, mixer: str) -> R
         "finished": finished,
         "mean": float(np.mean(finished)) if finished else None,
         "parameters": results[0].get("parameters") if results else None,
-        "paper": PAPER[mixer][1][ARENA.index(task)] if mixer in PAPER else None,
+        "paper": PAPER[mixer][1][COLUMN[task]] if mixer in PAPER else None,
         "sources": list(dict.fromkeys(source(job) for job in by_seed if evaluations(job))),
     }
 

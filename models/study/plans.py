@@ -25,7 +25,7 @@ COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 GROWERS = ("softmax", "lstm", "linear_attention", "s4d", "mamba")  # whose costs grow with the length, or do not
-ARENA = ("listops", "pathfinder", "digits")  # tasks of the Long Range Arena, in small
+ARENA = ("listops", "pathfinder", "long-pathfinder", "digits")  # tasks of the Long Range Arena, in small
 CONTENDERS = ("softmax", "lstm", "s4", "s4d", "mamba")  # in them, at widths that give them as many parameters
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
 RECALL = {
@@ -101,6 +101,15 @@ LONG: Sizes = {
         "tasks": {
             "listops": {"length": 128, "layers": 2, "batch": 32, "steps": 1000, "evaluate_every": 250, "rate": 4e-3},
             "pathfinder": {"length": 256, "layers": 2, "batch": 32, "steps": 500, "evaluate_every": 125, "rate": 4e-3},
+            "long-pathfinder": {
+                "task": "pathfinder",
+                "length": 1024,
+                "layers": 2,
+                "batch": 32,
+                "steps": 250,
+                "evaluate_every": 125,
+                "rate": 4e-3,
+            },
             "digits": {"layers": 2, "batch": 32, "steps": 1000, "evaluate_every": 125, "rate": 4e-3},
         },
         "seeds": [0, 1, 2],
@@ -232,9 +241,9 @@ def _compared(mixers: Mapping[str, tuple[str, ...]], sizes: Sizes) -> list[Job]:
 def _arena(sizes: dict[str, Any]) -> list[Job]:
     return [
         _training(
-            f"lra-{task}-{mixer}-{seed}", {"task": task, "mixer": mixer, **settings, **sizes["mixers"][mixer]}, seed
+            f"lra-{name}-{mixer}-{seed}", {"task": name, "mixer": mixer, **settings, **sizes["mixers"][mixer]}, seed
         )
-        for task, settings in sizes["tasks"].items()
+        for name, settings in sizes["tasks"].items()
         for mixer in CONTENDERS
         for seed in sizes["seeds"]
     ]

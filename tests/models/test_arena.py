@@ -160,8 +160,10 @@ def test_orderings_in_words():
     scores |= {("listops", "s4d"): [0.7, 0.8], ("pathfinder", "s4"): [0.1, 0.2], ("digits", "softmax"): [0.5]}
     assert arena.orderings(scores, 2) == [
         "Of the papers' orderings in ListOps: S4D above softmax, S4D above S4 shows; S4 above softmax is not settled.",
-        "Of the papers' orderings in Pathfinder: S4 above softmax, S4 above S4D is reversed; "
+        "Of the papers' orderings in Pathfinder 16 × 16: S4 above softmax, S4 above S4D is reversed; "
         "S4D above softmax is not settled.",
+        "Of the papers' orderings in Pathfinder 32 × 32: S4 above softmax, S4D above softmax, S4 above S4D "
+        "is not settled.",
         "Of the papers' orderings in digits: S4 above S4D is not settled; "
         "S4 above softmax, S4D above softmax is not recorded yet.",
     ]
@@ -178,7 +180,7 @@ def test_a_task_in_which_all_guess_is_named(best, said):
     assert (
         sentences
         == [
-            "In Pathfinder, after 16,000 training sequences, no mixer is above the commonest answer, "
+            "In Pathfinder 16 × 16, after 16,000 training sequences, no mixer is above the commonest answer, "
             "so no ordering means anything."
         ]
         * said

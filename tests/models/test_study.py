@@ -80,8 +80,13 @@ TINY: plans.Sizes = {
     "arena": {
         "mixers": dict.fromkeys(plans.CONTENDERS, {"width": 16, "heads": 2}),
         "tasks": {
-            task: {"layers": 1, "batch": 2, "steps": 4, "evaluate_every": 2, "length": length}
-            for task, length in (("listops", 16), ("pathfinder", 256), ("digits", 1))
+            name: {"task": task, "layers": 1, "batch": 2, "steps": 4, "evaluate_every": 2, "length": length}
+            for name, task, length in (
+                ("listops", "listops", 16),
+                ("pathfinder", "pathfinder", 256),
+                ("long-pathfinder", "pathfinder", 1024),
+                ("digits", "digits", 1),
+            )
         },
         "seeds": [0],
     },
