@@ -1,8 +1,8 @@
-"""Scenes of overlapping shapes with textures, each of which has a part: what is there to be segmented.
+"""Scenes of overlapping shapes with textures, half of which have a part: what is there to be segmented.
 
 A scene has three shapes (discs, squares, triangles) of random size, place and turn, each before those drawn earlier;
-on each is a smaller one, its part. Background, shapes and parts have colours that differ, and a texture each: stripes,
-checks or none, in lighter and darker shades; and the whole picture has noise.
+on half of them is a smaller one, its part, off the centre. Background, shapes and parts have colours that differ, and a
+texture each: stripes, checks or none, in lighter and darker shades; and the whole picture has noise.
 
     pixels  (count, 3, side, side), of mean near 0
     masks   (count, 6, side, side), boolean: the three shapes, with their parts, and then the three parts. What another
@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 SHAPES, KINDS = 3, 3
-SIZES, PART = (0.2, 0.36), (0.4, 0.55)  # radii: of a shape in sides of the picture, of a part in those of its shape
-LEAST = 24 / 32**2  # of a picture, that is seen of a shape
+SIZES, PART = (0.24, 0.38), (0.45, 0.6)  # radii: of a shape in sides of the picture, of a part in those of its shape
+WITH_PART = 0.5  # share of the shapes
+LEAST = 40 / 32**2  # of a picture, that is seen of a shape
 SHARE = 0.5  # that is seen of a shape, or of a part
-AWAY = 0.5  # of a part's centre from its shape's, in radii of the shape
+AWAY = 0.65  # of a part's centre from its shape's, in radii of the shape
 SHADE, NOISE = 0.15, 0.04  # deviation of a texture's shades from its colour, and of the noise
 MEAN, DEVIATION = 0.5, 0.35  # of pixels before they are normalised
 
@@ -41,6 +42,7 @@ def draw(rng: np.random.Generator, count: int, side: int = 32) -> Scenes:
     away = AWAY * radius[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1)
     whole = _shapes(rng, centre, radius, side)
     part = whole & _shapes(rng, centre + away, radius * rng.uniform(*PART, radius.shape), side)
+    part &= (rng.random(radius.shape) < WITH_PART)[..., None, None]
     later = np.cumsum(whole[:, ::-1], axis=1)[:, ::-1] - whole  # how many shapes are before this one
     visible = np.concatenate([whole & (later == 0), part & (later == 0)], axis=1)
     size = np.concatenate([whole, part], axis=1).sum(axis=(-2, -1))

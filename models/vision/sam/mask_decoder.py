@@ -78,7 +78,7 @@ class MaskDecoder(Module):
 
     def __init__(self, config: MaskDecoderConfig, width: int, rng: np.random.Generator) -> None:
         self.masks = config.masks + 1
-        self.own_tokens = (0.02 * rng.standard_normal((1 + self.masks, width))).astype(np.float32)
+        self.own_tokens = rng.standard_normal((1 + self.masks, width)).astype(np.float32)
         self.layers = [TwoWayLayer(config, width, rng, first=layer == 0) for layer in range(config.layers)]
         self.final = Attention(width, width // config.downsample, config.heads, rng)
         self.final_norm = LayerNorm(width, eps=FINAL_EPS)

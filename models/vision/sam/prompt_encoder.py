@@ -36,8 +36,8 @@ class PromptEncoder(Module):
     def __init__(self, config: PromptEncoderConfig, side: int, width: int, rng: np.random.Generator) -> None:
         self.side = side
         self.frequencies = rng.standard_normal((2, width // 2)).astype(np.float32)  # G
-        self.labels = (0.02 * rng.standard_normal((len(LABELS), width))).astype(np.float32)  # of NO_POINT first
-        self.no_mask = (0.02 * rng.standard_normal(width)).astype(np.float32)
+        self.labels = rng.standard_normal((len(LABELS), width)).astype(np.float32)  # of NO_POINT first
+        self.no_mask = rng.standard_normal(width).astype(np.float32)
         channels, self.activation = config.channels, PLAIN[config.activation]
         self.convolutions = [
             Conv2d(1, channels // 4, 2, rng, stride=2),

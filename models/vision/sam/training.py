@@ -40,12 +40,12 @@ SMALL = SAMConfig(
 class Options:
     """Hyperparameters of a training run; a step has `prompts` masks in each of `batch` scenes, up to `rounds` times."""
 
-    steps: int = 3000
+    steps: int = 12000
     batch: int = 16
     prompts: int = 4
     rounds: int = 3
-    rate: float = 3e-3
-    warmup: int = 200
+    rate: float = 1e-3
+    warmup: int = 250
     decay: float = 0.05
     seed: int = 0
 
