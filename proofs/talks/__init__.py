@@ -62,6 +62,7 @@ class Claim:
         """Return the claim with its evidence resolved: files and lines of statements, sections of the report."""
         return {
             **asdict(self),
+            "title": label(self.talk),
             "shown": self.shown,
             "statements": [
                 {
@@ -129,9 +130,10 @@ def summary(selected: Iterable[Claim]) -> str:
     verdicts = Counter(claim.verdict for claim in selected)
     shown = [claim for claim in selected if claim.shown]
     by_source = sum(not claim.statements and not claim.study for claim in shown)
+    counted = f"{len(selected)} claim{'' if len(selected) == 1 else 's'}"
     return (
-        f"{len(selected)} claims: {', '.join(f'{verdicts[verdict]} {verdict}' for verdict in VERDICTS)}; "
-        f"{len(shown)} shown, {by_source} of them by a source alone, {len(selected) - len(shown)} not shown yet"
+        f"{counted}: {', '.join(f'{verdicts[verdict]} {verdict}' for verdict in VERDICTS)}; {len(shown)} shown, "
+        f"{by_source} of them by a source alone, {len(selected) - len(shown)} not shown yet"
     )
 
 

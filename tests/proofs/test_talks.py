@@ -70,7 +70,7 @@ def test_claims_are_selected_by_talk_number_and_verdict():
     assert {claim.talk for claim in select_claims(["book-ssm"])} == {"book-ssm"}
     assert [claim.number for claim in select_claims(["19", "25"], "wrong")] == [19, 25]
     assert {claim.number for claim in select_claims(missing=True)} == NOT_SHOWN
-    assert summary(select_claims(["19"])).startswith("1 claims: 0 true, 0 true if, 0 loose, 1 wrong; 1 shown")
+    assert summary(select_claims(["19"])).startswith("1 claim: 0 true, 0 true if, 0 loose, 1 wrong; 1 shown")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_unknown_name_or_verdict_is_one_line(arguments, message):
 def test_the_command_prints_verdict_evidence_and_counts(tmp_path):
     result = CliRunner().invoke(app, ["talks", "118"], terminal_width=200)
     assert result.exit_code == 0
-    for words in ("talk on Mamba", "118. slide 14: ", "wrong. ", "shown by: hippo.taylor", "1 claims: "):
+    for words in ("talk on Mamba", "118. slide 14: ", "wrong. ", "shown by: hippo.taylor", "1 claim: "):
         assert words in result.stdout
     assert CliRunner().invoke(app, ["talks", "talk-mamba", "--json", str(tmp_path / "claims.json")]).exit_code == 0
     rows = json.loads((tmp_path / "claims.json").read_text())
