@@ -1,4 +1,4 @@
-"""python -m proofs list | check: list the statements, or try to refute them on drawn examples."""
+"""python -m proofs list | check | talks: statements, a search for counterexamples, and the talks' claims."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from models.references import cited
 from models.terminal import escape_unencodable
 from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
+from proofs.talks import TALKS, VERDICTS, evidence, label, select_claims, summary
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
@@ -41,6 +42,10 @@ Names = Annotated[
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]
 ListFile = Annotated[Path | None, typer.Option("--json", help="Write them to this file as JSON, and print nothing.")]
+TalkNames = Annotated[
+    list[str] | None, typer.Argument(help=f"A talk ({', '.join(TALKS)}) or the number of a claim; all by default.")
+]
+VerdictName = Annotated[str, typer.Option("--verdict", help=f"Only one verdict: {', '.join(VERDICTS)}.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results to this file as JUnit XML.")]
 
@@ -94,6 +99,34 @@ def check(
     console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {seconds:.0f} s")
     console.print(f"{counts['proven']} are proven over a prime field, the others checked on examples")
     raise typer.Exit(1 if counts["failed"] else 0)
+
+
+@app.command()
+def talks(
+    names: TalkNames = None,
+    verdict: VerdictName = "",
+    missing: Annotated[bool, typer.Option("--missing", help="Only what is not shown yet.")] = False,
+    json: ListFile = None,
+) -> None:
+    """List the claims of the five talks, each with its verdict, the precise statement, and what shows it."""
+    try:
+        selected = select_claims(names, verdict, missing=missing)
+    except (LookupError, ValueError) as error:
+        _exit_with_error(error.args[0])
+    if json:
+        _require_folder(json)
+        report.write_claims(json, selected)
+        return
+    talk = ""
+    for claim in selected:
+        if claim.talk != talk:
+            talk = claim.talk
+            console.print(f"\n[bold]{label(talk)}[/] ({talk})")
+        tables.write(console, f"{claim.number}. {claim.place}: {claim.said}", indent=2, style="bold")
+        tables.write(console, f"{' '.join([claim.verdict, *claim.condition.split()])}. {claim.precise}", indent=4)
+        for line in evidence(claim):
+            tables.write(console, line, indent=4, style="dim" if claim.shown else "")
+    console.print(f"\n{summary(selected)}", highlight=False)
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:

@@ -212,8 +212,9 @@ def _measure_memory(folder: Path, settings: dict[str, Any], stop: threading.Even
 
 
 def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
-    report, stated = folder / "proofs.json", folder / "statements.json"
-    subprocess.run([sys.executable, "-m", "proofs", "list", "--json", str(stated)], cwd=ROOT, check=True)
+    report, stated, claimed = (folder / f"{name}.json" for name in ("proofs", "statements", "claims"))
+    for listing, path in (("list", stated), ("talks", claimed)):
+        subprocess.run([sys.executable, "-m", "proofs", listing, "--json", str(path)], cwd=ROOT, check=True)
     options = ["--profile", settings["profile"], "--json", str(report)]
     command = [sys.executable, "-m", "proofs", "check", *settings["names"], *options]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -224,7 +225,7 @@ def _prove(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dic
             return None
     if not report.exists():
         raise UserError(f"proofs: expected results in {report}, got none (exit code {process.returncode})")
-    paths = {"proofs": report, "statements": stated}
+    paths = {"proofs": report, "statements": stated, "claims": claimed}
     return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()} | {
         "exit_code": process.returncode
     }

@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from models.study import arena, contrasting, growth, memory, state_spaces, translating, vision_transformer
+from models.study import arena, claimed, contrasting, growth, memory, state_spaces, translating, vision_transformer
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
+from models.study.sections import SECTIONS
 from models.study.stated import statements
 
 MIXERS = (*COMPARED, LEARNER, *DEEP)
@@ -22,19 +23,21 @@ def render(results: Results, page: Path) -> str:
     templates = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     proofs, text, recall, cost = statements(results, page), _text(results), _recall(results), _cost(results)
-    growing = growth.growth(results)
+    growing, said = growth.growth(results), claimed.claims(results, page)
     return environment.get_template("report.html.j2").render(
         results=results,
+        sections=SECTIONS,
         jobs=results["jobs"],
         mixers={mixer: words(mixer) for mixer in MIXERS},
         unfinished=[
             name for name, job in results["jobs"].items() if job["planned"] and (job["recorded"] or not job["result"])
         ],
         proofs=proofs,
+        claimed=said,
         text=text,
         recall=recall,
         cost=cost,
-        brief=_brief(proofs, text, recall, cost, growing),
+        brief=_brief(proofs, text, recall, cost, growing, said),
         through_time=growth.through_time(results),
         growth=growing,
         attention_memory=growth.attention_memory(results),
@@ -60,10 +63,11 @@ def _brief(
     recall: list[Section],
     cost: Section | None,
     growing: Section | None,
+    said: Section | None,
 ) -> list[tuple[str, str]]:
     """Return the conclusions, each with the section it comes from."""
     sections: list[tuple[str, Section | None]] = [("recall", kind) for kind in recall]
-    sections += [("text", text), ("cost", cost), ("growth", growing), ("statements", proofs)]
+    sections += [("text", text), ("cost", cost), ("growth", growing), ("talks", said), ("statements", proofs)]
     return [(name, section["conclusion"]) for name, section in sections if section]
 
 

@@ -4,7 +4,8 @@
     "models.kernels.softmax"         a whole import path in a string, which is how kernels and blocks are named, also
                                      with a name after a colon, as benchmarks have it
     mechanisms(), declarations()     every module of the mechanisms' packages
-    [..., "-m", "proofs", ...]       another program: all of that package, and the kernels of gpu, which it may run
+    [..., "-m", "proofs", ...]       another program: all of that package, with its data in TOML, and the kernels of
+                                     gpu, which it may run
 
 Of the handlers' own module only what the handler uses is followed. Nothing is imported to find out.
 """
@@ -43,6 +44,7 @@ def sources(handler: str, root: Path) -> list[Path]:
         todo += _imports(file, root)
         if module.startswith(f"{DEVICE}."):
             files.update(path for path in file.parent.iterdir() if path.suffix in (".cu", ".cuh"))
+    files.update(path for program in programs for path in (root / program).rglob("*.toml"))
     return sorted(files)
 
 

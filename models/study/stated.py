@@ -48,10 +48,11 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     first, exact = cases[0], "exact" if run else ""
     return {
         "sentence": first["sentence"],
-        "source": _linked(first["source"], first["papers"]),
+        "source": linked(first["source"], first["papers"]),
         "relation": first["relation"],
+        "anchors": list(dict.fromkeys(case["identity"].partition("[")[0] for case in cases)),
         "place": f"{Path(first['file']).name}:{first['line']}",
-        "link": f"{_relative_link(page, first['file'])}#L{first['line']}",
+        "link": f"{relative_link(page, first['file'])}#L{first['line']}",
         "cases": len(cases),
         "run": len(run),
         "holds": sum(case["verdict"] == "holds" for case in run),
@@ -103,7 +104,7 @@ def _passed_systems(case: Case) -> list[str]:
     return [name for name, system in case["systems"].items() if system["status"] == "passed"]
 
 
-def _linked(source: str, papers: Mapping[str, str]) -> str:
+def linked(source: str, papers: Mapping[str, str]) -> str:
     """Return a source as HTML, the papers it names as links."""
     text = html.escape(source)
     for name, address in papers.items():
@@ -112,7 +113,7 @@ def _linked(source: str, papers: Mapping[str, str]) -> str:
     return text
 
 
-def _relative_link(page: Path, file: str) -> str:
+def relative_link(page: Path, file: str) -> str:
     """Return the address of a file of the repository, relative to the page where that is possible."""
     try:
         return urllib.parse.quote(Path(os.path.relpath(ROOT / file, page.resolve().parent)).as_posix())

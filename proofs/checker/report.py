@@ -16,6 +16,7 @@ from models.references import cited
 from proofs.checker import Result
 from proofs.checker.statements import Statement
 from proofs.checker.systems import SYMBOLS
+from proofs.talks import Claim
 
 
 def show(console: Console, result: Result) -> None:
@@ -69,6 +70,11 @@ def write_statements(path: Path, statements: Iterable[Statement]) -> None:
         for s in statements
     ]
     _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
+
+
+def write_claims(path: Path, claims: Iterable[Claim]) -> None:
+    """Write claims of the talks as a JSON array, each with its evidence resolved."""
+    _write(path, json.dumps([claim.to_json() for claim in claims], indent=1, ensure_ascii=False))
 
 
 def write_junit(path: Path, results: Iterable[Result]) -> None:

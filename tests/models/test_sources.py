@@ -47,6 +47,7 @@ def before(copy):
         ("models/vision/rotation_ttt.py", {"rotation"}),
         ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
         ("proofs/identities/hippo.py", {"proofs"}),
+        ("proofs/talks/talk-titans.toml", {"proofs"}),
         ("gpu/kernels/scan.py", {"proofs", "memory"}),
         ("gpu/kernels/common.cuh", {"proofs", "memory"}),
         ("models/attention/softmax.py", EVERY - {"hippo"}),

@@ -163,7 +163,40 @@ PROOFS = [
     for name, case, verdict in [("a < b", "x", "holds"), ("a < b", "y", "holds"), ("c", "x", "failed")]
 ]
 
-
+CLAIMS = [
+    {
+        "talk": "talk-titans",
+        "title": "talk on <Titans>",
+        "number": 1,
+        "place": "02:16",
+        "said": "a is below b.",
+        "verdict": "true if",
+        "condition": "b is positive",
+        "precise": "a ≤ b.",
+        "missing": "",
+        "shown": True,
+        "statements": [{**STATED[0], "name": "a < b"}],
+        "study": [{"name": "recall-plain-softmax", "section": "recall"}, {"name": "text", "section": "text"}],
+        "source": "",
+        "papers": {},
+    },
+    {
+        "talk": "talk-mamba",
+        "title": "talk on Mamba",
+        "number": 2,
+        "place": "slide 4",
+        "said": "c is d.",
+        "verdict": "wrong",
+        "condition": "",
+        "precise": "c differs from d.",
+        "missing": "a counterexample",
+        "shown": False,
+        "statements": [],
+        "study": [],
+        "source": "Sun et al. 2024, section 1",
+        "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"},
+    },
+]
 MEMORY = {
     "title": "Attention",
     "result_bytes": {"16": 2**20, "32": 2**21},
@@ -181,7 +214,10 @@ MEMORY = {
 def study_folder(tmp_path_factory):
     """Run a study, with the results given of the statements and of memory, since other programs measure them."""
     out = tmp_path_factory.mktemp("study")
-    given = {"proofs": {"proofs": PROOFS, "statements": STATED, "exit_code": 0}, "attention-memory": MEMORY}
+    given = {
+        "proofs": {"proofs": PROOFS, "statements": STATED, "claims": CLAIMS, "exit_code": 0},
+        "attention-memory": MEMORY,
+    }
     for job in plans.plan(TINY):
         if job.name in given:
             job.folder(out).mkdir(parents=True)
@@ -203,7 +239,7 @@ class Page(HTMLParser):
         named = {"href"} if tag == "a" else {"src", "href", "xlink:href", "srcset", "data"}
         links = [value for name, value in attributes if name in named]
         (self.followed if tag == "a" else self.fetched).extend(links)
-        if tag not in ("meta", "link", "br", "img"):
+        if tag not in ("meta", "link", "br", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag) -> None:
@@ -255,7 +291,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(stu
     names = re.findall(r'\bid="([^"]*)"', text)
     assert {link[1:] for link in page.followed if link.startswith("#")} <= set(names)
     files = [link for link in page.followed if not link.startswith(("#", "https://"))]
-    assert len(files) == 3 and {link.partition("#")[2] for link in files} == {"L7"}
+    assert len(files) == 3 + 1 and {link.partition("#")[2] for link in files} == {"L7"}
     for link in files:
         assert (study_folder / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "identities" / "ttt.py"
     assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a> (TTT), eq. 1 &lt; 2' in text
@@ -263,6 +299,22 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(stu
     assert re.search(r"<summary>the rule: 1 hold, <span class=\"bad\">1 fail</span></summary>", text)
     assert "<summary>the other: 0 hold, 1 not run</summary>" in text
     assert "python -m proofs check the_other" in text and "1 more were not run here" in text
+
+
+def test_claims_lead_to_what_shows_them_and_are_filtered_without_scripts(study_folder):
+    text = (study_folder / "report.html").read_text()
+    assert "Of the 2 claims of 2 talks, 0 are true, 1 are true under a condition, 0 are loose, 1 are wrong;" in text
+    shown, missing = (text.partition(f'<tr id="claim-{n}"')[2].partition("</tr>")[0] for n in (1, 2))
+    assert 'class="claim true-if">' in shown and 'class="claim wrong missing">' in missing
+    for words in ("<em>If b is positive.</em> a ≤ b.", 'href="#a &lt; b"', "#L7", 'href="#recall"', 'href="#text"'):
+        assert words in shown, words
+    assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a>, section 1' in missing
+    assert "Not shown yet: a counterexample." in missing
+    inputs = set(re.findall(r'<input [^>]*id="([^"]*)"', text))
+    assert inputs == {"only-talks", "only-talk-titans", "only-talk-mamba", "only-verdicts", "only-missing"} | {
+        f"only-{name}" for name in ("true", "true-if", "loose", "wrong")
+    }
+    assert set(re.findall(r"#(only-[a-z-]*):checked ~ ", text)) == inputs - {"only-talks", "only-verdicts"}
 
 
 def test_the_page_opens_with_results_and_pictures(study_folder):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("command", ["models list", "models map", "proofs list", "benchmarks list"])
+@pytest.mark.parametrize("command", ["models list", "models map", "proofs list", "proofs talks", "benchmarks list"])
 def test_a_terminal_of_ascii(command):
     process = subprocess.run(
         [sys.executable, "-m", *command.split()],

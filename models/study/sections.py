@@ -1,0 +1,48 @@
+"""The sections of the report, and the jobs that each shows."""
+
+from typing import NamedTuple
+
+
+class Section(NamedTuple):
+    """A section of the report: its title, and how the names of its jobs begin."""
+
+    title: str
+    jobs: tuple[str, ...] = ()
+
+
+SECTIONS = {
+    "results": Section("Results"),
+    "recall": Section("Recall", ("recall-",)),
+    "text": Section("Text", ("text-",)),
+    "needles": Section("Needles in a haystack", ("needle-",)),
+    "inner-loss": Section("The inner loss", ("text-ttt", "text-titans")),
+    "surprise": Section("Surprise", ("surprise",)),
+    "turned-digits": Section("Test-time training on rotated digits", ("rotation",)),
+    "one-learner": Section("One online learner"),
+    "hippo": Section("HiPPO's memory", ("hippo",)),
+    "copying": Section("Selective copying", ("copying-",)),
+    "induction": Section("Induction heads", ("induction-",)),
+    "digits": Section("Digits, pixel by pixel", ("digits-",)),
+    "long-range-arena": Section("Long Range Arena, in small", ("lra-",)),
+    "translation": Section("Translation", ("translation-",)),
+    "vit": Section("Pictures as patches: ViT", ("vit-",)),
+    "clip": Section("Pictures and their captions", ("clip-",)),
+    "through-time": Section("The gradient through time", ("through-time",)),
+    "growth": Section("Cost against length", ("growth-",)),
+    "attention-memory": Section("Memory of attention", ("attention-memory",)),
+    "cost": Section("Cost per token", ("cost-",)),
+    "talks": Section("The talks", ("proofs",)),
+    "statements": Section("Statements", ("proofs",)),
+    "samples": Section("Samples", ("text-",)),
+    "machine": Section("Measured on"),
+}
+
+
+def section_of(name: str) -> str:
+    """Return a section's id, or that of the first section that shows a job. Raises LookupError for another name."""
+    if name in SECTIONS:
+        return name
+    for section, (_, jobs) in SECTIONS.items():
+        if name.startswith(jobs):
+            return section
+    raise LookupError(f"expected a section of the report or the name of a job, got {name!r}")

@@ -1,0 +1,96 @@
+"""The claims of the talks: all are there, their evidence exists, and what is not shown yet can only get less."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from models.references import references
+from models.study import plans, recorded
+from models.study.sections import SECTIONS, section_of
+from proofs.__main__ import app
+from proofs.talks import TALKS, VERDICTS, claims, select_claims, summary
+
+# Remove a number when its claim is shown; never add one.
+NOT_SHOWN = {
+    9, 10, 11, 26, 27, 32, 34, 37, 39, 41, 43, 45, 47, 54, 57, 59, 61, 63, 64, 67, 70, 75, 76, 77, 79, 82, 84,
+    90, 91, 95, 98, 102, 104, 107, 108, 109, 114, 116, 119, 120, 123, 125, 126, 128, 130, 140, 142, 143, 144,
+    145, 146, 147, 149, 151, 152, 153, 156, 157, 164, 165, 166, 169, 170, 172, 175, 185, 186, 197, 199, 201,
+    205, 208, 209, 210,
+}  # fmt: skip
+SHORT = {job.name for job in plans.plan(plans.DEFAULT)}
+LONG = {job.name: job for job in plans.long_jobs(plans.DEFAULT)}
+SHOWN = [claim for claim in claims() if claim.shown]
+
+
+def measured(name):
+    """Return whether every study runs this job, or a record of it has the same settings; of a section, all its jobs."""
+    if name in SHORT | LONG.keys():
+        return name in SHORT or recorded.load(LONG[name]) is not None
+    return all(measured(job) for job in SHORT | LONG.keys() if job.startswith(SECTIONS[name].jobs or "-"))
+
+
+def test_every_claim_is_there_once_in_order():
+    assert [claim.number for claim in claims()] == list(range(1, 217))
+    counts = {talk: sum(claim.talk == talk for claim in claims()) for talk in TALKS}
+    assert counts == {"talk-titans": 108, "talk-mamba": 38, "book-ssm": 20, "talk-papers": 34, "talk-meeting": 16}
+    assert set(TALKS) <= set(references())
+
+
+@pytest.mark.parametrize("claim", claims(), ids=lambda claim: str(claim.number))
+def test_a_claim_is_complete_and_its_evidence_exists(claim):
+    assert claim.verdict in VERDICTS and bool(claim.condition) == (claim.verdict == "true if")
+    assert claim.place and claim.said.endswith(".") and claim.precise.endswith(".")
+    resolved = claim.to_json()  # raises where a statement, a section or a source does not exist
+    for statement in resolved["statements"]:
+        assert statement["name"] in (statement["identity"], statement["identity"].partition("[")[0])
+    assert [name for name in claim.study if not measured(name)] == []
+    assert claim.shown or claim.missing
+
+
+@pytest.mark.parametrize("claim", [c for c in SHOWN if c.verdict == "wrong"], ids=lambda claim: str(claim.number))
+def test_a_wrong_claim_is_refuted_by_a_statement_or_a_measurement(claim):
+    assert claim.statements or claim.study
+
+
+def test_what_is_not_shown_yet_only_gets_less():
+    assert {claim.number for claim in claims() if not claim.shown} == NOT_SHOWN
+
+
+def test_sections_are_those_of_the_report():
+    jobs = SHORT | LONG.keys()
+    assert {section_of(name) for name in jobs} <= set(SECTIONS)
+    assert all(any(job.startswith(prefix) for job in jobs) for section in SECTIONS.values() for prefix in section.jobs)
+    with pytest.raises(LookupError, match="^expected a section of the report or the name of a job, got 'nowhere'$"):
+        section_of("nowhere")
+
+
+def test_claims_are_selected_by_talk_number_and_verdict():
+    assert {claim.talk for claim in select_claims(["book-ssm"])} == {"book-ssm"}
+    assert [claim.number for claim in select_claims(["19", "25"], "wrong")] == [19, 25]
+    assert {claim.number for claim in select_claims(missing=True)} == NOT_SHOWN
+    assert summary(select_claims(["19"])).startswith("1 claim: 0 true, 0 true if, 0 loose, 1 wrong; 1 shown")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["217"], r"expected a talk \(talk-titans, .*\) or a number from 1 to 216, got '217'"),
+        (["--verdict", "right"], "expected one of the verdicts true, true if, loose, wrong, got 'right'"),
+    ],
+)
+def test_an_unknown_name_or_verdict_is_one_line(arguments, message):
+    result = CliRunner().invoke(app, ["talks", *arguments])
+    assert result.exit_code == 2 and re.fullmatch(f"proofs: {message}\n", result.stderr)
+
+
+def test_the_command_prints_verdict_evidence_and_counts(tmp_path):
+    result = CliRunner().invoke(app, ["talks", "118"], terminal_width=200)
+    assert result.exit_code == 0
+    for words in ("talk on Mamba", "118. slide 14: ", "wrong. ", "shown by: hippo.taylor", "1 claim: "):
+        assert words in result.stdout
+    assert CliRunner().invoke(app, ["talks", "talk-mamba", "--json", str(tmp_path / "claims.json")]).exit_code == 0
+    rows = json.loads((tmp_path / "claims.json").read_text())
+    (row,) = (row for row in rows if row["number"] == 118)
+    assert len(rows) == 38 and row["statements"][0]["file"] == "proofs/identities/hippo.py"
