@@ -1,5 +1,6 @@
 """The study in miniature: it runs, stops, goes on, reuses, and its page stands alone and says what the numbers say."""
 
+import html
 import json
 import re
 import signal
@@ -288,7 +289,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(stu
     text = (study_folder / "report.html").read_text()
     page = Page()
     page.feed(text)
-    names = re.findall(r'\bid="([^"]*)"', text)
+    names = map(html.unescape, re.findall(r'\bid="([^"]*)"', text))
     assert {link[1:] for link in page.followed if link.startswith("#")} <= set(names)
     files = [link for link in page.followed if not link.startswith(("#", "https://"))]
     assert len(files) == 3 + 1 and {link.partition("#")[2] for link in files} == {"L7"}
