@@ -13,6 +13,7 @@ import pytest
 
 from models.progress import training_progress
 from models.study import jobs, plans, report, scheduler
+from models.study.sections import SECTIONS
 from models.train import Run, Training
 
 TINY: plans.Sizes = {
@@ -340,6 +341,11 @@ def test_what_was_not_learned_has_a_subject():
 def test_names_in_the_page_are_unique(study_folder):
     names = re.findall(r'\bid="([^"]*)"', (study_folder / "report.html").read_text())
     assert len(names) == len(set(names))
+
+
+def test_the_contents_are_the_sections(study_folder):
+    headings = re.findall(r'<h2 id="([^"]*)"', (study_folder / "report.html").read_text())
+    assert headings == ["contents", *SECTIONS]
 
 
 def test_the_raw_numbers_are_beside_it(study_folder):
