@@ -75,7 +75,7 @@ def list_() -> None:
 
 @app.command("map")
 def map_() -> None:
-    """Show each mechanism as an online learner: its memory, loss, optimiser and batch size."""
+    """Show memories of keys and values as online learners: memory, loss, optimiser and batch size."""
     headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
     rows = [
         (name, *(getattr(point, heading) for heading in headings[1:-1]), cited(point.source))

@@ -9,7 +9,9 @@ Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titan
 the optimiser. A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent
 does; where nothing is said of a link, W is M.
 `POINTS` has the mechanisms that are points of this space; `proofs.identities.online_learner` shows each equal to its
-own file, and `python -m models map` prints them.
+own file, and `python -m models map` prints them. Of softmax attention, which keeps all pairs, it shows that one
+Newton step is the mechanism; `run` does not compute it. LTI, LSSL, S4, S4D and the recurrent networks are no points:
+they have no keys and values, and what they write does not come from a loss.
 
     memory     layers, as `models.memory.inner` has them: a matrix or an MLP.
     gates      by name, (*batch, T) or, for a matrix, (*batch, T, K): `rate` θ, and `log_keep` and `log_momentum` where

@@ -12,8 +12,9 @@
     b    the bias, (4H,): the sum of PyTorch's `bias_ih` and `bias_hh`, which enter as a sum only.
     h    the output, (*batch, H), and c the cell; both are the state.
 
-∂cₜ/∂cₜ₋₁ along the cell is f alone: with f = 1 the error is carried back unchanged, with f < 1 the cell forgets. Both
-squashing functions are tanh, where the paper of 1997 scales σ to [−2, 2] and [−1, 1]; there are no peepholes.
+∂cₜ/∂cₜ₋₁ along the cell is f alone: on that path the error is carried back unchanged with f = 1, and with f < 1 the
+cell forgets. Other paths lead through hₜ₋₁, which all gates read. Both squashing functions are tanh, where the paper
+of 1997 scales σ to [−2, 2] and [−1, 1]; there are no peepholes.
 For real numbers; the state starts at 0. What does not fit raises TypeError or ValueError, as `models.forms` says.
 """
 

@@ -55,7 +55,7 @@ def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
 
 @refuted(
     "It is a step of rate β on ‖kS − v‖² (that step is twice as long)",
-    source="talk-titans, 22:34 (leaves the ½ out)",
+    source="minigrad, the ½ is needed",
     exact=True,
 )
 def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):

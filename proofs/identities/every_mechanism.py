@@ -21,6 +21,7 @@ CHAPTER = 1
 
 CONTRACT = "minigrad, the contract of a form"
 TRIANGLE = "talk-mamba, slide 13"
+MEMORY = "talk-papers, Self-Attention Does Not Need O(n^2) Memory"
 
 
 @identity(
@@ -47,7 +48,7 @@ def streaming(form: Form, tokens: Tokens, state: Any, cut: Cut, chunk_size: Chun
 
 @identity(
     "Causality: outputs do not depend on later tokens",
-    source=f"{CONTRACT}; talk-titans, 11:40",
+    source=f"{CONTRACT}; talk-titans, 1:00:59",
     exact=True,
     over=each_form("others"),
 )
@@ -115,14 +116,14 @@ def operations_of_transforms(form: Form, length: int):
     return count_operations(form, length) / math.log2(length)
 
 
-@grows("All tokens at once: T² memory", source=TRIANGLE, order=2, over=each_form(memory="T²"), lengths=(256, 512, 1024))
+@grows("All tokens at once: T² memory", source=MEMORY, order=2, over=each_form(memory="T²"), lengths=(256, 512, 1024))
 def memory_at_once(form: Form, length: int):
     return peak_memory(form, length)
 
 
 @grows(
     "Without an array of all pairs: T memory, for the outputs",
-    source=TRIANGLE,
+    source=MEMORY,
     order=1,
     lengths=(1024, 2048, 4096),
     over=[
@@ -148,8 +149,8 @@ def memory_of_chunks(form: Form, length: int):
 
 
 @grows(
-    "The state of a matrix memory has the same size after any number of tokens",
-    source=f"{TRIANGLE}; talk-titans, 07:11, 12:42",
+    "Of every mechanism but softmax attention the state has the same size after any number of tokens",
+    source=f"{TRIANGLE}; talk-titans, 06:06, 12:42",
     order=0,
     over=each_form(state_grows=False),
 )

@@ -64,7 +64,7 @@ def taylor_features(q: Vector, k: Vector):
 
 @converges(
     "Softmax attention is the limit of linear attention as the number of features grows",
-    source="talk-titans, 05:41–13:07, made precise",
+    source="talk-titans, 1:21:15, made precise",
 )
 def softmax_is_the_limit(q: Vectors, k: Vectors, v: Values):
     xp, orders = namespace(q), ORDERS[1:]

@@ -23,7 +23,7 @@ Beta = Annotated[float, Strategy(number=lambda draw, sizes: draw(st.sampled_from
 
 @identity(
     "One retrieval with β = 1/√K is softmax attention with the patterns as keys and as values",
-    source=f"{RAMSAUER}, eq. 10; talk-titans, 17:48–19:48",
+    source=f"{RAMSAUER}, eq. 10; talk-titans, 1:22:42",
 )
 def retrieval_is_attention(query: Queries, patterns: Keys):
     attention, _ = softmax.quadratic(query, patterns, patterns, causal=False)

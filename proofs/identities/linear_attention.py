@@ -47,7 +47,7 @@ def order_of_multiplication(q: Queries, k: Keys, v: Values):
 
 @refuted(
     "So causal attention without the softmax is Q(KᵀV) too (it is not: the mask stands between the products)",
-    source="talk-titans, 10:25 (leaves the mask out)",
+    source="minigrad, T queries at once; talk-titans, 10:25, where it is right: one query and the keys up to it",
     exact=True,
 )
 def order_of_multiplication_under_the_mask(q: Queries, k: Keys, v: Values):
@@ -94,7 +94,8 @@ def rank_of_softmax_attention(q: SmallIntegers, k: SmallIntegers):
 
 
 @identity(
-    "No fixed state size suffices for softmax attention: with one feature, T keys and T queries give weights of rank T",
+    "No fixed size of a state that is read linearly suffices for softmax attention: with one feature, T keys and T "
+    "queries give weights of rank T",
     source="talk-titans, 13:07, made precise (2^(ij) is a Vandermonde matrix)",
     exact=True,
     only=EXACT,

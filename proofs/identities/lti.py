@@ -57,7 +57,9 @@ def delay(x: Any) -> Any:
 
 
 @identity(
-    "The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …", source=f"{S4}, eq. 4–5; talk-mamba, slide 21", exact=True
+    "The recurrence is the convolution with CB̄, CĀB̄, CĀ²B̄, …",
+    source=f"{S4}, eq. 4–5; talk-mamba, slide 18; book-ssm, S4",
+    exact=True,
 )
 def recurrence_is_a_convolution(u: Inputs, A: System, B: Enter, C: Leave):
     return lti.recurrent(u, A, B, C)[0], direct_sum(u, kernel_by_powers(A, B, C, u.shape[-2]))

@@ -74,7 +74,7 @@ def gradient_of_attention(q: Queries, k: Keys, v: Values, dy: Values):
 
 
 @identity(
-    "Without positions attention is equivariant to permutations of the tokens",
+    "Without positions and without a mask attention is equivariant to permutations of the tokens",
     source=f"{VASWANI}, section 3.5: no recurrence, hence no order of the sequence",
 )
 def attention_is_permutation_equivariant(q: Queries, k: Keys, v: Values, order: Order):

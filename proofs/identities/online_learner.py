@@ -1,4 +1,4 @@
-"""Each mechanism is an instance of one online learner: a memory, a loss, an optimiser, a batch."""
+"""Memories of keys and values as instances of one online learner: a memory, a loss, an optimiser, a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, 
 from models.memory.online_learner import POINTS, run
 from models.recurrent import rwkv7
 from proofs.checker.forms import WITHOUT_JAX
-from proofs.checker.statements import identity
+from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import (
     LARGE,
     MILD,
@@ -30,6 +30,7 @@ from proofs.checker.strategies import (
     LogDecay,
     LogGate,
     Queries,
+    ShutGates,
     State,
     Strategy,
     Value,
@@ -43,7 +44,6 @@ from proofs.identities.ttt import Up as Outward
 CHAPTER = 10
 
 MIRAS = "behrouz2025miras"
-CLOSING = "talk-titans, 48:58 and 59:16"
 FewQueries = Annotated[Any, Strategy("*batch T K", LARGE, sizes={"T": st.integers(1, 3)})]
 MildDecay = Annotated[Any, Strategy("*batch T", MILD, logarithm=True)]
 Positive = Annotated[Any, Strategy("*batch K V", POSITIVE)]
@@ -61,12 +61,12 @@ def run_point(name: str, q: Any, k: Any, v: Any, memory: Any, batch: int = 1, no
     return (y, final) if isinstance(memory, tuple) else (y, final[0][0])
 
 
-@identity("Matrix, dot product, descent at rate 1: linear attention", source=CLOSING, exact=True)
+@identity("Matrix, dot product, descent at rate 1: linear attention", source="talk-titans, 41:06", exact=True)
 def is_linear_attention(q: Queries, k: Keys, v: Values, rate: FullBetas, state: State):
     return run_point("linear attention", q, k, v, state, rate=rate), linear_attention.recurrent(q, k, v, state=state)
 
 
-@identity("… with decay: gated linear attention, a gate per token (Mamba-2)", source=CLOSING, exact=True)
+@identity("… with decay: gated linear attention, a gate per token (Mamba-2)", source="talk-titans, 1:21:15", exact=True)
 def is_gated_by_token(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: LogDecay, state: State):
     result = run_point("Mamba-2 (SSD)", q, k, v, state, rate=rate, log_keep=log_decay)
     return result, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
@@ -93,7 +93,7 @@ def is_gla(q: Queries, k: Keys, v: Values, rate: FullBetas, log_decay: ChannelLo
     return result, gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
 
 
-@identity("Matrix, ½ L2, descent: the delta rule", source=CLOSING, exact=True)
+@identity("Matrix, ½ L2, descent: the delta rule", source="talk-titans, 22:34, 41:53", exact=True)
 def is_delta_rule(q: Queries, k: Keys, v: Values, beta: Betas, state: State):
     return run_point("delta rule", q, k, v, state, rate=beta), delta_rule.recurrent(q, k, v, beta, state=state)
 
@@ -137,13 +137,13 @@ def is_rwkv7(q: Queries, k: Keys, v: Values, a: Rates, log_decay: ChannelLogDeca
     return result, rwkv7.recurrent(q, write, v, -k, write, log_decay, state=state)
 
 
-@identity("Matrix, ½ L2, descent in mini-batches: TTT-Linear without its norm", source=CLOSING, exact=True)
+@identity("Matrix, ½ L2, descent in mini-batches: TTT-Linear without its norm", source="talk-titans, 42:30", exact=True)
 def is_ttt_linear(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
     y, after = ttt.primal(q, k, v, eta, ttt.Weights(((state,),)), batch_size=chunk_size)
     return run_point("TTT-Linear", q, k, v, state, chunk_size, rate=eta), (y, after.start[0][0] - after.total[0][0])
 
 
-@identity("MLP, ½ L2, descent in mini-batches: TTT-MLP without its norm", source=CLOSING, only=WITHOUT_JAX)
+@identity("MLP, ½ L2, descent in mini-batches: TTT-MLP without its norm", source="talk-titans, 44:14", only=WITHOUT_JAX)
 def is_ttt_mlp(q: Keys, k: Keys, v: Values, eta: Betas, W1: Down, W2: Up):
     layers = ((W1,), (W2 / 4,))
     y, after = ttt.primal(q, k, v, eta / 8, ttt.Weights(layers), batch_size=4)
@@ -214,6 +214,31 @@ def is_titans_mlp(
     return run_point("Titans", q, k, v, layers, 2, **gates), (y, after.memory)
 
 
+@refuted(
+    "α = 1 forgets everything: from any two memories Titans then has the same one (gradients are taken at the old one)",
+    source="talk-titans, 53:47: 'flushed'",
+    exact=True,
+)
+def titans_forgets_everything(
+    q: Queries, k: Keys, v: Values, rate: Betas, eta: LogDecay, alpha: ShutGates, state: State, other: State
+):
+    gates = {"rate": rate, "log_momentum": eta, "log_keep": alpha}
+    return tuple(run_point("Titans", q, k, v, memory, **gates)[1] for memory in (state, other))
+
+
+@identity(
+    "With the dot product as its loss and η = 0 it does: what is left is θkᵀv of the last token",
+    source="talk-titans, 53:47, made precise",
+    exact=True,
+)
+def dot_product_forgets_everything(
+    q: Queries, k: Keys, v: Values, rate: Betas, eta: ShutGates, alpha: ShutGates, state: State
+):
+    gates = {"rate": rate, "log_momentum": eta, "log_keep": alpha}
+    _, memory = run(q, k, v, gates, ((state,),), loss="dot product", optimiser="momentum + decay")
+    return memory[0][0], k[..., -1:, :].mT @ (rate[..., -1:, None] * v[..., -1:, :])
+
+
 @identity(
     "Matrix, ℓ₃, decay, a link through the ℓ₄ norm: Moneta's A ← αA − 3θ kᵀ(e∘|e|) with W = A / ‖A‖₄²",
     source=f"{MIRAS}, eq. 10 and 24–25, p = 3, q = 4",
@@ -275,7 +300,7 @@ def run_closed_form(readout: Any, write: Any, q: Any, k: Any, v: Any, theta: Any
 
 @identity(
     "All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",
-    source="sun2024ttt, theorem 2; talk-titans, 48:00",
+    source="sun2024ttt, theorem 2",
 )
 def is_softmax_attention(q: Keys, k: Keys, v: Values):
     xp = namespace(q)

@@ -49,7 +49,7 @@ def iou_is_intersection_over_union(a: Mask, b: Mask):
 
 @identity(
     "Dice = 2 IoU/(1 + IoU): the two order masks alike",
-    source="milletari2016, section 3; talk-papers, Segment Anything",
+    source="milletari2016, section 3; talk-meeting, (4)",
     exact=True,
     derivatives=False,
 )

@@ -150,7 +150,7 @@ def ttt_mlp_inside(
 
 @identity(
     "With a norm and a residual: the point of the online learner whose memory has them",
-    source="talk-titans, 48:58 and 59:16",
+    source="talk-titans, 47:08",
     only=WITHOUT_JAX,
 )
 def point_within_a_norm(
@@ -222,7 +222,7 @@ def memory_unrolled(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDe
 
 
 @identity(
-    "α = 1 erases the memory: it becomes the surprise Sₜ",
+    "α = 1 replaces the memory by the surprise Sₜ, in which past surprise and the gradient at the old memory are left",
     source=f"{BEHROUZ}, section 3.1; talk-titans, 53:47",
     exact=True,
     only=WITHOUT_JAX,

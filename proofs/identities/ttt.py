@@ -65,7 +65,7 @@ def matrix(W: Any) -> Weights:
 
 @identity(
     "Theorem 1: linear model, W₀ = 0, one batch, rate 1 on ½‖·‖² (½ on ‖·‖²): linear attention",
-    source=f"{SUN}, theorem 1; talk-titans, 48:00–48:58",
+    source=f"{SUN}, theorem 1; talk-titans, 48:28",
     exact=True,
 )
 def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
@@ -81,7 +81,7 @@ def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, s
 
 @identity(
     "Linear model, batches of one token, rate β on ½‖·‖²: the delta rule",
-    source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 22:34",
+    source=f"{SUN}, section 4.2 on DeltaNet; talk-titans, 40:26, 41:53",
     exact=True,
     only=WITHOUT_JAX,
 )
@@ -184,7 +184,7 @@ def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State)
 
 @refuted(
     "The result does not depend on the size of the mini-batch",
-    source=f"{SUN}, section 2.4; talk-titans, 1:12:22–1:14:45",
+    source=f"{SUN}, section 2.4; talk-titans, 1:12:22, which says so: gradients are taken at an older memory",
     exact=True,
 )
 def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
@@ -217,7 +217,7 @@ def one_norm(x: Any) -> Any:
 
 @identity(
     "The gradient through the inner loop is the derivative of the outputs: for the linear model, in W₀, exactly",
-    source=f"{SUN}, section 2.2; talk-titans, 35:57–48:00",
+    source=f"{SUN}, section 2.2; talk-titans, 47:08: a learned W₀",
     exact=True,
     derivatives=False,
     only=WITHOUT_JAX,

@@ -183,7 +183,7 @@ def the_tokens_are_the_paper_s(pixels: Picture):
 
 @identity(
     "A layer adds to what it read: z′ = MSA(LN(z)) + z, z = MLP(LN(z′)) + z′; post-norm normalises the sums",
-    source=f"{VIT}, eq. 2 and 3; talk-papers, ViT",
+    source=f"{VIT}, eq. 2 and 3; talk-meeting, (2)",
     only=("float64", "gradient"),  # in float32 their rounding has no bound
 )
 def layers_are_pre_norm(z: Tokens):
@@ -195,7 +195,7 @@ def layers_are_pre_norm(z: Tokens):
 
 @identity(
     "A layer norm normalises each token by itself, whatever tokens and pictures are beside it",
-    source="ba2016, eq. 3 and 4; talk-papers, ViT",
+    source="ba2016, eq. 3 and 4; talk-meeting, (2)",
     only=NUMPY,
 )
 def norms_are_per_token(z: Tokens, others: Others):

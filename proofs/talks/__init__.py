@@ -9,7 +9,7 @@ A talk is a file, KEY.toml, with KEY a key of `models/references.bib`; in it, a 
     condition    what a claim that is true under a condition needs
     precise      what holds, exactly
     statements   names as `python -m proofs list` prints them; without an instance, all instances
-    study        sections of the study's report, or jobs of the study
+    study        sections of the study's report, or jobs of the study, by their names or how these begin
     source       for what only a paper can say, such as history: keys of `references.bib` with places
     missing      what is not shown yet; a claim that has this counts as not shown
 """

@@ -64,6 +64,8 @@ def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatc
         ("namespace(error).sum(error * error, axis=-1, keepdims=True)", "error * error", "is_yaad"),  # by feature
         ("start = M if t % batch == 0", "start = M if t == 0", "is_ttt_linear"),
         ('gates["keep"] * M, M), S, gradient', "M, M), S, gradient", "is_gla"),
+        ('gates["keep"] * M + S', "M + S", "dot_product_forgets_everything"),
+        ("-mg.sum(answer * v)", "mg.sum((answer - v) ** 2) / 2", "dot_product_forgets_everything"),
     ],
 )
 def test_a_broken_copy_is_caught(text, instead, statement, monkeypatch):

@@ -1,5 +1,6 @@
 """The study in miniature: it runs, stops, goes on, reuses, and its page stands alone and says what the numbers say."""
 
+import html
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from models.progress import training_progress
 from models.study import jobs, plans, report, scheduler
+from models.study.sections import SECTIONS
 from models.train import Run, Training
 
 TINY: plans.Sizes = {
@@ -288,7 +290,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(stu
     text = (study_folder / "report.html").read_text()
     page = Page()
     page.feed(text)
-    names = re.findall(r'\bid="([^"]*)"', text)
+    names = map(html.unescape, re.findall(r'\bid="([^"]*)"', text))
     assert {link[1:] for link in page.followed if link.startswith("#")} <= set(names)
     files = [link for link in page.followed if not link.startswith(("#", "https://"))]
     assert len(files) == 3 + 1 and {link.partition("#")[2] for link in files} == {"L7"}
@@ -339,6 +341,11 @@ def test_what_was_not_learned_has_a_subject():
 def test_names_in_the_page_are_unique(study_folder):
     names = re.findall(r'\bid="([^"]*)"', (study_folder / "report.html").read_text())
     assert len(names) == len(set(names))
+
+
+def test_the_contents_are_the_sections(study_folder):
+    headings = re.findall(r'<h2 id="([^"]*)"', (study_folder / "report.html").read_text())
+    assert headings == ["contents", *SECTIONS]
 
 
 def test_the_raw_numbers_are_beside_it(study_folder):

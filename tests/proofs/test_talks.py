@@ -25,10 +25,15 @@ SHOWN = [claim for claim in claims() if claim.shown]
 
 
 def measured(name):
-    """Return whether every study runs this job, or a record of it has the same settings; of a section, all its jobs."""
-    if name in SHORT | LONG.keys():
-        return name in SHORT or recorded.load(LONG[name]) is not None
-    return all(measured(job) for job in SHORT | LONG.keys() if job.startswith(SECTIONS[name].jobs or "-"))
+    """Return whether every study runs these jobs, or records of them have the same settings.
+
+    The name is that of a job, how the names of several begin, or a section of the report, for all its jobs.
+    """
+    jobs = SHORT | LONG.keys()
+    named = {name} & jobs or {job for job in jobs if job.startswith(f"{name}-")}
+    if not named and SECTIONS[name].jobs:
+        named = {job for job in jobs if job.startswith(SECTIONS[name].jobs)}
+    return all(job in SHORT or recorded.load(LONG[job]) is not None for job in named)
 
 
 def test_every_claim_is_there_once_in_order():
