@@ -1,0 +1,145 @@
+"""Blocks of matrix memories: projections, a short convolution, gates, and a norm and a gate on what is read.
+
+Each is written out token by token from its paper, beside the block with the same weights, drawn for every parameter.
+The left side is the block as it is trained; the right side uses nothing of the block's or the mechanism's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from hypothesis import strategies as st
+
+import minigrad as mg
+from models.blocks import MIXERS, BlockConfig
+from proofs.checker.statements import identity
+from proofs.checker.strategies import LARGE, Strategy
+from proofs.layers import (
+    Weights,
+    convolve,
+    drawn_weights,
+    heads,
+    linear,
+    outer,
+    parts,
+    rms_norm,
+    rng,
+    sigmoid,
+    silu,
+    softplus,
+    times,
+    unit,
+    with_weights,
+)
+
+CHAPTER = 18
+
+FLOATS = ("float64", "float32", "gradient")  # exponentials are not rational, and a block of weights is costly to bound
+SIZES = {"T": st.integers(1, 4), "*batch": st.sampled_from([(), (2,)])}
+CONFIG = BlockConfig(width=4, heads=2, conv=3, form="chunkwise", chunk_size=2)
+H = CONFIG.heads
+
+Inputs = Annotated[Any, Strategy(f"*batch T {CONFIG.width}", LARGE, sizes=SIZES)]
+
+
+def make(mixer: str) -> Any:
+    """Return the block that the registry has under this name."""
+    return MIXERS[mixer](CONFIG, rng())
+
+
+def queries_keys_values(w: Weights, x: Any) -> list[Any]:
+    """Return q, k, v (*batch, T, width): the convolution of x W_qkv."""
+    width = x.shape[-1]
+    return parts(convolve(w, "conv", linear(w, "qkv", x)), width, width, width)
+
+
+def output(w: Weights, y: list[Any], x: Any) -> Any:
+    """Return ([RMSNorm(y₁) ‖ … ‖ RMSNorm(y_H)] ⊙ SiLU(x W_g)) W_o for the outputs y of the heads."""
+    normed = [rms_norm(y_h, 1e-6) * w["norm.weight"] for y_h in y]
+    return linear(w, "output", mg.concat(normed, axis=-1) * silu(linear(w, "gate", x)))
+
+
+def tokens(*rows: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of every token, (*batch, channels)."""
+    for t in range(rows[0].shape[-2]):
+        yield tuple(row[..., t, :] for row in rows)
+
+
+@identity(
+    "Linear attention: φ(x) = elu(x) + 1, S = S + φ(k) vᵀ, y = φ(q)ᵀ S; v passes SiLU, and the norm divides for the sum",
+    source="katharopoulos2020, eq. 7, 18 and 20",
+    over=drawn_weights(lambda: make("linear_attention")),
+    only=FLOATS,
+)
+def linear_attention(x: Inputs, w: Weights):
+    q, k, v = queries_keys_values(w, x)
+    q, k, v = *(mg.where(row > 0, row + 1, mg.exp(row)) for row in (q, k)), silu(v)
+    y = []
+    for q_h, k_h, v_h in zip(heads(q, H), heads(k, H), heads(v, H), strict=True):
+        S, y_h = 0, []
+        for q_t, k_t, v_t in tokens(q_h, k_h, v_h):
+            S = S + outer(k_t, v_t)
+            y_h.append(times(q_t, S))
+        y.append(mg.stack(y_h, axis=-2))
+    return with_weights(make("linear_attention"), w)(x)[0], output(w, y, x)
+
+
+@identity(
+    "Gated linear attention: S = diag(α) S + k vᵀ, y = qᵀ S, α = σ(x W₁ W₂ + b)^(1/16); q, k and v pass SiLU",
+    source="yang2024gla, section 4.4; fla, fla/layers/gla.py",
+    over=drawn_weights(lambda: make("gated_linear_attention")),
+    only=FLOATS,
+)
+def gated_linear_attention(x: Inputs, w: Weights):
+    q, k, v = (silu(row) for row in queries_keys_values(w, x))
+    log_alpha = mg.log(sigmoid(linear(w, "decay_out", linear(w, "decay_in", x)))) / 16
+    y = []
+    for q_h, k_h, v_h, g_h in zip(heads(q, H), heads(k, H), heads(v, H), heads(log_alpha, H), strict=True):
+        S, y_h = 0, []
+        for q_t, k_t, v_t, g_t in tokens(q_h, k_h, v_h, g_h):
+            S = mg.exp(g_t)[..., :, None] * S + outer(k_t, v_t)
+            y_h.append(times(q_t, S))
+        y.append(mg.stack(y_h, axis=-2))
+    return with_weights(make("gated_linear_attention"), w)(x)[0], output(w, y, x)
+
+
+@identity(
+    "DeltaNet: S = S + β k (v − kᵀS)ᵀ, y = qᵀ S, β = σ(x W_β); q, k and v pass SiLU, q and k then have length 1",
+    source="yang2024deltanet, section 3.3; schlag2021, eq. 24",
+    over=drawn_weights(lambda: make("delta_rule")),
+    only=FLOATS,
+)
+def delta_rule(x: Inputs, w: Weights):
+    q, k, v = (silu(row) for row in queries_keys_values(w, x))
+    beta = sigmoid(linear(w, "beta", x))
+    y = []
+    for q_h, k_h, v_h, b_h in zip(heads(q, H), heads(k, H), heads(v, H), heads(beta, H), strict=True):
+        S, y_h = 0, []
+        for q_t, k_t, v_t, b_t in tokens(unit(q_h, 1e-6), unit(k_h, 1e-6), v_h, b_h):
+            S = S + outer(k_t, b_t * (v_t - times(k_t, S)))
+            y_h.append(times(q_t, S))
+        y.append(mg.stack(y_h, axis=-2))
+    return with_weights(make("delta_rule"), w)(x)[0], output(w, y, x)
+
+
+@identity(
+    "Gated DeltaNet: S = α S + β k (v − α kᵀS)ᵀ, y = qᵀ S, α = exp(−exp(A_log) softplus(x W_α + b)), one a head; "
+    "q, k, v and β as in DeltaNet",
+    source="yang2025gated, eq. 10 and section 3.4; dao2024mamba2, section 7.1",
+    over=drawn_weights(lambda: make("gated_delta_rule")),
+    only=FLOATS,
+)
+def gated_delta_rule(x: Inputs, w: Weights):
+    q, k, v = (silu(row) for row in queries_keys_values(w, x))
+    beta = sigmoid(linear(w, "beta", x))
+    alpha = mg.exp(-mg.exp(w["decay_log_rate"]) * softplus(linear(w, "decay", x) + w["decay_bias"]))
+    y = []
+    for q_h, k_h, v_h, b_h, a_h in zip(*(heads(row, H) for row in (q, k, v, beta, alpha)), strict=True):
+        S, y_h = 0, []
+        for q_t, k_t, v_t, b_t, a_t in tokens(unit(q_h, 1e-6), unit(k_h, 1e-6), v_h, b_h, a_h):
+            S = a_t[..., None] * S
+            S = S + outer(k_t, b_t * (v_t - times(k_t, S)))
+            y_h.append(times(q_t, S))
+        y.append(mg.stack(y_h, axis=-2))
+    return with_weights(make("gated_delta_rule"), w)(x)[0], output(w, y, x)

@@ -1,0 +1,288 @@
+"""Blocks of inner models: test-time training and Titans' memory, alone and beside attention.
+
+Each is written out token by token from its paper; inner gradients are those of the stated loss, by differentiation. The
+block has the same weights, drawn for every parameter; the right side uses nothing of the block's or mechanism's file.
+
+    f(x; W) = x + γ LN(g(x; W)) + β,  g(x) = x W + b, or gelu(x W₁ + b₁) W₂ + b₂;    ℓ(W) = ½ ‖f(k; W) − v‖²
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad.conversion import to_library_of
+from minigrad.engine import unwrap
+from minigrad.pytree import arrays_of
+from models.blocks import MIXERS, BlockConfig
+from proofs.checker.statements import Instance, bounded
+from proofs.checker.strategies import Strategy
+from proofs.identities.blocks import output, queries_keys_values, tokens
+from proofs.layers import (
+    Weights,
+    heads,
+    layer_norm,
+    linear,
+    parts,
+    rms_norm,
+    rng,
+    sigmoid,
+    silu,
+    softmax,
+    unit,
+    with_weights,
+)
+
+CHAPTER = 18
+
+SUN, BEHROUZ = "sun2024ttt", "behrouz2025titans"
+H, WIDTH, BATCH = 2, 6, 2  # a head of 2 channels would have norms of ±1
+ONE_HEAD = 4  # width where the block has one head, two pairs of channels to rotate
+
+Seed = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(0, 2**32 - 1)))]
+PRECISIONS = [Instance(name, {"precision": name}, {}) for name in ("float64", "float32")]
+
+Model = list[Any]  # W, b, W₂, b₂, …, or W₁, W₂ without biases
+
+
+def compare(mixer: str, written_out: Callable[[Weights, Any], Any], seed: int, precision: str, *sizes: int) -> Any:
+    """Return how far the block is from what is written out, in its outputs and all gradients, and half the digits.
+
+    Numbers are normal. That is no bound by the roundings: what norms within norms may lose is more than is lost.
+    """
+    form = "dual" if mixer.startswith("ttt") else "chunkwise"
+    width, heads = sizes or (WIDTH, H)
+    config = BlockConfig(width=width, heads=heads, conv=2, form=form, chunk_size=BATCH)
+    block, numbers = MIXERS[mixer](config, rng()), np.random.default_rng(seed)
+    shape = (*((), (2,))[numbers.integers(2)], int(numbers.integers(1, 5)), width)
+    shapes = {name: array.shape for name, array in block.named_parameters().items()}
+    w = {name: (numbers.standard_normal(shape) / 2).astype(precision) for name, shape in shapes.items()}
+    x, c = (numbers.standard_normal(shape).astype(precision) for _ in range(2))
+
+    def outputs_and_gradients(layer: Callable[[Weights, Any], Any]) -> list[Any]:
+        def loss(w: Weights, x: Any) -> Any:
+            y = layer(w, x)
+            return mg.sum(c * y), y
+
+        (_, y), gradients = mg.value_and_grad(loss, argnums=(0, 1), has_aux=True)(w, x)
+        return [unwrap(y), *arrays_of(gradients)]
+
+    ours = outputs_and_gradients(lambda w, x: with_weights(block, w)(x)[0])
+    theirs = outputs_and_gradients(written_out)
+    half = float(np.finfo(precision).eps) ** 0.5
+    errors = [abs(a.astype(float) - b) for a, b in zip(ours, theirs, strict=True)]
+    return errors, [np.full(b.shape, half * (1 + float(abs(b).max()))) for b in theirs]
+
+
+# Inner models
+
+
+def gelu_by_tanh(x: Any) -> Any:
+    return x * (1 + mg.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2
+
+
+def apply(model: Model, norm: tuple[Any, Any], x: Any, biased: bool) -> Any:
+    """Return f(x; W), (*batch, K), for weights that have the same batch axes."""
+    z, step = x[..., None, :], 2 if biased else 1
+    for i in range(0, len(model), step):
+        z = (gelu_by_tanh(z) if i else z) @ model[i] + (model[i + 1] if biased else 0)
+    gamma, beta = norm
+    return x + gamma * layer_norm(z[..., 0, :], 1e-6) + beta
+
+
+def slope(model: Model, norm: tuple[Any, Any], k: Any, v: Any, biased: bool) -> Model:
+    """Return the gradient of ½ ‖f(k; W) − v‖², summed over the batch axes, with respect to the weights."""
+    return mg.grad(lambda W: mg.sum((apply(W, norm, k, biased) - v) ** 2) / 2)(model)
+
+
+def of_head(w: Weights, h: int, x: Any, prefix: str = "") -> tuple[Model, tuple[Any, Any]]:
+    """Return the initial weights of a head, broadcast to the batch axes of x, and its γ and β."""
+    names = sorted(name for name in w if name.startswith(f"{prefix}inner."))
+    model = [mg.broadcast_to(w[name][h], (*x.shape[:-2], *w[name].shape[1:])) for name in names]
+    return model, (w[f"{prefix}gamma"][h, 0], w[f"{prefix}beta"][h, 0])
+
+
+# Test-time training
+
+
+def test_time_training(w: Weights, x: Any, base_rate: float) -> Any:
+    q, k, v = queries_keys_values(w, x)
+    eta = base_rate * sigmoid(linear(w, "rate", x)) / (x.shape[-1] // H)
+    y = []
+    for h, (q_h, k_h, v_h, eta_h) in enumerate(zip(*(heads(row, H) for row in (q, k, v, eta)), strict=True)):
+        W, norm = of_head(w, h, x)
+        y_h: list[Any] = []
+        for q_t, k_t, v_t, eta_t in tokens(q_h, k_h, v_h, eta_h):
+            if len(y_h) % BATCH == 0:
+                W_0 = W  # gradients are taken at the weights before the mini-batch
+            gradient = slope(W_0, norm, k_t, v_t, biased=True)
+            W = [a - eta_t[..., None] * g for a, g in zip(W, gradient, strict=True)]
+            y_h.append(apply(W, norm, q_t, biased=True))
+        y.append(mg.stack(y_h, axis=-2))
+    return output(w, y, x)
+
+
+@bounded(
+    "TTT-Linear: W ← W − η ∇ℓ(W₀), gradients at the mini-batch's first weights, y = f(q; W); η = σ(x w + b)/K",
+    source=f"{SUN}, eq. 4–6, sections 2.4 and 2.7; ttt-code, modeling_ttt.py, for the division by K",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def ttt_linear(seed: Seed, precision: str):
+    return compare("ttt_linear", lambda w, x: test_time_training(w, x, base_rate=1.0), seed, precision)
+
+
+@bounded(
+    "TTT-MLP: the same with an MLP of two layers, four times as wide inside, GELU by tanh; η = 0.1 σ(x w + b)/K",
+    source=f"{SUN}, eq. 4–6, sections 2.4 and 2.7; ttt-code, modeling_ttt.py, for the division by K",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def ttt_mlp(seed: Seed, precision: str):
+    return compare("ttt_mlp", lambda w, x: test_time_training(w, x, base_rate=0.1), seed, precision)
+
+
+# Titans
+
+
+def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any, list[Model]]:
+    """Return the outputs of the long-term memory module, (*batch, T, width), and its heads' weights after the last token.
+
+    θ = σ(x w + b) (1 − η)/K, η = σ(x w + b) and α = σ(x w + b), each with w and b of its own.
+    """
+    w = {name.removeprefix(prefix): array for name, array in w.items() if name.startswith(prefix)}
+    q, k, v = (silu(row) for row in queries_keys_values(w, x))
+    K = x.shape[-1] // H
+    eta, alpha = sigmoid(linear(w, "momentum", x)), sigmoid(linear(w, "forget", x))
+    theta = sigmoid(linear(w, "rate", x)) * (1 - eta) / K
+    y, last = [], []
+    for h, (q_h, k_h, v_h, *gates) in enumerate(zip(*(heads(z, H) for z in (q, k, v, theta, eta, alpha)), strict=True)):
+        M, norm = of_head(w, h, x)
+        S, y_h = [0 * W for W in M], []
+        for q_t, k_t, v_t, *gates_t in tokens(*(unit(row, 1e-6) for row in (q_h, k_h, v_h)), *gates):
+            theta_t, eta_t, alpha_t = (gate[..., None] for gate in gates_t)
+            if len(y_h) % BATCH == 0:
+                M_0 = M  # gradients are taken at the memory before the batch
+            gradient = slope(M_0, norm, k_t, K**0.5 * v_t, biased=False)
+            S = [eta_t * s - theta_t * g for s, g in zip(S, gradient, strict=True)]
+            M = [(1 - alpha_t) * m + s for m, s in zip(M, S, strict=True)]
+            y_h.append(apply(M, norm, q_t, biased=False))
+        y.append(mg.stack(y_h, axis=-2))
+        last.append(M)
+    return output(w, y, x), last
+
+
+@bounded(
+    "LMM: S ← η S − θ ∇ℓ(M₀), M ← (1 − α) M + S, y = M(q), an MLP of two layers, twice as wide inside; q, k and v pass "
+    "SiLU and have length 1, v √K; θ, η and α are functions of the token, θ with the factor (1 − η)/K",
+    source=f"{BEHROUZ}, eq. 9–15, sections 3.2, 4.3 and 4.4; minigrad, models/blocks/titans.py, for θ; "
+    "talk-titans, 53:08, 53:47 and 56:35",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def titans(seed: Seed, precision: str):
+    return compare("titans", lambda w, x: long_term_memory(w, x, H)[0], seed, precision)
+
+
+# Titans' attention and its three blocks
+
+
+def rotated(x: Any, position: int) -> Any:
+    """Return x (*batch, K) with the channels c and c + K/2 turned by the angle position · 10000^(−2c/K)."""
+    K = x.shape[-1]
+    angles = position * 10_000.0 ** (-2 * np.arange(K // 2) / K)
+    cos, sin = (mg.astype(to_library_of(x, table), x.dtype) for table in (np.cos(angles), np.sin(angles)))
+    a, b = x[..., : K // 2], x[..., K // 2 :]
+    return mg.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def attention(w: Weights, x: Any, first: Any, recalled: Any = None) -> Any:
+    """Return attention of one head to persistent tokens and to tokens `first(t)` … t, and to what was recalled at these.
+
+    Persistent tokens pass no convolution and no rotation, recalled ones no convolution.
+    """
+    w = {name.removeprefix("attention."): array for name, array in w.items()}
+    width = x.shape[-1]
+    q, k, v = queries_keys_values(w, x)
+    _, always_k, always_v = parts(linear(w, "qkv", w["persistent"]), width, width, width)
+    rows = [(k, v)]
+    if recalled is not None:
+        rows.append(tuple(parts(linear(w, "qkv", recalled), width, width, width)[1:]))
+    y = []
+    for t in range(x.shape[-2]):
+        q_t, seen = q[..., t, :], range(first(t), t + 1)
+        keys = [rotated(k[..., s, :], s) for k, _ in rows for s in seen]
+        scores = [mg.sum(q_t * p, axis=-1) for p in always_k] + [mg.sum(rotated(q_t, t) * key, axis=-1) for key in keys]
+        weights = softmax(mg.stack(scores, axis=-1) / math.sqrt(width))
+        values = [*always_v, *(v[..., s, :] for _, v in rows for s in seen)]
+        y.append(sum(weights[..., i : i + 1] * value for i, value in enumerate(values)))
+    return linear(w, "output", mg.stack(y, axis=-2))
+
+
+def gated(w: Weights, y: Any, m: Any) -> Any:
+    """Return y ⊗ m = RMSNorm(y) ∘ σ(RMSNorm(m))."""
+    attended, remembered = rms_norm(y, 1e-6) * w["gate.attended.weight"], rms_norm(m, 1e-6) * w["gate.remembered.weight"]
+    return attended * sigmoid(remembered)
+
+
+def window(t: int) -> int:
+    return max(0, t - BATCH + 1)
+
+
+def segment(t: int) -> int:
+    return t - t % BATCH
+
+
+@bounded(
+    "MAG: y = SW-Attn(x) over persistent tokens and the last C, o = y ⊗ M(x)",
+    source=f"{BEHROUZ}, eq. 26–28; su2021, eq. 15",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def titans_as_gate(seed: Seed, precision: str):
+    def written_out(w: Weights, x: Any) -> Any:
+        return gated(w, attention(w, x, window), long_term_memory(w, x, 1, "memory.")[0])
+
+    return compare("titans_mag", written_out, seed, precision, ONE_HEAD, 1)
+
+
+@bounded(
+    "MAL: o = SW-Attn(x + M(x))",
+    source=f"{BEHROUZ}, eq. 29–31 and section 4.4; su2021, eq. 15",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def titans_as_layer(seed: Seed, precision: str):
+    def written_out(w: Weights, x: Any) -> Any:
+        return attention(w, x + long_term_memory(w, x, 1, "memory.")[0], window)
+
+    return compare("titans_mal", written_out, seed, precision, ONE_HEAD, 1)
+
+
+@bounded(
+    "MAC: in segments of C, h = M*(x W_q) with the memory before the segment, y = Attn([p ‖ h ‖ x]), the memory learns y, "
+    "o = y ⊗ M(y)",
+    source=f"{BEHROUZ}, eq. 21–25; su2021, eq. 15",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def titans_as_context(seed: Seed, precision: str):
+    return compare("titans_mac", memory_as_context, seed, precision, ONE_HEAD, 1)
+
+
+def memory_as_context(w: Weights, x: Any) -> Any:
+    (M, norm), h, y = of_head(w, 0, x, "memory."), [], []
+    for start in range(0, x.shape[-2], BATCH):
+        if y:
+            (M,) = long_term_memory(w, mg.concat(y, axis=-2), 1, "memory.")[1]
+        for (q,) in tokens(unit(silu(linear(w, "query", x[..., start : start + BATCH, :])), 1e-6)):
+            h.append(rms_norm(apply(M, norm, q, biased=False), 1e-6) * w["memory.norm.weight"])
+        seen = x[..., : start + BATCH, :]
+        y.append(attention(w, seen, segment, mg.stack(h, axis=-2))[..., start:, :])
+    attended = mg.concat(y, axis=-2)
+    return gated(w, attended, long_term_memory(w, attended, 1, "memory.")[0])
