@@ -1,4 +1,4 @@
-"""Blocks of matrix memories: projections, a short convolution, gates, and a norm and a gate on what is read.
+"""Blocks of attention and of matrix memories: projections, a short convolution, gates, and a norm on what is read.
 
 Each is written out token by token from its paper, beside the block with the same weights, drawn for every parameter.
 The left side is the block as it is trained; the right side uses nothing of the block's or the mechanism's file.
@@ -7,16 +7,22 @@ The left side is the block as it is trained; the right side uses nothing of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.conversion import to_library_of
 from models.blocks import MIXERS, BlockConfig
-from proofs.checker.statements import identity
-from proofs.checker.strategies import LARGE, Strategy
+from proofs.checker.statements import bounded, identity
+from proofs.checker.strategies import LARGE, Strategy, elements
 from proofs.layers import (
+    PRECISIONS,
+    Seed,
     Weights,
+    compare,
     convolve,
     drawn_weights,
     heads,
@@ -27,6 +33,7 @@ from proofs.layers import (
     rng,
     sigmoid,
     silu,
+    softmax,
     softplus,
     times,
     unit,
@@ -43,8 +50,14 @@ H = CONFIG.heads
 Inputs = Annotated[Any, Strategy(f"*batch T {CONFIG.width}", LARGE, sizes=SIZES)]
 
 
+QUARTERS = elements("1/4", "-1/4", "1/5", 0, "-1/7", "2/9")
+SmallInputs = Annotated[Any, Strategy(f"*batch T {CONFIG.width}", QUARTERS, sizes=SIZES)]  # for exponents below 88
+
+
 def make(mixer: str) -> Any:
     """Return the block that the registry has under this name."""
+    if mixer == "softmax":
+        return MIXERS[mixer](replace(CONFIG, form="quadratic", conv=2, kv_heads=1, head_size=4), rng())
     return MIXERS[mixer](CONFIG, rng())
 
 
@@ -60,10 +73,39 @@ def output(w: Weights, y: list[Any], x: Any) -> Any:
     return linear(w, "output", mg.concat(normed, axis=-1) * silu(linear(w, "gate", x)))
 
 
+def rotated(x: Any, position: int) -> Any:
+    """Return x (*batch, K) with the channels c and c + K/2 turned by the angle position · 10000^(−2c/K)."""
+    K = x.shape[-1]
+    angles = position * 10_000.0 ** (-2 * np.arange(K // 2) / K)
+    cos, sin = (mg.astype(to_library_of(x, table), x.dtype) for table in (np.cos(angles), np.sin(angles)))
+    a, b = x[..., : K // 2], x[..., K // 2 :]
+    return mg.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
 def tokens(*rows: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the values of every token, (*batch, channels)."""
     for t in range(rows[0].shape[-2]):
         yield tuple(row[..., t, :] for row in rows)
+
+
+@identity(
+    "Softmax attention with grouped queries: y = Σₛ softmaxₛ(R[t] q · R[s] k / √K) v over s ≤ t, head h with keys and "
+    "values ⌊h G/H⌋, and R[t] turns the channels c and c + K/2 by t 10000^(−2c/K)",
+    source="vaswani2017, eq. 1; ainslie2023, section 2.2; su2021, eq. 15",
+    over=drawn_weights(lambda: make("softmax")),
+    only=FLOATS,
+)
+def softmax_attention(x: SmallInputs, w: Weights):
+    q, k, v = parts(convolve(w, "conv", linear(w, "qkv", x)), 8, 4, 4)
+    y = []
+    for q_h in heads(q, 2):  # both read the one head of keys and values
+        y_h = []
+        for t in range(x.shape[-2]):
+            scores = [mg.sum(rotated(q_h[..., t, :], t) * rotated(k[..., s, :], s), axis=-1) for s in range(t + 1)]
+            weights = softmax(mg.stack(scores, axis=-1) / 4**0.5)
+            y_h.append(sum(weights[..., s : s + 1] * v[..., s, :] for s in range(t + 1)))
+        y.append(mg.stack(y_h, axis=-2))
+    return with_weights(make("softmax"), w)(x)[0], linear(w, "output", mg.concat(y, axis=-1))
 
 
 @identity(
@@ -104,13 +146,17 @@ def gated_linear_attention(x: Inputs, w: Weights):
     return with_weights(make("gated_linear_attention"), w)(x)[0], output(w, y, x)
 
 
-@identity(
+@bounded(
     "DeltaNet: S = S + β k (v − kᵀS)ᵀ, y = qᵀ S, β = σ(x W_β); q, k and v pass SiLU, q and k then have length 1",
     source="yang2024deltanet, section 3.3; schlag2021, eq. 24",
-    over=drawn_weights(lambda: make("delta_rule")),
-    only=FLOATS,
+    over=PRECISIONS,
+    only=("float64",),
 )
-def delta_rule(x: Inputs, w: Weights):
+def delta_rule(seed: Seed, precision: str):
+    return compare(make("delta_rule"), written_out_delta_rule, seed, precision, CONFIG.width)
+
+
+def written_out_delta_rule(w: Weights, x: Any) -> Any:
     q, k, v = (silu(row) for row in queries_keys_values(w, x))
     beta = sigmoid(linear(w, "beta", x))
     y = []
@@ -120,17 +166,21 @@ def delta_rule(x: Inputs, w: Weights):
             S = S + outer(k_t, b_t * (v_t - times(k_t, S)))
             y_h.append(times(q_t, S))
         y.append(mg.stack(y_h, axis=-2))
-    return with_weights(make("delta_rule"), w)(x)[0], output(w, y, x)
+    return output(w, y, x)
 
 
-@identity(
+@bounded(
     "Gated DeltaNet: S = α S + β k (v − α kᵀS)ᵀ, y = qᵀ S, α = exp(−exp(A_log) softplus(x W_α + b)), one a head; "
     "q, k, v and β as in DeltaNet",
     source="yang2025gated, eq. 10 and section 3.4; dao2024mamba2, section 7.1",
-    over=drawn_weights(lambda: make("gated_delta_rule")),
-    only=FLOATS,
+    over=PRECISIONS,
+    only=("float64",),
 )
-def gated_delta_rule(x: Inputs, w: Weights):
+def gated_delta_rule(seed: Seed, precision: str):
+    return compare(make("gated_delta_rule"), written_out_gated_delta_rule, seed, precision, CONFIG.width)
+
+
+def written_out_gated_delta_rule(w: Weights, x: Any) -> Any:
     q, k, v = (silu(row) for row in queries_keys_values(w, x))
     beta = sigmoid(linear(w, "beta", x))
     alpha = mg.exp(-mg.exp(w["decay_log_rate"]) * softplus(linear(w, "decay", x) + w["decay_bias"]))
@@ -142,4 +192,4 @@ def gated_delta_rule(x: Inputs, w: Weights):
             S = S + outer(k_t, b_t * (v_t - times(k_t, S)))
             y_h.append(times(q_t, S))
         y.append(mg.stack(y_h, axis=-2))
-    return with_weights(make("gated_delta_rule"), w)(x)[0], output(w, y, x)
+    return output(w, y, x)

@@ -9,22 +9,17 @@ block has the same weights, drawn for every parameter; the right side uses nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Any
-
-import numpy as np
-from hypothesis import strategies as st
+from typing import Any
 
 import minigrad as mg
-from minigrad.conversion import to_library_of
-from minigrad.engine import unwrap
-from minigrad.pytree import arrays_of
 from models.blocks import MIXERS, BlockConfig
-from proofs.checker.statements import Instance, bounded
-from proofs.checker.strategies import Strategy
-from proofs.identities.blocks import output, queries_keys_values, tokens
+from proofs.checker.statements import bounded
+from proofs.identities.blocks import output, queries_keys_values, rotated, tokens
 from proofs.layers import (
+    PRECISIONS,
+    Seed,
     Weights,
+    compare,
     heads,
     layer_norm,
     linear,
@@ -35,7 +30,6 @@ from proofs.layers import (
     silu,
     softmax,
     unit,
-    with_weights,
 )
 
 CHAPTER = 18
@@ -44,39 +38,12 @@ SUN, BEHROUZ = "sun2024ttt", "behrouz2025titans"
 H, WIDTH, BATCH = 2, 6, 2  # a head of 2 channels would have norms of ±1
 ONE_HEAD = 4  # width where the block has one head, two pairs of channels to rotate
 
-Seed = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(0, 2**32 - 1)))]
-PRECISIONS = [Instance(name, {"precision": name}, {}) for name in ("float64", "float32")]
-
 Model = list[Any]  # W, b, W₂, b₂, …, or W₁, W₂ without biases
 
 
-def compare(mixer: str, written_out: Callable[[Weights, Any], Any], seed: int, precision: str, *sizes: int) -> Any:
-    """Return how far the block is from what is written out, in its outputs and all gradients, and half the digits.
-
-    Numbers are normal. That is no bound by the roundings: what norms within norms may lose is more than is lost.
-    """
+def make(mixer: str, width: int = WIDTH, heads: int = H) -> Any:
     form = "dual" if mixer.startswith("ttt") else "chunkwise"
-    width, heads = sizes or (WIDTH, H)
-    config = BlockConfig(width=width, heads=heads, conv=2, form=form, chunk_size=BATCH)
-    block, numbers = MIXERS[mixer](config, rng()), np.random.default_rng(seed)
-    shape = (*((), (2,))[numbers.integers(2)], int(numbers.integers(1, 5)), width)
-    shapes = {name: array.shape for name, array in block.named_parameters().items()}
-    w = {name: (numbers.standard_normal(shape) / 2).astype(precision) for name, shape in shapes.items()}
-    x, c = (numbers.standard_normal(shape).astype(precision) for _ in range(2))
-
-    def outputs_and_gradients(layer: Callable[[Weights, Any], Any]) -> list[Any]:
-        def loss(w: Weights, x: Any) -> Any:
-            y = layer(w, x)
-            return mg.sum(c * y), y
-
-        (_, y), gradients = mg.value_and_grad(loss, argnums=(0, 1), has_aux=True)(w, x)
-        return [unwrap(y), *arrays_of(gradients)]
-
-    ours = outputs_and_gradients(lambda w, x: with_weights(block, w)(x)[0])
-    theirs = outputs_and_gradients(written_out)
-    half = float(np.finfo(precision).eps) ** 0.5
-    errors = [abs(a.astype(float) - b) for a, b in zip(ours, theirs, strict=True)]
-    return errors, [np.full(b.shape, half * (1 + float(abs(b).max()))) for b in theirs]
+    return MIXERS[mixer](BlockConfig(width=width, heads=heads, conv=2, form=form, chunk_size=BATCH), rng())
 
 
 # Inner models
@@ -134,7 +101,7 @@ def test_time_training(w: Weights, x: Any, base_rate: float) -> Any:
     only=("float64",),
 )
 def ttt_linear(seed: Seed, precision: str):
-    return compare("ttt_linear", lambda w, x: test_time_training(w, x, base_rate=1.0), seed, precision)
+    return compare(make("ttt_linear"), lambda w, x: test_time_training(w, x, base_rate=1.0), seed, precision, WIDTH)
 
 
 @bounded(
@@ -144,7 +111,7 @@ def ttt_linear(seed: Seed, precision: str):
     only=("float64",),
 )
 def ttt_mlp(seed: Seed, precision: str):
-    return compare("ttt_mlp", lambda w, x: test_time_training(w, x, base_rate=0.1), seed, precision)
+    return compare(make("ttt_mlp"), lambda w, x: test_time_training(w, x, base_rate=0.1), seed, precision, WIDTH)
 
 
 # Titans
@@ -186,19 +153,10 @@ def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any,
     only=("float64",),
 )
 def titans(seed: Seed, precision: str):
-    return compare("titans", lambda w, x: long_term_memory(w, x, H)[0], seed, precision)
+    return compare(make("titans"), lambda w, x: long_term_memory(w, x, H)[0], seed, precision, WIDTH)
 
 
 # Titans' attention and its three blocks
-
-
-def rotated(x: Any, position: int) -> Any:
-    """Return x (*batch, K) with the channels c and c + K/2 turned by the angle position · 10000^(−2c/K)."""
-    K = x.shape[-1]
-    angles = position * 10_000.0 ** (-2 * np.arange(K // 2) / K)
-    cos, sin = (mg.astype(to_library_of(x, table), x.dtype) for table in (np.cos(angles), np.sin(angles)))
-    a, b = x[..., : K // 2], x[..., K // 2 :]
-    return mg.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
 
 def attention(w: Weights, x: Any, first: Any, recalled: Any = None) -> Any:
@@ -248,7 +206,7 @@ def titans_as_gate(seed: Seed, precision: str):
     def written_out(w: Weights, x: Any) -> Any:
         return gated(w, attention(w, x, window), long_term_memory(w, x, 1, "memory.")[0])
 
-    return compare("titans_mag", written_out, seed, precision, ONE_HEAD, 1)
+    return compare(make("titans_mag", ONE_HEAD, 1), written_out, seed, precision, ONE_HEAD)
 
 
 @bounded(
@@ -261,7 +219,7 @@ def titans_as_layer(seed: Seed, precision: str):
     def written_out(w: Weights, x: Any) -> Any:
         return attention(w, x + long_term_memory(w, x, 1, "memory.")[0], window)
 
-    return compare("titans_mal", written_out, seed, precision, ONE_HEAD, 1)
+    return compare(make("titans_mal", ONE_HEAD, 1), written_out, seed, precision, ONE_HEAD)
 
 
 @bounded(
@@ -272,7 +230,7 @@ def titans_as_layer(seed: Seed, precision: str):
     only=("float64",),
 )
 def titans_as_context(seed: Seed, precision: str):
-    return compare("titans_mac", memory_as_context, seed, precision, ONE_HEAD, 1)
+    return compare(make("titans_mac", ONE_HEAD, 1), memory_as_context, seed, precision, ONE_HEAD)
 
 
 def memory_as_context(w: Weights, x: Any) -> Any:

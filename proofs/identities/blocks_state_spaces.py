@@ -17,11 +17,14 @@ from minigrad.conversion import to_library_of
 from models.blocks import MIXERS, BlockConfig
 from models.blocks.mamba import MambaConfig
 from models.blocks.mamba2 import Mamba2Config
-from proofs.checker.statements import identity
+from proofs.checker.statements import bounded, identity
 from proofs.checker.strategies import LARGE, Strategy
 from proofs.identities.blocks import FLOATS, tokens
 from proofs.layers import (
+    PRECISIONS,
+    Seed,
     Weights,
+    compare,
     convolve,
     drawn_weights,
     gelu,
@@ -41,7 +44,7 @@ from proofs.layers import (
 CHAPTER = 18
 
 MAMBA, MAMBA2, S4, S4D = "gu2023mamba", "dao2024mamba2", "gu2022s4", "gu2022s4d"
-WIDTH, N = 2, 4  # channels, and the states of each
+WIDTH, N = 3, 4  # channels, and the states of each
 SIZES = {"T": st.integers(1, 4), "*batch": st.sampled_from([(), (2,)])}
 
 Inputs = Annotated[Any, Strategy(f"*batch T {WIDTH}", LARGE, sizes=SIZES)]
@@ -88,11 +91,11 @@ def mamba(x: Inputs, w: Weights):
 def mamba2(x: Inputs, w: Weights):
     z, mixed, low = parts(linear(w, "in_proj", x), 8, 16, 4)
     u, B, C = parts(silu(convolve(w, "conv1d", mixed)), 8, 4, 4)
-    delta, y = softplus(low + w["dt_bias"]), []
+    delta, A, y = softplus(low + w["dt_bias"]), -mg.exp(w["A_log"]), []
     for i, u_h in enumerate(heads(u, 4)):
-        A, S, y_h = -mg.exp(w["A_log"][i]), 0, []
+        S, y_h = 0, []
         for u_t, delta_t, B_t, C_t in tokens(u_h, heads(delta, 4)[i], heads(B, 2)[i // 2], heads(C, 2)[i // 2]):
-            S = mg.exp(delta_t * A)[..., None] * S + outer(B_t, delta_t * u_t)
+            S = mg.exp(delta_t * A[i])[..., None] * S + outer(B_t, delta_t * u_t)
             y_h.append(times(C_t, S) + w["D"][i] * u_t)
         y.append(mg.stack(y_h, axis=-2))
     groups = heads(mg.concat(y, axis=-1) * silu(z), 2)
@@ -135,25 +138,28 @@ def bilinear(A: Any, B: Any, delta: Any) -> tuple[Any, Any]:
     return solved[..., :-1], solved[..., -1]
 
 
-@identity(
+@bounded(
     "S4: A = Λ − P Pᴴ over conjugate pairs, Λ = −exp(log_rate) + i frequency, Δ = exp(log_delta), the bilinear method; "
     "y = C h + D u, output = a ⊙ σ(b), a, b = GELU(y) W + c",
     source=f"{S4}, theorem 1, eq. 3 and section 3.4; s4-code, models/s4/s4.py, for the GELU and the gated unit",
-    over=drawn_weights(lambda: make("s4")),
-    only=FLOATS,
+    over=PRECISIONS,
+    only=("float64",),
 )
-def s4(x: Inputs, w: Weights):
+def s4(seed: Seed, precision: str):
+    return compare(make("s4"), written_out_s4, seed, precision, WIDTH)
+
+
+def written_out_s4(w: Weights, x: Any) -> Any:
     Lambda, P, B, C = map(complex_pairs, (eigenvalues(w), w["P"], w["B"], w["C"]))
     A = Lambda[..., None] * namespace(Lambda).eye(N, dtype=Lambda.dtype) - P[..., :, None] * mg.conj(P)[..., None, :]
-    y = run(x, *bilinear(A, B, mg.exp(w["log_delta"])), C, w["D"])
-    return with_weights(make("s4"), w)(x)[0], mixed_channels(w, y)
+    return mixed_channels(w, run(x, *bilinear(A, B, mg.exp(w["log_delta"])), C, w["D"]))
 
 
 @identity(
     "S4D: A = Λ alone, B = 1, zero-order hold, h = exp(ΔΛ) h + Λ⁻¹ (exp(ΔΛ) − 1) u; the rest as S4's",
     source=f"{S4D}, section 3; s4-code, models/s4/s4d.py",
     over=drawn_weights(lambda: make("s4d")),
-    only=FLOATS,
+    only=("float64", "float32"),  # S4's rounding bounds are infinite, and gradients' are of real numbers
 )
 def s4d(x: Inputs, w: Weights):
     Lambda, C = map(complex_pairs, (eigenvalues(w), w["C"]))
