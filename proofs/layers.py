@@ -125,22 +125,25 @@ def rng() -> np.random.Generator:
 # Blocks beside what is written out, where roundings cannot be bounded: norms within norms, and transitions that reflect
 
 Seed = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(0, 2**32 - 1)))]
+TO_HALF_THE_DIGITS = "; outputs and all gradients, to half the digits"
 PRECISIONS = [Instance(name, {"precision": name}, {}) for name in ("float64", "float32")]
+
+
+def numbers(block: Module, seed: int, precision: str, width: int) -> tuple[Weights, Any, Any]:
+    """Return weights of deviation ½ for a block, inputs (*batch, T, width) and cotangents of 1, all normal."""
+    rng = np.random.default_rng(seed)
+    shapes = {name: array.shape for name, array in block.named_parameters().items()}
+    w = {name: (rng.standard_normal(shape) / 2).astype(precision) for name, shape in shapes.items()}
+    batch: tuple[int, ...] = ((), (2,))[rng.integers(2)]
+    x, c = rng.standard_normal((2, *batch, int(rng.integers(1, 5)), width)).astype(precision)
+    return w, x, c
 
 
 def compare(
     block: Module, written_out: Callable[[Weights, Any], Any], seed: int, precision: str, width: int
-) -> Any:
-    """Return how far a block is from what is written out, in outputs and all gradients, and half the digits of these.
-
-    Weights are normal of deviation ½, inputs and cotangents normal.
-    """
-    numbers = np.random.default_rng(seed)
-    shapes = {name: array.shape for name, array in block.named_parameters().items()}
-    w = {name: (numbers.standard_normal(shape) / 2).astype(precision) for name, shape in shapes.items()}
-    batch: tuple[int, ...] = ((), (2,))[numbers.integers(2)]
-    shape = (*batch, int(numbers.integers(1, 5)), width)
-    x, c = (numbers.standard_normal(shape).astype(precision) for _ in range(2))
+) -> tuple[Any, Any]:
+    """Return how far a block is from what is written out, in outputs and gradients, and half the digits of these."""
+    w, x, c = numbers(block, seed, precision, width)
 
     def outputs_and_gradients(layer: Callable[[Weights, Any], Any]) -> list[Any]:
         def loss(w: Weights, x: Any) -> Any:

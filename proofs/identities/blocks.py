@@ -1,7 +1,7 @@
 """Blocks of attention and of matrix memories: projections, a short convolution, gates, and a norm on what is read.
 
 Each is written out token by token from its paper, beside the block with the same weights, drawn for every parameter.
-The left side is the block as it is trained; the right side uses nothing of the block's or the mechanism's file.
+The left side is the block; the right side uses nothing of the block's or the mechanism's file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from proofs.checker.statements import bounded, identity
 from proofs.checker.strategies import LARGE, Strategy, elements
 from proofs.layers import (
     PRECISIONS,
+    TO_HALF_THE_DIGITS,
     Seed,
     Weights,
     compare,
@@ -109,8 +110,8 @@ def softmax_attention(x: SmallInputs, w: Weights):
 
 
 @identity(
-    "Linear attention: φ(x) = elu(x) + 1, S = S + φ(k) vᵀ, y = φ(q)ᵀ S; v passes SiLU, and the norm divides for the sum",
-    source="katharopoulos2020, eq. 7, 18 and 20",
+    "Linear attention without the normaliser: φ(x) = elu(x) + 1, S = S + φ(k) vᵀ, y = φ(q)ᵀ S; v passes SiLU",
+    source="katharopoulos2020, eq. 7 and 18",
     over=drawn_weights(lambda: make("linear_attention")),
     only=FLOATS,
 )
@@ -147,7 +148,8 @@ def gated_linear_attention(x: Inputs, w: Weights):
 
 
 @bounded(
-    "DeltaNet: S = S + β k (v − kᵀS)ᵀ, y = qᵀ S, β = σ(x W_β); q, k and v pass SiLU, q and k then have length 1",
+    "DeltaNet: S = S + β k (v − kᵀS)ᵀ, y = qᵀ S, β = σ(x W_β); q, k and v pass SiLU, q and k then have length 1"
+    + TO_HALF_THE_DIGITS,
     source="yang2024deltanet, section 3.3; schlag2021, eq. 24",
     over=PRECISIONS,
     only=("float64",),
@@ -171,7 +173,7 @@ def written_out_delta_rule(w: Weights, x: Any) -> Any:
 
 @bounded(
     "Gated DeltaNet: S = α S + β k (v − α kᵀS)ᵀ, y = qᵀ S, α = exp(−exp(A_log) softplus(x W_α + b)), one a head; "
-    "q, k, v and β as in DeltaNet",
+    "q, k, v and β as in DeltaNet" + TO_HALF_THE_DIGITS,
     source="yang2025gated, eq. 10 and section 3.4; dao2024mamba2, section 7.1",
     over=PRECISIONS,
     only=("float64",),

@@ -64,7 +64,7 @@ def over(values: dict[str, Values]) -> list[Instance]:
 @bounded(
     "Steps start log-uniform from 0.001 to 0.1: softplus of the bias",
     source=f"{MAMBA}, section 3.6, with a uniform draw; mamba-code, mamba_ssm/modules/mamba_simple.py; "
-    f"{MAMBA2}, section 7.1; yang2025gated, section 3.4; kimi2025, section 3",
+    f"{MAMBA2}, section 7.1; yang2025gated, section 3.4; minigrad, models/blocks/kda.py, which takes Mamba-2's",
     over=over(
         {
             "mamba": lambda block: block.dt_proj.bias,
@@ -91,7 +91,7 @@ def log_steps_are_uniform(seed: Seed, mixer: str, values: Values):
 
 @bounded(
     "Rates A of heads start uniform from 1 to 16",
-    source="mamba-code, mamba_ssm/modules/mamba2.py; fla, fla/layers/gated_deltanet.py, which starts from 0",
+    source="mamba-code, mamba_ssm/modules/mamba2.py; fla, fla/layers/kda.py; fla, fla/layers/gated_deltanet.py, from 0",
     over=over(
         {
             "mamba2": lambda block: block.A_log,
@@ -167,7 +167,9 @@ def are(mixer: str, **expected: tuple[int, ...]) -> Any:
     only=("float64",),
 )
 def sizes_of_mamba():
-    return are("mamba", x_proj__weight=(2 + 2 * 16, 64), conv1d__weight=(64, 4), A_log=(64, 16), dt_proj__weight=(64, 2))
+    return are(
+        "mamba", x_proj__weight=(2 + 2 * 16, 64), conv1d__weight=(64, 4), A_log=(64, 16), dt_proj__weight=(64, 2)
+    )
 
 
 @identity(
@@ -176,7 +178,9 @@ def sizes_of_mamba():
     only=("float64",),
 )
 def sizes_of_mamba2():
-    return are("mamba2", in_proj__weight=(64 + 64 + 2 * 64 + 4, 32), conv1d__weight=(64 + 2 * 64, 4), norm__weight=(64,))
+    return are(
+        "mamba2", in_proj__weight=(64 + 64 + 2 * 64 + 4, 32), conv1d__weight=(64 + 2 * 64, 4), norm__weight=(64,)
+    )
 
 
 @identity("Gated linear attention: the gate has rank 16", source="yang2024gla, section 4.4", only=("float64",))

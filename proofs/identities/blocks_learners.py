@@ -13,16 +13,18 @@ from typing import Any
 
 import minigrad as mg
 from models.blocks import MIXERS, BlockConfig
-from proofs.checker.statements import bounded
+from proofs.checker.statements import bounded, refuted
 from proofs.identities.blocks import output, queries_keys_values, rotated, tokens
 from proofs.layers import (
     PRECISIONS,
+    TO_HALF_THE_DIGITS,
     Seed,
     Weights,
     compare,
     heads,
     layer_norm,
     linear,
+    numbers,
     parts,
     rms_norm,
     rng,
@@ -30,6 +32,7 @@ from proofs.layers import (
     silu,
     softmax,
     unit,
+    with_weights,
 )
 
 CHAPTER = 18
@@ -77,7 +80,8 @@ def of_head(w: Weights, h: int, x: Any, prefix: str = "") -> tuple[Model, tuple[
 # Test-time training
 
 
-def test_time_training(w: Weights, x: Any, base_rate: float) -> Any:
+def trained_at_test_time(w: Weights, x: Any, base_rate: float, shares: bool = False) -> Any:
+    """Write out W = W₀ − τ Σ η ∇ℓ(W₀) over a mini-batch so far, with τ = 1, or 1/i for the token at place i."""
     q, k, v = queries_keys_values(w, x)
     eta = base_rate * sigmoid(linear(w, "rate", x)) / (x.shape[-1] // H)
     y = []
@@ -85,40 +89,54 @@ def test_time_training(w: Weights, x: Any, base_rate: float) -> Any:
         W, norm = of_head(w, h, x)
         y_h: list[Any] = []
         for q_t, k_t, v_t, eta_t in tokens(q_h, k_h, v_h, eta_h):
-            if len(y_h) % BATCH == 0:
-                W_0 = W  # gradients are taken at the weights before the mini-batch
+            place = len(y_h) % BATCH
+            if place == 0:
+                W_0, total = W, [0 * a for a in W]
             gradient = slope(W_0, norm, k_t, v_t, biased=True)
-            W = [a - eta_t[..., None] * g for a, g in zip(W, gradient, strict=True)]
+            total = [a + eta_t[..., None] * g for a, g in zip(total, gradient, strict=True)]
+            W = [a - (1 / (place + 1) if shares else 1) * b for a, b in zip(W_0, total, strict=True)]
             y_h.append(apply(W, norm, q_t, biased=True))
         y.append(mg.stack(y_h, axis=-2))
     return output(w, y, x)
 
 
 @bounded(
-    "TTT-Linear: W ← W − η ∇ℓ(W₀), gradients at the mini-batch's first weights, y = f(q; W); η = σ(x w + b)/K",
+    "TTT-Linear: W ← W − η ∇ℓ(W₀), gradients at the mini-batch's first weights, y = f(q; W); η = σ(x w + b)/K"
+    + TO_HALF_THE_DIGITS,
     source=f"{SUN}, eq. 4–6, sections 2.4 and 2.7; ttt-code, modeling_ttt.py, for the division by K",
     over=PRECISIONS,
     only=("float64",),
 )
 def ttt_linear(seed: Seed, precision: str):
-    return compare(make("ttt_linear"), lambda w, x: test_time_training(w, x, base_rate=1.0), seed, precision, WIDTH)
+    return compare(make("ttt_linear"), lambda w, x: trained_at_test_time(w, x, base_rate=1.0), seed, precision, WIDTH)
 
 
 @bounded(
-    "TTT-MLP: the same with an MLP of two layers, four times as wide inside, GELU by tanh; η = 0.1 σ(x w + b)/K",
+    "TTT-MLP: the same with an MLP of two layers, four times as wide inside, GELU by tanh; η = 0.1 σ(x w + b)/K"
+    + TO_HALF_THE_DIGITS,
     source=f"{SUN}, eq. 4–6, sections 2.4 and 2.7; ttt-code, modeling_ttt.py, for the division by K",
     over=PRECISIONS,
     only=("float64",),
 )
 def ttt_mlp(seed: Seed, precision: str):
-    return compare(make("ttt_mlp"), lambda w, x: test_time_training(w, x, base_rate=0.1), seed, precision, WIDTH)
+    return compare(make("ttt_mlp"), lambda w, x: trained_at_test_time(w, x, base_rate=0.1), seed, precision, WIDTH)
+
+
+@refuted(
+    "TTT's block has the published code's factor 1/i of the sum of gradients, for the token at place i of a mini-batch",
+    source="ttt-code, modeling_ttt.py: the paper has no such factor",
+)
+def ttt_with_shares(seed: Seed):
+    block = make("ttt_linear")
+    w, x, _ = numbers(block, seed, "float64", WIDTH)
+    return with_weights(block, w)(x)[0], trained_at_test_time(w, x, base_rate=1.0, shares=True)
 
 
 # Titans
 
 
 def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any, list[Model]]:
-    """Return the outputs of the long-term memory module, (*batch, T, width), and its heads' weights after the last token.
+    """Return the outputs of the long-term memory module, (*batch, T, width), and its heads' weights at the end.
 
     θ = σ(x w + b) (1 − η)/K, η = σ(x w + b) and α = σ(x w + b), each with w and b of its own.
     """
@@ -130,7 +148,7 @@ def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any,
     y, last = [], []
     for h, (q_h, k_h, v_h, *gates) in enumerate(zip(*(heads(z, H) for z in (q, k, v, theta, eta, alpha)), strict=True)):
         M, norm = of_head(w, h, x)
-        S, y_h = [0 * W for W in M], []
+        S, y_h = [0 * W for W in M], list[Any]()
         for q_t, k_t, v_t, *gates_t in tokens(*(unit(row, 1e-6) for row in (q_h, k_h, v_h)), *gates):
             theta_t, eta_t, alpha_t = (gate[..., None] for gate in gates_t)
             if len(y_h) % BATCH == 0:
@@ -146,8 +164,9 @@ def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any,
 
 @bounded(
     "LMM: S ← η S − θ ∇ℓ(M₀), M ← (1 − α) M + S, y = M(q), an MLP of two layers, twice as wide inside; q, k and v pass "
-    "SiLU and have length 1, v √K; θ, η and α are functions of the token, θ with the factor (1 − η)/K",
-    source=f"{BEHROUZ}, eq. 9–15, sections 3.2, 4.3 and 4.4; minigrad, models/blocks/titans.py, for θ; "
+    "SiLU and have length 1, v √K; θ, η and α are functions of the token, θ with the factor (1 − η)/K"
+    + TO_HALF_THE_DIGITS,
+    source=f"{BEHROUZ}, eq. 10 and 12–15, sections 3.2, 4.3 and 4.4; minigrad, models/blocks/titans.py, for θ; "
     "talk-titans, 53:08, 53:47 and 56:35",
     over=PRECISIONS,
     only=("float64",),
@@ -160,7 +179,7 @@ def titans(seed: Seed, precision: str):
 
 
 def attention(w: Weights, x: Any, first: Any, recalled: Any = None) -> Any:
-    """Return attention of one head to persistent tokens and to tokens `first(t)` … t, and to what was recalled at these.
+    """Return attention of one head to persistent tokens, to tokens `first(t)` … t and to what was recalled at these.
 
     Persistent tokens pass no convolution and no rotation, recalled ones no convolution.
     """
@@ -184,7 +203,10 @@ def attention(w: Weights, x: Any, first: Any, recalled: Any = None) -> Any:
 
 def gated(w: Weights, y: Any, m: Any) -> Any:
     """Return y ⊗ m = RMSNorm(y) ∘ σ(RMSNorm(m))."""
-    attended, remembered = rms_norm(y, 1e-6) * w["gate.attended.weight"], rms_norm(m, 1e-6) * w["gate.remembered.weight"]
+    attended, remembered = (
+        rms_norm(y, 1e-6) * w["gate.attended.weight"],
+        rms_norm(m, 1e-6) * w["gate.remembered.weight"],
+    )
     return attended * sigmoid(remembered)
 
 
@@ -197,7 +219,7 @@ def segment(t: int) -> int:
 
 
 @bounded(
-    "MAG: y = SW-Attn(x) over persistent tokens and the last C, o = y ⊗ M(x)",
+    "MAG: y = SW-Attn(x) over persistent tokens and the last C, o = y ⊗ M(x)" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 26–28; su2021, eq. 15",
     over=PRECISIONS,
     only=("float64",),
@@ -210,7 +232,7 @@ def titans_as_gate(seed: Seed, precision: str):
 
 
 @bounded(
-    "MAL: o = SW-Attn(x + M(x))",
+    "MAL: o = SW-Attn(x + M(x))" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 29–31 and section 4.4; su2021, eq. 15",
     over=PRECISIONS,
     only=("float64",),
@@ -223,8 +245,8 @@ def titans_as_layer(seed: Seed, precision: str):
 
 
 @bounded(
-    "MAC: in segments of C, h = M*(x W_q) with the memory before the segment, y = Attn([p ‖ h ‖ x]), the memory learns y, "
-    "o = y ⊗ M(y)",
+    "MAC: in segments of C, h = M*(x W_q) with the memory before the segment, y = Attn([p ‖ h ‖ x]), the memory learns "
+    "y, o = y ⊗ M(y)" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 21–25; su2021, eq. 15",
     over=PRECISIONS,
     only=("float64",),
@@ -234,7 +256,7 @@ def titans_as_context(seed: Seed, precision: str):
 
 
 def memory_as_context(w: Weights, x: Any) -> Any:
-    (M, norm), h, y = of_head(w, 0, x, "memory."), [], []
+    (M, norm), h, y = of_head(w, 0, x, "memory."), list[Any](), list[Any]()
     for start in range(0, x.shape[-2], BATCH):
         if y:
             (M,) = long_term_memory(w, mg.concat(y, axis=-2), 1, "memory.")[1]

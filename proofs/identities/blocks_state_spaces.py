@@ -22,6 +22,7 @@ from proofs.checker.strategies import LARGE, Strategy
 from proofs.identities.blocks import FLOATS, tokens
 from proofs.layers import (
     PRECISIONS,
+    TO_HALF_THE_DIGITS,
     Seed,
     Weights,
     compare,
@@ -83,7 +84,7 @@ def mamba(x: Inputs, w: Weights):
 
 @identity(
     "Mamba-2: z, x B C, δ = W_in input, x, B, C = SiLU(conv(x B C)), Δ = softplus(δ + b), S = exp(ΔA) S + B (Δx)ᵀ with "
-    "A = −exp(A_log) one a head, y = S C + D x, output = W_out RMSNorm(y ⊙ SiLU(z)), the norm and B, C a group of heads",
+    "A = −exp(A_log) one a head, y = S C + D x, output = W_out RMSNorm(y ⊙ SiLU(z)), norm, B and C of a group of heads",
     source=f"{MAMBA2}, section 7.1 and figure 6; mamba-code, mamba_ssm/modules/mamba2.py, for the norm after the gate",
     over=drawn_weights(make_mamba2),
     only=FLOATS,
@@ -140,7 +141,7 @@ def bilinear(A: Any, B: Any, delta: Any) -> tuple[Any, Any]:
 
 @bounded(
     "S4: A = Λ − P Pᴴ over conjugate pairs, Λ = −exp(log_rate) + i frequency, Δ = exp(log_delta), the bilinear method; "
-    "y = C h + D u, output = a ⊙ σ(b), a, b = GELU(y) W + c",
+    "y = C h + D u, output = a ⊙ σ(b), a, b = GELU(y) W + c" + TO_HALF_THE_DIGITS,
     source=f"{S4}, theorem 1, eq. 3 and section 3.4; s4-code, models/s4/s4.py, for the GELU and the gated unit",
     over=PRECISIONS,
     only=("float64",),
@@ -174,8 +175,8 @@ def eigenvalues(w: Weights) -> Any:
 
 
 @identity(
-    "LSSL: A and B those of HiPPO-LegS for every channel, Δ on a grid of logarithms from 0.001 to 0.1, the bilinear method; "
-    "the rest as S4's",
+    "LSSL: A and B those of HiPPO-LegS for every channel, Δ on a grid of logarithms from 0.001 to 0.1, the bilinear "
+    "method; the rest as S4's",
     source="gu2021lssl, eq. 4–5, section 4.1; gu2020hippo, theorem 2; minigrad, models/blocks/lssl.py, for the grid",
     over=drawn_weights(lambda: make("lssl")),
     only=FLOATS,
