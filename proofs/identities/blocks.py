@@ -52,7 +52,9 @@ Inputs = Annotated[Any, Strategy(f"*batch T {CONFIG.width}", LARGE, sizes=SIZES)
 
 
 QUARTERS = elements("1/4", "-1/4", "1/5", 0, "-1/7", "2/9")
-SmallInputs = Annotated[Any, Strategy(f"*batch T {CONFIG.width}", QUARTERS, sizes=SIZES)]  # for exponents below 88
+SmallInputs = Annotated[
+    Any, Strategy(f"*batch T {CONFIG.width}", QUARTERS, sizes=SIZES)
+]  # for exponents, and gates, that are not extreme
 
 
 def make(mixer: str) -> Any:
@@ -134,7 +136,7 @@ def linear_attention(x: Inputs, w: Weights):
     over=drawn_weights(lambda: make("gated_linear_attention")),
     only=FLOATS,
 )
-def gated_linear_attention(x: Inputs, w: Weights):
+def gated_linear_attention(x: SmallInputs, w: Weights):
     q, k, v = (silu(row) for row in queries_keys_values(w, x))
     log_alpha = mg.log(sigmoid(linear(w, "decay_out", linear(w, "decay_in", x)))) / 16
     y = []
@@ -195,3 +197,32 @@ def written_out_gated_delta_rule(w: Weights, x: Any) -> Any:
             y_h.append(times(q_t, S))
         y.append(mg.stack(y_h, axis=-2))
     return output(w, y, x)
+
+
+@bounded(
+    "Kimi Delta Attention: gated DeltaNet with α = exp(−exp(A_log) softplus(x W_fa W_fb + b)), one a channel, q/√K, "
+    "and the norm's output times σ(x W_ga W_gb)" + TO_HALF_THE_DIGITS,
+    source="kimi2025, eq. 1 and section 4",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def kda(seed: Seed, precision: str):
+    return compare(make("kda"), written_out_kda, seed, precision, CONFIG.width)
+
+
+def written_out_kda(w: Weights, x: Any) -> Any:
+    mixed = convolve(w, "conv1d", mg.concat([linear(w, f"{row}_proj", x) for row in "qkv"], axis=-1))
+    q, k, v = heads(silu(mixed), 3)
+    beta = sigmoid(linear(w, "b_proj", x))
+    low = linear(w, "forget_gate.f_a_proj", x)
+    steps = softplus(linear(w, "forget_gate.f_b_proj", low) + w["forget_gate.dt_bias"])
+    rates, y = mg.exp(w["forget_gate.A_log"]), []
+    for h, (q_h, k_h, v_h, b_h, s_h) in enumerate(zip(*(heads(row, H) for row in (q, k, v, beta, steps)), strict=True)):
+        S, y_h = 0, []
+        for q_t, k_t, v_t, b_t, s_t in tokens(unit(q_h, 1e-6), unit(k_h, 1e-6), v_h, b_h, s_h):
+            S = mg.exp(-rates[h] * s_t)[..., :, None] * S
+            S = S + outer(k_t, b_t * (v_t - times(k_t, S)))
+            y_h.append(times(q_t, S) / q_h.shape[-1] ** 0.5)
+        y.append(rms_norm(mg.stack(y_h, axis=-2), 1e-5) * w["o_norm.weight"])
+    gate = sigmoid(linear(w, "g_b_proj", linear(w, "g_a_proj", x)))
+    return linear(w, "o_proj", mg.concat(y, axis=-1) * gate)

@@ -38,6 +38,8 @@ BROKEN = [
         f"{CONSTANTS}.rates_are_uniform[gated_delta_rule]",
         "rates from 0",
     ),
+    ("kda", "unit(q) * self.channels**-0.5", "unit(q)", "blocks.kda[float64]", "queries that are not scaled"),
+    ("kda", "mg.sigmoid(self.g_b_proj", "mg.silu(self.g_b_proj", "blocks.kda[float64]", "SiLU for σ"),
     ("mamba", "y * mg.silu(z)", "y * mg.sigmoid(z)", f"{STATE_SPACES}.mamba", "σ for SiLU"),
     ("mamba", "u = mg.silu(x)", "u = x", f"{STATE_SPACES}.mamba", "no activation after the convolution"),
     (
