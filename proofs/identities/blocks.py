@@ -60,7 +60,7 @@ SmallInputs = Annotated[
 def make(mixer: str) -> Any:
     """Return the block that the registry has under this name."""
     if mixer == "softmax":
-        return MIXERS[mixer](replace(CONFIG, form="quadratic", conv=2, kv_heads=1, head_size=4), rng())
+        return MIXERS[mixer](replace(CONFIG, heads=4, form="quadratic", conv=2, kv_heads=2, head_size=4), rng())
     return MIXERS[mixer](CONFIG, rng())
 
 
@@ -99,14 +99,14 @@ def tokens(*rows: Any) -> Iterator[tuple[Any, ...]]:
     only=FLOATS,
 )
 def softmax_attention(x: SmallInputs, w: Weights):
-    q, k, v = parts(convolve(w, "conv", linear(w, "qkv", x)), 8, 4, 4)
+    q, k, v = parts(convolve(w, "conv", linear(w, "qkv", x)), 16, 8, 8)
     y = []
-    for q_h in heads(q, 2):  # both read the one head of keys and values
-        y_h = []
+    for h, q_h in enumerate(heads(q, 4)):
+        k_h, v_h, y_h = heads(k, 2)[h // 2], heads(v, 2)[h // 2], []
         for t in range(x.shape[-2]):
-            scores = [mg.sum(rotated(q_h[..., t, :], t) * rotated(k[..., s, :], s), axis=-1) for s in range(t + 1)]
+            scores = [mg.sum(rotated(q_h[..., t, :], t) * rotated(k_h[..., s, :], s), axis=-1) for s in range(t + 1)]
             weights = softmax(mg.stack(scores, axis=-1) / 4**0.5)
-            y_h.append(sum(weights[..., s : s + 1] * v[..., s, :] for s in range(t + 1)))
+            y_h.append(sum(weights[..., s : s + 1] * v_h[..., s, :] for s in range(t + 1)))
         y.append(mg.stack(y_h, axis=-2))
     return with_weights(make("softmax"), w)(x)[0], linear(w, "output", mg.concat(y, axis=-1))
 
