@@ -188,6 +188,9 @@ def _elementwise(name: str) -> Callable[[Any], Any]:
         "tanh": {0: 0},
         "log": {1: 0},
         "log1p": {0: 0},
+        "erf": {0: 0},
+        "erfcx": {0: 1},  # e^(x²) erfc x
+        "rint": {0: 0, 1: 1},
     }
     exact_values = known[name]
 
@@ -205,6 +208,7 @@ def _elementwise(name: str) -> Callable[[Any], Any]:
 
 
 exp, sqrt, tanh, log, log1p = map(_elementwise, ("exp", "sqrt", "tanh", "log", "log1p"))
+erf, erfcx, round = map(_elementwise, ("erf", "erfcx", "rint"))
 
 
 def sign(x: Any) -> Any:

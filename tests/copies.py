@@ -2,9 +2,12 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
+import sys
 import types
 from collections.abc import Container
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,55 @@ def copy_of(name: str, text: str = "", instead: str = "") -> types.ModuleType:
     module = types.ModuleType(f"copies.{name}")
     exec(compile(source.replace(text, instead), original.__file__, "exec"), vars(module))
     return module
+
+
+def copied_mixers(name: str = "", text: str = "", instead: str = "") -> dict[str, type]:
+    """Return `models.blocks.MIXERS` of a new import of all blocks, the source of `models.blocks.<name>` changed.
+
+    Configurations stay the original classes. Raises AssertionError where the source does not have the text once.
+    """
+    package, finder = "models.blocks", _ChangedSource(name, text, instead)
+    originals = {key: sys.modules.pop(key) for key in list(sys.modules) if f"{key}.".startswith(f"{package}.")}
+    finder.originals = originals
+    sys.meta_path.insert(0, finder)
+    try:
+        return importlib.import_module(package).MIXERS
+    finally:
+        sys.meta_path.remove(finder)
+        for key in [key for key in sys.modules if f"{key}.".startswith(f"{package}.")]:
+            del sys.modules[key]
+        sys.modules |= originals
+        importlib.import_module("models").blocks = originals[package]  # type: ignore[attr-defined]
+
+
+class _ChangedSource:
+    """A finder of the modules in `models.blocks`, which changes the text of one."""
+
+    def __init__(self, name: str, text: str, instead: str):
+        self.name, self.text, self.instead = name, text, instead
+        self.originals: dict[str, types.ModuleType] = {}
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname not in self.originals:
+            return None
+        file, finder = self.originals[fullname].__file__, self
+        assert file
+
+        class Loader(SourceFileLoader):
+            def get_code(self, fullname: str) -> types.CodeType:
+                source = Path(self.path).read_text(encoding="utf-8")
+                if finder.name and fullname == f"models.blocks.{finder.name}":
+                    assert source.count(finder.text) == 1, f"{finder.name} does not have {finder.text!r} once"
+                    source = source.replace(finder.text, finder.instead)
+                return compile(source, self.path, "exec")
+
+            def exec_module(self, module: types.ModuleType) -> None:
+                super().exec_module(module)
+                for key, original in vars(finder.originals[module.__name__]).items():
+                    if dataclasses.is_dataclass(original):
+                        setattr(module, key, original)
+
+        return importlib.util.spec_from_file_location(fullname, file, loader=Loader(fullname, file))
 
 
 def statement_fails(name: str) -> bool:

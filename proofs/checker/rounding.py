@@ -21,7 +21,8 @@ f (`underflow`) absolute errors of η.
     √y       |√(1 + t) − 1| ≤ |t| for |t| < 1, so the n of 1 / y will do: m = √|y|.
     eˣ       e^t − 1 ≤ t / (1 − t) with t = γₙm: m = eˣ, n = n(m + 1) + the library's own error.
     log y    |log(1 + t)| ≤ t / (1 − t): absolute, so m = max(1, |log y|), n = n(κ + 1) + the library's own error.
-    max      commits none; comparisons go by value.
+    erf x, e^(x²) erfc x     from the largest slope of the function, and of its logarithm: 2/√π.
+    max      commits none; comparisons go by value. A rounded number is a constant.
 
 A value that some division or root cannot be sure of in float64 (t > 10⁻⁴) gets n = ∞, and where nu ≥ 1 there is no
 bound in that precision: the checker counts such an example as vacuous rather than passed. Hence the floats m and n,
@@ -39,6 +40,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126}
@@ -194,6 +196,23 @@ class Rounded:
         """Return tanh x, whose derivative is at most 1."""
         value, size = math.tanh(self.value), max(self.magnitude, 1.0)  # γₙ m ≤ γ_(nm) where m ≥ 1
         return Rounded(value, 1.0, self.roundings * size + LIBRARY, 1, self.underflow + 1)
+
+    def erf(self) -> Rounded:
+        """Return the error function, whose derivative is at most 2/√π < 1.13."""
+        size = max(1.13 * self.magnitude, 1.0)
+        return Rounded(math.erf(self.value), 1.0, self.roundings * size + LIBRARY, 1, 1.13 * self.underflow + 1)
+
+    def erfcx(self) -> Rounded:
+        """Return e^(x²) erfc x for x ≥ 0, where its logarithm has a slope between −2/√π and 0: bounded as eˣ is."""
+        if self.value < 0:
+            raise ValueError(f"erfcx: {self!r}, expected a number of at least 0")
+        value = float(scipy.special.erfcx(self.value))
+        depth = self.roundings * (1.13 * self.magnitude + 1) + LIBRARY
+        return Rounded(value, value, depth, 1, 1.13 * self.underflow * value + 1)
+
+    def rint(self) -> Rounded:
+        """Return the nearest integer as an exact number: for algorithms whose exact result does not depend on it."""
+        return Rounded(float(round(self.value)), abs(round(self.value)))
 
     def conjugate(self) -> Rounded:
         return self if not isinstance(self.value, complex) else self._part(self.value.conjugate())

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
+import minigrad as mg
 from proofs.checker.rounding import Rounded, errors
 
 numbers = st.fractions(min_value=-4, max_value=4, max_denominator=64)
@@ -87,3 +89,27 @@ def test_functions_stay_below_their_bounds(name):
         result = getattr(np, name)(np.float32(x) * np.float32(1 / 3))
         true = getattr(np, name)(np.longdouble(x) * np.longdouble(1 / 3))
         assert abs(float(result) - float(true)) <= bound < 1e-3
+
+
+@pytest.mark.parametrize("name", ["erf", "erfcx"])
+def test_error_functions_stay_below_their_bounds(name):
+    for x in np.random.default_rng(0).uniform(0.1, 6, 200):
+        argument = Rounded.of(float(x)) * Rounded.of(1 / 3)
+        (bound,) = errors([getattr(argument, name)()], "float32")
+        result = getattr(special, name)(np.float32(x) * np.float32(1 / 3))
+        assert abs(float(result) - getattr(special, name)(x / 3)) <= bound < 1e-3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gelu_stays_below_its_bound(precision):
+    """Its rounded numbers, which are constants to the bounds, are of no consequence to the result."""
+    x = np.concatenate([np.linspace(-9, 9, 200), np.arange(-9, 9) / 16 + 1 / 32])  # the latter halfway between two
+    bounds = errors(mg.gelu(np.array([Rounded.of(float(e)) for e in x], dtype=object)), precision)
+    exact = x * special.ndtr(x)
+    assert (abs(mg.gelu(x.astype(precision)) - exact) <= bounds + 1e-15 * abs(exact)).all()
+    assert (bounds <= 1e-4 * abs(exact) + 1e-30).all()
+
+
+def test_the_scaled_error_function_is_bounded_for_positive_numbers_only():
+    with pytest.raises(ValueError, match="^erfcx: .*, expected a number of at least 0$"):
+        Rounded.of(-1.0).erfcx()
