@@ -8,8 +8,9 @@
     MAG   y = SW-Attn(x), o = y ⊗ M(x)                 as gate                         section 4.2, eq. 26–28
     MAL   y = x + M(x), o = SW-Attn(y)                 as layer                        section 4.3, eq. 29–31
 
-M writes and reads, M* reads only; p are the persistent tokens of `models.blocks.window`, ‖ puts side by side. Keys and
-queries of the memory pass SiLU and have length 1, as section 4.4 says; convolution, norm and gate are the paper's too.
+M writes and reads, M* reads only; p are the persistent tokens of `models.blocks.window`, ‖ puts side by side. Queries,
+keys and values of the memory pass SiLU; queries and keys then have length 1, as section 4.4 says, and values √K.
+Convolution, norm and gate are the paper's too.
 g is an MLP of two layers, twice as wide inside (the paper tries depths of 1 to 4 and gives no width).
 
 Choices where the paper says nothing:
