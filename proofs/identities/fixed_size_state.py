@@ -65,7 +65,7 @@ def dependent_keys(k: Any, c: Any, v: Any, last: Any, w: Any) -> tuple[Any, Any,
 
 @refuted(
     "Without the softmax outputs are still means of the values (its weights are not positive and do not sum to one)",
-    source="talk-titans, 08:43–09:40: 'attention's nature stays' (with the softmax it holds: multihead.outputs_are_means)",
+    source="talk-titans, 08:43–09:40: 'attention's nature stays' (with the softmax: multihead.outputs_are_means)",
     exact=True,
     relation="≤",
 )
