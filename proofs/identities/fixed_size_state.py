@@ -28,6 +28,7 @@ TwoKeys = Annotated[Any, Strategy("2 K", LARGE)]
 @identity(
     "Neither state depends on the queries, so that what it keeps is settled before they come",
     source="talk-titans, 07:11–07:56, made precise: attention's state is settled too, but keeps everything",
+    derivatives=False,
 )
 def states_ignore_queries(q: Queries, other: Queries, k: Keys, v: Values):
     return [(linear_attention.recurrent(x, k, v)[1], softmax.quadratic(x, k, v)[1]) for x in (q, other)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from proofs.checker.ranks import rank
 from proofs.checker.statements import EXACT, bounded, grows, identity, refuted
 from proofs.checker.strategies import LARGE, SMALL, Betas, ChunkSize, Keys, Queries, Strategy, Values
 from proofs.identities.lazy_softmax import workspace
+from proofs.identities.titans import negative_gradients
 from proofs.identities.ttt import SUN, Square, State, matrix
 
 CHAPTER = 7
@@ -31,6 +33,8 @@ WideState = Annotated[Any, Strategy("*batch K K", LARGE, sizes=WIDE)]
     "A feature that reconstructs itself, k = v, has nothing to learn: at W = I no token has a gradient",
     source="talk-titans, 35:57: 'a trivial task'",
     exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
 )
 def reconstructing_itself(q: Queries, k: Keys, eta: Betas, chunk_size: ChunkSize):
     zero = 0 * (k.mT @ k)
@@ -53,6 +57,8 @@ def reconstructing_another_view(q: Queries, x: Keys, A: Square, B: Square, eta: 
     "It has at W = A⁻¹B where A is invertible, whatever the tokens: two views are not enough, one must lose features",
     source=f"talk-titans, 35:57, made precise; {SUN}, section 2.3: views of lower rank",
     exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
 )
 def reconstructing_from_all_features(q: Queries, x: Keys, A: Square, B: Square, eta: Betas, chunk_size: ChunkSize):
     xp = namespace(x, A, B)
@@ -98,6 +104,42 @@ def update_in_two_factors(q: Queries, k: Keys, v: Values, eta: Betas, state: Sta
 def update_of_rank_one(q: FewTokens, k: FewTokens, v: WideValues, eta: Betas, state: WideState):
     ranks, tokens = rank_of_the_update(q, k, v, eta, state)
     return ranks, 0 * tokens + 1
+
+
+# Where gradients are taken
+
+
+@identity(
+    "In batches of C tokens the gradient is taken at the memory before the batch: one to C tokens old",
+    source="talk-titans, 1:12:22: 'up to C steps before'",
+    exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
+)
+def gradients_at_the_start_of_a_batch(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
+    y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=chunk_size)
+    return y, outputs_with_gradients_at(q, k, v, eta, state, lambda t: t - t % chunk_size)
+
+
+@refuted(
+    "It is taken at the memory C tokens before, whichever the token",
+    source="talk-titans, 1:12:22–1:14:45: 'the model at t − C'",
+    exact=True,
+)
+def gradients_at_a_fixed_lag(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
+    y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=chunk_size)
+    return y, outputs_with_gradients_at(q, k, v, eta, state, lambda t: max(0, t + 1 - chunk_size))
+
+
+def outputs_with_gradients_at(q: Any, k: Any, v: Any, eta: Any, state: Any, tokens_before: Callable[[int], int]) -> Any:
+    """Return all outputs of Wₜ = Wₜ₋₁ − η ∇ℓₜ(W′), with W′ the memory after `tokens_before(t)` tokens, t from 0."""
+    W, y = [state], []
+    for t in range(q.shape[-2]):
+        now = slice(t, t + 1)
+        (step,) = negative_gradients(k[..., now, :], v[..., now, :], eta[..., now], W[tokens_before(t)])
+        W.append(W[-1] + step)
+        y.append(q[..., now, :] @ W[-1])
+    return namespace(q).concat(y, axis=-2)
 
 
 # Memory
