@@ -81,7 +81,7 @@ def decay_in_the_loss_with_momentum(
 def with_cost_in_the_loss(q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_decay: Any, state: Any) -> Any:
     """Return M of Titans, and of momentum on the gradient of ℓ + ½λ‖M‖² with λ = α/θ and no decay."""
     xp, M, S = namespace(q), state, 0 * state
-    _, computed, _ = run_matrix(titans.recurrent, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
+    _, computed, _ = run_matrix(titans.chunkwise, q, k, v, theta, log_eta, log_decay, state, batch_size=1)
     rates, etas, costs = (x[..., None, None] for x in (theta, xp.exp(log_eta), (1 - xp.exp(log_decay)) / theta))
     for t in range(q.shape[-2]):
         now, cost = slice(t, t + 1), costs[..., t, :, :]
