@@ -6,7 +6,7 @@ stability is elementary: it is stable for θ up to (1 + η)(2 − α). Momentum 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from hypothesis import strategies as st
 
@@ -102,13 +102,11 @@ def with_cost_in_the_loss(q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_
 def memory_is_bounded_by_surprises(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
 ):
-    limit, after = abs(state), None
+    form, limit, M, after = cast(Any, titans.chunkwise), abs(state), ((state,),), None
     for t in range(q.shape[-2]):
-        rows, gates = (
-            (x[..., t : t + 1, :] for x in (q, k, v)),
-            (x[..., t : t + 1] for x in (theta, log_eta, log_decay)),
-        )
-        _, after = titans.chunkwise(*rows, *gates, ((state,),), state=after, batch_size=1)
+        rows = (x[..., t : t + 1, :] for x in (q, k, v))
+        gates = (x[..., t : t + 1] for x in (theta, log_eta, log_decay))
+        _, after = form(*rows, *gates, M, state=after, batch_size=1)
         limit = namespace(q).exp(log_decay)[..., t, None, None] * limit + abs(after.surprise[0][0])
     assert after is not None
     return abs(after.memory[0][0]), limit
@@ -150,8 +148,9 @@ def answers_of_one_key(k: UnitKey, theta: Rate, log_eta: Gate, log_decay: Gate, 
 def stable_rates(k: UnitKey, share: Share, log_eta: Gate, log_decay: Gate, state: State, surprise: Surprise):
     exp = namespace(k).exp
     theta = share * (1 + exp(log_eta)) * (1 + exp(log_decay))
-    y = answers(k, theta, log_eta, log_decay, state, surprise, 3)
-    before, after = (energy(*pair, *characteristic(theta, log_eta, log_decay)) for pair in (y[:2], y[1:]))
+    first, second, third = answers(k, theta, log_eta, log_decay, state, surprise, 3)
+    coefficients = characteristic(theta, log_eta, log_decay)
+    before, after = energy(first, second, *coefficients), energy(second, third, *coefficients)
     return (0 * after, after), (after, before)
 
 
