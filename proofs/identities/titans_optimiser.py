@@ -138,9 +138,25 @@ def answers_of_one_key(k: UnitKey, theta: Rate, log_eta: Gate, log_decay: Gate, 
     return third, trace * second - determinant * first
 
 
+@identity(
+    "With τ = 1 + η − α − θ and δ = η(1 − α) a token changes the energy (1 + δ)(δ²yₜ² + yₜ₊₁²) − 2τδ yₜ yₜ₊₁ by "
+    "−(1 − δ)(α(1 − η) + θ)((1 + η)(2 − α) − θ) yₜ₊₁², so that it falls up to θ = (1 + η)(2 − α) and rises beyond",
+    source="talk-titans, 50:21, made precise (the form of Schur and Cohn for two eigenvalues)",
+    exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
+)
+def energy_of_a_token(k: UnitKey, theta: Rate, log_eta: Gate, log_decay: Gate, state: State, surprise: Surprise):
+    first, second, third = answers(k, theta, log_eta, log_decay, state, surprise, 3)
+    coefficients = characteristic(theta, log_eta, log_decay)
+    eta, keep = (namespace(x).exp(x)[..., None] for x in (log_eta, log_decay))
+    rate = theta[..., None]
+    loss = (1 - eta * keep) * ((1 - keep) * (1 - eta) + rate) * ((1 + eta) * (1 + keep) - rate) * second * second
+    return energy(second, third, *coefficients), energy(first, second, *coefficients) - loss
+
+
 @bounded(
-    "It is stable for θ‖k‖² ≤ (1 + η)(2 − α): with τ = 1 + η − α − θ and δ = η(1 − α) the energy "
-    "(1 + δ)(δ²yₜ² + yₜ₊₁²) − 2τδ yₜ yₜ₊₁ ≥ 0 never grows",
+    "Momentum widens the range of stable rates: up to θ‖k‖² = (1 + η)(2 − α) that energy is at least 0 and never grows",
     source="talk-titans, 50:21: 'for stable learning', made precise",
     exact=True,
     only=("fractions",),
@@ -172,7 +188,7 @@ def characteristic(theta: Any, log_eta: Any, log_decay: Any) -> tuple[Any, Any]:
 
 
 def energy(before: Any, now: Any, trace: Any, determinant: Any) -> Any:
-    """Return (1 + δ)(δ²y₁² + y₂²) − 2τδ y₁y₂; a step lowers it by (1 − δ)((1 + δ)² − τ²) y₂²."""
+    """Return (1 + δ)(δ²y₁² + y₂²) − 2τδ y₁y₂, which a step lowers by (1 − δ)((1 + δ)² − τ²) y₂²."""
     squares = (1 + determinant) * (determinant * determinant * before * before + now * now)
     return squares - 2 * trace * determinant * before * now
 
