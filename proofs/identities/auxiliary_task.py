@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from proofs.checker.statements import bounded, refuted
+from proofs.checker.statements import FLOATS, bounded, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Strategy
 
 CHAPTER = 7
@@ -48,6 +48,7 @@ def smoothness(x: Any, A: Any) -> Any:
 @bounded(
     "The main loss after a step on the auxiliary one: ℓ_m(W − ηg_s) ≤ ℓ_m(W) − η⟨g_m, g_s⟩ + ½Lη²‖g_s‖²",
     source=f"talk-titans, 31:15, made precise; {SUN}, theorem 1",
+    only=FLOATS,
 )
 def main_loss_after_an_auxiliary_step(x: Input, rotated: Input, W: Encoder, A: MainHead, B: RotationHead, eta: Rate):
     xp = namespace(x, W)
@@ -71,6 +72,7 @@ def auxiliary_step_helps(x: Input, rotated: Input, W: Encoder, A: MainHead, B: R
     "It does where the gradients agree, ⟨g_m, g_s⟩ > 0: the rate ⟨g_m, g_s⟩ / (L‖g_s‖²) lowers the main loss by at "
     "least ⟨g_m, g_s⟩² / (2L‖g_s‖²)",
     source=f"talk-titans, 31:15, made precise; {SUN}, theorem 1",
+    only=FLOATS,
 )
 def aligned_step_helps(x: Input, rotated: Input, W: Encoder, A: MainHead, B: RotationHead):
     xp = namespace(x, W)

@@ -57,7 +57,7 @@ def named(name: str, cases: list[Instance]) -> list[Instance]:
 
 LINEAR = each_form(work="T", compiled=False)
 AT_ONCE = [x for x in each_form(work="T²", memory="T²") if x.fixed["form"].function.__name__ != "direct"]
-(DOUBLING,) = each_form(work="T log T", compiled=False)
+DOUBLING = each_form(work="T log T", compiled=False)
 
 
 def steps(form: Form, length: int, chunk_size: int = 64) -> int:
@@ -103,7 +103,7 @@ def steps_of_chunks(form: Form, length: int):
     source="hillis1986; talk-titans, 1:03:05, made precise",
     order=1,
     lengths=(2, 4, 8),
-    over=[DOUBLING],
+    over=DOUBLING,
 )
 def steps_of_doubling(form: Form, length: int):
     return steps(form, 2**length)
@@ -116,7 +116,7 @@ def steps_of_doubling(form: Form, length: int):
     relation="≤",
 )
 def recurrence_needs_all_steps(doublings: Doublings):
-    return np.array(2**doublings), np.array(steps(DOUBLING.fixed["form"], 2**doublings))
+    return np.array(2**doublings), np.array(steps(DOUBLING[0].fixed["form"], 2**doublings))
 
 
 # Operations

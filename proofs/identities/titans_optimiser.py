@@ -98,6 +98,7 @@ def with_cost_in_the_loss(q: Any, k: Any, v: Any, theta: Any, log_eta: Any, log_
     "Decay bounds the memory by the surprises, entry by entry: |M_T| ≤ Π(1 − α) |M₀| + Σ Π(1 − α) |Sₜ|",
     source="talk-titans, 50:21: 'for stable learning', made precise",
     exact=True,
+    only=WITHOUT_JAX,
 )
 def memory_is_bounded_by_surprises(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State
