@@ -1,4 +1,4 @@
-"""A number system that counts operations: scalars that add one to a shared tally for each."""
+"""Counts of operations: scalars that add one to a shared tally for each, and the longest path of a graph of arrays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from minigrad.engine import Node, Operation, Tensor
 
 
 class Counted:
@@ -76,3 +78,28 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"
 def counted(array: np.ndarray, tally: list[int]) -> np.ndarray:
     """Return the array as an object array of `Counted` numbers that share `tally`."""
     return np.fromiter((Counted(x, tally) for x in array.ravel().tolist()), dtype=object).reshape(array.shape)
+
+
+def sequential_steps(result: Tensor) -> int:
+    """Return the number of operations on arrays that wait for one another: the longest path to a result in its graph.
+
+    An operation on whole arrays is one step, a product of matrices, a sum and a Fourier transform included. A scan
+    takes as many as its axis is long, as its kernel does.
+    """
+    nodes, stack = {}, [result._node]
+    while stack:
+        node = stack.pop()
+        if node is not None and node.number not in nodes:
+            nodes[node.number] = node
+            stack.extend(node.parents)
+    steps: dict[int, int] = {}
+    for number, node in sorted(nodes.items()):  # parents first
+        steps[number] = _own_steps(node) + max((steps[p.number] for p in node.parents if p is not None), default=0)
+    return max(steps.values(), default=0)
+
+
+def _own_steps(node: Node) -> int:
+    """Return the steps of one operation; an input of the graph takes none."""
+    if not isinstance(node, Operation):
+        return 0
+    return node.shape[node.options["axis"]] if node.primitive.__name__ == "_scan" else 1

@@ -211,6 +211,7 @@ class Search:
         self.vacuous = 0
         self.closest = Comparison()
         self.failed: tuple[Comparison, Mapping[str, Any]] | None = None
+        self.raised = ""  # what went wrong in an example of a refuted statement: it is no counterexample
         self.deadline = float("inf")
         self.long = 0
 
@@ -248,6 +249,9 @@ class Search:
                 return
             self.seen.add(encoded)
         compared = self.compare(sample)
+        if self.refuting and not math.isfinite(compared.error):
+            self.raised = self.raised or compared.failure
+            return
         if compared.failure:
             if self.failed is None:
                 self.deadline = time.perf_counter() + self.shrink_seconds
@@ -283,6 +287,8 @@ class Search:
         return result
 
     def refutation(self) -> SystemResult:
+        if self.raised:
+            return SystemResult("failed", examples=self.tried, failure=f"no counterexample: {self.raised}")
         if self.failed is None:
             return SystemResult("failed", examples=self.tried, failure=f"no counterexample in {self.tried} examples")
         compared, sample = self.failed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
@@ -10,6 +12,8 @@ from models.memory import delta_rule, linear_attention
 from models.sequences import unit_lower_inverse
 from proofs.checker.statements import bounded, identity, refuted
 from proofs.checker.strategies import (
+    LARGE,
+    SMALL,
     Beta,
     Betas,
     ChunkSize,
@@ -21,13 +25,20 @@ from proofs.checker.strategies import (
     OrthonormalKeys,
     Queries,
     State,
+    Strategy,
     UnitKey,
     UnitKeys,
     Value,
     Values,
+    unit_rows,
 )
 
 CHAPTER = 5
+
+TwoUnitKeys = Annotated[Any, Strategy("*batch 2 K", unit_rows, differentiable=False, degree=2)]
+TwoValues = Annotated[Any, Strategy("*batch 2 V", LARGE)]
+HalfAngles = Annotated[Any, Strategy("*batch T", SMALL)]
+StateOfFour = Annotated[Any, Strategy("*batch K V", LARGE, sizes={"T": st.integers(1, 4), "K": st.just(4)})]
 
 SCHLAG = "schlag2021"
 DELTANET = "yang2024deltanet"
@@ -71,6 +82,20 @@ def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
         return mg.sum(mg.sqrt(mg.sum(((k[..., None, :] @ S)[..., 0, :] - v) ** 2, axis=-1)))
 
     return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(norm)(state)
+
+
+@identity(
+    "½‖kS − v‖² = −⟨kS, v⟩ + ½‖kS‖² + ½‖v‖²: it adds a cost of ‖kS‖ to the dot product, whose gradient kᵀkS is what "
+    "the delta rule takes off linear attention's write",
+    source="talk-titans, 22:34: 'about the same aim', made precise",
+    exact=True,
+)
+def square_is_dot_product_and_cost(k: Key, v: Value, state: State):
+    row, read = k[..., None, :], (k[..., None, :] @ state)[..., 0, :]
+    loss = -mg.sum(read * v) + mg.sum(read * read) / 2 + mg.sum(v * v) / 2
+    _, written = linear_attention.recurrent(row, row, v[..., None, :], state=state)
+    by_delta_rule = write_token(k, v, namespace(k).ones_like(k[..., 0]), state)
+    return (square(k, v)(state) / 2, by_delta_rule), (loss, written - row.mT @ read[..., None, :])
 
 
 @identity(
@@ -131,6 +156,65 @@ def orthogonal_keys_are_untouched(k: OrthonormalKeys, v: Value, beta: Beta, stat
 )
 def orthonormal_keys(q: Queries, k: OrthonormalKeys, v: Values, beta: FullBetas):
     return delta_rule.recurrent(q, k, v, beta), linear_attention.recurrent(q, k, v)
+
+
+# Passes over the same pairs
+
+
+@identity(
+    "Two unit keys, β = 1: a further pass over both pairs leaves the second exact and multiplies the error of the "
+    "first by cos²θ: both are recalled in the end unless the keys are parallel",
+    source="talk-titans, 22:34, made precise",
+    exact=True,
+)
+def passes_over_two_pairs(k: TwoUnitKeys, v: TwoValues, state: State):
+    once = one_pass(k, v, state)
+    cosine = namespace(k).sum(k[..., 0, :] * k[..., 1, :], axis=-1, keepdims=True)
+    error = (k @ once - v)[..., 0, :]
+    return k @ one_pass(k, v, once) - v, namespace(k).stack([cosine**2 * error, 0 * error], axis=-2)
+
+
+@bounded(
+    "Independent unit keys, β = 1: a pass multiplies ‖S − S*‖² by at most 1 − det KKᵀ, with S* the memory of exact "
+    "recall nearest to S: passes converge to it",
+    source="talk-titans, 22:34, made precise: writes project on kₜS = vₜ in turn, as in Kaczmarz's method",
+    exact=True,
+    only=("fractions",),
+)
+def a_pass_comes_nearer(o: OrthonormalKeys, t: HalfAngles, v: Values, state: StateOfFour):
+    xp, k, determinant = namespace(o), *independent_keys(o, t)
+
+    def squared_distance(S: Any) -> Any:  # of S to S*: R (KKᵀ)⁻¹ Rᵀ with R = KS − V
+        R = k @ S - v
+        return xp.sum(R * xp.linalg.solve(k @ k.mT, R), axis=(-2, -1))
+
+    return squared_distance(one_pass(k, v, state)), (1 - determinant) * squared_distance(state)
+
+
+@identity(
+    "The dot product converges to nothing: after n passes of linear attention from an empty memory it reads n times "
+    "what it reads after one",
+    source="talk-titans, 16:11 and 22:34, made precise",
+    exact=True,
+)
+def passes_of_linear_attention(k: Keys, v: Values, length: Length):
+    (_, once), S = linear_attention.recurrent(k, k, v), None
+    for _ in range(length):
+        _, S = linear_attention.recurrent(k, k, v, state=S)
+    return k @ S, length * (k @ once)
+
+
+def one_pass(k: Any, v: Any, S: Any) -> Any:
+    """Return the memory after all pairs were written with β = 1."""
+    return delta_rule.recurrent(k, k, v, namespace(k).ones_like(k[..., 0]), state=S)[1]
+
+
+def independent_keys(o: Any, t: Any) -> tuple[Any, Any]:
+    """Return unit keys kᵢ = sin aᵢ oᵢ₋₁ + cos aᵢ oᵢ of orthonormal rows o, with t = tan a/2, and det KKᵀ."""
+    xp, t = namespace(o, t), t / 2  # so that cos a > 0
+    cos, sin = ((1 - t * t) / (1 + t * t))[..., 1:], (2 * t / (1 + t * t))[..., 1:]
+    later = sin[..., None] * o[..., :-1, :] + cos[..., None] * o[..., 1:, :]
+    return xp.concat([o[..., :1, :], later], axis=-2), xp.prod(cos * cos, axis=-1)
 
 
 # Products of transitions

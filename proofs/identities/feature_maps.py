@@ -11,7 +11,8 @@ from minigrad import namespace
 from models.attention import softmax
 from models.attention.feature_maps import elu_plus_one, normalised, positive_random, taylor
 from models.memory import linear_attention
-from proofs.checker.statements import FLOATS, bounded, converges, identity
+from proofs.checker.ranks import rank
+from proofs.checker.statements import EXACT, FLOATS, bounded, converges, grows, identity
 from proofs.checker.strategies import Keys, PositiveFeatures, Queries, Values, Vector, Vectors
 
 CHAPTER = 3
@@ -47,6 +48,22 @@ def elu_plus_one_is_positive(q: Queries, k: Keys):
     return namespace(q).zeros_like(weights), weights
 
 
+@bounded(
+    "m features give weights of rank at most m, also normalised: no map of fixed size has all weights of a softmax, "
+    "whose rank is T (linear_attention.rank_of_softmax_grows)",
+    source="talk-titans, 1:21:15: 'a kernel as expressive as the softmax', made precise",
+    exact=True,
+    only=EXACT,
+)
+def rank_of_normalised_weights(q: PositiveFeatures, k: PositiveFeatures):
+    xp, length = namespace(q, k), k.shape[-2]
+    one_value_each = xp.broadcast_to(xp.eye(length, dtype=k.dtype), (*k.shape[:-1], length))
+    _, state = normalised(linear_attention.recurrent, q, k, one_value_each)
+    read = q @ state  # of all keys, by queries that come after them
+    ranks = rank(read[..., :-1] / read[..., -1:])
+    return ranks, 0 * ranks + q.shape[-1]
+
+
 # Softmax attention is linear attention with infinitely many features
 
 ORDERS = (0, 2, 4, 6, 8)
@@ -60,6 +77,16 @@ def taylor_features(q: Vector, k: Vector):
     xp, score = namespace(q), dot(q, k)
     errors = [abs(dot(taylor(q, order=p), taylor(k, order=p)) - xp.exp(score)) for p in ORDERS]
     return xp.stack(errors, axis=-1), xp.stack([remainder(abs(score), p) for p in ORDERS], axis=-1)
+
+
+@grows(
+    "Their number, 1 + K + … + Kᵖ, grows as Kᵖ: what the softmax needs is not a fixed size of state",
+    source="arora2024based, section 4.1; talk-titans, 1:21:15, made precise",
+    order=3,
+    lengths=(8, 16, 32),
+)
+def number_of_taylor_features(length: int):
+    return taylor(np.ones((1, length)), order=3).shape[-1]
 
 
 @converges(

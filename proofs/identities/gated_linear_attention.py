@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import minigrad as mg
 from minigrad import namespace
 from models.memory import gated_linear_attention, linear_attention
+from models.ssm import selective_scan
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import (
+    LARGE,
+    POSITIVE,
+    RATES,
+    SMALL,
     ChannelLogDecay,
     ChunkSize,
     Key,
@@ -19,11 +24,20 @@ from proofs.checker.strategies import (
     Queries,
     ShutGates,
     State,
+    Strategy,
     Value,
     Values,
 )
 
 CHAPTER = 4
+
+Inputs = Annotated[Any, Strategy("*batch T D", LARGE)]
+Steps = Annotated[Any, Strategy("*batch T D", POSITIVE)]
+Rates = Annotated[Any, Strategy("D N", RATES)]
+Enter = Annotated[Any, Strategy("*batch T N", SMALL)]
+Leave = Annotated[Any, Strategy("*batch T N", LARGE)]
+Skip = Annotated[Any, Strategy("D", LARGE)]
+ChannelState = Annotated[Any, Strategy("*batch D N", LARGE)]
 
 YANG = "yang2024gla"
 
@@ -79,6 +93,24 @@ def gated_write_is_a_gradient_step(k: Key, v: Value, log_gate: LogGate, state: S
     row, gate = k[..., None, :], namespace(log_gate).exp(log_gate)[..., None, None]
     _, new_state = gated_linear_attention.recurrent(row, row, v[..., None, :], log_gate[..., None], state=state)
     return new_state, gate * state - mg.grad(loss)(gate * state)
+
+
+@identity(
+    "Mamba's selective scan is gated linear attention, a head a channel, with values of one feature: q = C, k = B, "
+    "v = Δu, log α = ΔA; its skip Du comes on top",
+    source="talk-titans, 1:21:15, made precise; gu2023mamba, eq. 2",
+)
+def mamba_is_gated_linear_attention(
+    u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip, state: ChannelState
+):
+    xp = namespace(u, delta, A, B, C, D)
+    y, S = [], []
+    for d in range(u.shape[-1]):
+        v, log_decay = (delta * u)[..., d : d + 1], delta[..., d : d + 1] * A[d]
+        head = gated_linear_attention.recurrent(C, B, v, log_decay, state=state[..., d, :, None])
+        y.append(head[0] + D[d] * u[..., d : d + 1])
+        S.append(head[1][..., 0])
+    return selective_scan.recurrent(u, delta, A, B, C, D, state=state), (xp.concat(y, axis=-1), xp.stack(S, axis=-2))
 
 
 @refuted(

@@ -18,6 +18,7 @@ CHAPTER = 11
 
 RAMSAUER = "ramsauer2021"
 Patterns = Annotated[Any, Strategy("*batch S K", SMALL)]
+Map = Annotated[Any, Strategy("K V", SMALL)]
 Beta = Annotated[float, Strategy(number=lambda draw, sizes: draw(st.sampled_from([1.0, 0.25, 2.0, 8.0])))]
 
 
@@ -28,6 +29,15 @@ Beta = Annotated[float, Strategy(number=lambda draw, sizes: draw(st.sampled_from
 def retrieval_is_attention(query: Queries, patterns: Keys):
     attention, _ = softmax.quadratic(query, patterns, patterns, causal=False)
     return hopfield.retrieve(query, patterns, beta=query.shape[-1] ** -0.5), attention
+
+
+@identity(
+    "With other values it is a retrieval followed by a linear map: values XW give what is retrieved, times W",
+    source=f"{RAMSAUER}, eq. 10; talk-titans, 1:22:42, made precise",
+)
+def values_are_a_map_of_patterns(query: Queries, patterns: Keys, W: Map):
+    attention, _ = softmax.quadratic(query, patterns, patterns @ W, causal=False)
+    return attention, hopfield.retrieve(query, patterns, beta=query.shape[-1] ** -0.5) @ W
 
 
 @identity("A retrieval is a step of gradient descent on the energy, rate 1", source=f"{RAMSAUER}, eq. 2–3")
@@ -41,6 +51,16 @@ def energy_falls(query: Keys, patterns: Patterns, beta: Beta):
     xp, after = namespace(query), hopfield.retrieve(query, patterns, beta=beta)
     step = xp.sum((after - query) ** 2, axis=-1) / 2
     return hopfield.energy(after, patterns, beta=beta) + step, hopfield.energy(query, patterns, beta=beta)
+
+
+@refuted(
+    "Attention to values that are not the patterns lowers the energy too",
+    source="talk-titans, 1:22:42: 'softmax attention is a special case of Hopfield networks'",
+    relation="≤",
+)
+def energy_falls_with_other_values(query: Keys, patterns: Patterns, values: Patterns, beta: Beta):
+    after = hopfield.weights(query, patterns, beta=beta) @ values
+    return hopfield.energy(after, patterns, beta=beta), hopfield.energy(query, patterns, beta=beta)
 
 
 @bounded("The energy is never negative", source=f"{RAMSAUER}, section 2: 0 ≤ E")

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from minigrad import namespace
 from models.attention import softmax
+from models.memory import gated_linear_attention
 from models.recurrent import rwkv4
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import BETAS, LARGE, ChunkSize, Strategy, elements
+from proofs.identities.lti import delay
 
 CHAPTER = 20
 
@@ -77,6 +79,22 @@ def softmax_with_linear_bias(k: Keys, v: Values, w: Decay, u: Bonus):
     keys, values = (xp.moveaxis(x, -1, -2)[..., None] for x in (k, v))  # a head a channel: (*batch, D, T, 1)
     y, _ = softmax.quadratic(xp.ones_like(keys), keys, values, scale=1.0, bias=bias)
     return rwkv4.parallel(k, v, w, u)[0], xp.moveaxis(y[..., 0], -1, -2)
+
+
+@identity(
+    "Numerator and denominator are gated linear attention with one key channel, k = e^k, values (v, 1) and α = e^−w, "
+    "read before the token is written, which the bonus adds: it is linear attention once it is normalised",
+    source=f"talk-titans, 1:21:15, made precise; {PENG}, appendix D",
+)
+def normalised_gated_linear_attention(k: Keys, v: Values, w: Decay, u: Bonus):
+    xp, y = namespace(k, v, w, u), []
+    for d in range(k.shape[-1]):
+        key, value = xp.exp(k[..., d : d + 1]), xp.stack([v[..., d], xp.ones_like(v[..., d])], axis=-1)
+        log_decay = -w[d] + 0 * k[..., d]
+        sums, _ = gated_linear_attention.recurrent(xp.ones_like(key), key, value, log_decay)
+        sums = delay(sums) + xp.exp(u[d]) * key * value
+        y.append(sums[..., :1] / sums[..., 1:])
+    return rwkv4.recurrent(k, v, w, u)[0], xp.concat(y, axis=-1)
 
 
 @identity("With u = w the current token is weighed as the past is: wkv is the decayed mean", source=f"{PENG}, eq. 16")

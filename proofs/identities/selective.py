@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from hypothesis import strategies as st
@@ -89,12 +90,13 @@ def exclusive_scan(steps: list[Pair], before: Pair) -> list[Pair]:
     return [parents[i // 2] if i % 2 == 0 else compose(steps[i - 1], parents[i // 2]) for i in range(len(steps))]
 
 
-def reduce_in_brackets(steps: list[Pair], cut: int) -> Pair:
+def reduce_in_brackets(steps: list[Pair], cut: int, operator: Callable[[Pair, Pair], Pair] = compose) -> Pair:
     """Compose all steps, with brackets that depend on `cut`."""
     if len(steps) == 1:
         return steps[0]
     middle = 1 + cut % (len(steps) - 1)
-    return compose(reduce_in_brackets(steps[middle:], cut + 1), reduce_in_brackets(steps[:middle], cut + 2))
+    later, earlier = steps[middle:], steps[:middle]
+    return operator(reduce_in_brackets(later, cut + 1, operator), reduce_in_brackets(earlier, cut + 2, operator))
 
 
 @identity(

@@ -152,6 +152,57 @@ BROKEN = [
     ("titans", "eta * S - theta * u", "eta * S + theta * u", "titans.online_rule", "uphill"),
     ("titans", "(mix, H * rate.mT)", "(mix, Gamma * rate.mT)", "titans.momentum_unrolled", "one decay for the other"),
     ("titans", "start, left = M, batch_size", "left = batch_size", "titans.online_rule", "gradients at M₀ for ever"),
+    (
+        "titans",
+        "g[..., -1:, :] * M + p",
+        "M + p",
+        "titans_optimiser.memory_is_bounded_by_surprises",
+        "no decay of the memory that the next batch starts from",
+    ),
+    (
+        "titans",
+        "h[..., -1:, :] * S - u",
+        "h[..., -1:, :] * S + u",
+        "titans_optimiser.answers_of_one_key",
+        "uphill in the surprise that the next batch starts from",
+    ),
+    (
+        "titans",
+        "eta * S - theta * u",
+        "S - theta * u",
+        "titans_optimiser.known_pair_writes_past_surprise",
+        "past surprise that does not fade",
+    ),
+    ("ttt", "- tau_b * step", "+ tau_b * step", "ttt_updates.update_in_two_factors", "uphill"),
+    (
+        "delta_rule",
+        "v_t - k_t @ S",
+        "v_t + k_t @ S",
+        "parallel_forms.delta_rule_in_brackets",
+        "the memory's answer added to the value",
+    ),
+    ("delta_rule", "v_t - k_t @ S", "v_t - k_t @ S / 2", "delta_rule.a_pass_comes_nearer", "half of the answer"),
+    (
+        "linear_attention",
+        "S = S + k_t.mT @ v_t",
+        "S = S + q_t.mT @ v_t",
+        "fixed_size_state.states_ignore_queries",
+        "values written under the query",
+    ),
+    (
+        "linear_attention",
+        "S = S + k_t.mT @ v_t",
+        "S = S + 1 * (k_t.mT @ v_t)",
+        "parallel_forms.operations_of_each_form",
+        "an operation more for each number of the state",
+    ),
+    (
+        "linear_attention",
+        "xp.tril(q @ k.mT)",
+        "xp.tril(q @ k.mT, k=-1)",
+        "parallel_forms.masked_scores",
+        "the diagonal masked too",
+    ),
 ]
 
 
@@ -181,7 +232,7 @@ def test_a_broken_copy_is_caught(module, text, instead, statement, wrong, monkey
     assert verdict(statement) == "failed", wrong
 
 
-@pytest.mark.parametrize("module", ["gated_delta_rule", "ttt", "titans"])
+@pytest.mark.parametrize("module", sorted({broken[0] for broken in BROKEN} - {"inner"}))
 def test_a_faithful_copy_passes(module, monkeypatch):
     put_in_place(monkeypatch, module)
     named = sorted({broken[3] for broken in BROKEN if broken[0] == module})

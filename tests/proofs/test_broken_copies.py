@@ -176,6 +176,16 @@ def test_float32_inside_is_caught():
     assert check_statement(claim.statements[0]).systems["float64"].status == "failed"
 
 
+@pytest.mark.parametrize("left", [lambda k: k[..., None, :], lambda k: k @ 0], ids=["shapes", "an exception"])
+def test_an_error_is_no_counterexample(left):
+    @refuted("Keys are other keys", source="minigrad, this test", exact=True, register=False)
+    def claim(k: Keys):
+        return left(k), k
+
+    result = check_statement(claim.statements[0]).systems["fractions"]
+    assert result.status == "failed" and result.failure.startswith("no counterexample: ")
+
+
 def test_what_holds_cannot_be_refuted():
     """A refutation that finds no counterexample fails."""
 
