@@ -15,6 +15,7 @@ from models.memory.ttt import Weights
 from proofs.checker.forms import WITHOUT_JAX
 from proofs.checker.statements import converges, identity, refuted
 from proofs.checker.strategies import (
+    BETAS,
     LARGE,
     SMALL,
     Beta,
@@ -53,6 +54,12 @@ Down = Annotated[Any, Strategy("K D", SMALL)]
 DownBias = Annotated[Any, Strategy("1 D", SMALL)]
 Up = Annotated[Any, Strategy("D K", SMALL)]
 Row = Annotated[Any, Strategy("1 K", SMALL, sizes=FEW)]
+Inputs = Annotated[Any, Strategy("T D", SMALL, sizes={"T": st.integers(1, 3)})]
+View = Annotated[Any, Strategy("D K", SMALL)]
+ValueView = Annotated[Any, Strategy("D V", SMALL)]
+Rates = Annotated[Any, Strategy("T", BETAS)]
+Start = Annotated[Any, Strategy("K V", SMALL)]
+Cotangent = Annotated[Any, Strategy("T V", SMALL)]
 
 
 def matrix(W: Any) -> Weights:
@@ -229,6 +236,39 @@ def outer_gradient(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chu
     xp, direction = namespace(q), state + 1  # outputs are affine in W₀, so that a difference is the derivative
     gradient = mg.grad(lambda W: mg.sum(v * y(W)))(state)
     return xp.sum(gradient * direction), xp.sum(v * (y(state + direction) - y(state - direction))) / 2
+
+
+@identity(
+    "Into W_q, W_k and W_v the objective's gradient passes through the inner steps: for the linear model in one batch, "
+    "y = QW₀ − A(ηE) with A = tril(QKᵀ) and E = KW₀ − V, it is Xᵀ times that of Q, K and V in this formula",
+    source=f"{SUN}, section 2.2; talk-titans, 24:58, made precise",
+    exact=True,
+    derivatives=False,
+    only=WITHOUT_JAX,
+)
+def outer_gradient_of_views(x: Inputs, W_q: View, W_k: View, W_v: ValueView, eta: Rates, W: Start, dy: Cotangent):
+    def objective(*views: Any) -> Any:
+        q, k, v = (x @ view for view in views)
+        return mg.sum(dy * ttt.primal(q, k, v, eta, matrix(W), batch_size=x.shape[-2])[0])
+
+    xp, q, k, v = namespace(x), x @ W_q, x @ W_k, x @ W_v
+    errors, A = eta[:, None] * (k @ W - v), xp.tril(q @ k.mT)
+    dA, dE = -xp.tril(dy @ errors.mT), -eta[:, None] * (A.mT @ dy)
+    dq, dk, dv = dy @ W.mT + dA @ k, dA.mT @ q + dE @ W.mT, -dE
+    return mg.grad(objective, argnums=(0, 1, 2))(W_q, W_k, W_v), tuple(x.mT @ d for d in (dq, dk, dv))
+
+
+@refuted(
+    "Views that the inner loss alone reads, W_k and W_v, are not trained by the objective",
+    source=f"{SUN}, section 2.2: the inner loop is differentiated",
+    exact=True,
+)
+def objective_leaves_the_views(x: Inputs, W_q: View, W_k: View, W_v: ValueView, eta: Rates, W: Start, dy: Cotangent):
+    def objective(*views: Any) -> Any:
+        k, v = (x @ view for view in views)
+        return mg.sum(dy * ttt.primal(x @ W_q, k, v, eta, matrix(W), batch_size=x.shape[-2])[0])
+
+    return mg.grad(objective, argnums=(0, 1))(W_k, W_v), (0 * W_k, 0 * W_v)
 
 
 @identity(

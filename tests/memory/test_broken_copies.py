@@ -103,6 +103,13 @@ BROKEN = [
         "the ½ of the loss",
     ),
     ("ttt", "W - tau_b * G, copies, sums", "W - G, copies, sums", "ttt.shares", "the share τ of the sum"),
+    (
+        "ttt",
+        "(copies, norm, XK, XV)",
+        "(copies, norm, mg.stop_gradient(XK), XV)",
+        "ttt.outer_gradient_of_views",
+        "no gradient through the inner step's keys",
+    ),
     ("inner", "(len(layer) - 1)", "0", "ttt.linear_dual_is_primal", "the bias not moved by what was written"),
     (
         "inner",
