@@ -12,11 +12,10 @@ from minigrad import namespace
 from models import linear_systems
 from models.blocks.block import BlockConfig
 from models.blocks.s4 import S4Block
-from models.sequences import unit_lower_inverse
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Length, Strategy, stable
-from proofs.identities.discretize import OURS
+from proofs.identities.discretize import OURS, invertible
 
 CHAPTER = 16
 
@@ -169,15 +168,6 @@ def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left
     y, h = lti.recurrent(u, A, B, C, state=state)
     changed = lti.convolution(u, M @ A @ inverse, M @ B, C @ inverse, state=state @ namespace(M).matrix_transpose(M))
     return changed, (y, h @ namespace(M).matrix_transpose(M))
-
-
-def invertible(left: Any, right: Any) -> tuple[Any, Any]:
-    """Return a matrix and its inverse: a product of unit lower and unit upper triangular matrices."""
-    xp = namespace(left, right)
-    eye = xp.eye(left.shape[-1], dtype=left.dtype)
-    lower, upper = (eye + xp.tril(x, k=-1) for x in (left, right))
-    M = lower @ xp.matrix_transpose(upper)
-    return M, xp.matrix_transpose(unit_lower_inverse(right)) @ unit_lower_inverse(left)
 
 
 @refuted(
