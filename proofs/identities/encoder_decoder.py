@@ -33,7 +33,7 @@ from proofs.identities.transformer import (
 CHAPTER = 1
 
 VASWANI, SUTSKEVER = "vaswani2017", "sutskever2014"
-TALK = "talk-papers, Attention Is All You Need: the second question"
+TALK = "talk-papers, Attention is all you need, question 2"
 
 # One vector, or one for each token
 
@@ -73,7 +73,7 @@ def one_vector_is_enough(x: Source, y: Target):
 
 @identity(
     "Every layer of the decoder attends to the output of the last encoder layer, each with keys and values of its own",
-    source=f"{VASWANI}, section 3.2.3 and figure 1; talk-papers, Attention Is All You Need: the encoder's data to each",
+    source=f"{VASWANI}, section 3.2.3 and figure 1; talk-meeting, (1)",
     only=("float64", "float32", "gradient"),
 )
 def every_layer_reads_the_encoder(x: Source):
@@ -86,7 +86,7 @@ def every_layer_reads_the_encoder(x: Source):
 
 @refuted(
     "Layer l of the decoder attends to layer l of the encoder",
-    source=f"{VASWANI}, section 3.2.3 and figure 1; talk-papers, Attention Is All You Need",
+    source=f"{VASWANI}, section 3.2.3 and figure 1; talk-meeting, (1)",
 )
 def layers_are_paired(x: Source):
     model = make_model(layers=2)

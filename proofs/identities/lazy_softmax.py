@@ -26,6 +26,7 @@ from proofs.checker.strategies import LARGE, POSITIVE, Cut, Keys, Queries, Strat
 CHAPTER = 1
 
 RABE = "rabe2021"
+TALK = "talk-papers, Self-Attention Does Not Need O(n^2) Memory"
 FEATURES, QUERIES = 16, 16  # of the arrays whose memory is measured, and of a chunk of theirs
 LENGTHS = (16384, 32768, 65536)
 
@@ -95,7 +96,7 @@ def sums_without_their_maxima(m: Maxima, s: Sums, v: WeightedSums):
 
 @identity(
     "What is put off is the division: Σ (wⱼ / Σ w) vⱼ is Σ wⱼ vⱼ / Σ w, both of whose sums are formed key by key",
-    source=f"{RABE}, section 2; talk-papers, memory-efficient attention: 'the sum of exponentials is put off'",
+    source=f"{RABE}, section 2; {TALK}: 'the sum of exponentials is put off'",
     exact=True,
 )
 def the_division_is_put_off(w: Weights, v: Values):
@@ -131,7 +132,7 @@ def count_operations(form: Callable[..., Any], length: int) -> int:
 
 @grows(
     "The division at the end saves memory, not work: all T² scores are computed, as before",
-    source=f"{RABE}, abstract: time O(n²); talk-papers, memory-efficient attention: the softmax last",
+    source=f"{RABE}, abstract: time O(n²); talk-meeting, (5): the softmax last",
     order=2,
     lengths=(8, 16, 32),
 )
@@ -141,7 +142,7 @@ def operations_of_lazy_attention(length: int):
 
 @refuted(
     "The softmax last takes fewer operations (it takes a few more, for the maxima of chunks and their merging)",
-    source=f"talk-papers, memory-efficient attention: less computation; {RABE}, abstract: time O(n²)",
+    source=f"talk-meeting, (5): less computation; {RABE}, abstract: time O(n²)",
     relation="≤",
 )
 def lazy_attention_computes_less():
@@ -170,7 +171,7 @@ def memory_of_a_chunk_of_queries(length: int):
 
 @refuted(
     "The practical algorithm needs constant, or at worst logarithmic memory (that of one query read key by key is)",
-    source=f"talk-papers, memory-efficient attention; {RABE}, sections 2 and 3",
+    source=f"{TALK}; {RABE}, sections 2 and 3",
     relation="≤",
 )
 def memory_is_at_worst_logarithmic():

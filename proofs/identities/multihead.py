@@ -158,7 +158,7 @@ def mean_slope(K: int, scale: float) -> float:
 
 @grows(
     "Without the scale the softmax's mean slope falls as 1/√K: two keys, query and keys vectors of K random signs",
-    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention Is All You Need: the scale stabilises",
+    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention is all you need: the scale stabilises",
     order=0.5,
 )
 def unscaled_slopes_fall(length: int):
@@ -167,7 +167,7 @@ def unscaled_slopes_fall(length: int):
 
 @bounded(
     "With 1/√K it is at least 1/6 for any K, two thirds of its greatest value",
-    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention Is All You Need",
+    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention is all you need",
     only=("float64",),
 )
 def scaled_slopes_stay():
@@ -202,7 +202,7 @@ def gradients_vanish_as_scores_grow(scores: ScoresOfOne, v: Values, other: Value
 
 @identity(
     "All channels of one head weight the tokens alike: where two channels have equal values, their outputs are equal",
-    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention Is All You Need: several heads",
+    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention is all you need: several heads",
     exact=True,
     over=OVER_HEADS,
 )
@@ -214,7 +214,7 @@ def a_head_has_one_weighting(q: WideQueries, k: WideKeys, v: Values, form: Any):
 
 @refuted(
     "Two heads do so too, and one head of the same width could take their place",
-    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention Is All You Need: several heads",
+    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention is all you need: several heads",
 )
 def two_heads_have_one_weighting(q: WideQueries, k: WideKeys, v: Values):
     xp, width = namespace(v), v.shape[-1]

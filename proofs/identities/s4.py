@@ -167,7 +167,7 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
 
 @identity(
     "A multiple of the identity in A saves nothing: it fades every mode alike, so that −½I makes of K̄ₗ e^(−Δl/2) K̄ₗ",
-    source=f"{S4}, appendix C.1; talk-papers, S4: 'an identity matrix and the like'",
+    source=f"{S4}, appendix C.1; talk-meeting, (6): 'an identity matrix and the like'",
     only=OURS,
 )
 def identity_in_the_matrix(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length):

@@ -30,7 +30,8 @@ from proofs.identities.transformer import in_float64
 CHAPTER = 1
 
 VASWANI, VIT = "vaswani2017", "dosovitskiy2021"
-TALK = "talk-papers, Attention Is All You Need"
+TALK = "talk-papers, Attention is all you need"
+MEETING = "talk-meeting, (1)"
 WIDTH = 4
 
 Tokens = Annotated[Any, Strategy("*batch T K", SMALL)]
@@ -61,7 +62,7 @@ def self_attention(x: Any) -> Any:
 
 @bounded(
     "Attention shrinks the range of every channel over the tokens to 1 − Σⱼ minᵢ Aᵢⱼ of it, or less",
-    source=f"dong2021, abstract, made precise; {TALK}: attention alone",
+    source=f"dong2021, abstract, made precise; {MEETING}: attention alone",
 )
 def attention_shrinks_the_range(q: Queries, k: Keys, v: Values):
     xp = namespace(q, k, v)
@@ -75,7 +76,7 @@ def attention_shrinks_the_range(q: Queries, k: Keys, v: Values):
 @converges(
     "Layers of attention alone, at scores of at most b, make all tokens alike: L of them leave (1 − e^(−2b))ᴸ of the "
     "range, and one row times a column of ones",
-    source=f"dong2021, abstract: rank one, even doubly exponentially; {TALK}: attention alone",
+    source=f"dong2021, abstract: rank one, even doubly exponentially; {MEETING}: attention alone",
 )
 def attention_alone_loses_rank(x: Tokens):
     xp, first, errors, shrinking = namespace(x), spread(x), [], 1 - math.exp(-1)
@@ -89,7 +90,7 @@ def attention_alone_loses_rank(x: Tokens):
 
 @refuted(
     "So do layers with a residual path, x + attention(x)",
-    source=f"dong2021, abstract: skip connections prevent it; {TALK}",
+    source=f"dong2021, abstract: skip connections prevent it; {MEETING}",
     relation="≤",
 )
 def residual_layers_lose_rank(x: Tokens):
@@ -98,7 +99,7 @@ def residual_layers_lose_rank(x: Tokens):
 
 @identity(
     "A layer's feed-forward network has two thirds of its weights: 8 d² beside 4 d² of attention, at a width of 4 d",
-    source=f"{VASWANI}, section 3.3; {TALK}: attention alone",
+    source=f"{VASWANI}, section 3.3; {MEETING}: attention alone",
     derivatives=False,
     only=("float64",),
 )
@@ -116,7 +117,7 @@ def the_feed_forward_has_most_weights():
 
 @bounded(
     "Pre-norm leaves a path from the input to the output: z_L = z₀ + the outputs of all sub-layers",
-    source=f"{VIT}, eq. 2 and 3; talk-papers, ViT: the norm before attention",
+    source=f"{VIT}, eq. 2 and 3; talk-meeting, (2): the norm before attention",
     only=("float64",),
 )
 def pre_norm_is_a_sum(z: Wide):
@@ -131,7 +132,7 @@ def pre_norm_is_a_sum(z: Wide):
 
 @refuted(
     "So does post-norm: x_L = x₀ + the outputs of all sub-layers",
-    source=f"{VASWANI}, section 3.1; talk-papers, ViT",
+    source=f"{VASWANI}, section 3.1; talk-meeting, (2)",
     relation="≤",
 )
 def post_norm_is_a_sum(z: Wide):
@@ -144,7 +145,7 @@ def post_norm_is_a_sum(z: Wide):
 
 @bounded(
     "Where all sub-layers return 0 a pre-norm stack returns its input; a post-norm stack its norm, twice a layer",
-    source=f"{VIT}, eq. 2 and 3; {VASWANI}, section 3.1; talk-papers, ViT",
+    source=f"{VIT}, eq. 2 and 3; {VASWANI}, section 3.1; talk-meeting, (2)",
     only=("float64",),
 )
 def silent_stacks(z: Wide):
@@ -209,7 +210,7 @@ def a_decayed_sum_has_no_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTok
 
 @identity(
     "An embedding is a linear layer on the one-hot encoding, x = one-hot · E, of any width",
-    source=f"{VASWANI}, section 3.4; {TALK}: the first question",
+    source=f"{VASWANI}, section 3.4; {TALK}, question 1",
     exact=True,
 )
 def an_embedding_reads_one_hot(table: Table, words: Words):
@@ -218,7 +219,7 @@ def an_embedding_reads_one_hot(table: Table, words: Words):
 
 @identity(
     "The one-hot encoding is itself an embedding, with E = I: as wide as the vocabulary, and nothing is learned",
-    source=f"{TALK}: the first question, made precise",
+    source=f"{TALK}, question 1, made precise",
     exact=True,
 )
 def one_hot_is_an_embedding(table: Table, words: Words):
@@ -228,7 +229,7 @@ def one_hot_is_an_embedding(table: Table, words: Words):
 
 @refuted(
     "An embedding has fewer dimensions than what it embeds (a wider one, such as [I ‖ E], is an embedding too)",
-    source=f"{TALK}: 'low-dimensional'",
+    source=f"{TALK}, question 1: 'in few dimensions'",
     exact=True,
     relation="≤",
 )
@@ -239,7 +240,7 @@ def an_embedding_is_narrow(table: Table, words: Words):
 
 @identity(
     "What is learned is a row at a time: the gradient of E is one-hotᵀ dx, 0 for words that did not occur",
-    source=f"{TALK}: the first question, made precise",
+    source=f"{TALK}, question 1, made precise",
     exact=True,
 )
 def an_embedding_learns_by_rows(table: Table, words: Words, dx: Cotangents):
