@@ -134,7 +134,7 @@ def operations_for_any_step(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leav
 
 
 @bounded(
-    "From four tokens on it adds some: one Δ, B and C for all tokens are discretised once, those of the tokens each time",
+    "From four tokens on it adds some: one Δ, B and C for all tokens are discretised once, those of tokens each time",
     source=f"{TALK}: 'less computation'",
     only=("float64",),
 )
