@@ -39,8 +39,8 @@ def _growth(statement: Statement) -> Comparison:
     # the longest first: it fills what Python keeps for the next call
     try:
         costs = [statement(length=length) for length in reversed(statement.lengths)][::-1]
-    except Exception as error:  # any exception in a statement is a failure
-        return Comparison(math.inf, NEXT_ORDER, f"{type(error).__name__}: {error}")
+    except Exception as raised:  # any exception in a statement is a failure
+        return Comparison(math.inf, NEXT_ORDER, f"{type(raised).__name__}: {raised}")
     fitted = order(costs)
     error = abs(fitted - statement.order)
     failure = f"costs {costs} at lengths {statement.lengths}: order {fitted:.2f}, claimed {statement.order:g}"

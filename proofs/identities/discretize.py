@@ -165,7 +165,7 @@ def rotation(a: Any, b: Any) -> Any:
 
 
 @identity(
-    "A diagonalisable A is discretised in the basis of its eigenvectors: M A M⁻¹, M B gives M Ā M⁻¹, M B̄, whatever Δ",
+    "A diagonalisable A is discretised in the basis of its eigenvectors: M A M⁻¹, M B gives M Ā M⁻¹, M B̄, whatever Δ",
     source="talk-mamba, slide 23; gu2022s4, lemma 3.1",
     over=METHODS,
     exact=True,

@@ -260,7 +260,8 @@ def unobservable_pair(u: Any, A: Any, B: Any, C: Any, hidden: Any, state: Any) -
     larger = xp.concat([xp.concat([A, column], axis=-1), bottom], axis=0)
     B_, C_ = xp.concat([B, 1 + 0 * B[:1]]), xp.concat([C, 0 * C[:1]])
     starts = [xp.concat([state, x], axis=-1) for x in (hidden, 1 + hidden)]
-    return tuple((lti.recurrent(u, larger, B_, C_, state=h)[0], h) for h in starts)
+    first, second = ((lti.recurrent(u, larger, B_, C_, state=h)[0], h) for h in starts)
+    return first, second
 
 
 # LSSL

@@ -124,7 +124,7 @@ def held_error(f: Any, c: Any, measure: str) -> float:
     """Return ∫ (f − Σ cₙ gₙ)² over the measure, f held for one unit of age a sample (legs: 1/T), and 0 before."""
     nodes, weights = legendre.leggauss(NODES)
     T, unit = len(f), 1 / len(f) if measure == "legs" else 1.0
-    total = 0.0
+    total: Any = 0.0
     for k, value in enumerate(f):
         ages = unit * (T - 1 - k + (nodes + 1) / 2)
         density = np.exp(-ages) if measure == "lagt" else 1.0

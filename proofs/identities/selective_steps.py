@@ -48,8 +48,8 @@ def steps_of_channels_select_nothing(
     u: Inputs, w: Inputs, delta: Step, A: Rates, B: EnterOfAll, C: LeaveOfAll, D: Skip, factors: Pair
 ):
     def scan(u: Any) -> Any:
-        everywhere = [x + 0 * u[..., :1] for x in (B, C)]
-        return selective_scan.recurrent(u, delta + 0 * u, A, *everywhere, D)[0]
+        B_all, C_all = (x + 0 * u[..., :1] for x in (B, C))
+        return selective_scan.recurrent(u, delta + 0 * u, A, B_all, C_all, D)[0]
 
     a, b = factors[0], factors[1]
     return (scan(a * u + b * w), scan(delay(u))), (a * scan(u) + b * scan(w), delay(scan(u)))

@@ -122,7 +122,8 @@ def the_feed_forward_has_most_weights():
 )
 def pre_norm_is_a_sum(z: Wide):
     z = np.asarray(z, dtype=np.float64)
-    model, now, outputs = pre_norm(), z, []
+    outputs: list[Any] = []
+    model, now = pre_norm(), z
     for layer in model.layers:
         attended = layer.attention(layer.attention_norm(now))
         fed = layer.mlp_out(layer.activation(layer.mlp_in(layer.mlp_norm(now + attended))))
@@ -201,7 +202,8 @@ def a_sum_has_no_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTokens, ord
     exact=True,
 )
 def a_decayed_sum_has_no_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTokens, gate: Decays, order: Order):
-    _, moved = gated_linear_attention.recurrent(*(reorder(x, order) for x in (q, k, v)), gate)
+    q_, k_, v_ = (reorder(x, order) for x in (q, k, v))
+    _, moved = gated_linear_attention.recurrent(q_, k_, v_, gate)
     return moved, gated_linear_attention.recurrent(q, k, v, gate)[1]
 
 

@@ -97,7 +97,7 @@ BROKEN = [
         "weights[..., None] * coarse",
         "A[..., None] * weights[..., None] * coarse",
         ("s4.identity_in_the_matrix",),
-        "an Ā too much",
+        "an Ā too much",
     ),
     ("linear_systems", "else square(jump)", "else jump * jump", ("s4.cost_of_squaring",), "entries squared"),
     (
