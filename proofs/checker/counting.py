@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,18 @@ class Counted:
 
     def sqrt(self) -> Counted:
         return self._count(_real_of_real(cmath.sqrt(self.value), self.value))
+
+    def tanh(self) -> Counted:
+        return self._count(math.tanh(self.value.real))
+
+    def log(self) -> Counted:
+        return self._count(math.log(self.value.real))
+
+    def log1p(self) -> Counted:
+        return self._count(math.log1p(self.value.real))
+
+    def __pow__(self, power: float) -> Counted:
+        return self._count(self.value**power)
 
     def __neg__(self) -> Counted:
         return self._count(-self.value)

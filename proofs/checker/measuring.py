@@ -37,7 +37,10 @@ def _limit(statement: Statement, example: Mapping[str, Any]) -> Comparison:
 
 def _growth(statement: Statement) -> Comparison:
     # the longest first: it fills what Python keeps for the next call
-    costs = [statement(length=length) for length in reversed(statement.lengths)][::-1]
+    try:
+        costs = [statement(length=length) for length in reversed(statement.lengths)][::-1]
+    except Exception as raised:  # any exception in a statement is a failure
+        return Comparison(math.inf, NEXT_ORDER, f"{type(raised).__name__}: {raised}")
     fitted = order(costs)
     error = abs(fitted - statement.order)
     failure = f"costs {costs} at lengths {statement.lengths}: order {fitted:.2f}, claimed {statement.order:g}"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
+from models.sequences import unit_lower_inverse
 from models.ssm import discretize
 from proofs.checker.counting import counted
 from proofs.checker.statements import FLOATS, Instance, bounded, grows, identity, refuted
@@ -161,6 +162,49 @@ def rotation(a: Any, b: Any) -> Any:
     """Return [[a, −b], [b, a]] with diagonal blocks: a + bi as a real matrix on real and imaginary parts."""
     xp, a, b = namespace(a, b), diagonal(a), diagonal(b)
     return xp.concat([xp.concat([a, -b], axis=1), xp.concat([b, a], axis=1)], axis=0)
+
+
+@identity(
+    "A diagonalisable A is discretised in the basis of its eigenvectors: M A M⁻¹, M B gives M Ā M⁻¹, M B̄, whatever Δ",
+    source="talk-mamba, slide 23; gu2022s4, lemma 3.1",
+    over=METHODS,
+    exact=True,
+    only=OURS,
+)
+def change_of_basis(method: Any, rates: Rates, B: Enter, delta: Step, left: Mixing, right: Mixing):
+    M, inverse = invertible(left, right)
+    A_bar, B_bar = method(rates, B, delta)  # N operations, in the basis of the eigenvectors
+    return method(M @ diagonal(rates) @ inverse, M @ B, delta), (M @ diagonal(A_bar) @ inverse, M @ B_bar)
+
+
+@refuted(
+    "A may vary as Δ does: steps with A₁ and then A₂ are one with A₁ + A₂ (so it is where the two commute)",
+    source="talk-mamba, slides 21–23: 'a slightly different matrix at each time'",
+)
+def matrices_add_up(mixing: Mixing, other: Mixing, push: Push, B: Enter, delta: Step):
+    A_1, A_2 = stable(mixing, push), stable(other, push)
+    return discretize.zoh(A_1 + A_2, B, delta)[0], discretize.zoh(A_2, B, delta)[0] @ discretize.zoh(A_1, B, delta)[0]
+
+
+@identity(
+    "Matrices with the same eigenvectors commute, and their steps add up: so does one A with several Δ",
+    source="talk-mamba, slide 23, made precise",
+    only=OURS,
+)
+def commuting_matrices_add_up(rates: Rates, others: Rates, B: Enter, delta: Step, left: Mixing, right: Mixing):
+    M, inverse = invertible(left, right)
+    A_1, A_2 = (M @ diagonal(x) @ inverse for x in (rates, others))
+    steps = [discretize.zoh(A, B, delta)[0] for A in (A_1, A_2, A_1 + A_2)]
+    return steps[1] @ steps[0], steps[2]
+
+
+def invertible(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return a matrix and its inverse: a product of unit lower and unit upper triangular matrices."""
+    xp = namespace(left, right)
+    eye = xp.eye(left.shape[-1], dtype=left.dtype)
+    lower, upper = (eye + xp.tril(x, k=-1) for x in (left, right))
+    M = lower @ xp.matrix_transpose(upper)
+    return M, xp.matrix_transpose(unit_lower_inverse(right)) @ unit_lower_inverse(left)
 
 
 def count_operations(length: int, *, dense: bool) -> int:

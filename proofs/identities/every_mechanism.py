@@ -11,6 +11,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import namespace
+from minigrad.pytree import map_arrays
 from proofs.checker.counting import counted
 from proofs.checker.evaluate import flatten
 from proofs.checker.forms import Form, Tokens, each_form, each_pair, select_state, stack_results
@@ -166,6 +167,58 @@ def size_of_state(form: Form, length: int):
 )
 def size_of_softmax_state(form: Form, length: int):
     return state_size(form, length)
+
+
+@grows(
+    "The next token takes the same work after any number of tokens",
+    source=f"{TRIANGLE}: inference by an RNN; book-ssm, RNN",
+    order=0,
+    over=each_form(work="T", state_grows=False, compiled=False),
+)
+def operations_of_the_next_token(form: Form, length: int):
+    return count_next_token(form, length)
+
+
+@grows(
+    "Softmax attention's next token takes T operations, one with each key and value so far",
+    source=f"{TRIANGLE}: inference by a Transformer, O(n); book-ssm, Transformer",
+    order=1,
+    over=each_form(state_grows=True, compiled=False),
+)
+def operations_of_the_next_softmax_token(form: Form, length: int):
+    return count_next_token(form, length)
+
+
+@grows(
+    "T tokens, one after another, take T operations: the talk's O(n) for an RNN is that of all tokens together",
+    source=f"{TRIANGLE}: inference by an RNN, O(n), made precise",
+    order=1,
+    over=each_form(work="T", state_grows=False, compiled=False),
+    lengths=(4, 8, 16),
+)
+def operations_of_generation(form: Form, length: int):
+    return sum(count_next_token(form, t) for t in range(1, length + 1))
+
+
+@grows(
+    "With softmax attention T tokens, one after another, take T² operations: its O(n) is that of one token",
+    source=f"{TRIANGLE}: inference by a Transformer, O(n), made precise",
+    order=2,
+    over=each_form(state_grows=True, compiled=False),
+    lengths=(8, 16, 32),
+)
+def operations_of_softmax_generation(form: Form, length: int):
+    return sum(count_next_token(form, t) for t in range(1, length + 1))
+
+
+def count_next_token(form: Form, length: int) -> int:
+    """Count the operations of one token from the state after `length` tokens."""
+    tally = [0]
+    tokens = form.sample(length + 1)
+    _, state = form(form.slice_time(tokens, None, length), None, chunk_size=4)
+    last = {name: counted(x, tally) for name, x in form.slice_time(tokens, length, None).items()}
+    form(last, map_arrays(lambda x: counted(x, tally), state), chunk_size=4)
+    return tally[0]
 
 
 def count_operations(form: Form, length: int) -> float:

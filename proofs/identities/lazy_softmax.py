@@ -19,12 +19,14 @@ import numpy as np
 from minigrad import namespace
 from models.attention import softmax
 from models.sequences import tokens
+from proofs.checker.counting import counted
 from proofs.checker.statements import grows, identity, refuted
-from proofs.checker.strategies import LARGE, POSITIVE, Keys, Queries, Strategy, Values
+from proofs.checker.strategies import LARGE, POSITIVE, Cut, Keys, Queries, Strategy, Values
 
 CHAPTER = 1
 
 RABE = "rabe2021"
+TALK = "talk-papers, Self-Attention Does Not Need O(n^2) Memory"
 FEATURES, QUERIES = 16, 16  # of the arrays whose memory is measured, and of a chunk of theirs
 LENGTHS = (16384, 32768, 65536)
 
@@ -32,6 +34,7 @@ Triple = tuple[Any, Any, Any]  # m (*batch, 1, 1), s (*batch, 1, 1), v (*batch, 
 Maxima = Annotated[Any, Strategy("*batch 3 1", LARGE)]
 Sums = Annotated[Any, Strategy("*batch 3 1", POSITIVE)]
 WeightedSums = Annotated[Any, Strategy("*batch 3 V", LARGE)]
+Weights = Annotated[Any, Strategy("*batch T 1", POSITIVE)]
 
 
 def merge(first: Triple, second: Triple) -> Triple:
@@ -91,6 +94,61 @@ def sums_without_their_maxima(m: Maxima, s: Sums, v: WeightedSums):
     return merge(first, second)[1], first[1] + second[1]
 
 
+@identity(
+    "What is put off is the division: Σ (wⱼ / Σ w) vⱼ is Σ wⱼ vⱼ / Σ w, both of whose sums are formed key by key",
+    source=f"{RABE}, section 2; {TALK}: 'the sum of exponentials is put off'",
+    exact=True,
+)
+def the_division_is_put_off(w: Weights, v: Values):
+    xp = namespace(w, v)
+    total, weighted = 0 * w[..., :1, :], 0 * v[..., :1, :]
+    for w_t, v_t in tokens(w, v):
+        total, weighted = total + w_t, weighted + w_t * v_t
+    divided_first = xp.sum(w / xp.sum(w, axis=-2, keepdims=True) * v, axis=-2, keepdims=True)
+    return weighted / total, divided_first
+
+
+@refuted(
+    "Each chunk of keys may be divided by its own sum, and the results be averaged",
+    source=f"{RABE}, section 2: the division comes last",
+    exact=True,
+)
+def chunks_are_divided_apart(w: Weights, v: Values, cut: Cut):
+    xp = namespace(w, v)
+
+    def mean(w: Any, v: Any) -> Any:
+        return xp.sum(w * v, axis=-2) / xp.sum(w, axis=-2)
+
+    return (mean(w[..., :cut, :], v[..., :cut, :]) + mean(w[..., cut:, :], v[..., cut:, :])) / 2, mean(w, v)
+
+
+def count_operations(form: Callable[..., Any], length: int) -> int:
+    """Count the operations of a form of bidirectional attention, in chunks of 8 queries and keys where it has some."""
+    tally = [0]
+    q, k, v = (counted(x, tally) for x in arrays(length, length))
+    form(q, k, v, causal=False, **({"chunk_size": 8} if form is softmax.lazy else {}))
+    return tally[0]
+
+
+@grows(
+    "The division at the end saves memory, not work: all T² scores are computed, as before",
+    source=f"{RABE}, abstract: time O(n²); talk-meeting, (5): the softmax last",
+    order=2,
+    lengths=(8, 16, 32),
+)
+def operations_of_lazy_attention(length: int):
+    return count_operations(softmax.lazy, length)
+
+
+@refuted(
+    "The softmax last takes fewer operations (it takes a few more, for the maxima of chunks and their merging)",
+    source=f"talk-meeting, (5): less computation; {RABE}, abstract: time O(n²)",
+    relation="≤",
+)
+def lazy_attention_computes_less():
+    return [np.array([float(count_operations(form, 16))]) for form in (softmax.lazy, softmax.quadratic)]
+
+
 @grows(
     "One query that reads key by key takes constant memory",
     source=f"{RABE}, section 2",
@@ -113,7 +171,7 @@ def memory_of_a_chunk_of_queries(length: int):
 
 @refuted(
     "The practical algorithm needs constant, or at worst logarithmic memory (that of one query read key by key is)",
-    source=f"talk-papers, memory-efficient attention; {RABE}, sections 2 and 3",
+    source=f"{TALK}; {RABE}, sections 2 and 3",
     relation="≤",
 )
 def memory_is_at_worst_logarithmic():

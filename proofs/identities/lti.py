@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
 from models import linear_systems
-from models.sequences import unit_lower_inverse
+from models.blocks.block import BlockConfig
+from models.blocks.s4 import S4Block
 from models.ssm import discretize, lssl, lti
 from proofs.checker.statements import identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SEVERAL, SMALL, Length, Strategy, stable
+from proofs.identities.discretize import OURS, invertible
 
 CHAPTER = 16
 
@@ -32,6 +35,9 @@ Skip = Annotated[Any, Strategy("D", LARGE)]
 Mixing = Annotated[Any, Strategy("N N", SMALL, sizes=N)]
 Kernel = Annotated[Any, Strategy("D T", LARGE)]
 Pair = Annotated[Any, Strategy("two", SMALL, sizes={"two": st.just(2)})]
+HiddenNumber = Annotated[Any, Strategy("*batch D 1", LARGE)]
+NInputs = Annotated[Any, Strategy("*batch N D", LARGE, sizes=N)]  # as many tokens as numbers in the state
+TwoChannels = Annotated[Any, Strategy("*batch T 2", LARGE)]
 # A token that a wrong turn carries to another place, so that there is more than one.
 Several = Annotated[Any, Strategy("*batch T D", LARGE, sizes={"T": SEVERAL})]
 
@@ -83,6 +89,49 @@ def padded_transforms(u: Inputs, kernel: Kernel):
     return linear_systems.causal_convolution(u, kernel), direct_sum(u, namespace(kernel).matrix_transpose(kernel))
 
 
+@identity(
+    "From a zero state the system is linear in the input: if u gives y and w gives z, a u + b w gives a y + b z",
+    source="book-ssm, SSM: A, B, C and D are matrices, a linear relation",
+    exact=True,
+    only=OURS,
+)
+def superposition(u: Inputs, w: Inputs, A: System, B: Enter, C: Leave, factors: Pair):
+    a, b = factors[0], factors[1]
+    (y, h), (z, g) = (lti.convolution(x, A, B, C) for x in (u, w))
+    return lti.recurrent(a * u + b * w, A, B, C), (a * y + b * z, a * h + b * g)
+
+
+@refuted(
+    "From any state it is: twice the input gives twice the output (it is linear in input and state together)",
+    source="book-ssm, SSM",
+    exact=True,
+)
+def superposition_from_a_state(u: Inputs, A: System, B: Enter, C: Leave, state: Start):
+    return lti.recurrent(2 * u, A, B, C, state=state)[0], 2 * lti.recurrent(u, A, B, C, state=state)[0]
+
+
+@identity(
+    "In input and state together it is: twice both gives twice the output and twice the final state",
+    source="book-ssm, SSM, made precise",
+    exact=True,
+    only=OURS,
+)
+def linear_in_input_and_state(u: Inputs, A: System, B: Enter, C: Leave, state: Start):
+    y, h = lti.recurrent(u, A, B, C, state=state)
+    return lti.convolution(2 * u, A, B, C, state=2 * state), (2 * y, 2 * h)
+
+
+@refuted(
+    "A layer of it is linear too: a state space drops nonlinearity (along time only: its block has a GELU and a gate)",
+    source="book-ssm, SSM: activation functions are left out; gu2022s4, appendix D.2 (place not verified)",
+    relation="≤",
+)
+def layer_is_linear(x: TwoChannels):
+    x = np.asarray(x, dtype=np.float64)
+    block = S4Block(BlockConfig(width=2, states=2, form="recurrent"), np.random.default_rng(0))
+    return abs(block(2 * x)[0] - 2 * block(x)[0]), np.full(x.shape, 0.01)
+
+
 @refuted("The zero-padding is not needed", source="minigrad, the end would wrap around onto the beginning")
 def transforms_without_padding(u: Several, kernel: Kernel):
     return circular_convolution(u, kernel), linear_systems.direct_convolution(u, kernel)
@@ -111,7 +160,7 @@ def commutes_with_delays(u: Inputs, A: System, B: Enter, C: Leave):
 
 @identity(
     "A change of basis, (MAM⁻¹, MB, CM⁻¹) from the state Mh, leaves the output unchanged",
-    source=f"{S4}, lemma 3.1; talk-mamba, slide 19",
+    source=f"{S4}, lemma 3.1; talk-mamba, slides 16 and 19",
     exact=True,
 )
 def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left: Mixing, right: Mixing):
@@ -119,15 +168,6 @@ def change_of_basis(u: Inputs, A: System, B: Enter, C: Leave, state: Start, left
     y, h = lti.recurrent(u, A, B, C, state=state)
     changed = lti.convolution(u, M @ A @ inverse, M @ B, C @ inverse, state=state @ namespace(M).matrix_transpose(M))
     return changed, (y, h @ namespace(M).matrix_transpose(M))
-
-
-def invertible(left: Any, right: Any) -> tuple[Any, Any]:
-    """Return a matrix and its inverse: a product of unit lower and unit upper triangular matrices."""
-    xp = namespace(left, right)
-    eye = xp.eye(left.shape[-1], dtype=left.dtype)
-    lower, upper = (eye + xp.tril(x, k=-1) for x in (left, right))
-    M = lower @ xp.matrix_transpose(upper)
-    return M, xp.matrix_transpose(unit_lower_inverse(right)) @ unit_lower_inverse(left)
 
 
 @refuted(
@@ -159,6 +199,69 @@ def conjugate_pair(u: Inputs, a: Pair, b: Pair, c: Pair):
 def complex_product(x: Any, y: Any) -> tuple[Any, Any]:
     """Multiply complex numbers given as (real, imaginary)."""
     return x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]
+
+
+# Inferring the state
+
+
+def observable(C: Any, A: Any) -> Any:
+    """Return the rows C, C A, …, C Aᴺ⁻¹."""
+    rows = [C]
+    for _ in range(A.shape[0] - 1):
+        rows.append(rows[-1] @ A)
+    return namespace(A, C).stack(rows, axis=0)
+
+
+@identity(
+    "Where [C; CA; …; CAᴺ⁻¹] has rank N, N outputs less what the inputs add to them are solved for the state",
+    source="talk-mamba, slide 16; kalman1960",
+    exact=True,
+    only=OURS,
+)
+def state_is_inferred(u: NInputs, tail: Diagonal, B: Enter, C: Leave, left: Mixing, right: Mixing, state: Start):
+    xp, size = namespace(u), B.shape[0]
+    M, inverse = invertible(left, right)
+    ones = xp.eye(size, dtype=B.dtype)
+    # a companion matrix and its first unit vector, whose rows C Aⁱ are the unit vectors, in another basis
+    companion = xp.concat([ones[1:], tail[None]], axis=0)
+    A, C = M @ companion @ inverse, ones[0] @ inverse
+    y, _ = lti.recurrent(u, A, B, C, state=state)
+    known = lti.recurrent(u[..., 1:, :], A, B, C)[0] if size > 1 else y[..., 1:, :]
+    of_state = xp.concat([y[..., :1, :], y[..., 1:, :] - known], axis=-2)  # C Aⁱ h₁, (*batch, N, D)
+    _, h = lti.recurrent(u[..., :1, :], A, B, C, state=state)  # h₁
+    return h.mT, xp.linalg.solve(observable(C, A), of_state)
+
+
+@refuted(
+    "Outputs and inputs always give the state (two states that differ where C, CA, … are 0 have the same outputs)",
+    source="talk-mamba, slide 16; kalman1960",
+    exact=True,
+)
+def any_state_is_inferred(u: Inputs, A: System, B: Enter, C: Leave, hidden: HiddenNumber, state: Start):
+    return unobservable_pair(u, A, B, C, hidden, state)
+
+
+@identity(
+    "Such states cannot be told apart by any outputs, whatever the inputs",
+    source="talk-mamba, slide 16, made precise; kalman1960",
+    exact=True,
+    only=OURS,
+)
+def hidden_states_change_no_output(u: Inputs, A: System, B: Enter, C: Leave, hidden: HiddenNumber, state: Start):
+    (y, _), (z, _) = unobservable_pair(u, A, B, C, hidden, state)
+    return y, z
+
+
+def unobservable_pair(u: Any, A: Any, B: Any, C: Any, hidden: Any, state: Any) -> tuple[Any, Any]:
+    """Return (y, state) from two states of the system [[A, 0], [C, 1]], read by [C, 0], that differ in the last."""
+    xp = namespace(u, A)
+    column = 0 * B[:, None]
+    bottom = xp.concat([C[None], 1 + 0 * C[None, :1]], axis=-1)
+    larger = xp.concat([xp.concat([A, column], axis=-1), bottom], axis=0)
+    B_, C_ = xp.concat([B, 1 + 0 * B[:1]]), xp.concat([C, 0 * C[:1]])
+    starts = [xp.concat([state, x], axis=-1) for x in (hidden, 1 + hidden)]
+    first, second = ((lti.recurrent(u, larger, B_, C_, state=h)[0], h) for h in starts)
+    return first, second
 
 
 # LSSL

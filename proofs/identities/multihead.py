@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from minigrad import namespace
 from minigrad.conversion import to_library_of
 from models.attention import multihead, softmax
 from models.memory import linear_attention
-from proofs.checker.statements import Instance, bounded, identity, refuted
+from proofs.checker.statements import Instance, bounded, converges, grows, identity, refuted
 from proofs.checker.strategies import LARGE, SMALL, Keys, Queries, Strategy, Values
 
 CHAPTER = 1
@@ -29,6 +30,9 @@ WideKeys = Annotated[Any, Strategy("*batch T 8", SMALL)]
 WideValues = Annotated[Any, Strategy("*batch T 4", LARGE)]
 GroupedKeys = Annotated[Any, Strategy("*batch T 4", SMALL)]
 GroupedValues = Annotated[Any, Strategy("*batch T 2", LARGE)]
+
+ScoresOfOne = Annotated[Any, Strategy("*batch 1 T", LARGE)]
+ValueOfOne = Annotated[Any, Strategy("*batch 1 V", LARGE)]
 
 # Linear attention is rational, so that over it exact numbers decide what heads do.
 OVER_HEADS = [
@@ -140,7 +144,82 @@ def default_scale(q: Queries, k: Keys, v: Values):
     return softmax.quadratic(q, k, v, causal=False)[0], expected
 
 
+def mean_slope(K: int, scale: float) -> float:
+    """Return the mean of ∂p/∂(score) for two keys, query and keys drawn from all vectors of K signs.
+
+    The scores differ by a sum of 2K signs, 2(i − K) with the chance C(2K, i)/4ᴷ.
+    """
+    differences = 2.0 * (np.arange(2 * K + 1) - K)
+    q = scale * differences[:, None, None]
+    k = v = np.broadcast_to(np.array([[1.0], [0.0]]), (2 * K + 1, 2, 1))  # whose scores are the difference and 0
+    slopes = mg.grad(lambda q: mg.sum(softmax.cross(q, k, v, scale=1.0)[0]))(q)[:, 0, 0]
+    return float(sum(math.comb(2 * K, i) / 4**K * x for i, x in enumerate(slopes.tolist())))
+
+
+@grows(
+    "Without the scale the softmax's mean slope falls as 1/√K: two keys, query and keys vectors of K random signs",
+    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention is all you need: the scale stabilises",
+    order=0.5,
+)
+def unscaled_slopes_fall(length: int):
+    return 1 / mean_slope(length, 1.0)
+
+
+@bounded(
+    "With 1/√K it is at least 1/6 for any K, two thirds of its greatest value",
+    source=f"{VASWANI}, section 3.2.1, made precise; talk-papers, Attention is all you need",
+    only=("float64",),
+)
+def scaled_slopes_stay():
+    return np.full(64, 1 / 6), np.array([mean_slope(K, K**-0.5) for K in range(1, 65)])
+
+
+@converges(
+    "As scores grow the gradient vanishes: where the greatest of T + 1 leads by s, it is at most T e⁻ˢ times the "
+    "range of the values",
+    source=f"{VASWANI}, section 3.2.1, made precise",
+)
+def gradients_vanish_as_scores_grow(scores: ScoresOfOne, v: Values, other: ValueOfOne):
+    xp, T = namespace(scores, v), v.shape[-2]
+    s = xp.concat([scores, 1 + xp.max(scores, axis=-1, keepdims=True)], axis=-1)
+    v = xp.concat([v, other], axis=-2)
+    k = 0 * v[..., :1]
+    spread = (xp.max(v, axis=-2) - xp.min(v, axis=-2))[..., 0]
+
+    def largest(scale: int) -> Any:
+        def attended(bias: Any) -> Any:
+            return mg.sum(softmax.cross(k[..., :1, :], k, v, bias=bias)[0][..., 0])
+
+        return xp.max(abs(mg.grad(attended)(scale * s))[..., 0, :], axis=-1)
+
+    scales = (1, 2, 4, 8)
+    bounds = [spread * (T * math.exp(-scale)) for scale in scales]
+    return xp.stack([largest(scale) for scale in scales], axis=-1), xp.stack(bounds, axis=-1)
+
+
 # Heads
+
+
+@identity(
+    "All channels of one head weight the tokens alike: where two channels have equal values, their outputs are equal",
+    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention is all you need: several heads",
+    exact=True,
+    over=OVER_HEADS,
+)
+def a_head_has_one_weighting(q: WideQueries, k: WideKeys, v: Values, form: Any):
+    xp, width = namespace(v), v.shape[-1]
+    y, _ = multihead.attend(form, q, k, xp.concat([v, v], axis=-1), heads=1)
+    return y[..., :width], y[..., width:]
+
+
+@refuted(
+    "Two heads do so too, and one head of the same width could take their place",
+    source=f"{VASWANI}, section 3.2.2; talk-papers, Attention is all you need: several heads",
+)
+def two_heads_have_one_weighting(q: WideQueries, k: WideKeys, v: Values):
+    xp, width = namespace(v), v.shape[-1]
+    y, _ = multihead.attend(softmax.quadratic, q, k, xp.concat([v, v], axis=-1), heads=2)
+    return y[..., :width], y[..., width:]
 
 
 @identity(

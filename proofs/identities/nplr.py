@@ -51,7 +51,7 @@ def normal_plus_low_rank(measure: str, N: Order):
 
 @bounded(
     "In S's eigenvectors LegS is diag(Λ) − P Pᴴ, and V is unitary: to N√N roundings at N = 2 … 64",
-    source=f"{S4}, theorem 1 (conjugate pairs, one of each)",
+    source=f"{S4}, theorem 1 (conjugate pairs, one of each); talk-mamba, slide 19; book-ssm, S4",
     only=("float64",),
 )
 def diagonal_plus_rank_one():

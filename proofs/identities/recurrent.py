@@ -92,6 +92,17 @@ def gradient_explodes(x: Inputs, W: LargeWeights, h: Start, v: PositiveCotangent
     return xp.sum(abs(v), axis=-1), xp.sum(abs(gradient_through_time(x, W, h, v)), axis=-1)
 
 
+@bounded(
+    "It can explode: near 0, where tanh′ = 1, W > 0 of row sums of at least r makes that of a positive sum rᵀ as large",
+    source=f"{PASCANU}, section 2.1; book-ssm, RNN: gradients vanish or explode",
+)
+def gradient_grows_near_zero(x: Inputs, W: LargeWeights, v: PositiveCotangent):
+    xp = namespace(x, W)
+    least = xp.min(xp.sum(W, axis=-1))
+    gradient = gradient_through_time(0 * x, W, 0 * v, v)
+    return xp.sum(v, axis=-1) * least ** x.shape[-2], xp.sum(gradient, axis=-1)
+
+
 # Without tanh
 
 

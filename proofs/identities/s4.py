@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from models.ssm import discretize, hippo, initializers, s4, s4d
-from proofs.checker.statements import Instance, bounded, identity, refuted
+from models import linear_systems
+from models.ssm import discretize, hippo, initializers, lssl, s4, s4d
+from proofs.checker.counting import counted
+from proofs.checker.statements import Instance, bounded, grows, identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Length, Strategy, pairs
+from proofs.identities.discretize import OURS
+from proofs.identities.lazy_softmax import workspace
 
 CHAPTER = 17
 
@@ -139,7 +144,8 @@ def without_rank_one(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, leng
 
 
 @refuted(
-    "The low-rank term may be left out: S4D-LegS is S4-LegS", source=f"{S4D}, section 4: only as N grows without bound"
+    "The low-rank term may be left out, S4's A is diagonal: S4D-LegS is S4-LegS",
+    source=f"{S4D}, section 4: only as N grows without bound; talk-mamba, slide 19; book-ssm, S4",
 )
 def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
@@ -157,6 +163,100 @@ def energy_falls(Lambda: Eigenvalues, P: Low, B: Enter, delta: Steps, h: Start):
         return xp.sum(xp.real(h * xp.conj(h)), axis=-1)
 
     return energy(s4.make_step(Lambda, P, B, delta)(h, 0 * delta[:, None])), energy(h)
+
+
+@identity(
+    "A multiple of the identity in A saves nothing: it fades every mode alike, so that −½I makes of K̄ₗ e^(−Δl/2) K̄ₗ",
+    source=f"{S4}, appendix C.1; talk-meeting, (6): 'an identity matrix and the like'",
+    only=OURS,
+)
+def identity_in_the_matrix(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, length: Length):
+    def kernel(Lambda: Any) -> Any:
+        A_bar, B_bar = discretize.mamba(Lambda, B, delta[:, None])  # whose B̄ does not depend on A
+        return s4d.responses(C * B_bar, A_bar, length)
+
+    xp = namespace(delta)
+    return kernel(Lambda - 0.5), xp.stack([xp.exp(-delta * l / 2) for l in range(length)], axis=-1) * kernel(Lambda)
+
+
+# The cost of a kernel, by the size of the state
+
+
+def count_operations(kernel: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
+    """Count the scalar operations of a kernel of 4 tokens, of arrays of these shapes."""
+    tally = [0]
+    kernel(*(counted(0.1 + np.zeros(shape), tally) for shape in shapes), length=4)
+    return tally[0]
+
+
+@grows(
+    "LSSL's kernel, by powers of its matrix, squared again and again, takes N³ operations",
+    source=f"{S4}, section 3.1, by squaring; talk-mamba, slide 18: 'products of matrices'",
+    order=3,
+    lengths=(8, 16, 32),
+)
+def cost_of_squaring(length: int):
+    return count_operations(linear_systems.kernel, (1, length, length), (1, length), (1, length))
+
+
+@grows(
+    "By products of matrix and vector, one for each token, it takes N²",
+    source=f"{S4}, section 3.1; talk-mamba, slide 18",
+    order=2,
+    lengths=(8, 16, 32),
+)
+def cost_of_stepping(length: int):
+    def kernel(A: Any, B: Any, C: Any, length: int) -> Any:
+        impulse = np.eye(length, 1)
+        return linear_systems.run_recurrence(counted(impulse, A.flat[0].tally), A, B, C, None)
+
+    return count_operations(kernel, (1, length, length), (1, length), (1, length))
+
+
+@grows("Of a diagonal it takes N", source=f"{S4D}, section 3; talk-mamba, slide 19", order=1)
+def cost_of_a_diagonal(length: int):
+    return count_operations(s4d.responses, (1, length), (1, length))
+
+
+@grows(
+    "S4's Cauchy sums, of a diagonal plus rank one, take N as well: the rank one costs four sums for one",
+    source=f"{S4}, theorem 3; talk-mamba, slide 19",
+    order=1,
+)
+def cost_of_cauchy_sums(length: int):
+    def kernel(Lambda: Any, P: Any, B: Any, C: Any, delta: Any, length: int) -> Any:
+        return s4.kernel_spectrum(-1 * Lambda, P, B, C, delta, length, s4.cauchy)
+
+    return count_operations(kernel, *[(1, length)] * 4, (1,))
+
+
+def memory_of(form: Callable[..., Any], N: int) -> np.ndarray:
+    """Return the bytes that a form takes beside its arguments and results for 4096 tokens and a state of N numbers."""
+    u, ones = np.ones((4096, 1)), np.ones(1)
+    if form is lssl.convolution:
+        system: Any = (*hippo.legs(N), np.ones((1, N)))
+    else:
+        Lambda, P, B, _ = (x[None] for x in hippo.dplr(N))
+        system = (Lambda, P, B, np.ones_like(B))
+    return np.array([float(workspace(lambda u: form(u, *system, ones, ones / 100), u))])
+
+
+@bounded(
+    "S4's kernel in compiled form takes hardly more memory for 64 numbers in the state than for 8: less than twice",
+    source=f"{S4}, section 3.1; talk-mamba, slide 18",
+    only=("float64",),
+)
+def memory_of_cauchy_sums():
+    return memory_of(s4.fused, 64), 2 * memory_of(s4.fused, 8)
+
+
+@refuted(
+    "So does LSSL's (it keeps N L numbers, the powers of its matrix times B)",
+    source=f"{S4}, section 3.1: O(N L) space; talk-mamba, slide 18",
+    relation="≤",
+)
+def memory_of_powers():
+    return memory_of(lssl.convolution, 64), 2 * memory_of(lssl.convolution, 8)
 
 
 # The starts

@@ -101,7 +101,7 @@ def reduce_in_brackets(steps: list[Pair], cut: int, operator: Callable[[Pair, Pa
 
 @identity(
     "The scan's operator (a₂, b₂)∘(a₁, b₁) = (a₂a₁, a₂b₁ + b₂) is associative",
-    source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2",
+    source=f"blelloch1990, section 1.4; {MAMBA}, section 3.3.2; talk-mamba, slide 24: the scan",
     exact=True,
 )
 def operator_is_associative(a: Factor, b: Term, c: Factor, d: Term, e: Factor, f: Term):
@@ -257,7 +257,7 @@ def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip
 
 @refuted(
     "Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
-    source="talk-papers, a convolution is linear",
+    source="talk-papers, a convolution is linear; talk-mamba, slide 22: selection is more than a Δ",
 )
 def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, mg.softplus(u), A, B, C, D)

@@ -131,6 +131,15 @@ def test_a_cost_of_another_order_is_caught(power, verdict):
     assert check_statement(claim.statements[0]).verdict == verdict
 
 
+def test_a_cost_that_cannot_be_measured_is_a_failure():
+    @grows("A cost", source="minigrad, this test", order=1, register=False)
+    def cost(length: int):
+        raise TypeError("no such operation")
+
+    result = check_statement(cost.statements[0])
+    assert (result.verdict, result.systems["counted"].failure) == ("failed", "TypeError: no such operation")
+
+
 @pytest.mark.parametrize(
     ("errors", "bounds", "verdict"),
     [
