@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,11 @@ from rich.console import Console
 import minigrad as mg
 from models import published, tables
 from models.errors import UserError
+from models.progress import tracked
 from models.published import clip_tokenizer
 from models.published.fields import read_json
 from models.tasks.text import printable, whole_characters
-from models.vision.automatic_masks import BATCH, SIDE, everything, predictor
+from models.vision.automatic_masks import SIDE, everything, predictor
 from models.vision.images import read_image, write_png
 from models.vision.masks import to_original, to_resized
 from models.vision.overlay import draw_masks, draw_prompts
@@ -24,7 +26,6 @@ from models.vision.processing import read_processor
 app = typer.Typer(help="Run a published vision model on a picture: ViT, CLIP or Segment Anything.")
 
 PROCESSORS = {"vit": "ViT", "clip": "CLIP", "sam": "Sam"}  # classes of processors where a folder names none
-LOGITS = 2**26  # of masks at the size of the picture at a time, which are 256 MiB
 Size = tuple[int, int]  # height and width
 Checkpoint = Annotated[Path, typer.Option(help="A folder with config.json, weights and preprocessor_config.json.")]
 Picture = Annotated[Path, typer.Option(help="The picture, in any format that Pillow reads.")]
@@ -124,9 +125,9 @@ def sam(
             best = int(np.argmax(scores))
             shown, result = masks[best : best + 1], f"mask {best + 1}"
         else:
-            batch = max(1, min(BATCH, LOGITS // (of.config.decoder.masks * height * width)))
-            predict = predictor(model, embedding, enlarged, scale)
-            masks, scores, *_ = everything(predict, height, width, side=grid, batch=batch)
+            predict = predictor(model, embedding, scale)
+            track = partial(tracked, name="batches of points")
+            masks, scores, *_ = everything(predict, enlarged, height, width, side=grid, track=track)
             largest_first = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")
             shown, result = masks[largest_first], f"masks: {len(masks)}"
     write_png(output, draw_prompts(draw_masks(picture, shown), points, corners))
