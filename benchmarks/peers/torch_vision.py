@@ -78,12 +78,15 @@ def vit(pixels: Tensor, *weights: Tensor, layers: int, heads: int) -> Tensor:
     x = patch_embedding(pixels, patch, bias).flatten(1, 2)
     B, _, D = x.shape
     z = torch.cat([class_token.expand(B, 1, D), x], 1) + positions
+
+    def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.layer_norm(x, (D,), weight, bias, EPSILON)
+
     for _ in range(layers):
         norm1, norm2, (query, key, value), output, mlp_in, mlp_out = (take(count) for count in (2, 2, 3, 2, 2, 2))
-        x = F.layer_norm(z, (D,), *norm1, eps=EPSILON)
+        x = norm(z, *norm1)
         q, k, v = (F.linear(x, w).view(B, -1, heads, D // heads).transpose(1, 2) for w in (query, key, value))
         y = F.scaled_dot_product_attention(q, k, v)
         z = z + F.linear(y.transpose(1, 2).flatten(2), *output)
-        x = F.linear(F.layer_norm(z, (D,), *norm2, eps=EPSILON), *mlp_in)
-        z = z + F.linear(F.gelu(x), *mlp_out)
-    return F.linear(F.layer_norm(z[:, 0], (D,), *take(2), eps=EPSILON), *take(2))
+        z = z + F.linear(F.gelu(F.linear(norm(z, *norm2), *mlp_in)), *mlp_out)
+    return F.linear(norm(z[:, 0], *take(2)), *take(2))

@@ -84,7 +84,7 @@ BROKEN = {  # where, what stands there, and what stands there instead
         '"rel_pos_h", "rel_pos_w"',
         '"rel_pos_w", "rel_pos_h"',
     ),
-    ("vit", "PyTorch, scaled_dot_product_attention"): (TORCH_VISION, "F.gelu(x)", "F.relu(x)"),
+    ("vit", "PyTorch, scaled_dot_product_attention"): (TORCH_VISION, "F.gelu(", "F.relu("),
     ("lm_step", "PyTorch eager, explicit softmax"): (LM, "torch.softmax(scores, -1)", "torch.sigmoid(scores)"),
     ("lm_step", "PyTorch eager, scaled_dot_product_attention"): (LM, "is_causal=True", "is_causal=False"),
     ("mamba_step", "JAX, compiled whole"): ("benchmarks.peers.jax_mamba", "* jax.nn.silu(z)", "* z"),
