@@ -264,7 +264,7 @@ def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: lis
 
 def _transfer(sizes: dict[str, Any], seed: int) -> Job:
     of = {"sizes": {**sizes["sizes"], **sizes["training"]}, "shots": sizes["shots"], "steps": sizes["steps"]}
-    return Job(f"vit-transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
+    return Job(f"transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
 
 
 def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:

@@ -38,7 +38,7 @@ def digits(results: Results) -> dict[str, Any]:
 
 def _transfer(results: Results) -> dict[str, Any]:
     """Return accuracy on new digits by examples of each, with pre-training and without: means over seeds."""
-    jobs = {name: job for name, job in results["jobs"].items() if name.startswith("vit-transfer-")}
+    jobs = {name: job for name, job in results["jobs"].items() if name.startswith("transfer-")}
     finished = [job for job in jobs.values() if job["result"]]
     settings = next(iter(jobs.values()))["settings"] if jobs else {}
     rows = []

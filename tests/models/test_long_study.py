@@ -100,7 +100,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "translation-numbers-0",
         "rotation",
         "vit-digits-0",
-        "vit-transfer-0",
+        "transfer-0",
         "clip-0",
         "clip-10-pairs",
         "clip-shuffled",
