@@ -91,8 +91,11 @@ def sam(
     ] = [],  # noqa: B006
     box: Annotated[str | None, typer.Option(help="X0,Y0,X1,Y1: a box around the object, its sides included.")] = None,
     grid: Annotated[
-        int, typer.Option(help="Without points and box: how many points of a grid across, and down.", min=1)
-    ] = SIDE,
+        int | None,
+        typer.Option(
+            help=f"Without points and box: how many points of a grid across, and down; {SIDE} if not given.", min=1
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("masks.png"),
 ) -> None:
     """Save the picture with the mask of what points and a box show, or with masks of everything; print predicted IoUs.
@@ -103,6 +106,8 @@ def sam(
     """
     _require_png(output, image)
     points, corners = _points(point), None if box is None else _box(box)
+    if grid is not None and (points or corners):
+        raise UserError(f"--grid: expected neither --point nor --box beside it, got {'--point' if points else '--box'}")
     of, processor = _described(checkpoint, "sam")
     picture = read_image(image)
     height, width = original = picture.shape[:2]
@@ -127,12 +132,13 @@ def sam(
         else:
             predict = predictor(model, embedding, scale)
             track = partial(tracked, name="batches of points")
-            masks, scores, *_ = everything(predict, enlarged, height, width, side=grid, track=track)
+            masks, scores, *_ = everything(predict, enlarged, height, width, side=grid or SIDE, track=track)
             largest_first = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")
             shown, result = masks[largest_first], f"masks: {len(masks)}"
     write_png(output, draw_prompts(draw_masks(picture, shown), points, corners))
     rows = [(str(i + 1), f"{scores[i]:.4f}", f"{mask.mean():.2%}") for i, mask in enumerate(masks)]
-    tables.show(Console(), ("mask", "predicted IoU", "of the picture"), rows)
+    if rows:
+        tables.show(Console(), ("mask", "predicted IoU", "of the picture"), rows)
     print(f"{output}: {result}")
 
 

@@ -222,7 +222,7 @@ def test_sam_may_find_nothing(run, tmp_path, monkeypatch):
     folder = written(tmp_path, "sam")
     monkeypatch.setattr(run_vision, "everything", partial(everything, least_iou=np.inf))
     code, out, _ = run("sam", folder, "--grid", 2, "--output", tmp_path / "drawn.png")
-    assert code == 0 and out.endswith("drawn.png: masks: 0\n")
+    assert (code, out) == (0, f"{tmp_path / 'drawn.png'}: masks: 0\n")
     np.testing.assert_array_equal(read_image(tmp_path / "drawn.png"), read_image(folder / "picture.png"))
 
 
@@ -233,6 +233,8 @@ def test_a_prompt_of_sam_changes_the_mask(tmp_path):
 
 
 SAM_MISTAKES = [
+    (["--grid", "3", "--point", "3,4"], "--grid: expected neither --point nor --box beside it, got --point"),
+    (["--grid", "3", "--box", "2,3,9,9"], "--grid: expected neither --point nor --box beside it, got --box"),
     (["--grid", "0"], "Invalid value for '--grid': Input should be greater than or equal to 1"),
     (["--point", "20,4"], "--point: expected places from 0,0 to 19,11, inside the picture, got 20,4"),
     (["--point", "3,-1"], "--point: expected places from 0,0 to 19,11, inside the picture, got 3,-1"),
