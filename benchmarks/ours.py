@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 import minigrad as mg
+from minigrad.pytree import map_arrays, replace_arrays
 from models import linear_systems
 from models.memory import titans, ttt
 from models.recurrent import rnn as simple_network
 from models.ssm import s4
 from models.ssm import s4d as mechanism
+from models.vision import sam
+from models.vision import vit as vision_transformer
+from models.vision.encoder import EncoderConfig
+from models.vision.sam import image_encoder, windows
 
 
 def s4d_kernel(log_rate: Any, frequency: Any, C: Any, log_delta: Any, *, length: int) -> Any:
@@ -44,6 +51,34 @@ def rnn(x: Any, U: Any, W: Any, b: Any) -> Any:
 def convolution(u: Any, K: Any) -> Any:
     """Return K ∗ u for u (B, D, L)."""
     return linear_systems.causal_convolution(u.mT, K).mT
+
+
+def windowed_attention(x: Any, *weights: Any, window: int, heads: int) -> Any:
+    """Return attention in windows of x (B, H, W, D), by weights in the order of `MapAttention`."""
+    attention = replace_arrays(_map_attention(x.shape[-1], window, heads), list(weights))
+    return windows.join(attention(windows.split(x, window)), *x.shape[1:3])
+
+
+@cache
+def _map_attention(width: int, window: int, heads: int) -> Any:
+    config = sam.ImageEncoderConfig(width=width, heads=heads, form="fused")
+    return image_encoder.MapAttention(config, window, np.random.default_rng(0))
+
+
+def vit(pixels: Any, *weights: Any, layers: int, heads: int) -> Any:
+    """Return the logits (B, classes) of ViT, given the weights in the order of `models.vision.vit.ViT`."""
+    side, (width, channels, patch, _) = pixels.shape[-1], weights[0].shape
+    model = _vit(
+        side, patch, channels, weights[-1].shape[0], EncoderConfig(width, layers, heads, qkv_bias=False, form="fused")
+    )
+    return replace_arrays(model, list(weights))(pixels)
+
+
+@cache
+def _vit(side: int, patch: int, channels: int, classes: int, encoder: EncoderConfig) -> Any:
+    config = vision_transformer.ViTConfig(side, side, patch, channels, classes, encoder=encoder)
+    model = vision_transformer.ViT(config, np.random.default_rng(0))
+    return map_arrays(lambda array: array[:0], model)  # the weights are given
 
 
 def _ttt_linear(

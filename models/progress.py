@@ -1,9 +1,15 @@
 """Progress bars: steps, remaining time, and the last evaluation."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PATIENCE = 3.0  # seconds
+T = TypeVar("T")
 
 
 def training_progress() -> Progress:
@@ -16,6 +22,18 @@ def training_progress() -> Progress:
         TextColumn("{task.fields[message]}"),
         console=Console(stderr=True),
     )
+
+
+def tracked(items: Sequence[T], name: str) -> Iterator[T]:
+    """Yield the items; a progress bar on stderr says how many are done, from some seconds after the first on."""
+    start, progress = monotonic(), training_progress()
+    bar = progress.add_task(name, total=len(items), message="")
+    with ExitStack() as stack:
+        for item in items:
+            yield item
+            progress.update(bar, advance=1)
+            if not progress.live.is_started and monotonic() - start > PATIENCE:
+                stack.enter_context(progress)
 
 
 def in_words(record: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,11 @@ from rich.console import Console
 import minigrad as mg
 from models import published, tables
 from models.errors import UserError
+from models.progress import tracked
 from models.published import clip_tokenizer
 from models.published.fields import read_json
 from models.tasks.text import printable, whole_characters
-from models.vision.automatic_masks import BATCH, SIDE, everything, predictor
+from models.vision.automatic_masks import SIDE, everything, predictor
 from models.vision.images import read_image, write_png
 from models.vision.masks import to_original, to_resized
 from models.vision.overlay import draw_masks, draw_prompts
@@ -24,7 +26,6 @@ from models.vision.processing import read_processor
 app = typer.Typer(help="Run a published vision model on a picture: ViT, CLIP or Segment Anything.")
 
 PROCESSORS = {"vit": "ViT", "clip": "CLIP", "sam": "Sam"}  # classes of processors where a folder names none
-LOGITS = 2**26  # of masks at the size of the picture at a time, which are 256 MiB
 Size = tuple[int, int]  # height and width
 Checkpoint = Annotated[Path, typer.Option(help="A folder with config.json, weights and preprocessor_config.json.")]
 Picture = Annotated[Path, typer.Option(help="The picture, in any format that Pillow reads.")]
@@ -90,8 +91,11 @@ def sam(
     ] = [],  # noqa: B006
     box: Annotated[str | None, typer.Option(help="X0,Y0,X1,Y1: a box around the object, its sides included.")] = None,
     grid: Annotated[
-        int, typer.Option(help="Without points and box: how many points of a grid across, and down.", min=1)
-    ] = SIDE,
+        int | None,
+        typer.Option(
+            help=f"Without points and box: how many points of a grid across, and down; {SIDE} if not given.", min=1
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("masks.png"),
 ) -> None:
     """Save the picture with the mask of what points and a box show, or with masks of everything; print predicted IoUs.
@@ -102,6 +106,8 @@ def sam(
     """
     _require_png(output, image)
     points, corners = _points(point), None if box is None else _box(box)
+    if grid is not None and (points or corners):
+        raise UserError(f"--grid: expected neither --point nor --box beside it, got {'--point' if points else '--box'}")
     of, processor = _described(checkpoint, "sam")
     picture = read_image(image)
     height, width = original = picture.shape[:2]
@@ -124,14 +130,15 @@ def sam(
             best = int(np.argmax(scores))
             shown, result = masks[best : best + 1], f"mask {best + 1}"
         else:
-            batch = max(1, min(BATCH, LOGITS // (of.config.decoder.masks * height * width)))
-            predict = predictor(model, embedding, enlarged, scale)
-            masks, scores, *_ = everything(predict, height, width, side=grid, batch=batch)
+            predict = predictor(model, embedding, scale)
+            track = partial(tracked, name="batches of points")
+            masks, scores, *_ = everything(predict, enlarged, height, width, side=grid or SIDE, track=track)
             largest_first = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")
             shown, result = masks[largest_first], f"masks: {len(masks)}"
     write_png(output, draw_prompts(draw_masks(picture, shown), points, corners))
     rows = [(str(i + 1), f"{scores[i]:.4f}", f"{mask.mean():.2%}") for i, mask in enumerate(masks)]
-    tables.show(Console(), ("mask", "predicted IoU", "of the picture"), rows)
+    if rows:
+        tables.show(Console(), ("mask", "predicted IoU", "of the picture"), rows)
     print(f"{output}: {result}")
 
 

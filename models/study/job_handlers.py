@@ -27,7 +27,7 @@ from models.study.through_time import gradients
 from models.study.translated import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
-from models.vision import clip_scenes, digit_classifiers, rotation_ttt
+from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_ttt
 
 ROOT = Path(__file__).parent.parent.parent
 AFTER = "after.jsonl"
@@ -184,6 +184,16 @@ def _classify(folder: Path, settings: dict[str, Any], stop: threading.Event) -> 
     return {"rows": rows, "maps": maps}
 
 
+def _transfer(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Fine-tune a ViT on few digits of kinds that it was not pre-trained on, beside one without pre-training."""
+    log.rewrite(folder / LOG, [])
+    sizes, rows = digit_classifiers.Sizes(**settings["sizes"]), []
+    for row in digit_transfer.transfer(sizes, settings["shots"], settings["steps"], settings["seed"], stop.is_set):
+        rows.append(asdict(row))
+        log.append(folder / LOG, {"step": len(rows), **rows[-1]})
+    return {"rows": rows} if len(rows) == len(settings["shots"]) else None
+
+
 def _contrast(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Train CLIP on scenes, then measure it on those that were never shown."""
     log.rewrite(folder / LOG, [])
@@ -241,6 +251,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "translation": _translate,
     "rotation": _rotate,
     "pictures": _classify,
+    "transfer": _transfer,
     "clip": _contrast,
     "cost": _cost,
     "growth": _grow,

@@ -126,6 +126,13 @@ LONG: Sizes = {
         "shares": [1 / 16, 1 / 4, 1],
         "seeds": [0, 1, 2],
     },
+    "transfer": {
+        "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4},
+        "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
+        "shots": [1, 2, 5, 10, 20],
+        "steps": 200,
+        "seeds": [0, 1, 2],
+    },
     "clip": {"training": {}, "seeds": [0, 1, 2], "fewer": [500, 2000, 8000]},  # pairs, beside those of the defaults
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
@@ -220,6 +227,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
     shares = sizes["shares of digits"]
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
+    jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]
     jobs += _clip(sizes["clip"])
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
@@ -252,6 +260,11 @@ def _arena(sizes: dict[str, Any]) -> list[Job]:
 def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: list[float], seed: int) -> Job:
     settings = {"sizes": {**sizes["sizes"], **sizes["training"]}, "networks": networks, "shares": shares, "seed": seed}
     return Job(name, "pictures", settings, len(networks) * len(shares))
+
+
+def _transfer(sizes: dict[str, Any], seed: int) -> Job:
+    of = {"sizes": {**sizes["sizes"], **sizes["training"]}, "shots": sizes["shots"], "steps": sizes["steps"]}
+    return Job(f"transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
 
 
 def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:

@@ -26,6 +26,7 @@ SECTIONS = {
     "long-range-arena": Section("Long Range Arena, in small", ("lra-",)),
     "translation": Section("Translation", ("translation-",)),
     "vit": Section("Pictures as patches: ViT", ("vit-",)),
+    "transfer": Section("Pre-trained, then fine-tuned on a few", ("transfer-",)),
     "clip": Section("Pictures and their captions", ("clip-",)),
     "through-time": Section("The gradient through time", ("through-time",)),
     "growth": Section("Cost against length", ("growth-",)),

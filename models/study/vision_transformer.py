@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
 from models.study.figures import Panel, draw, draw_maps
 from models.study.reading import Results, source
 
 NAMES = {"vit": "ViT", "cnn": "CNN"}
 LARGE = "vit-large-digits"
+INK = -0.5  # the mean pixel above which a patch has ink: a quarter of full ink
 CLAIM = 0.97  # of held-out digits, after training on all others
 
 
@@ -29,7 +32,51 @@ def digits(results: Results) -> dict[str, Any]:
         "sources": list(dict.fromkeys(map(source, finished.values()))),
         "settings": next(iter(jobs.values()))["settings"]["sizes"] if jobs else {},
         "large": large["result"] and _large(large),
+        "transfer": _transfer(results),
     }
+
+
+def _transfer(results: Results) -> dict[str, Any]:
+    """Return accuracy on new digits by examples of each, with pre-training and without: means over seeds."""
+    jobs = {name: job for name, job in results["jobs"].items() if name.startswith("transfer-")}
+    finished = [job for job in jobs.values() if job["result"]]
+    settings = next(iter(jobs.values()))["settings"] if jobs else {}
+    rows = []
+    for count in settings.get("shots", []) if finished else []:
+        same = [row for job in finished for row in job["result"]["rows"] if row["shots"] == count]
+        each = {name: [row[name] for row in same] for name in ("pretrained", "scratch")}
+        rows.append({"shots": count, **each, **{f"mean_{k}": sum(v) / len(v) for k, v in each.items()}})
+    return {
+        "rows": rows,
+        "sentence": rows and _transferred(rows),
+        "settings": settings,
+        "missing": [name for name, job in jobs.items() if not job["result"]],
+        "sources": list(dict.fromkeys(map(source, finished))),
+    }
+
+
+def _transferred(rows: list[dict[str, Any]]) -> str:
+    """Say in how many cases pre-training helps, and how much at the fewest examples."""
+    pairs = [pair for row in rows for pair in zip(row["pretrained"], row["scratch"], strict=True)]
+    above, first = sum(a > b for a, b in pairs), rows[0]
+    return (
+        f"With {first['shots']} of each digit the pre-trained network recognises {first['mean_pretrained']:.1%} of the "
+        f"held-out ones, the other {first['mean_scratch']:.1%}. It is ahead in {above} of {len(pairs)} comparisons of "
+        f"the same seed and examples."
+    )
+
+
+def _on_ink(maps: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return the mean share of rollout on patches with ink, and these patches' share of the picture."""
+    shares, areas = [], []
+    for shown in maps:
+        pixels, rollout = np.array(shown["pixels"]), np.array(shown["map"])
+        rows, columns = rollout.shape
+        patches = pixels.reshape(rows, len(pixels) // rows, columns, -1).mean(axis=(1, 3))  # −1 is paper, 1 ink
+        ink = patches > INK
+        shares.append(rollout[ink].sum())
+        areas.append(ink.mean())
+    return float(np.mean(shares)), float(np.mean(areas))
 
 
 def _row(network: str, images: int, same: list[dict[str, Any]]) -> dict[str, Any]:
@@ -79,6 +126,7 @@ def _large(job: Results) -> dict[str, Any]:
         "parameters": row["parameters"],
         "settings": sizes,
         "source": source(job),
+        "on_ink": _on_ink(maps),
         "figure": draw_maps(
             [shown["pixels"] for shown in maps],
             [shown["map"] for shown in maps],

@@ -8,19 +8,26 @@
     logits     (count, H, W), and scores (count,) for them, the predicted IoUs
     boxes      (count, 4): the first and the last column and row of a mask, x₀, y₀, x₁, y₁
 
-The authors' code does the same once more in crops of the picture, by default in none, and there is none here.
+Logits are kept as small as the model makes them. Only those of masks that are predicted well enough are enlarged to the
+picture, some at a time, and those of the last masks once more at the end.
+
+The authors' code does the same once more in crops of the picture, by default in none, and there is none here. It
+decodes 64 points at a time; the result is the same for any number, and 64 take 2 GiB here and no less time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-SIDE, BATCH = 32, 64
+SIDE, BATCH = 32, 16
+LOGITS = 2**24  # of masks at the size of the picture at a time, which are 64 MiB
 LEAST_IOU, LEAST_STABILITY, OFFSET, OVERLAP = 0.88, 0.95, 1.0, 0.7
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""A function from points (N, 2) to logits of the whole picture's masks (N, M, H, W) and scores (N, M)."""
+"""A function from points (N, 2) to logits of masks (N, M, h, w), at any resolution, and scores (N, M)."""
+Enlarge = Callable[[np.ndarray], np.ndarray]
+"""A function from logits (count, h, w) to those of the picture's pixels (count, H, W)."""
 
 
 class Masks(NamedTuple):
@@ -34,6 +41,7 @@ class Masks(NamedTuple):
 
 def everything(
     predict: Predict,
+    enlarge: Enlarge,
     height: int,
     width: int,
     *,
@@ -43,25 +51,37 @@ def everything(
     least_stability: float = LEAST_STABILITY,
     offset: float = OFFSET,
     overlap: float = OVERLAP,
+    track: Callable[[list[np.ndarray]], Iterable[np.ndarray]] = iter,
 ) -> Masks:
     """Return the masks of a picture of height × width pixels, from `side` × `side` points, `batch` at a time.
 
-    `predict` gets points (x, y) in pixels of the picture. Raises ValueError for counts below 1 and shapes that do not
-    fit.
+    `predict` gets points (x, y) in pixels of the picture. `track` gets the batches of points and yields them one by
+    one, as they are worked on: a progress bar. Raises ValueError for counts below 1 and shapes that do not fit.
     """
-    points = grid(side) * [width, height]
-    parts: list[Masks] = []
     if batch < 1:
         raise ValueError(f"automatic_masks.everything: batch is {batch}, expected at least 1")
-    for start in range(0, len(points), batch):
-        logits, scores = predict(points[start : start + batch])
-        if logits.shape[-2:] != (height, width) or logits.shape[:-2] != scores.shape:
-            expected = f"logits (N, M, {height}, {width}) and scores (N, M)"
+    points = grid(side) * [width, height]
+    small, parts = [], []
+    for places in track([points[start : start + batch] for start in range(0, len(points), batch)]):
+        logits, scores = predict(places)
+        if logits.ndim != 4 or logits.shape[:2] != scores.shape:
+            expected = "logits (N, M, h, w) and scores (N, M)"
             raise ValueError(f"automatic_masks.everything: expected {expected}, got {logits.shape} and {scores.shape}")
-        parts.append(_kept(logits.reshape(-1, height, width), scores.reshape(-1), least_iou, least_stability, offset))
-    found = Masks(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-    best = suppressed(found.boxes, found.scores, overlap)
-    return Masks(*(array[best] for array in found))
+        logits, scores = logits[scores > least_iou], scores[scores > least_iou]
+        for some in _chunks(len(logits), height * width):
+            large = _enlarged(enlarge, logits[some], height, width)
+            stable, masks = stability(large, offset), large > 0
+            good = (stable >= least_stability) & masks.any(axis=(-2, -1))
+            small.append(logits[some][good])
+            parts.append((scores[some][good], stable[good], boxes_of(masks[good])))
+    if not parts:
+        return Masks(np.zeros((0, height, width), bool), np.zeros(0), np.zeros(0), np.zeros((0, 4), int))
+    scores, stable, boxes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    best = suppressed(boxes, scores, overlap)
+    masks, logits = np.zeros((len(best), height, width), bool), np.concatenate(small)[best]
+    for some in _chunks(len(best), height * width):
+        masks[some] = _enlarged(enlarge, logits[some], height, width) > 0
+    return Masks(masks, scores[best], stable[best], boxes[best])
 
 
 def grid(side: int) -> np.ndarray:
@@ -72,14 +92,19 @@ def grid(side: int) -> np.ndarray:
     return np.stack([np.tile(places, side), np.repeat(places, side)], axis=-1)
 
 
-def _kept(logits: np.ndarray, scores: np.ndarray, least_iou: float, least_stability: float, offset: float) -> Masks:
-    """Return the masks that are good enough, and not empty."""
-    good = scores > least_iou
-    logits, scores = logits[good], scores[good]
-    stable, masks = stability(logits, offset), logits > 0
-    good = (stable >= least_stability) & masks.any(axis=(-2, -1))
-    masks = masks[good]
-    return Masks(masks, scores[good], stable[good], boxes_of(masks))
+def _chunks(count: int, pixels: int) -> Iterator[slice]:
+    """Yield slices of `count` masks, of so many that they have at most LOGITS pixels."""
+    size = max(1, LOGITS // pixels)
+    for start in range(0, count, size):
+        yield slice(start, start + size)
+
+
+def _enlarged(enlarge: Enlarge, logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    large = enlarge(logits)
+    if large.shape != (len(logits), height, width):
+        expected = f"enlarged logits of shape {(len(logits), height, width)}"
+        raise ValueError(f"automatic_masks.everything: expected {expected}, got {large.shape}")
+    return large
 
 
 def stability(logits: np.ndarray, offset: float = OFFSET) -> np.ndarray:
@@ -125,17 +150,14 @@ def box_iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return both / np.where(either == 0, 1, either)
 
 
-def predictor(
-    model: Any, embedding: np.ndarray, enlarge: Callable[[np.ndarray], np.ndarray], scale: Any = 1.0
-) -> Predict:
+def predictor(model: Any, embedding: np.ndarray, scale: Any = 1.0) -> Predict:
     """Return what predicts masks of one picture by a SAM, of which the embedding (H, W, D) is given.
 
-    `scale` (2,) takes points of the picture to those of the model's, and `enlarge` its logits (…, h, w) to the
-    picture's pixels.
+    `scale` (2,) takes points of the picture to those of the model's.
     """
 
     def predict(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits, scores = model.decode(embedding, points=(points * scale)[:, None, :])
-        return enlarge(logits[:, 1:]), scores[:, 1:]
+        return logits[:, 1:], scores[:, 1:]
 
     return predict

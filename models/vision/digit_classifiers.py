@@ -98,7 +98,21 @@ def train(
     rng = np.random.default_rng(seed)
     pixels, labels = pictures("train", sizes.side)
     chosen = rng.permutation(len(pixels))[: count(share)]  # the same for both networks
-    model, optimiser = make(network, sizes, rng), AdamW(sizes.rate, weight_decay=sizes.decay)
+    model = make(network, sizes, rng)
+    return fitted(model, pixels, labels, chosen, sizes, rng, stopped)
+
+
+def fitted(
+    model: Any,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    sizes: Sizes,
+    rng: np.random.Generator,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Any | None:
+    """Return the model after training, in place, on the chosen pictures; None where it was stopped before the end."""
+    optimiser = AdamW(sizes.rate, weight_decay=sizes.decay)
     for step in range(sizes.steps):
         if stopped():
             return None

@@ -50,7 +50,8 @@ def read_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as picture:
-                return np.asarray(_in_rgb(ImageOps.exif_transpose(picture)))
+                upright = ImageOps.exif_transpose(picture)
+                upright.load()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(
             f"image {path}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more, which may fill the memory"
@@ -59,6 +60,10 @@ def read_image(path: str | Path) -> np.ndarray:
         raise error("a file of another kind, or without pixels") from None
     except Exception as failure:  # the decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise error(f"a broken file: {failure}") from None
+    try:
+        return np.asarray(_in_rgb(upright))
+    except ValueError as failure:
+        raise error(str(failure)) from None
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:

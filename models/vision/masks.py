@@ -6,15 +6,16 @@ A picture of `original` pixels (height, width) is resized to `resized` and padde
     mask → interpolated at `padded`, cut to `resized`, interpolated at `original`
 
 Interpolation is linear along each axis, without antialiasing, of logits before any threshold, as `post_process_masks`
-does in transformers.
+does in transformers. Both together are one product with a matrix along each axis, and nothing of `padded` size is made.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 from minigrad import namespace
+from minigrad.conversion import to_library_of
 from models.forms import Array
-from models.vision.interpolation import linear, resize
+from models.vision.interpolation import linear
 
 Size = tuple[int, int]  # height and width
 
@@ -28,7 +29,9 @@ def to_original(
     masks: Float[Array, "*batch h w"], original: Size, resized: Size, padded: Size
 ) -> Float[Array, "*batch H W"]:
     """Return the logits of masks of the padded picture, of any size, as logits of the original picture's pixels."""
-    xp = namespace(masks)
-    x = resize(xp.reshape(masks, (*masks.shape, 1)), *padded, kind=linear)
-    x = resize(x[..., : resized[0], : resized[1], :], *original, kind=linear)
-    return x[..., 0]
+    xp, matrices = namespace(masks), []
+    for places, before, cut, after in zip(masks.shape[-2:], padded, resized, original, strict=True):
+        both = linear(cut, after) @ linear(places, before)[:cut]  # (after, places)
+        matrices.append(xp.astype(to_library_of(masks, both), masks.dtype))
+    rows, columns = matrices
+    return rows @ masks @ columns.mT

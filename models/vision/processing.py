@@ -5,7 +5,8 @@
 Each step is one that its `do_…` asks for. Resizing is Pillow's, on eight bits: averages over all pixels that a new one
 covers, rounded to eight bits after each axis. A centre crop begins at ⌊(H − h)/2⌋, and where the picture is smaller
 than the crop, zeros are around it. The rest is in float32. So pixels are those of the processors of transformers with
-the Pillow backend, bit by bit; its torchvision backend rounds otherwise in resizing, mostly by at most one of 255.
+the Pillow backend, bit by bit. Its torchvision backend rounds otherwise in resizing: beside torchvision 0.28 pixels
+differ by at most one of 255 after bilinear resizing and by at most two after bicubic.
 
 The three differ in defaults, and in what a `size` may be: a whole number is a square for ViT, and for CLIP the shorter
 side; for SAM `longest_edge` is the longer side. Deviation: `do_convert_rgb` changes nothing here, since `read_image`

@@ -29,6 +29,7 @@ LEARNERS, LM, PRIMITIVES = (
 )
 RECURRENT = "benchmarks.peers.torch_recurrent"
 RWKV = "benchmarks.peers.torch_rwkv"
+TORCH_VISION = "benchmarks.peers.torch_vision"
 BROKEN = {  # where, what stands there, and what stands there instead
     ("linear_attention", "fla-core's chunks, PyTorch"): (TORCH, "scale=1.0)[0].transpose", "scale=0.9)[0].transpose"),
     ("linear_attention", "PyTorch, chunks"): (TORCH, "chunk_states.cumsum(1) - chunk_states", "chunk_states.cumsum(1)"),
@@ -76,7 +77,14 @@ BROKEN = {  # where, what stands there, and what stands there instead
     ("rwkv7", "PyTorch, triangular solve"): (RWKV, "(g_sum - g).exp() * a", "g_sum.exp() * a"),
     ("rwkv7", "fla-core's chunks, PyTorch"): (RWKV, "** 0.5, k, v, a, b", "** 0.4, k, v, a, b"),
     ("rwkv7_layer_forward", "the authors' package, PyTorch"): (RWKV, "(x.weight).T for x", "(x.weight) for x"),
-    ("patch_embedding", "PyTorch"): ("benchmarks.peers.torch_vision", "permute(0, 2, 3, 1)", "permute(0, 3, 2, 1)"),
+    ("patch_embedding", "PyTorch"): (TORCH_VISION, "permute(0, 2, 3, 1)", "permute(0, 3, 2, 1)"),
+    ("windowed_attention", "PyTorch, scores of all pairs"): (TORCH_VISION, "rows[difference]", "rows[difference.T]"),
+    ("windowed_attention", "Hugging Face's attention, PyTorch"): (
+        TORCH_VISION,
+        '"rel_pos_h", "rel_pos_w"',
+        '"rel_pos_w", "rel_pos_h"',
+    ),
+    ("vit", "PyTorch, scaled_dot_product_attention"): (TORCH_VISION, "F.gelu(", "F.relu("),
     ("lm_step", "PyTorch eager, explicit softmax"): (LM, "torch.softmax(scores, -1)", "torch.sigmoid(scores)"),
     ("lm_step", "PyTorch eager, scaled_dot_product_attention"): (LM, "is_causal=True", "is_causal=False"),
     ("mamba_step", "JAX, compiled whole"): ("benchmarks.peers.jax_mamba", "* jax.nn.silu(z)", "* z"),

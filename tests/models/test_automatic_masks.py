@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from minigrad.pytree import unchanged
 from models.vision import automatic_masks
 from models.vision.sam import SAM, ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SAMConfig
 
@@ -81,14 +82,16 @@ def test_everything():
         asked.append(points)
         return np.repeat(candidates[None], len(points), axis=0), np.repeat(scores[None], len(points), axis=0)
 
-    found = automatic_masks.everything(predict, 20, 20, side=3, batch=4)
+    found = automatic_masks.everything(predict, unchanged, 20, 20, side=3, batch=4)
     assert [len(points) for points in asked] == [4, 4, 1]
     np.testing.assert_allclose(np.concatenate(asked), 20 * automatic_masks.grid(3))
     np.testing.assert_array_equal(found.masks, np.concatenate([better, good]) > 0)
     assert found.scores.tolist() == [0.95, 0.9] and found.stability.tolist() == [1, 1]
     assert found.boxes.tolist() == [[10, 10, 17, 17], [1, 1, 8, 8]]
-    assert len(automatic_masks.everything(predict, 20, 20, side=1, least_iou=1.0).masks) == 0
-    loose = automatic_masks.everything(predict, 20, 20, side=1, least_iou=0.0, least_stability=0.0, overlap=1.0)
+    assert len(automatic_masks.everything(predict, unchanged, 20, 20, side=1, least_iou=1.0).masks) == 0
+    loose = automatic_masks.everything(
+        predict, unchanged, 20, 20, side=1, least_iou=0.0, least_stability=0.0, overlap=1.0
+    )
     assert len(loose.masks) == 5 and loose.masks.any(axis=(-2, -1)).all(), "all but the empty one"
 
 
@@ -99,7 +102,7 @@ def test_points_are_of_the_picture_s_sides():
         asked.append(points)
         return np.zeros((len(points), 1, 4, 8)), np.zeros((len(points), 1))
 
-    automatic_masks.everything(predict, 4, 8, side=2)
+    automatic_masks.everything(predict, unchanged, 4, 8, side=2)
     assert asked[0].tolist() == [[2, 1], [6, 1], [2, 3], [6, 3]]
 
 
@@ -111,21 +114,45 @@ def test_a_model_predicts():
     )
     model = SAM(config, np.random.default_rng(0))
     embedding = model.encode(np.random.default_rng(1).standard_normal((3, 16, 16)).astype(np.float32))
-    predict = automatic_masks.predictor(model, embedding, lambda z: np.repeat(z, 4, axis=-1).repeat(4, axis=-2), 0.5)
+    predict = automatic_masks.predictor(model, embedding, 0.5)
     logits, scores = predict(np.array([[30.0, 2.0], [6.0, 8.0]]))
     expected, theirs = model.decode(embedding, points=np.array([[[15.0, 1.0]], [[3.0, 4.0]]]))
-    np.testing.assert_array_equal(logits[:, :, ::4, ::4], expected[:, 1:])
+    np.testing.assert_array_equal(logits, expected[:, 1:])
     np.testing.assert_array_equal(scores, theirs[:, 1:])
-    found = automatic_masks.everything(predict, 32, 32, side=2, least_iou=-9.0, least_stability=0.0)
-    assert found.masks.shape[1:] == (32, 32) and len(found.masks) == len(found.scores)
+    enlarge = lambda z: np.repeat(z, 4, axis=-1).repeat(4, axis=-2)  # noqa: E731
+    found = automatic_masks.everything(predict, enlarge, 32, 32, side=2, least_iou=-9.0, least_stability=0.0)
+    assert found.masks.shape[1:] == (32, 32) and len(found.masks) == len(found.scores) > 0
+
+
+def test_only_masks_of_high_scores_are_enlarged(monkeypatch):
+    """Some at a time, and those that are kept once more; the batches of points are those that are tracked."""
+    monkeypatch.setattr(automatic_masks, "LOGITS", 2 * 40 * 40)
+    logits = squares((1, 1, 8), (10, 10, 8), (1, 1, 8), (12, 1, 6), (2, 12, 5))
+    scores, enlarged, tracked = np.array([0.9, 0.95, 0.1, 0.91, 0.92]), [], []
+
+    def enlarge(z):
+        enlarged.append(len(z))
+        return z.repeat(2, axis=-1).repeat(2, axis=-2)
+
+    def track(batches):
+        tracked.extend(map(len, batches))
+        return batches
+
+    predict = lambda points: (np.repeat(logits[None], len(points), 0), np.repeat(scores[None], len(points), 0))  # noqa: E731
+    found = automatic_masks.everything(predict, enlarge, 40, 40, side=2, batch=3, track=track)
+    assert tracked == [3, 1] and sum(enlarged) == 4 * 4 + 4 and max(enlarged) == 2
+    expected = (logits > 0).repeat(2, axis=-1).repeat(2, axis=-2)
+    np.testing.assert_array_equal(found.masks, expected[[1, 4, 3, 0]])
 
 
 def test_what_does_not_fit():
-    flat = lambda points: (np.zeros((len(points), 3, 4, 4)), np.zeros((len(points), 3)))  # noqa: E731
-    for options, message in (
-        ({"side": 0}, "automatic_masks.grid: side is 0, expected at least 1"),
-        ({"batch": 0}, "automatic_masks.everything: batch is 0, expected at least 1"),
-        ({}, "expected logits (N, M, 5, 4) and scores (N, M), got (64, 3, 4, 4) and (64, 3)"),
+    flat = lambda points: (np.full((len(points), 3, 4, 4), 2.0), np.ones((len(points), 3)))  # noqa: E731
+    wrong = lambda points: (np.ones((len(points), 4, 4)), np.ones((len(points), 3)))  # noqa: E731
+    for predict, options, message in (
+        (flat, {"side": 0}, "automatic_masks.grid: side is 0, expected at least 1"),
+        (flat, {"batch": 0}, "automatic_masks.everything: batch is 0, expected at least 1"),
+        (wrong, {"batch": 5}, "expected logits (N, M, h, w) and scores (N, M), got (5, 4, 4) and (5, 3)"),
+        (flat, {"batch": 5}, "expected enlarged logits of shape (15, 5, 4), got (15, 4, 4)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
-            automatic_masks.everything(flat, 5, 4, **options)
+            automatic_masks.everything(predict, unchanged, 5, 4, **options)

@@ -7,6 +7,7 @@ with nothing replaced passes.
 import pytest
 
 from proofs.identities import vision as chapter
+from proofs.identities import vit as whole
 from tests.copies import copy_of, statement_fails
 
 SUM, ADJOINT, STRIDED, KEYS, AXES, TOKENS, MOVED, NORMED, HIDDEN, PATHS, REACH, EVERYWHERE = (
@@ -78,6 +79,20 @@ BROKEN = [
     ("vit", "xp.eye(size, dtype=weights.dtype)) / 2", "0) / 1", PATHS, "no residual"),
     ("vit", "xp.sum(weights, axis=-3) / heads", "xp.sum(weights, axis=-3)", PATHS, "a sum over heads"),
 ]
+HEADS, OUTPUT, COUNT = "the_head_reads_the_class_token", "the_output_is_a_distribution", "parameters_are_counted"
+BROKEN_WHOLE = [  # the text of `models.vision.vit`, what stands there instead, the statement that fails, what is wrong
+    (
+        "return self.head(self.features(pixels)[..., 0, :])",
+        "return self.head(self.features(pixels)[..., 1, :])",
+        HEADS,
+        "a patch",
+    ),
+    ("self.norm(self.encoder(", "(self.encoder(", HEADS, "no norm"),
+    ("return mg.tanh(self.pooler(", "return mg.sigmoid(self.pooler(", HEADS, "a sigmoid"),
+    ("[..., 0, :])\n\n    def features", "[..., :1, :])\n\n    def features", HEADS, "an axis more"),
+    ("self.head(self.features(pixels)[..., 0, :])", "self.features(pixels)[..., 0, :]", OUTPUT, "features, no classes"),
+    ("Linear(width, config.classes, rng=rng)", "Linear(width, config.classes, bias=False, rng=rng)", COUNT, "no bias"),
+]
 
 
 @pytest.fixture
@@ -107,3 +122,13 @@ def test_a_broken_copy_is_caught(module, text, instead, statement, wrong, fails)
 def test_a_faithful_copy_passes(module, fails):
     for statement in sorted({case[3] for case in BROKEN if case[0] == module}):
         assert not fails(module, copy_of(f"vision.{module}"), statement)
+
+
+@pytest.mark.parametrize(
+    ("text", "instead", "statement", "wrong"), BROKEN_WHOLE, ids=[f"{case[2]}-{case[3]}" for case in BROKEN_WHOLE]
+)
+def test_a_broken_copy_of_the_whole_model_is_caught(text, instead, statement, wrong, monkeypatch):
+    for copy, expected in ((copy_of("vision.vit"), False), (copy_of("vision.vit", text, instead), True)):
+        monkeypatch.setattr(whole, "vit", copy)
+        monkeypatch.setattr(chapter, "vit", copy)  # where the small model is made
+        assert statement_fails(f"vit.{statement}") == expected, wrong

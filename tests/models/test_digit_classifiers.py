@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.study import plans
+from models.study.vision_transformer import _on_ink as on_ink
 from models.study.vision_transformer import _sentence as sentence
 from models.vision.digit_classifiers import CNN, Sizes, attention_maps, count, make, measured, pictures, train
 
@@ -69,6 +70,15 @@ def test_maps_of_each_digit():
     assert [shown["digit"] for shown in maps] == list(range(10))
     assert np.shape(maps[3]["pixels"]) == (8, 8) and np.shape(maps[3]["map"]) == (4, 4)
     np.testing.assert_allclose(np.sum(maps[3]["map"]), 1, atol=1e-3)
+
+
+def test_the_share_of_rollout_on_ink():
+    pixels = -np.ones((4, 4))
+    pixels[:2, 2:] = 1  # a patch of ink, of four
+    pixels[2, :2] = -0.9
+    maps = [{"pixels": pixels.tolist(), "map": [[0.1, 0.6], [0.2, 0.1]]}]
+    np.testing.assert_allclose(on_ink(maps), (0.6, 0.25))
+    np.testing.assert_allclose(on_ink([*maps, {**maps[0], "map": [[0.3, 0.4], [0.2, 0.1]]}]), (0.5, 0.25))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ def finished(job: Job, study, accuracy: float) -> None:
         networks, shares = job.settings["networks"], job.settings["shares"]
         rows = [{"network": n, "share": s, "images": round(s * 1437), **of} for s in shares for n in networks]
         result |= {"rows": rows, "maps": []}
+    elif job.kind == "transfer":
+        rows = [{"seed": 0, "shots": n, "pretrained": accuracy, "scratch": 0.5} for n in job.settings["shots"]]
+        result |= {"rows": rows}
     elif job.kind == "clip":
         shares, each = [accuracy] * 2, dict.fromkeys(("shape", "colour"), accuracy)
         result |= {"parameters": 7, "scale": 30.0, "zero_shot": {"seen": 1.0, "unseen": accuracy}, "attributes": each}
@@ -97,6 +100,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "translation-numbers-0",
         "rotation",
         "vit-digits-0",
+        "transfer-0",
         "clip-0",
         "clip-10-pairs",
         "clip-shuffled",
@@ -137,7 +141,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
     where = f"{begin}seed 0, {end}"
     assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 1 + 1 + 3 + 1
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 1 + 1 + 1 + 3 + 1
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
@@ -145,6 +149,8 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     assert "At 300: linear attention 25%, delta rule 25%, gated delta rule 25%, TTT-Linear 25%, Titans 25%." in text
     assert "Of 3 held-out sets 0 have an exact match of at least 99%; dates has 87.5% (recorded 2026-01-02" in text
     assert "with 359 digits ViT has 87.5% and the CNN 87.5% and with 1,437 digits ViT has 87.5%" in text
+    assert "With 1 of each digit the pre-trained network recognises 87.5% of the held-out ones, the other 50" in text
+    assert "It is ahead in 2 of 2 comparisons of the same seed and examples." in text
     assert "Of pictures of unseen combinations 87.5% get their own caption of 300, of seen ones 100.0%" in text
     assert "That it is at least 90% of the unseen does not hold with seed 0, of 1 finished." in text
     assert "A single phrasing classifies 50.0% to 75.0% of them, the ensemble of all 2 87.5%." in text
@@ -179,6 +185,7 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "translation": {**TINY["translation"], "seeds": [1]},
         "rotation": {**TINY["rotation"], "images": 5},
         "shares of digits": {**TINY["shares of digits"], "seeds": [1]},
+        "transfer": {**TINY["transfer"], "steps": 3},
         "clip": {**TINY["clip"], "training": {**TINY["clip"]["training"], "steps": 3}},
         "long memory": {**TINY["long memory"], "lengths": [65]},
     }

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from models import run_vision
+from models import progress, run_vision
 from models.cli import main
 from models.published import load_model, read_architecture
+from models.vision import automatic_masks
 from models.vision.automatic_masks import everything
 from models.vision.images import read_image
 from models.vision.masks import to_original, to_resized
@@ -200,9 +201,9 @@ def test_sam_without_a_prompt_masks_everything(run, tmp_path, monkeypatch):
 
     def predict(points):
         logits, scores = model.decode(embedding, points=to_resized(points, (12, 20), resized)[:, None])
-        return to_original(logits[:, 1:], (12, 20), resized, (32, 32)), scores[:, 1:]
+        return logits[:, 1:], scores[:, 1:]
 
-    expected = loose(predict, 12, 20, side=3)
+    expected = loose(predict, lambda z: to_original(z, (12, 20), resized, (32, 32)), 12, 20, side=3)
     assert len(expected.masks) > 1
     rows = [[str(i + 1), f"{s:.4f}", f"{m.mean():.2%}"] for i, (m, s, *_) in enumerate(zip(*expected, strict=True))]
     *lines, last = out.splitlines()
@@ -210,15 +211,18 @@ def test_sam_without_a_prompt_masks_everything(run, tmp_path, monkeypatch):
     assert last == f"{tmp_path / 'drawn.png'}: masks: {len(rows)}"
     changed = (picture != read_image(tmp_path / "drawn.png")).any(axis=-1)
     np.testing.assert_array_equal(changed, expected.masks.any(axis=0))
-    monkeypatch.setattr(run_vision, "LOGITS", 1)  # one point at a time
-    assert run("sam", folder, "--grid", 3, "--output", tmp_path / "drawn.png")[1] == out
+    monkeypatch.setattr(automatic_masks, "LOGITS", 1)  # one mask at a time
+    monkeypatch.setattr(run_vision, "everything", partial(loose, batch=2))
+    monkeypatch.setattr(progress, "PATIENCE", 0)
+    code, again, err = run("sam", folder, "--grid", 3, "--output", tmp_path / "drawn.png")
+    assert (code, again) == (0, out) and re.search(r"batches of points .*5/5", err)
 
 
 def test_sam_may_find_nothing(run, tmp_path, monkeypatch):
     folder = written(tmp_path, "sam")
     monkeypatch.setattr(run_vision, "everything", partial(everything, least_iou=np.inf))
     code, out, _ = run("sam", folder, "--grid", 2, "--output", tmp_path / "drawn.png")
-    assert code == 0 and out.endswith("drawn.png: masks: 0\n")
+    assert (code, out) == (0, f"{tmp_path / 'drawn.png'}: masks: 0\n")
     np.testing.assert_array_equal(read_image(tmp_path / "drawn.png"), read_image(folder / "picture.png"))
 
 
@@ -229,6 +233,8 @@ def test_a_prompt_of_sam_changes_the_mask(tmp_path):
 
 
 SAM_MISTAKES = [
+    (["--grid", "3", "--point", "3,4"], "--grid: expected neither --point nor --box beside it, got --point"),
+    (["--grid", "3", "--box", "2,3,9,9"], "--grid: expected neither --point nor --box beside it, got --box"),
     (["--grid", "0"], "Invalid value for '--grid': Input should be greater than or equal to 1"),
     (["--point", "20,4"], "--point: expected places from 0,0 to 19,11, inside the picture, got 20,4"),
     (["--point", "3,-1"], "--point: expected places from 0,0 to 19,11, inside the picture, got 3,-1"),

@@ -112,6 +112,13 @@ TINY: plans.Sizes = {
         "shares": [0.25, 1],
         "seeds": [0],
     },
+    "transfer": {
+        "sizes": {"side": 8, "patch": 4, "width": 8, "layers": 1, "heads": 2},
+        "training": {"steps": 2, "batch": 4, "rate": 1e-3, "decay": 0.1},
+        "shots": [1, 2],
+        "steps": 2,
+        "seeds": [0],
+    },
     "clip": {
         "training": {"pairs": 30, "steps": 2, "batch": 4, "width": 8, "layers": (1, 1), "evaluate_every": 1},
         "seeds": [0],

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minigrad.pytree import unchanged
 from models.vision import automatic_masks
 from tests.parity.conftest import oracle
 
@@ -50,7 +51,9 @@ def test_what_is_kept(seed, torch, theirs):
         torch.tensor(logits[:, None]), torch.tensor(scores[:, None]), (24, 30), [0, 0, 30, 24]
     )
     expected = np.array([theirs._rle_to_mask(mask) for mask in masks]).reshape(-1, 24, 30)
-    found = automatic_masks.everything(lambda points: (logits[None], scores[None]), 24, 30, side=1, overlap=1.0)
+    found = automatic_masks.everything(
+        lambda points: (logits[None], scores[None]), unchanged, 24, 30, side=1, overlap=1.0
+    )
     order = np.argsort(-kept_scores.numpy(), kind="stable")
     filled = expected[order].any(axis=(-2, -1))  # theirs may be empty
     assert 0 < filled.sum() < len(logits)
