@@ -61,8 +61,10 @@ class Node:
             return g
         if g.shape != self.shape:
             xp, lead = namespace(g), len(g.shape) - len(self.shape)
-            axes = [lead + i for i, n in enumerate(self.shape) if n == 1 and g.shape[lead + i] != 1]
-            g = xp.reshape(xp.sum(g, axis=(*range(lead), *axes)), self.shape)
+            ones = [lead + i for i, n in enumerate(self.shape) if n == 1 and g.shape[lead + i] != 1]
+            axes = (*range(lead), *ones)
+            total = g.sum(axis=axes) if xp is np else xp.sum(g, axis=axes)  # a method spares NumPy's dispatch
+            g = xp.reshape(total, self.shape)
         if g.dtype != self.dtype and self.dtype != object:
             xp = namespace(g)
             g = xp.real(g) if is_complex(g.dtype) and not is_complex(self.dtype) else g

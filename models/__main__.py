@@ -12,6 +12,15 @@ from importlib.util import find_spec
 if missing := [name for name in ("filelock", "PIL", "rich", "safetensors", "typer") if find_spec(name) is None]:
     sys.exit(f"models: {missing[0]} is missing, which the extra 'cli' installs: pip install -e '.[cli]'")
 
+from minigrad import get_num_threads
+
+if __name__ == "__main__":  # before the imports that follow, which take four times as long
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        print(f"python -m models: {error}", file=sys.stderr)
+        sys.exit(2)
+
 from models.cli import main
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from minigrad import get_num_threads
 from models import run_vision, tables
 from models.blocks import MIXERS
 from models.blocks.mlp import MLPS
@@ -43,10 +42,6 @@ app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=Fals
 def main() -> None:
     """Run the command line and end the process with its exit code: 0, 2 for a mistake, 130 when interrupted."""
     escape_unencodable()
-    try:
-        get_num_threads()  # reads the environment
-    except ValueError as error:
-        _fail(str(error))
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except UserError as error:

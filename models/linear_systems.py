@@ -21,7 +21,7 @@ def run_recurrence(u: Array, A: Array, B: Array, C: Array, h: Array | None) -> t
     h, y = initial_state(h, u, B), []
     xp = namespace(u, A, B, C, h)
     for (u_t,) in tokens(u):
-        h = matvec(A, h[..., None])[..., 0] + u_t.mT * B
+        h = matvec(A, h) + u_t.mT * B
         y.append(xp.sum(h * C, axis=-1))
     return xp.stack(y, axis=-2), h
 
@@ -33,9 +33,9 @@ def add_state_response(u: Array, y: Array, A: Array, B: Array, C: Array, h: Arra
         return y, end
     length = u.shape[-2]
     columns = A.mT if A.ndim == 3 else A
-    reads = krylov_matrix(columns, matvec(columns, C[..., None])[..., 0], length)  # C Aᵗ for t = 1 … T, (D, N, T)
+    reads = krylov_matrix(columns, matvec(columns, C), length)  # C Aᵗ for t = 1 … T, (D, N, T)
     y = y + (h[..., None, :] @ reads)[..., 0, :].mT
-    return y, matvec(matrix_power(A, length), h[..., None])[..., 0] + end
+    return y, matvec(matrix_power(A, length), h) + end
 
 
 def kernel(A: Array, B: Array, C: Array, *, length: int) -> Array:
@@ -48,7 +48,7 @@ def krylov_matrix(A: Array, x: Array, length: int) -> Array:
     columns, jump = x[..., None], A
     while (count := columns.shape[-1]) < length:
         jump = jump if count == 1 else square(jump)
-        columns = namespace(A, x).concat([columns, matvec(jump, columns)], axis=-1)
+        columns = namespace(A, x).concat([columns, multiply_columns(jump, columns)], axis=-1)
     return columns[..., :length]
 
 
@@ -61,11 +61,16 @@ def final_state(u: Array, A: Array, B: Array) -> Array:
     blocks, jump = ages @ krylov_matrix(A, B, size).mT, matrix_power(A, size)
     h = blocks[..., -1, :]
     for i in range(blocks.shape[-2] - 2, -1, -1):
-        h = matvec(jump, h[..., None])[..., 0] + blocks[..., i, :]
+        h = matvec(jump, h) + blocks[..., i, :]
     return h
 
 
-def matvec(A: Array, x: Array) -> Array:
+def matvec(A: Array, h: Array) -> Array:
+    """Return A h for states h, (*batch, D, N)."""
+    return (A @ h[..., None])[..., 0] if A.ndim == 3 else A * h
+
+
+def multiply_columns(A: Array, x: Array) -> Array:
     """Return A x for the columns of x, (*batch, D, N, L)."""
     return A @ x if A.ndim == 3 else A[..., None] * x
 

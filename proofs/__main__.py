@@ -18,12 +18,20 @@ from typing import Annotated, NoReturn
 if missing := [name for name in ("hypothesis", "rich", "typer") if find_spec(name) is None]:
     sys.exit(f"proofs: {missing[0]} is missing, which the extra 'check' installs: pip install -e '.[check]'")
 
+from minigrad import get_num_threads
+
+if __name__ == "__main__":  # before the imports that follow, which take four times as long
+    try:
+        get_num_threads()  # which reads the environment
+    except ValueError as error:
+        print(f"proofs: {error}", file=sys.stderr)
+        sys.exit(2)
+
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from minigrad import get_num_threads
 from models import tables
 from models.references import cited
 from models.terminal import escape_unencodable
@@ -168,9 +176,4 @@ def _exit_with_error(message: str) -> NoReturn:
 if __name__ == "__main__":
     escape_unencodable()
     signal.signal(signal.SIGINT, _ready)
-    try:
-        get_num_threads()  # which reads the environment
-    except ValueError as error:
-        print(f"proofs: {error}", file=sys.stderr)
-        sys.exit(2)
     app()

@@ -37,7 +37,7 @@ def kernel(function: Callable) -> Any:
 
     What is here, the width of a vector too, becomes part of its code.
     """
-    compiled = njit(nogil=True)(function)
+    compiled = njit(nogil=True, no_cfunc_wrapper=True)(function)  # C calls none of them, and wrappers compile slowly
     keep_on_disk(compiled, SOURCE, BITS)
     announce(compiled)
     return compiled
@@ -85,7 +85,7 @@ def store(typing, x, i, vector):
     return types.none(x, i, vector), generate
 
 
-@njit
+@njit(no_cfunc_wrapper=True)
 def fetch(x, first, count):
     """Prefetch x[first : first + count] of a flattened array; indices outside x are ignored.
 
@@ -147,7 +147,7 @@ def _lanes(x):
     return lambda x: count
 
 
-@njit
+@njit(no_cfunc_wrapper=True)
 def room(x, *shape):
     """Return an uninitialised array of x's type, aligned to the width of a vector.
 
@@ -161,7 +161,7 @@ def room(x, *shape):
     return numbers[first : first + size].reshape(shape)
 
 
-@njit
+@njit(no_cfunc_wrapper=True)
 def assign(into, x):
     """Assign x to an array of the same two axes.
 

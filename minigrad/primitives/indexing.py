@@ -13,14 +13,28 @@ from minigrad.conversion import copy_if_mutable, is_complex, to_library_of
 from minigrad.engine import SparseCotangent, Tensor, constant, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array
+from minigrad.primitives.shapes import _reshape
 from minigrad.pytree import is_array
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
-@primitive(x=lambda g, index: SparseCotangent(g, index))
+@primitive(x=lambda g, index, shape: _index_cotangent(g, index, shape))
 def _getitem(_, x, index):
     return x[index]
+
+
+def _index_cotangent(g, index, shape):
+    """Return the cotangent of x, of this shape, given that of x[index]; reshaped if all of x was selected, in order."""
+    if math.prod(g.shape) == math.prod(shape) and _keeps_order(index):
+        return g.reshape(shape) if type(g) is np.ndarray else _reshape(g, to=shape)
+    return SparseCotangent(g, index)
+
+
+def _keeps_order(index: Any) -> bool:
+    """Return whether an index selects elements in the order in which they are stored, each at most once."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(type(p) in _BASIC and (type(p) is not slice or p.step is None or p.step > 0) for p in parts)
 
 
 def getitem(x: Any, index: Any) -> Any:

@@ -42,6 +42,12 @@ INDICES = [
     (True, [0, 0]),
     [],
     ([], []),
+    (Ellipsis, None),
+    (slice(0, 9, 2), slice(None), None),
+    (slice(0, 3), slice(-9, None, 1)),
+    slice(None, None, -1),
+    ([2, 0, 1], slice(None)),
+    np.ones((3, 4, 5), dtype=bool),
 ]
 
 

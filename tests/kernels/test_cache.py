@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import numba
 import pytest
 
 from minigrad.compiled import compilation
@@ -47,9 +48,11 @@ def no_warning_yet(monkeypatch):
 def load(tmp_path, monkeypatch):
     """Return a function that loads a module with a kernel that multiplies by a factor, and returns the kernel.
 
-    Without Python's own cache, which takes two sources of one size, written in one second, for the same.
+    Without Python's own cache, which takes two sources of one size, written in one second, for the same. Code is kept
+    beside the source, whatever NUMBA_CACHE_DIR is.
     """
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
 
     def load(name="scaled", factor=2, text=""):
         source = tmp_path / f"{name}.py"
