@@ -13,6 +13,8 @@ from models.tasks import TRANSLATIONS
 from models.train import Run
 from models.vision.clip_scenes import Settings as ClipSettings
 from models.vision.rotation_ttt import SHIFTS
+from models.vision.sam.training import SMALL
+from models.vision.sam.training import Options as SegmentationOptions
 
 SEED = 0
 Sizes = dict[str, dict[str, Any]]
@@ -134,6 +136,18 @@ LONG: Sizes = {
         "seeds": [0, 1, 2],
     },
     "clip": {"training": {}, "seeds": [0, 1, 2], "fewer": [500, 2000, 8000]},  # pairs, beside those of the defaults
+    "sam": {
+        "training": {},
+        "model": asdict(SMALL),
+        "measured": {
+            "every": 250,
+            "scenes while training": 32,
+            "scenes": 200,
+            "searched": 24,
+            "grid": {"side": 16, "least_iou": 0.8, "least_stability": 0.85},
+        },
+        "seeds": [SEED],
+    },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -229,6 +243,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]
     jobs += _clip(sizes["clip"])
+    jobs += [_segmentation(f"sam-{seed}", sizes["sam"], seed) for seed in sizes["sam"]["seeds"]]
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
@@ -285,6 +300,12 @@ def _clip(sizes: dict[str, Any]) -> list[Job]:
     shuffled = {"clip-shuffled": {"seed": SEED, "shuffled": True}}
     settings = {name: ClipSettings(**sizes["training"] | of) for name, of in (whole | fewer | shuffled).items()}
     return [Job(name, "clip", asdict(of), of.steps) for name, of in settings.items()]
+
+
+def _segmentation(name: str, sizes: dict[str, Any], seed: int) -> Job:
+    options = SegmentationOptions(**sizes["training"], seed=seed)
+    settings = {"training": asdict(options), "model": sizes["model"], "measured": sizes["measured"]}
+    return Job(name, "sam", settings, options.steps)
 
 
 def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:

@@ -104,6 +104,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "clip-0",
         "clip-10-pairs",
         "clip-shuffled",
+        "sam-0",
         "attention-memory-long",
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}

@@ -124,6 +124,32 @@ TINY: plans.Sizes = {
         "seeds": [0],
         "fewer": [10],
     },
+    "sam": {
+        "training": {"steps": 3, "batch": 2, "prompts": 2, "rounds": 2, "warmup": 1},
+        "model": {
+            "image": {
+                "image": 16,
+                "patch": 4,
+                "width": 8,
+                "layers": 1,
+                "heads": 2,
+                "hidden": 8,
+                "window": 2,
+                "global_layers": (),
+                "output": 16,
+            },
+            "prompt": {"channels": 4},
+            "decoder": {"layers": 1, "heads": 2, "hidden": 8, "downsample": 1, "iou_hidden": 8},
+        },
+        "measured": {
+            "every": 2,
+            "scenes while training": 2,
+            "scenes": 5,
+            "searched": 2,
+            "grid": {"side": 4, "least_iou": -1.0, "least_stability": 0.1},
+        },
+        "seeds": [0],
+    },
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
