@@ -178,6 +178,31 @@ DEFAULT: Sizes = {
         "sizes": {"side": 32, "patch": 4, "width": 48, "layers": 2, "heads": 4},
         "training": {"steps": 800, "batch": 32, "rate": 5e-3, "decay": 1.0},
     },
+    "short sam": {
+        "training": {"steps": 400, "batch": 8, "rounds": 2, "rate": 5e-3, "warmup": 40},
+        "model": {
+            "image": {
+                "image": 16,
+                "patch": 4,
+                "width": 32,
+                "layers": 2,
+                "heads": 4,
+                "hidden": 64,
+                "window": 0,
+                "global_layers": [],
+                "output": 32,
+            },
+            "prompt": {"channels": 16},
+            "decoder": {"heads": 4, "hidden": 64, "downsample": 1, "iou_hidden": 32},
+        },
+        "measured": {
+            "every": 100,
+            "scenes while training": 16,
+            "scenes": 48,
+            "searched": 6,
+            "grid": {"side": 8, "least_iou": 0.5, "least_stability": 0.6},
+        },
+    },
     "memory": {"lengths": [1024, 2048, 4096, 8192], "limit": 2.0},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
     "growth": {
@@ -213,6 +238,7 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     jobs += _compared(sizes.get("mixers") or dict.fromkeys(COMPARISONS, (*COMPARED, LEARNER)), sizes)
     jobs += [Job(name.replace(" ", "-"), name, sizes[name]) for name in ("hippo", "surprise", "through time")]
     jobs.append(_pictures("vit-large-digits", sizes["large digits"], ["vit"], [1], SEED))
+    jobs.append(_segmentation("sam-short", sizes["short sam"], SEED))
     jobs.append(Job("attention-memory", "memory", sizes["memory"]))
     if full:
         jobs += long_jobs(sizes)

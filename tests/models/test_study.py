@@ -155,6 +155,7 @@ TINY: plans.Sizes = {
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
     },
 }
+TINY["short sam"] = TINY["sam"]
 STATED = [
     {
         "identity": f"{name}[{case}]",

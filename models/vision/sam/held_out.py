@@ -24,7 +24,7 @@ from models.vision.sam.model import SAM
 from models.vision.sam.training import Rows, reached
 
 LIKE = 0.75  # the IoU from which a mask counts as that of an object
-SHOWN, AMBIGUOUS, GRIDS = 8, 4, 4  # of the first scenes: with their pictures, clicks on parts, and found by a grid
+SHOWN = 6  # scenes with their pictures, the first ones, and clicks on parts in them
 TENTHS = 10
 
 
@@ -71,8 +71,8 @@ def measured(model: SAM, drawn: Scenes, *, searched: int, grid: dict[str, Any]) 
         "everything": _coverage(found, prompted),
         "pictures": [pack(picture(pixels)) for pixels in drawn.pixels[:SHOWN]],
         "examples": [_example(scene, i) for i, scene in enumerate(prompted[:SHOWN]) if len(scene.objects)],
-        "clicks on parts": [click for click in on_parts if click["scene"] < SHOWN][:AMBIGUOUS],
-        "found": [[pack(mask) for mask in masks] for masks in found[:GRIDS]],
+        "clicks on parts": [click for click in on_parts if click["scene"] < SHOWN][:SHOWN],
+        "found": [[pack(mask) for mask in masks] for masks in found[:SHOWN]],
     }
 
 
