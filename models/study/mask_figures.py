@@ -15,7 +15,7 @@ from matplotlib.path import Path
 from models.study.figures import SETTINGS, to_svg
 
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2")  # of masks, in turn (Okabe & Ito)
-PROMPT, OPACITY = "#f0e442", 0.45
+PROMPT, OPACITY, FADED = "#f0e442", 0.5, 90  # FADED: the grey of black below masks
 WIDTH, TITLE, FEWEST = 9.2, 0.22, 4  # inches, of a line of a title too; columns, so that few are not too large
 
 
@@ -50,7 +50,7 @@ def draw_masks(rows: Mapping[str, Sequence[Masked]], description: str) -> str:
 
 
 def _draw_masked(axes: Axes, cell: Masked) -> None:
-    axes.imshow(cell.picture, interpolation="none")
+    axes.imshow(_faded(cell.picture) if len(cell.masks) else cell.picture, interpolation="none")
     axes.set_title(cell.title, fontsize=8, pad=3)
     for mask, colour in zip(cell.masks, itertools.cycle(COLOURS), strict=False):
         axes.imshow(np.where(mask[..., None], to_rgba(colour, OPACITY), 0.0), interpolation="none")
@@ -66,6 +66,12 @@ def _draw_masked(axes: Axes, cell: Masked) -> None:
         axes.plot(*cell.point, "o", color=PROMPT, markersize=6, markeredgecolor="black", markeredgewidth=0.8)
 
 
+def _faded(picture: np.ndarray) -> np.ndarray:
+    """Return the picture (H, W, 3) in light grey, on which the colours of masks tell."""
+    grey = FADED + (1 - FADED / 255) * picture.mean(axis=-1, keepdims=True)
+    return np.broadcast_to(grey.astype(np.uint8), picture.shape)
+
+
 def _draw_outline(axes: Axes, mask: np.ndarray, colour: str, width: float) -> None:
     sides = edges(mask)
     if len(sides):
@@ -74,9 +80,12 @@ def _draw_outline(axes: Axes, mask: np.ndarray, colour: str, width: float) -> No
 
 
 def edges(mask: np.ndarray) -> np.ndarray:
-    """Return the sides (count, 2, 2), from (x, y) to (x, y), between the pixels of a mask (H, W) and all others."""
-    padded = np.pad(mask, 1)
-    (y, x), (v, u) = np.nonzero(padded[1:] != padded[:-1]), np.nonzero(padded[:, 1:] != padded[:, :-1])
-    level = np.stack([np.stack([x - 1.5, y - 0.5], axis=-1), np.stack([x - 0.5, y - 0.5], axis=-1)], axis=1)
-    upright = np.stack([np.stack([u - 0.5, v - 1.5], axis=-1), np.stack([u - 0.5, v - 0.5], axis=-1)], axis=1)
-    return np.concatenate([level, upright])
+    """Return the lines (count, 2, 2), from (x, y) to (x, y), between the pixels of a mask (H, W) and all others."""
+    return np.concatenate([_level_edges(mask), _level_edges(mask.T)[..., ::-1]])
+
+
+def _level_edges(mask: np.ndarray) -> np.ndarray:
+    sides = np.diff(np.pad(mask, 1), axis=0)  # (H + 1, W + 2)
+    turns = np.diff(np.pad(sides, ((0, 0), (1, 0))).astype(int), axis=1)
+    (y, first), (_, last) = np.nonzero(turns == 1), np.nonzero(turns == -1)
+    return np.stack([np.stack([x - 1.5, y - 0.5], axis=-1) for x in (first, last)], axis=1)
