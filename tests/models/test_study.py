@@ -313,10 +313,11 @@ def test_the_page_names_every_mixer_system_and_setting(study_folder):
         "Fitted exponents of training: softmax ",
         "a step would take over 1 GiB",
         "After 2 steps this ViT of ",
+        "for 3 steps only. After one click its mean IoU is ",
         "No finished result with these settings: T = 64 to 64.",
     ):
         assert words in text, words
-    assert text.count("<svg") == 14
+    assert text.count("<svg") == 18
     assert "Not finished" not in text
 
 
@@ -385,7 +386,7 @@ def test_the_contents_are_the_sections(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 34 and len(results["jobs"]) == 34 + 27 + 15 + 3
+    assert len(planned) == 35 and len(results["jobs"]) == 35 + 27 + 15 + 4
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]
