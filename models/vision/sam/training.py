@@ -19,7 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.engine import unwrap
-from minigrad.optim import AdamW, clip_by_global_norm, cosine
+from minigrad.optim import AdamW, cosine
 from models.checkpoints import load_checkpoint, load_moments, load_weights, save_checkpoint, training_arrays
 from models.tasks import overlapping_shapes
 from models.vision.automatic_masks import boxes_of
@@ -36,6 +36,10 @@ SMALL = SAMConfig(
     PromptEncoderConfig(channels=16),
     MaskDecoderConfig(heads=4, hidden=128, downsample=1, iou_hidden=64),
 )
+
+
+CLIP = 1.0  # the largest global norm of gradients
+FIXED = ("prompt_encoder.frequencies",)  # G
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,9 @@ class Training:
             def loss(module: SAM, pixels: Any = scenes.pixels, mask: Any = mask, rounds: int = rounds) -> Any:
                 return rollout_loss(module, pixels, mask, rng, rounds)
 
-            value, gradients = mg.value_and_grad(loss)(self.model)
-            gradients.prompt_encoder.frequencies = None
-            gradients, _ = clip_by_global_norm(gradients, 1.0)
             rate = cosine(self.step, steps=options.steps, warmup=options.warmup, peak=options.rate)
-            self.optimiser.step(self.model, gradients, lr=rate)
-            yield self.step, float(value)
+            value = self.optimiser.minimise(self.model, loss, lr=rate, clip=CLIP, fixed=FIXED)
+            yield self.step, value
 
     def save(self, path: Path) -> None:
         """Write a checkpoint. Raises UserError where it cannot be written."""
@@ -162,7 +163,7 @@ class Training:
         """Continue from the checkpoint of a training with the same options. Raises UserError where it does not fit."""
         arrays, about = load_checkpoint(path)
         load_weights(self.model, path, arrays)
-        load_moments(self.optimiser, self.model, path, arrays, fixed=["prompt_encoder.frequencies"])
+        load_moments(self.optimiser, self.model, path, arrays, fixed=FIXED)
         self.rng.bit_generator.state = about["generator"]
 
 
