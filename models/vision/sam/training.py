@@ -167,13 +167,6 @@ class Training:
         self.rng.bit_generator.state = about["generator"]
 
 
-def train(options: Options, config: SAMConfig = SMALL) -> Iterator[tuple[int, float, SAM]]:
-    """Train a new model, and yield how many steps were made, the loss and the model."""
-    training = Training(options, config)
-    for step, loss in training.run():
-        yield step, loss, training.model
-
-
 def evaluate(model: SAM, scenes: overlapping_shapes.Scenes, rounds: int = 5) -> dict[str, float]:
     """Return the means of `reached`."""
     return {name: float(each.mean()) for name, each in reached(model, scenes, rounds).items()}
