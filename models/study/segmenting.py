@@ -1,6 +1,6 @@
 """Section of the report on Segment Anything: masks of what is clicked on, in scenes that training never showed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +107,10 @@ def ordered(of: Sequence[Results]) -> str:
 def found(of: Sequence[Results]) -> str:
     """Describe how many objects a grid of points finds."""
     scenes, masks = (sum(result["everything"][name] for result in of) for name in ("scenes", "masks"))
-    wholes, parts = (_mean(of, "everything", name) for name in ("wholes", "parts"))
+    right, wholes, parts = (_mean(of, "everything", name) for name in ("like an object", "wholes", "parts"))
     return (
-        f"Without a prompt, a grid of points finds {masks / scenes:.1f} masks a scene; {wholes:.0%} of the shapes and "
-        f"{parts:.0%} of the parts have one among them whose IoU is at least {LIKE}."
+        f"Without a prompt, a grid of points finds {masks / scenes:.1f} masks a scene. Of these {right:.0%} have an "
+        f"IoU of at least {LIKE} with an object; it finds {wholes:.0%} of the wholes and {parts:.0%} of the parts so."
     )
 
 
@@ -154,7 +154,7 @@ def _rows(job: Results, *, short: bool) -> list[dict[str, Any]]:
 def _shown(job: Results, *, short: bool) -> dict[str, Any]:
     """Return the figures of a finished training."""
     result, settings = job["result"], job["settings"]
-    pictures = [unpack(picture, channels=3) for picture in result["pictures"]]
+    pictures = {int(scene): unpack(picture, channels=3) for scene, picture in result["pictures"].items()}
     return {
         "name": "the short training" if short else f"the training with seed {settings['training']['seed']}",
         "source": source(job),
@@ -192,7 +192,7 @@ def _curves(job: Results) -> str:
     by_score["score = IoU"] = ([0, 1], [0, 1])
     return draw(
         [
-            Panel("At the end", "clicks", "mean IoU", by_clicks, y_limits=SHARES),
+            Panel("At the end", "clicks", "mean IoU", by_clicks),
             Panel("While training", "training step", "mean IoU", by_steps, y_limits=SHARES),
             Panel("Every tenth of the scores", "mean predicted IoU", "mean IoU", by_score, y_limits=SHARES),
         ],
@@ -200,7 +200,7 @@ def _curves(job: Results) -> str:
     )
 
 
-def _prompted(examples: Sequence[Results], pictures: Sequence[np.ndarray]) -> str:
+def _prompted(examples: Sequence[Results], pictures: Mapping[int, np.ndarray]) -> str:
     """Return objects of scenes, and the masks from a click on each and from its box."""
     rows: dict[str, list[Masked]] = {"object": [], "a click": [], "a box": []}
     for example in examples:
@@ -218,7 +218,7 @@ def _prompted(examples: Sequence[Results], pictures: Sequence[np.ndarray]) -> st
     )
 
 
-def _ambiguous(clicks: Sequence[Results], pictures: Sequence[np.ndarray]) -> str:
+def _ambiguous(clicks: Sequence[Results], pictures: Mapping[int, np.ndarray]) -> str:
     """Return the three masks of clicks on parts, that of the highest score first."""
     rows: dict[str, list[Masked]] = {"click": [], "first": [], "second": [], "third": []}
     for click in clicks:
@@ -232,11 +232,11 @@ def _ambiguous(clicks: Sequence[Results], pictures: Sequence[np.ndarray]) -> str
     return draw_masks(rows, "Clicks on parts, and the three masks of each with its score") if clicks else ""
 
 
-def _found(found: Sequence[Sequence[str]], pictures: Sequence[np.ndarray]) -> str:
+def _found(found: Sequence[Sequence[str]], pictures: Mapping[int, np.ndarray]) -> str:
     """Return scenes, and everything that a grid of points finds in them, small masks over large ones."""
     rows: dict[str, list[Masked]] = {"scene": [], "everything": []}
-    for texts, picture in zip(found, pictures, strict=False):
+    for scene, texts in enumerate(found):
         masks = sorted(map(unpack, texts), key=lambda mask: -mask.sum())
-        rows["scene"].append(Masked(picture))
-        rows["everything"].append(Masked(picture, f"{len(masks)} masks", masks))
+        rows["scene"].append(Masked(pictures[scene]))
+        rows["everything"].append(Masked(pictures[scene], f"{len(masks)} masks", masks))
     return draw_masks(rows, "Held-out scenes, and all masks that a grid of points finds in them")

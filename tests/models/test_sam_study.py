@@ -33,8 +33,8 @@ def segmented(click: float, three: float = 0.9, five: float = 0.95, box: float =
         "iou": dict.fromkeys(("all", "wholes", "parts"), iou),
         "ranking": {"click": tenths, "box": tenths},
         "ambiguity": {"clicks": 8, "part": 0.8, "whole": 0.7, "both": 0.5, "part first": 0.625},
-        "everything": {"scenes": 2, "masks": 7, "wholes": 0.5, "parts": 0.25},
-        "pictures": [picture],
+        "everything": {"scenes": 2, "masks": 7, "like an object": 0.75, "wholes": 0.5, "parts": 0.25},
+        "pictures": {"0": picture},
         "examples": [
             {
                 "scene": 0,
@@ -107,7 +107,7 @@ def test_the_job_records_losses_and_ious_and_keeps_what_the_page_shows(study):
         for name in ("click", "box"):
             mask = held_out.unpack(example[name]["mask"])
             assert (mask & drawn).sum() / (mask | drawn).sum() == pytest.approx(example[name]["iou"])
-        picture = held_out.unpack(result["pictures"][example["scene"]], channels=3)
+        picture = held_out.unpack(result["pictures"][str(example["scene"])], channels=3)
         assert picture.shape == (*drawn.shape, 3)
 
 
@@ -155,8 +155,8 @@ def test_the_page_says_that_the_claim_holds():
         "0.700. The mask of the highest score is nearer the part in 62%.",
         "Predicted and true IoUs order masks alike with a rank correlation (Spearman) of 0.75 over the three masks of "
         "every click, and 0.75 over the masks of boxes.",
-        "Without a prompt, a grid of points finds 3.5 masks a scene; 50% of the shapes and 25% of the parts have one "
-        "among them whose IoU is at least 0.75.",
+        "Without a prompt, a grid of points finds 3.5 masks a scene. Of these 75% have an IoU of at least 0.75 with an "
+        "object; it finds 50% of the wholes and 25% of the parts so.",
     ]
 
 

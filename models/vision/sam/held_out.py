@@ -5,7 +5,7 @@
                 how many masks have one, the mean of these scores, and the mean IoU of the masks
     ambiguity   clicks on parts whose wholes are seen too, and whether the three masks have both
     everything  masks from a grid of points, by `models.vision.automatic_masks`, and how many objects they find
-    pictures    of the first scenes, and "examples" of a click and a box in each
+    examples    an object of each of the first scenes, with what a click and a box give; and their "pictures"
 
 Pictures, and masks with a bit a pixel, are base64 of their bytes: `pack` and `unpack`.
 """
@@ -24,7 +24,7 @@ from models.vision.sam.model import SAM
 from models.vision.sam.training import Rows, reached
 
 LIKE = 0.75  # the IoU from which a mask counts as that of an object
-SHOWN = 6  # scenes with their pictures, the first ones, and clicks on parts in them
+SHOWN = 6  # examples, clicks on parts and scenes with everything: always the first ones
 TENTHS = 10
 
 
@@ -58,6 +58,7 @@ def measured(model: SAM, drawn: Scenes, *, searched: int, grid: dict[str, Any]) 
     kinds = {"all": part | True, "wholes": ~part, "parts": part}
     found = [_found(model, pixels, grid) for pixels in drawn.pixels[:searched]]
     on_parts = [click for i in range(len(prompted)) for click in _clicks_on_parts(prompted[i], drawn.seen[i], i)]
+    shown = {*range(min(SHOWN, len(prompted))), *(click["scene"] for click in on_parts[:SHOWN])}
     return {
         "parameters": sum(array.size for array in model.named_parameters().values()),
         "scenes": len(prompted),
@@ -69,9 +70,9 @@ def measured(model: SAM, drawn: Scenes, *, searched: int, grid: dict[str, Any]) 
         },
         "ambiguity": _ambiguity(on_parts),
         "everything": _coverage(found, prompted),
-        "pictures": [pack(picture(pixels)) for pixels in drawn.pixels[:SHOWN]],
-        "examples": [_example(scene, i) for i, scene in enumerate(prompted[:SHOWN]) if len(scene.objects)],
-        "clicks on parts": [click for click in on_parts if click["scene"] < SHOWN][:SHOWN],
+        "pictures": {str(i): pack(picture(drawn.pixels[i])) for i in sorted(shown)},
+        "examples": [_example(scene, i) for i, scene in enumerate(prompted[:SHOWN])],
+        "clicks on parts": on_parts[:SHOWN],
         "found": [[pack(mask) for mask in masks] for masks in found[:SHOWN]],
     }
 
@@ -145,24 +146,27 @@ def _found(model: SAM, pixels: np.ndarray, grid: dict[str, Any]) -> np.ndarray:
 
 
 def _coverage(found: list[np.ndarray], prompted: list[Scene]) -> dict[str, Any]:
-    """Return how many masks were found, and the shares of wholes and of parts that one of them is like."""
-    best, part = [], []
-    for masks, scene in zip(found, prompted, strict=False):
-        iou = _iou(masks[None], scene.objects[:, None])  # (objects, masks)
-        best.append(iou.max(axis=-1, initial=0))
-        part.append(scene.part)
-    like, is_part = np.concatenate(best) >= LIKE, np.concatenate(part)
+    """Return how many masks were found, and the shares of these, of wholes and of parts that are like one another."""
+    like = [
+        _iou(a[None], b.objects[:, None]) >= LIKE for a, b in zip(found, prompted, strict=False)
+    ]  # (objects, masks)
+    part = np.concatenate([scene.part for scene in prompted[: len(found)]])
+    objects, masks = (np.concatenate([each.any(axis=axis) for each in like]) for axis in (1, 0))
     return {
         "scenes": len(found),
-        "masks": sum(map(len, found)),
-        "wholes": _mean(like[~is_part]),
-        "parts": _mean(like[is_part]),
+        "masks": len(masks),
+        "like an object": _mean(masks),
+        "wholes": _mean(objects[~part]),
+        "parts": _mean(objects[part]),
     }
 
 
 def _example(scene: Scene, index: int) -> dict[str, Any]:
-    """Return a click on an object and its box, with the mask of the highest score, the score and the true IoU."""
-    i = index % len(scene.objects)
+    """Return the masks of the highest score of a click on an object and of its box, with scores and true IoUs.
+
+    In turn it is the first object, a whole, and the last, a part where there is one.
+    """
+    i = index % 2 * (len(scene.objects) - 1)
 
     def best(prompted: Prompted) -> dict[str, Any]:
         j = int(prompted.scores[i].argmax())
