@@ -51,7 +51,7 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "wholes": ("#009e73", "D", PLAIN),
     "parts": ("#d55e00", "v", PLAIN),
     "claimed": (INK, "", DOTTED),
-    "score = IoU": (INK, "", DOTTED),
+    "equal": (INK, "", DOTTED),
     "1 click": ("#2b8cd6", "o", PLAIN),
     "3 clicks": ("#7b61c9", "s", PLAIN),
     "5 clicks": ("#cc5fa0", "P", PLAIN),

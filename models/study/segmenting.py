@@ -189,7 +189,7 @@ def _curves(job: Results) -> str:
         words: curve((score, iou) for _, score, iou in result["ranking"][name]["tenths"])
         for name, words in names.items()
     }
-    by_score["score = IoU"] = ([0, 1], [0, 1])
+    by_score["equal"] = ([0, 1], [0, 1])
     return draw(
         [
             Panel("At the end", "clicks", "mean IoU", by_clicks),
