@@ -41,7 +41,7 @@ class _Optimiser:
     def minimise(
         self,
         module: Module,
-        loss: Callable[[Any], Any],
+        loss: Callable[..., Any],
         *,
         lr: float | None = None,
         clip: float | None = None,

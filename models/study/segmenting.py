@@ -175,7 +175,7 @@ def _curves(job: Results) -> str:
         for kind, words in KINDS.items()
         if result["objects"][kind]
     }
-    ends = [int(CLICKS[0]), int(CLICKS[-1])]
+    ends = [float(CLICKS[0]), float(CLICKS[-1])]
     by_clicks["a box"] = (ends, [result["iou"]["all"]["box"]] * 2)
     by_clicks["claimed"] = (ends, [CLAIM] * 2)
     named = {"1 click": "1", "3 clicks": "3", "a box": "box"}
