@@ -37,7 +37,7 @@ AFTER = "after.jsonl"
 LONGER = 8  # times the training length: the text over which the inner loss is measured
 PROMPT = "The "
 SAMPLE_BYTES = 400
-SAVE_EVERY = 50  # steps of Segment Anything, some seconds each
+SAVE_EVERY = 50  # steps of Segment Anything
 
 
 def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:

@@ -131,6 +131,7 @@ class Training:
     """A model in training, with its optimiser and its generator; it can be saved and resumed after every step."""
 
     def __init__(self, options: Options, config: SAMConfig = SMALL) -> None:
+        mg.keep_freed_memory()  # a step's arrays are as large as the last step's
         self.options, self.config = options, config
         self.rng = np.random.default_rng([options.seed, 0])
         self.model = SAM(config, np.random.default_rng([options.seed, 1]))
