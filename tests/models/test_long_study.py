@@ -146,7 +146,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
     where = f"{begin}seed 0, {end}"
     assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 1 + 1 + 1 + 3 + 1 + 5
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 3 + 3 + 1 + 5
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
