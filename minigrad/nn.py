@@ -6,7 +6,7 @@ of the module that holds Tensors, and returns the gradients in a module of the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,15 @@ class Module(Container):
                 raise ValueError(f"load_parameters: {name} holds NaN or infinity, expected finite numbers")
         for name, (array, holder, key) in slots.items():
             holder[key] = namespace(array).asarray(to_numpy(parameters[name]), dtype=array.dtype, copy=True)
+
+    def remove_parameters(self, names: Collection[str]) -> None:
+        """Set the arrays of these names to None. Raises ValueError when there is none of a name."""
+        slots = {name: (holder, key) for name, _, holder, key in _walk("", self)}
+        for name in names:
+            if name not in slots:
+                raise ValueError(f"remove_parameters: {name} is unknown, expected the names of {type(self).__name__}")
+            holder, key = slots[name]
+            holder[key] = None
 
 
 class Linear(Module):

@@ -1,9 +1,9 @@
-"""Optimisers, which update a module's arrays in place, gradient clipping and a learning-rate schedule."""
+"""Optimisers, which update a module's arrays in place, gradient clipping and learning-rate schedules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from minigrad.namespace import to_numpy
 from minigrad.nn import Module
 from minigrad.pytree import arrays_of, map_arrays
+from minigrad.transforms import value_and_grad
 
 
 class _Optimiser:
@@ -36,6 +37,27 @@ class _Optimiser:
                 self.update(
                     p, gradients[name], [self.state[f"{s}.{name}"] for s in self.slots], self.lr if lr is None else lr
                 )
+
+    def minimise(
+        self,
+        module: Module,
+        loss: Callable[..., Any],
+        *,
+        lr: float | None = None,
+        clip: float | None = None,
+        fixed: Collection[str] = (),
+    ) -> float:
+        """Make a step that lowers loss(module), and return what it was.
+
+        `clip` is the largest global norm of the gradients; parameters whose names are `fixed` are not trained, and
+        their gradients do not count.
+        """
+        value, grads = value_and_grad(loss)(module)
+        grads.remove_parameters(fixed)
+        if clip is not None:
+            grads, _ = clip_by_global_norm(grads, clip)
+        self.step(module, grads, lr=lr)
+        return float(value)
 
     def update(self, p: Any, g: Any, state: list, lr: float) -> None:
         raise NotImplementedError

@@ -6,7 +6,7 @@ No pickle: loading a file runs no code. What is loaded is compared with what is 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from minigrad.namespace import to_numpy
+from minigrad.nn import Module
+from minigrad.optim import AdamW
 from models.errors import UserError
 
 FORMAT = "minigrad-1"
+MOMENTS = "optimizer."  # prefix of the optimiser's arrays in a checkpoint; weights have none
 
 
 def save_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -73,6 +77,35 @@ def match(path: str | Path, arrays: Mapping[str, np.ndarray], expected: Mapping[
     for name in arrays:
         if name not in expected:
             raise UserError(f"checkpoint {path}: {name}: expected no such array, got one of shape {arrays[name].shape}")
+
+
+def training_arrays(model: Module, optimizer: AdamW) -> dict[str, np.ndarray]:
+    """Return the arrays of a model and of its optimiser, which `load_weights` and `load_moments` restore."""
+    moments = {MOMENTS + name: array for name, array in optimizer.state_dict().items()}
+    return {name: to_numpy(array) for name, array in {**model.named_parameters(), **moments}.items()}
+
+
+def load_weights(model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give a model the weights among the arrays of a checkpoint. Raises UserError where they do not fit."""
+    weights = {name: array for name, array in arrays.items() if not name.startswith(MOMENTS)}
+    match(path, weights, model.named_parameters())
+    model.load_parameters(weights)
+
+
+def load_moments(
+    optimizer: AdamW, model: Module, path: str | Path, arrays: Mapping[str, np.ndarray], *, fixed: Collection[str] = ()
+) -> None:
+    """Give the optimiser of a model, of which parameters are `fixed`, its state among the arrays of a checkpoint.
+
+    Raises: UserError where it does not fit.
+    """
+    moments = {name: array for name, array in arrays.items() if name.startswith(MOMENTS)}
+    expected = {f"{MOMENTS}step": np.array(0)}
+    if len(moments) > 1:  # before the first step there are none
+        weights = {name: array for name, array in model.named_parameters().items() if name not in fixed}
+        expected |= {f"{MOMENTS}{slot}.{name}": weights[name] for slot in optimizer.slots for name in weights}
+    match(path, moments, expected)
+    optimizer.load_state_dict({name.removeprefix(MOMENTS): array for name, array in moments.items()})
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:

@@ -37,8 +37,10 @@ def tracked(items: Sequence[T], name: str) -> Iterator[T]:
 
 
 def in_words(record: dict[str, Any]) -> str:
-    """Return the held-out losses and accuracies of a log record as text, empty if it has none."""
+    """Return the held-out losses, accuracies or IoUs of a log record as text, empty if it has none."""
     losses, accuracies = record.get("held_out_loss", {}), record.get("held_out_accuracy", {})
+    if "held_out_iou" in record:
+        return f"IoU of a click {record['held_out_iou']['1']:.3f}, of a box {record['held_out_iou']['box']:.3f}"
     if losses.get("text") is not None:
         return f"held-out loss {losses['text']:.3f}"
     return " ".join(f"{name}: {accuracy:.0%}" for name, accuracy in accuracies.items() if accuracy is not None)

@@ -12,7 +12,7 @@ than one planned with that number from its first step.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,18 +24,14 @@ from filelock import BaseFileLock
 import minigrad as mg
 from gpu.launch import SharedMemoryError
 from minigrad import optim
-from minigrad.namespace import to_numpy
-from minigrad.nn import Module
-from minigrad.optim import AdamW
 from models import log, objectives, room
-from models.checkpoints import load_checkpoint, match, save_checkpoint
+from models.checkpoints import load_checkpoint, load_moments, load_weights, save_checkpoint, training_arrays
 from models.device import move
 from models.errors import UserError
 from models.lock import claim
 from models.run import Run, described, is_translation
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
-MOMENTS = "optimizer."  # prefix of the optimiser's arrays in a checkpoint; weights have none
 FAR = 100  # times the least a step can need: no mixer needs more, so where that fits nothing has to be measured
 
 
@@ -96,8 +92,8 @@ class Training:
         if about["corpus"] != training.task.digest:
             hashes = f"hash {about['corpus']}, got {training.task.digest}"
             raise UserError(f"checkpoint {path}: expected the text it was trained on, {hashes}")
-        _load_weights(training.model, path, arrays)
-        _load_moments(training.optimizer, training.model, path, arrays)
+        load_weights(training.model, path, arrays)
+        load_moments(training.optimizer, training.model, path, arrays)
         training.rng.bit_generator.state = about["generator"]
         training.step = training.saved = about["step"]
         training._move(device)
@@ -109,9 +105,7 @@ class Training:
 
         Raises: UserError when it cannot be written, or when the weights have diverged; the one before then stays.
         """
-        moments = {MOMENTS + name: array for name, array in self.optimizer.state_dict().items()}
-        tensors = {**self.model.named_parameters(), **moments}
-        arrays = {name: to_numpy(array) for name, array in tensors.items()}
+        arrays = training_arrays(self.model, self.optimizer)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise self._diverged(self.step, "a weight is not finite")
         held_out = next(iter(self.task.eval_batches(np.random.default_rng([self.run.seed, 2])).values()))
@@ -263,25 +257,9 @@ def load_model(path: str | Path) -> tuple[Any, Run]:
         model = objectives.build(run, about["model"], arrays)
     except (KeyError, TypeError, UserError) as error:
         raise UserError(f"checkpoint {path}: expected the description of a model, got: {error}") from None
-    _load_weights(model, path, arrays)
+    load_weights(model, path, arrays)
     if not is_translation(run.task):
         return model, run
     optimizer = objectives.Translation.optimizer()
-    _load_moments(optimizer, model, path, arrays)
+    load_moments(optimizer, model, path, arrays)
     return optimizer.averaged(model), run
-
-
-def _load_weights(model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    weights = {name: array for name, array in arrays.items() if not name.startswith(MOMENTS)}
-    match(path, weights, model.named_parameters())
-    model.load_parameters(weights)
-
-
-def _load_moments(optimizer: AdamW, model: Module, path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    moments = {name: array for name, array in arrays.items() if name.startswith(MOMENTS)}
-    expected = {f"{MOMENTS}step": np.array(0)}
-    if len(moments) > 1:  # before the first step there are none
-        weights = model.named_parameters()
-        expected |= {f"{MOMENTS}{slot}.{name}": weights[name] for slot in optimizer.slots for name in weights}
-    match(path, moments, expected)
-    optimizer.load_state_dict({name.removeprefix(MOMENTS): array for name, array in moments.items()})

@@ -47,6 +47,15 @@ STYLES = {  # colours that the colour-blind can tell apart (Okabe & Ito), and ma
     "bound, Gaussian, radius 0.9": ("#999999", "", DASHED),
     "ViT": ("#2b8cd6", "o", PLAIN),
     "CNN": ("#d55e00", "v", PLAIN),
+    "all objects": ("#2b8cd6", "o", PLAIN),
+    "wholes": ("#009e73", "D", PLAIN),
+    "parts": ("#d55e00", "v", PLAIN),
+    "claimed": (INK, "", DOTTED),
+    "equal": (INK, "", DOTTED),
+    "1 click": ("#2b8cd6", "o", PLAIN),
+    "3 clicks": ("#7b61c9", "s", PLAIN),
+    "5 clicks": ("#cc5fa0", "P", PLAIN),
+    "a box": ("#e69f00", "^", DASHED),
     "lstm": ("#009e73", "D", PLAIN),
     "s4d": ("#2b8cd6", "o", PLAIN),
     "mamba": ("#cc5fa0", "v", PLAIN),
@@ -131,7 +140,7 @@ def draw(panels: Sequence[Panel], description: str) -> str:
         letters = sum(len(name) + HANDLE for name in handles)
         columns = len(handles) if letters < WIDE else -(-len(handles) // 2)
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
-        return _svg(figure, description)
+        return to_svg(figure, description)
 
 
 def draw_choices(rows: Mapping[str, Mapping[str, str]], notes: Mapping[str, str], description: str) -> str:
@@ -159,7 +168,7 @@ def draw_choices(rows: Mapping[str, Mapping[str, str]], notes: Mapping[str, str]
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
         axes.set_ylim(len(rows) + 0.4, -0.7)
-        return _svg(figure, description)
+        return to_svg(figure, description)
 
 
 def draw_attention(
@@ -185,7 +194,7 @@ def draw_attention(
             axes.set_xticks(range(len(sources)), sources, fontsize=min(7, size), rotation=90)
             axes.set_yticks(range(len(targets)), targets if j == 0 else [""] * len(targets), fontsize=min(7, size))
             axes.tick_params(length=0, pad=1)
-        return _svg(figure, description)
+        return to_svg(figure, description)
 
 
 def draw_maps(
@@ -204,7 +213,7 @@ def draw_maps(
             panels[1][i].imshow(of_picture, cmap="viridis", vmin=0, interpolation="nearest")
         for axes in panels.flat:
             axes.set_axis_off()
-        return _svg(figure, description)
+        return to_svg(figure, description)
 
 
 def draw_similarities(
@@ -231,10 +240,11 @@ def draw_similarities(
         axes.set_yticks([row + 0.5 for row in range(len(captions))], captions, fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return _svg(figure, description)
+        return to_svg(figure, description)
 
 
-def _svg(figure: Figure, description: str) -> str:
+def to_svg(figure: Figure, description: str) -> str:
+    """Return a figure as one `<svg>` element that a screen reader calls `description`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     return _for_a_page(buffer.getvalue(), description)

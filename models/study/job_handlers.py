@@ -28,12 +28,16 @@ from models.study.translated import translated
 from models.tasks import induction, needle, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
 from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_ttt
+from models.vision.sam import held_out
+from models.vision.sam import training as sam_training
+from models.vision.sam.config import SAMConfig
 
 ROOT = Path(__file__).parent.parent.parent
 AFTER = "after.jsonl"
 LONGER = 8  # times the training length: the text over which the inner loss is measured
 PROMPT = "The "
 SAMPLE_BYTES = 400
+SAVE_EVERY = 50  # steps of Segment Anything
 
 
 def _train(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
@@ -205,6 +209,28 @@ def _contrast(folder: Path, settings: dict[str, Any], stop: threading.Event) -> 
     return training.result()
 
 
+def _segment(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train Segment Anything on scenes of shapes, measuring it on others; a checkpoint is kept as it goes."""
+    options, sizes = sam_training.Options(**settings["training"]), settings["measured"]
+    training = sam_training.Training(options, SAMConfig.of(settings["model"]))
+    path, side = folder / CHECKPOINT, training.config.image.image
+    if path.exists():
+        training.load(path)
+    log.rewrite(folder / LOG, [record for record in log.read(folder / LOG) if record["step"] <= training.step])
+    few = held_out.scenes(options.seed, sizes["scenes while training"], side)
+    for step, loss in training.run():
+        record: dict[str, Any] = {"step": step, "loss": loss}
+        if step % sizes["every"] == 0 or step == options.steps:
+            record["held_out_iou"] = sam_training.evaluate(training.model, few)
+        log.append(folder / LOG, record)
+        if stop.is_set() or step % SAVE_EVERY == 0 or step == options.steps:
+            training.save(path)
+        if stop.is_set():
+            return None
+    scenes = held_out.scenes(options.seed, sizes["scenes"], side)
+    return held_out.measured(training.model, scenes, searched=sizes["searched"], grid=sizes["grid"])
+
+
 def _measure_memory(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Measure peak memory of softmax attention, each implementation and length in a process of its own."""
     lengths, limit = [str(length) for length in settings["lengths"]], ["--limit", str(settings["limit"])]
@@ -253,6 +279,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "pictures": _classify,
     "transfer": _transfer,
     "clip": _contrast,
+    "sam": _segment,
     "cost": _cost,
     "growth": _grow,
     "through time": _through_time,

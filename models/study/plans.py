@@ -13,6 +13,8 @@ from models.tasks import TRANSLATIONS
 from models.train import Run
 from models.vision.clip_scenes import Settings as ClipSettings
 from models.vision.rotation_ttt import SHIFTS
+from models.vision.sam.training import SMALL
+from models.vision.sam.training import Options as SegmentationOptions
 
 SEED = 0
 Sizes = dict[str, dict[str, Any]]
@@ -38,6 +40,8 @@ RECALL = {
     "evaluate_every": 40,
     "rate": 1e-2,
 }
+# of points; in pictures so small a boundary is much of a mask, whose stability is below the published 0.95
+GRID = {"side": 16, "least_iou": 0.7, "least_stability": 0.7}
 LONG: Sizes = {
     "copying": {
         "task": "selective_copying",
@@ -134,6 +138,18 @@ LONG: Sizes = {
         "seeds": [0, 1, 2],
     },
     "clip": {"training": {}, "seeds": [0, 1, 2], "fewer": [500, 2000, 8000]},  # pairs, beside those of the defaults
+    "sam": {
+        "training": {},
+        "model": asdict(SMALL),
+        "measured": {
+            "every": 250,
+            "scenes while training": 32,
+            "scenes": 200,
+            "searched": 24,
+            "grid": GRID,
+        },
+        "seeds": [SEED],
+    },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
 }
@@ -163,6 +179,11 @@ DEFAULT: Sizes = {
     "large digits": {
         "sizes": {"side": 32, "patch": 4, "width": 48, "layers": 2, "heads": 4},
         "training": {"steps": 800, "batch": 32, "rate": 5e-3, "decay": 1.0},
+    },
+    "short sam": {
+        "training": {"steps": 500, "batch": 8, "rounds": 2, "rate": 2e-3, "warmup": 100},
+        "model": asdict(SMALL),
+        "measured": {"every": 100, "scenes while training": 16, "scenes": 40, "searched": 6, "grid": GRID},
     },
     "memory": {"lengths": [1024, 2048, 4096, 8192], "limit": 2.0},
     "cost": {"lengths": [16, 64, 256, 1024, 4096], "repeats": 50},
@@ -199,6 +220,7 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     jobs += _compared(sizes.get("mixers") or dict.fromkeys(COMPARISONS, (*COMPARED, LEARNER)), sizes)
     jobs += [Job(name.replace(" ", "-"), name, sizes[name]) for name in ("hippo", "surprise", "through time")]
     jobs.append(_pictures("vit-large-digits", sizes["large digits"], ["vit"], [1], SEED))
+    jobs.append(_segmentation("sam-short", sizes["short sam"], SEED))
     jobs.append(Job("attention-memory", "memory", sizes["memory"]))
     if full:
         jobs += long_jobs(sizes)
@@ -229,6 +251,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]
     jobs += _clip(sizes["clip"])
+    jobs += [_segmentation(f"sam-{seed}", sizes["sam"], seed) for seed in sizes["sam"]["seeds"]]
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
     return jobs
 
@@ -285,6 +308,12 @@ def _clip(sizes: dict[str, Any]) -> list[Job]:
     shuffled = {"clip-shuffled": {"seed": SEED, "shuffled": True}}
     settings = {name: ClipSettings(**sizes["training"] | of) for name, of in (whole | fewer | shuffled).items()}
     return [Job(name, "clip", asdict(of), of.steps) for name, of in settings.items()]
+
+
+def _segmentation(name: str, sizes: dict[str, Any], seed: int) -> Job:
+    options = SegmentationOptions(**sizes["training"], seed=seed)
+    settings = {"training": asdict(options), "model": sizes["model"], "measured": sizes["measured"]}
+    return Job(name, "sam", settings, options.steps)
 
 
 def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:

@@ -71,7 +71,8 @@ def source(job: Results) -> str:
     """Return where a job's numbers come from: "here", or the day, commit, seed and machine of a recorded result."""
     if not job["recorded"]:
         return "here"
-    machine, seed = job["machine"], job["settings"].get("run", job["settings"]).get("seed")
+    machine, of = job["machine"], job["settings"]
+    seed = of.get("run", of.get("training", of)).get("seed")
     where = f"{machine['processor']}, {machine['cores']} cores"
     seeded = "" if seed is None else f"seed {seed}, "
     return f"recorded {machine['date']} at commit {machine['commit']}, {seeded}{where}"

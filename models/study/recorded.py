@@ -15,6 +15,7 @@ from models.study.jobs import Job
 from models.train import Run
 
 FOLDER = Path(__file__).parent / "recorded"
+EVALUATED = {"held_out_accuracy", "held_out_iou"}  # the records that are kept have one
 
 
 def record(job: Job, study: Path) -> Path | None:
@@ -26,7 +27,7 @@ def record(job: Job, study: Path) -> Path | None:
         "kind": job.kind,
         "settings": job.settings,
         "machine": result.pop("machine"),
-        "records": _rounded([record for record in job.records(study) if "held_out_accuracy" in record]),
+        "records": _rounded([record for record in job.records(study) if not EVALUATED.isdisjoint(record)]),
         "result": _rounded(result),
     }
     path = FOLDER / f"{job.name}.json"

@@ -4,7 +4,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from models.study import arena, claimed, contrasting, growth, memory, state_spaces, translating, vision_transformer
+from models.study import (
+    arena,
+    claimed,
+    contrasting,
+    growth,
+    memory,
+    segmenting,
+    state_spaces,
+    translating,
+    vision_transformer,
+)
 from models.study.figures import Panel, draw
 from models.study.plans import COMPARED, DEEP, LEARNER
 from models.study.reading import Results, curve, evaluations, settings, side_by_side, source, words
@@ -54,6 +64,7 @@ def render(results: Results, page: Path) -> str:
         translation=translating.translation(results),
         vit=vision_transformer.digits(results),
         clip=contrasting.clip(results),
+        sam=segmenting.segmentation(results),
     )
 
 

@@ -28,6 +28,7 @@ SECTIONS = {
     "vit": Section("Pictures as patches: ViT", ("vit-",)),
     "transfer": Section("Pre-trained, then fine-tuned on a few", ("transfer-",)),
     "clip": Section("Pictures and their captions", ("clip-",)),
+    "sam": Section("Masks of what is clicked on: Segment Anything", ("sam-",)),
     "through-time": Section("The gradient through time", ("through-time",)),
     "growth": Section("Cost against length", ("growth-",)),
     "attention-memory": Section("Memory of attention", ("attention-memory",)),

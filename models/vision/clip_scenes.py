@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-import minigrad as mg
 from minigrad.optim import AdamW, cosine
 from models.tasks import scenes
 from models.tasks.scenes import PHRASINGS, SCENES, Scenes
@@ -86,10 +85,9 @@ class Training:
         for step in range(of.steps):
             pixels, tokens = self.data.batch(self.rng, of.batch)
             rate = cosine(step, steps=of.steps, warmup=min(WARMUP, of.steps), peak=of.rate, floor=of.rate / 20)
-            loss, gradients = mg.value_and_grad(lambda m, x=pixels, y=tokens: m.loss(x, y))(self.model)
-            optimizer.step(self.model, gradients, lr=rate)
+            loss = optimizer.minimise(self.model, lambda m, x=pixels, y=tokens: m.loss(x, y), lr=rate)
             self.model.clamp()
-            record: dict[str, Any] = {"step": step + 1, "loss": float(loss)}
+            record: dict[str, Any] = {"step": step + 1, "loss": loss}
             if (step + 1) % of.evaluate_every == 0 or step + 1 == of.steps:
                 record["held_out_accuracy"] = self.zero_shot()
             yield record

@@ -118,9 +118,8 @@ def fitted(
             return None
         indices = rng.choice(chosen, sizes.batch)
         x, y = pixels[indices], labels[indices]
-        _, gradients = mg.value_and_grad(lambda m, x=x, y=y: mg.cross_entropy(m(x), y))(model)
         rate = cosine(step, steps=sizes.steps, warmup=sizes.steps // 10, peak=sizes.rate)
-        optimiser.step(model, gradients, lr=rate)
+        optimiser.minimise(model, lambda m, x=x, y=y: mg.cross_entropy(m(x), y), lr=rate)
     return model
 
 

@@ -77,8 +77,7 @@ def train(rng: np.random.Generator, steps: int = 600, batch: int = 64) -> Weight
             right = mg.cross_entropy(encoded(m.W, m.b, x) @ m.W["d"] + m.b["d"], y)
             return mg.mean(right) + turn_loss(m.W, m.b, x) / (TURNS * batch)
 
-        _, gradients = mg.value_and_grad(loss)(weights)
-        optimiser.step(weights, gradients)
+        optimiser.minimise(weights, loss)
     return weights
 
 

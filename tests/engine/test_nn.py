@@ -163,6 +163,30 @@ def test_training_is_reproducible_and_resumes_from_its_state():
         resumed.load_state_dict({"m.x": np.ones(1)})
 
 
+def test_minimise_steps_along_the_clipped_gradient_of_what_is_not_fixed():
+    class Pair(nn.Module):
+        def __init__(self):
+            self.parts = [Point([3.0]), Point([4.0])]
+
+    def loss(pair):
+        return mg.sum(pair.parts[0].x ** 2 / 2 + pair.parts[1].x ** 2 / 2)
+
+    pair = Pair()
+    assert optim.SGD(1.0).minimise(pair, loss) == 12.5
+    np.testing.assert_array_equal([part.x[0] for part in pair.parts], [0.0, 0.0])
+    pair = Pair()
+    optim.SGD(1.0).minimise(pair, loss, lr=0.5, clip=1.0)
+    np.testing.assert_allclose([part.x[0] for part in pair.parts], [3 - 0.3, 4 - 0.4])
+    pair, opt = Pair(), optim.AdamW(1.0)
+    opt.minimise(pair, loss, fixed=["parts.0.x"])
+    assert pair.parts[0].x[0] == 3.0 and pair.parts[1].x[0] < 4.0 and set(opt.state) == {"m.parts.1.x", "v.parts.1.x"}
+    pair = Pair()
+    optim.SGD(1.0).minimise(pair, loss, clip=1.0, fixed=["parts.0.x"])  # whose gradient is no part of the norm
+    np.testing.assert_allclose([part.x[0] for part in pair.parts], [3.0, 3.0])
+    with pytest.raises(ValueError, match="^remove_parameters: parts.2.x is unknown, expected the names of Pair$"):
+        opt.minimise(pair, loss, fixed=["parts.2.x"])
+
+
 def test_clipping():
     g = {"a": np.array([3.0]), "b": np.array([4.0])}
     clipped, norm = optim.clip_by_global_norm(g, 1.0)

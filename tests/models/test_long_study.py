@@ -14,6 +14,7 @@ from models.study.state_spaces import how_far
 from models.tasks import induction
 from models.train import Run
 from models.vision.clip_scenes import SHOWN
+from tests.models.test_sam_study import segmented
 from tests.models.test_study import TINY
 
 WHERE = {"processor": "a slow one", "cores": "2", "commit": "abc1234567", "date": "2026-01-02 03:04 UTC"}
@@ -54,6 +55,9 @@ def finished(job: Job, study, accuracy: float) -> None:
         result |= {"phrasings": [0.5, 0.75], "retrieval": {"texts": shares, "images": shares}}
         result["similarities"] = np.eye(SHOWN).tolist()
         log = [{"step": 2, "loss": 1.0, "held_out_accuracy": result["zero_shot"]}]
+    elif job.kind == "sam":
+        result |= segmented(accuracy)
+        log = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0, "held_out_iou": result["iou"]["all"]}]
     else:
         run = Run(**job.settings.get("run", job.settings))
         result["run"] = asdict(run)
@@ -104,6 +108,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "clip-0",
         "clip-10-pairs",
         "clip-shuffled",
+        "sam-0",
         "attention-memory-long",
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
@@ -141,7 +146,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     begin, end = "recorded 2026-01-02 03:04 UTC at commit abc1234567, ", "a slow one, 2 cores"
     where = f"{begin}seed 0, {end}"
     assert f"T = 64 to 64: {begin}{end}" in text  # nothing is drawn at random
-    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 1 + 1 + 1 + 3 + 1
+    assert text.count(where) == 2 + 1 + 4 + 3 * len(plans.DEEP) + len(plans.SEEKERS) + 20 + 2 * 3 + 3 + 3 + 1 + 5
     assert "87.5%" in text and "recorded where it says so" in text
     assert "Trained at 12, Mamba has an accuracy of at least 99% at 0 of " in text
     assert "S4 +0.0, S4D +0.0, LSSL +0.0, RNN +0.0" in text
@@ -157,6 +162,7 @@ def test_what_is_recorded_is_shown_with_its_day_commit_seed_and_machine(records,
     assert "over fewer pairs, of unseen combinations are classified 87.5% after 10. The talk on six papers" in text
     assert "With captions dealt to other pictures 100.0% of seen and 87.5% of unseen" in text
     assert "12 of 12 pictures have their own caption, on the diagonal" in text
+    assert "mean IoU of 0.875 with the object, over 1,200 of them in held-out scenes" in text
     assert "Online, blur gains most: from 88% to 88% after 0 steps an image." in text
     assert "the held-out bits per byte are, from the lowest: TTT-MLP 0.178, Titans 0.178" in text  # 0.123… nats
     assert "copying-s4d" not in text  # which is no part of this study, so it is not unfinished
@@ -187,6 +193,7 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "shares of digits": {**TINY["shares of digits"], "seeds": [1]},
         "transfer": {**TINY["transfer"], "steps": 3},
         "clip": {**TINY["clip"], "training": {**TINY["clip"]["training"], "steps": 3}},
+        "sam": {**TINY["sam"], "training": {**TINY["sam"]["training"], "steps": 4}},
         "long memory": {**TINY["long memory"], "lengths": [65]},
     }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))

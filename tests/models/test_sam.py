@@ -11,7 +11,7 @@ from models.errors import UserError
 from models.tasks import overlapping_shapes
 from models.vision.automatic_masks import boxes_of
 from models.vision.sam import SAM, ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SAMConfig, clicks, losses
-from models.vision.sam.training import Options, Rows, evaluate, rollout_loss, targets, train
+from models.vision.sam.training import Options, Rows, Training, evaluate, rollout_loss, targets
 
 SIDE, GRID = 24, 3
 IMAGE = {"image": SIDE, "patch": 8, "width": 8, "layers": 2, "heads": 2, "hidden": 12, "window": 2, "output": 16}
@@ -260,7 +260,9 @@ def test_training():
     scenes = overlapping_shapes.draw(np.random.default_rng(9), 16, 16)
     mask = scenes.masks[:, 2:3]
     measured = []
-    for step, loss, model in train(Options(steps=40, batch=8, prompts=2, rounds=2, rate=1e-2, warmup=5), config):
+    training = Training(Options(steps=40, batch=8, prompts=2, rounds=2, rate=1e-2, warmup=5), config)
+    model = training.model
+    for step, loss in training.run():
         assert np.isfinite(loss)
         if step in (1, 40):
             measured.append(float(rollout_loss(model, scenes.pixels, mask, np.random.default_rng(0), 2)))

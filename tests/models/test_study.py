@@ -124,11 +124,38 @@ TINY: plans.Sizes = {
         "seeds": [0],
         "fewer": [10],
     },
+    "sam": {
+        "training": {"steps": 3, "batch": 2, "prompts": 2, "rounds": 2, "warmup": 1},
+        "model": {
+            "image": {
+                "image": 16,
+                "patch": 4,
+                "width": 8,
+                "layers": 1,
+                "heads": 2,
+                "hidden": 8,
+                "window": 2,
+                "global_layers": (),
+                "output": 16,
+            },
+            "prompt": {"channels": 4},
+            "decoder": {"layers": 1, "heads": 2, "hidden": 8, "downsample": 1, "iou_hidden": 8},
+        },
+        "measured": {
+            "every": 2,
+            "scenes while training": 2,
+            "scenes": 5,
+            "searched": 2,
+            "grid": {"side": 4, "least_iou": -1.0, "least_stability": 0.1},
+        },
+        "seeds": [0],
+    },
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
     },
 }
+TINY["short sam"] = TINY["sam"]
 STATED = [
     {
         "identity": f"{name}[{case}]",
@@ -286,10 +313,11 @@ def test_the_page_names_every_mixer_system_and_setting(study_folder):
         "Fitted exponents of training: softmax ",
         "a step would take over 1 GiB",
         "After 2 steps this ViT of ",
+        "for 3 steps only. After one click its mean IoU is ",
         "No finished result with these settings: T = 64 to 64.",
     ):
         assert words in text, words
-    assert text.count("<svg") == 14
+    assert text.count("<svg") == 18
     assert "Not finished" not in text
 
 
@@ -358,7 +386,7 @@ def test_the_contents_are_the_sections(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 34 and len(results["jobs"]) == 34 + 27 + 15 + 3
+    assert len(planned) == 35 and len(results["jobs"]) == 35 + 27 + 20 + 5
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]

@@ -1,6 +1,8 @@
 """The sizes of Segment Anything's three parts, which default to those of the published ViT-B."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from models.blocks.mlp import PLAIN
 from models.errors import UserError, known_name, require_counts
@@ -102,6 +104,12 @@ class SAMConfig:
             raise UserError(f"output: expected a multiple of 8, got {width}")
         _require_divisor("downsample", decoder.downsample, "output", width)
         _require_divisor("heads", decoder.heads, "output / downsample", width // decoder.downsample)
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, Mapping[str, Any]]) -> "SAMConfig":
+        """Return the configuration of which `dataclasses.asdict` gives these sizes."""
+        parts = {"image": ImageEncoderConfig, "prompt": PromptEncoderConfig, "decoder": MaskDecoderConfig}
+        return cls(**{name: part(**sizes[name]) for name, part in parts.items()})
 
 
 def _require_divisor(name: str, size: int, of: str, whole: int) -> None:

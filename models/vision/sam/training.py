@@ -12,13 +12,15 @@ decay or drop path, for the paper starts from a pre-trained encoder; G stays as 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
 from minigrad.engine import unwrap
-from minigrad.optim import AdamW, clip_by_global_norm, cosine
+from minigrad.optim import AdamW, cosine
+from models.checkpoints import load_checkpoint, load_moments, load_weights, save_checkpoint, training_arrays
 from models.tasks import overlapping_shapes
 from models.vision.automatic_masks import boxes_of
 from models.vision.sam import clicks, losses
@@ -34,6 +36,10 @@ SMALL = SAMConfig(
     PromptEncoderConfig(channels=16),
     MaskDecoderConfig(heads=4, hidden=128, downsample=1, iou_hidden=64),
 )
+
+
+CLIP = 1.0  # the largest global norm of gradients
+FIXED = ("prompt_encoder.frequencies",)  # G
 
 
 @dataclass(frozen=True)
@@ -121,28 +127,54 @@ def rollout_loss(model: SAM, pixels: np.ndarray, mask: np.ndarray, rng: np.rando
     return total / rounds
 
 
-def train(options: Options, config: SAMConfig = SMALL) -> Iterator[tuple[int, float, SAM]]:
-    """Train on new scenes at every step, and yield how many steps were made, the loss and the model."""
-    rng = np.random.default_rng([options.seed, 0])
-    model = SAM(config, np.random.default_rng([options.seed, 1]))
-    optimiser = AdamW(options.rate, weight_decay=options.decay)
-    for step in range(options.steps):
-        scenes = overlapping_shapes.draw(rng, options.batch, config.image.image)
-        mask, rounds = targets(rng, scenes, options.prompts), int(rng.integers(1, options.rounds + 1))
+class Training:
+    """A model in training, with its optimiser and its generator; it can be saved and resumed after every step."""
 
-        def loss(module: SAM, pixels: Any = scenes.pixels, mask: Any = mask, rounds: int = rounds) -> Any:
-            return rollout_loss(module, pixels, mask, rng, rounds)
+    def __init__(self, options: Options, config: SAMConfig = SMALL) -> None:
+        mg.keep_freed_memory()  # a step's arrays are as large as the last step's
+        self.options, self.config = options, config
+        self.rng = np.random.default_rng([options.seed, 0])
+        self.model = SAM(config, np.random.default_rng([options.seed, 1]))
+        self.optimiser = AdamW(options.rate, weight_decay=options.decay)
 
-        value, gradients = mg.value_and_grad(loss)(model)
-        gradients.prompt_encoder.frequencies = None
-        gradients, _ = clip_by_global_norm(gradients, 1.0)
-        rate = cosine(step, steps=options.steps, warmup=options.warmup, peak=options.rate)
-        optimiser.step(model, gradients, lr=rate)
-        yield step + 1, float(value), model
+    @property
+    def step(self) -> int:
+        """Return how many steps were made."""
+        return self.optimiser.count
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        """Train on new scenes at every step, and yield how many steps were made, and the loss."""
+        options, rng = self.options, self.rng
+        while self.step < options.steps:
+            scenes = overlapping_shapes.draw(rng, options.batch, self.config.image.image)
+            mask, rounds = targets(rng, scenes, options.prompts), int(rng.integers(1, options.rounds + 1))
+
+            def loss(module: SAM, pixels: Any = scenes.pixels, mask: Any = mask, rounds: int = rounds) -> Any:
+                return rollout_loss(module, pixels, mask, rng, rounds)
+
+            rate = cosine(self.step, steps=options.steps, warmup=options.warmup, peak=options.rate)
+            value = self.optimiser.minimise(self.model, loss, lr=rate, clip=CLIP, fixed=FIXED)
+            yield self.step, value
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint. Raises UserError where it cannot be written."""
+        save_checkpoint(path, training_arrays(self.model, self.optimiser), {"generator": self.rng.bit_generator.state})
+
+    def load(self, path: Path) -> None:
+        """Continue from the checkpoint of a training with the same options. Raises UserError where it does not fit."""
+        arrays, about = load_checkpoint(path)
+        load_weights(self.model, path, arrays)
+        load_moments(self.optimiser, self.model, path, arrays, fixed=FIXED)
+        self.rng.bit_generator.state = about["generator"]
 
 
 def evaluate(model: SAM, scenes: overlapping_shapes.Scenes, rounds: int = 5) -> dict[str, float]:
-    """Return mean IoUs of all that is seen in the scenes: after 1 … `rounds` clicks, and from a box.
+    """Return the means of `reached`."""
+    return {name: float(each.mean()) for name, each in reached(model, scenes, rounds).items()}
+
+
+def reached(model: SAM, scenes: overlapping_shapes.Scenes, rounds: int = 5) -> dict[str, np.ndarray]:
+    """Return IoUs (objects,) of all that is seen in the scenes: after 1 … `rounds` clicks, and from a box.
 
     Clicks are at centres. After one there are three masks: "1" is the one of the highest score, "best of 3" the one
     that is nearest to what was meant.
@@ -156,13 +188,13 @@ def evaluate(model: SAM, scenes: overlapping_shapes.Scenes, rounds: int = 5) -> 
             if count == 1:
                 each = losses.iou((logits[:, 1:] > 0).astype(float), mask[:, None].astype(float))
                 results.setdefault("best of 3", []).append(each.max(axis=-1))
-            results.setdefault(str(count), []).append(_reached(rows))
+            results.setdefault(str(count), []).append(_iou(rows))
             rows.click(clicks.centre(clicks.wrong(mask, rows.logits > 0)))
         rows = Rows.of_boxes(mask, boxes_of(mask))
         rows.decode(model, embedding)
-        results.setdefault("box", []).append(_reached(rows))
-    return {name: float(np.concatenate(parts).mean()) for name, parts in results.items()}
+        results.setdefault("box", []).append(_iou(rows))
+    return {name: np.concatenate(parts) for name, parts in results.items()}
 
 
-def _reached(rows: Rows) -> np.ndarray:
+def _iou(rows: Rows) -> np.ndarray:
     return losses.iou((rows.logits > 0).astype(float), rows.mask.astype(float))
