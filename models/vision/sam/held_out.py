@@ -141,8 +141,8 @@ def _ambiguity(on_parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _found(model: SAM, pixels: np.ndarray, grid: dict[str, Any]) -> np.ndarray:
     """Return the masks (count, H, W) of everything in a picture, the best first."""
-    predict = automatic_masks.predictor(model, model.encode(pixels), lambda logits: logits)
-    return automatic_masks.everything(predict, *pixels.shape[-2:], **grid).masks
+    predict = automatic_masks.predictor(model, model.encode(pixels))
+    return automatic_masks.everything(predict, lambda logits: logits, *pixels.shape[-2:], **grid).masks
 
 
 def _coverage(found: list[np.ndarray], prompted: list[Scene]) -> dict[str, Any]:
