@@ -102,8 +102,8 @@ BROKEN = [
     ("linear_systems", "else square(jump)", "else jump * jump", ("s4.cost_of_squaring",), "entries squared"),
     (
         "linear_systems",
-        "h = matvec(A, h[..., None])",
-        "h = matvec(square(A), h[..., None])",
+        "h = matvec(A, h)",
+        "h = matvec(square(A), h)",
         ("s4.cost_of_stepping",),
         "a product of matrices at each step",
     ),

@@ -51,6 +51,13 @@ BROKEN = [
         "a step too many: then it is so",
     ),
     ("rwkv4", "xp.concat([lse - w, k_t]", "xp.concat([lse + w, k_t]", "quotient_of_sums", "growing weights"),
+    (
+        "rwkv4",
+        "xp.concat([lse - w, k_t]",
+        "xp.concat([lse + w, k_t]",
+        "normalised_gated_linear_attention",
+        "growing weights, of gates above 1",
+    ),
     ("rwkv4", "lse - age.shape[-2] * w, k", "lse - w, k", "published_recurrence", "a chunk decayed as a token is"),
     (
         "rwkv4",
