@@ -83,13 +83,27 @@ class Checker:
 
     def __init__(self, port: Port, example: Example):
         self.port, self.example, self.reference = port, example, Reference(port.signature)
+        self._inputs: dict[str, Inputs] = {}
+        self._expected: dict[tuple[int, tuple[str, ...], bool], tuple[Inputs, Expected]] = {}
+
+    def inputs(self, case: Case) -> Inputs:
+        """Return the inputs of a case, drawn once."""
+        return self._inputs.setdefault(case.name, self.example.draw(case))
+
+    def expected(self, inputs: Inputs, returned: Sequence[str], *, gradients: bool) -> Expected:
+        """Return what is right, computed once for all precisions."""
+        key = id(inputs), tuple(returned), gradients
+        if key not in self._expected:
+            self._expected[key] = inputs, self.reference.evaluate(inputs, returned, gradients=gradients)
+        return self._expected[key][1]
 
     def compare(self, inputs: Inputs, precision: str, *, gradients: bool = True) -> dict[str, Divergence | None]:
         """Return for each result and gradient where it first differs, None where it is right."""
         outcome = self.port.run(inputs, precision, gradients=gradients)
         if "" in outcome.failures:
             return {"": failure("", outcome.failures[""])}
-        expected = self.reference.evaluate(inputs, list(outcome.values))
+        gradients = gradients and self.port.differentiates
+        expected = self.expected(inputs, list(outcome.values), gradients=gradients)
         return dict(self.differences(outcome, expected, precision, inputs.chunk))
 
     def differences(
@@ -186,7 +200,7 @@ def check(
 
 def _run(checker: Checker, case: Case, precision: str, report: Report) -> None:
     """Run one case in one precision, and enter its cells and its first divergence."""
-    found = checker.compare(checker.example.draw(case), precision)
+    found = checker.compare(checker.inputs(case), precision)
     for result, divergence in found.items():
         report.cells[precision, case.name, result] = WRONG if divergence else RIGHT
     wrong = [divergence for divergence in found.values() if divergence]
@@ -214,7 +228,7 @@ def shrink(checker: Checker, finding: Finding) -> tuple[Inputs, str, Divergence]
     """Return the smallest inputs found at which the same result is wrong, the precision, and where it then differs."""
     deadline = time.perf_counter() + SHRINK_SECONDS
     result, case = finding.divergence.result, finding.case
-    original = checker.example.draw(case)
+    original = checker.inputs(case)
     for inputs in _candidates(checker, case, original.length):
         if time.perf_counter() > deadline:
             break

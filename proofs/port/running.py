@@ -39,7 +39,8 @@ class Expected:
         """Return the error that rounding may make in an entry.
 
         8 times the error of the form itself in this precision (measured in float32, and proportional to the unit
-        roundoff), and a floor of 8 units of roundoff of the largest entry, 1 of the largest of all results or gradients.
+        roundoff), and a floor: the unit roundoff times 8 of the largest entry, and 1 of the largest of all results
+        or of all gradients, to which an entry of 0 may add up.
         """
         gradient = name.startswith("gradient of ")
         arrays = self.gradients if gradient else self.values
@@ -110,35 +111,35 @@ class Reference:
         y, after = self.form(tokens, state, chunk)
         return [y, *leaves(after)]
 
-    def evaluate(self, inputs: Inputs, returned: Sequence[str], function: Callable[..., Any] | None = None) -> Expected:
-        """Return results and gradients in float64. `function` replaces `results`, for a variant of the form.
+    def evaluate(self, inputs: Inputs, returned: Sequence[str], *, gradients: bool) -> Expected:
+        """Return results, and gradients where they are wanted, in float64.
 
         The gradient is that of Re Σ c r over the results that the port returns.
         """
-        function = function or self.results
-        values, gradients = self._run(inputs, returned, np.float64, function)
+        targets = returned if gradients else ()
+        values, pulled = self._run(inputs, targets, np.float64)
         near = _nearby(inputs)  # at the inputs themselves, plain numbers, products may be exact
-        long_values, long_gradients = self._run(near, returned, np.float64, function)
-        short_values, short_gradients = self._run(near, returned, np.float32, function)
+        long_values, long_gradients = self._run(near, targets, np.float64)
+        short_values, short_gradients = self._run(near, targets, np.float32)
         errors = {name: _error(x, short_values[name]) for name, x in long_values.items()}
         errors |= {f"gradient of {name}": _error(x, short_gradients[name]) for name, x in long_gradients.items()}
-        return Expected(values, gradients, errors)
+        return Expected(values, pulled, errors)
 
-    def _run(
-        self, inputs: Inputs, returned: Sequence[str], dtype: Any, function: Callable[..., Any]
-    ) -> tuple[Arrays, Arrays]:
+    def _run(self, inputs: Inputs, targets: Sequence[str], dtype: Any) -> tuple[Arrays, Arrays]:
+        """Return the results, and the gradients of the targets; none where there are no targets."""
         names, first = list(inputs.arrays), leaves(inputs.state)
         arrays = [_in(x, dtype) for x in (*inputs.arrays.values(), *first)]
 
         def call(*args: Any) -> list[Any]:
             state = None if inputs.state is None else rebuild(inputs.state, args[len(names) :])
-            return list(function(dict(zip(names, args, strict=False)), state, inputs.chunk))
+            return self.results(dict(zip(names, args, strict=False)), state, inputs.chunk)
 
         with np.errstate(all="ignore"):
-            results, pull = mg.vjp(call, *arrays)
+            results, pull = mg.vjp(call, *arrays) if targets else (call(*arrays), None)
             values = dict(zip(result_names(self.form), map(np.asarray, results), strict=True))
-            weights = cotangents(values)
-            weights = {n: w if n in returned else np.zeros_like(w) for n, w in weights.items()}
+            if pull is None:
+                return values, {}
+            weights = {n: w if n in targets else np.zeros_like(w) for n, w in cotangents(values).items()}
             pulled = pull([_in(weights[name], dtype) for name in values])
         labels = [*names, *(n for n in result_names(self.form)[1:] if inputs.state is not None)]
         return values, dict(zip(labels, (np.asarray(unwrap(x)) for x in pulled), strict=True))

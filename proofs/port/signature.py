@@ -142,9 +142,8 @@ def _layout(layout: str | None) -> tuple[str, ...] | None:
     letters = tuple(layout) if len(letters) == 1 and len(layout) > 1 else letters
     features = [x for x in letters if x not in ("b", "h", "t")]
     if len(set(letters)) < len(letters) or "t" not in letters or len(features) > 1 or any(len(x) > 1 for x in letters):
-        raise UserError(
-            f"layout: expected letters as in 'b t h k' (t is time, b and h batch axes, one other the features), got '{layout}'"
-        )
+        expected = "letters as in 'b t h k' (t is time, b and h are batch axes, one other the features)"
+        raise UserError(f"layout: expected {expected}, got '{layout}'")
     return letters
 
 

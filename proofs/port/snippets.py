@@ -33,7 +33,7 @@ def counterexample(checker: Checker, inputs: Inputs, precision: str, divergence:
     result = divergence.result
     if not outcome.values:
         return "\n".join([*lines, f"print({name}({call}))  # {divergence.message}"]) + "\n"
-    expected = checker.reference.evaluate(inputs, list(outcome.values))
+    expected = checker.expected(inputs, list(outcome.values), gradients=divergence.result.startswith("gradient"))
     returned = ", ".join(_variable(n) for n in _returned(checker, outcome.values))
     if not result.startswith("gradient"):
         lines += [f"{returned} = {name}({call})", f"print({_shown(checker, result)})"]

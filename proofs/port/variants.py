@@ -35,7 +35,7 @@ def memory(
     decay: Callable[[Any], Any] = mg.exp,
     denominator: bool = False,
 ) -> Variant:
-    """Return the recurrence of a matrix memory whose steps are in this order; `update(β, v, k S)` is what is written."""
+    """Return the recurrence of a matrix memory whose steps are in this order; `update(β, v, k S)` is written."""
 
     def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
         q, k, v = x["q"], x["k"], x["v"]
@@ -87,7 +87,7 @@ def softmax(
     return variant
 
 
-def scan(drive: str = "ΔBu", *, read_first: bool = False, skip: bool = True, decay: bool = True) -> Variant:
+def scan(drive: str = "ΔBu", *, read_first: bool = False, sign: float = 1.0) -> Variant:
     """Return the selective scan, or SSD, with another drive: "ΔBu", "Bu" or zero-order hold's, "zoh"."""
 
     def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
@@ -99,31 +99,30 @@ def scan(drive: str = "ΔBu", *, read_first: bool = False, skip: bool = True, de
         h = state if state is not None else (u[..., 0, :, None] * B[..., 0, None, :]) * 0
         h = h.mT if heads and state is not None else h  # (D or P, N)
         for u_t, delta_t, B_t, C_t in tokens(u, delta, B, C):
-            rate = delta_t.mT * A  # (D, N), or (1, 1)
+            rate = sign * delta_t.mT * A  # (D, N), or (1, 1)
             weight = {"ΔBu": delta_t.mT, "Bu": delta_t.mT * 0 + 1, "zoh": (xp.exp(rate) - 1) / A}[drive]
             read = h
-            h = (xp.exp(rate) if decay else 1) * h + weight * (u_t.mT @ B_t)
+            h = xp.exp(rate) * h + weight * (u_t.mT @ B_t)
             y.append(C_t @ (read if read_first else h).mT)
         out = xp.concat(y, axis=-2)
-        if "D" in x and skip:
+        if "D" in x:
             out = out + x["D"] * u
         return [out, h.mT if heads else h]
 
     return variant
 
 
-def diagonal(rule: str = "zoh", *, double: float = 2.0, conjugate: str = "") -> Variant:
-    """Return S4D by a rule of discretisation, with C or Λ conjugated, or without the factor 2."""
+def diagonal(rule: str) -> Variant:
+    """Return S4D by a rule of discretisation."""
 
     def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
-        x = {**x, **({conjugate: mg.conj(x[conjugate])} if conjugate else {})}
         A, B = discretize.METHODS[rule](x["Lambda"], x["B"], x["delta"][..., None])
         u, xp, y = x["u"], namespace(x["u"], A, B), []
         h = state if state is not None else (u[..., 0, :, None] * B) * 0
         for (u_t,) in tokens(u):
             h = A * h + B * u_t.mT
             y.append(mg.sum(x["C"] * h, axis=-1))
-        return [double * mg.real(xp.stack(y, axis=-2)) + x["D"] * u, h]
+        return [2 * mg.real(xp.stack(y, axis=-2)) + x["D"] * u, h]
 
     return variant
 
@@ -236,7 +235,6 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "the decay is not exponentiated: the logarithm for the factor": (GATED, memory(decay=lambda g: g)),
     "the decay is 1 − exp(log_decay)": (GATED, memory(decay=lambda g: 1 - mg.exp(g))),
     "the prediction is missing: β v is written": (DELTA, memory(update=lambda beta, v, p: beta * v)),
-    "β is missing": (DELTA, memory(update=lambda beta, v, p: v - p)),
     "β weights the value alone: β v − k S": (DELTA, memory(update=lambda beta, v, p: beta * v - p)),
     "β weights the prediction alone: v − β k S": (DELTA, memory(update=lambda beta, v, p: v - beta * p)),
     "the prediction is added: v + k S": (DELTA, memory(update=lambda beta, v, p: beta * (v + p))),
@@ -256,7 +254,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "zero-order hold for B̄ = ΔB": (SCANS, scan("zoh")),
     "Δ is missing in B̄ = ΔB": (SCANS, scan("Bu")),
     "read before the write (the state of the token before)": (SCANS, scan(read_first=True)),
-    "the skip D u is missing": (("ssm.selective_scan",), scan(skip=False)),
+    "A has the other sign: exp(−ΔA)": (SCANS, scan(sign=-1.0)),
     "B̄ = ΔB for zero-order hold": (("ssm.s4d",), diagonal("mamba")),
     "the bilinear rule for zero-order hold": (("ssm.s4d",), diagonal("bilinear")),
     "Euler's rule for zero-order hold": (("ssm.s4d",), diagonal("euler")),
