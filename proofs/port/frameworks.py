@@ -130,17 +130,17 @@ class Jax(Framework):
         return self.module.enable_x64(True)
 
     def array(self, x: np.ndarray, precision: str) -> Any:
-        return self.module.numpy.asarray(x, dtype=dtype_name(x, precision))
-
-    def numpy(self, x: Any) -> np.ndarray:
-        return super().numpy(x.astype("complex128" if x.dtype.kind == "c" else "float64"))
+        """Return an array that NumPy has cast: JAX would compile a cast for each shape."""
+        return self.module.numpy.asarray(np.asarray(x).astype(self.module.numpy.dtype(dtype_name(x, precision))))
 
     def gradients(
         self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
     ) -> list[Any]:
         results, pull = self.module.vjp(lambda *leaves: list(function(list(leaves))), *arrays)
-        weights = [self.array(c.conj(), precision).astype(r.dtype) for r, c in zip(results, cotangents, strict=True)]
-        return [x.conj() for x in pull(weights)]
+        weights = [
+            self.module.numpy.asarray(c.conj().astype(r.dtype)) for r, c in zip(results, cotangents, strict=True)
+        ]
+        return [np.asarray(x).conj() for x in pull(weights)]
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f'jax.numpy.array({plain(x)}, dtype="{dtype_name(x, precision)}")'
@@ -188,9 +188,8 @@ def recognise(function: Callable[..., Any]) -> str:
     """
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    code = function if isinstance(function, types.FunctionType) else getattr(type(function), "__call__", None)
     found = set()
-    for value in getattr(code, "__globals__", {}).values():
+    for value in getattr(function, "__globals__", {}).values():
         module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         root = str(module).partition(".")[0]
         if root in ("torch", "jax", "cupy", *OTHERS):

@@ -31,7 +31,7 @@ def counterexample(checker: Checker, inputs: Inputs, precision: str, divergence:
     )
     outcome = port.run(inputs, precision, gradients=False)
     result = divergence.result
-    if not outcome.values:
+    if not outcome.values or not result:
         return "\n".join([*lines, f"print({name}({call}))  # {divergence.message}"]) + "\n"
     expected = checker.expected(inputs, list(outcome.values), gradients=divergence.result.startswith("gradient"))
     returned = ", ".join(_variable(n) for n in _returned(checker, outcome.values))
@@ -126,9 +126,10 @@ def _gradient(
     if library.name == "torch":
         total = f"[{', '.join(places)}], {variable}, [{', '.join(cs)}]"
         return [
-            f"{variable}.requires_grad_()",
+            f"for x in [{', '.join(map(_variable, arrays))}]:",
+            "    x.requires_grad_()",
             f"{returned} = {name}({call})",
-            f"print(torch.autograd.grad({total})[0])",
+            f"print(torch.autograd.grad({total}, allow_unused=True)[0])",
         ]
     if library.name == "jax":
         results = f"({', '.join(places)},)"
