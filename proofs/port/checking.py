@@ -247,7 +247,7 @@ def _candidates(checker: Checker, case: Case, length: int) -> Iterator[Inputs]:
         return
     chunks = sorted({2, example.chunk}) if signature.takes(CHUNK) else [example.chunk]
     lengths = sorted({1, 2, 3, 4, 5, example.chunk + 1, 2 * example.chunk, 2 * example.chunk + 1, 33, 65, length})
-    batches = [()] if signature.layout is None else []
+    batches: list[tuple[int, ...]] = [()] if signature.layout is None else []
     batches += [tuple(1 for _ in example.batch)] if example.batch else []
     narrow = case if case.batch else replace(case, batch=True)
     for T in (n for n in lengths if n <= length):

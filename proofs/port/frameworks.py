@@ -107,12 +107,12 @@ class Torch(Framework):
         self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
     ) -> list[Any]:
         leaves = [x.clone().requires_grad_() for x in arrays]
-        pairs = zip(function(leaves), cotangents, strict=True)
-        pairs = [(r, self.array(c, precision).to(r.dtype)) for r, c in pairs if r.requires_grad]
+        results = zip(function(leaves), cotangents, strict=True)
+        pairs = [(r, self.array(c, precision).to(r.dtype)) for r, c in results if r.requires_grad]
         if not pairs:
             return [None] * len(leaves)
-        results, weights = zip(*pairs, strict=True)
-        return list(self.module.autograd.grad(results, leaves, weights, allow_unused=True))
+        outputs, weights = zip(*pairs, strict=True)
+        return list(self.module.autograd.grad(outputs, leaves, weights, allow_unused=True))
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f"torch.tensor({plain(x)}, dtype=torch.{dtype_name(x, precision)})"

@@ -203,7 +203,8 @@ def _inspected(form: Form, port: Callable[..., Any]) -> tuple[tuple[str, str], .
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(port).parameters
     except (TypeError, ValueError):  # compiled
         return tuple((name, "") for name in ours)
-    by_name = {name: found for name in parameters if (found := _resolve(form, name))}
+    resolved = {name: _resolve(form, name) for name in parameters}
+    by_name = {name: argument for name, argument in resolved.items() if argument}
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in positional if p.default is p.empty]
     found = [by_name.get(name) for name in required]

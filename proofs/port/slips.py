@@ -117,35 +117,38 @@ def _of_scale(reference: Reference) -> Iterator[Slip]:
 def _of_arguments(reference: Reference) -> Iterator[Slip]:
     """Yield arguments exchanged, transposed, and transformed though they are so already."""
     form = reference.form
+
+    def changed(words: str, *names: str, by: Callable[[Any], Any]) -> Slip:
+        """Return the slip of a change to each of these arguments."""
+        return Slip(words, _changed(reference, lambda tokens: {name: by(tokens[name]) for name in names}))
+
     for x, y in itertools.combinations(form.axes, 2):
         if form.axes[x] == form.axes[y]:
             words = "q·kᵀ transposed: q and k are exchanged" if (x, y) == ("q", "k") else f"{x} and {y} are exchanged"
-            yield Slip(words, _changed(reference, lambda tokens, x=x, y=y: {x: tokens[y], y: tokens[x]}))
+            yield Slip(words, _exchanged(reference, x, y))
     for name, domain in form.domains.items():
         axes = form.axes[name].split()
         if len(axes) == 2 and axes[0] == axes[1]:
-            yield Slip(f"{name} is transposed", _changed(reference, lambda t, name=name: {name: t[name].mT}))
+            yield changed(f"{name} is transposed", name, by=lambda x: x.mT)
         if axes == ["D"] and name in ("D", "u"):
             words = "the skip D u is missing" if name == "D" else "the bonus u is missing"
-            yield Slip(words, _changed(reference, lambda t, name=name: {name: t[name] * 0}))
-        changes = ARGUMENTS.get(domain, {}) if "T" in axes or domain is Domain.NEGATIVE else {}
-        for words, change in changes.items():
-            slip = _changed(reference, lambda t, name=name, change=change: {name: change(t[name])})
-            yield Slip(words.format(name), slip)
-    keys = [name for name in ("q", "k") if name in form.axes]
-    if len(keys) == 2:
-        normalise = ARGUMENTS[Domain.KEYS].values()
-        yield Slip(
-            "q and k are divided by their L2 norms inside the port",
-            _changed(reference, lambda t: {name: f(t[name]) for name in keys for f in normalise}),
-        )
+            yield changed(words, name, by=lambda x: x * 0)
+        for words, change in ARGUMENTS.get(domain, {}).items() if "T" in axes or domain is Domain.NEGATIVE else ():
+            yield changed(words.format(name), name, by=change)
+    if {"q", "k"} <= form.axes.keys():
+        (normalise,) = ARGUMENTS[Domain.KEYS].values()
+        yield changed("q and k are divided by their L2 norms inside the port", "q", "k", by=normalise)
     if rate := next((name for name in ("theta", "eta") if name in form.axes), None):
         for factor, words in ((1.0, "mean for sum in the inner loss: ½ mean"), (2.0, "mean for sum in the inner loss")):
+            yield Slip(f"{words} of the V squared errors", _mean(reference, rate, factor))
 
-            def change_rate(t: Mapping[str, Any], factor: float = factor) -> dict[str, Any]:
-                return {rate: t[rate] * (factor / t["v"].shape[-1])}
 
-            yield Slip(f"{words} of the V squared errors", _changed(reference, change_rate))
+def _exchanged(reference: Reference, x: str, y: str) -> Results:
+    return _changed(reference, lambda tokens: {x: tokens[y], y: tokens[x]})
+
+
+def _mean(reference: Reference, rate: str, factor: float) -> Results:
+    return _changed(reference, lambda tokens: {rate: tokens[rate] * (factor / tokens["v"].shape[-1])})
 
 
 def _by_chunk(reference: Reference, arrays: Mapping[str, Any], state: Any, chunk: int) -> list[Any]:

@@ -7,7 +7,9 @@ import pytest
 
 from models.errors import UserError
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention
+from proofs.checker.forms import forms
 from proofs.port import CASES, check, compare
+from proofs.port.checking import full_name
 from tests.port.numpy_ports import make
 
 DELTA, GDR = "memory.delta_rule.recurrent", "memory.gated_delta_rule.recurrent"
@@ -17,6 +19,23 @@ SHORT = ["T = 1", "T not a multiple", "start state", "shut gate"]
 
 def run(port, form, **options):
     return check(port, form, **{"cases": SHORT, "precisions": ["float64"], **options})
+
+
+FORMS = {form.name: form for form in forms() if not form.compiled}  # kernels are compared in tests/kernels
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_form_is_a_right_port_of_the_plainest(name):
+    form = FORMS[name]
+    plainest = next(x for x in FORMS.values() if x.name.split(".")[::2] == name.split(".")[::2] and x.axes == form.axes)
+    report = check(
+        form.function,
+        full_name(plainest),
+        variant=".".join(name.split(".")[2:]) or None,
+        arguments=[*form.axes, "state=state"],
+        cases=["T not a multiple", "start state"],
+    )
+    assert report.right, str(report)
 
 
 def swapped(x):
