@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from models.attention import softmax
 from models.errors import UserError
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention
 from proofs.checker.forms import forms
@@ -67,6 +68,16 @@ def test_a_scale_that_is_not_declared_is_named():
     state = run(as_fla, GDR, layout="b t h k", scale="1/sqrt(K)", decay="factor", cases=["T not a multiple"])
     assert state.slips == ["state transposed: its last axes are V, K (declare them by state, 'v k')"]
     assert "state: has shape (2, 3, 5, 4), expected (2, 3, 4, 5)" in str(state)
+
+
+def test_a_declared_scale_replaces_that_of_the_form():
+    def port(q, k, v, state=None):
+        return softmax.quadratic(q, k, v, scale=0.25, state=state)
+
+    report = run(port, "attention.softmax.quadratic", cases=["T not a multiple", "start state"])
+    assert report.slips == ["a scale of 1/√K too many"]  # of K = 4
+    for scale in (0.25, "0.25"):
+        assert run(port, "attention.softmax.quadratic", cases=["T not a multiple", "start state"], scale=scale).right
 
 
 def test_features_before_time_and_results_in_another_order():
