@@ -1,4 +1,4 @@
-"""python -m proofs list | check | talks: statements, a search for counterexamples, and the talks' claims."""
+"""python -m proofs list | check | talks | port: statements, a search for counterexamples, claims, checks of ports."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from models.references import cited
 from models.terminal import escape_unencodable
 from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
+from proofs.port.command import port
 from proofs.talks import TALKS, VERDICTS, evidence, label, select_claims, summary
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
@@ -135,6 +136,9 @@ def talks(
         for line in evidence(claim):
             tables.write(console, line, indent=4, style="dim" if claim.shown else "")
     console.print(f"\n{summary(selected)}", highlight=False)
+
+
+app.command()(port)
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:

@@ -1,0 +1,17 @@
+"""The kit for ports: is a rewrite of a form in another framework right, gradients included, and where is it wrong?
+
+    from proofs.port import check
+
+    report = check(my_port.chunk_delta_rule, "memory.delta_rule.chunkwise", layout="b t h k")
+    assert report.right, report
+
+`check` compares a port with a form in all cases; `compare` compares any two functions on inputs that are given. The
+command line is `python -m proofs port my_port.py:chunk_delta_rule --as memory.delta_rule.chunkwise`. The port runs in
+this process.
+"""
+
+from proofs.port.cases import CASES
+from proofs.port.checking import Report, check
+from proofs.port.comparing import compare
+
+__all__ = ["CASES", "Report", "check", "compare"]

@@ -1,0 +1,110 @@
+"""The command `python -m proofs port`: check a port, print the report, write a test file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from models.errors import UserError
+from proofs.port import snippets
+from proofs.port.cases import CASES
+from proofs.port.checking import check
+from proofs.port.loading import load
+
+Option = typer.Option
+
+Place = Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="The port; package.module:FUNCTION will do.")]
+FormName = Annotated[str, Option("--as", help="The form that it is a port of, as in memory.delta_rule.chunkwise.")]
+Framework = Annotated[
+    str, Option(help="numpy, torch, jax, cupy, or a module with from_dlpack; by default as imported.")
+]
+Layout = Annotated[str, Option(help="The axes of arrays of tokens, as in 'b t h k'; by default the form's own.")]
+Arguments = Annotated[str, Option(help="The form's arguments in the port's order, as in q,k,v,g,beta; x=q by name.")]
+Scale = Annotated[str, Option(help="What the port multiplies q by: a number or '1/sqrt(K)'; by default as the form.")]
+State = Annotated[str, Option(help="The last axes of the state, as in 'v k'.")]
+Decay = Annotated[str, Option(help="log, or factor where the port takes the decays themselves.")]
+Returns = Annotated[str, Option(help="The port's results in its order, as in state,y; _ for what is left out.")]
+Variant = Annotated[str, Option(help="Which of the shapes that the form allows, as in 'log_decay T K'.")]
+Chunk = Annotated[int, Option(help="The port's size of chunks or mini-batches, where it takes none.")]
+Sizes = Annotated[str, Option(help="Sizes of axes, as in K=16,V=16.")]
+Cases = Annotated[str, Option(help=f"Only some cases: {', '.join(CASES)}.")]
+Precisions = Annotated[str, Option(help="Only some of float64,float32,bfloat16.")]
+Backward = Annotated[str, Option(help="A function of the same file, (*arguments, *cotangents) → a gradient for each.")]
+TestFile = Annotated[Path | None, Option("--write-test", help="Write a pytest file that makes the same check.")]
+
+
+def port(
+    place: Place,
+    form: FormName,
+    framework: Framework = "",
+    layout: Layout = "",
+    arguments: Arguments = "",
+    scale: Scale = "",
+    state: State = "",
+    decay: Decay = "log",
+    returns: Returns = "",
+    variant: Variant = "",
+    chunk: Chunk = 0,
+    sizes: Sizes = "",
+    cases: Cases = "",
+    precisions: Precisions = "",
+    backward: Backward = "",
+    write_test: TestFile = None,
+) -> None:
+    """Check a rewrite of a form in another framework, which runs in this process; exit with 1 if it is wrong."""
+    try:
+        function, source = load(place)
+        options: dict[str, Any] = {
+            "framework": framework or None,
+            "layout": layout or None,
+            "arguments": arguments or None,
+            "scale": scale or None,
+            "state": state or None,
+            "decay": decay,
+            "returns": returns or None,
+            "variant": variant or None,
+            "chunk": chunk or None,
+            "sizes": _sizes(sizes),
+        }
+        where = place.rpartition(":")[0]
+        reverse = load(f"{where}:{backward}")[0] if backward else None
+        if write_test is not None and not write_test.parent.is_dir():
+            raise UserError(f"{write_test} cannot be written: there is no folder {write_test.parent}")
+        report = check(
+            function,
+            form,
+            **options,
+            backward=reverse,
+            cases=_names(cases),
+            precisions=_names(precisions),
+            source=source,
+        )
+    except UserError as error:
+        Console(stderr=True).print(f"proofs: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    if write_test is not None:
+        folder = Path(where).resolve().parent if where.endswith(".py") else None
+        imported = f"{source}, {backward}" if backward else source
+        if folder is not None and folder != write_test.resolve().parent:
+            imported = f"\nsys.path.insert(0, {str(folder)!r})\n{imported}"
+        written = snippets.test_file(report, imported, {**options, "backward": backward or None})
+        write_test.write_text(written, encoding="utf-8")
+    Console().print(str(report), markup=False, highlight=False, soft_wrap=True, end="")
+    raise typer.Exit(0 if report.right else 1)
+
+
+def _names(text: str) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text else None
+
+
+def _sizes(text: str) -> dict[str, int] | None:
+    sizes = {}
+    for item in text.split(",") if text else []:
+        axis, _, size = item.partition("=")
+        if not size.strip().isdigit():
+            raise UserError(f"sizes: expected as in K=16,V=16, got '{text}'")
+        sizes[axis.strip()] = int(size)
+    return sizes or None

@@ -1,0 +1,63 @@
+"""Load a port from `FILE.py:FUNCTION` or `package.module:FUNCTION`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from models.errors import UserError, known_name
+from proofs.port.running import described
+
+
+def load(place: str) -> tuple[Callable[..., Any], str]:
+    """Return the function at a place, and the line that imports it.
+
+    Raises UserError where there is no such file, module or function, or the module raises when it is imported.
+    """
+    path, colon, name = place.rpartition(":")
+    if not colon or not path or not name:
+        raise UserError(f"port: expected FILE.py:FUNCTION, got '{place}'")
+    module, shown = _from_file(Path(path)) if path.endswith(".py") else (_imported(path), path)
+    functions = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+    if not hasattr(module, name):
+        if not functions:
+            raise UserError(f"port: {path} has no function {name}")
+        known_name(name, f"port: function of {path}", functions)
+    function = getattr(module, name)
+    if not callable(function):
+        raise UserError(f"port: {name} of {path} is of type {type(function).__name__}, expected a function")
+    return function, f"from {shown} import {name}"
+
+
+def _from_file(path: Path) -> tuple[ModuleType, str]:
+    if not path.is_file():
+        raise UserError(f"port: there is no file {path}")
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():
+        return known, name
+    spec = importlib.util.spec_from_file_location(name if known is None else f"port_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))  # for modules beside it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the port's own code
+        sys.modules.pop(spec.name)
+        raise UserError(f"port: {path} cannot be imported: {described(error)}") from None
+    finally:
+        sys.path.pop(0)
+    return module, name
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # the port's own code
+        raise UserError(f"port: {name} cannot be imported: {described(error)}") from None

@@ -1,0 +1,107 @@
+"""The command line: exit codes, errors in one line, and the test file that it writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from proofs.__main__ import app
+from tests.port.numpy_ports import PORTS
+
+FORM = "memory.delta_rule.recurrent"
+ROOT = Path(__file__).parents[2]
+BACKWARD = """
+import minigrad as mg
+from models.memory import delta_rule
+
+def backward(q, k, v, beta, dy, dS, state=None):
+    arrays = [x for x in (q, k, v, beta, state) if x is not None]
+    _, pull = mg.vjp(lambda q, k, v, beta, *s: delta_rule.chunkwise(q, k, v, beta, state=s[0] if s else None), *arrays)
+    return pull((dy, dS))
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    right = "import numpy as np\n" + PORTS[FORM].replace("def port", "def right")
+    wrong = PORTS[FORM].replace("def port", "def wrong").replace("v_t - k_t @ S", "v_t")
+    (tmp_path / "delta_port.py").write_text(right + wrong + BACKWARD + "\nSIZE = 3\n", encoding="utf-8")
+    (tmp_path / "broken_port.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(files, *arguments):
+    return CliRunner().invoke(app, ["port", *(str(x).replace("PATH", str(files)) for x in arguments)])
+
+
+def test_right_is_0_and_wrong_is_1(files):
+    short = ["--cases", "T = 1, T not a multiple", "--precisions", "float64"]
+    right = run(files, "PATH/delta_port.py:right", "--as", FORM, *short)
+    assert right.exit_code == 0, right.output
+    assert right.output.startswith("right: right (numpy) as memory.delta_rule.recurrent")
+    wrong = run(files, "PATH/delta_port.py:wrong", "--as", FORM, *short)
+    assert wrong.exit_code == 1
+    assert "this is the slip: the prediction is missing: β v is written" in wrong.output
+    assert "from delta_port import wrong" in wrong.output
+
+
+def test_a_backward_function_is_checked(files):
+    arguments = ["PATH/delta_port.py:right", "--as", FORM, "--backward", "backward", "--precisions", "float64"]
+    result = run(files, *arguments, "--cases", "start state")
+    assert result.exit_code == 0, result.output
+    assert "gradient of state  ok" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["PATH/delta_port.py", "--as", FORM], "port: expected FILE.py:FUNCTION, got 'PATH/delta_port.py'"),
+        (["PATH/other.py:right", "--as", FORM], "port: there is no file PATH/other.py"),
+        (["PATH/delta_port.py:righ", "--as", FORM], "got 'righ' (nearest: right)"),
+        (["PATH/delta_port.py:SIZE", "--as", FORM], "port: SIZE of PATH/delta_port.py is of type int"),
+        (["PATH/broken_port.py:right", "--as", FORM], "cannot be imported: ModuleNotFoundError"),
+        (["no.such.module:right", "--as", FORM], "port: no.such.module cannot be imported"),
+        (
+            ["PATH/delta_port.py:right", "--as", "memory.delta_rule"],
+            "form: there is no memory.delta_rule (nearest: mem",
+        ),
+        (["PATH/delta_port.py:right", "--as", FORM, "--sizes", "K"], "sizes: expected as in K=16,V=16, got 'K'"),
+        (["PATH/delta_port.py:right", "--as", FORM, "--write-test", "PATH/no/test.py"], "there is no folder PATH/no"),
+    ],
+)
+def test_bad_input_is_2_and_one_line(files, arguments, words):
+    result = run(files, *arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("proofs: ")
+    assert words.replace("PATH", str(files)) in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_the_test_file_makes_the_same_check(files):
+    path = files / "test_delta_port.py"
+    arguments = ["PATH/delta_port.py:wrong", "--as", FORM, "--cases", "T = 1,T > chunk", "--precisions", "float64"]
+    assert run(files, *arguments, "--write-test", path).exit_code == 1
+    written = path.read_text(encoding="utf-8")
+    compile(written, path.name, "exec")
+    assert 'CASES = ["T = 1", "T > chunk"]' in written
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path.name],
+        cwd=files,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(files)},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 failed, 1 passed" in process.stdout, process.stdout + process.stderr
+
+
+def test_a_test_file_in_another_folder_finds_the_port(files):
+    path = files / "tests" / "test_delta_port.py"
+    path.parent.mkdir()
+    arguments = ["PATH/delta_port.py:right", "--as", FORM, "--cases", "T = 1", "--layout", "b h t k"]
+    assert run(files, *arguments, "--precisions", "float64", "--write-test", path).exit_code == 0
+    scope = {}
+    exec(path.read_text(encoding="utf-8"), scope)
+    scope["test_right"]("T = 1", "float64")
+    assert "layout" in path.read_text(encoding="utf-8")
