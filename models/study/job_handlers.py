@@ -23,9 +23,10 @@ from models.language.lm import generate, state_numbers
 from models.study.cost import cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
+from models.study.retrieval import read_errors
 from models.study.through_time import gradients
 from models.study.translated import translated
-from models.tasks import induction, needle, text
+from models.tasks import induction, needle, recall, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
 from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_ttt
 from models.vision.sam import held_out
@@ -76,7 +77,7 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
     if trained is None:
         return None
     model, run = load_model(folder / CHECKPOINT)
-    task = {"induction": induction, "needle": needle}[run.task]
+    task = {"induction": induction, "needle": needle, "recall": recall}[run.task]
 
     def reading(tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
         if stop.is_set():
@@ -94,6 +95,17 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
         log.append(folder / AFTER, {"step": run.steps + i + 1, "held_out_accuracy": {str(length): right}})
     lengths = [record["held_out_accuracy"] for record in log.read(folder / AFTER)]
     return {**trained, "lengths": {length: right for row in lengths for length, right in row.items()}}
+
+
+def _recall(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train on recall, evaluate with other numbers of pairs, and measure what the layers return for their keys."""
+    trained = _extrapolate(folder, settings, stop)
+    if trained is None:
+        return None
+    model, run = load_model(folder / CHECKPOINT)
+    pairs = max(run.pairs)
+    tokens, _ = run.make_task().sequences(np.random.default_rng([run.seed, 4]), settings["sequences"], pairs)
+    return {**trained, "read_errors": read_errors(model, tokens[:, : 2 * pairs], slice(1, None, 2))}
 
 
 class Stopped(Exception):
@@ -272,6 +284,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "train": _train,
     "induction": _extrapolate,
     "needle": _extrapolate,
+    "recall": _recall,
     "hippo": _remember,
     "surprise": _surprise,
     "translation": _translate,

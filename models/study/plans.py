@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from models.run import USUAL
+from models.study import experiment_sizes
 from models.study.jobs import Job
 from models.tasks import TRANSLATIONS
 from models.train import Run
@@ -152,6 +153,7 @@ LONG: Sizes = {
     },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
+    "experiments": experiment_sizes.SIZES,
 }
 DEFAULT: Sizes = {
     "proofs": {"profile": "quick", "names": []},  # all
@@ -237,12 +239,14 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
 def long_jobs(sizes: Sizes) -> list[Job]:
     """Return the jobs that take hours."""
     jobs = [_training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
-    jobs.append(_extrapolation("induction", "mamba", sizes["induction"]))
+    jobs.append(_extrapolation("induction-mamba", "induction", sizes["induction"]))
     for start in STARTS:
         for mixer in READERS:
             jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
     jobs += _compared(dict.fromkeys(COMPARISONS, DEEP), sizes["deep"])
-    jobs += [_extrapolation("needle", mixer, sizes["needle"]) for mixer in SEEKERS]
+    needle = sizes["needle"]
+    for mixer in SEEKERS:
+        jobs.append(_extrapolation(f"needle-{mixer}", "needle", {**needle, "run": {**needle["run"], "mixer": mixer}}))
     jobs += _arena(sizes["arena"])
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
@@ -253,6 +257,21 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     jobs += _clip(sizes["clip"])
     jobs += [_segmentation(f"sam-{seed}", sizes["sam"], seed) for seed in sizes["sam"]["seeds"]]
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
+    for name, of in sizes["experiments"].items():
+        jobs += experiment(name, of)
+    return jobs
+
+
+def experiment(name: str, sizes: dict[str, Any]) -> list[Job]:
+    """Return the trainings of an experiment: each variant with each seed, evaluated at other lengths where it has them."""
+    jobs = []
+    for variant, own in sizes["variants"].items():
+        for seed in sizes["seeds"]:
+            called, run = f"{name}-{variant}-{seed}", {**sizes["run"], **own}
+            if "kind" in sizes:
+                jobs.append(_extrapolation(called, sizes["kind"], {**sizes, "run": run}, seed))
+            else:
+                jobs.append(_training(called, run, seed))
     return jobs
 
 
@@ -290,10 +309,11 @@ def _transfer(sizes: dict[str, Any], seed: int) -> Job:
     return Job(f"transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
 
 
-def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
-    run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
-    steps = run.steps + len(sizes["lengths"])
-    return Job(f"{kind}-{mixer}", kind, {**sizes, "run": asdict(run)}, steps)
+def _extrapolation(name: str, kind: str, sizes: dict[str, Any], seed: int = SEED) -> Job:
+    """Return a training that is evaluated at other lengths."""
+    run = Run(seed=seed, **sizes["run"])
+    settings = {"run": asdict(run), "lengths": sizes["lengths"], "sequences": sizes["sequences"]}
+    return Job(name, kind, settings, run.steps + len(sizes["lengths"]))
 
 
 def _translation(sizes: dict[str, Any], seed: int) -> Job:

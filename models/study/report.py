@@ -8,6 +8,7 @@ from models.study import (
     arena,
     claimed,
     contrasting,
+    experiments,
     growth,
     memory,
     segmenting,
@@ -65,6 +66,7 @@ def render(results: Results, page: Path) -> str:
         vit=vision_transformer.digits(results),
         clip=contrasting.clip(results),
         sam=segmenting.segmentation(results),
+        experiments=experiments.experiments(results),
     )
 
 

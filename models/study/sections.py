@@ -29,6 +29,7 @@ SECTIONS = {
     "transfer": Section("Pre-trained, then fine-tuned on a few", ("transfer-",)),
     "clip": Section("Pictures and their captions", ("clip-",)),
     "sam": Section("Masks of what is clicked on: Segment Anything", ("sam-",)),
+    "capacity": Section("Recall against the size of the state", ("capacity-",)),
     "through-time": Section("The gradient through time", ("through-time",)),
     "growth": Section("Cost against length", ("growth-",)),
     "attention-memory": Section("Memory of attention", ("attention-memory",)),

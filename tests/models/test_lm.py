@@ -237,8 +237,8 @@ def test_sampling_follows_the_softmax():
         ({"mixer": "softmax", "frequencies": (1.0,) * 5}, "frequencies: expected at most 4, got 5"),
         ({"mixer": "lstm", "variant": "all"}, "variant: expected none, since lstm has no such choice, got all"),
         (
-            {"mixer": "mamba", "variant": "bc"},
-            "variant of mamba: expected one of all, delta, BC, none, got 'bc' (nearest: BC)",
+            {"mixer": "mamba", "variant": "deltas"},
+            "variant of mamba: expected one of all, delta, BC, none, got 'deltas' (nearest: delta)",
         ),
         (
             {"mixer": "s4d", "start": "legs"},

@@ -13,8 +13,23 @@ import pytest
 
 from models.progress import training_progress
 from models.study import jobs, plans, report, scheduler
+from models.study.experiment_sizes import SIZES
 from models.study.sections import SECTIONS
 from models.train import Run, Training
+
+
+
+def tiny(sizes: dict) -> dict:
+    """Return an experiment with the same variants, at sizes that take no time."""
+    run = {"width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2}
+    run |= {"pairs": (2, 3)} if sizes["run"]["task"] == "recall" else {"length": {"needle": 96}.get(sizes["run"]["task"], 20)}
+    variants = {
+        name: {key: value for key, value in own.items() if key not in ("width", "heads", "chunk_size")}
+        for name, own in sizes["variants"].items()
+    }
+    other = {"lengths": [4, 5] if sizes.get("kind") == "recall" else [96, 300], "sequences": 4} if "kind" in sizes else {}
+    return {**sizes, "run": {**sizes["run"], **run}, "variants": variants, **other, "seeds": [0]}
+
 
 TINY: plans.Sizes = {
     "proofs": {"profile": "quick", "names": []},
@@ -150,6 +165,7 @@ TINY: plans.Sizes = {
         },
         "seeds": [0],
     },
+    "experiments": {name: tiny(sizes) for name, sizes in SIZES.items()},
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
