@@ -40,6 +40,61 @@ EXPERIMENTS = {
             ("softmax", "delta_rule-K64"),
         ),
     ),
+    "lengths": Experiment(
+        "The talk on Mamba says that the Transformer solved the long-memory problem of recurrent networks (slide 13), the "
+        "book chapter on SSMs that it keeps its performance as sequences grow, and that of recurrent networks falls. Eight "
+        "needles in a haystack, found after training at up to 128 tokens: what has to be kept does not grow with the "
+        "length, what has to be left out does.",
+        (
+            ("softmax-rotary", "rnn"),
+            ("softmax-rotary", "lstm"),
+            ("softmax-none", "lstm"),
+            ("softmax-none", "softmax-rotary"),
+        ),
+    ),
+    "selected": Experiment(
+        "The talk on Mamba says that to make a state space model selective is, in the end, to add Δ (slide 22). S4 has a Δ "
+        "too: what Mamba adds is that Δ, B and C depend on the input. Selective copying of 16 tokens by Mamba in which "
+        "none of them, Δ, B and C, or all do (Gu and Dao 2023, section 4.6.2).",
+        (
+            ("mamba-all", "mamba-none"),
+            ("mamba-delta", "mamba-none"),
+            ("mamba-BC", "mamba-none"),
+            ("mamba-all", "mamba-delta"),
+            ("mamba-all", "mamba-BC"),
+        ),
+    ),
+    "language": Experiment(
+        "The book chapter on SSMs says that S4 is below the Transformer on language, and that Mamba introduced selection to "
+        "raise it. Text, byte by byte, at equal parameters.",
+        (("softmax", "s4d"), ("mamba", "s4d"), ("mamba2", "s4d"), ("mamba", "softmax")),
+    ),
+    "targets": Experiment(
+        "The talk on Titans conjectures that to reconstruct features which the main model makes helps next-token prediction "
+        "more than a synthetic augmentation (33:43). The memory of TTT-Linear learns to return v: a learned view of the "
+        "token, the layer's input itself, or a random projection of it.",
+        (("ttt_linear-learned", "ttt_linear-input"), ("ttt_linear-learned", "ttt_linear-random")),
+    ),
+    "inner-batches": Experiment(
+        "The talk on Titans says that the memory may as well be updated by gradient descent in batches (1:12:22). "
+        "TTT-Linear with batches of b tokens, all of whose gradients are taken at the weights before the batch.",
+        (
+            ("ttt_linear-b1", "ttt_linear-b16"),
+            ("ttt_linear-b16", "ttt_linear-b128"),
+            ("ttt_linear-b1", "ttt_linear-b128"),
+        ),
+    ),
+    "equal-state": Experiment(
+        "The talk on Titans says that the most perfect state is a model: an MLP in place of a matrix makes a better memory "
+        "(44:14). Recall with inner models of N weights, at one width: few heads with a matrix of K × K each, or eight times "
+        "as many heads with an MLP. Biases, and the gradients of an unfinished batch, are counted in the state.",
+        (("ttt_mlp-N2048", "ttt_linear-N2048"), ("ttt_mlp-N4096", "ttt_linear-N4096")),
+    ),
+    "retrievals": Experiment(
+        "The talk on Titans says that changes which follow from how associative memories work improve performance "
+        "(1:22:42). One such: attention retrieves r times, as a Hopfield network does until it settles.",
+        (("softmax-r2", "softmax-r1"), ("softmax-r4", "softmax-r1")),
+    ),
 }
 
 
