@@ -128,7 +128,7 @@ def _section(name: str, experiment: Experiment, results: Results) -> dict[str, A
         ]
         + _read_errors(by_variant),
         "figure": _figure(by_variant, scores, columns, run),
-        "source": _source([entry for entry in jobs.values() if entry["result"]]),
+        "source": source_of([entry for entry in jobs.values() if entry["result"]]),
     }
 
 
@@ -259,7 +259,7 @@ def _run(job: Results) -> dict[str, Any]:
     return job["settings"].get("run", job["settings"])
 
 
-def _source(jobs: list[Results]) -> str:
+def source_of(jobs: list[Results]) -> str:
     """Return the days, commits and machines of recorded results."""
     recorded = [job["machine"] for job in jobs if job["recorded"]]
     if not recorded:

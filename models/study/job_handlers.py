@@ -28,7 +28,7 @@ from models.study.through_time import gradients
 from models.study.translated import translated
 from models.tasks import induction, needle, recall, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
-from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_ttt
+from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_controls, rotation_ttt
 from models.vision.sam import held_out
 from models.vision.sam import training as sam_training
 from models.vision.sam.config import SAMConfig
@@ -184,6 +184,18 @@ def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
     return {"steps": rotation_ttt.STEPS, "rows": rows}
 
 
+def _control(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Measure what test-time training by rotation is compared with: no auxiliary task, and fine-tuning."""
+    log.rewrite(folder / LOG, [])
+    result = {}
+    for name, measured in rotation_controls.measure(**settings):
+        result[name] = measured
+        log.append(folder / LOG, {"step": len(result), "of": name})
+        if stop.is_set():
+            return None
+    return result
+
+
 def _classify(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
     """Train ViT, and a convolutional network where it is asked for, on shares of the digits."""
     log.rewrite(folder / LOG, [])
@@ -289,6 +301,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "surprise": _surprise,
     "translation": _translate,
     "rotation": _rotate,
+    "controls": _control,
     "pictures": _classify,
     "transfer": _transfer,
     "clip": _contrast,

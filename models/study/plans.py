@@ -28,6 +28,7 @@ COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 GROWERS = ("softmax", "lstm", "linear_attention", "s4d", "mamba")  # whose costs grow with the length, or do not
+CONTROLS = 5  # what a job of test-time training's controls measures
 ARENA = ("listops", "pathfinder", "long-pathfinder", "digits")  # tasks of the Long Range Arena, in small
 CONTENDERS = ("softmax", "lstm", "s4", "s4d", "mamba")  # in them, at widths that give them as many parameters
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
@@ -125,6 +126,7 @@ LONG: Sizes = {
         "seeds": [SEED],
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "controls": {"rate": 0.01, "images": 360, "training": 600, "tuning": 200, "seeds": [0, 1, 2]},
     "shares of digits": {
         "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4, "channels": [32, 64, 64]},
         "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
@@ -251,6 +253,9 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
+    controls = {name: value for name, value in sizes["controls"].items() if name != "seeds"}
+    for seed in sizes["controls"]["seeds"]:
+        jobs.append(Job(f"controls-{seed}", "controls", {"seed": seed, **controls}, CONTROLS))
     shares = sizes["shares of digits"]
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]

@@ -29,6 +29,7 @@ SECTIONS = {
     "transfer": Section("Pre-trained, then fine-tuned on a few", ("transfer-",)),
     "clip": Section("Pictures and their captions", ("clip-",)),
     "sam": Section("Masks of what is clicked on: Segment Anything", ("sam-",)),
+    "controls": Section("Controls of test-time training", ("controls-",)),
     "capacity": Section("Recall against the size of the state", ("capacity-",)),
     "lengths": Section("Needles beyond the length of training", ("lengths-",)),
     "selected": Section("What has to depend on the input", ("selected-",)),

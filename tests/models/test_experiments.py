@@ -31,7 +31,7 @@ def finish(job, study, measured: dict[str, float]) -> None:
 
 
 def sections(study, sizes) -> dict:
-    planned = plans.long_jobs({**TINY, "experiments": sizes})
+    planned = plans.long_jobs({**TINY, "experiments": {**TINY["experiments"], **sizes}})
     return {s["name"]: s for s in experiments.experiments(scheduler.collect(planned, [], study))}
 
 

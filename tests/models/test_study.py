@@ -117,6 +117,7 @@ TINY: plans.Sizes = {
     | {"seeds": [0]},
     "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
     "rotation": {"seed": 0, "rate": 0.01, "images": 4},
+    "controls": {"rate": 0.01, "images": 4, "training": 2, "tuning": 1, "seeds": [0]},
     "large digits": {
         "sizes": {"side": 16, "patch": 8, "width": 8, "layers": 1, "heads": 2},
         "training": {"steps": 2, "batch": 4, "rate": 1e-3, "decay": 0.1},
