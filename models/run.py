@@ -28,8 +28,8 @@ from models.tasks import (
 # say how fast it learns (Vaswani et al. 2017, eq. 3).
 UNUSED_IN_TRANSLATION = frozenset(
     (
-        "mixer form chunk_size states start variant conv positions max_positions kv_heads head_size norm mlp hidden bias tied "
-        "text pairs overwritten length rate decay"
+        "mixer form chunk_size states start variant conv positions max_positions kv_heads head_size norm mlp hidden "
+        "bias tied text pairs overwritten length rate decay"
     ).split()
 )
 USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`

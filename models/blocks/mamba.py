@@ -9,8 +9,8 @@
 
 Deviation: B̄ = ΔB, as in the published code, where the paper writes zero-order hold.
 
-The variants "delta", "BC" and "none" let only these depend on the input (the paper's ablation, section 4.6.2). What does
-not is a constant: Δ one number a channel, B and C vectors that all channels share and that begin as S4D's, B = 1.
+The variants "delta", "BC" and "none" let only these depend on the input (the paper's ablation, section 4.6.2). What
+does not is a constant: Δ one number a channel, B and C vectors that all channels share and that begin as S4D's, B = 1.
 """
 
 from dataclasses import dataclass

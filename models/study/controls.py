@@ -1,4 +1,4 @@
-"""Section of the report on the controls of test-time training by rotation: the auxiliary task, gradients, fine-tuning."""
+"""Section of the report on controls of test-time training: no auxiliary task, gradients of both, fine-tuning."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from models.study.experiments import source_of
 from models.study.reading import Results, ordering
+
+Measure = Callable[[Results, str], float]  # (what one seed measured, shift) → a number
 
 NETWORKS = {  # of the probes
     "untrained": "of an untrained network",
@@ -38,28 +40,30 @@ def controls(results: Results) -> dict[str, Any]:
 
 def auxiliary_task(measured: Sequence[Results], seeds: int) -> str:
     """Describe, by shift, whether the network with a head for rotations is above the one without, before any step."""
-    found = _by_shift(measured, seeds, lambda m, s: m["without steps"]["joint"][s], lambda m, s: m["without steps"]["alone"][s])
+    found = _by_shift(measured, seeds, _without_steps("joint"), _without_steps("alone"))
     return f"Without steps at test time, that training with rotations is better than without: {found}."
 
 
 def features(measured: Sequence[Results], seeds: int) -> str:
-    """Describe what a linear probe reads from features that were learned without labels, beside those of no training."""
+    """Describe what a linear probe reads from features learned without labels, beside those of no training."""
     turning, untrained = ([m["probes"][name] for m in measured] for name in ("rotations", "untrained"))
     begin = ""
     if measured:
         shares = {words: _spread([m["probes"][name] for m in measured]) for name, words in NETWORKS.items()}
         listing = ", ".join(f"{share} {words}" for words, share in shares.items())
         begin = f"From features a linear probe reads the digit in {listing}. "
-    return f"{begin}That rotations alone teach more of the digit than no training {ordering(turning, untrained, seeds)}."
+    return (
+        f"{begin}That rotations alone teach more of the digit than no training {ordering(turning, untrained, seeds)}."
+    )
 
 
 def aligned(measured: Sequence[Results], seeds: int) -> str:
     """Describe, by shift, the alignment of both gradients, and the gain where it is positive and where not."""
-    found = _by_shift(measured, seeds, lambda m, s: m["alignment"][s]["with"], lambda m, s: m["alignment"][s]["against"])
+    found = _by_shift(measured, seeds, _gain("with"), _gain("against"))
     listing = "; ".join(
-        f"{shift} {_mean(measured, 'cosine', shift):+.2f}, positive in {_mean(measured, 'positive', shift):.0%} of images, "
-        f"gain {_mean(measured, 'gain', shift):+.3f}, {_mean(measured, 'with', shift):+.3f} where it is positive and "
-        f"{_mean(measured, 'against', shift):+.3f} where it is not"
+        f"{shift} {_mean(measured, 'cosine', shift):+.2f}, positive in {_mean(measured, 'positive', shift):.0%} of "
+        f"images, gain {_mean(measured, 'gain', shift):+.3f}, {_mean(measured, 'with', shift):+.3f} where positive and "
+        f"{_mean(measured, 'against', shift):+.3f} where not"
         for shift in _shifts(measured)
     )
     begin = f"The cosine of both gradients, and the fall of the main loss by one step: {listing}. " if listing else ""
@@ -71,14 +75,20 @@ def anticipated(measured: Sequence[Results], seeds: int) -> str:
     right = _by_shift(measured, seeds, lambda m, s: m["tuned"][s][s], lambda m, s: m["online"][s])
     wrong = _by_shift(measured, seeds, lambda m, s: m["online"][s], _wrong)
     return (
-        f"That fine-tuning on the shift that comes is better than test-time training: {right}. That test-time training is "
-        f"better than fine-tuning on another shift, in the mean over those: {wrong}."
+        f"That fine-tuning on the shift that comes is better than test-time training: {right}. That test-time training "
+        f"is better than fine-tuning on another shift, in the mean over those: {wrong}."
     )
 
 
-def _by_shift(
-    measured: Sequence[Results], seeds: int, above: Callable[[Results, str], float], below: Callable[[Results, str], float]
-) -> str:
+def _without_steps(network: str) -> Measure:
+    return lambda measured, shift: measured["without steps"][network][shift]
+
+
+def _gain(where: str) -> Measure:
+    return lambda measured, shift: measured["alignment"][shift][where]
+
+
+def _by_shift(measured: Sequence[Results], seeds: int, above: Measure, below: Measure) -> str:
     """Return with which shifts an ordering shows, is reversed or is not settled."""
     said: dict[str, list[str]] = {}
     for shift in _shifts(measured):
@@ -103,9 +113,9 @@ def _mean(measured: Sequence[Results], name: str, shift: str) -> float:
 
 def _rows(measured: Sequence[Results]) -> list[dict[str, Any]]:
     """Return for each shift the accuracies, with their spread over seeds."""
-    columns: tuple[Callable[[Results, str], float], ...] = (
-        lambda m, s: m["without steps"]["alone"][s],
-        lambda m, s: m["without steps"]["joint"][s],
+    columns: tuple[Measure, ...] = (
+        _without_steps("alone"),
+        _without_steps("joint"),
         lambda m, s: m["online"][s],
         lambda m, s: m["tuned"][s][s],
         _wrong,

@@ -1,15 +1,16 @@
-"""Sizes of the experiments: what their runs share, what each variant changes, and the seeds.
+"""Sizes of the experiments: what their runs share, what each variant changes, and the seeds; and those of timings.
 
-With `kind` a run is also evaluated at `lengths`, of `sequences` each: numbers of pairs or of tokens. Heads divide the width,
-so that K = width / heads: a memory of H heads holds H K² = width K numbers, whatever the parameters.
+With `kind` a run is also evaluated at `lengths`, of `sequences` each: numbers of pairs or of tokens. Heads divide the
+width, so that K = width / heads: a memory of H heads holds H K² = width K numbers, whatever the parameters.
 """
 
 from typing import Any
 
 SEEDS = [0, 1, 2]
+WIDTH = 64  # of recall and of text
 RECALL = {
     "task": "recall",
-    "width": 64,
+    "width": WIDTH,
     "layers": 1,
     "batch": 32,
     "pairs": (8, 16, 32),
@@ -19,7 +20,7 @@ RECALL = {
 }
 TEXT = {
     "task": "text",
-    "width": 64,
+    "width": WIDTH,
     "layers": 2,
     "heads": 4,
     "batch": 8,
@@ -34,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "run": RECALL,
         "variants": {
             **{
-                f"{mixer}-K{K}": {"mixer": mixer, "heads": RECALL["width"] // K}
+                f"{mixer}-K{K}": {"mixer": mixer, "heads": WIDTH // K}
                 for mixer in ("linear_attention", "delta_rule")
                 for K in (4, 16, 64)
             },
@@ -119,5 +120,33 @@ SIZES: dict[str, dict[str, Any]] = {
         "run": {**TEXT, "mixer": "softmax"},
         "variants": {f"softmax-r{count}": {"variant": str(count)} for count in (1, 2, 4)},
         "seeds": SEEDS,
+    },
+}
+
+TIMINGS: dict[str, dict[str, Any]] = {
+    "steps": {
+        "config": {"width": 128, "layers": 1, "heads": 4, "vocab": 64},
+        "training": [512],
+        "generation": [],
+        "repeats": {"training": 3, "generation": 0},
+        "mixers": ["linear_attention", "delta_rule", "ttt_linear", "ttt_mlp", "titans"],
+        "batches": [1, 4, 64, 512],  # of TTT-Linear, beside its usual 16
+    },
+    "scans": {
+        "forms": ["fused", "associative", "recurrent"],
+        "states": [4, 16, 64],
+        "length": 512,
+        "channels": 64,
+        "repeats": 3,
+    },
+    "throughput": {
+        "configs": {  # with as many parameters, but for 5%
+            "softmax": {"mixer": "softmax", "width": 64, "layers": 2, "heads": 4, "vocab": 128},
+            "mamba": {"mixer": "mamba", "width": 80, "layers": 2, "heads": 4, "vocab": 128},
+        },
+        "training": [],
+        "generation": [16, 256, 4096],
+        "repeats": {"training": 0, "generation": 15},
+        "batches": [1, 16],
     },
 }

@@ -26,11 +26,12 @@ class Experiment(NamedTuple):
 
 EXPERIMENTS = {
     "capacity": Experiment(
-        "The talks say that recurrent networks are weaker because their state is limited (talk on Titans, 32:31; talk on "
-        "Mamba, slide 13), and that their performance falls as sentences grow (book chapter on SSMs). Recall of key–value "
-        "pairs, each written once, in one layer: memories of H heads hold H K² numbers, with K at one width, so that "
-        "parameters are equal but for a gate a head. A network of 64 units holds 64 numbers, an LSTM twice as many, softmax "
-        "attention all keys and values. It is trained on up to 32 pairs, and evaluated on more too.",
+        "The talks say that recurrent networks are weaker because their state is limited (talk on Titans, 32:31; "
+        "talk on Mamba, slide 13), and that their performance falls as sentences grow (book chapter on SSMs). "
+        "Recall of key–value pairs, each written once, in one layer: memories of H heads hold H K² numbers, with K "
+        "at one width, so that parameters are equal but for a gate a head. A network of 64 units holds 64 numbers, "
+        "an LSTM twice as many, softmax attention all keys and values. It is trained on up to 32 pairs, and "
+        "evaluated on more too.",
         (
             ("linear_attention-K64", "linear_attention-K4"),
             ("delta_rule-K64", "delta_rule-K4"),
@@ -41,10 +42,10 @@ EXPERIMENTS = {
         ),
     ),
     "lengths": Experiment(
-        "The talk on Mamba says that the Transformer solved the long-memory problem of recurrent networks (slide 13), the "
-        "book chapter on SSMs that it keeps its performance as sequences grow, and that of recurrent networks falls. Eight "
-        "needles in a haystack, found after training at up to 128 tokens: what has to be kept does not grow with the "
-        "length, what has to be left out does.",
+        "The talk on Mamba says that the Transformer solved the long-memory problem of recurrent networks (slide "
+        "13), the book chapter on SSMs that it keeps its performance as sequences grow, and that of recurrent "
+        "networks falls. Eight needles in a haystack, found after training at up to 128 tokens: what has to be kept "
+        "does not grow with the length, what has to be left out does.",
         (
             ("softmax-rotary", "rnn"),
             ("softmax-rotary", "lstm"),
@@ -53,9 +54,9 @@ EXPERIMENTS = {
         ),
     ),
     "selected": Experiment(
-        "The talk on Mamba says that to make a state space model selective is, in the end, to add Δ (slide 22). S4 has a Δ "
-        "too: what Mamba adds is that Δ, B and C depend on the input. Selective copying of 16 tokens by Mamba in which "
-        "none of them, Δ, B and C, or all do (Gu and Dao 2023, section 4.6.2).",
+        "The talk on Mamba says that to make a state space model selective is, in the end, to add Δ (slide 22). S4 "
+        "has a Δ too: what Mamba adds is that Δ, B and C depend on the input. Selective copying of 16 tokens by "
+        "Mamba in which none of them, Δ, B and C, or all do (Gu and Dao 2023, section 4.6.2).",
         (
             ("mamba-all", "mamba-none"),
             ("mamba-delta", "mamba-none"),
@@ -65,14 +66,14 @@ EXPERIMENTS = {
         ),
     ),
     "language": Experiment(
-        "The book chapter on SSMs says that S4 is below the Transformer on language, and that Mamba introduced selection to "
-        "raise it. Text, byte by byte, at equal parameters.",
+        "The book chapter on SSMs says that S4 is below the Transformer on language, and that Mamba introduced "
+        "selection to raise it. Text, byte by byte, at equal parameters.",
         (("softmax", "s4d"), ("mamba", "s4d"), ("mamba2", "s4d"), ("mamba", "softmax")),
     ),
     "targets": Experiment(
-        "The talk on Titans conjectures that to reconstruct features which the main model makes helps next-token prediction "
-        "more than a synthetic augmentation (33:43). The memory of TTT-Linear learns to return v: a learned view of the "
-        "token, the layer's input itself, or a random projection of it.",
+        "The talk on Titans conjectures that to reconstruct features which the main model makes helps next-token "
+        "prediction more than a synthetic augmentation (33:43). The memory of TTT-Linear learns to return v: a "
+        "learned view of the token, the layer's input itself, or a random projection of it.",
         (("ttt_linear-learned", "ttt_linear-input"), ("ttt_linear-learned", "ttt_linear-random")),
     ),
     "inner-batches": Experiment(
@@ -85,9 +86,10 @@ EXPERIMENTS = {
         ),
     ),
     "equal-state": Experiment(
-        "The talk on Titans says that the most perfect state is a model: an MLP in place of a matrix makes a better memory "
-        "(44:14). Recall with inner models of N weights, at one width: few heads with a matrix of K × K each, or eight times "
-        "as many heads with an MLP. Biases, and the gradients of an unfinished batch, are counted in the state.",
+        "The talk on Titans says that the most perfect state is a model: an MLP in place of a matrix makes a better "
+        "memory (44:14). Recall with inner models of N weights, at one width: few heads with a matrix of K × K "
+        "each, or eight times as many heads with an MLP. Biases, and the gradients of an unfinished batch, are "
+        "counted in the state.",
         (("ttt_mlp-N2048", "ttt_linear-N2048"), ("ttt_mlp-N4096", "ttt_linear-N4096")),
     ),
     "retrievals": Experiment(
@@ -182,7 +184,7 @@ def _read_errors(by_variant: Mapping[str, list[Results]]) -> list[str]:
 
 
 def _row(variant: str, jobs: list[Results], of: list[dict[str, float]], columns: list[str], run: Run) -> dict[str, Any]:
-    result = next((job["result"] for job in jobs if job["result"]), {})
+    result: dict[str, Any] = next((job["result"] for job in jobs if job["result"]), {})
     return {
         "label": label(variant),
         "parameters": result.get("parameters"),

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from models.blocks.learner import LearnerBlock
 from models.errors import UserError
 from models.language.config import Config
 from models.language.lm import generate, state_numbers
-from models.study.cost import cost_of_training, cost_per_token
+from models.study.cost import cost_of_scan, cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
 from models.study.retrieval import read_errors
@@ -104,7 +105,8 @@ def _recall(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
         return None
     model, run = load_model(folder / CHECKPOINT)
     pairs = max(run.pairs)
-    tokens, _ = run.make_task().sequences(np.random.default_rng([run.seed, 4]), settings["sequences"], pairs)
+    rng = np.random.default_rng([run.seed, 4])
+    tokens, _ = recall.Recall(run.pairs, run.overwritten).sequences(rng, settings["sequences"], pairs)
     return {**trained, "read_errors": read_errors(model, tokens[:, : 2 * pairs], slice(1, None, 2))}
 
 
@@ -150,7 +152,10 @@ def _grow(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
     config, repeats = Config(**settings["config"]), settings["repeats"]
     log.rewrite(folder / LOG, [])
     rows: dict[str, list[dict[str, Any]]] = {"training": [], "generation": []}
-    measures = {"training": cost_of_training, "generation": cost_per_token}
+    measures: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+        "training": cost_of_training,
+        "generation": partial(cost_per_token, batch=settings.get("batch", 1)),
+    }
     for name, measure in measures.items():
         for row in measure(config, settings[name], repeats[name]):
             rows[name].append(row)
@@ -158,6 +163,18 @@ def _grow(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
             if stop.is_set():
                 return None
     return {**rows}
+
+
+def _scan(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Measure time and memory of a form of the selective scan, one number of states after the other."""
+    log.rewrite(folder / LOG, [])
+    rows = []
+    for row in cost_of_scan(**settings):
+        rows.append(row)
+        log.append(folder / LOG, {"step": len(rows), **row})
+        if stop.is_set():
+            return None
+    return {"rows": rows}
 
 
 def _through_time(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
@@ -308,6 +325,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "sam": _segment,
     "cost": _cost,
     "growth": _grow,
+    "scan": _scan,
     "through time": _through_time,
     "memory": _measure_memory,
 }

@@ -197,6 +197,7 @@ DEFAULT: Sizes = {
         "generation": [2**n for n in range(9, 17)],
         "repeats": {"training": 3, "generation": 50},
     },
+    **experiment_sizes.TIMINGS,
     **LONG,
 }
 # Only what so few steps can decide. In recall of keys written twice the mixers rank as in the whole study; in
@@ -235,6 +236,26 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     for mixer in GROWERS:
         settings = {**growth, "config": {**growth["config"], "mixer": mixer}}
         jobs.append(Job(f"growth-{mixer}", "growth", settings, len(growth["training"]) + len(growth["generation"])))
+    return jobs + _timings(sizes)
+
+
+def _timings(sizes: Sizes) -> list[Job]:
+    """Return the timings of training steps, of the forms of the selective scan, and of tokens by batch."""
+    steps, scans, throughput = sizes["steps"], sizes["scans"], sizes["throughput"]
+    timed: dict[str, dict[str, Any]] = {mixer: {"mixer": mixer} for mixer in steps["mixers"]}
+    timed |= {f"ttt_linear-b{size}": {"mixer": "ttt_linear", "chunk_size": size} for size in steps["batches"]}
+    parts = ("training", "generation", "repeats")
+    jobs = []
+    for name, config in timed.items():
+        settings = {"config": {**steps["config"], **config}, **{part: steps[part] for part in parts}}
+        jobs.append(Job(f"step-{name}", "growth", settings, len(steps["training"])))
+    for form in scans["forms"]:
+        settings = {"form": form, **{name: value for name, value in scans.items() if name != "forms"}}
+        jobs.append(Job(f"scan-{form}", "scan", settings, len(scans["states"])))
+    for mixer, config in throughput["configs"].items():
+        for batch in throughput["batches"]:
+            settings = {"config": config, "batch": batch, **{part: throughput[part] for part in parts}}
+            jobs.append(Job(f"throughput-{mixer}-{batch}", "growth", settings, len(throughput["generation"])))
     return jobs
 
 
@@ -268,7 +289,7 @@ def long_jobs(sizes: Sizes) -> list[Job]:
 
 
 def experiment(name: str, sizes: dict[str, Any]) -> list[Job]:
-    """Return the trainings of an experiment: each variant with each seed, evaluated at other lengths where it has them."""
+    """Return the trainings of an experiment: each variant with each seed, evaluated at its other lengths, if any."""
     jobs = []
     for variant, own in sizes["variants"].items():
         for seed in sizes["seeds"]:

@@ -63,7 +63,7 @@ def _common(job: Results) -> dict[str, Any]:
 
 
 def ordering(above: Sequence[float], below: Sequence[float], seeds: int) -> str:
-    """Return whether an ordering shows: where each seed of one side is above each of the other, once all have finished."""
+    """Return whether an ordering shows: each seed of one side is above each of the other, once all have finished."""
     if min(len(above), len(below)) < seeds:
         return "is not recorded yet"
     if min(above) > max(below):

@@ -14,6 +14,7 @@ from models.study import (
     memory,
     segmenting,
     state_spaces,
+    timing,
     translating,
     vision_transformer,
 )
@@ -68,6 +69,9 @@ def render(results: Results, page: Path) -> str:
         vit=vision_transformer.digits(results),
         clip=contrasting.clip(results),
         sam=segmenting.segmentation(results),
+        step_times=timing.step_times(results),
+        scan=timing.scan(results),
+        throughput=timing.throughput(results),
         experiments=experiments.experiments(results),
     )
 

@@ -2,8 +2,8 @@
 
     error = min ‖c read(k) − v‖ / ‖v‖ over c ≥ 0
 
-c is free because a norm follows what memories read, which removes its length. A query is taken to be the key itself, as in
-the talk on Titans (17:48, 19:48); what trained queries ask for instead is the model's affair.
+c is free because a norm follows what memories read, which removes its length. The query is the key itself, as in the
+talk on Titans (17:48, 19:48); trained queries may differ from the keys they look for.
 """
 
 from typing import Any
@@ -51,10 +51,10 @@ def _runs(model: LanguageModel, tokens: np.ndarray) -> list[tuple[tuple[Any, ...
         return recorded
 
     for layer in model.layers:
-        layer.block.run = recording(layer.block.run)
+        vars(layer.block)["run"] = recording(layer.block.run)
     try:
         model(tokens)
     finally:
         for layer in model.layers:
-            del layer.block.run
+            del vars(layer.block)["run"]
     return runs

@@ -26,7 +26,7 @@ from models.study.machine import machine
 from models.study.plans import QUICK, SEED, Sizes, long_jobs, plan
 
 WORKERS = 2
-TIMED = ("cost", "growth")  # kinds that run alone
+TIMED = ("cost", "growth", "scan")  # kinds that run alone
 
 
 class Scheduler:

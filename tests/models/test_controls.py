@@ -39,7 +39,10 @@ def test_alignment_and_gain_are_those_of_single_images(weights):
             for part, slope in zip((weights.W, weights.b), turn(weights.W, weights.b), strict=True)
         )
         gains.append(
-            float(digit_loss(weights.W, weights.b, x[None], np.array([y]))[0] - digit_loss(W, b, x[None], np.array([y]))[0])
+            float(
+                digit_loss(weights.W, weights.b, x[None], np.array([y]))[0]
+                - digit_loss(W, b, x[None], np.array([y]))[0]
+            )
         )
     assert found["cosine"] == pytest.approx(np.mean(cosines), abs=1e-4)
     assert found["positive"] == np.mean(np.array(cosines) > 0)
@@ -80,7 +83,13 @@ def test_what_is_said_follows_the_numbers(measured):
     assert last.count("shows with noise, blur, contrast, occlusion") == 2
     assert section["rows"][2] == {
         "shift": "blur",
-        "cells": ["75.0% (75.0–75.0)", "75.0% (70.0–80.0)", "50.0% (50.0–50.0)", "90.0% (90.0–90.0)", "40.0% (40.0–40.0)"],
+        "cells": [
+            "75.0% (75.0–75.0)",
+            "75.0% (70.0–80.0)",
+            "50.0% (50.0–50.0)",
+            "90.0% (90.0–90.0)",
+            "40.0% (40.0–40.0)",
+        ],
     }
 
 

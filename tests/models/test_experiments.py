@@ -58,7 +58,12 @@ def test_without_results_no_ordering_is_claimed(tmp_path):
 
 def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
     sizes = {"capacity": {**TINY["experiments"]["capacity"], "seeds": [0, 1]}}
-    accuracies = {"delta_rule-K64": (0.9, 0.8), "delta_rule-K4": (0.5, 0.7), "softmax": (0.85, 0.95), "lstm": (0.95, 0.9)}
+    accuracies = {
+        "delta_rule-K64": (0.9, 0.8),
+        "delta_rule-K4": (0.5, 0.7),
+        "softmax": (0.85, 0.95),
+        "lstm": (0.95, 0.9),
+    }
     for job in plans.experiment("capacity", sizes["capacity"]):
         variant, _, seed = job.name.removeprefix("capacity-").rpartition("-")
         if variant in accuracies:
@@ -89,7 +94,9 @@ def test_read_errors_are_those_of_the_state(monkeypatch):
     model = LanguageModel(Config(mixer="delta_rule", vocab=8, width=16, heads=2, layers=1), np.random.default_rng(0))
     tokens = np.random.default_rng(1).integers(0, 8, (3, 6))
     seen, fused = [], delta_rule.fused
-    monkeypatch.setattr(delta_rule, "fused", lambda *inputs, **options: seen.append(inputs) or fused(*inputs, **options))
+    monkeypatch.setattr(
+        delta_rule, "fused", lambda *inputs, **options: seen.append(inputs) or fused(*inputs, **options)
+    )
     (error,) = read_errors(model, tokens, slice(1, None, 2))
     ((q, k, v, beta),) = seen
     _, S = delta_rule.recurrent(q, k, v, beta)
@@ -100,7 +107,9 @@ def test_read_errors_are_those_of_the_state(monkeypatch):
     assert "run" not in vars(model.layers[0].block)
 
 
-@pytest.mark.parametrize(("mixer", "layers"), [("softmax", 2), ("linear_attention", 2), ("lstm", 0), ("mamba", 0), ("ttt_linear", 0)])
+@pytest.mark.parametrize(
+    ("mixer", "layers"), [("softmax", 2), ("linear_attention", 2), ("lstm", 0), ("mamba", 0), ("ttt_linear", 0)]
+)
 def test_layers_without_a_matrix_have_no_read_error(mixer, layers):
     model = LanguageModel(Config(mixer=mixer, vocab=8, width=16, heads=2, layers=2), np.random.default_rng(0))
     assert len(read_errors(model, np.zeros((2, 5), int), slice(None))) == layers

@@ -18,16 +18,21 @@ from models.study.sections import SECTIONS
 from models.train import Run, Training
 
 
-
 def tiny(sizes: dict) -> dict:
     """Return an experiment with the same variants, at sizes that take no time."""
     run = {"width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2}
-    run |= {"pairs": (2, 3)} if sizes["run"]["task"] == "recall" else {"length": {"needle": 96}.get(sizes["run"]["task"], 20)}
+    run |= (
+        {"pairs": (2, 3)}
+        if sizes["run"]["task"] == "recall"
+        else {"length": {"needle": 96}.get(sizes["run"]["task"], 20)}
+    )
     variants = {
         name: {key: value for key, value in own.items() if key not in ("width", "heads", "chunk_size")}
         for name, own in sizes["variants"].items()
     }
-    other = {"lengths": [4, 5] if sizes.get("kind") == "recall" else [96, 300], "sequences": 4} if "kind" in sizes else {}
+    other = (
+        {"lengths": [4, 5] if sizes.get("kind") == "recall" else [96, 300], "sequences": 4} if "kind" in sizes else {}
+    )
     return {**sizes, "run": {**sizes["run"], **run}, "variants": variants, **other, "seeds": [0]}
 
 
@@ -53,6 +58,22 @@ TINY: plans.Sizes = {
         "training": [2, 8],
         "generation": [2, 8],
         "repeats": {"training": 1, "generation": 1},
+    },
+    "steps": {
+        "config": {"width": 16, "layers": 1, "heads": 2, "vocab": 8},
+        "training": [8],
+        "generation": [],
+        "repeats": {"training": 1, "generation": 0},
+        "mixers": ["linear_attention", "ttt_linear"],
+        "batches": [1],
+    },
+    "scans": {"forms": ["fused", "associative"], "states": [2, 4], "length": 8, "channels": 3, "repeats": 1},
+    "throughput": {
+        "configs": {m: {"mixer": m, "width": 16, "layers": 1, "heads": 2, "vocab": 8} for m in ("softmax", "mamba")},
+        "training": [],
+        "generation": [2, 8],
+        "repeats": {"training": 0, "generation": 1},
+        "batches": [1, 2],
     },
     "copying": {
         "task": "selective_copying",
