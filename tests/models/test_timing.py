@@ -9,7 +9,12 @@ from models.study.cost import cost_of_scan
 from tests.models.test_study import TINY
 
 PREFIXES = ("step-", "scan-", "throughput-")
-PLANNED = [job for job in plans.plan(TINY) if job.name.startswith(PREFIXES)]
+SIZES = {
+    **TINY,
+    "steps": {**TINY["steps"], "mixers": ["linear_attention", "ttt_linear"], "batches": [1]},
+    "throughput": {**TINY["throughput"], "batches": [1, 2]},
+}
+PLANNED = [job for job in plans.plan(SIZES) if job.name.startswith(PREFIXES)]
 
 
 @pytest.fixture(scope="module")
