@@ -24,7 +24,7 @@ class Experiment(NamedTuple):
     orders: tuple[tuple[str, str], ...]
 
 
-EXPERIMENTS = {
+QUESTIONS = {
     "capacity": Experiment(
         "The talks say that recurrent networks are weaker because their state is limited (talk on Titans, 32:31; "
         "talk on Mamba, slide 13), and that their performance falls as sentences grow (book chapter on SSMs). "
@@ -102,7 +102,7 @@ EXPERIMENTS = {
 
 def experiments(results: Results) -> list[dict[str, Any]]:
     """Return a section for each experiment: a row a variant, figures, and which orderings show."""
-    return [{"name": name, **_section(name, about, results)} for name, about in EXPERIMENTS.items()]
+    return [{"name": name, **_section(name, about, results)} for name, about in QUESTIONS.items()]
 
 
 def _section(name: str, experiment: Experiment, results: Results) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from models.run import USUAL
-from models.study import experiment_sizes
+from models.study.experiment_plans import (
+    EXPERIMENTS,
+    SEED,
+    TIMINGS,
+    controls,
+    experiment,
+    extrapolation,
+    timings,
+    training,
+)
 from models.study.jobs import Job
 from models.tasks import TRANSLATIONS
 from models.train import Run
@@ -17,7 +26,6 @@ from models.vision.rotation_ttt import SHIFTS
 from models.vision.sam.training import SMALL
 from models.vision.sam.training import Options as SegmentationOptions
 
-SEED = 0
 Sizes = dict[str, dict[str, Any]]
 COMPARISONS = ("text", "overwritten", "plain")  # tasks that compare mixers, the last two of them recall
 COMPARED = ("softmax", "linear_attention", "gated_linear_attention", "delta_rule", "gated_delta_rule")  # side by side
@@ -28,7 +36,6 @@ COPIERS = ("s4d", "mamba")  # a time-invariant system, and a selective one
 READERS = ("s4", "s4d", "lssl", "rnn")  # of digits, each from both starts
 STARTS = ("hippo", "random")
 GROWERS = ("softmax", "lstm", "linear_attention", "s4d", "mamba")  # whose costs grow with the length, or do not
-CONTROLS = 5  # what a job of test-time training's controls measures
 ARENA = ("listops", "pathfinder", "long-pathfinder", "digits")  # tasks of the Long Range Arena, in small
 CONTENDERS = ("softmax", "lstm", "s4", "s4d", "mamba")  # in them, at widths that give them as many parameters
 TEXT = {"width": 128, "layers": 2, "heads": 4, "batch": 8, "length": 128, "steps": 500, "evaluate_every": 25}
@@ -155,7 +162,7 @@ LONG: Sizes = {
     },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
-    "experiments": experiment_sizes.SIZES,
+    "experiments": EXPERIMENTS,
 }
 DEFAULT: Sizes = {
     "proofs": {"profile": "quick", "names": []},  # all
@@ -197,7 +204,7 @@ DEFAULT: Sizes = {
         "generation": [2**n for n in range(9, 17)],
         "repeats": {"training": 3, "generation": 50},
     },
-    **experiment_sizes.TIMINGS,
+    **TIMINGS,
     **LONG,
 }
 # Only what so few steps can decide. In recall of keys written twice the mixers rank as in the whole study; in
@@ -236,47 +243,25 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     for mixer in GROWERS:
         settings = {**growth, "config": {**growth["config"], "mixer": mixer}}
         jobs.append(Job(f"growth-{mixer}", "growth", settings, len(growth["training"]) + len(growth["generation"])))
-    return jobs + _timings(sizes)
-
-
-def _timings(sizes: Sizes) -> list[Job]:
-    """Return the timings of training steps, of the forms of the selective scan, and of tokens by batch."""
-    steps, scans, throughput = sizes["steps"], sizes["scans"], sizes["throughput"]
-    timed: dict[str, dict[str, Any]] = {mixer: {"mixer": mixer} for mixer in steps["mixers"]}
-    timed |= {f"ttt_linear-b{size}": {"mixer": "ttt_linear", "chunk_size": size} for size in steps["batches"]}
-    parts = ("training", "generation", "repeats")
-    jobs = []
-    for name, config in timed.items():
-        settings = {"config": {**steps["config"], **config}, **{part: steps[part] for part in parts}}
-        jobs.append(Job(f"step-{name}", "growth", settings, len(steps["training"])))
-    for form in scans["forms"]:
-        settings = {"form": form, **{name: value for name, value in scans.items() if name != "forms"}}
-        jobs.append(Job(f"scan-{form}", "scan", settings, len(scans["states"])))
-    for mixer, config in throughput["configs"].items():
-        for batch in throughput["batches"]:
-            settings = {"config": config, "batch": batch, **{part: throughput[part] for part in parts}}
-            jobs.append(Job(f"throughput-{mixer}-{batch}", "growth", settings, len(throughput["generation"])))
-    return jobs
+    return jobs + timings(sizes)
 
 
 def long_jobs(sizes: Sizes) -> list[Job]:
     """Return the jobs that take hours."""
-    jobs = [_training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
-    jobs.append(_extrapolation("induction-mamba", "induction", sizes["induction"]))
+    jobs = [training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
+    jobs.append(extrapolation("induction-mamba", "induction", sizes["induction"]))
     for start in STARTS:
         for mixer in READERS:
-            jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
+            jobs.append(training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
     jobs += _compared(dict.fromkeys(COMPARISONS, DEEP), sizes["deep"])
     needle = sizes["needle"]
     for mixer in SEEKERS:
-        jobs.append(_extrapolation(f"needle-{mixer}", "needle", {**needle, "run": {**needle["run"], "mixer": mixer}}))
+        jobs.append(extrapolation(f"needle-{mixer}", "needle", {**needle, "run": {**needle["run"], "mixer": mixer}}))
     jobs += _arena(sizes["arena"])
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
-    controls = {name: value for name, value in sizes["controls"].items() if name != "seeds"}
-    for seed in sizes["controls"]["seeds"]:
-        jobs.append(Job(f"controls-{seed}", "controls", {"seed": seed, **controls}, CONTROLS))
+    jobs += controls(sizes["controls"])
     shares = sizes["shares of digits"]
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]
@@ -288,35 +273,22 @@ def long_jobs(sizes: Sizes) -> list[Job]:
     return jobs
 
 
-def experiment(name: str, sizes: dict[str, Any]) -> list[Job]:
-    """Return the trainings of an experiment: each variant with each seed, evaluated at its other lengths, if any."""
-    jobs = []
-    for variant, own in sizes["variants"].items():
-        for seed in sizes["seeds"]:
-            called, run = f"{name}-{variant}-{seed}", {**sizes["run"], **own}
-            if "kind" in sizes:
-                jobs.append(_extrapolation(called, sizes["kind"], {**sizes, "run": run}, seed))
-            else:
-                jobs.append(_training(called, run, seed))
-    return jobs
-
-
 def _compared(mixers: Mapping[str, tuple[str, ...]], sizes: Sizes) -> list[Job]:
     """Return the trainings of `mixers`, by task: text, and recall of keys written twice and once."""
     jobs = []
     for task, names in mixers.items():
         for mixer in names:
             if task == "text":
-                jobs.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
+                jobs.append(training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
             else:
                 settings = {"task": "recall", "mixer": mixer, "overwritten": task == "overwritten", **sizes["recall"]}
-                jobs.append(_training(f"recall-{task}-{mixer}", settings))
+                jobs.append(training(f"recall-{task}-{mixer}", settings))
     return jobs
 
 
 def _arena(sizes: dict[str, Any]) -> list[Job]:
     return [
-        _training(
+        training(
             f"lra-{name}-{mixer}-{seed}", {"task": name, "mixer": mixer, **settings, **sizes["mixers"][mixer]}, seed
         )
         for name, settings in sizes["tasks"].items()
@@ -333,13 +305,6 @@ def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: lis
 def _transfer(sizes: dict[str, Any], seed: int) -> Job:
     of = {"sizes": {**sizes["sizes"], **sizes["training"]}, "shots": sizes["shots"], "steps": sizes["steps"]}
     return Job(f"transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
-
-
-def _extrapolation(name: str, kind: str, sizes: dict[str, Any], seed: int = SEED) -> Job:
-    """Return a training that is evaluated at other lengths."""
-    run = Run(seed=seed, **sizes["run"])
-    settings = {"run": asdict(run), "lengths": sizes["lengths"], "sequences": sizes["sequences"]}
-    return Job(name, kind, settings, run.steps + len(sizes["lengths"]))
 
 
 def _translation(sizes: dict[str, Any], seed: int) -> Job:
@@ -360,8 +325,3 @@ def _segmentation(name: str, sizes: dict[str, Any], seed: int) -> Job:
     options = SegmentationOptions(**sizes["training"], seed=seed)
     settings = {"training": asdict(options), "model": sizes["model"], "measured": sizes["measured"]}
     return Job(name, "sam", settings, options.steps)
-
-
-def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:
-    run = Run(seed=seed, **settings)
-    return Job(name, "train", asdict(run), run.steps)

@@ -9,7 +9,7 @@ from models.language.config import Config
 from models.language.lm import LanguageModel
 from models.memory import delta_rule
 from models.study import experiments, jobs, plans, recorded, scheduler
-from models.study.experiment_sizes import SIZES
+from models.study.experiment_plans import EXPERIMENTS, experiment
 from models.study.retrieval import read_errors
 from models.study.sections import SECTIONS
 from tests.models.test_study import TINY
@@ -41,11 +41,11 @@ def nothing_recorded(monkeypatch, tmp_path):
 
 
 def test_every_experiment_has_sizes_text_and_a_section():
-    assert list(SIZES) == list(experiments.EXPERIMENTS)
-    for name, experiment in experiments.EXPERIMENTS.items():
+    assert list(EXPERIMENTS) == list(experiments.QUESTIONS)
+    for name, question in experiments.QUESTIONS.items():
         assert SECTIONS[name].jobs == (f"{name}-",)
-        variants = SIZES[name]["variants"]
-        assert {variant for pair in experiment.orders for variant in pair} <= set(variants)
+        variants = EXPERIMENTS[name]["variants"]
+        assert {variant for pair in question.orders for variant in pair} <= set(variants)
         assert {f"{name}-{variant}-{seed}" for variant in variants for seed in (0, 1, 2)} <= RECORDABLE.keys()
 
 
@@ -64,7 +64,7 @@ def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
         "softmax": (0.85, 0.95),
         "lstm": (0.95, 0.9),
     }
-    for job in plans.experiment("capacity", sizes["capacity"]):
+    for job in experiment("capacity", sizes["capacity"]):
         variant, _, seed = job.name.removeprefix("capacity-").rpartition("-")
         if variant in accuracies:
             measured = accuracies[variant][int(seed)]
@@ -80,7 +80,7 @@ def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
 
 
 def test_recall_is_trained_evaluated_with_more_pairs_and_read_back(tmp_path):
-    job = next(job for job in plans.experiment("capacity", TINY["experiments"]["capacity"]) if "delta_rule" in job.name)
+    job = next(job for job in experiment("capacity", TINY["experiments"]["capacity"]) if "delta_rule" in job.name)
     folder = job.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"kind": job.kind, "settings": job.settings}))

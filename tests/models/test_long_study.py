@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import UserError
 from models.study import job_handlers, jobs, plans, recorded, report, scheduler
-from models.study.experiment_sizes import SIZES
+from models.study.experiment_plans import EXPERIMENTS
 from models.study.jobs import Job
 from models.study.reading import side_by_side
 from models.study.state_spaces import how_far
@@ -120,7 +120,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "clip-shuffled",
         "sam-0",
         "attention-memory-long",
-        *(f"{name}-{variant}-0" for name, of in SIZES.items() for variant in of["variants"]),
+        *(f"{name}-{variant}-0" for name, of in EXPERIMENTS.items() for variant in of["variants"]),
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
     timed = [job for job in short if job.kind in scheduler.TIMED]

@@ -13,7 +13,7 @@ import pytest
 
 from models.progress import training_progress
 from models.study import jobs, plans, report, scheduler
-from models.study.experiment_sizes import SIZES
+from models.study.experiment_plans import EXPERIMENTS
 from models.study.sections import SECTIONS
 from models.train import Run, Training
 
@@ -187,7 +187,7 @@ TINY: plans.Sizes = {
         },
         "seeds": [0],
     },
-    "experiments": {name: tiny(sizes) for name, sizes in SIZES.items()},
+    "experiments": {name: tiny(sizes) for name, sizes in EXPERIMENTS.items()},
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},

@@ -1,12 +1,18 @@
-"""Sizes of the experiments: what their runs share, what each variant changes, and the seeds; and those of timings.
+"""Plans of the experiments, what their runs share, what each variant changes and the seeds; and of the timings.
 
 With `kind` a run is also evaluated at `lengths`, of `sequences` each: numbers of pairs or of tokens. Heads divide the
 width, so that K = width / heads: a memory of H heads holds H K² = width K numbers, whatever the parameters.
 """
 
+from dataclasses import asdict
 from typing import Any
 
+from models.run import Run
+from models.study.jobs import Job
+
+SEED = 0
 SEEDS = [0, 1, 2]
+CONTROLS = 5  # what a job of test-time training's controls measures
 WIDTH = 64  # of recall and of text
 RECALL = {
     "task": "recall",
@@ -29,7 +35,7 @@ TEXT = {
     "evaluate_every": 100,
 }
 
-SIZES: dict[str, dict[str, Any]] = {
+EXPERIMENTS: dict[str, dict[str, Any]] = {
     "capacity": {
         "kind": "recall",
         "run": RECALL,
@@ -150,3 +156,55 @@ TIMINGS: dict[str, dict[str, Any]] = {
         "batches": [1, 16],
     },
 }
+
+
+def experiment(name: str, sizes: dict[str, Any]) -> list[Job]:
+    """Return the trainings of an experiment: each variant with each seed, evaluated at its other lengths, if any."""
+    jobs = []
+    for variant, own in sizes["variants"].items():
+        for seed in sizes["seeds"]:
+            called, run = f"{name}-{variant}-{seed}", {**sizes["run"], **own}
+            if "kind" in sizes:
+                jobs.append(extrapolation(called, sizes["kind"], {**sizes, "run": run}, seed))
+            else:
+                jobs.append(training(called, run, seed))
+    return jobs
+
+
+def controls(sizes: dict[str, Any]) -> list[Job]:
+    """Return the controls of test-time training, a job a seed."""
+    own = {name: value for name, value in sizes.items() if name != "seeds"}
+    return [Job(f"controls-{seed}", "controls", {"seed": seed, **own}, CONTROLS) for seed in sizes["seeds"]]
+
+
+def timings(sizes: dict[str, dict[str, Any]]) -> list[Job]:
+    """Return the timings of training steps, of the forms of the selective scan, and of tokens by batch."""
+    steps, scans, throughput = sizes["steps"], sizes["scans"], sizes["throughput"]
+    timed: dict[str, dict[str, Any]] = {mixer: {"mixer": mixer} for mixer in steps["mixers"]}
+    timed |= {f"ttt_linear-b{size}": {"mixer": "ttt_linear", "chunk_size": size} for size in steps["batches"]}
+    parts = ("training", "generation", "repeats")
+    jobs = []
+    for name, config in timed.items():
+        settings = {"config": {**steps["config"], **config}, **{part: steps[part] for part in parts}}
+        jobs.append(Job(f"step-{name}", "growth", settings, len(steps["training"])))
+    for form in scans["forms"]:
+        settings = {"form": form, **{name: value for name, value in scans.items() if name != "forms"}}
+        jobs.append(Job(f"scan-{form}", "scan", settings, len(scans["states"])))
+    for mixer, config in throughput["configs"].items():
+        for batch in throughput["batches"]:
+            settings = {"config": config, "batch": batch, **{part: throughput[part] for part in parts}}
+            jobs.append(Job(f"throughput-{mixer}-{batch}", "growth", settings, len(throughput["generation"])))
+    return jobs
+
+
+def extrapolation(name: str, kind: str, sizes: dict[str, Any], seed: int = SEED) -> Job:
+    """Return a training that is evaluated at other lengths."""
+    run = Run(seed=seed, **sizes["run"])
+    settings = {"run": asdict(run), "lengths": sizes["lengths"], "sequences": sizes["sequences"]}
+    return Job(name, kind, settings, run.steps + len(sizes["lengths"]))
+
+
+def training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:
+    """Return a training of these settings."""
+    run = Run(seed=seed, **settings)
+    return Job(name, "train", asdict(run), run.steps)
