@@ -35,6 +35,7 @@ HELP = (
     "model on a picture, run the study."
 )
 DEFAULTS = Run()
+VARIANTS = "; ".join(f"{name}: {', '.join(block.variants)}" for name, block in MIXERS.items() if any(block.variants))
 SCHEMES = ", ".join(MIXERS["softmax"].schemes)
 app = typer.Typer(add_completion=False, help=HELP, pretty_exceptions_enable=False)
 
@@ -91,8 +92,12 @@ def train(
     layers: Annotated[int, typer.Option(help="Residual layers.")] = DEFAULTS.layers,
     heads: Annotated[int, typer.Option(help="Heads, of mixers that have them.")] = DEFAULTS.heads,
     form: Annotated[str, typer.Option(help="The form that runs over sequences; the mixer's default if empty.")] = "",
+    chunk_size: Annotated[
+        int, typer.Option(help="Tokens of a chunk, in TTT and Titans of the memory's mini-batch; the usual if 0.")
+    ] = 0,
     states: Annotated[int, typer.Option(help="The size N of a state space; the mixer's default if 0.")] = 0,
     start: Annotated[str, typer.Option(help="Initialisation of a state space's matrix: hippo, random, …")] = "",
+    variant: Annotated[str, typer.Option(help=f"{VARIANTS}; the first if empty.")] = "",
     conv: Annotated[int, typer.Option(help="Width of the short convolution; 0 for none, in mixers with heads.")] = (
         DEFAULTS.conv
     ),

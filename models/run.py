@@ -28,8 +28,8 @@ from models.tasks import (
 # say how fast it learns (Vaswani et al. 2017, eq. 3).
 UNUSED_IN_TRANSLATION = frozenset(
     (
-        "mixer form states start conv positions max_positions kv_heads head_size norm mlp hidden bias tied "
-        "text pairs overwritten length rate decay"
+        "mixer form chunk_size states start variant conv positions max_positions kv_heads head_size norm mlp hidden "
+        "bias tied text pairs overwritten length rate decay"
     ).split()
 )
 USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are not those of `Run`
@@ -58,8 +58,10 @@ class Run:
     layers: int = 2
     heads: int = 4
     form: str = ""
+    chunk_size: int = 0
     states: int = 0
     start: str = ""
+    variant: str = ""
     conv: int = 4
     positions: str = ""
     max_positions: int = 0
@@ -88,7 +90,7 @@ class Run:
         for name in ("rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: expected a positive finite number, got {getattr(self, name)}")
-        for name in ("seed", "states"):
+        for name in ("seed", "states", "chunk_size"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: expected at least 0, got {getattr(self, name)}")
         check_used(self.task, [field.name for field in fields(self) if getattr(self, field.name) != field.default])

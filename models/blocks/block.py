@@ -31,8 +31,9 @@ class BlockConfig:
 
     `states` is the size N of a state space and `start` the initial value of its matrix, "hippo" or "random"; blocks
     without a state space have no use for them, as those without heads have none for `heads`. `conv` 0 is no
-    convolution. The rest is for softmax attention: G heads of keys and values, K channels a head, whether projections
-    have biases, the scheme of positions, and the θ of rotary ones. 0, "" and () are what is usual.
+    convolution, and `variant` one of the block's `variants`, which have all of its weights, used or not. The rest is
+    for softmax attention: G heads of keys and values, K channels a head, whether projections have biases, the scheme of
+    positions, and the θ of rotary ones. 0, "" and () are what is usual.
     """
 
     width: int = 128
@@ -42,6 +43,7 @@ class BlockConfig:
     chunk_size: int = 0
     states: int = 0
     start: str = ""
+    variant: str = ""
     kv_heads: int = 0
     head_size: int = 0
     bias: bool = False
@@ -66,6 +68,7 @@ class Block(Module):
     single_step: ClassVar[str] = "recurrent"  # the form for one token at a time
     least_conv: ClassVar[int] = 1  # the least width of the convolution: 0 where the block does without one
     starts: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.start`, the default first
+    variants: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.variant`, the default first
     schemes: ClassVar[tuple[str, ...]] = ("",)  # allowed values of `BlockConfig.positions`, the default first
     mixes_channels: ClassVar[bool] = False  # whether the block mixes channels, so that no MLP follows it
 

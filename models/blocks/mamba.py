@@ -8,6 +8,9 @@
     output  = out_proj(y ⊙ SiLU(z))
 
 Deviation: B̄ = ΔB, as in the published code, where the paper writes zero-order hold.
+
+The variants "delta", "BC" and "none" let only these depend on the input (the paper's ablation, section 4.6.2). What
+does not is a constant: Δ one number a channel, B and C vectors that all channels share and that begin as S4D's, B = 1.
 """
 
 from dataclasses import dataclass
@@ -34,6 +37,7 @@ class MambaConfig:
     conv_bias: bool = True
     form: str = "fused"
     chunk_size: int = 64
+    variant: str = "all"
     norm_eps: float | None = None  # of an RMSNorm without weights on δ, B and C, which Falcon-Mamba has
 
 
@@ -49,6 +53,7 @@ class MambaBlock(Block):
 
     mechanism = selective_scan
     default_states = 16
+    variants = ("all", "delta", "BC", "none")
     mixes_channels = True
 
     def __init__(self, config: MambaConfig | BlockConfig, rng: np.random.Generator, dtype: Any = np.float32) -> None:
@@ -64,6 +69,9 @@ class MambaBlock(Block):
         rates = np.arange(1.0, self.states + 1)  # S4D-Real, section 3.6: Aₙ = −(n + 1)
         self.A_log = np.broadcast_to(np.log(rates), (inner, self.states)).astype(dtype)
         self.D = np.ones(inner, dtype)
+        self.variant = config.variant
+        if self.variant in ("delta", "none"):
+            self.B, self.C = np.ones(self.states, dtype), rng.standard_normal(self.states).astype(dtype)
         self.out_proj = Linear(inner, config.width, bias=config.bias, rng=rng, dtype=dtype)
 
     def __call__(self, x: Any, state: MambaState | None = None) -> tuple[Any, MambaState]:
@@ -75,6 +83,10 @@ class MambaBlock(Block):
         low, B, C = split(self.x_proj(u), self.rank, self.states, self.states)
         if self.norm_eps is not None:
             low, B, C = (mg.rms_norm(part, axis=-1, eps=self.norm_eps) for part in (low, B, C))
+        if self.variant in ("BC", "none"):
+            low = 0 * low  # Δ = softplus(bias)
+        if self.variant in ("delta", "none"):
+            B, C = 0 * B + self.B, 0 * C + self.C
         A = -mg.namespace(self.A_log).exp(self.A_log)
         y, h = self.run(u, mg.softplus(self.dt_proj(low)), A, B, C, self.D, state=h)
         return self.out_proj(y * mg.silu(z)), MambaState(conv, h)
@@ -84,7 +96,14 @@ def as_published(config: BlockConfig) -> MambaConfig:
     """Return the sizes of the published models: E = 2 (section 3.4) and R = ⌈width / 16⌉ (the authors' code)."""
     width, states = config.width, config.states
     return MambaConfig(
-        width, 2 * width, states, -(-width // 16), config.conv, form=config.form, chunk_size=config.chunk_size
+        width,
+        2 * width,
+        states,
+        -(-width // 16),
+        config.conv,
+        form=config.form,
+        chunk_size=config.chunk_size,
+        variant=config.variant or "all",
     )
 
 

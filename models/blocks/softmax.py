@@ -12,6 +12,9 @@
 Deviations: Su et al. turn neighbouring channels (2c, 2c + 1); that is the same up to an order of channels, which the
 projections learn. Raffel et al. share one table among all layers; here each has its own.
 
+The variants "2" and "4" retrieve that many times, as a modern Hopfield network does until it settles (Ramsauer et al.
+2021, eq. 3): each retrieval but the last replaces the query by the mean of the keys under its own weights.
+
 The state is every key and value so far: it grows by 2 G K numbers a token, and a token's cost grows with it.
 """
 
@@ -30,10 +33,12 @@ class SoftmaxBlock(HeadsBlock):
 
     mechanism = softmax
     single_step = "quadratic"
+    variants = ("1", "2", "4")
     schemes = ("rotary", "none", "sinusoidal", "learned", "alibi", "t5")
 
     def __init__(self, config: BlockConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
+        self.retrievals = int(config.variant or self.variants[0])
         self.scheme = config.positions or self.schemes[0]
         size = config.head_size or config.width // config.heads
         self.scale = 1.0 if self.scheme == "t5" else size**-0.5
@@ -53,6 +58,9 @@ class SoftmaxBlock(HeadsBlock):
         elif self.scheme == "t5":
             seen = np.arange(now[-1] + 1)
             bias = positions.t5_bias(self.table, now, seen, bidirectional=False, max_distance=FURTHEST)
+        keys = None if memory is None else (memory[0], memory[0])
+        for _ in range(self.retrievals - 1):
+            q, _ = grouped(self.run, q, k, k, bias=bias, scale=self.scale, state=keys)
         return grouped(self.run, q, k, v, bias=bias, scale=self.scale, state=memory)
 
 

@@ -48,6 +48,7 @@ class Config(BlockConfig):
         object.__setattr__(self, "eps", NORMS[self.norm][1] if self.eps is None else self.eps)
         known_name(self.form, f"form of {self.mixer}", block.forms())
         known_name(self.start, f"start of {self.mixer}", block.starts)
+        known_name(self.variant, f"variant of {self.mixer}", block.variants)
         known_name(self.positions, "positions", block.schemes)
         self._check_sizes()
 
@@ -68,7 +69,8 @@ class Config(BlockConfig):
     def _check_choices(self, block: type[Block]) -> None:
         attention = dict.fromkeys(("kv_heads", "head_size", "bias", "positions", "frequencies"), block.schemes[0])
         mlp = dict.fromkeys(("mlp", "hidden", "mlp_bias"), not block.mixes_channels)
-        for name, has in {"states": block.default_states, "start": block.starts[0], **attention, **mlp}.items():
+        own = {"states": block.default_states, "start": block.starts[0], "variant": block.variants[0]}
+        for name, has in {**own, **attention, **mlp}.items():
             if (value := getattr(self, name)) and not has:
                 raise UserError(f"{name}: expected none, since {self.mixer} has no such choice, got {value}")
         known_name(self.norm, "norm", NORMS)
@@ -85,6 +87,7 @@ class Config(BlockConfig):
             "chunk_size": block.default_chunk_size,
             "states": block.default_states,
             "start": block.starts[0],
+            "variant": block.variants[0],
             "positions": block.schemes[0],
         }
         if block.schemes[0]:

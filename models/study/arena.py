@@ -8,7 +8,7 @@ import numpy as np
 from models.run import Run
 from models.study.figures import Panel, draw
 from models.study.plans import ARENA, CONTENDERS
-from models.study.reading import Curve, Results, curve, evaluations, source, words
+from models.study.reading import Curve, Results, curve, evaluations, ordering, source, words
 from models.tasks.recall import IGNORE
 
 Row = dict[str, Any]
@@ -68,13 +68,7 @@ def orderings(scores: Scores, seeds: int) -> list[str]:
         for pair in combinations(PAPER, 2):
             high, low = sorted(pair, key=lambda mixer: -PAPER[mixer][1][COLUMN[task]])
             above, below = scores[task, high], scores[task, low]
-            if min(len(above), len(below)) < seeds:
-                found = "is not recorded yet"
-            elif min(above) > max(below):
-                found = "shows"
-            else:
-                found = "is reversed" if max(above) < min(below) else "is not settled"
-            said[found].append(f"{words(high)} above {words(low)}")
+            said[ordering(above, below, seeds)].append(f"{words(high)} above {words(low)}")
         parts = [f"{', '.join(pairs)} {found}" for found, pairs in said.items() if pairs]
         sentences.append(f"Of the papers' orderings in {TITLES[task]}: {'; '.join(parts)}.")
     return sentences

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from models.blocks.learner import LearnerBlock
 from models.errors import UserError
 from models.language.config import Config
 from models.language.lm import generate, state_numbers
-from models.study.cost import cost_of_training, cost_per_token
+from models.study.cost import cost_of_scan, cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
+from models.study.retrieval import read_errors
 from models.study.through_time import gradients
 from models.study.translated import translated
-from models.tasks import induction, needle, text
+from models.tasks import induction, needle, recall, text
 from models.train import CHECKPOINT, LOG, Run, Training, load_model
-from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_ttt
+from models.vision import clip_scenes, digit_classifiers, digit_transfer, rotation_controls, rotation_ttt
 from models.vision.sam import held_out
 from models.vision.sam import training as sam_training
 from models.vision.sam.config import SAMConfig
@@ -76,7 +78,7 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
     if trained is None:
         return None
     model, run = load_model(folder / CHECKPOINT)
-    task = {"induction": induction, "needle": needle}[run.task]
+    task = {"induction": induction, "needle": needle, "recall": recall}[run.task]
 
     def reading(tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
         if stop.is_set():
@@ -94,6 +96,18 @@ def _extrapolate(folder: Path, settings: dict[str, Any], stop: threading.Event) 
         log.append(folder / AFTER, {"step": run.steps + i + 1, "held_out_accuracy": {str(length): right}})
     lengths = [record["held_out_accuracy"] for record in log.read(folder / AFTER)]
     return {**trained, "lengths": {length: right for row in lengths for length, right in row.items()}}
+
+
+def _recall(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train on recall, evaluate with other numbers of pairs, and measure what the layers return for their keys."""
+    trained = _extrapolate(folder, settings, stop)
+    if trained is None:
+        return None
+    model, run = load_model(folder / CHECKPOINT)
+    pairs = max(run.pairs)
+    rng = np.random.default_rng([run.seed, 4])
+    tokens, _ = recall.Recall(run.pairs, run.overwritten).sequences(rng, settings["sequences"], pairs)
+    return {**trained, "read_errors": read_errors(model, tokens[:, : 2 * pairs], slice(1, None, 2))}
 
 
 class Stopped(Exception):
@@ -138,7 +152,10 @@ def _grow(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
     config, repeats = Config(**settings["config"]), settings["repeats"]
     log.rewrite(folder / LOG, [])
     rows: dict[str, list[dict[str, Any]]] = {"training": [], "generation": []}
-    measures = {"training": cost_of_training, "generation": cost_per_token}
+    measures: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+        "training": cost_of_training,
+        "generation": partial(cost_per_token, batch=settings.get("batch", 1)),
+    }
     for name, measure in measures.items():
         for row in measure(config, settings[name], repeats[name]):
             rows[name].append(row)
@@ -146,6 +163,18 @@ def _grow(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict
             if stop.is_set():
                 return None
     return {**rows}
+
+
+def _scan(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Measure time and memory of a form of the selective scan, one number of states after the other."""
+    log.rewrite(folder / LOG, [])
+    rows = []
+    for row in cost_of_scan(**settings):
+        rows.append(row)
+        log.append(folder / LOG, {"step": len(rows), **row})
+        if stop.is_set():
+            return None
+    return {"rows": rows}
 
 
 def _through_time(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
@@ -170,6 +199,18 @@ def _rotate(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
         if stop.is_set():
             return None
     return {"steps": rotation_ttt.STEPS, "rows": rows}
+
+
+def _control(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Measure what test-time training by rotation is compared with: no auxiliary task, and fine-tuning."""
+    log.rewrite(folder / LOG, [])
+    result = {}
+    for name, measured in rotation_controls.measure(**settings):
+        result[name] = measured
+        log.append(folder / LOG, {"step": len(result), "of": name})
+        if stop.is_set():
+            return None
+    return result
 
 
 def _classify(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
@@ -272,16 +313,19 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "train": _train,
     "induction": _extrapolate,
     "needle": _extrapolate,
+    "recall": _recall,
     "hippo": _remember,
     "surprise": _surprise,
     "translation": _translate,
     "rotation": _rotate,
+    "controls": _control,
     "pictures": _classify,
     "transfer": _transfer,
     "clip": _contrast,
     "sam": _segment,
     "cost": _cost,
     "growth": _grow,
+    "scan": _scan,
     "through time": _through_time,
     "memory": _measure_memory,
 }

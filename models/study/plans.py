@@ -8,6 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from models.run import USUAL
+from models.study.experiment_plans import (
+    EXPERIMENTS,
+    SEED,
+    TIMINGS,
+    controls,
+    experiment,
+    extrapolation,
+    timings,
+    training,
+)
 from models.study.jobs import Job
 from models.tasks import TRANSLATIONS
 from models.train import Run
@@ -16,7 +26,6 @@ from models.vision.rotation_ttt import SHIFTS
 from models.vision.sam.training import SMALL
 from models.vision.sam.training import Options as SegmentationOptions
 
-SEED = 0
 Sizes = dict[str, dict[str, Any]]
 COMPARISONS = ("text", "overwritten", "plain")  # tasks that compare mixers, the last two of them recall
 COMPARED = ("softmax", "linear_attention", "gated_linear_attention", "delta_rule", "gated_delta_rule")  # side by side
@@ -124,6 +133,7 @@ LONG: Sizes = {
         "seeds": [SEED],
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
+    "controls": {"rate": 0.01, "images": 360, "training": 600, "tuning": 200, "seeds": [0, 1, 2]},
     "shares of digits": {
         "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4, "channels": [32, 64, 64]},
         "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
@@ -152,6 +162,7 @@ LONG: Sizes = {
     },
     "long memory": {"lengths": [16_384, 32_768, 65_536], "limit": 2.0},
     "deep": {"text": TEXT, "recall": RECALL},
+    "experiments": EXPERIMENTS,
 }
 DEFAULT: Sizes = {
     "proofs": {"profile": "quick", "names": []},  # all
@@ -193,6 +204,7 @@ DEFAULT: Sizes = {
         "generation": [2**n for n in range(9, 17)],
         "repeats": {"training": 3, "generation": 50},
     },
+    **TIMINGS,
     **LONG,
 }
 # Only what so few steps can decide. In recall of keys written twice the mixers rank as in the whole study; in
@@ -231,28 +243,33 @@ def plan(sizes: Sizes, *, full: bool = False) -> list[Job]:
     for mixer in GROWERS:
         settings = {**growth, "config": {**growth["config"], "mixer": mixer}}
         jobs.append(Job(f"growth-{mixer}", "growth", settings, len(growth["training"]) + len(growth["generation"])))
-    return jobs
+    return jobs + timings(sizes)
 
 
 def long_jobs(sizes: Sizes) -> list[Job]:
     """Return the jobs that take hours."""
-    jobs = [_training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
-    jobs.append(_extrapolation("induction", "mamba", sizes["induction"]))
+    jobs = [training(f"copying-{mixer}", {"mixer": mixer, **sizes["copying"]}) for mixer in COPIERS]
+    jobs.append(extrapolation("induction-mamba", "induction", sizes["induction"]))
     for start in STARTS:
         for mixer in READERS:
-            jobs.append(_training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
+            jobs.append(training(f"digits-{mixer}-{start}", {"mixer": mixer, "start": start, **sizes["digits"]}))
     jobs += _compared(dict.fromkeys(COMPARISONS, DEEP), sizes["deep"])
-    jobs += [_extrapolation("needle", mixer, sizes["needle"]) for mixer in SEEKERS]
+    needle = sizes["needle"]
+    for mixer in SEEKERS:
+        jobs.append(extrapolation(f"needle-{mixer}", "needle", {**needle, "run": {**needle["run"], "mixer": mixer}}))
     jobs += _arena(sizes["arena"])
     for task in TRANSLATIONS:
         jobs += [_translation(sizes["translation"][task], seed) for seed in sizes["translation"]["seeds"]]
     jobs.append(Job("rotation", "rotation", sizes["rotation"], len(SHIFTS)))
+    jobs += controls(sizes["controls"])
     shares = sizes["shares of digits"]
     jobs += [_pictures(f"vit-digits-{s}", shares, ["vit", "cnn"], shares["shares"], s) for s in shares["seeds"]]
     jobs += [_transfer(sizes["transfer"], seed) for seed in sizes["transfer"]["seeds"]]
     jobs += _clip(sizes["clip"])
     jobs += [_segmentation(f"sam-{seed}", sizes["sam"], seed) for seed in sizes["sam"]["seeds"]]
     jobs.append(Job("attention-memory-long", "memory", sizes["long memory"]))
+    for name, of in sizes["experiments"].items():
+        jobs += experiment(name, of)
     return jobs
 
 
@@ -262,16 +279,16 @@ def _compared(mixers: Mapping[str, tuple[str, ...]], sizes: Sizes) -> list[Job]:
     for task, names in mixers.items():
         for mixer in names:
             if task == "text":
-                jobs.append(_training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
+                jobs.append(training(f"text-{mixer}", {"task": "text", "mixer": mixer, **sizes["text"]}))
             else:
                 settings = {"task": "recall", "mixer": mixer, "overwritten": task == "overwritten", **sizes["recall"]}
-                jobs.append(_training(f"recall-{task}-{mixer}", settings))
+                jobs.append(training(f"recall-{task}-{mixer}", settings))
     return jobs
 
 
 def _arena(sizes: dict[str, Any]) -> list[Job]:
     return [
-        _training(
+        training(
             f"lra-{name}-{mixer}-{seed}", {"task": name, "mixer": mixer, **settings, **sizes["mixers"][mixer]}, seed
         )
         for name, settings in sizes["tasks"].items()
@@ -288,12 +305,6 @@ def _pictures(name: str, sizes: dict[str, Any], networks: list[str], shares: lis
 def _transfer(sizes: dict[str, Any], seed: int) -> Job:
     of = {"sizes": {**sizes["sizes"], **sizes["training"]}, "shots": sizes["shots"], "steps": sizes["steps"]}
     return Job(f"transfer-{seed}", "transfer", {**of, "seed": seed}, len(sizes["shots"]))
-
-
-def _extrapolation(kind: str, mixer: str, sizes: dict[str, Any]) -> Job:
-    run = Run(seed=SEED, **{**sizes["run"], "mixer": mixer})
-    steps = run.steps + len(sizes["lengths"])
-    return Job(f"{kind}-{mixer}", kind, {**sizes, "run": asdict(run)}, steps)
 
 
 def _translation(sizes: dict[str, Any], seed: int) -> Job:
@@ -314,8 +325,3 @@ def _segmentation(name: str, sizes: dict[str, Any], seed: int) -> Job:
     options = SegmentationOptions(**sizes["training"], seed=seed)
     settings = {"training": asdict(options), "model": sizes["model"], "measured": sizes["measured"]}
     return Job(name, "sam", settings, options.steps)
-
-
-def _training(name: str, settings: dict[str, Any], seed: int = SEED) -> Job:
-    run = Run(seed=seed, **settings)
-    return Job(name, "train", asdict(run), run.steps)

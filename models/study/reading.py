@@ -1,6 +1,6 @@
 """Helpers of the report's sections: values read from results, and their names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Results = Mapping[str, Any]
@@ -60,6 +60,15 @@ def side_by_side(results: Results, prefix: str, mixers: Iterable[str]) -> dict[s
 def _common(job: Results) -> dict[str, Any]:
     run_settings = job["settings"].get("run", job["settings"])
     return {name: value for name, value in run_settings.items() if name not in COMMON}
+
+
+def ordering(above: Sequence[float], below: Sequence[float], seeds: int) -> str:
+    """Return whether an ordering shows: each seed of one side is above each of the other, once all have finished."""
+    if min(len(above), len(below)) < seeds:
+        return "is not recorded yet"
+    if min(above) > max(below):
+        return "shows"
+    return "is reversed" if max(above) < min(below) else "is not settled"
 
 
 def words(mixer: str) -> str:

@@ -8,10 +8,13 @@ from models.study import (
     arena,
     claimed,
     contrasting,
+    controls,
+    experiments,
     growth,
     memory,
     segmenting,
     state_spaces,
+    timing,
     translating,
     vision_transformer,
 )
@@ -59,12 +62,17 @@ def render(results: Results, page: Path) -> str:
         inner=memory.inner_loss(results),
         surprise=memory.surprise(results),
         rotation=memory.rotation(results),
+        controls=controls.controls(results),
         learners=memory.learners(),
         arena=arena.arena(results),
         translation=translating.translation(results),
         vit=vision_transformer.digits(results),
         clip=contrasting.clip(results),
         sam=segmenting.segmentation(results),
+        step_times=timing.step_times(results),
+        scan=timing.scan(results),
+        throughput=timing.throughput(results),
+        experiments=experiments.experiments(results),
     )
 
 

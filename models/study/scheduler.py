@@ -21,12 +21,13 @@ from models.interrupt import stop_on_interrupt
 from models.lock import claim
 from models.progress import in_words, training_progress
 from models.study import jobs, recorded, report
+from models.study.experiment_plans import SEED
 from models.study.jobs import Job
 from models.study.machine import machine
-from models.study.plans import QUICK, SEED, Sizes, long_jobs, plan
+from models.study.plans import QUICK, Sizes, long_jobs, plan
 
 WORKERS = 2
-TIMED = ("cost", "growth")  # kinds that run alone
+TIMED = ("cost", "growth", "scan")  # kinds that run alone
 
 
 class Scheduler:

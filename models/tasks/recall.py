@@ -9,7 +9,9 @@ afresh for every sequence, so nothing can be learned but the procedure. Deviatio
 other directly, without its power-law gaps of filler, so that T is 3P (plain) or 5P (overwritten).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +77,12 @@ class Recall:
         tokens = np.concatenate([writes, keys[rows, order]], axis=1)
         answers = self.keys + values[rows, order]
         return tokens, np.concatenate([np.full_like(writes, IGNORE), answers], axis=1)
+
+
+def recalled(model: Callable[..., tuple[Any, Any]], rng: np.random.Generator, *, batch: int, length: int) -> float:
+    """Return the share of right answers with `length` pairs, each key written once."""
+    tokens, targets = Recall((length,)).sequences(rng, batch, length)
+    return accuracy(model(tokens, None)[0], targets)
 
 
 def shuffled(rng: np.random.Generator, batch: int, n: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from models.tasks.digits import load_digits
 Network: TypeAlias = dict[str, Any]
 SIDE, HIDDEN, CODE, TURNS = 8, 96, 48, 4
 STEPS = (0, 1, 2, 4, 8)
+TASKS = ("digit", "turn")
 
 
 class Weights(Module):
@@ -60,22 +61,40 @@ def turn_loss(W: Network, b: Network, images: np.ndarray) -> Any:
     return -mg.sum(mg.log_softmax(logits, axis=-1) * np.eye(TURNS, dtype=images.dtype))
 
 
+def digit_loss(W: Network, b: Network, images: np.ndarray, labels: np.ndarray) -> Any:
+    """Return ℓ_digit of every image (…, n, 64)."""
+    scores = mg.log_softmax(encoded(W, b, images) @ W["d"] + b["d"], axis=-1)
+    return -mg.sum(scores * np.eye(10, dtype=images.dtype)[labels], axis=-1)
+
+
 def digits(W: Network, b: Network, images: np.ndarray) -> np.ndarray:
     """Predict the digit of every image (…, n, 64)."""
     return np.argmax(encoded(W, b, images) @ W["d"] + b["d"], axis=-1)
 
 
-def train(rng: np.random.Generator, steps: int = 600, batch: int = 64) -> Weights:
-    """Train both tasks jointly on the training part of the digits."""
-    images, labels = dataset("train")
-    weights, optimiser = Weights(rng), AdamW(2e-3, weight_decay=0.01)
+def train(rng: np.random.Generator, steps: int = 600, batch: int = 64, tasks: tuple[str, ...] = TASKS) -> Weights:
+    """Train both tasks jointly, or one of them alone, on the training part of the digits."""
+    return trained(Weights(rng), *dataset("train"), rng, steps, batch, tasks)
+
+
+def trained(
+    weights: Weights,
+    images: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    steps: int,
+    batch: int = 64,
+    tasks: tuple[str, ...] = TASKS,
+) -> Weights:
+    """Train weights in place on images (n, 64) and their labels, and return them."""
+    optimiser = AdamW(2e-3, weight_decay=0.01)
     for _ in range(steps):
         indices = rng.integers(0, len(images), batch)
         x, y = images[indices], labels[indices]
 
         def loss(m: Any, x: np.ndarray = x, y: np.ndarray = y) -> Any:
-            right = mg.cross_entropy(encoded(m.W, m.b, x) @ m.W["d"] + m.b["d"], y)
-            return mg.mean(right) + turn_loss(m.W, m.b, x) / (TURNS * batch)
+            digit = mg.sum(digit_loss(m.W, m.b, x, y)) / batch if "digit" in tasks else 0
+            return digit + (turn_loss(m.W, m.b, x) / (TURNS * batch) if "turn" in tasks else 0)
 
         optimiser.minimise(weights, loss)
     return weights

@@ -42,8 +42,15 @@ VARIANTS = {
     },
     **{f"norm {norm}": {"norm": norm, "eps": 0.1} for norm in NORMS},
     **{f"mlp {mlp}": {"mlp": mlp, "tied": False} for mlp in MLPS},
+    **{
+        f"{mixer}, {variant}": {"mixer": mixer, "variant": variant}
+        for mixer, block in MIXERS.items()
+        for variant in block.variants[1:]
+    },
     "rotary, some channels": {"mixer": "softmax", "frequencies": (1.0, 0.5)},
 }
+
+UNUSED = {"BC": ["dt_proj.weight"], "none": ["dt_proj.weight", "x_proj.weight"]}  # Mamba's variants keep their sizes
 
 
 @pytest.fixture(params=VARIANTS)
@@ -107,7 +114,8 @@ def test_every_parameter_gets_a_gradient(config):
     assert gradients.keys() == model.named_parameters().keys()
     for name, gradient in gradients.items():
         assert gradient.dtype == np.float32, name
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, name
+        used = name.rpartition("block.")[2] not in UNUSED.get(config.variant, ())
+        assert np.isfinite(gradient).all() and (np.abs(gradient).max() > 0) == used, name
 
 
 def test_the_gradient_is_the_slope(config):
@@ -227,6 +235,11 @@ def test_sampling_follows_the_softmax():
             "frequencies: expected at most 0, got 1",
         ),
         ({"mixer": "softmax", "frequencies": (1.0,) * 5}, "frequencies: expected at most 4, got 5"),
+        ({"mixer": "lstm", "variant": "all"}, "variant: expected none, since lstm has no such choice, got all"),
+        (
+            {"mixer": "mamba", "variant": "deltas"},
+            "variant of mamba: expected one of all, delta, BC, none, got 'deltas' (nearest: delta)",
+        ),
         (
             {"mixer": "s4d", "start": "legs"},
             "start of s4d: expected one of hippo, lin, inv, random, got 'legs' (nearest: lin)",

@@ -8,11 +8,13 @@ import pytest
 
 from models.errors import UserError
 from models.study import job_handlers, jobs, plans, recorded, report, scheduler
+from models.study.experiment_plans import EXPERIMENTS
 from models.study.jobs import Job
 from models.study.reading import side_by_side
 from models.study.state_spaces import how_far
 from models.tasks import induction
 from models.train import Run
+from models.vision import rotation_ttt
 from models.vision.clip_scenes import SHOWN
 from tests.models.test_sam_study import segmented
 from tests.models.test_study import TINY
@@ -41,6 +43,12 @@ def finished(job: Job, study, accuracy: float) -> None:
     elif job.kind == "rotation":
         shares = [accuracy] * 5
         result |= {"steps": [0, 1, 2, 4, 8], "rows": [{"shift": "blur", "reset": shares, "online": shares}]}
+    elif job.kind == "controls":
+        shares = dict.fromkeys(rotation_ttt.SHIFTS, accuracy)
+        gains = dict.fromkeys(("cosine", "positive", "gain", "with", "against"), accuracy)
+        result |= {"without steps": {"joint": shares, "alone": shares}, "online": shares}
+        result |= {"tuned": dict.fromkeys(shares, shares), "alignment": dict.fromkeys(shares, gains)}
+        result["probes"] = dict.fromkeys(("untrained", "rotations", "digits", "both"), accuracy)
     elif job.kind == "pictures":
         of = {"parameters": 1000, "accuracy": accuracy}
         networks, shares = job.settings["networks"], job.settings["shares"]
@@ -66,6 +74,7 @@ def finished(job: Job, study, accuracy: float) -> None:
             "induction": ["12"],
             "text": ["text"],
             "recall": ["2", "3"],
+            "needle": ["24", "48", "96"],
             "dates": ["dates"],
             "numbers": ["to words", "to digits"],
             "listops": ["listops"],
@@ -103,6 +112,7 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "translation-dates-0",
         "translation-numbers-0",
         "rotation",
+        "controls-0",
         "vit-digits-0",
         "transfer-0",
         "clip-0",
@@ -110,9 +120,11 @@ def test_long_jobs_are_planned_only_when_asked_for():
         "clip-shuffled",
         "sam-0",
         "attention-memory-long",
+        *(f"{name}-{variant}-0" for name, of in EXPERIMENTS.items() for variant in of["variants"]),
     ]
     assert {job.name for job in full} - {job.name for job in short} == {job.name for job in long}
-    assert [job.kind for job in full[-10:]] == ["cost"] * 5 + ["growth"] * 5  # timings last, when nothing else runs
+    timed = [job for job in short if job.kind in scheduler.TIMED]
+    assert full[-len(timed) :] == timed and timed  # last, when nothing else runs
 
 
 def test_the_whole_study_has_the_papers_sizes():
@@ -195,6 +207,8 @@ def test_other_settings_are_not_shown_as_the_recorded_ones(records, tmp_path):
         "clip": {**TINY["clip"], "training": {**TINY["clip"]["training"], "steps": 3}},
         "sam": {**TINY["sam"], "training": {**TINY["sam"]["training"], "steps": 4}},
         "long memory": {**TINY["long memory"], "lengths": [65]},
+        "controls": {**TINY["controls"], "seeds": [1]},
+        "experiments": {name: {**of, "seeds": [1]} for name, of in TINY["experiments"].items()},
     }
     assert all(recorded.load(job) for job in plans.long_jobs(TINY))
     assert not any(recorded.load(job) for job in plans.long_jobs(others))

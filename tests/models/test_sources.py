@@ -41,10 +41,10 @@ def before(copy):
         ("models/kernels/tiles.py", EVERY),  # which only another kernel imports
         ("models/memory/__init__.py", EVERY - {"hippo"}),
         ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
-        ("models/study/learning.py", {"train", "induction", "needle", "surprise"}),
-        ("models/study/cost.py", {"cost", "growth"}),
+        ("models/study/learning.py", {"train", "induction", "needle", "recall", "surprise"}),
+        ("models/study/cost.py", {"cost", "growth", "scan"}),
         ("models/study/through_time.py", {"through time"}),
-        ("models/vision/rotation_ttt.py", {"rotation"}),
+        ("models/vision/rotation_ttt.py", {"rotation", "controls"}),
         ("models/recurrent/rnn.py", EVERY - {"hippo"}),  # which proofs find by looking into the packages
         ("proofs/identities/hippo.py", {"proofs"}),
         ("proofs/talks/talk-titans.toml", {"proofs"}),

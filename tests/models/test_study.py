@@ -13,8 +13,28 @@ import pytest
 
 from models.progress import training_progress
 from models.study import jobs, plans, report, scheduler
+from models.study.experiment_plans import EXPERIMENTS
 from models.study.sections import SECTIONS
 from models.train import Run, Training
+
+
+def tiny(sizes: dict) -> dict:
+    """Return an experiment with the same variants, at sizes that take no time."""
+    run = {"width": 16, "layers": 1, "heads": 2, "batch": 2, "steps": 4, "evaluate_every": 2}
+    run |= (
+        {"pairs": (2, 3)}
+        if sizes["run"]["task"] == "recall"
+        else {"length": {"needle": 96}.get(sizes["run"]["task"], 20)}
+    )
+    variants = {
+        name: {key: value for key, value in own.items() if key not in ("width", "heads", "chunk_size")}
+        for name, own in sizes["variants"].items()
+    }
+    other = (
+        {"lengths": [4, 5] if sizes.get("kind") == "recall" else [96, 300], "sequences": 4} if "kind" in sizes else {}
+    )
+    return {**sizes, "run": {**sizes["run"], **run}, "variants": variants, **other, "seeds": [0]}
+
 
 TINY: plans.Sizes = {
     "proofs": {"profile": "quick", "names": []},
@@ -38,6 +58,22 @@ TINY: plans.Sizes = {
         "training": [2, 8],
         "generation": [2, 8],
         "repeats": {"training": 1, "generation": 1},
+    },
+    "steps": {
+        "config": {"width": 16, "layers": 1, "heads": 2, "vocab": 8},
+        "training": [8],
+        "generation": [],
+        "repeats": {"training": 1, "generation": 0},
+        "mixers": ["linear_attention"],
+        "batches": [],
+    },
+    "scans": {"forms": ["fused", "associative"], "states": [2, 4], "length": 8, "channels": 3, "repeats": 1},
+    "throughput": {
+        "configs": {m: {"mixer": m, "width": 16, "layers": 1, "heads": 2, "vocab": 8} for m in ("softmax", "mamba")},
+        "training": [],
+        "generation": [2, 8],
+        "repeats": {"training": 0, "generation": 1},
+        "batches": [2],
     },
     "copying": {
         "task": "selective_copying",
@@ -102,6 +138,7 @@ TINY: plans.Sizes = {
     | {"seeds": [0]},
     "surprise": {"length": 20, "period": 4, "planted": [12], "rate": 1.0, "kept": 0.5, "forgotten": 0.01, "seed": 0},
     "rotation": {"seed": 0, "rate": 0.01, "images": 4},
+    "controls": {"rate": 0.01, "images": 4, "training": 2, "tuning": 1, "seeds": [0]},
     "large digits": {
         "sizes": {"side": 16, "patch": 8, "width": 8, "layers": 1, "heads": 2},
         "training": {"steps": 2, "batch": 4, "rate": 1e-3, "decay": 0.1},
@@ -150,6 +187,7 @@ TINY: plans.Sizes = {
         },
         "seeds": [0],
     },
+    "experiments": {name: tiny(sizes) for name, sizes in EXPERIMENTS.items()},
     "deep": {
         "text": {"width": 16, "layers": 1, "heads": 2, "batch": 2, "length": 12, "steps": 4, "evaluate_every": 2},
         "recall": {"width": 16, "layers": 1, "heads": 2, "batch": 4, "pairs": (2, 3), "steps": 4, "evaluate_every": 2},
@@ -317,7 +355,7 @@ def test_the_page_names_every_mixer_system_and_setting(study_folder):
         "No finished result with these settings: T = 64 to 64.",
     ):
         assert words in text, words
-    assert text.count("<svg") == 18
+    assert text.count("<svg") == 19
     assert "Not finished" not in text
 
 
