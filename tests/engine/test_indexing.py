@@ -89,7 +89,8 @@ def test_indices_of_exact_numbers():
 @pytest.mark.parametrize("index", INDICES, ids=repr)
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_indices_of_other_libraries(index, library):
-    if isinstance(index, tuple) and any(isinstance(p, slice) and p.step == -1 for p in index) and library == "torch":
+    parts = index if isinstance(index, tuple) else (index,)
+    if library == "torch" and any(isinstance(part, slice) and part.step == -1 for part in parts):
         return  # which has no negative steps
     xp = pytest.importorskip("torch" if library == "torch" else "jax.numpy")
     x = xp.asarray(X.astype(np.float32))
