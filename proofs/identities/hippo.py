@@ -39,6 +39,12 @@ def as_integers(matrix: Any) -> Any:
     return np.vectorize(lambda x: int(float(x)), otypes=[object])(nearest)
 
 
+def scaled_to_integers(A: Any) -> Any:
+    """Return D A D for LegS's A (N, N), with √(2n + 1) on the diagonal of D: its entries are integers."""
+    root = np.sqrt(2 * np.arange(len(A)) + 1.0)
+    return as_integers(root[:, None] * A * root)
+
+
 def unnormalised(N: int, measure: str) -> Any:
     """Return D⁻¹ A D, for coefficients c/D: the A of Legendre polynomials that are not normalised."""
     root = np.sqrt(2 * np.arange(N) + 1.0)

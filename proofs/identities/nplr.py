@@ -10,7 +10,7 @@ import numpy as np
 from models.ssm import hippo
 from proofs.checker.statements import EXACT, Instance, bounded, grows, identity, refuted
 from proofs.checker.strategies import SMALL, Strategy
-from proofs.identities.hippo import UNIT, Order, as_integers, unnormalised
+from proofs.identities.hippo import UNIT, Order, scaled_to_integers, unnormalised
 
 CHAPTER = 13
 
@@ -26,8 +26,7 @@ Numbers = Annotated[Any, Strategy("D", SMALL)]
 )
 def legs_is_normal_plus_rank_one(N: Order):
     odd = 2 * np.arange(N).astype(object) + 1
-    root = np.sqrt(odd.astype(float))
-    twice = 2 * as_integers(root[:, None] * hippo.legs(N)[0] * root)  # 2 D A D; D(−½I)D = −½(2n+1), D P = n + ½
+    twice = 2 * scaled_to_integers(hippo.legs(N)[0])  # 2 D A D; D(−½I)D = −½(2n+1), D P = n + ½
     skew = twice + np.diag(odd) + odd[:, None] * odd
     return skew, -skew.T
 

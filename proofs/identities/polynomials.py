@@ -26,10 +26,10 @@ from proofs.identities.hippo import (
     Polynomial,
     Samples,
     Time,
-    as_integers,
     lagt_coefficients,
     legs_coefficients,
     legt_coefficients,
+    scaled_to_integers,
     taylor_shift,
 )
 
@@ -276,10 +276,8 @@ def condition_of_monomials(length: int):
     only=EXACT,
 )
 def entries_of_legs(N: Order):
-    odd = 2 * np.arange(N).astype(object) + 1
-    root = np.sqrt(odd.astype(float))
     stated = [[-(2 * n + 1) * (2 * k + 1 if n > k else n + 1) if n >= k else 0 for k in range(N)] for n in range(N)]
-    return as_integers(root[:, None] * hippo.legs(N)[0] * root), np.array(stated, dtype=object)
+    return scaled_to_integers(hippo.legs(N)[0]), np.array(stated, dtype=object)
 
 
 @grows(
