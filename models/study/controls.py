@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.study.experiments import source_of
-from models.study.reading import Results, ordering
+from models.study.reading import Results, ordering, sources
 
 Measure = Callable[[Results, str], float]  # (what one seed measured, shift) → a number
 
@@ -34,7 +33,7 @@ def controls(results: Results) -> dict[str, Any]:
             aligned(measured, len(jobs)),
             anticipated(measured, len(jobs)),
         ],
-        "source": source_of(finished),
+        "source": sources(finished),
     }
 
 

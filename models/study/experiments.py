@@ -11,7 +11,7 @@ import numpy as np
 
 from models.run import Run
 from models.study.figures import Panel, draw
-from models.study.reading import Results, curve, evaluations, ordering, words
+from models.study.reading import Results, curve, evaluations, ordering, sources, words
 from models.study.sections import SECTIONS
 
 Scores = dict[str, list[dict[str, float]]]  # variant → for each finished seed what was measured, by evaluation
@@ -130,7 +130,7 @@ def _section(name: str, experiment: Experiment, results: Results) -> dict[str, A
         ]
         + _read_errors(by_variant),
         "figure": _figure(by_variant, scores, columns, run),
-        "source": source_of([entry for entry in jobs.values() if entry["result"]]),
+        "source": sources([entry for entry in jobs.values() if entry["result"]]),
     }
 
 
@@ -259,14 +259,3 @@ def _cell(values: list[float], run: Run) -> str:
 
 def _run(job: Results) -> dict[str, Any]:
     return job["settings"].get("run", job["settings"])
-
-
-def source_of(jobs: list[Results]) -> str:
-    """Return the days, commits and machines of recorded results."""
-    recorded = [job["machine"] for job in jobs if job["recorded"]]
-    if not recorded:
-        return "here" if jobs else ""
-    days = sorted({machine["date"][:10] for machine in recorded})
-    commits = ", ".join(sorted({machine["commit"] for machine in recorded}))
-    machines = "; ".join(sorted({f"{machine['processor']}, {machine['cores']} cores" for machine in recorded}))
-    return f"recorded {' to '.join(dict.fromkeys((days[0], days[-1])))} at commit {commits}, {machines}"

@@ -85,3 +85,14 @@ def source(job: Results) -> str:
     where = f"{machine['processor']}, {machine['cores']} cores"
     seeded = "" if seed is None else f"seed {seed}, "
     return f"recorded {machine['date']} at commit {machine['commit']}, {seeded}{where}"
+
+
+def sources(jobs: list[Results]) -> str:
+    """Return the days, commits and machines of several jobs' recorded results; "here" for results that are not."""
+    recorded = [job["machine"] for job in jobs if job["recorded"]]
+    if not recorded:
+        return "here" if jobs else ""
+    days = sorted({machine["date"][:10] for machine in recorded})
+    commits = ", ".join(sorted({machine["commit"] for machine in recorded}))
+    machines = "; ".join(sorted({f"{machine['processor']}, {machine['cores']} cores" for machine in recorded}))
+    return f"recorded {' to '.join(dict.fromkeys((days[0], days[-1])))} at commit {commits}, {machines}"
