@@ -1,4 +1,4 @@
-"""What a trained layer returns for the keys it has written: how far read(k) is from v, in attention and memories.
+"""Retrieval error of trained layers, attention and memories: the distance of read(k) from the value v of the key k.
 
     error = min ‖c read(k) − v‖ / ‖v‖ over c ≥ 0
 

@@ -1,4 +1,4 @@
-"""What a step on the auxiliary task of test-time training does to the main task. Talk on Titans, 30:16 to 31:39.
+"""Effect of a gradient step on the auxiliary loss of test-time training on the main loss. Talk on Titans, 30:16–31:39.
 
 Both tasks read features of one shared encoder W through a head of their own, as in Sun et al. 2020, here a linear one:
 ℓ_m = CE(x W A, label) and ℓ_s = CE(x′ W B, rotation), with x′ the rotated input and CE the cross entropy.

@@ -1,4 +1,4 @@
-"""What softmax attention keeps and a state of fixed size loses: the talk on Titans, 07:11 to 09:40 and 19:14.
+"""Information that softmax attention keeps and a state of fixed size loses. Talk on Titans, 07:11–09:40 and 19:14.
 
 Neither state depends on later queries. That of softmax attention holds every key and value; that of linear attention
 is a matrix of K rows, which different values leave alike. A query weighs keys by its scores, which are distances where

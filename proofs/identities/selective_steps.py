@@ -1,4 +1,4 @@
-"""What selection is, and what it does not save: steps Δ of the tokens, the matrices between them, work and memory.
+"""Selection by the steps Δ of the tokens: linearity, composition of steps, operations, and memory of the scan.
 
 A itself is one for all tokens, and so is S4's step for each channel; Mamba's Δ, B and C are computed from the token.
 """

@@ -1,4 +1,4 @@
-"""What momentum and weight decay do in Titans: decay in the loss, stability, surprise. Talk on Titans, 49:16 to 53:47.
+"""Momentum and weight decay of Titans: decay as a term of the loss, stability, surprise. Talk on Titans, 49:16–53:47.
 
 For one key of length 1, read at every token, the memory is a linear recurrence of second order in η, α and θ, whose
 stability is elementary: it is stable for θ up to (1 + η)(2 − α). Momentum widens that range, decay narrows it.

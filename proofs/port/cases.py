@@ -68,7 +68,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Example:
-    """How the inputs of a form are drawn: sizes of the axes, the size of chunks, and the convention of its gates."""
+    """Sampler of inputs of a form: sizes of the axes and of chunks, and the convention of the gates."""
 
     form: Form
     batch: tuple[int, ...]

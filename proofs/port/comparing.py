@@ -1,4 +1,4 @@
-"""Compare arrays, and say where they first differ; compare two functions of any frameworks."""
+"""Compare arrays and locate the first difference; compare two functions of any frameworks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proofs.port.running import cotangents, described, leaves
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a result or a gradient first differs from what is right."""
+    """The first entry of a result or gradient that differs from the reference by more than the tolerance."""
 
     result: str  # "y", "state", "gradient of q", or "" for the call
     place: str  # "batch 0, head 1, token 3 (chunk 1, place 0), V 2"

@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class Outcome:
-    """What a port gave: results and gradients with the axes of the form, and what went wrong, by result."""
+    """Results and gradients of a port, with the axes of the form, and messages of failures by result."""
 
     values: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is right: results and gradients, and the error of the form itself in units of the roundoff."""
+    """Reference results and gradients, and the errors of the form itself in units of roundoff."""
 
     values: Arrays
     gradients: Arrays

@@ -1,4 +1,4 @@
-"""How a port is called: the order and the names of its arguments, the layout of its arrays, its scale and its gates.
+"""Signature of a port: order and names of its arguments, layout of its arrays, scale, and convention of its gates.
 
 layout      the axes of arrays of tokens: "b t h k". t is time, b and h are the batch axes, any other letter stands
             for the features; what has none of these axes lacks them: beta is "b t h". None: as the form's own.
@@ -48,6 +48,7 @@ class Signature:
     factors: bool = False
 
     def takes(self, name: str) -> bool:
+        """Return whether the port takes this argument of the form."""
         return any(argument == name for argument, _ in self.arguments)
 
     @property

@@ -1,4 +1,4 @@
-"""What a trained Segment Anything reaches on scenes that it was not trained on, and masks of them to look at.
+"""Evaluation of a trained Segment Anything on held-out scenes: IoUs, ranking by score, and masks to draw.
 
     iou         of clicks and boxes (`training.reached`): the means over all objects, over wholes, and over parts
     ranking     whether scores order masks as their IoUs do: Spearman's coefficient, and for every tenth of the scores
