@@ -263,7 +263,9 @@ class Search:
                 self.false_pass = None
             else:
                 self.false_pass = max(self.false_pass, compared.false_pass)
-            if not compared.vacuous and compared.error * self.closest.bound >= self.closest.error * compared.bound:
+            if compared.vacuous or self.closest.bound and not compared.bound:  # equal bit for bit: no bound was needed
+                return
+            if compared.error * self.closest.bound >= self.closest.error * compared.bound:
                 self.closest = compared
 
     @property

@@ -90,6 +90,8 @@ class System:
             return replace(compared, false_pass=_false_pass(statement, example, self.order, self.prime))
         if not self.precision:
             return _compare_exactly(statement, left, right)
+        if _bitwise_equal(left, right):  # within any bound, and bounds take longer than all the rest
+            return Comparison()
         limits = bounds(statement, encoding.dumps(example), self.order, self.precision)
         return _compare_within_bounds(statement, left, right, limits)
 
@@ -126,6 +128,12 @@ def _find_mismatch(left: list, right: list, system: System) -> str:
         if system.precision and dtype.startswith(("float", "complex")) and dtype not in expected:
             return f"{dtype} from {system.precision} arguments"
     return ""
+
+
+def _bitwise_equal(left: list, right: list) -> bool:
+    """Return whether both sides are the same finite numbers."""
+    pairs = ((to_numpy(x), to_numpy(y)) for x, y in zip(left, right, strict=True))
+    return all(bool(np.all((x == y) & np.isfinite(x))) for x, y in pairs)
 
 
 def _compare_exactly(statement: Statement, left: list, right: list) -> Comparison:

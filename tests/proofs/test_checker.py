@@ -15,7 +15,7 @@ from rich.console import Console
 import proofs
 from models.memory import linear_attention
 from models.references import cited
-from proofs.checker import check_statement, check_system, report
+from proofs.checker import check_statement, check_system, report, systems
 from proofs.checker.statements import converges, grows, identity, select
 from proofs.checker.strategies import Keys, Queries, Values
 
@@ -25,6 +25,11 @@ ROOT = Path(__file__).parents[2]
 @identity("Attention without a mask is causal", source="minigrad, this test", exact=True, register=False)
 def unmasked(q: Queries, k: Keys, v: Values):
     return (q @ k.mT) @ v, linear_attention.recurrent(q, k, v)[0]
+
+
+@identity("Distribution", source="minigrad, this test", register=False)
+def distribution(q: Queries, k: Keys):
+    return q * (k[..., :1, :1] + 3) / 3, (q * k[..., :1, :1] + q * 3) / 3
 
 
 def run(*arguments):
@@ -188,3 +193,17 @@ def test_the_default_profile_has_long_examples():
             lengths.clear()
             assert check_system(claim.statements[0], system, profile).status == "passed"
             assert longest / 2 < max(lengths) <= longest
+
+
+def test_bounds_are_for_sides_that_differ(monkeypatch):
+    """Equal bits pass without a bound, which takes longer than all the rest; the worst error shown is of another."""
+    bounded = []
+    bounds = systems.bounds
+    monkeypatch.setattr(systems, "bounds", lambda *arguments: bounded.append(arguments) or bounds(*arguments))
+    result = check_system(distribution.statements[0], "float64")
+    assert result.status == "passed" and 0 < len(bounded) < result.examples
+    assert 0 < result.worst_error <= result.bound
+    with np.errstate(all="ignore"):
+        assert not systems._bitwise_equal([np.array([1.0, np.nan])], [np.array([1.0, np.nan])])
+        assert not systems._bitwise_equal([np.array([np.inf])], [np.array([np.inf])])
+        assert systems._bitwise_equal([np.array([1.0, 2.0])], [np.array([1.0, 2.0])])
