@@ -134,9 +134,9 @@ LONG: Sizes = {
     },
     "rotation": {"seed": SEED, "rate": 0.01, "images": 360},
     "controls": {"rate": 0.01, "images": 360, "training": 600, "tuning": 200, "seeds": [0, 1, 2]},
-    "shares of digits": {
+    "shares of digits": {  # chosen by accuracy on 240 of the training digits, which these then also train on
         "sizes": {"side": 8, "patch": 2, "width": 48, "layers": 2, "heads": 4, "channels": [32, 64, 64]},
-        "training": {"steps": 1000, "batch": 32, "rate": 5e-3, "decay": 1.0},
+        "training": {"steps": 3000, "batch": 64, "rate": 5e-3, "decay": 1.0},
         "shares": [1 / 16, 1 / 4, 1],
         "seeds": [0, 1, 2],
     },
