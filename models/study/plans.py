@@ -192,7 +192,7 @@ DEFAULT: Sizes = {
         "training": {"steps": 800, "batch": 32, "rate": 5e-3, "decay": 1.0},
     },
     "short sam": {
-        "training": {"steps": 500, "batch": 8, "rounds": 2, "rate": 2e-3, "warmup": 100},
+        "training": {"steps": 600, "batch": 8, "rounds": 1, "rate": 1e-3, "warmup": 100},
         "model": asdict(SMALL),
         "measured": {"every": 100, "scenes while training": 16, "scenes": 40, "searched": 6, "grid": GRID},
     },
