@@ -46,7 +46,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console, stderr = Console(), Console(stderr=True)
 
 Names = Annotated[
-    list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")
+    list[str] | None,
+    typer.Argument(
+        help="A statement, its instance or chapter, a mechanism or form as `python -m models list` spells it "
+        "(memory.delta_rule, memory.delta_rule.chunkwise: all statements that call it), the path of a file or folder, "
+        "or a pattern of these with * and ?; all by default."
+    ),
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from models.references import cited
-from proofs.checker import encoding, measuring
+from proofs.checker import encoding, measuring, naming
 from proofs.checker.statements import STATEMENTS, Statement, select
 from proofs.checker.strategies import example, lengthens
 from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
@@ -60,6 +60,9 @@ class SystemResult:
     failure: str = ""
     false_pass: float | None = None  # at most the chance that a false equality passes an example; None: no such bound
     counterexample: Any = None
+    encodings: list[str] = field(default_factory=list)  # what the numbers of a counterexample stand for, where not clear
+    left: str = ""  # of a counterexample: the expression of the left side, with the forms it calls
+    right: str = ""
     snippet: str = ""
 
 
@@ -174,11 +177,11 @@ def systems_of(statement: Statement) -> list[str]:
 def check_system(statement: Statement, name: str, profile: str = "quick") -> SystemResult:
     """Check one statement in one number system."""
     start, budget = time.perf_counter(), PROFILES[profile]
+    system = SYSTEMS.get(name, SYSTEMS["float64"])
     if statement.kind in measuring.KINDS:
         compare = functools.partial(measuring.compare, statement)
         search = Search(statement, compare, budget.gradients, budget.shrink_seconds)
     else:
-        system = SYSTEMS[name]
         if not system.installed:
             return SystemResult("not installed")
         compare = functools.partial(system.compare, statement)
@@ -186,7 +189,11 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
         search.long = budget.long if system.long and lengthens(statement.strategies) else 0
     result = search.run()
     result.seconds = time.perf_counter() - start
-    if result.counterexample is not None:
+    if search.failed is not None and result.counterexample is not None:
+        compared, sample = search.failed
+        result.failure = system.describe(statement, sample, compared)
+        result.left, result.right = (side.text for side in naming.sides(statement))
+        result.encodings = naming.encodings(statement, sample)
         result.snippet = snippet(statement, name, result)
     return result
 
@@ -312,7 +319,9 @@ def snippet(statement: Statement, system: str, result: SystemResult) -> str:
     """Return Python code that evaluates a counterexample again."""
     registered = STATEMENTS.get(statement.name) is statement
     function = statement.function
-    lines = [f"# {statement.sentence}", f"# {system}: {result.failure}", "from proofs import replay"]
+    sides = [f"left:  {result.left}", f"right: {result.right}"]
+    notes = [statement.sentence, f"{system}: {result.failure}", *sides, *result.encodings]
+    lines = [*(f"# {note}" for note in notes), "from proofs import replay"]
     if registered:
         target = repr(statement.name)
     else:
@@ -333,8 +342,10 @@ def replay(statement: str | Callable[..., Any], system: str, **encoded: Any) -> 
         compared = measuring.compare(stated, sample)
     else:
         compared = SYSTEMS[system].compare(stated, sample)
-        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, sample), strict=True):
-            print(f"{side}:", *leaves, sep="\n")
-    if compared.failure and stated.kind != "refuted":
-        raise AssertionError(f"{stated.name}, {system}: {compared.failure}")
-    print(compared.failure or f"error {compared.error:.3g} within {compared.bound:.3g}")
+        both = zip(("left", "right"), naming.sides(stated), SYSTEMS[system].evaluate(stated, sample), strict=True)
+        for name, side, leaves in both:
+            print(f"{name}: {side.text}", *leaves, sep="\n")
+    failure = SYSTEMS.get(system, SYSTEMS["float64"]).describe(stated, sample, compared) if compared.failure else ""
+    if failure and stated.kind != "refuted":
+        raise AssertionError(f"{stated.name}, {system}: {failure}")
+    print(failure or f"error {compared.error:.3g} within {compared.bound:.3g}")
