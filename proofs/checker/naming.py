@@ -1,4 +1,4 @@
-"""Names for what a failed statement compares: its two sides, the result or gradient that differs, and encoded arguments.
+"""Names for what a failed statement compares: its two sides, and the result or the gradient that differs.
 
 A statement ends with `return left, right`. The two expressions, read from its source, say what is compared, and where
 they call forms, which pair of them; a form's result is (y, state).
@@ -30,7 +30,7 @@ class Side(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def sides(statement: Statement) -> tuple[Side, Side]:
-    """Return the expressions of the left and the right side, with the names of the forms that a general one is about."""
+    """Return the expressions of the left and the right side, with the forms that a general statement is about."""
     function = inspect.unwrap(statement.function)
     expressions = _returned(function)
     if len(expressions) != 2:
@@ -133,8 +133,8 @@ def encodings(statement: Statement, example: Mapping[str, Any]) -> list[str]:
     for name, strategy in arguments(statement.strategies, example):
         if strategy.logarithm:
             sentences.append(
-                f"{name}: a number a stands for log a. Over fractions and modulo a prime the argument is that logarithm, "
-                "of which only exp is taken, and exp gives a itself; floats are log a, rounded to float32"
+                f"{name}: a number a stands for its logarithm, which is the argument: floats are log a, rounded to "
+                f"float32; over fractions and modulo a prime exp({name}) is a itself, and no rounding comes between"
             )
         if strategy.complex:
             sentences.append(f"{name}: a pair [x, y] stands for x + iy")

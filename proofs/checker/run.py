@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from models.references import cited
+from models.references import citations, spelled
 from proofs.checker import encoding, measuring, naming
 from proofs.checker.statements import STATEMENTS, Statement, select
 from proofs.checker.strategies import example, lengthens
@@ -60,7 +60,7 @@ class SystemResult:
     failure: str = ""
     false_pass: float | None = None  # at most the chance that a false equality passes an example; None: no such bound
     counterexample: Any = None
-    encodings: list[str] = field(default_factory=list)  # what the numbers of a counterexample stand for, where not clear
+    encodings: list[str] = field(default_factory=list)  # what its numbers stand for, where not clear
     left: str = ""  # of a counterexample: the expression of the left side, with the forms it calls
     right: str = ""
     snippet: str = ""
@@ -72,7 +72,7 @@ class Result:
 
     identity: str
     sentence: str
-    source: str
+    source: str  # keys of models/references.bib with places
     chapter: str
     kind: str
     relation: str
@@ -116,7 +116,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; an infinite or undefined error is null."""
-        plain = asdict(self)
+        plain = asdict(self) | {"source": spelled(self.source)}
+        plain["citations"] = [citation.to_json() for citation in citations(self.source)]
         for name, system in plain["systems"].items():
             system["symbol"] = SYMBOLS.get(name, name)
         for values in (plain, *plain["systems"].values()):
@@ -153,7 +154,7 @@ def check_statement(statement: Statement, profile: str = "quick", progress: Prog
     result = Result(
         statement.name,
         statement.sentence,
-        cited(statement.source),
+        statement.source,
         statement.chapter,
         statement.kind,
         statement.relation,

@@ -200,7 +200,7 @@ def select(names: Iterable[str] | None = None) -> list[Statement]:
 
     A statement answers to its full name `chapter.function[instance]`, to the name without the instance, without the
     chapter, or to either of these alone; to the mechanisms and forms that it calls, "memory.delta_rule" and
-    "memory.delta_rule.chunkwise", to the paths of their files and of its own, and to patterns of all these with * and ?.
+    "memory.delta_rule.chunkwise", to the paths of their files and of its own, and to patterns of these with * and ?.
     Raises LookupError, with the nearest name, for what selects nothing.
     """
     importlib.import_module("proofs.identities")

@@ -31,7 +31,7 @@ def matches(pattern: str, names: frozenset[str]) -> bool:
 
 
 def normalized(name: str) -> str:
-    """Return a path as it is listed, relative to the repository, that of a folder as "FOLDER/*"; other names as they are.
+    """Return a path relative to the repository, that of a folder with "/*" after it; and another name as it is.
 
     Relative paths are those of the working directory, or else of the repository.
     """
