@@ -53,7 +53,14 @@ Names = Annotated[
         "or a pattern of these with * and ?; all by default."
     ),
 ]
-ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
+ProfileName = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="quick (a minute on two cores: fewer examples, no second derivatives, neither PyTorch nor JAX), short "
+        "(what pytest runs), default (also examples of up to 64 tokens), or deep (an hour).",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]
 ListFile = Annotated[Path | None, typer.Option("--json", help="Write them to this file as JSON, and print nothing.")]
 TalkNames = Annotated[
@@ -118,6 +125,8 @@ def check(
     seconds = time.perf_counter() - start
     console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {seconds:.0f} s")
     console.print(f"{counts['proven']} are proven over a prime field, the others checked on examples")
+    if left_out := [name for name in PROFILES[profile].without if any(name in systems_of(s) for s in statements)]:
+        console.print(f"the profile {profile} leaves out: {', '.join(left_out)}")
     if len(results) < len(statements):
         console.print(f"stopped at the first failure: {len(statements) - len(results)} were not checked")
     raise typer.Exit(1 if counts["failed"] else 0)

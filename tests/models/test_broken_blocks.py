@@ -82,7 +82,7 @@ BROKEN = [
 @pytest.fixture(autouse=True)
 def _no_shrinking(monkeypatch):
     """Stop at the first example that fails."""
-    monkeypatch.setitem(PROFILES, "quick", dataclasses.replace(PROFILES["quick"], shrink_seconds=0))
+    monkeypatch.setitem(PROFILES, "short", dataclasses.replace(PROFILES["short"], shrink_seconds=0))
 
 
 def put_in_place(monkeypatch, *change):
