@@ -41,7 +41,8 @@ CHAPTER = 1
 KERNELS = "minigrad, models/kernels"
 ENGINE = "minigrad, minigrad/compiled"
 THREADS = 3
-CHUNK = 64  # the default of most chunkwise forms; of an inner model the mini-batch, which is 2
+CHUNK = 64  # the default of most chunkwise forms
+MINI_BATCH = {"titans": 2, "ttt": 6}  # of inner models
 
 Arrays = Sequence[np.ndarray]
 
@@ -56,11 +57,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "lstm": {"*batch": (5,), "T": 3, "D": 3, "H": 35},
     "rwkv4": {**BATCH, "T": 67, "D": 3},
     "lti": {**BATCH, "T": 300, "D": 9, "N": 2},
-    "s4": {**BATCH, "T": 300, "D": 9, "N": 4},
-    "s4d": {**BATCH, "T": 300, "D": 9, "N": 4},
-    "lssl": {**BATCH, "T": 300, "D": 9, "N": 2},
+    "s4": {**BATCH, "T": 270, "D": 9, "N": 4},
+    "s4d": {"*batch": (), "T": 270, "D": 20, "N": 350},
+    "lssl": {**BATCH, "T": 270, "D": 9, "N": 2},
     "titans": {**BATCH, "T": 19, "K": 6, "D": 9, "V": 5},
-    "ttt": {**BATCH, "T": 7, "K": 18, "D": 9, "V": 35},
+    "ttt": {**BATCH, "T": 20, "K": 18, "D": 9, "V": 35},
 }
 LAZY = {**BATCH, "T": 260, "S": 5, "K": 3, "V": 2}
 
@@ -165,7 +166,7 @@ def pairs(*, compiled: bool) -> list[Instance]:
 def of_forms(form: Form, plainest: Form, sizes: dict[str, Any], precision: str, shares_kernel: bool) -> tuple[Any, Any]:
     tokens, state = arrays_of(form, sizes, precision)
     states = [] if state is None else [*state] if isinstance(state, tuple) else [state]
-    chunk_size = 2 if form.layout else CHUNK
+    chunk_size = MINI_BATCH[mechanism(form)] if form.layout else CHUNK
 
     def call(function: Callable[..., Any], *arrays: Any) -> Any:
         values, parts = dict(zip(tokens, arrays, strict=False)), arrays[len(tokens) :]
