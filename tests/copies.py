@@ -18,11 +18,11 @@ from proofs.checker.systems import SYSTEMS
 
 
 def copy_of(name: str, text: str = "", instead: str = "") -> types.ModuleType:
-    """Return the module `models.<name>` from its own source, with one piece of text replaced.
+    """Return the module `models.<name>`, or `minigrad.…`, from its own source, with one piece of text replaced.
 
     Raises AssertionError where the source no longer has that text.
     """
-    original = importlib.import_module(f"models.{name}")
+    original = importlib.import_module(name if name.startswith("minigrad.") else f"models.{name}")
     assert original.__file__
     source = Path(original.__file__).read_text(encoding="utf-8")
     assert text in source, f"{name} no longer says {text!r}"
