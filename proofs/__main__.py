@@ -57,8 +57,9 @@ ProfileName = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="quick (a minute on two cores: fewer examples, no second derivatives, neither PyTorch nor JAX), short "
-        "(what pytest runs), default (also examples of up to 64 tokens), or deep (an hour).",
+        help="quick (a minute on two cores: few examples, of values exactly and in float64, of gradients in float64; "
+        "no float32, no exact and no second derivatives, neither PyTorch nor JAX), short (what pytest runs), default "
+        "(also examples of up to 64 tokens), or deep (an hour).",
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]

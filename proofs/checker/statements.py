@@ -46,6 +46,7 @@ class Instance:
     strategies: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
     exact: bool = True  # False where this case takes the statement out of the rational numbers
     only: tuple[str, ...] = ()  # the number systems in which this case can be computed, where not in all
+    lengths: tuple[int, int, int] | None = None  # of a statement of growth, where other ones do for this case
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,8 @@ def _decorator(
             )
             if case.only:
                 statement = replace(statement, only=case.only)
+            if case.lengths:
+                statement = replace(statement, lengths=case.lengths)
             function.statements.append(statement)  # type: ignore[attr-defined]
             if register:
                 STATEMENTS[name] = statement

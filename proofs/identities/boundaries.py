@@ -46,7 +46,8 @@ MINI_BATCH = {"titans": 2, "ttt": 6}  # of inner models
 
 Arrays = Sequence[np.ndarray]
 
-# The sizes of each mechanism's axes, past the boundaries of its kernel
+# The sizes of each mechanism's axes, past the boundaries of its kernel; of other mechanisms, and other axes, any
+OTHERS = 9
 BATCH: dict[str, Any] = {"*batch": (2,)}
 MEMORY = {**BATCH, "T": 67, "K": 18, "V": 35}
 SIZES: dict[str, dict[str, Any]] = {
@@ -94,7 +95,7 @@ def arrays_of(form: Form, sizes: dict[str, Any], precision: str) -> tuple[dict[s
 
     def array(strategy: Strategy, domain: Domain) -> np.ndarray:
         factors = [axis_factor(axis) for axis in strategy.axes.split()]
-        lengths = [(1 if axis == "1" else sizes[axis], factor) for factor, axis in factors]
+        lengths = [(1 if axis == "1" else sizes.get(axis, OTHERS), factor) for factor, axis in factors]
         shape = tuple(n for size, factor in lengths for n in (size if isinstance(size, tuple) else (factor * size,)))
         x = draw(domain, shape, rng)
         if strategy.complex and not np.iscomplexobj(x):
@@ -166,7 +167,7 @@ def pairs(*, compiled: bool) -> list[Instance]:
 def of_forms(form: Form, plainest: Form, sizes: dict[str, Any], precision: str, shares_kernel: bool) -> tuple[Any, Any]:
     tokens, state = arrays_of(form, sizes, precision)
     states = [] if state is None else [*state] if isinstance(state, tuple) else [state]
-    chunk_size = MINI_BATCH[mechanism(form)] if form.layout else CHUNK
+    chunk_size = MINI_BATCH.get(mechanism(form), OTHERS) if form.layout else CHUNK
 
     def call(function: Callable[..., Any], *arrays: Any) -> Any:
         values, parts = dict(zip(tokens, arrays, strict=False)), arrays[len(tokens) :]
