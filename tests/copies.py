@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import types
 from collections.abc import Container
@@ -103,8 +104,13 @@ def _code(function: Any) -> types.CodeType:
     return inspect.unwrap(function).__code__
 
 
-def verdicts(mechanism: str, form: str, module: types.ModuleType, systems: Container[str] = SYSTEMS) -> list[str]:
-    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
+def verdicts(
+    mechanism: str, form: str, module: types.ModuleType, systems: Container[str] = SYSTEMS, most: float = math.inf
+) -> list[str]:
+    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure.
+
+    At most so many are given.
+    """
     result: list[str] = []
     for statement in STATEMENTS.values():
         arguments = {
@@ -117,6 +123,6 @@ def verdicts(mechanism: str, form: str, module: types.ModuleType, systems: Conta
             for system in systems_of(stated):
                 if system in systems and not SYSTEMS[system].library:  # what NumPy alone can tell
                     result.append(check_system(stated, system).status)
-                    if result[-1] == "failed":
+                    if result[-1] == "failed" or len(result) >= most:
                         return result
     return result
