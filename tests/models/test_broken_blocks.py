@@ -10,7 +10,7 @@ from minigrad.nn import Conv1d
 from models.attention import positions
 from proofs.checker import PROFILES
 from proofs.identities import blocks, blocks_constants, blocks_learners, blocks_recurrent, blocks_state_spaces
-from tests.copies import copied_mixers, statement_fails
+from tests.copies import copied_mixers, copy_of, statement_fails
 
 LEARNERS, STATE_SPACES, CONSTANTS = "blocks_learners", "blocks_state_spaces", "blocks_constants"
 RECURRENT = "blocks_recurrent"
@@ -135,6 +135,12 @@ def test_another_exponent_of_rotary_positions_is_caught(monkeypatch):
     assert statement_fails("blocks.softmax_attention")
     assert statement_fails("blocks_learners.titans_as_layer[float64]")
     assert statement_fails("blocks_constants.rotary_frequencies_are_the_paper_s")
+
+
+def test_latents_that_are_not_normed_are_caught(monkeypatch):
+    copy = copy_of("blocks.latent_attention", "self.kv_a_layernorm(c), k_R", "c, k_R")
+    monkeypatch.setattr(blocks, "latent_attention", copy)
+    assert statement_fails("blocks.multi_head_latent_attention[float64]")
 
 
 def test_a_convolution_that_is_one_token_late_is_caught(monkeypatch):
