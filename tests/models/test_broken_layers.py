@@ -8,6 +8,7 @@ import minigrad as mg
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
 from proofs.identities import layers as chapter
+from proofs.identities import optimisers
 from tests.copies import copy_of
 
 PRIMITIVES = "minigrad.primitives"
@@ -67,6 +68,17 @@ NAMESPACE = [
     ("cross_entropy", f"{PRIMITIVES}.normalisers", "return -mean(", "return -2 * mean(", "logarithms_of_sums", "twice"),
 ]  # fmt: skip
 
+OPTIMISERS = [
+    # text, what stands there instead, the statement that fails, what is wrong
+    ("1 / math.sqrt(1 - b2**self.count)", "1", "adamw[others]", "no correction of the second moment"),
+    ("scratch += self.eps\n        np.divide", "np.divide", "adamw[others]", "no ε"),
+    ("eps: float = 1e-8", "eps: float = 1e-6", "adamw[defaults]", "another default"),
+    ("p *= 1 - lr * self.weight_decay", "p *= 1 - self.weight_decay", "adamw[others]", "a decay that ignores the rate"),
+    ("v *= self.momentum", "v *= 1 - self.momentum", "momentum", "μ for 1 − μ"),
+    ("max_norm / total", "max_norm / total**2", "clipping", "the squared norm"),
+    ("max(1, steps - warmup)", "max(1, steps)", "cosine_schedule", "an end that is too late"),
+]
+
 
 def fails(statement):
     """Return whether a statement fails in its first number system because two numbers differ."""
@@ -97,3 +109,9 @@ def test_a_broken_layer_is_caught(name, module, text, instead, statement, wrong,
 def test_a_broken_moment_or_sum_is_caught(name, module, text, instead, statement, wrong, monkeypatch):
     monkeypatch.setattr(mg, name, getattr(copy_of(module, text, instead), name))
     assert fails(dataclasses.replace(STATEMENTS[f"layers.{statement}"])), wrong
+
+
+@pytest.mark.parametrize(("text", "instead", "name", "wrong"), OPTIMISERS, ids=[row[3] for row in OPTIMISERS])
+def test_a_broken_optimiser_is_caught(text, instead, name, wrong, monkeypatch):
+    monkeypatch.setattr(optimisers, "optim", copy_of("minigrad.optim", text, instead))
+    assert fails(dataclasses.replace(STATEMENTS[f"optimisers.{name}"])), wrong
