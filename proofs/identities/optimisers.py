@@ -43,6 +43,7 @@ def close(ours: list[np.ndarray], theirs: list[Any]) -> tuple[Any, Any]:
 
 
 def parameters(layer: nn.Linear) -> list[np.ndarray]:
+    assert layer.bias is not None
     return [layer.weight.copy(), layer.bias.copy()]
 
 

@@ -121,8 +121,8 @@ def test_what_is_shown_of_a_failure():
 @pytest.mark.parametrize(
     ("system", "start"),
     [
-        ("fractions", "result at [0, 0]: 1 on the left, 0 on the right"),
-        ("float64", "result at [0, 0]: 1 on the left, 0 on the right; error 1, bound "),
+        ("fractions", "result at [0, 0]: 2 on the left, 1 on the right"),
+        ("float64", "result at [0, 0]: 2 on the left, 1 on the right; error 1, bound "),
         ("gradient", "gradient of q at [0, 0]: "),
         ("second gradient", "second derivative by q at [0, 0]: "),
     ],
