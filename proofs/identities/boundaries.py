@@ -159,7 +159,7 @@ def pairs(*, compiled: bool) -> list[Instance]:
             # array code of the same order of work, unless it shares the convolution's kernel
             fixed = {"form": form, "plainest": plainest, "shares_kernel": form.function.work == "FFT"}
             for precision in ("float64", "float32") if compiled else ("float64",):
-                label = f"{case.label}, {precision}" if compiled else case.label
+                label = f"{case.label}.{precision}" if compiled else case.label
                 instances.append(Instance(label, fixed | {"precision": precision}, {}))
     return instances
 
@@ -227,7 +227,7 @@ def recurrence(a: Any, x: Any, *, reverse: bool) -> Any:
     "A scan past a slab of columns, with the order of time and against it, is the recurrence" + TO_HALF_THE_DIGITS,
     source=ENGINE,
     over=[
-        Instance(f"{case.label}, {'backwards' if reverse else 'forwards'}", {**case.fixed, "reverse": reverse}, {})
+        Instance(f"{case.label}.{'backwards' if reverse else 'forwards'}", {**case.fixed, "reverse": reverse}, {})
         for case in PRECISIONS
         for reverse in (False, True)
     ],
@@ -279,9 +279,7 @@ ROW_BY_ROW: dict[str, tuple[Callable[..., Any], int, tuple[tuple[int, ...], ...]
     "Functions of elements or rows give large arrays what they give small parts of them" + TO_HALF_THE_DIGITS,
     source=ENGINE,
     over=[
-        Instance(f"{name}, {case.label}", {"name": name, **case.fixed}, {})
-        for name in ROW_BY_ROW
-        for case in PRECISIONS
+        Instance(f"{name}.{case.label}", {"name": name, **case.fixed}, {}) for name in ROW_BY_ROW for case in PRECISIONS
     ],
     only=("float64",),
 )
