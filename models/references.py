@@ -32,7 +32,27 @@ class Citation(NamedTuple):
     place: str
 
     def __str__(self) -> str:
-        return f"{self.reference.label}, {self.place}" if self.place else self.reference.label
+        return ", ".join(filter(None, [self.reference.label, self.place]))
+
+    @property
+    def spelled(self) -> str:
+        """The citation as text, with the title of a work whose label has no year: a talk, or a program."""
+        work = self.reference
+        return ", ".join(filter(None, [work.label, "" if work.year else f'"{work.title}"', self.place]))
+
+    @property
+    def url(self) -> str:
+        """The address of the work, of a video that of the minute where the place begins; empty where there is none."""
+        time = re.match(r"(?:(\d+):)?(\d\d):(\d\d)\b", self.place)
+        if time is None or "youtube.com" not in self.reference.url:
+            return self.reference.url
+        hours, minutes, seconds = (int(number or 0) for number in time.groups())
+        return f"{self.reference.url}&t={3600 * hours + 60 * minutes + seconds}s"
+
+    def to_json(self) -> dict[str, str]:
+        """Return the citation as text, and its parts."""
+        work = self.reference
+        return {"text": self.spelled, "label": work.label, "title": work.title, "place": self.place, "url": self.url}
 
 
 @functools.cache
@@ -58,6 +78,11 @@ def citations(source: str) -> list[Citation]:
             raise ValueError(f"source {source!r}: {key!r} is no key of {FILE.name}")
         citations.append(Citation(references()[key], place))
     return citations
+
+
+def spelled(source: str) -> str:
+    """Return a source as text, as `cited` does, with the titles of talks."""
+    return "; ".join(citation.spelled for citation in citations(source))
 
 
 def cited(source: str) -> str:

@@ -1,5 +1,6 @@
 """Tables for a terminal of any width, in which no word is cut: cells wrap, and rows stack where columns do not fit."""
 
+import re
 from collections.abc import Iterable, Sequence
 from textwrap import fill
 
@@ -45,9 +46,20 @@ def fit(rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
     return [low + int(share * (high - low)) for low, high in zip(least, longest, strict=True)]
 
 
-def write(console: Console, text: str, *, indent: int = 0, style: str = "") -> None:
-    """Print a paragraph that wraps between words; a word longer than a line is left to the terminal, to be copied."""
-    _print(console, Text(wrapped(text, console.width, " " * indent), style=style))
+def write(
+    console: Console, text: str, *, indent: int = 0, style: str = "", links: Iterable[tuple[str, str]] = ()
+) -> None:
+    """Print a paragraph that wraps between words; a word longer than a line is left to the terminal, to be copied.
+
+    `links` are passages of the text, in their order, each with the address to which a terminal links it.
+    """
+    paragraph, start = Text(wrapped(text, console.width, " " * indent), style=style), 0
+    for passage, address in links:
+        words = r"\s+".join(map(re.escape, passage.split()))
+        if found := re.compile(words).search(paragraph.plain, start):
+            start = found.end()
+            paragraph.stylize(f"link {address}", *found.span())
+    _print(console, paragraph)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:

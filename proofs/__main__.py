@@ -33,12 +33,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models import tables
-from models.references import cited
+from models.references import references
 from models.terminal import escape_unencodable
 from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
 from proofs.port.command import port
-from proofs.talks import TALKS, VERDICTS, evidence, label, select_claims, summary
+from proofs.talks import TALKS, VERDICTS, evidence, select_claims, summary
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
@@ -46,9 +46,22 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console, stderr = Console(), Console(stderr=True)
 
 Names = Annotated[
-    list[str] | None, typer.Argument(help="A statement, its instance, a chapter or a mechanism; all by default.")
+    list[str] | None,
+    typer.Argument(
+        help="A statement, its instance or chapter, a mechanism or form as `python -m models list` spells it "
+        "(memory.delta_rule, memory.delta_rule.chunkwise: all statements that call it), the path of a file or folder, "
+        "or a pattern of these with * and ?; all by default."
+    ),
 ]
-ProfileName = Annotated[str, typer.Option("--profile", help="quick (a minute), default, or deep (an hour).")]
+ProfileName = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="quick (a minute on two cores: few examples, of values exactly and in float64, of gradients in float64; "
+        "no float32, no exact and no second derivatives, neither PyTorch nor JAX), short (what pytest runs), default "
+        "(also examples of up to 64 tokens), or deep (an hour).",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]
 ListFile = Annotated[Path | None, typer.Option("--json", help="Write them to this file as JSON, and print nothing.")]
 TalkNames = Annotated[
@@ -56,6 +69,7 @@ TalkNames = Annotated[
 ]
 VerdictName = Annotated[str, typer.Option("--verdict", help=f"Only one verdict: {', '.join(VERDICTS)}.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="How many statements to check at a time.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first statement that fails.")]
 JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all results to this file as JUnit XML.")]
 
 
@@ -74,7 +88,7 @@ def list_statements(names: Names = None, json: ListFile = None) -> None:
         tables.write(console, f"{statement.relation} {statement.name.partition('.')[2]}", indent=2, style="bold")
         tables.write(console, f"{statement.sentence}.", indent=4)
         systems = ", ".join(systems_of(statement))
-        tables.write(console, f"{cited(statement.source)}. In {systems}.", indent=4, style="dim")
+        report.write_source(console, statement.citations, f". In {systems}.")
 
 
 @app.command()
@@ -84,8 +98,13 @@ def check(
     json: JsonFile = None,
     junit: JunitFile = None,
     processes: Processes = CORES,
+    fail_fast: FailFast = False,
 ) -> None:
-    """Try to refute the statements in every number system; exit with 1 if one fails."""
+    """Try to refute the statements in every number system; exit with 1 if one fails.
+
+    A failure names the result or gradient that differs, with its index, and which forms are the left and the right
+    side; it ends with a program that evaluates the counterexample again.
+    """
     if profile not in PROFILES:
         _exit_with_error(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
@@ -94,7 +113,7 @@ def check(
     statements, start = _select(names), time.perf_counter()
     results: list[Result] = []
     try:
-        _run(statements, profile, processes, results)
+        _run(statements, profile, processes, results, fail_fast=fail_fast)
     except KeyboardInterrupt:
         stderr.print(f"interrupted after {len(results)} of {len(statements)} statements")
         raise typer.Exit(130) from None
@@ -107,6 +126,10 @@ def check(
     seconds = time.perf_counter() - start
     console.print(f"{counts['hold']} hold, {counts['failed']} fail; {counts['examples']} examples, {seconds:.0f} s")
     console.print(f"{counts['proven']} are proven over a prime field, the others checked on examples")
+    if left_out := [name for name in PROFILES[profile].without if any(name in systems_of(s) for s in statements)]:
+        console.print(f"the profile {profile} leaves out: {', '.join(left_out)}")
+    if len(results) < len(statements):
+        console.print(f"stopped at the first failure: {len(statements) - len(results)} were not checked")
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
@@ -130,7 +153,9 @@ def talks(
     for claim in selected:
         if claim.talk != talk:
             talk = claim.talk
-            console.print(f"\n[bold]{label(talk)}[/] ({talk})")
+            work = references()[talk]
+            console.print(f"\n[bold]{work.label}[/] ({talk})")
+            tables.write(console, " ".join([work.title, work.url]), indent=2)
         tables.write(console, f"{claim.number}. {claim.place}: {claim.said}", indent=2, style="bold")
         tables.write(console, f"{' '.join([claim.verdict, *claim.condition.split()])}. {claim.precise}", indent=4)
         for line in evidence(claim):
@@ -141,8 +166,11 @@ def talks(
 app.command()(port)
 
 
-def _run(statements: list[Statement], profile: str, processes: int, results: list[Result]) -> None:
-    """Check statements in parallel processes; print the results in order, above a progress bar."""
+def _run(statements: list[Statement], profile: str, processes: int, results: list[Result], *, fail_fast: bool) -> None:
+    """Check statements in parallel processes; print the results in order, above a progress bar.
+
+    With `fail_fast` those that have not begun at the first failure are left out.
+    """
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
@@ -155,6 +183,8 @@ def _run(statements: list[Statement], profile: str, processes: int, results: lis
                 report.show(console, result)
                 if result.verdict == "failed":
                     console.print(report.failures(result), markup=False, highlight=False, soft_wrap=True)
+                    if fail_fast:
+                        break
                 bar.advance(task)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,6 +1,6 @@
 """pytest proofs/: every statement in every number system, as a test with its own name.
 
-The profile is `quick`; PROOFS_PROFILE=default or deep asks for more. PyTorch and JAX come with the extra `parity` and
+The profile is `short`; PROOFS_PROFILE=default or deep asks for more. PyTorch and JAX come with the extra `parity` and
 carry its marker; where one is missing its tests fail, for a check that did not happen must not look like one that
 passed.
 """
@@ -15,7 +15,7 @@ from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
 from proofs.checker.statements import CUPY
 
-PROFILE = os.environ.get("PROOFS_PROFILE", "quick")
+PROFILE = os.environ.get("PROOFS_PROFILE", "short")
 OUTSIDE = {"torch", "jax"}
 GPU = set(CUPY)  # checked by `python -m proofs check` where there is one
 

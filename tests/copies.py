@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import types
 from collections.abc import Container
@@ -18,11 +19,11 @@ from proofs.checker.systems import SYSTEMS
 
 
 def copy_of(name: str, text: str = "", instead: str = "") -> types.ModuleType:
-    """Return the module `models.<name>` from its own source, with one piece of text replaced.
+    """Return the module `models.<name>`, or `minigrad.…`, from its own source, with one piece of text replaced.
 
     Raises AssertionError where the source no longer has that text.
     """
-    original = importlib.import_module(f"models.{name}")
+    original = importlib.import_module(name if name.startswith("minigrad.") else f"models.{name}")
     assert original.__file__
     source = Path(original.__file__).read_text(encoding="utf-8")
     assert text in source, f"{name} no longer says {text!r}"
@@ -103,8 +104,13 @@ def _code(function: Any) -> types.CodeType:
     return inspect.unwrap(function).__code__
 
 
-def verdicts(mechanism: str, form: str, module: types.ModuleType, systems: Container[str] = SYSTEMS) -> list[str]:
-    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure."""
+def verdicts(
+    mechanism: str, form: str, module: types.ModuleType, systems: Container[str] = SYSTEMS, most: float = math.inf
+) -> list[str]:
+    """Return the verdicts on the statements about the form with a copy in its place, up to the first failure.
+
+    At most so many are given.
+    """
     result: list[str] = []
     for statement in STATEMENTS.values():
         arguments = {
@@ -117,6 +123,6 @@ def verdicts(mechanism: str, form: str, module: types.ModuleType, systems: Conta
             for system in systems_of(stated):
                 if system in systems and not SYSTEMS[system].library:  # what NumPy alone can tell
                     result.append(check_system(stated, system).status)
-                    if result[-1] == "failed":
+                    if result[-1] == "failed" or len(result) >= most:
                         return result
     return result

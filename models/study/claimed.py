@@ -22,7 +22,8 @@ def claims(results: Results, page: Path) -> dict[str, Any] | None:
         return None
     talks: dict[str, dict[str, Any]] = {}
     for claim in result["claims"]:
-        talk = talks.setdefault(claim["talk"], {"name": claim["talk"], "title": claim["title"], "rows": []})
+        work = {key: claim[key] for key in ("title", "full_title", "url")}
+        talk = talks.setdefault(claim["talk"], {"name": claim["talk"], "rows": [], **work})
         talk["rows"].append(_row(claim, page))
     rows = [row for talk in talks.values() for row in talk["rows"]]
     counts = Counter(row["verdict"] for row in rows)
@@ -56,7 +57,7 @@ def _row(claim: Mapping[str, Any], page: Path) -> dict[str, Any]:
         "study": [
             {"section": s["section"], "title": SECTIONS[s["section"]].title, "job": s["name"]} for s in claim["study"]
         ],
-        "source": linked(claim["source"], claim["papers"]),
+        "source": linked(claim["citations"]),
     }
 
 

@@ -165,7 +165,7 @@ LONG: Sizes = {
     "experiments": EXPERIMENTS,
 }
 DEFAULT: Sizes = {
-    "proofs": {"profile": "quick", "names": []},  # all
+    "proofs": {"profile": "short", "names": []},  # all
     "text": TEXT,
     "recall": RECALL,
     "hippo": {"sizes": [4, 8, 16, 32, 64], "samples": 2000, "cycles": 12, "window": 0.25, "seed": SEED},

@@ -4,7 +4,7 @@ import html
 import math
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
     first, exact = cases[0], "exact" if run else ""
     return {
         "sentence": first["sentence"],
-        "source": linked(first["source"], first["papers"]),
+        "source": linked(first["citations"]),
         "relation": first["relation"],
         "anchors": list(dict.fromkeys(case["identity"].partition("[")[0] for case in cases)),
         "place": f"{Path(first['file']).name}:{first['line']}",
@@ -104,13 +104,14 @@ def _passed_systems(case: Case) -> list[str]:
     return [name for name, system in case["systems"].items() if system["status"] == "passed"]
 
 
-def linked(source: str, papers: Mapping[str, str]) -> str:
-    """Return a source as HTML, the papers it names as links."""
-    text = html.escape(source)
-    for name, address in papers.items():
-        escaped = html.escape(name)
-        text = text.replace(escaped, f'<a href="{html.escape(address)}">{escaped}</a>')
-    return text
+def linked(citations: Sequence[Mapping[str, str]]) -> str:
+    """Return a source as HTML: works that have an address are links, whose tooltip is the title."""
+    return "; ".join(map(_link, citations))
+
+
+def _link(citation: Mapping[str, str]) -> str:
+    text, label, title, url = (html.escape(citation[key]) for key in ("text", "label", "title", "url"))
+    return f'<a href="{url}" title="{title}">{label}</a>{text.removeprefix(label)}' if url else text
 
 
 def relative_link(page: Path, file: str) -> str:

@@ -29,22 +29,9 @@ def evaluate(
     last axis. Order 0 returns the two sides, order 1 their gradients, and order 2 the gradients of the recorded pass
     opposite to those of the ordinary one, for both sides, followed by the second derivatives of the sides.
     """
-    leaves: list[Any] = []
-
-    def converted(strategy: Strategy, value: Any) -> Any:
-        if strategy.fill is None:  # an option, no array
-            return value
-        if strategy.complex:
-            array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
-        else:
-            array = convert(value, strategy.logarithm)
-        if order and strategy.differentiable:
-            array = mg.Tensor(array)
-            leaves.append(array)
-        return array
-
-    left, right = (flatten(side) for side in statement(**tree_map(converted, statement.strategies, example)))
-    if order == 0:
+    leaves: list[Any] | None = [] if order else None
+    left, right = (flatten(side) for side in results(statement, example, convert, leaves))
+    if leaves is None:
         return left, right
     first = [_gradients(side, leaves, record=False) for side in (left, right)]
     if order == 1:
@@ -53,6 +40,30 @@ def evaluate(
     second = [_gradients(gradient, leaves, record=False) for gradient in recorded]
     (left, right), (left_first, right_first) = ([unwrap(g) for g in side] for side in recorded), first
     return [*left, *right, *second[0]], [*left_first, *right_first, *second[1]]
+
+
+def results(
+    statement: Statement,
+    example: Mapping[str, Any],
+    convert: Callable[[Exact, bool], Any],
+    leaves: list[Any] | None = None,
+) -> tuple[Any, Any]:
+    """Return the two sides as the statement returns them; with `leaves`, Tensors that depend on those put there."""
+
+    def converted(strategy: Strategy, value: Any) -> Any:
+        if strategy.fill is None:  # an option, no array
+            return value
+        if strategy.complex:
+            array = convert(value[..., 0], False) + 1j * convert(value[..., 1], False)
+        else:
+            array = convert(value, strategy.logarithm)
+        if leaves is not None and strategy.differentiable:
+            array = mg.Tensor(array)
+            leaves.append(array)
+        return array
+
+    left, right = statement(**tree_map(converted, statement.strategies, example))
+    return left, right
 
 
 def _gradients(results: list[Any], leaves: list[Any], record: bool) -> list[Any]:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from rich.console import Console
 
 from models import tables
-from models.references import cited
+from models.references import Citation, citations, spelled
 from proofs.checker import Result
 from proofs.checker.statements import Statement
 from proofs.checker.systems import SYMBOLS
@@ -32,12 +32,16 @@ def show(console: Console, result: Result) -> None:
     status_lines = [f"{status}: {names}" if status != "passed" else names for status, names in systems.items() if names]
     examples = f"{result.examples} example{'s' if result.examples != 1 else ''}"
     tables.write(console, f"{'✗' if failed else result.relation} {result.identity}", style="bold red" if failed else "")
-    tables.write(
-        console,
-        "; ".join([result.source, *status_lines, error, examples, *([] if failed else [result.strength])]),
-        indent=4,
-        style="dim",
-    )
+    rest = "; ".join([*status_lines, error, examples, *([] if failed else [result.strength])])
+    write_source(console, citations(result.source), f"; {rest}")
+
+
+def write_source(console: Console, source: Iterable[Citation], rest: str) -> None:
+    """Print citations and what follows them: links on a terminal, elsewhere with their addresses."""
+    source = list(source)
+    texts = [c.spelled if console.is_terminal or not c.url else f"{c.spelled} <{c.url}>" for c in source]
+    links = [(c.spelled, c.url) for c in source if c.url]
+    tables.write(console, "; ".join(texts) + rest, indent=4, style="dim", links=links)
 
 
 def failures(result: Result) -> str:
@@ -55,17 +59,17 @@ def write_json(path: Path, results: Iterable[Result]) -> None:
 
 
 def write_statements(path: Path, statements: Iterable[Statement]) -> None:
-    """Write statements as a JSON array, with the file and line of each and the addresses of the papers it cites."""
+    """Write statements as a JSON array, with the file and line of each and the works it cites, with their addresses."""
     rows = [
         {
             "identity": s.name,
             "sentence": s.sentence,
-            "source": cited(s.source),
+            "source": spelled(s.source),
             "chapter": s.chapter,
             "relation": s.relation,
             "file": s.place[0],
             "line": s.place[1],
-            "papers": {c.reference.label: c.reference.url for c in s.citations if c.reference.url},
+            "citations": [citation.to_json() for citation in s.citations],
         }
         for s in statements
     ]

@@ -17,35 +17,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from models.references import cited
-from proofs.checker import encoding, measuring
+from models.references import citations, spelled
+from proofs.checker import encoding, measuring, naming
+from proofs.checker.profiles import PROFILES
 from proofs.checker.statements import STATEMENTS, Statement, select
 from proofs.checker.strategies import example, lengthens
-from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison, System
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The numbers of examples by kind of number system."""
-
-    values: int
-    gradients: int
-    second_gradients: int
-    libraries: int
-    long: int = 0  # further examples, of 33 to 64 tokens, in the cheapest systems
-    shrink_seconds: float = 20.0  # seconds of shrinking
-
-    def examples(self, system: System) -> int:
-        if system.library:
-            return self.libraries
-        return (self.values, self.gradients, self.second_gradients)[system.order]
-
-
-PROFILES = {
-    "quick": Profile(values=20, gradients=6, second_gradients=3, libraries=2),
-    "default": Profile(values=50, gradients=15, second_gradients=8, libraries=4, long=1),
-    "deep": Profile(values=600, gradients=200, second_gradients=80, libraries=20, long=20, shrink_seconds=120),
-}
+from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison
 
 
 @dataclass
@@ -60,6 +37,9 @@ class SystemResult:
     failure: str = ""
     false_pass: float | None = None  # at most the chance that a false equality passes an example; None: no such bound
     counterexample: Any = None
+    encodings: list[str] = field(default_factory=list)  # what its numbers stand for, where not clear
+    left: str = ""  # of a counterexample: the expression of the left side, with the forms it calls
+    right: str = ""
     snippet: str = ""
 
 
@@ -69,7 +49,7 @@ class Result:
 
     identity: str
     sentence: str
-    source: str
+    source: str  # keys of models/references.bib with places
     chapter: str
     kind: str
     relation: str
@@ -113,7 +93,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; an infinite or undefined error is null."""
-        plain = asdict(self)
+        plain = asdict(self) | {"source": spelled(self.source)}
+        plain["citations"] = [citation.to_json() for citation in citations(self.source)]
         for name, system in plain["systems"].items():
             system["symbol"] = SYMBOLS.get(name, name)
         for values in (plain, *plain["systems"].values()):
@@ -135,7 +116,7 @@ Progress: TypeAlias = Callable[[Result, str], None]
 
 
 def check(
-    names: Iterable[str] | None = None, profile: str = "quick", progress: Progress | None = None
+    names: Iterable[str] | None = None, profile: str = "short", progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """Check the statements with these names (all by default) and return plain JSON, one object for each.
 
@@ -145,17 +126,19 @@ def check(
     return [check_statement(statement, profile, progress).to_json() for statement in select(names)]
 
 
-def check_statement(statement: Statement, profile: str = "quick", progress: Progress | None = None) -> Result:
-    """Check a statement in each number system in turn, up to the first failure."""
+def check_statement(statement: Statement, profile: str = "short", progress: Progress | None = None) -> Result:
+    """Check a statement in each number system that the profile has in turn, up to the first failure."""
     result = Result(
         statement.name,
         statement.sentence,
-        cited(statement.source),
+        statement.source,
         statement.chapter,
         statement.kind,
         statement.relation,
     )
     for name in systems_of(statement):
+        if name in PROFILES[profile].without:
+            continue
         result.systems[name] = check_system(statement, name, profile)
         if progress:
             progress(result, name)
@@ -171,14 +154,14 @@ def systems_of(statement: Statement) -> list[str]:
     return [name for name, system in SYSTEMS.items() if system.applies_to(statement)]
 
 
-def check_system(statement: Statement, name: str, profile: str = "quick") -> SystemResult:
+def check_system(statement: Statement, name: str, profile: str = "short") -> SystemResult:
     """Check one statement in one number system."""
     start, budget = time.perf_counter(), PROFILES[profile]
+    system = SYSTEMS.get(name, SYSTEMS["float64"])
     if statement.kind in measuring.KINDS:
         compare = functools.partial(measuring.compare, statement)
         search = Search(statement, compare, budget.gradients, budget.shrink_seconds)
     else:
-        system = SYSTEMS[name]
         if not system.installed:
             return SystemResult("not installed")
         compare = functools.partial(system.compare, statement)
@@ -186,7 +169,11 @@ def check_system(statement: Statement, name: str, profile: str = "quick") -> Sys
         search.long = budget.long if system.long and lengthens(statement.strategies) else 0
     result = search.run()
     result.seconds = time.perf_counter() - start
-    if result.counterexample is not None:
+    if search.failed is not None and result.counterexample is not None:
+        compared, sample = search.failed
+        result.failure = system.describe(statement, sample, compared)
+        result.left, result.right = (side.text for side in naming.sides(statement))
+        result.encodings = naming.encodings(statement, sample)
         result.snippet = snippet(statement, name, result)
     return result
 
@@ -312,7 +299,9 @@ def snippet(statement: Statement, system: str, result: SystemResult) -> str:
     """Return Python code that evaluates a counterexample again."""
     registered = STATEMENTS.get(statement.name) is statement
     function = statement.function
-    lines = [f"# {statement.sentence}", f"# {system}: {result.failure}", "from proofs import replay"]
+    sides = [f"left:  {result.left}", f"right: {result.right}"]
+    notes = [statement.sentence, f"{system}: {result.failure}", *sides, *result.encodings]
+    lines = [*(f"# {note}" for note in notes), "from proofs import replay"]
     if registered:
         target = repr(statement.name)
     else:
@@ -333,8 +322,10 @@ def replay(statement: str | Callable[..., Any], system: str, **encoded: Any) -> 
         compared = measuring.compare(stated, sample)
     else:
         compared = SYSTEMS[system].compare(stated, sample)
-        for side, leaves in zip(("left", "right"), SYSTEMS[system].evaluate(stated, sample), strict=True):
-            print(f"{side}:", *leaves, sep="\n")
-    if compared.failure and stated.kind != "refuted":
-        raise AssertionError(f"{stated.name}, {system}: {compared.failure}")
-    print(compared.failure or f"error {compared.error:.3g} within {compared.bound:.3g}")
+        both = zip(("left", "right"), naming.sides(stated), SYSTEMS[system].evaluate(stated, sample), strict=True)
+        for name, side, leaves in both:
+            print(f"{name}: {side.text}", *leaves, sep="\n")
+    failure = SYSTEMS.get(system, SYSTEMS["float64"]).describe(stated, sample, compared) if compared.failure else ""
+    if failure and stated.kind != "refuted":
+        raise AssertionError(f"{stated.name}, {system}: {failure}")
+    print(failure or f"error {compared.error:.3g} within {compared.bound:.3g}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.references import Citation, citations
+from proofs.checker import subjects
 from proofs.checker.strategies import arguments
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,7 @@ class Instance:
     strategies: Mapping[str, Any]  # further arguments with how they are drawn, or a nested mapping of such
     exact: bool = True  # False where this case takes the statement out of the rational numbers
     only: tuple[str, ...] = ()  # the number systems in which this case can be computed, where not in all
+    lengths: tuple[int, int, int] | None = None  # of a statement of growth, where other ones do for this case
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +80,16 @@ class Statement:
         return citations(self.source)
 
     @property
+    def instance(self) -> str:
+        """The label of the instance of a general statement, which its name has in brackets; else empty."""
+        return self.name.partition("[")[2].removesuffix("]")
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """Return all names by which `select` finds the statement."""
-        general = self.name.partition("[")[0]
-        instance = self.name[len(general) + 1 : -1]
-        short = self.name.partition(".")[2]
-        return (self.name, general, short, short.partition("[")[0], self.chapter, instance, instance.partition(".")[0])
+        """The names of the statement, of its chapter and of its instance, long and short."""
+        short, instance = self.name.partition(".")[2], self.instance
+        general = [name.partition("[")[0] for name in (self.name, short)]
+        return (self.name, short, *general, self.chapter, instance, instance.partition(".")[0])
 
     def __call__(self, **values: Any) -> Any:
         return self.function(**self.fixed, **values)
@@ -120,6 +126,8 @@ def _decorator(
             )
             if case.only:
                 statement = replace(statement, only=case.only)
+            if case.lengths:
+                statement = replace(statement, lengths=case.lengths)
             function.statements.append(statement)  # type: ignore[attr-defined]
             if register:
                 STATEMENTS[name] = statement
@@ -193,18 +201,22 @@ def grows(
 def select(names: Iterable[str] | None = None) -> list[Statement]:
     """Return the statements with these names, in the order of the chapters.
 
-    A statement answers to its full name `chapter.function[instance]`, and to the name without the instance, without
-    the chapter, or to either of these alone. Raises LookupError, with the nearest name, for what selects nothing.
+    A statement answers to its full name `chapter.function[instance]`, to the name without the instance, without the
+    chapter, or to either of these alone; to the mechanisms and forms that it calls, "memory.delta_rule" and
+    "memory.delta_rule.chunkwise", to the paths of their files and of its own, and to patterns of these with * and ?.
+    Raises LookupError, with the nearest name, for what selects nothing.
     """
     importlib.import_module("proofs.identities")
     if not names:
         return list(STATEMENTS.values())
     selected: dict[str, Statement] = {}
-    for name in names:
-        matches = {key: s for key, s in STATEMENTS.items() if name in s.names}
+    for name in map(subjects.normalized, names):
+        matches = {key: s for key, s in STATEMENTS.items() if subjects.matches(name, subjects.names_of(s))}
         if not matches:
-            names = dict.fromkeys(names for s in STATEMENTS.values() for names in s.names)
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+            if (ROOT / name).is_file():
+                raise LookupError(f"no statement is about {name}")
+            known = dict.fromkeys(known for s in STATEMENTS.values() for known in subjects.names_of(s) if known)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise LookupError(f"no identity is called {name!r}; the nearest name is {near[0]!r}")
         selected |= matches
     return list(selected.values())

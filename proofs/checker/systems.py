@@ -26,13 +26,23 @@ import numpy as np
 from gpu import device
 from minigrad.exact import Log, Modular
 from minigrad.namespace import to_numpy
-from proofs.checker import degrees, encoding, rounding
-from proofs.checker.evaluate import elementwise, evaluate
+from proofs.checker import degrees, encoding, naming, rounding
+from proofs.checker.evaluate import elementwise, evaluate, results
 from proofs.checker.statements import Statement
 from proofs.checker.strategies import Exact, Strategy, walk
 
 PRIME = 2**61 - 1
 INEQUALITIES = "≤≰→"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where two sides differ: the number of an array in the two lists, an index in it, and both entries."""
+
+    array: int
+    index: tuple[int, ...]
+    left: Any
+    right: Any
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Comparison:
     failure: str = ""
     vacuous: bool = False
     false_pass: float | None = None  # the chance that a false equality passes a uniform draw; None where unknown
+    place: Place | None = None  # of the failure, where the sides could be compared
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,25 @@ class System:
         with _context(self.library), np.errstate(over="raise", divide="raise", invalid="raise"):
             return evaluate(statement, example, self.convert, self.order)
 
+    def describe(self, statement: Statement, example: Mapping[str, Any], compared: Comparison) -> str:
+        """Return the failure of a comparison with the result or the gradient that differs, its index and both entries.
+
+        An example: "state at [0, 1]: 1/2 on the left, 1/3 on the right".
+        """
+        place = compared.place
+        if place is None:
+            return compared.failure
+        if self.order:
+            names = naming.derivative_names(statement, example, self.order)
+        else:
+            with _context(self.library):
+                left, _ = results(statement, example, self.convert)
+            names = naming.result_names(left, naming.sides(statement)[0])
+        index = f" at [{', '.join(map(str, place.index))}]" if place.index else ""
+        left, right = map(naming.number, (place.left, place.right))
+        measured = f"; {compared.failure}" if self.precision else ""
+        return f"{names[place.array]}{index}: {left} on the left, {right} on the right{measured}"
+
 
 def _has_device() -> bool:
     try:
@@ -137,11 +167,13 @@ def _bitwise_equal(left: list, right: list) -> bool:
 
 
 def _compare_exactly(statement: Statement, left: list, right: list) -> Comparison:
-    for x, y in zip(left, right, strict=True):
-        for a, b in zip(np.ravel(np.asarray(x, dtype=object)), np.ravel(np.asarray(y, dtype=object)), strict=True):
+    for i, (x, y) in enumerate(zip(left, right, strict=True)):
+        x, y = np.asarray(x, dtype=object), np.asarray(y, dtype=object)
+        for j, (a, b) in enumerate(zip(x.ravel(), y.ravel(), strict=True)):
             if not (a <= b if statement.relation in INEQUALITIES else a == b):
                 error = abs(float(a - b)) if not isinstance(a - b, Modular) else float((a - b).value)
-                return Comparison(error, 0.0, f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}")
+                failure = f"{a} {'>' if statement.relation in '≤≰' else '≠'} {b}"
+                return Comparison(error, 0.0, failure, place=Place(i, _unravel(j, x.shape), a, b))
     return Comparison()
 
 
@@ -149,16 +181,23 @@ def _compare_within_bounds(statement: Statement, left: list, right: list, limits
     if isinstance(limits, str):
         return Comparison(np.inf, 0.0, limits)
     worst, vacuous = Comparison(), True
-    for x, y, limit in zip(left, right, limits, strict=True):
-        difference = to_numpy(x).astype(complex) - to_numpy(y).astype(complex)
+    for i, (x, y, limit) in enumerate(zip(left, right, limits, strict=True)):
+        x, y = to_numpy(x), to_numpy(y)
+        difference = x.astype(complex) - y.astype(complex)
         difference = difference.real if statement.relation in INEQUALITIES else np.abs(difference)
-        for error, bound in zip(np.ravel(difference), np.ravel(limit), strict=True):
+        for j, (error, bound) in enumerate(zip(np.ravel(difference), np.ravel(limit), strict=True)):
             vacuous = vacuous and not np.isfinite(bound)
             if not error <= bound:
-                return Comparison(float(error), float(bound), f"error {error:.3g}, bound {bound:.3g}")
+                index = _unravel(j, difference.shape)
+                failure = f"error {error:.3g}, bound {bound:.3g}"
+                return Comparison(float(error), float(bound), failure, place=Place(i, index, x[index], y[index]))
             if np.isfinite(bound) and error * worst.bound >= worst.error * bound:
                 worst = Comparison(float(error), float(bound))
     return Comparison(worst.error, worst.bound, vacuous=vacuous)
+
+
+def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(position, shape))
 
 
 @functools.lru_cache(maxsize=512)

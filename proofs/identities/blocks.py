@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.conversion import to_library_of
-from models.blocks import MIXERS, BlockConfig
+from models.blocks import MIXERS, BlockConfig, latent_attention
 from proofs.checker.statements import bounded, identity
 from proofs.checker.strategies import LARGE, Strategy, elements
 from proofs.layers import (
@@ -226,3 +226,35 @@ def written_out_kda(w: Weights, x: Any) -> Any:
         y.append(rms_norm(mg.stack(y_h, axis=-2), 1e-5) * w["o_norm.weight"])
     gate = sigmoid(linear(w, "g_b_proj", linear(w, "g_a_proj", x)))
     return linear(w, "o_proj", mg.concat(y, axis=-1) * gate)
+
+
+LATENT = latent_attention.LatentAttentionConfig(
+    width=CONFIG.width, heads=H, channels=2, shared=1, values=3, rank=3, form="quadratic"
+)
+
+
+@bounded(
+    "Multi-head latent attention: c, k_R = W_DKV x, k = [W_UK c ‖ k_R] and v = W_UV c of a normed c, head by head, "
+    "y = Σₛ softmaxₛ(q·k/√(K + J)) v over s ≤ t" + TO_HALF_THE_DIGITS,
+    source="deepseek2024v2, eq. 9–11 and 14–19; kimi2025, section 4: no rotation",
+    over=PRECISIONS,
+    only=("float64",),
+)
+def multi_head_latent_attention(seed: Seed, precision: str):
+    block = latent_attention.LatentAttentionBlock(LATENT, rng())
+    return compare(block, written_out_latent_attention, seed, precision, CONFIG.width)
+
+
+def written_out_latent_attention(w: Weights, x: Any) -> Any:
+    c, shared = parts(linear(w, "kv_a_proj_with_mqa", x), LATENT.rank, LATENT.shared)
+    up = linear(w, "kv_b_proj", rms_norm(c, 1e-6) * w["kv_a_layernorm.weight"])
+    y = []
+    for q_h, up_h in zip(heads(linear(w, "q_proj", x), H), heads(up, H), strict=True):
+        k, v_h = parts(up_h, LATENT.channels, LATENT.values)
+        k_h, y_h = mg.concat([k, shared], axis=-1), []
+        for t in range(x.shape[-2]):
+            scores = [mg.sum(q_h[..., t, :] * k_h[..., s, :], axis=-1) / 3**0.5 for s in range(t + 1)]
+            weights = softmax(mg.stack(scores, axis=-1))
+            y_h.append(sum(weights[..., s : s + 1] * v_h[..., s, :] for s in range(t + 1)))
+        y.append(mg.stack(y_h, axis=-2))
+    return linear(w, "o_proj", mg.concat(y, axis=-1))

@@ -16,11 +16,13 @@ from models.recurrent import lstm, rnn
 from models.ssm import lti
 from proofs.checker.statements import bounded, converges, identity, refuted
 from proofs.checker.strategies import LARGE, POSITIVE, SMALL, Strategy, elements
+from proofs.layers import sigmoid
 
 CHAPTER = 19
 
 ELMAN, PASCANU = "elman1990", "pascanu2013"
 HOCHREITER, GERS = "hochreiter1997", "gers2000"
+VALUES_AND_GRADIENTS = ("float64", "float32", "gradient")
 
 Inputs = Annotated[Any, Strategy("*batch T N", LARGE)]
 Weights = Annotated[Any, Strategy("N N", SMALL)]
@@ -41,6 +43,20 @@ Bias = Annotated[Any, Strategy("4*H", SMALL)]
 Cell = Annotated[Any, Strategy("*batch H", LARGE)]
 
 # Simple recurrent networks
+
+
+@identity(
+    "Each unit is hₙ = tanh(Σₘ Wₙₘ hₘ + xₙ), token by token",
+    source=f"{ELMAN}; {PASCANU}, eq. 2 and footnote 1",
+    only=VALUES_AND_GRADIENTS,
+)
+def network_unit_by_unit(x: Inputs, W: Weights, h: Start):
+    start, y = h, []
+    for t in range(x.shape[-2]):
+        rows = [mg.sum(W[n] * h, axis=-1, keepdims=True) + x[..., t, n : n + 1] for n in range(W.shape[0])]
+        h = mg.concat([mg.tanh(row) for row in rows], axis=-1)
+        y.append(h)
+    return rnn.recurrent(x, W, state=start), (mg.stack(y, axis=-2), h)
 
 
 def gradient_through_time(x: Any, W: Any, h: Any, v: Any) -> Any:
@@ -155,6 +171,23 @@ def norm(W: Any) -> Any:
 
 
 # The LSTM
+
+
+@identity(
+    "i, f, o = σ(W x + U h + b), g = tanh(W x + U h + b), c = f c + i g, h = o tanh c, rows in the order i, f, g, o",
+    source=f"{GERS}, section 3; {HOCHREITER}, section 4, without squashing functions of their own; "
+    "minigrad, models/recurrent/lstm.py: the order is PyTorch's",
+    only=VALUES_AND_GRADIENTS,
+)
+def lstm_gate_by_gate(x: Tokens, W: InputWeights, U: RecurrentWeights, b: Bias, h: Cell, c: Cell):
+    start, y, H = (h, c), [], c.shape[-1]
+    for t in range(x.shape[-2]):
+        rows = [slice(n * H, (n + 1) * H) for n in range(4)]
+        i, f, g, o = (x[..., t, :] @ W[part].mT + h @ U[part].mT + b[part] for part in rows)
+        c = sigmoid(f) * c + sigmoid(i) * mg.tanh(g)
+        h = sigmoid(o) * mg.tanh(c)
+        y.append(h)
+    return lstm.recurrent(x, W, U, b, state=start), (mg.stack(y, axis=-2), (h, c))
 
 
 @identity(

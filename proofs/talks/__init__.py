@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.references import citations, cited, references
+from models.references import citations, cited, references, spelled
 from models.study.sections import SECTIONS, section_of
 from proofs.checker.statements import Statement, select
 
@@ -63,6 +63,8 @@ class Claim:
         return {
             **asdict(self),
             "title": label(self.talk),
+            "full_title": references()[self.talk].title,
+            "url": references()[self.talk].url,
             "shown": self.shown,
             "statements": [
                 {
@@ -77,8 +79,8 @@ class Claim:
                 for name, s in zip(self.statements, self.found, strict=True)
             ],
             "study": [{"name": name, "section": section_of(name)} for name in self.study],
-            "source": cited(self.source) if self.source else "",
-            "papers": {c.reference.label: c.reference.url for c in citations(self.source)} if self.source else {},
+            "source": spelled(self.source) if self.source else "",
+            "citations": [citation.to_json() for citation in citations(self.source)] if self.source else [],
         }
 
 

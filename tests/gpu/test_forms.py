@@ -121,7 +121,7 @@ def judged(form, system="cupy gradient"):
 )
 def test_statements_hold_there(proofs_on_a_device, statement, system):
     """Run every form, for values and gradients."""
-    result = check_system(statement, system, "quick")
+    result = check_system(statement, system, "short")
     assert result.status == "passed", result.failure
 
 

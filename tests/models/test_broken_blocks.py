@@ -9,10 +9,11 @@ from minigrad import namespace
 from minigrad.nn import Conv1d
 from models.attention import positions
 from proofs.checker import PROFILES
-from proofs.identities import blocks, blocks_constants, blocks_learners, blocks_state_spaces
-from tests.copies import copied_mixers, statement_fails
+from proofs.identities import blocks, blocks_constants, blocks_learners, blocks_recurrent, blocks_state_spaces
+from tests.copies import copied_mixers, copy_of, statement_fails
 
 LEARNERS, STATE_SPACES, CONSTANTS = "blocks_learners", "blocks_state_spaces", "blocks_constants"
+RECURRENT = "blocks_recurrent"
 
 BROKEN = [
     # file, text, what stands there instead, the statement that fails, what is wrong
@@ -75,6 +76,26 @@ BROKEN = [
     ("system", "mg.sigmoid(both[..., width:])", "both[..., width:]", f"{STATE_SPACES}.s4d", "a gate without σ"),
     ("system", "mg.gelu(y)", "mg.silu(y)", f"{STATE_SPACES}.s4[float64]", "SiLU for GELU"),
     ("s4", "C, self.D,", "C, 0 * self.D,", f"{STATE_SPACES}.s4[float64]", "no skip"),
+    ("rnn", "self.run(self.enter(x),", "self.run(x,", f"{RECURRENT}.rnn[float64]", "no projection of the input"),
+    ("lstm", "x, self.W, self.U", "x, self.U, self.W", f"{RECURRENT}.lstm[float64]", "weights exchanged"),
+    (
+        "rwkv4",
+        "weight * x + (1 - weight) * before",
+        "weight * before + (1 - weight) * x",
+        f"{RECURRENT}.rwkv4[float64]",
+        "the token shift the other way round",
+    ),
+    (
+        "rwkv4",
+        "w = mg.namespace(self.time_decay).exp(self.time_decay)",
+        "w = -self.time_decay",
+        f"{RECURRENT}.rwkv4[float64]",
+        "w as stored",
+    ),
+    ("rwkv4", "self.value(k * k), last", "self.value(k), last", f"{RECURRENT}.rwkv4[float64]", "ReLU for its square"),
+    ("rwkv7", "-math.exp(-0.5) * ", "-", f"{RECURRENT}.rwkv7[float64]", "a decay without e^(−1/2)"),
+    ("rwkv7", "NORM_EPS = 64e-5", "NORM_EPS = 1e-5", f"{RECURRENT}.rwkv7[float64]", "the ε of a norm of one channel"),
+    ("rwkv7", "(1 + (a - 1) * self.k_a)", "a", f"{RECURRENT}.rwkv7[float64]", "keys times the rate"),
     ("lssl", "np.geomspace", "np.linspace", f"{STATE_SPACES}.lssl", "a linear grid of steps"),
 ]
 
@@ -82,13 +103,13 @@ BROKEN = [
 @pytest.fixture(autouse=True)
 def _no_shrinking(monkeypatch):
     """Stop at the first example that fails."""
-    monkeypatch.setitem(PROFILES, "quick", dataclasses.replace(PROFILES["quick"], shrink_seconds=0))
+    monkeypatch.setitem(PROFILES, "short", dataclasses.replace(PROFILES["short"], shrink_seconds=0))
 
 
 def put_in_place(monkeypatch, *change):
     """Let the statements take blocks of a new import of their sources."""
     mixers = copied_mixers(*change)
-    for chapter in (blocks, blocks_constants, blocks_learners, blocks_state_spaces):
+    for chapter in (blocks, blocks_constants, blocks_learners, blocks_recurrent, blocks_state_spaces):
         monkeypatch.setattr(chapter, "MIXERS", mixers)
 
 
@@ -114,6 +135,12 @@ def test_another_exponent_of_rotary_positions_is_caught(monkeypatch):
     assert statement_fails("blocks.softmax_attention")
     assert statement_fails("blocks_learners.titans_as_layer[float64]")
     assert statement_fails("blocks_constants.rotary_frequencies_are_the_paper_s")
+
+
+def test_latents_that_are_not_normed_are_caught(monkeypatch):
+    copy = copy_of("blocks.latent_attention", "self.kv_a_layernorm(c), k_R", "c, k_R")
+    monkeypatch.setattr(blocks, "latent_attention", copy)
+    assert statement_fails("blocks.multi_head_latent_attention[float64]")
 
 
 def test_a_convolution_that_is_one_token_late_is_caught(monkeypatch):

@@ -194,6 +194,14 @@ TINY: plans.Sizes = {
     },
 }
 TINY["short sam"] = TINY["sam"]
+LINK = '<a href="https://arxiv.org/abs/2407.04620" title="RNNs &quot;at&quot; &lt; rest">Sun et al. 2024 (TTT)</a>'
+
+
+def cited(place):
+    label, url = "Sun et al. 2024 (TTT)", "https://arxiv.org/abs/2407.04620"
+    return {"text": f"{label}, {place}", "label": label, "place": place, "title": 'RNNs "at" < rest', "url": url}
+
+
 STATED = [
     {
         "identity": f"{name}[{case}]",
@@ -203,7 +211,7 @@ STATED = [
         "relation": "=",
         "file": "proofs/identities/ttt.py",
         "line": 7,
-        "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"},
+        "citations": [cited("eq. 1 < 2")],
     }
     for name, case, chapter in [
         ("a < b", "x", "the_rule"),
@@ -241,6 +249,8 @@ CLAIMS = [
     {
         "talk": "talk-titans",
         "title": "talk on <Titans>",
+        "full_title": "Can <Titans> surpass Transformers?",
+        "url": "https://www.youtube.com/watch?v=4pNugYLtECM",
         "number": 1,
         "place": "02:16",
         "said": "a is below b.",
@@ -252,11 +262,13 @@ CLAIMS = [
         "statements": [{**STATED[0], "name": "a < b"}],
         "study": [{"name": "recall-plain-softmax", "section": "recall"}, {"name": "text", "section": "text"}],
         "source": "",
-        "papers": {},
+        "citations": [],
     },
     {
         "talk": "talk-mamba",
         "title": "talk on Mamba",
+        "full_title": "What is the Mamba architecture?",
+        "url": "",
         "number": 2,
         "place": "slide 4",
         "said": "c is d.",
@@ -267,8 +279,11 @@ CLAIMS = [
         "shown": False,
         "statements": [],
         "study": [],
-        "source": "Sun et al. 2024, section 1",
-        "papers": {"Sun et al. 2024": "https://arxiv.org/abs/2407.04620"},
+        "source": "Sun et al. 2024 (TTT), section 1; talk on Mamba, slide 4",
+        "citations": [
+            cited("section 1"),
+            {"text": 'talk on Mamba, "A & B", slide 4', "label": "talk on Mamba", "title": "A & B", "url": ""},
+        ],
     },
 ]
 MEMORY = {
@@ -369,7 +384,7 @@ def test_statements_are_folded_by_chapter_and_link_to_their_source_and_paper(stu
     assert len(files) == 3 + 1 and {link.partition("#")[2] for link in files} == {"L7"}
     for link in files:
         assert (study_folder / link.partition("#")[0]).resolve() == jobs.ROOT / "proofs" / "identities" / "ttt.py"
-    assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a> (TTT), eq. 1 &lt; 2' in text
+    assert f"{LINK}, eq. 1 &lt; 2" in text
     assert text.count("<details") == 2
     assert re.search(r"<summary>the rule: 1 hold, <span class=\"bad\">1 fail</span></summary>", text)
     assert "<summary>the other: 0 hold, 1 not run</summary>" in text
@@ -383,7 +398,7 @@ def test_claims_lead_to_what_shows_them_and_are_filtered_without_scripts(study_f
     assert 'class="claim true-if">' in shown and 'class="claim wrong missing">' in missing
     for words in ("<em>If b is positive.</em> a ≤ b.", 'href="#a &lt; b"', "#L7", 'href="#recall"', 'href="#text"'):
         assert words in shown, words
-    assert '<a href="https://arxiv.org/abs/2407.04620">Sun et al. 2024</a>, section 1' in missing
+    assert f"{LINK}, section 1; talk on Mamba, &quot;A &amp; B&quot;, slide 4" in missing
     assert "Not shown yet: a counterexample." in missing
     inputs = set(re.findall(r'<input [^>]*id="([^"]*)"', text))
     assert inputs == {"only-talks", "only-talk-titans", "only-talk-mamba", "only-verdicts", "only-missing"} | {

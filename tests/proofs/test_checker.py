@@ -14,7 +14,6 @@ from rich.console import Console
 
 import proofs
 from models.memory import linear_attention
-from models.references import cited
 from proofs.checker import check_statement, check_system, report, systems
 from proofs.checker.statements import converges, grows, identity, select
 from proofs.checker.strategies import Keys, Queries, Values
@@ -97,8 +96,18 @@ def test_what_is_shown_of_a_result_is_whole(width):
     assert lines[0] == f"∝ {statement.name}"
     output = " ".join(line.strip() for line in lines[1:])
     error = f"worst error {result.closest.worst_error:.1e} of at most {result.closest.bound:.1e}"
-    assert output == f"{cited(statement.source)}; count; {error}; 1 example; checked"
+    source = "; ".join(f"{c.spelled} <{c.url}>" if c.url else c.spelled for c in statement.citations)
+    assert output == f"{source}; count; {error}; 1 example; checked"
     assert all(len(line) <= width for line in lines[1:])
+    assert "<https://www.youtube.com/watch?v=4pNugYLtECM&t=366s>" in source  # 06:06
+
+
+def test_sources_are_links_on_a_terminal():
+    (statement,) = select(["sheets"])
+    console = Console(width=40, file=io.StringIO(), force_terminal=True)
+    report.write_source(console, statement.citations, ".")
+    assert ";https://www.youtube.com/watch?v=4pNugYLtECM&t=669s\x1b\\" in console.file.getvalue()  # 11:09
+    assert "<http" not in console.file.getvalue()
 
 
 def test_what_is_shown_of_a_failure():
@@ -107,6 +116,21 @@ def test_what_is_shown_of_a_failure():
     report.show(console, result)
     name, rest = console.file.getvalue().splitlines()
     assert name == "✗ test_checker.unmasked" and "; failed: ℚ; " in rest
+
+
+@pytest.mark.parametrize(
+    ("system", "start"),
+    [
+        ("fractions", "result at [0, 0]: 2 on the left, 1 on the right"),
+        ("float64", "result at [0, 0]: 2 on the left, 1 on the right; error 1, bound "),
+        ("gradient", "gradient of q at [0, 0]: "),
+        ("second gradient", "second derivative by q at [0, 0]: "),
+    ],
+)
+def test_a_failure_names_what_differs(system, start):
+    result = check_system(unmasked.statements[0], system)
+    assert (result.left, result.right) == ("q @ k.mT @ v", "linear_attention.recurrent(q, k, v)[0]")
+    assert result.failure.startswith(start), result.failure
 
 
 def test_the_command_line_names_the_nearest(tmp_path):
@@ -172,15 +196,15 @@ def test_statements_as_json_name_their_line_and_papers(tmp_path):
         function = row["identity"].partition(".")[2].partition("[")[0]
         assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")
         assert row["file"] == f"proofs/identities/{row['chapter']}.py" and lines[0].startswith(("@", "def "))
-        assert all(name in row["source"] for name in row["papers"])
-    addresses = {row["source"]: row["papers"] for row in rows}
-    assert addresses["Katharopoulos et al. 2020, eq. 7"] == {
-        "Katharopoulos et al. 2020": "https://arxiv.org/abs/2006.16236"
-    }
+        assert row["source"] == "; ".join(citation["text"] for citation in row["citations"])
+    citations = {citation["text"]: citation for row in rows for citation in row["citations"]}
+    assert citations["Katharopoulos et al. 2020, eq. 7"]["url"] == "https://arxiv.org/abs/2006.16236"
+    talk = citations['talk on Titans, "[Paper Review] Can Titans surpass Transformers? (in Korean)", 1:00:59']
+    assert talk["url"] == "https://www.youtube.com/watch?v=4pNugYLtECM&t=3659s" and talk["place"] == "1:00:59"
 
 
 def test_the_default_profile_has_long_examples():
-    """Up to 64 tokens in the cheapest number systems, where no argument limits the length; none in the quick one."""
+    """Up to 64 tokens in the cheapest number systems, where no argument limits the length; none in the short one."""
     lengths = []
 
     @identity("A sum in two orders", source="minigrad, this test", exact=True, register=False)
@@ -189,7 +213,7 @@ def test_the_default_profile_has_long_examples():
         return q + k, k + q
 
     for system in ("modular", "float64"):
-        for profile, longest in (("quick", 9), ("default", 64)):
+        for profile, longest in (("short", 9), ("default", 64)):
             lengths.clear()
             assert check_system(claim.statements[0], system, profile).status == "passed"
             assert longest / 2 < max(lengths) <= longest
