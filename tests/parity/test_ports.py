@@ -1,0 +1,28 @@
+"""Ports in PyTorch and JAX are right, with gradients by the framework; the slips planted in them are caught, and named."""
+
+import pytest
+
+from tests.port.ports import PORTS, run
+from tests.port.test_ports import SHORT, rows
+
+CASES = ["T = 1", "T > chunk", "T not a multiple", "start state", "shut gate", "open gate", "no batch axis"]
+
+
+@pytest.mark.parametrize("name", PORTS["torch"])
+def test_a_port_in_torch_is_right_in_all_precisions(torch, name):
+    report = run("torch", name, cases=CASES)
+    assert report.right, str(report)
+    assert report.precisions == ["float64", "float32", *(["bfloat16"] if name != "s4d" else [])]
+
+
+@pytest.mark.parametrize("name", PORTS["jax"])
+def test_a_port_in_jax_is_right(jax, name):
+    report = run("jax", name, precisions=["float64"], cases=["T not a multiple", "start state"], chunk=4)
+    assert report.right, str(report)
+
+
+@pytest.mark.parametrize(("framework", "name", "old", "new", "slip"), rows("torch", "jax"))
+def test_a_slip_is_caught_and_named(torch, jax, framework, name, old, new, slip):
+    report = run(framework, name, old, new, precisions=["float64"], cases=SHORT)
+    assert not report.right
+    assert report.slips == ([slip] if slip else [])
