@@ -161,6 +161,10 @@ class Jax(Framework):
     differentiates = True
     imports = ("import jax", "", 'jax.config.update("jax_enable_x64", True)')
 
+    def __init__(self, name: str = "jax"):
+        super().__init__(name)
+        self._compiled: dict[Function, Callable[..., Any]] = {}
+
     @property
     def context(self) -> AbstractContextManager[Any]:
         return self.module.enable_x64(True)
@@ -172,11 +176,20 @@ class Jax(Framework):
     def gradients(
         self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
     ) -> list[Any]:
-        results, pull = self.module.vjp(lambda *leaves: list(function(list(leaves))), *arrays)
-        weights = [
-            self.module.numpy.asarray(c.conj().astype(r.dtype)) for r, c in zip(results, cotangents, strict=True)
-        ]
-        return [np.asarray(x).conj() for x in pull(weights)]
+        """Compile the pass once for each function and shape; what cannot be traced runs operation by operation."""
+
+        def pull(arrays: list[Any], weights: list[Any]) -> Any:
+            results, vjp = self.module.vjp(lambda *leaves: list(function(list(leaves))), *arrays)
+            return vjp([c.astype(r.dtype) for r, c in zip(results, weights, strict=True)])
+
+        compiled = self._compiled.setdefault(function, self.module.jit(pull))
+        weights = [self.array(c.conj(), precision) for c in cotangents]
+        try:
+            pulled = compiled(arrays, weights)
+        except Exception:  # as where values decide what is done; what else is wrong is raised again
+            pulled = pull(arrays, weights)
+            self._compiled[function] = pull
+        return [np.asarray(x).conj() for x in pulled]
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f'jax.numpy.array({plain(x)}, dtype="{dtype_name(x, precision)}")'
@@ -229,6 +242,14 @@ class Tinygrad(Framework):
     differentiates = True
     imports = ("from tinygrad import Tensor",)
 
+    def __init__(self, name: str = "tinygrad"):
+        super().__init__(name)
+        try:
+            _ = self.module.Device.DEFAULT
+        except RuntimeError as error:
+            needed = "on a CPU it needs clang or LLVM, or the environment variable DEV=PYTHON"
+            raise UserError(f"framework: tinygrad has {error}: {needed}") from None
+
     def array(self, x: np.ndarray, precision: str) -> Any:
         """Return a tensor with a buffer, which for a number tinygrad makes a constant."""
         if x.dtype.kind == "c":
@@ -246,7 +267,7 @@ class Tinygrad(Framework):
         self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
     ) -> list[Any]:
         total = sum((r * self.array(c, precision)).sum() for r, c in zip(function(arrays), cotangents, strict=True))
-        return list(total.gradient(*arrays))
+        return [None if x.device is None else x for x in total.gradient(*arrays)]  # 0 of no device: none flows
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f'Tensor({plain(x)}, dtype="{precision}")'

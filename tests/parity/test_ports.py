@@ -1,4 +1,4 @@
-"""Ports in PyTorch and JAX are right, with gradients by the framework; the slips planted in them are caught, and named."""
+"""Ports in PyTorch and JAX are right, with gradients; the slips planted in them are caught, and named."""
 
 import pytest
 
@@ -23,6 +23,7 @@ def test_a_port_in_jax_is_right(jax, name):
 
 @pytest.mark.parametrize(("framework", "name", "old", "new", "slip"), rows("torch", "jax"))
 def test_a_slip_is_caught_and_named(torch, jax, framework, name, old, new, slip):
-    report = run(framework, name, old, new, precisions=["float64"], cases=SHORT)
+    cases = ["start state"] if framework == "jax" else SHORT  # one shape: JAX compiles for each
+    report = run(framework, name, old, new, precisions=["float64"], cases=cases)
     assert not report.right
     assert report.slips == ([slip] if slip else [])

@@ -54,9 +54,11 @@ def make(name, text):
         """Return the arrays with one batch axis, their sizes by letter, and the shape of the batch."""
         first, axes = arrays[0], shapes.arguments.split()
         batch = first.shape[: first.ndim - len(axes[0]) + 1]
-        arrays = [x.reshape(-1, *x.shape[len(batch) :]) if a[0] == "B" else x for x, a in zip(arrays, axes)]
-        sizes = {letter: n for x, a in zip(arrays, axes) if a != "-" for letter, n in zip(a, x.shape)}
-        return arrays, sizes, batch
+        flattened, sizes = [], {}
+        for x, letters in zip(arrays, axes, strict=True):
+            flattened.append(x.reshape(-1, *x.shape[len(batch) :]) if letters[0] == "B" else x)
+            sizes.update(zip(letters.strip("-"), flattened[-1].shape, strict=True))
+        return flattened, sizes, batch
 
     def forward(*arrays, state=None, chunk_size=64):
         flattened, sizes, batch = flat(arrays)
@@ -82,7 +84,7 @@ def attention(call):
     """Return softmax attention and its backward function: keys and values of the past are put before the others."""
 
     def join(k, v, past):
-        return (k, v) if past is None else tuple(np.concatenate(x, axis=-2) for x in zip(past, (k, v)))
+        return (k, v) if past is None else tuple(np.concatenate(x, axis=-2) for x in zip(past, (k, v), strict=True))
 
     def sizes(q, k, v):
         return [int(np.prod(q.shape[:-2])), q.shape[-2], *k.shape[-2:], v.shape[-1]]

@@ -208,7 +208,7 @@ TORCH = [
     ("delta_rule", "error = v_t - ", "error = v_t.detach() - ", "no gradient flows to v"),
     ("delta_rule", "b_t * error", "b_t.sigmoid() * error", "the sigmoid is applied to beta once more"),
     ("chunk_delta_rule", "(Q @ K.mT).tril() @ u", "(Q @ K.mT).tril(-1) @ u", "read before the write"),
-    ("chunk_delta_rule", "A = (b * K @ K.mT).tril(-1)", "A = (b * K @ K.mT).tril()", None),
+    ("chunk_delta_rule", "append(row - A[", "append(row + A[", None),
     ("chunk_delta_rule", "u = U - W @ S", "u = U", None),
     ("chunk_delta_rule", "solve(A, b * K)", "solve(A, K)", None),
     ("chunk_gated_delta_rule", "beta[:, :, start : start + chunk_size, None]", "1", "beta is missing: taken as 1"),
