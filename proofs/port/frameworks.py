@@ -284,7 +284,7 @@ class DLPack(Framework):
     def __init__(self, name: str):
         super().__init__(name)
         if not hasattr(self.module, "from_dlpack"):
-            raise UserError(f"framework: {name} has no from_dlpack, expected numpy, torch, jax, cupy or one that has")
+            raise UserError(f"framework: {name} has no from_dlpack, expected {', '.join(KNOWN)} or one that has")
 
     @property
     def imports(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -80,7 +80,7 @@ def rebuild_text(state: Any, names: list[str]) -> str:
 
     def text(part: Any) -> str:
         if isinstance(part, tuple):
-            return f"({''.join(f'{text(x)}, ' for x in part)})".replace(", )", ",)")
+            return f"({', '.join(map(text, part))}{',' if len(part) == 1 else ''})"
         return str(part)
 
     return text(rebuild(state, [_Name(name) for name in names]))

@@ -2,10 +2,11 @@
 
 import pytest
 
+from tests.port.planted import rows
 from tests.port.ports import PORTS, run
-from tests.port.test_ports import SHORT, rows
 
 CASES = ["T = 1", "T > chunk", "T not a multiple", "start state", "shut gate", "open gate", "no batch axis"]
+SHORT = ["T not a multiple", "start state"]
 
 
 @pytest.mark.parametrize("name", PORTS["torch"])
@@ -17,7 +18,7 @@ def test_a_port_in_torch_is_right_in_all_precisions(torch, name):
 
 @pytest.mark.parametrize("name", PORTS["jax"])
 def test_a_port_in_jax_is_right(jax, name):
-    report = run("jax", name, precisions=["float64"], cases=["T not a multiple", "start state"], chunk=4)
+    report = run("jax", name, precisions=["float64"], cases=SHORT, chunk=4)
     assert report.right, str(report)
 
 

@@ -47,7 +47,7 @@ def make(name, text):
         getattr(libraries["float32" if real else "float64"](), function)(*map(ctypes.c_long, sizes), *pointers)
 
     if name == "attention":
-        return attention(call)
+        return make_attention(call)
     shapes = SHAPES[name]
 
     def flat(arrays):
@@ -80,7 +80,7 @@ def make(name, text):
     return forward, backward
 
 
-def attention(call):
+def make_attention(call):
     """Return softmax attention and its backward function: keys and values of the past are put before the others."""
 
     def join(k, v, past):
@@ -89,20 +89,20 @@ def attention(call):
     def sizes(q, k, v):
         return [int(np.prod(q.shape[:-2])), q.shape[-2], *k.shape[-2:], v.shape[-1]]
 
-    def forward(q, k, v, past=None):
+    def attention(q, k, v, past=None):
         k, v = join(k, v, past)
         y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
         call("attention", sizes(q, k, v), q, k, v, y)
         return y, (k, v)
 
-    def backward(q, k, v, dy, dk, dv, past=None):
+    def attention_backward(q, k, v, dy, dk, dv, past=None):
         P = 0 if past is None else past[0].shape[-2]
         k, v = join(k, v, past)
         dq, dk, dv = np.zeros_like(q), dk.copy(), dv.copy()
         call("attention_backward", sizes(q, k, v), q, k, v, dy, dq, dk, dv)
         return [dq, dk[..., P:, :], dv[..., P:, :], dk[..., :P, :], dv[..., :P, :]]
 
-    return forward, backward
+    return attention, attention_backward
 
 
 REALS = {"float64": "double", "float32": "float"}

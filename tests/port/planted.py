@@ -3,6 +3,8 @@
 The name is None where the catalogue has none: the port is then wrong, and the report says where.
 """
 
+import pytest
+
 RESET = "            if (first) EACH(n, N) EACH(p, P) S[z][n][p] = 0;\n"
 
 C = [
@@ -280,3 +282,12 @@ JAX = [
 ]
 
 PLANTED = {"c": C, "numba": NUMBA, "torch": TORCH, "jax": JAX}
+
+
+def rows(*frameworks):
+    """Return a parameter of a test for each slip planted in a port of these frameworks."""
+    return [
+        pytest.param(framework, *row, id=f"{framework}-{row[0]}-{row[-1] or row[2]}")
+        for framework in frameworks
+        for row in PLANTED[framework]
+    ]
