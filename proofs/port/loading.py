@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import sys
+from _ctypes import CFuncPtr
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +36,7 @@ def load(place: str) -> tuple[Callable[..., Any], str]:
     function = getattr(module, name)
     if not callable(function):
         raise UserError(f"port: {name} of {path} is of type {type(function).__name__}, expected a function")
-    if isinstance(function, ctypes._CFuncPtr):
+    if isinstance(function, CFuncPtr):
         raise UserError(f"port: {name} of {path} is a function of a C library, expected {WRAPPER}")
     return function, f"from {shown} import {name}"
 
