@@ -19,7 +19,7 @@ Option = typer.Option
 
 BACKWARD = (
     "A function of the same file for the gradients: called as the port, with the cotangents of y and of each array of "
-    "the state it returns behind the arguments; returns a gradient for each array, those of the initial state last."
+    "the state it returns after the positional arguments; returns a gradient for each array, of the initial state last."
 )
 
 Place = Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="The port; package.module:FUNCTION will do.")]

@@ -13,8 +13,10 @@ The gradient of a complex argument is Jᴴ g, as in minigrad and PyTorch; JAX re
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import sys
 import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -324,20 +326,27 @@ def framework(name: str | None, function: Callable[..., Any]) -> Framework:
 
 
 def recognise(function: Callable[..., Any]) -> str:
-    """Return the framework that the globals of a function name; NumPy where they name none.
+    """Return the framework that a function was compiled by, or that its globals name; NumPy where they name none.
 
-    A function that Numba compiles takes NumPy's arrays, and so does one whose module imports Numba beside NumPy alone.
+    A module that imports Numba beside no other library has functions of NumPy's arrays.
 
     Raises UserError where they name several.
     """
-    if _root(type(function)) == "numba":
-        return "numba"
+    while isinstance(function, functools.partial):
+        function = function.func
+    libraries = {*KNOWN, *FULL_NAMES, *OTHERS} - {"numpy"}
+    compiler = _root(type(function))
+    if compiler in libraries:
+        return FULL_NAMES.get(compiler, compiler)
     function = inspect.unwrap(function)
-    found = {_root(value) for value in getattr(function, "__globals__", {}).values()}
-    arrays = found & {*KNOWN, *FULL_NAMES, *OTHERS} - {"numpy", "numba"}
-    if len(arrays) > 1:
-        raise UserError(f"framework: the port's module imports {' and '.join(sorted(arrays))}; choose by --framework")
-    return arrays.pop() if arrays else "numba" if "numba" in found else "numpy"
+    scope = getattr(function, "__globals__", None) or vars(sys.modules[type(function).__module__])
+    found = {_root(value) for value in scope.values()} & libraries
+    if len(found) > 1:
+        found.discard("numba")
+    if len(found) > 1:
+        raise UserError(f"framework: the port's module imports {' and '.join(sorted(found))}; choose by --framework")
+    name = found.pop() if found else "numpy"
+    return FULL_NAMES.get(name, name)
 
 
 def _root(x: Any) -> str:

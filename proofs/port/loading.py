@@ -14,7 +14,7 @@ from typing import Any
 from models.errors import UserError, known_name
 from proofs.port.running import described
 
-WRAPPER = "a function that takes NumPy arrays and calls it by ctypes (CONTRIBUTING.md, Check a port, has an example)"
+WRAPPER = "a function of NumPy arrays that calls the library by ctypes (CONTRIBUTING.md, Check a port, has an example)"
 
 
 def load(place: str) -> tuple[Callable[..., Any], str]:

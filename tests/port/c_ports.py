@@ -114,7 +114,7 @@ def library(text, real):
         path = Path(folder, "port.so")
         command = [compiler(), "-x", "c", "-std=c11", "-shared", "-fPIC", f"-DREAL={real}", f"-I{FOLDER}", "-"]
         subprocess.run([*command, "-o", path, "-lm"], input=text, text=True, check=True)
-        return ctypes.CDLL(path)  # which stays mapped when the file is gone
+        return ctypes.CDLL(str(path))  # which stays mapped when the file is gone
 
 
 @functools.cache

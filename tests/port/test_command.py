@@ -67,11 +67,11 @@ def test_a_backward_function_is_checked(files):
         (["PATH/broken_port.py:right", "--as", FORM], "cannot be imported: ModuleNotFoundError"),
         (
             ["PATH/port.c:f", "--as", FORM],
-            "port: PATH/port.c is no Python file, expected one with a function that takes",
+            "port: PATH/port.c is no Python file, expected one with a function of NumPy",
         ),
         pytest.param(
             ["PATH/c_function.py:abort", "--as", FORM],
-            "port: abort of PATH/c_function.py is a function of a C library, expected a function that takes NumPy",
+            "port: abort of PATH/c_function.py is a function of a C library, expected a function of NumPy arrays",
             marks=pytest.mark.skipif(sys.platform == "win32", reason="no library of the process itself"),
         ),
         (["no.such.module:right", "--as", FORM], "port: no.such.module cannot be imported"),

@@ -1,9 +1,12 @@
 """Ports in Numba, with backward functions, are right; the slips planted in them are caught, and named."""
 
+import functools
+import sys
 import types
 
 import pytest
 
+from models.errors import UserError
 from proofs.port.frameworks import recognise
 from tests.port.planted import PLANTED, rows
 from tests.port.ports import PORTS, make, run
@@ -38,10 +41,26 @@ def test_forty_slips_are_planted_and_thirty_have_a_name():
 
 @pytest.mark.parametrize("package", ["torch", "jax", "cupy", "mlx.core", "tinygrad", "array_api_strict"])
 def test_the_framework_is_recognised(package):
-    """By a module, or an object of it, among the globals of the port; Numba's functions take NumPy's arrays."""
+    """By a module, or an object of it, among the globals of the port, or by what compiled it."""
+    library = types.ModuleType(package)
     tensor = type("Tensor", (), {"__module__": f"{package}.inner"})
-    for scope in ({"xp": types.ModuleType(package)}, {"Tensor": tensor}):
+    for scope in ({"xp": library}, {"Tensor": tensor, "numba": types.ModuleType("numba")}):
         exec("import numpy as np\ndef port(q): return q", scope)
-        assert recognise(scope["port"]) == package
+        assert recognise(scope["port"]) == recognise(functools.partial(scope["port"], q=1)) == package
+    assert recognise(type("Compiled", (), {"__module__": package, "__call__": len})()) == package
+
+
+def test_a_function_that_numba_compiles_takes_arrays_of_numpy():
     compiled, _ = make("numba", "linear_attention")
     assert recognise(compiled) == recognise(compiled.py_func) == "numba"
+
+
+def test_the_framework_of_an_object_is_that_of_the_module_of_its_class(monkeypatch):
+    module = types.ModuleType("layers")
+    module.jax = types.ModuleType("jax")
+    monkeypatch.setitem(sys.modules, "layers", module)
+    layer = type("Layer", (), {"__module__": "layers", "__call__": lambda self, q: q})()
+    assert recognise(layer) == "jax"
+    module.torch = types.ModuleType("torch")
+    with pytest.raises(UserError, match="the port's module imports jax and torch; choose by --framework"):
+        recognise(layer)
