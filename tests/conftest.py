@@ -7,14 +7,15 @@ import signal
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-REASON = "CuPy, NVRTC and the model of a GPU that g++ compiles are for Linux"
+REASON = "CuPy, NVRTC and the model of a GPU that g++ compiles are for Linux; ports in C want a compiler"
+IN_C = ROOT / "tests" / "port" / "test_ports_in_c.py"
 
 
 def left_out(path: Path, system: str = platform.system()) -> bool:
-    """Return whether a file of tests needs what only Linux has: all of `tests/gpu`, and files that import CuPy."""
+    """Return whether a file needs what only Linux has: all of `tests/gpu`, files that import CuPy, and ports in C."""
     if system == "Linux" or path.suffix != ".py":
         return False
-    return path.is_relative_to(ROOT / "tests" / "gpu") or _imports_cupy(path)
+    return path == IN_C or path.is_relative_to(ROOT / "tests" / "gpu") or _imports_cupy(path)
 
 
 @functools.cache

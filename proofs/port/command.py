@@ -12,15 +12,19 @@ from models.errors import UserError
 from proofs.port import snippets
 from proofs.port.cases import CASES
 from proofs.port.checking import check
+from proofs.port.frameworks import KNOWN
 from proofs.port.loading import load
 
 Option = typer.Option
 
+BACKWARD = (
+    "A function of the same file for the gradients: called as the port, with the cotangents of y and of each array of "
+    "the state it returns after the positional arguments; returns a gradient for each array, of the initial state last."
+)
+
 Place = Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="The port; package.module:FUNCTION will do.")]
 FormName = Annotated[str, Option("--as", help="The form that it is a port of, as in memory.delta_rule.chunkwise.")]
-Framework = Annotated[
-    str, Option(help="numpy, torch, jax, cupy, or a module with from_dlpack; by default as imported.")
-]
+Framework = Annotated[str, Option(help=f"{', '.join(KNOWN)}, or a module with from_dlpack; by default as imported.")]
 Layout = Annotated[str, Option(help="The axes of arrays of tokens, as in 'b t h k'; by default the form's own.")]
 Arguments = Annotated[str, Option(help="The form's arguments in the port's order, as in q,k,v,g,beta; x=q by name.")]
 Scale = Annotated[str, Option(help="What the port multiplies q by: a number or '1/sqrt(K)'; by default as the form.")]
@@ -32,7 +36,7 @@ Chunk = Annotated[int, Option(help="The port's size of chunks or mini-batches, w
 Sizes = Annotated[str, Option(help="Sizes of axes, as in K=16,V=16.")]
 Cases = Annotated[str, Option(help=f"Only some cases: {', '.join(CASES)}.")]
 Precisions = Annotated[str, Option(help="Only some of float64,float32,bfloat16.")]
-Backward = Annotated[str, Option(help="A function of the same file, (*arguments, *cotangents) → a gradient for each.")]
+Backward = Annotated[str, Option(help=BACKWARD)]
 TestFile = Annotated[Path | None, Option("--write-test", help="Write a pytest file that makes the same check.")]
 
 

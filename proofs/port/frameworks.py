@@ -1,19 +1,26 @@
 """The array libraries of ports: arrays to them and back, and gradients by their own automatic differentiation.
 
     numpy, cupy     no automatic differentiation: gradients by the port's `backward`
+    numba           NumPy's arrays, as in C behind ctypes; gradients by the port's `backward`
     torch           torch.autograd.grad
     jax             jax.vjp, with 64-bit numbers enabled while the port runs
-    others          by name, `mlx.core`; arrays go over by DLPack, gradients by the port's `backward`
+    mlx.core        mx.vjp, on the CPU, which alone has float64
+    tinygrad        Tensor.gradient; no complex numbers
+    others          by name; arrays go over by DLPack, gradients by the port's `backward`
 
 The gradient of a complex argument is Jᴴ g, as in minigrad and PyTorch; JAX returns its conjugate, which is undone here.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
+import sys
 import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +31,16 @@ PRECISIONS = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8}  # 
 COMPLEX = {"float64": "complex128", "float32": "complex64"}
 
 Function = Callable[[list[Any]], Sequence[Any]]  # of arrays, to arrays
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a port in code: its expression, the names of its arrays, what is assigned, and each result."""
+
+    expression: str
+    arrays: Sequence[str]
+    returned: str
+    results: Sequence[str]
 
 
 class Framework:
@@ -70,6 +87,10 @@ class Framework:
         """
         raise NotImplementedError
 
+    def gradient_code(self, call: Call, argument: str, cotangents: Sequence[np.ndarray], precision: str) -> list[str]:
+        """Return lines that print the gradient of Σ c r for one argument, the results r and their cotangents c."""
+        raise NotImplementedError
+
     def literal(self, x: np.ndarray, precision: str) -> str:
         """Return an expression that makes this array."""
         return f"np.array({plain(x)}, dtype=np.{dtype_name(x, precision)})"
@@ -87,6 +108,13 @@ class CuPy(Framework):
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f"cupy.array({plain(x)}, dtype=cupy.{dtype_name(x, precision)})"
+
+
+class Numba(Framework):
+    """Numba, whose functions take NumPy's arrays."""
+
+    def array(self, x: np.ndarray, precision: str) -> Any:
+        return cast(x, precision)
 
 
 class Torch(Framework):
@@ -117,6 +145,16 @@ class Torch(Framework):
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f"torch.tensor({plain(x)}, dtype=torch.{dtype_name(x, precision)})"
 
+    def gradient_code(self, call: Call, argument: str, cotangents: Sequence[np.ndarray], precision: str) -> list[str]:
+        weights = ", ".join(self.literal(c, precision) for c in cotangents)
+        results = f"[{', '.join(call.results)}], {argument}, [{weights}]"
+        return [
+            f"for x in [{', '.join(call.arrays)}]:",
+            "    x.requires_grad_()",
+            f"{call.returned} = {call.expression}",
+            f"print(torch.autograd.grad({results}, allow_unused=True)[0])",
+        ]
+
 
 class Jax(Framework):
     """JAX."""
@@ -124,6 +162,10 @@ class Jax(Framework):
     precisions = ("float64", "float32", "bfloat16")
     differentiates = True
     imports = ("import jax", "", 'jax.config.update("jax_enable_x64", True)')
+
+    def __init__(self, name: str = "jax"):
+        super().__init__(name)
+        self._compiled: dict[Function, Callable[..., Any]] = {}
 
     @property
     def context(self) -> AbstractContextManager[Any]:
@@ -136,14 +178,106 @@ class Jax(Framework):
     def gradients(
         self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
     ) -> list[Any]:
-        results, pull = self.module.vjp(lambda *leaves: list(function(list(leaves))), *arrays)
-        weights = [
-            self.module.numpy.asarray(c.conj().astype(r.dtype)) for r, c in zip(results, cotangents, strict=True)
-        ]
-        return [np.asarray(x).conj() for x in pull(weights)]
+        """Compile the pass once for each function and shape; what cannot be traced runs operation by operation."""
+
+        def pull(arrays: list[Any], weights: list[Any]) -> Any:
+            results, vjp = self.module.vjp(lambda *leaves: list(function(list(leaves))), *arrays)
+            return vjp([c.astype(r.dtype) for r, c in zip(results, weights, strict=True)])
+
+        compiled = self._compiled.setdefault(function, self.module.jit(pull))
+        weights = [self.array(c.conj(), precision) for c in cotangents]
+        try:
+            pulled = compiled(arrays, weights)
+        except Exception:  # as where values decide what is done; what else is wrong is raised again
+            pulled = pull(arrays, weights)
+            self._compiled[function] = pull
+        return [np.asarray(x).conj() for x in pulled]
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f'jax.numpy.array({plain(x)}, dtype="{dtype_name(x, precision)}")'
+
+    def gradient_code(self, call: Call, argument: str, cotangents: Sequence[np.ndarray], precision: str) -> list[str]:
+        weights = ", ".join(self.literal(c.conj(), precision) for c in cotangents)
+        return [
+            *_as_function(call, argument),
+            f"_, pull = jax.vjp(results, {argument})",
+            f"print(pull([{weights}])[0].conj())",
+        ]
+
+
+class Mlx(Framework):
+    """MLX, on the CPU."""
+
+    precisions = ("float64", "float32", "bfloat16")
+    differentiates = True
+    imports = ("import mlx.core as mx", "", "mx.set_default_device(mx.cpu)")
+
+    @property
+    def context(self) -> AbstractContextManager[Any]:
+        return self.module.stream(self.module.cpu)
+
+    def array(self, x: np.ndarray, precision: str) -> Any:
+        if dtype_name(x, precision) == "complex128":
+            raise UserError("precisions: mlx.core has no complex128, expected float32")
+        return self.module.array(x, dtype=getattr(self.module, dtype_name(x, precision)))
+
+    def numpy(self, x: Any) -> np.ndarray:
+        return super().numpy(x.astype(self.module.float32) if x.dtype == self.module.bfloat16 else x)
+
+    def gradients(
+        self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
+    ) -> list[Any]:
+        weights = [self.array(c, precision) for c in cotangents]
+        return list(self.module.vjp(lambda *leaves: list(function(list(leaves))), arrays, weights)[1])
+
+    def literal(self, x: np.ndarray, precision: str) -> str:
+        return f"mx.array({plain(x)}, dtype=mx.{dtype_name(x, precision)})"
+
+    def gradient_code(self, call: Call, argument: str, cotangents: Sequence[np.ndarray], precision: str) -> list[str]:
+        weights = ", ".join(self.literal(c, precision) for c in cotangents)
+        return [*_as_function(call, argument), f"print(mx.vjp(results, [{argument}], [{weights}])[1][0])"]
+
+
+class Tinygrad(Framework):
+    """tinygrad."""
+
+    differentiates = True
+    imports = ("from tinygrad import Tensor",)
+
+    def __init__(self, name: str = "tinygrad"):
+        super().__init__(name)
+        try:
+            _ = self.module.Device.DEFAULT
+        except RuntimeError as error:
+            needed = "on a CPU it needs clang or LLVM, or the environment variable DEV=PYTHON"
+            raise UserError(f"framework: tinygrad has {error}: {needed}") from None
+
+    def array(self, x: np.ndarray, precision: str) -> Any:
+        """Return a tensor with a buffer, which for a number tinygrad makes a constant."""
+        if x.dtype.kind == "c":
+            raise UserError("framework: tinygrad has no complex numbers")
+        return self.module.Tensor(np.atleast_1d(cast(x, precision))).reshape(x.shape)
+
+    def numpy(self, x: Any) -> np.ndarray:
+        return super().numpy(x.numpy())
+
+    def precision_of(self, x: Any) -> str:
+        names = {getattr(self.module.dtypes, name): name for name in PRECISIONS}
+        return names.get(x.dtype, str(x.dtype))
+
+    def gradients(
+        self, function: Function, arrays: list[Any], cotangents: Sequence[np.ndarray], precision: str
+    ) -> list[Any]:
+        total = sum((r * self.array(c, precision)).sum() for r, c in zip(function(arrays), cotangents, strict=True))
+        return [None if x.device is None else x for x in total.gradient(*arrays)]  # 0 of no device: none flows
+
+    def literal(self, x: np.ndarray, precision: str) -> str:
+        return f'Tensor({plain(x)}, dtype="{precision}")'
+
+    def gradient_code(self, call: Call, argument: str, cotangents: Sequence[np.ndarray], precision: str) -> list[str]:
+        weights = [self.literal(c, precision) for c in cotangents]
+        total = " + ".join(f"({r} * {c}).sum()" for r, c in zip(call.results, weights, strict=True))
+        return [f"{call.returned} = {call.expression}", f"print(({total}).gradient({argument})[0].numpy())"]
 
 
 class DLPack(Framework):
@@ -152,7 +286,7 @@ class DLPack(Framework):
     def __init__(self, name: str):
         super().__init__(name)
         if not hasattr(self.module, "from_dlpack"):
-            raise UserError(f"framework: {name} has no from_dlpack, expected numpy, torch, jax, cupy or one that has")
+            raise UserError(f"framework: {name} has no from_dlpack, expected {', '.join(KNOWN)} or one that has")
 
     @property
     def imports(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -168,8 +302,17 @@ class DLPack(Framework):
         return f"{self.name}.from_dlpack({super().literal(x, precision)})"
 
 
-KNOWN = {"numpy": Framework, "torch": Torch, "jax": Jax, "cupy": CuPy}
-OTHERS = ("mlx", "tinygrad", "dpctl", "array_api_strict")  # recognised, so that nobody takes them for NumPy
+KNOWN = {
+    "numpy": Framework,
+    "numba": Numba,
+    "torch": Torch,
+    "jax": Jax,
+    "cupy": CuPy,
+    "mlx.core": Mlx,
+    "tinygrad": Tinygrad,
+}
+OTHERS = ("dpctl", "array_api_strict")  # recognised, so that nobody takes them for NumPy
+FULL_NAMES = {"mlx": "mlx.core"}
 
 
 def framework(name: str | None, function: Callable[..., Any]) -> Framework:
@@ -178,25 +321,48 @@ def framework(name: str | None, function: Callable[..., Any]) -> Framework:
     Raises UserError where these are several, or the framework cannot be imported.
     """
     name = name or recognise(function)
+    name = FULL_NAMES.get(name, name)
     return KNOWN[name](name) if name in KNOWN else DLPack(name)
 
 
 def recognise(function: Callable[..., Any]) -> str:
-    """Return the framework that the globals of a function name; NumPy where they name none.
+    """Return the framework that a function was compiled by, or that its globals name; NumPy where they name none.
+
+    A module that imports Numba beside no other library has functions of NumPy's arrays.
 
     Raises UserError where they name several.
     """
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    found = set()
-    for value in getattr(function, "__globals__", {}).values():
-        module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-        root = str(module).partition(".")[0]
-        if root in ("torch", "jax", "cupy", *OTHERS):
-            found.add({"mlx": "mlx.core"}.get(root, root))
+    while isinstance(function, functools.partial):
+        function = function.func
+    libraries = {*KNOWN, *FULL_NAMES, *OTHERS} - {"numpy"}
+    compiler = _root(type(function))
+    if compiler in libraries:
+        return FULL_NAMES.get(compiler, compiler)
+    function = inspect.unwrap(function)
+    scope = getattr(function, "__globals__", None) or vars(sys.modules[type(function).__module__])
+    found = {_root(value) for value in scope.values()} & libraries
+    if len(found) > 1:
+        found.discard("numba")
     if len(found) > 1:
         raise UserError(f"framework: the port's module imports {' and '.join(sorted(found))}; choose by --framework")
-    return found.pop() if found else "numpy"
+    name = found.pop() if found else "numpy"
+    return FULL_NAMES.get(name, name)
+
+
+def _root(x: Any) -> str:
+    """Return the package that a module is of, or that any other object comes from."""
+    name = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
+    return str(name).partition(".")[0]
+
+
+def _as_function(call: Call, argument: str) -> list[str]:
+    """Return lines that define the results as a function of one argument."""
+    return [
+        f"def results({argument}):",
+        f"    {call.returned} = {call.expression}",
+        f"    return [{', '.join(call.results)}]",
+        "",
+    ]
 
 
 def cast(x: np.ndarray, precision: str) -> np.ndarray:

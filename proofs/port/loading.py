@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from _ctypes import CFuncPtr
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from typing import Any
 
 from models.errors import UserError, known_name
 from proofs.port.running import described
+
+WRAPPER = "a function of NumPy arrays that calls the library by ctypes (CONTRIBUTING.md, Check a port, has an example)"
 
 
 def load(place: str) -> tuple[Callable[..., Any], str]:
@@ -22,6 +25,8 @@ def load(place: str) -> tuple[Callable[..., Any], str]:
     path, colon, name = place.rpartition(":")
     if not colon or not path or not name:
         raise UserError(f"port: expected FILE.py:FUNCTION, got '{place}'")
+    if not path.endswith(".py") and Path(path).is_file():
+        raise UserError(f"port: {path} is no Python file, expected one with {WRAPPER}")
     module, shown = _from_file(Path(path)) if path.endswith(".py") else (_imported(path), path)
     functions = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
     if not hasattr(module, name):
@@ -31,6 +36,8 @@ def load(place: str) -> tuple[Callable[..., Any], str]:
     function = getattr(module, name)
     if not callable(function):
         raise UserError(f"port: {name} of {path} is of type {type(function).__name__}, expected a function")
+    if isinstance(function, CFuncPtr):
+        raise UserError(f"port: {name} of {path} is a function of a C library, expected {WRAPPER}")
     return function, f"from {shown} import {name}"
 
 

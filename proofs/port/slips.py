@@ -244,9 +244,10 @@ def _transposed(checker: Checker, runs: Runs) -> list[str]:
         y = checker.port.from_port("y", outcome.values["y"])
         if not right or not np.allclose(y, expected.values["y"], rtol=1e-4, atol=1e-6):
             return []
-    rows, columns = checker.port.axes["state"].split()[1:]
-    declared = f"{columns} {rows}".lower()
-    return [f"state transposed: its last axes are {columns}, {rows} (declare them by state, '{declared}')"]
+    letters = checker.port.axes["state"].split()[1:]
+    found = [letters[i] for i in reversed(checker.port.signature.state or (0, 1))]
+    declared = " ".join(found).lower()
+    return [f"state transposed: its last axes are {', '.join(found)} (declare them by state, '{declared}')"]
 
 
 def _not_a_number(report: Report) -> list[str]:

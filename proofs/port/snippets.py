@@ -11,7 +11,7 @@ import numpy as np
 from proofs.port.cases import Inputs
 from proofs.port.checking import Checker, Report
 from proofs.port.comparing import Divergence
-from proofs.port.frameworks import plain
+from proofs.port.frameworks import Call, plain
 from proofs.port.running import cotangents, leaves, rebuild, result_names
 from proofs.port.signature import CHUNK
 
@@ -25,28 +25,37 @@ def counterexample(checker: Checker, inputs: Inputs, precision: str, divergence:
     lines += [f"{_variable(argument)} = {library.literal(x, precision)}" for argument, x in converted.items()]
     state = rebuild_text(inputs.state, [_variable(n) for n in converted if n not in inputs.arrays])
     options = {"state": state, CHUNK: str(inputs.chunk)}
-    call = ", ".join(
-        (f"{keyword}=" if keyword else "") + options.get(argument, _variable(argument))
-        for argument, keyword in port.signature.arguments
-    )
+    given = [(options.get(argument, _variable(argument)), keyword) for argument, keyword in port.signature.arguments]
+    places = [x for x, keyword in given if not keyword]
+    names = [f"{keyword}={x}" for x, keyword in given if keyword]
+    call = f"{name}({', '.join([*places, *names])})"
     outcome = port.run(inputs, precision, gradients=False)
     result = divergence.result
     if not outcome.values or not result:
-        return "\n".join([*lines, f"print({name}({call}))  # {divergence.message}"]) + "\n"
+        return "\n".join([*lines, f"print({call})  # {divergence.message}"]) + "\n"
     expected = checker.expected(inputs, list(outcome.values), gradients=divergence.result.startswith("gradient"))
     returned = ", ".join(_variable(n) for n in _returned(checker, outcome.values))
     if not result.startswith("gradient"):
-        lines += [f"{returned} = {name}({call})", f"print({_shown(checker, result)})"]
+        lines += [f"{returned} = {call}", f"print({_shown(checker, result)})"]
         want = checker.port.signature.to_port(port.axes[result], expected.values[result], state=result != "y")
         return "\n".join([*lines, *_expected(want), f"# {divergence}"]) + "\n"
     argument = result.removeprefix("gradient of ").strip()
     if argument not in converted:
-        return "\n".join([*lines, f"{returned} = {name}({call})", f"# {divergence}"]) + "\n"
+        return "\n".join([*lines, f"{returned} = {call}", f"# {divergence}"]) + "\n"
     weights = {
         n: port.signature.to_port(port.axes[n], w, state=n != "y")
         for n, w in cotangents({n: expected.values[n] for n in outcome.values}).items()
     }
-    lines += _gradient(checker, name, call, argument, converted, weights, returned, precision)
+    if port.backward is None:
+        variables, results = [_variable(x) for x in converted], _results(checker, list(weights))
+        code = Call(call, variables, returned, results)
+        lines += library.gradient_code(code, _variable(argument), list(weights.values()), precision)
+    else:
+        reverse = getattr(port.backward, "__name__", "backward")
+        cs = [library.literal(w, precision) for w in weights.values()]
+        lines[len(library.imports) + 1] += f", {reverse}"
+        index = list(converted).index(argument)
+        lines.append(f"print({reverse}({', '.join([*places, *cs, *names])})[{index}])")
     axes = port.axes.get(argument) or port.form.axes[argument]
     want = port.signature.to_port(axes, expected.gradients[argument], state=argument.startswith("state"))
     return "\n".join([*lines, *_expected(want), f"# {divergence}"]) + "\n"
@@ -71,7 +80,7 @@ def rebuild_text(state: Any, names: list[str]) -> str:
 
     def text(part: Any) -> str:
         if isinstance(part, tuple):
-            return f"({''.join(f'{text(x)}, ' for x in part)})".replace(", )", ",)")
+            return f"({', '.join(map(text, part))}{',' if len(part) == 1 else ''})"
         return str(part)
 
     return text(rebuild(state, [_Name(name) for name in names]))
@@ -103,48 +112,10 @@ def _expected(want: np.ndarray) -> list[str]:
     return [f"# expected {plain(np.round(want, 12))}"]
 
 
-def _gradient(
-    checker: Checker,
-    name: str,
-    call: str,
-    argument: str,
-    arrays: Mapping[str, np.ndarray],
-    weights: Mapping[str, np.ndarray],
-    returned: str,
-    precision: str,
-) -> list[str]:
-    """Return the lines that print the gradient of Σ c r for the results r and the cotangents c."""
-    library, variable = checker.port.framework, _variable(argument)
-    places = (
-        ["y"]
-        if len(weights) == 1
-        else ["y", *(["state_after"] if len(weights) == 2 else [f"state_after[{i}]" for i in range(len(weights) - 1)])]
-    )
-    if checker.port.signature.returns:
-        places[1:] = [x.replace("state_after", "state") for x in places[1:]]
-    cs = [library.literal(w, precision) for w in weights.values()]
-    if library.name == "torch":
-        total = f"[{', '.join(places)}], {variable}, [{', '.join(cs)}]"
-        return [
-            f"for x in [{', '.join(map(_variable, arrays))}]:",
-            "    x.requires_grad_()",
-            f"{returned} = {name}({call})",
-            f"print(torch.autograd.grad({total}, allow_unused=True)[0])",
-        ]
-    if library.name == "jax":
-        results = f"({', '.join(places)},)"
-        return [
-            f"def results({variable}):",
-            f"    {returned} = {name}({call})",
-            f"    return {results}",
-            "",
-            f"_, pull = jax.vjp(results, {variable})",
-            f"print(pull(({', '.join(cs)},))[0])",
-        ]
-    index = list(arrays).index(argument)
-    by_place = [x for x in call.split(", ") if "=" not in x]
-    by_name = [x for x in call.split(", ") if "=" in x]
-    return [f"print(backward({', '.join([*by_place, *cs, *by_name])})[{index}])  # the port's backward function"]
+def _results(checker: Checker, names: list[str]) -> list[str]:
+    """Return the expression of each result that was returned: y, and the state or each array of it."""
+    state = _shown(checker, "state")
+    return ["y", *([state] if len(names) == 2 else [f"{state}[{i}]" for i in range(len(names) - 1)])]
 
 
 TEST = '''"""{port} is the form {form}: values, final state and gradients, in every case and precision."""

@@ -28,6 +28,9 @@ def files(tmp_path):
     right = "import numpy as np\n" + PORTS[FORM].replace("def port", "def right")
     wrong = PORTS[FORM].replace("def port", "def wrong").replace("v_t - k_t @ S", "v_t")
     (tmp_path / "delta_port.py").write_text(right + wrong + BACKWARD + "\nSIZE = 3\n", encoding="utf-8")
+    (tmp_path / "port.c").write_text("void f(void) {}\n", encoding="utf-8")
+    loaded = "import ctypes\nabort = ctypes.CDLL(None).abort\n" if sys.platform != "win32" else ""
+    (tmp_path / "c_function.py").write_text(loaded, encoding="utf-8")
     (tmp_path / "broken_port.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
     return tmp_path
 
@@ -62,6 +65,15 @@ def test_a_backward_function_is_checked(files):
         (["PATH/delta_port.py:righ", "--as", FORM], "got 'righ' (nearest: right)"),
         (["PATH/delta_port.py:SIZE", "--as", FORM], "port: SIZE of PATH/delta_port.py is of type int"),
         (["PATH/broken_port.py:right", "--as", FORM], "cannot be imported: ModuleNotFoundError"),
+        (
+            ["PATH/port.c:f", "--as", FORM],
+            "port: PATH/port.c is no Python file, expected one with a function of NumPy",
+        ),
+        pytest.param(
+            ["PATH/c_function.py:abort", "--as", FORM],
+            "port: abort of PATH/c_function.py is a function of a C library, expected a function of NumPy arrays",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="no library of the process itself"),
+        ),
         (["no.such.module:right", "--as", FORM], "port: no.such.module cannot be imported"),
         (
             ["PATH/delta_port.py:right", "--as", "memory.delta_rule"],
