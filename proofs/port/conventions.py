@@ -1,7 +1,7 @@
 """The conventions of our mechanisms, and of the same mechanisms in other libraries: `conventions.toml`.
 
-A table `[mechanism."NAME"]` says in words what a mechanism here expects: `scale`, `gates`, `state`. A table `[[library]]`
-is a function of another library, as the kit checks it:
+`[mechanism."NAME"]` says in words what a mechanism here expects: `scale`, `gates`, `state`. A table `[[library]]` is a
+function of another library, as the kit checks it:
 
     package, version   as they are installed
     function           where it is

@@ -157,4 +157,3 @@ def _nearest(parts: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     if not np.isfinite(found).all():
         raise ArithmeticError(f"a result is {found[~np.isfinite(found)][0]}, expected finite numbers")
     return found + 0.0
-

@@ -24,7 +24,7 @@ Only = Annotated[
 
 
 def vectors(out: Out, only: Only = None) -> None:
-    """Write inputs, outputs, states and gradients of every mechanism as .npz, .safetensors and JSON, with a manifest."""
+    """Write inputs, outputs, states and gradients of every mechanism as .npz, .safetensors and JSON."""
     console, start = Console(), time.perf_counter()
     try:
         names = write(out, only or (), lambda line: console.print(line, markup=False, highlight=False))
@@ -83,7 +83,7 @@ def _select(mechanisms: dict[str, str], only: Sequence[str]) -> list[str]:
 
 
 def _temporary_folder(out: Path) -> Path:
-    """Return a new folder beside `out`. Raises UserError where `out` is no new or empty folder, or nothing can be made."""
+    """Return a new folder beside `out`. Raises UserError where `out` is not new or empty, or cannot be made."""
     try:
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file, expected a new or an empty folder")

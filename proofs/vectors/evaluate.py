@@ -83,7 +83,7 @@ def evaluate(subject: Subject, case: Case, *, bits: int = arithmetic.EXACT) -> V
 def _run(
     form: Form, inputs: Inputs, bits: int, cotangents: Arrays, name: str, case: Case
 ) -> tuple[Arrays, Arrays, dict[str, int]]:
-    """Return results and gradients in float64, rounded from so many bits; the cotangents are drawn at the first call."""
+    """Return results and gradients in float64, rounded from so many bits; the first call draws cotangents."""
     names, first = list(inputs.arrays), leaves(inputs.state)
     given = [*inputs.arrays.values(), *first]
     counts: dict[str, int] = {}
@@ -91,7 +91,9 @@ def _run(
     def call(*args: Any) -> list[Any]:
         state = None if inputs.state is None else rebuild(inputs.state, args[len(names) :])
         y, after = form(dict(zip(names, args, strict=False)), state, inputs.chunk)
-        counts.update({f"{when}_tokens_left": n for when, s in (("initial", state), ("final", after)) for n in _counts(s)})
+        counts.update(
+            {f"{when}_tokens_left": n for when, s in (("initial", state), ("final", after)) for n in _counts(s)}
+        )
         return [y, *leaves(after)]
 
     results, pull = mg.vjp(call, *(arithmetic.numbers(x, bits) for x in given))

@@ -4,8 +4,8 @@
     xᵢ      SplitMix64 (Steele, Lea and Flood 2014) from that seed, i = 0, 1, …
     nᵢ      low + ⌊⌊xᵢ / 2³²⌋ (high − low) / 2³²⌋, an integer, low ≤ nᵢ < high
 
-`proofs.port.cases` turns the nᵢ into arrays: it draws the arguments in order, then the state. NumPy's generators take no
-part, since their numbers may change with its version.
+`proofs.port.cases` turns the nᵢ into arrays: it draws the arguments in order, then the state. NumPy's generators take
+no part, since their numbers may change with its version.
 """
 
 from __future__ import annotations

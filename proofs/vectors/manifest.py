@@ -32,16 +32,18 @@ TEXTS = {
     "returns.",
     "tolerance": "The largest |port − vector| of an entry that rounding explains, for a port that computes in float64 "
     "or in float32: 8 times the error that the form itself makes with numbers of 24 bits, each operation rounded to "
-    "nearest and sums in order (for float64 times 2⁻²⁹), plus the unit roundoff times 8 of the array's largest entry and "
-    "1 of the largest entry of all results, or of all gradients; rounded up to two digits. It allows for another order "
-    "of sums and for other forms; the forms of this package meet it.",
-    "inputs": f"Multiples of 1/4096, which float32 holds, from a formula in integers (proofs/vectors/inputs.py): float64 "
-    f"and float32 ports start from the same numbers. Mini-batches, where a mechanism has them, are of {CHUNK} tokens.",
-    "promise": f"Results and gradients are computed from these inputs with numbers of {arithmetic.EXACT} bits and rounded "
-    "once, to the nearest float64; −0 is written as 0. Neither NumPy's arithmetic, BLAS, a mathematical library nor a "
-    "processor's floating point takes part, so the files are the same, byte for byte, on every machine, for one version "
-    "of the vectors. Constants that the code writes as decimals (the GELU's, the coefficients of a series) are the "
-    "float64 numbers nearest to them. The manifest itself also names the version of minigrad.",
+    "nearest and sums in order (for float64 times 2⁻²⁹), plus the unit roundoff times 8 of the array's largest entry "
+    "and 1 of the largest entry of all results, or of all gradients; rounded up to two digits. It allows for another "
+    "order of sums and for other forms; the forms of this package meet it.",
+    "inputs": "Multiples of 1/4096, which float32 holds, from a formula in integers (proofs/vectors/inputs.py), so "
+    "that ports in float64 and in float32 start from the same numbers. Mini-batches, where a mechanism has them, are "
+    f"of {CHUNK} tokens.",
+    "promise": f"Results and gradients are computed from these inputs with numbers of {arithmetic.EXACT} bits and "
+    "rounded once, to the nearest float64; −0 is written as 0. Neither NumPy's arithmetic, BLAS, a mathematical "
+    "library nor a processor's floating point takes part, so the files of numbers are the same, byte for byte, on "
+    "every machine, for one version of the vectors. Constants that the code writes as decimals (the GELU's, the "
+    "coefficients of a series) are the float64 numbers nearest to them. The tolerances here assume that NumPy sums "
+    "objects in order, and this file also names the version of minigrad.",
 }
 
 
