@@ -11,6 +11,7 @@ function of another library, as the kit checks it:
     wrong              cases in which it is wrong, none where it is right
     slip               how the name begins that the kit gives the mistake
     note               what else a reader must know
+    test, verdict      where `check` cannot compare it: the test in tests/parity that does, and what it found
 """
 
 from __future__ import annotations
@@ -41,12 +42,18 @@ class Library:
     package: str
     version: str
     function: str
-    port: str
     form: str
+    port: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     wrong: tuple[str, ...] = ()
     slip: str = ""
     note: str = ""
+    test: str = ""
+    verdict: str = ""
+
+    @property
+    def mechanism(self) -> str:
+        return self.form.rpartition(".")[0]
 
 
 @functools.cache
