@@ -27,12 +27,13 @@ def vectors(out: Out, only: Only = None) -> None:
     """Write inputs, outputs, states and gradients of every mechanism as .npz, .safetensors and JSON."""
     console, start = Console(), time.perf_counter()
     try:
-        names = write(out, only or (), lambda line: console.print(line, markup=False, highlight=False))
+        names = write(out, only or (), lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
     except UserError as error:
         Console(stderr=True).print(f"proofs: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     seconds = time.perf_counter() - start
-    console.print(f"{out}: manifest.json and vectors of {len(names)} mechanisms and variants, {seconds:.0f} s")
+    done = f"{out}: manifest.json and vectors of {len(names)} mechanisms and variants, {seconds:.0f} s"
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 
 def write(out: Path, only: Sequence[str] = (), progress: Callable[[str], None] = lambda line: None) -> list[str]:

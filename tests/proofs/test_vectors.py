@@ -202,7 +202,7 @@ def test_the_command(tmp_path):
     (tmp_path / "out").mkdir()
     status, output = run(tmp_path / "out", "--only", "memory.linear_attention")
     assert status == 0
-    assert "memory.linear_attention: one_token, short, start_state, repeated_keys, long" in " ".join(output.split())
+    assert "memory.linear_attention: one_token, short, start_state, repeated_keys, long\n" in output
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 

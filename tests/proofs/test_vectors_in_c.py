@@ -1,5 +1,6 @@
 """A port in C, `delta_rule.c`, reads the golden vectors and meets their tolerances; with a fault it does not."""
 
+import functools
 import platform
 import subprocess
 from pathlib import Path
@@ -27,24 +28,15 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path_factory):
     """Return a function that compiles the program with some options and runs it on a case: exit status and lines."""
 
-    def call(case, *options):
+    @functools.cache
+    def compiled(options):
         program = tmp_path_factory.mktemp("program") / "delta_rule"
-        command = [
-            _compiler(),
-            "-x",
-            "c",
-            "-std=c11",
-            "-O1",
-            "-Wall",
-            "-Werror",
-            *options,
-            SOURCE,
-            "-o",
-            program,
-            "-lm",
-        ]
-        subprocess.run(command, check=True)
-        done = subprocess.run([program, folder, case], capture_output=True, text=True)
+        flags = ["-x", "c", "-std=c11", "-O1", "-Wall", "-Werror", *options]
+        subprocess.run([_compiler(), *flags, SOURCE, "-o", program, "-lm"], check=True)
+        return program
+
+    def call(case, *options):
+        done = subprocess.run([compiled(options), folder, case], capture_output=True, text=True)
         assert not done.stderr
         return done.returncode, done.stdout.splitlines()
 
