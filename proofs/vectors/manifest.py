@@ -42,8 +42,8 @@ TEXTS = {
     "rounded once, to the nearest float64; −0 is written as 0. Neither NumPy's arithmetic, BLAS, a mathematical "
     "library nor a processor's floating point takes part, so the files of numbers are the same, byte for byte, on "
     "every machine, for one version of the vectors. Constants that the code writes as decimals (the GELU's, the "
-    "coefficients of a series) are the float64 numbers nearest to them. The tolerances here assume that NumPy sums "
-    "objects in order, and this file also names the version of minigrad.",
+    "coefficients of a series) are the float64 numbers nearest to them. The tolerances in this file may "
+    "change in their last digit with the versions of NumPy and mpmath, and it also names the version of minigrad.",
 }
 
 

@@ -21,7 +21,7 @@ from proofs.checker.forms import forms
 from proofs.port.checking import full_name
 from proofs.port.conventions import conventions
 from proofs.port.running import leaves, rebuild, result_names
-from proofs.vectors import evaluate, formats, inputs
+from proofs.vectors import command, evaluate, formats, inputs
 from proofs.vectors.command import write
 
 SUBJECTS = evaluate.subjects()
@@ -235,6 +235,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         with pytest.raises(UserError, match="cannot be written: Permission denied"):
             write(tmp_path / "out", ["memory.linear_attention"])
         tmp_path.chmod(0o700)
+
+
+def test_a_missing_library_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^vectors: mpmath is missing, .* pip install -e '.\[check\]'$"):
+        write(tmp_path / "out")
 
 
 def test_nothing_is_left_of_a_run_that_ends_early(tmp_path, monkeypatch):
