@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from models.memory import linear_attention, titans
+from models.memory import gated_delta_rule, linear_attention, titans
 from proofs.port import check, compare
 from proofs.port.conventions import libraries
 from tests.parity import public_ports
@@ -60,6 +60,30 @@ def test_the_counterexample_of_the_documents(torch, qwen3_next, capsys):
     exec(block, {})
     chunked, recurrent = capsys.readouterr().out.splitlines()
     assert "nan" in chunked and "nan" not in recurrent
+
+
+@pytest.mark.parametrize("name", ["chunk", "recurrent"])
+def test_decays_after_strong_ones(name, qwen3_next):
+    """Eight gates of e⁻⁴⁸⁰, then mild ones: a difference of sums near −4000 costs float32 two digits of y."""
+    rng, T = np.random.default_rng(0), 24
+    inputs = {key: rng.normal(size=(1, T, 1, n)) / 2 for key, n in (("q", 4), ("k", 4), ("v", 5))}
+    inputs |= {"g": np.where(np.arange(T) < 8, -480.0, -0.1)[None, :, None], "beta": rng.uniform(size=(1, T, 1))}
+
+    def ours(q, k, v, g, beta):
+        q, k, v, g, beta = (mg.permute_dims(x, (0, 2, 1, *range(3, x.ndim))) for x in (q, k, v, g, beta))
+        y, _ = gated_delta_rule.chunkwise(q / 2, k, v, beta, g)
+        return mg.permute_dims(y, (0, 2, 1, 3))
+
+    def theirs(q, k, v, g, beta):
+        return getattr(qwen3_next, name)(q, k, v, g=g, beta=beta)[0]
+
+    options = {"frameworks": (None, "torch"), "precision": "float32", "gradients": False}
+    compare(ours, theirs, inputs, **options, tolerance=1e-4)
+    if name == "chunk":
+        with pytest.raises(AssertionError, match="result 0"):
+            compare(ours, theirs, inputs, **options, tolerance=1e-5)
+    else:
+        compare(ours, theirs, inputs, **options, tolerance=1e-6)
 
 
 def test_performer_divides_by_the_sum_of_the_weights(performer_pytorch):
