@@ -22,6 +22,10 @@ from proofs.port.running import Arrays, Expected, leaves, rebuild, result_names
 from proofs.vectors import arithmetic
 from proofs.vectors.inputs import SplitMix, draw, seed_of
 
+# Beside the 8 of `Expected.tolerance`: a port of any form is compared with the plainest one, and those by Fourier
+# transforms round more than it does (S4's convolution of one token 20 times as much).
+OTHER_FORMS = 4
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -153,8 +157,8 @@ def _tolerances(expected: Expected, label: str) -> dict[str, float]:
 
 
 def _error(x: np.ndarray, short: np.ndarray) -> float:
-    """Return the largest error of 24 bits in units of their roundoff."""
-    return float(np.max(np.abs(x - short), initial=0.0)) / PRECISIONS["float32"]
+    """Return what is allowed of the largest error of 24 bits, in units of their roundoff."""
+    return OTHER_FORMS * float(np.max(np.abs(x - short), initial=0.0)) / PRECISIONS["float32"]
 
 
 def _counts(state: Any) -> Sequence[int]:

@@ -31,7 +31,7 @@ TEXTS = {
     "final state, with c the cotangents. For a complex x it is Jᴴ c, as in PyTorch: the conjugate of what jax.vjp "
     "returns.",
     "tolerance": "The largest |port − vector| of an entry that rounding explains, for a port that computes in float64 "
-    "or in float32: 8 times the error that the form itself makes with numbers of 24 bits, each operation rounded to "
+    "or in float32: 32 times the error that the form itself makes with numbers of 24 bits, each operation rounded to "
     "nearest and sums in order (for float64 times 2⁻²⁹), plus the unit roundoff times 8 of the array's largest entry "
     "and 1 of the largest entry of all results, or of all gradients; rounded up to two digits. It allows for another "
     "order of sums and for other forms; the forms of this package meet it.",

@@ -92,7 +92,7 @@ def test_all_forms_meet_the_tolerance_in_floating_point(name):
     subject = SUBJECTS[name]
     siblings = [x for x in forms() if full_name(x).startswith(f"{subject.mechanism}.") and x.axes == subject.form.axes]
     assert [x.function.__name__ for x in siblings] == list(subject.forms)
-    for case in cases(name, "start_state", "shut_gate"):
+    for case in cases(name, "one_token", "start_state", "shut_gate"):
         for form in siblings:
             for precision in ("float64", "float32"):
                 wrong = failing(form, vector(name, case), precision)
