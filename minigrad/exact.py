@@ -2,7 +2,8 @@
 
 Over fractions, and over integers modulo a prime, equality is `==` and needs no tolerance. This module is the namespace
 of such arrays: NumPy's functions, and replacements for those that do not work on objects. `Log` is the logarithm of an
-exact number, so that decays given as logarithms stay exact.
+exact number, so that decays given as logarithms stay exact. Numbers of other types need the operators and, by name, the
+functions that are used; complex ones say so by an attribute `is_complex`, since no dtype does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""python -m proofs list | check | talks | port: statements, a search for counterexamples, claims, checks of ports."""
+"""python -m proofs list | check | talks | port | vectors: statements, counterexamples, claims, ports, their vectors."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
 from proofs.port.command import port
 from proofs.talks import TALKS, VERDICTS, evidence, select_claims, summary
+from proofs.vectors.command import vectors
 
 CORES = min(os.cpu_count() or 1, 61)  # as many processes as Windows lets a pool wait for
 
@@ -164,6 +165,7 @@ def talks(
 
 
 app.command()(port)
+app.command()(vectors)
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result], *, fail_fast: bool) -> None:

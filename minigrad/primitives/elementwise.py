@@ -191,19 +191,29 @@ def _conjugate(xp, x):
 def conj(x: Any) -> Any:
     """Return the complex conjugate; a real array is returned itself."""
     if hasattr(x, "dtype"):
-        return _conjugate(x) if is_complex(x.dtype) else x
+        return _conjugate(x) if is_complex(x.dtype) or _has_complex_objects(x) else x
     if isinstance(x, (int, float, complex)):
         return x.conjugate()
     return conj(array(x, "conj"))
 
 
-@primitive(x=lambda g: g)  # a real cotangent for a complex argument: the engine promotes it
+def _has_complex_objects(x: Any) -> bool:
+    """Return whether an array holds objects of which some say, by `is_complex`, that they are complex."""
+    return x.dtype == object and any(getattr(e, "is_complex", False) for e in unwrap(x).flat)
+
+
+def _real_part(g: Any) -> Any:
+    """Return Re g for a cotangent of a real number: the engine projects arrays whose dtype is real, but not objects."""
+    return real(g) if _has_complex_objects(g) else g
+
+
+@primitive(x=_real_part)  # a real cotangent for a complex argument: the engine promotes it
 def real(xp, x):
     """Return Re x."""
     return xp.real(x)
 
 
-@primitive(x=lambda g: g * 1j)
+@primitive(x=lambda g: _real_part(g) * 1j)
 def imag(xp, x):
     """Return Im x."""
     return xp.imag(x)

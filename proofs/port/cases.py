@@ -79,7 +79,7 @@ class Example:
 
     def draw(self, case: Case, seed: int = 0, length: int | None = None) -> Inputs:
         """Draw the inputs of a case, the same at each call with the same seed."""
-        rng = np.random.default_rng(seed)
+        rng = self.generator(seed)
         batch = () if not case.batch else tuple(1 for _ in self.batch) if case.large else self.batch
         T = case.length(self.chunk) if length is None else length
         arrays = {
@@ -87,6 +87,10 @@ class Example:
         }
         state = self._state(rng, self.form.state, batch) if case.state else None
         return Inputs(arrays, state, self.chunk)
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Return what the numbers are drawn with."""
+        return np.random.default_rng(seed)
 
     def gates(self) -> list[str]:
         """Return the gates of a token: the log gates, or else the rates; empty where there are none."""

@@ -35,6 +35,59 @@ def test_quotients_of_created_arrays_are_exact(of):
     assert (half == getattr(np, of)(2, dtype=int) * Fraction(1, 2)).all()
 
 
+class Gaussian:
+    """x + iy with fractions x and y, which says that it is complex."""
+
+    is_complex = True
+
+    def __init__(self, x, y=0):
+        self.x, self.y = Fraction(x), Fraction(y)
+
+    def __add__(self, other):
+        other = other if isinstance(other, Gaussian) else Gaussian(int(other.real), int(other.imag))
+        return Gaussian(self.x + other.x, self.y + other.y)
+
+    def __mul__(self, other):
+        other = other if isinstance(other, Gaussian) else Gaussian(int(other.real), int(other.imag))
+        return Gaussian(self.x * other.x - self.y * other.y, self.x * other.y + self.y * other.x)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def conjugate(self):
+        return Gaussian(self.x, -self.y)
+
+    @property
+    def real(self):
+        return Gaussian(self.x)
+
+    @property
+    def imag(self):
+        return Gaussian(self.y)
+
+    def __complex__(self):
+        return complex(self.x, self.y)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda w, z: mg.real(mg.conj(w) * z * z),
+        lambda w, z: mg.imag(w * z) * mg.real(z),
+        lambda w, z: mg.real(mg.imag(w * z) * mg.imag(z) * z),
+    ],
+)
+def test_complex_objects_have_the_gradients_of_complex_floats(function):
+    """Conjugates, and real parts of cotangents, without a dtype that asks for them; all numbers are small integers."""
+    w, z = np.array([2 - 1j, 3j]), np.array([1 + 2j, -1 + 1j])
+    exact = [np.array([Gaussian(int(e.real), int(e.imag)) for e in x], dtype=object) for x in (w, z)]
+    ones = np.array([Gaussian(1), Gaussian(1)], dtype=object)
+    values, pull = mg.vjp(function, w, z)
+    exact_values, exact_pull = mg.vjp(function, *exact)
+    assert [complex(e) for e in exact_values] == list(values)
+    for found, expected in zip(exact_pull(ones), pull(np.ones(2)), strict=True):
+        assert [complex(e) for e in found] == list(expected)
+
+
 @pytest.mark.parametrize("zero", [0, np.int64(0), Fraction(0)])
 def test_sums_of_logarithms_start_from_zero(zero):
     assert zero + Log(Fraction(2)) == Log(Fraction(2)) + zero == Log(Fraction(2)) - zero == Log(Fraction(2))

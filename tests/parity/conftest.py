@@ -73,6 +73,14 @@ def titans_pytorch() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def performer_pytorch() -> ModuleType:
+    """Return performer-pytorch's linear attention."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions by distutils
+        return oracle("performer_pytorch.performer_pytorch")
+
+
+@pytest.fixture(scope="session")
 def fla() -> Callable[[str], ModuleType]:
     """Load `fla/ops/<name>/naive.py`."""
 

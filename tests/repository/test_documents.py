@@ -29,8 +29,9 @@ PATHS = sorted({found for text in (*TEXTS.values(), RELEASE) for found in PATH.f
 LINKS = sorted({(path, link) for path, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)})
 
 
-def test_the_table_of_mechanisms_is_the_code_s():
-    assert tables.filled(README) == README, "README.md is stale: run `make readme`"
+@pytest.mark.parametrize("path", tables.TABLES, ids=lambda path: path.name)
+def test_generated_tables_are_the_code_s(path):
+    assert tables.filled(TEXTS[path], path) == TEXTS[path], f"{path.name} is stale: run `make readme`"
 
 
 def test_the_rows_of_speed_are_the_records():
