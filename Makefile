@@ -46,7 +46,7 @@ coverage: $(VENV)/test.installed $(VENV)/lint.installed ## which lines the tests
 	$(ONE_THREAD) $(RUN) coverage run -m pytest
 	$(RUN) coverage report
 
-readme: $(VENV)/test.installed ## rewrite the tables of README.md from the code
+readme: $(VENV)/test.installed ## rewrite the tables of README.md and docs/ from the code
 	$(RUN) docs.tables
 
 clean: ## remove the environment and every cache; study/ stays

@@ -1,4 +1,4 @@
-"""Generate the tables of README.md and CONVENTIONS.md that come from the code: `python -m docs.tables` rewrites them.
+"""Generate the tables of the documents that come from the code: `python -m docs.tables` rewrites them.
 
 A table stands between two comments, `<!-- NAME:begin -->` and `<!-- NAME:end -->`. Edit the code, not the table.
 """
@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from docs import frameworks
+
 README = Path(__file__).parents[1] / "README.md"
 CONVENTIONS = Path(__file__).with_name("CONVENTIONS.md")
+FRAMEWORKS = Path(__file__).with_name("FRAMEWORKS.md")
 
 
 def mechanisms() -> str:
@@ -106,6 +109,7 @@ def _table(rows: list[list[str]]) -> str:
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"mechanisms": mechanisms, "kernels": kernels},
     CONVENTIONS: {"conventions": conventions, "libraries": libraries},
+    FRAMEWORKS: {"frameworks": lambda: _table(frameworks.rows()), "exceptions": frameworks.reasons},
 }
 
 

@@ -8,24 +8,20 @@ import numpy as np
 
 from minigrad.engine import as_array, unwrap
 from minigrad.namespace import namespace, to_numpy
+from minigrad.values import holds
 
 
 def check_indices(caller: str, name: str, indices: Any, count: int, description: str) -> Any:
     """Return the indices as a raw array of integers from 0 to count − 1.
 
-    Raises TypeError for other numbers, IndexError for an integer out of bounds; values traced by JAX are not checked.
+    Raises TypeError for other numbers, IndexError for an integer out of bounds, where `minigrad.values` reads them.
     """
     raw = as_array(unwrap(indices), caller)
     xp = namespace(raw)
     if not xp.isdtype(raw.dtype, "integral"):
         raise TypeError(f"{caller}: {name} are {raw.dtype}, expected integers")
-    out_of_bounds = (raw < 0) | (raw >= count)
-    try:
-        any_outside = bool(xp.any(out_of_bounds))
-    except TypeError:
-        return raw
-    if any_outside:
-        position = tuple(np.argwhere(to_numpy(out_of_bounds))[0].tolist())
+    if not holds((caller, name, count), lambda x: (x >= 0) & (x < count), raw):
+        position = tuple(np.argwhere(to_numpy((raw < 0) | (raw >= count)))[0].tolist())
         location = f"{name}[{', '.join(map(str, position))}]" if position else name
         raise IndexError(f"{caller}: {location} is {int(raw[position])}, expected {description} from 0 to {count - 1}")
     return raw

@@ -34,12 +34,10 @@ from typing import (
     runtime_checkable,
 )
 
-import numpy as np
-
 from minigrad import namespace
 from models.kernels.dispatch import check_alike
 from models.mechanism import Mechanism
-from models.precision import array_kinds, cast_all, number, precision, round_all, suits_kernels
+from models.precision import array_kinds, cast_all, dtype_name, number, precision, round_all, suits_kernels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -245,15 +243,10 @@ class _Shape:
         return "bool" if "bool" in self.dtypes else "real floating point" if "float64" in self.dtypes else "complex"
 
 
-@functools.cache
-def _dtype_name(dtype: Any) -> str:
-    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]  # torch says torch.float32
-
-
 def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _Sizes) -> Any:
     expected = " or ".join(alternative.text for alternative in alternatives).replace("...", "any")
     try:
-        shape, dtype = tuple(value.shape), _dtype_name(value.dtype)
+        shape, dtype = tuple(value.shape), dtype_name(value.dtype)
     except AttributeError:
         raise TypeError(f"{name} is {_describe(name, value)}, expected an array of shape {expected}") from None
     alternative = _alternative_of_rank(len(shape), alternatives, sizes)

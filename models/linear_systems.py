@@ -56,8 +56,8 @@ def final_state(u: Array, A: Array, B: Array) -> Array:
     """Return Σₜ A^(T−t) B uₜ, the state after T inputs from a zero state, (*batch, D, N): in √T blocks of √T tokens."""
     xp, length = namespace(u, A, B), u.shape[-2]
     size = math.isqrt(length - 1) + 1
-    # time reversed, (*batch, T, D) → (*batch, D, blocks, size): index 0 is the last token, times A⁰
-    ages = xp.moveaxis(pad_and_chunk(xp.flip(u, axis=-2), size, axis=-2), -1, -3)
+    # time reversed, (*batch, T, D) → (*batch, D, T) → (*batch, D, blocks, size): index 0 is the last token, times A⁰
+    ages = pad_and_chunk(xp.flip(u, axis=-2).mT, size, axis=-1)
     blocks, jump = ages @ krylov_matrix(A, B, size).mT, matrix_power(A, size)
     h = blocks[..., -1, :]
     for i in range(blocks.shape[-2] - 2, -1, -1):

@@ -6,6 +6,7 @@ from numbers import Integral
 import minigrad as mg
 from minigrad import namespace
 from minigrad.engine import unwrap
+from minigrad.values import holds
 from models.forms import Array
 
 # Chunks of sequences
@@ -143,30 +144,25 @@ def check_positive_int(label: str, count: object) -> int:
 
 def check_rates(label: str, delta: Array, A: Array) -> None:
     """Raise ValueError where A > 0, whose states would grow without bound, where Δ < 0, and where either is NaN."""
-    for name, x, worst, requirement in (
-        ("delta", delta, "min", "steps of at least 0"),
-        ("A", A, "max", "rates of at most 0"),
-    ):
-        x = unwrap(x)
-        xp = namespace(x)
-        try:
-            fits = bool(xp.all(x >= 0 if worst == "min" else x <= 0))
-        except TypeError:  # traced by a compiler, or numbers without an order
-            continue
-        if not fits:
-            raise ValueError(f"{label}: {name} holds {getattr(xp, worst)(x)}, expected {requirement}")
+    if not holds((label, "delta"), lambda delta: delta >= 0, delta):
+        raise ValueError(f"{label}: delta holds {_min(delta)}, expected steps of at least 0")
+    if not holds((label, "A"), lambda A: A <= 0, A):
+        raise ValueError(f"{label}: A holds {_max(A)}, expected rates of at most 0")
 
 
 def check_eigenvalues(label: str, Lambda: Array, delta: Array, *, strict: bool = False) -> None:
     """Raise ValueError for Re Λ > 0, with `strict` also for Re Λ = 0, for Δ ≤ 0, and where either is NaN."""
-    Lambda, delta = unwrap(Lambda), unwrap(delta)
-    real, requirement = namespace(Lambda).real(Lambda), "below 0" if strict else "of at most 0"
-    try:
-        stable = bool(namespace(real).all(real < 0 if strict else real <= 0))
-        forward = bool(namespace(delta).all(delta > 0))
-    except TypeError:  # a compiler traces the function: values are not known
-        return
-    if not stable:
-        raise ValueError(f"{label}: Lambda holds real part {real.max()}, expected real parts {requirement}")
-    if not forward:
-        raise ValueError(f"{label}: delta holds {delta.min()}, expected steps above 0")
+    Lambda, requirement = unwrap(Lambda), "below 0" if strict else "of at most 0"
+    real = namespace(Lambda).real(Lambda)
+    if not holds((label, "Lambda"), lambda real: real < 0 if strict else real <= 0, real):
+        raise ValueError(f"{label}: Lambda holds real part {_max(real)}, expected real parts {requirement}")
+    if not holds((label, "delta"), lambda delta: delta > 0, delta):
+        raise ValueError(f"{label}: delta holds {_min(delta)}, expected steps above 0")
+
+
+def _min(x: Array) -> Array:
+    return namespace(unwrap(x)).min(unwrap(x))
+
+
+def _max(x: Array) -> Array:
+    return namespace(unwrap(x)).max(unwrap(x))

@@ -273,12 +273,12 @@ def _scan(xp, a, x, *, axis, reverse):
         return kernel(a, x, axis, reverse)
     if x.shape[axis] == 0:
         return a * x
-    a, x = xp.moveaxis(a, axis, 0), xp.moveaxis(x, axis, 0)
-    steps = range(x.shape[0])[:: -1 if reverse else 1]
-    out = [x[steps[0]]]
+    before = (slice(None),) * (axis % x.ndim)
+    steps = range(x.shape[axis])[:: -1 if reverse else 1]
+    out = [x[(*before, steps[0])]]
     for t in steps[1:]:
-        out.append(a[t] * out[-1] + x[t])
-    return xp.moveaxis(xp.stack(out[::-1] if reverse else out), 0, axis)
+        out.append(a[(*before, t)] * out[-1] + x[(*before, t)])
+    return xp.stack(out[::-1] if reverse else out, axis=axis)
 
 
 @upcast_half

@@ -23,6 +23,7 @@ from gpu.inner_model import WeightLayout
 from minigrad import namespace
 from minigrad.engine import unwrap
 from minigrad.pytree import arrays_of
+from minigrad.values import holds
 from models.forms import Array
 
 Layer: TypeAlias = tuple[Array, ...]
@@ -243,32 +244,27 @@ def validate_norm(form: str, name: str, norm: Norm | None, k: Array, v: Array) -
 
 def check_gate_range(label: str, x: Array, lowest: float, highest: float, meaning: str) -> None:
     """Raise ValueError, naming the first token, where a gate (*batch, T) is outside its range or NaN."""
-    if failure := _first_not(lambda x: (lowest <= x) & (x <= highest), x):
+    if failure := _first_not(label, lambda x: (lowest <= x) & (x <= highest), x):
         bound = f"at most {highest:g}" if lowest == -math.inf else f"at least {lowest:g}"
         raise ValueError(f"{label} is {failure[1]:g} at token {failure[0]}, expected {bound} {meaning}".rstrip())
 
 
 def check_finite_loss(label: str, losses: Array, first: int) -> None:
     """Raise FloatingPointError where an inner loss (*batch, C), of the tokens from `first` on, is not finite."""
-    if failure := _first_not(lambda x: namespace(x).isfinite(x), losses):
+    if failure := _first_not(label, lambda x: namespace(x).isfinite(x), losses):
         token, why = first + failure[0], "a finite one: the inner rate is too large, or an input was not finite"
         raise FloatingPointError(f"{label}: the inner loss is {failure[1]:g} at token {token}, expected {why}")
 
 
-def _first_not(condition: Callable[[Array], Array], x: Array) -> tuple[int, float] | None:
+def _first_not(check: str, condition: Callable[[Array], Array], x: Array) -> tuple[int, float] | None:
     """Return the first token at which x (*batch, T) fails a condition, and its value there; None if there is none.
 
-    Exact numbers are not checked, and neither are arrays that a compiler traces, which have no values yet.
+    Exact numbers are not checked, nor is what `minigrad.values` does not read.
     """
     x = unwrap(x)
-    if x.dtype == object:
+    if x.dtype == object or holds(check, condition, x):
         return None
-    violations, xp = ~condition(x), namespace(x)
-    try:
-        if not bool(xp.any(violations)):
-            return None
-    except TypeError:
-        return None
-    indices = xp.nonzero(violations)
+    xp = namespace(x)
+    indices = xp.nonzero(~condition(x))
     earliest = int(xp.argmin(indices[-1]))
     return int(indices[-1][earliest]), float(x[tuple(int(axis[earliest]) for axis in indices)])

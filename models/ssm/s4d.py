@@ -150,8 +150,8 @@ def responses(weights: Array, A: Array, length: int) -> Array:
 def final_state(u: Array, A: Array) -> Array:
     """Return Σₜ Aₙ^(T−t) uₜ, the state after T inputs from a zero state with B = 1: (*batch, D, N)."""
     xp, (coarse, fine) = namespace(u, A), vandermonde(A, u.shape[-2])
-    # time reversed, (*batch, T, D) → (*batch, D, T/S, S): index 0 is the last token, times A⁰
-    ages = xp.moveaxis(pad_and_chunk(xp.flip(u, axis=-2), fine.shape[-1], axis=-2), -1, -3)
+    # time reversed, (*batch, T, D) → (*batch, D, T) → (*batch, D, T/S, S): index 0 is the last token, times A⁰
+    ages = pad_and_chunk(xp.flip(u, axis=-2).mT, fine.shape[-1], axis=-1)
     fine = fine.mT
     near = ages @ xp.concat([xp.real(fine), xp.imag(fine)], axis=-1)  # real products: half the work of complex ones
     n = A.shape[-1]
