@@ -13,6 +13,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.engine import unwrap
+from models.mechanism import Domain
 from proofs.port.cases import Inputs
 from proofs.port.running import Arrays, Reference, leaves, rebuild
 
@@ -36,8 +37,8 @@ def lost_in_padding(reference: Reference, inputs: Inputs, returned: Sequence[str
 
 def decayed_by_padding(reference: Reference, inputs: Inputs, returned: Sequence[str]) -> Arrays:
     """Return the gradients of a reverse scan whose padded steps have Δ = softplus(0)."""
-    A = inputs.arrays.get("A")
-    decay = 1.0 if A is None else np.exp(_padded(inputs) * math.log(2) * A)
+    rates = reference.form.domains.get("A") is Domain.NEGATIVE  # of channels: other systems have no such steps
+    decay = np.exp(_padded(inputs) * math.log(2) * inputs.arrays["A"]) if rates else 1.0
     return reference.gradients(inputs, returned, change=lambda g: g * decay)
 
 

@@ -9,8 +9,12 @@ import minigrad as mg
 from models.memory import gated_linear_attention, linear_attention
 from models.ssm import s4d, selective_scan
 from proofs.port import check
-from proofs.port.backwards import BACKWARDS
-from tests.port.numpy_ports import make
+from proofs.port.backwards import BACKWARDS, of_y_alone
+from proofs.port.cases import CASES, Example
+from proofs.port.forms import find_form
+from proofs.port.running import Reference, result_names
+from proofs.port.signature import declare
+from tests.port.numpy_ports import PORTS, make
 
 LINEAR, GLA = "memory.linear_attention.recurrent", "memory.gated_linear_attention.recurrent"
 S4D, SCAN = "ssm.s4d.recurrent", "ssm.selective_scan.recurrent"
@@ -104,6 +108,20 @@ def test_a_chunk_that_is_cut_off_is_named(detached):
     report = run(LINEAR, linear, cases=("T > chunk", "T not a multiple"), backward=backward, chunk=4)
     assert report.right != detached
     assert report.slips == (["no gradient goes from a chunk to the one before it"] if detached else [])
+
+
+@pytest.mark.parametrize("form", PORTS)
+def test_every_wrong_backward_pass_is_one_of_every_form(form):
+    """Where it takes nothing away, it gives the gradients of the form."""
+    chosen = find_form(form)
+    reference = Reference(declare(chosen, make(form)))
+    inputs = Example(chosen, (2,), 3).draw(CASES["start state"], length=3)
+    right = reference.gradients(inputs, result_names(chosen))
+    for name, backward in BACKWARDS.items():
+        found = backward(reference, inputs, result_names(chosen))
+        assert found.keys() == right.keys(), name
+        if backward is not of_y_alone:  # one whole chunk, without padding
+            assert all(np.allclose(found[x], right[x], rtol=1e-12, atol=1e-12) for x in right), name
 
 
 def test_every_wrong_backward_pass_is_planted():
