@@ -198,8 +198,8 @@ def test_shapes_are_few_where_each_is_compiled():
     found = list(check_statements(Port(port, declare(chosen, port), library), 16, ["float64", "float32"]))
     assert not [stated for stated in found if stated.status == "fails"]
     assert {"which JAX would compile" in s.reason for s in found if "fading_after_the_write" in s.name} == {True}
-    assert lengths <= {1, 2, 3}
-    assert len(shapes) <= 12
+    assert {T for T in lengths if T < 16} <= {1, 2, 3}  # a boundary of kernels has its own length
+    assert len(shapes) <= 16
 
 
 def test_a_statement_that_does_not_reach_the_port_does_not_count():
