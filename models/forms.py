@@ -266,10 +266,21 @@ def _check_array(alternatives: Sequence[_Shape], name: str, value: Any, sizes: _
         first_size, source = sizes.setdefault(base, (size // factor if factor > 1 else size, name))
         expected_size = first_size * factor
         if size != expected_size:
-            raise ValueError(f"{name} has {size} on axis {axis}, expected {expected_size} as in {source} {context}")
+            why = _time_before_heads(size, expected_size, source, sizes) if axis == "*batch" else ""
+            raise ValueError(
+                f"{name} has {size} on axis {axis}, expected {expected_size} as in {source} {context}{why}"
+            )
         if size == 0 and axis not in ("T", "S"):
             raise ValueError(f"{name} has 0 on axis {axis}, expected at least 1 {context}")
     return value
+
+
+def _time_before_heads(batch: tuple[int, ...], expected: tuple[int, ...], source: str, sizes: _Sizes) -> str:
+    """Return the suspicion that `source` is (…, T, H, K): its last batch axis and its time would fit, exchanged."""
+    time, _ = sizes.get("T", (None, ""))
+    if not expected or batch != (*expected[:-1], time):
+        return ""
+    return f": {source} seems to have time before heads, (…, T, H, features), expected (…, H, T, features)"
 
 
 def axis_factor(axis: str) -> tuple[int, str]:

@@ -147,7 +147,8 @@ def check_rates(label: str, delta: Array, A: Array) -> None:
     if not holds((label, "delta"), lambda delta: delta >= 0, delta):
         raise ValueError(f"{label}: delta holds {_min(delta)}, expected steps of at least 0")
     if not holds((label, "A"), lambda A: A <= 0, A):
-        raise ValueError(f"{label}: A holds {_max(A)}, expected rates of at most 0")
+        why = ": they seem to be A_log, A is −exp(A_log)" if _min(A) >= 0 else ""
+        raise ValueError(f"{label}: A holds {_max(A)}, expected rates of at most 0{why}")
 
 
 def check_eigenvalues(label: str, Lambda: Array, delta: Array, *, strict: bool = False) -> None:

@@ -134,5 +134,9 @@ def _log_decay(label: str, delta: Array, A: Array) -> Array:
     check_rates(label, delta, A)
     heads = delta.shape[: delta.ndim - 1]
     if tuple(A.shape) != tuple(heads[len(heads) - A.ndim :] if A.ndim else ()):
-        raise ValueError(f"{label}: A has shape {tuple(A.shape)}, expected () or the last of the batch axes {heads}")
+        swapped = tuple(A.shape) == tuple(delta.shape[-1:])
+        why = ": x seems to have time before heads, (…, T, H, P), expected (…, H, T, P)" if swapped else ""
+        raise ValueError(
+            f"{label}: A has shape {tuple(A.shape)}, expected () or the last of the batch axes {heads}{why}"
+        )
     return delta * A[..., None]

@@ -135,7 +135,7 @@ def stack_results(results: list[Any]) -> Any:
     """Stack results, arrays or nested tuples of them, along a new first axis."""
     if isinstance(results[0], tuple):
         return tuple(stack_results(list(parts)) for parts in zip(*results, strict=True))
-    if isinstance(results[0], int):  # a count, the same for all
+    if not hasattr(results[0], "dtype"):  # a count, the same for all
         return results[0]
     return namespace(*results).stack(results, axis=0)
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -58,26 +58,37 @@ def state_of(function: FormFunction, layout: Layout, draw: Callable[[str], Strat
     The form annotates its state as a NamedTuple whose fields are models of the same layout, or an int.
     """
     model = tuple(tuple(draw(f"*batch {axes}") for axes in layer) for layer in layout.layers)
-    return tuple(LEFT if kind is int else model for kind in typing.get_type_hints(_state_class(function)).values())
+    return tuple(LEFT if kind is int else model for kind in typing.get_type_hints(state_class(function)).values())
 
 
-def taking_arrays(function: FormFunction, argument: str, layout: Layout) -> FormFunction:
-    """Return the form as a function of arrays: those of the weights are the last, in the order of `weight_axes`."""
-    names, state_class = list(weight_axes(argument, layout)), _state_class(function)
+def taking_arrays(function: FormFunction, argument: str, layout: Layout, norm: Iterable[str] = ()) -> FormFunction:
+    """Return the form as a function of arrays: those of the weights are the last, in the order of `weight_axes`.
+
+    With `norm`, two names, γ and β of a layer norm are two more arrays after them.
+    """
+    names, kind_of_state = [*weight_axes(argument, layout), *norm], state_class(function)
     (kind,) = members(inspect.signature(function).parameters[argument].annotation)
-    pack = kind if hasattr(kind, "_fields") else tuple  # a NamedTuple whose first field are the layers, or the layers
+    pack: Any = (
+        kind if hasattr(kind, "_fields") else tuple
+    )  # a NamedTuple whose first field are the layers, or the layers
 
     @functools.wraps(function)
     def call(*arrays: Any, state: Any = None, **options: Any) -> Any:
         named_weights = [options.pop(name) for name in names if name in options]
         arrays, weights = (arrays, named_weights) if named_weights else (arrays[: -len(names)], arrays[-len(names) :])
-        options[argument] = pack(_layers(layout, weights))
-        return function(*arrays, state=None if state is None else state_class(*state), **options)
+        if not norm:
+            options[argument] = pack(_layers(layout, weights))
+        elif pack is tuple:
+            options |= {argument: _layers(layout, weights[:-2]), "norm": tuple(weights[-2:])}
+        else:
+            options[argument] = pack(_layers(layout, weights[:-2]), tuple(weights[-2:]))
+        return function(*arrays, state=None if state is None else kind_of_state(*state), **options)
 
     return typing.cast(FormFunction, call)
 
 
-def _state_class(function: FormFunction) -> Any:
+def state_class(function: FormFunction) -> Any:
+    """Return the NamedTuple that a form with an inner model has as its state."""
     (kind,) = members(inspect.signature(function).parameters["state"].annotation)
     return kind
 

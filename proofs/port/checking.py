@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from models.errors import UserError, known_name
-from proofs.checker.forms import Form, forms
+from proofs.checker.forms import Form
 from proofs.port import frameworks
 from proofs.port.cases import SIZES, Case, Example, Inputs, select_cases, smaller
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
+from proofs.port.forms import find_form, full_name, has_norm
 from proofs.port.frameworks import PRECISIONS
+from proofs.port.intermediates import Intermediates, compare_intermediates
 from proofs.port.running import Expected, Outcome, Port, Reference
 from proofs.port.signature import CHUNK, declare
+from proofs.port.statements import FAILS, Stated, check_statements
+from proofs.port.suspicions import suspect
 
 RIGHT, WRONG = "right", "wrong"
 SHRINK_SECONDS = 15.0
@@ -46,12 +48,20 @@ class Report:
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
+    suspicion: str = ""  # how the port would be right, declared otherwise
+    statements: list[Stated] = field(default_factory=list)
+    intermediates: Intermediates | None = None
     snippet: str = ""
     seconds: float = 0.0
 
     @property
     def right(self) -> bool:
-        return bool(self.cells) and not self.findings
+        return bool(self.cells) and not self.findings and self.failed_statement is None
+
+    @property
+    def failed_statement(self) -> Stated | None:
+        """The first statement that fails with the port in the form's place."""
+        return next((stated for stated in self.statements if stated.status == FAILS), None)
 
     @property
     def cases(self) -> list[str]:
@@ -153,6 +163,8 @@ def check(
     sizes: Mapping[str, int] | None = None,
     cases: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    statements: bool | None = None,
+    intermediates: Callable[..., Any] | None = None,
     source: str = "",
 ) -> Report:
     """Check a port of a form, `"memory.delta_rule.chunkwise"`: values, final state and gradients in every case.
@@ -160,7 +172,10 @@ def check(
     `layout`, `arguments`, `scale`, `state`, `decay` and `returns` declare how the port differs from the form
     (`proofs.port.signature`). `backward(*arguments, *cotangents)` returns a gradient for each array where the framework
     has no automatic differentiation. `chunk` is the port's size of chunks or of mini-batches where it takes none, and
-    `variant` chooses among the shapes a form allows. `source` is the line that imports the port, for the snippet.
+    `variant` chooses among the shapes a form allows. `statements` says whether the statements that the form takes part
+    in are checked with the port in its place, by default where all cases are run. `intermediates(*arguments)` returns a
+    dict of the intermediates of chunks, where the port itself does not return it last (`proofs.port.intermediates`).
+    `source` is the line that imports the port, for the snippet.
 
     Runs the port in this process. Raises UserError, in one line, for what cannot be checked.
     """
@@ -169,15 +184,20 @@ def check(
         raise UserError(f"port: expected a function, got {type(port).__name__}")
     chosen = find_form(form, variant)
     library = frameworks.framework(framework, port)
-    signature = declare(
-        chosen, port, layout=layout, arguments=arguments, scale=scale, state=state, decay=decay, returns=returns
-    )
+    declared: dict[str, Any] = {
+        "layout": layout,
+        "arguments": arguments,
+        "scale": scale,
+        "state": state,
+        "decay": decay,
+    }
+    signature = declare(chosen, port, **declared, returns=returns)
     runner = Port(port, signature, library, backward)
     size = chunk if chunk is not None else 4 if signature.takes(CHUNK) else _default_chunk(chosen)
     if size < 1:
         raise UserError(f"chunk: expected at least 1, got {size}")
     batch = tuple({"b": 2, "h": 3}[x] for x in signature.batch_letters)
-    checker = Checker(runner, Example(chosen, batch, size, signature.factors, _sizes(sizes)))
+    checker = Checker(runner, Example(chosen, batch, size, signature.factors, _sizes(chosen, sizes)))
     name = getattr(port, "__name__", type(port).__name__)
     report = Report(full_name(chosen), name, library.name)
     for precision in _precisions(chosen, runner, precisions):
@@ -189,10 +209,19 @@ def check(
                 continue
             _run(checker, case, precision, report)
     _remark(checker, report)
+    if (statements if statements is not None else not cases) and report.precisions:
+        if {"float64", "float32"} & {*report.precisions}:
+            report.statements = list(check_statements(runner, size, report.precisions))
+        else:
+            report.notes.append("no statement was checked, which needs float64 or float32")
+    if report.precisions:
+        report.intermediates = compare_intermediates(checker, intermediates, report.precisions[0])
     if report.findings:
         from proofs.port import slips, snippets
 
         report.slips = slips.identify(checker, report)
+        if any(not finding.divergence.result.startswith("gradient") for finding in report.findings):
+            report.suspicion = suspect(checker, {**declared, "returns": returns}, report.first.precision)
         report.snippet = snippets.counterexample(checker, *shrink(checker, report.first), source)
     report.seconds = time.perf_counter() - start
     return report
@@ -257,35 +286,6 @@ def _candidates(checker: Checker, case: Case, length: int) -> Iterator[Inputs]:
                     yield smaller(replace(example, chunk=chunk), batch, size, 4).draw(narrow, length=T)
 
 
-def find_form(name: str | Callable[..., Any], variant: str | None = None) -> Form:
-    """Return a form by its name, `"memory.delta_rule.chunkwise"`, or by itself. Raises UserError for another name."""
-    if callable(name):
-        name = f"{name.__module__.removeprefix('models.')}.{name.__name__}"
-    variants = _forms_by_name().get(name)
-    if variants is None:
-        near = get_close_matches(name, _forms_by_name(), n=1, cutoff=0.0)[0]
-        raise UserError(f"form: there is no {name} (nearest: {near}); `python -m models list` shows all")
-    if variant is None:
-        return next(iter(variants.values()))
-    if variants.keys() == {""}:
-        raise UserError(f"variant: {name} has none, got '{variant}'")
-    return variants[known_name(variant, "variant", variants)]
-
-
-@functools.cache
-def _forms_by_name() -> dict[str, dict[str, Form]]:
-    """Return the forms by name, and those of one name by their variant: {"log_decay T": …, "log_decay T K": …}."""
-    found: dict[str, dict[str, Form]] = {}
-    for form in forms():
-        found.setdefault(full_name(form), {})[".".join(form.name.split(".")[2:])] = form
-    return found
-
-
-def full_name(form: Form) -> str:
-    """Return the name of a form with that of its family."""
-    return f"{form.function.__module__.removeprefix('models.')}.{form.function.__name__}"
-
-
 def _default_chunk(form: Form) -> int:
     """Return the default size of chunks or mini-batches; 16 where the form has none."""
     parameters = inspect.signature(form.function).parameters
@@ -300,9 +300,10 @@ def _precisions(form: Form, port: Port, names: Sequence[str] | None) -> list[str
     return [known_name(name, "precisions", possible) for name in names or possible]
 
 
-def _sizes(sizes: Mapping[str, int] | None) -> Mapping[str, int]:
+def _sizes(form: Form, sizes: Mapping[str, int] | None) -> Mapping[str, int]:
     for axis, size in (sizes or {}).items():
         known_name(axis, "sizes", SIZES)
         if size < 1:
             raise UserError(f"sizes: {axis} is {size}, expected at least 1")
-    return {**SIZES, **(sizes or {})}
+    found = {**SIZES, **(sizes or {})}
+    return {**found, "V": found["K"]} if has_norm(form) else found

@@ -23,7 +23,9 @@ BACKWARD = (
 )
 
 Place = Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="The port; package.module:FUNCTION will do.")]
-FormName = Annotated[str, Option("--as", help="The form that it is a port of, as in memory.delta_rule.chunkwise.")]
+FormName = Annotated[
+    str, Option("--as", help="The form, as in memory.delta_rule.chunkwise, or a mechanism's plainest.")
+]
 Framework = Annotated[str, Option(help=f"{', '.join(KNOWN)}, or a module with from_dlpack; by default as imported.")]
 Layout = Annotated[str, Option(help="The axes of arrays of tokens, as in 'b t h k'; by default the form's own.")]
 Arguments = Annotated[str, Option(help="The form's arguments in the port's order, as in q,k,v,g,beta; x=q by name.")]
@@ -37,6 +39,13 @@ Sizes = Annotated[str, Option(help="Sizes of axes, as in K=16,V=16.")]
 Cases = Annotated[str, Option(help=f"Only some cases: {', '.join(CASES)}.")]
 Precisions = Annotated[str, Option(help="Only some of float64,float32,bfloat16.")]
 Backward = Annotated[str, Option(help=BACKWARD)]
+Statements = Annotated[
+    bool | None,
+    Option(help="Check the statements with the port in the form's place; by default where all cases are run."),
+]
+Intermediates = Annotated[
+    str, Option(help="A function of the same file that returns a dict of A, U, S, … of each chunk.")
+]
 TestFile = Annotated[Path | None, Option("--write-test", help="Write a pytest file that makes the same check.")]
 
 
@@ -56,6 +65,8 @@ def port(
     cases: Cases = "",
     precisions: Precisions = "",
     backward: Backward = "",
+    statements: Statements = None,
+    intermediates: Intermediates = "",
     write_test: TestFile = None,
 ) -> None:
     """Check a rewrite of a form in another framework, which runs in this process; exit with 1 if it is wrong."""
@@ -74,7 +85,7 @@ def port(
             "sizes": _sizes(sizes),
         }
         where = place.rpartition(":")[0]
-        reverse = load(f"{where}:{backward}")[0] if backward else None
+        reverse, inside = (load(f"{where}:{name}")[0] if name else None for name in (backward, intermediates))
         if write_test is not None and not write_test.parent.is_dir():
             raise UserError(f"{write_test} cannot be written: there is no folder {write_test.parent}")
         report = check(
@@ -84,6 +95,8 @@ def port(
             backward=reverse,
             cases=_names(cases),
             precisions=_names(precisions),
+            statements=statements,
+            intermediates=inside,
             source=source,
         )
     except UserError as error:

@@ -16,6 +16,8 @@ from proofs.port.frameworks import COMPLEX, PRECISIONS, Framework, Function
 from proofs.port.signature import CHUNK, Signature, state_axes, y_axes
 
 Arrays = dict[str, np.ndarray]
+Results = Callable[[Mapping[str, Any], Any, int], list[Any]]  # of arrays, state and chunk size: y, arrays of the state
+Change = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Outcome:
     values: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  # by result or "gradient of NAME"; "" for the call itself
+    weights: Arrays | None = None  # the cotangents of the gradients, where they are others than `cotangents`
 
 
 @dataclass(frozen=True)
@@ -125,21 +128,37 @@ class Reference:
         errors |= {f"gradient of {name}": _error(x, short_gradients[name]) for name, x in long_gradients.items()}
         return Expected(values, pulled, errors)
 
-    def _run(self, inputs: Inputs, targets: Sequence[str], dtype: Any) -> tuple[Arrays, Arrays]:
+    def gradients(
+        self, inputs: Inputs, targets: Sequence[str], *, results: Results | None = None, change: Change | None = None
+    ) -> Arrays:
+        """Return the gradients of other results, or for cotangents of the state that are changed, in float64."""
+        return self._run(inputs, targets, np.float64, results, change)[1]
+
+    def _run(
+        self,
+        inputs: Inputs,
+        targets: Sequence[str],
+        dtype: Any,
+        results: Results | None = None,
+        change: Change | None = None,
+    ) -> tuple[Arrays, Arrays]:
         """Return the results, and the gradients of the targets; none where there are no targets."""
+        compute = results or self.results
         names, first = list(inputs.arrays), leaves(inputs.state)
         arrays = [_in(x, dtype) for x in (*inputs.arrays.values(), *first)]
 
         def call(*args: Any) -> list[Any]:
             state = None if inputs.state is None else rebuild(inputs.state, args[len(names) :])
-            return self.results(dict(zip(names, args, strict=False)), state, inputs.chunk)
+            return compute(dict(zip(names, args, strict=False)), state, inputs.chunk)
 
         with np.errstate(all="ignore"):
-            results, pull = mg.vjp(call, *arrays) if targets else (call(*arrays), None)
-            values = dict(zip(result_names(self.form), map(np.asarray, results), strict=True))
+            computed, pull = mg.vjp(call, *arrays) if targets else (call(*arrays), None)
+            values = dict(zip(result_names(self.form), map(np.asarray, computed), strict=True))
             if pull is None:
                 return values, {}
             weights = {n: w if n in targets else np.zeros_like(w) for n, w in cotangents(values).items()}
+            if change is not None:
+                weights |= {n: change(w) for n, w in weights.items() if n != "y"}
             pulled = pull([_in(weights[name], dtype) for name in values])
         labels = [*names, *(n for n in result_names(self.form)[1:] if inputs.state is not None)]
         return values, dict(zip(labels, (np.asarray(unwrap(x)) for x in pulled), strict=True))
@@ -157,6 +176,8 @@ class Port:
     ):
         self.function, self.signature, self.framework, self.backward = function, signature, framework, backward
         self.form = signature.form
+        self.state: Any = None  # as the latest call returned it
+        self.intermediates: Mapping[str, Any] | None = None  # of chunks, of the latest call
         self._functions: dict[Any, Function] = {}
         self.axes = dict(zip(result_names(self.form), [y_axes(self.form), *state_axes(self.form.state)], strict=True))
 
@@ -196,13 +217,15 @@ class Port:
         )
 
     def named(self, returned: Any) -> dict[str, Any]:
-        """Return what the port returned, by name."""
+        """Return what the port returned, by name, without the dict of intermediates, which may come last."""
         parts = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        self.intermediates = parts.pop() if len(parts) > 1 and isinstance(parts[-1], Mapping) else None
         names = self.signature.returns or ("y", "state")[: len(parts)]
         if len(parts) != len(names):
             came = f"{len(parts)} result{'s' * (len(parts) != 1)}"
             raise ValueError(f"{came} came, expected {', '.join(names)} (declare others by --returns)")
         found = dict(zip(names, parts, strict=True))
+        self.state = found.get("state")
         states, expected = leaves(found.get("state")), result_names(self.form)[1:]
         if states and len(states) != len(expected):
             raise ValueError(f"the state has {len(states)} arrays, expected {len(expected)}")
@@ -238,7 +261,8 @@ class Port:
     def _differentiate(
         self, inputs: Inputs, names: list[str], arrays: list[Any], precision: str, outcome: Outcome
     ) -> None:
-        weights = cotangents({n: self.from_port(n, x) for n, x in outcome.values.items() if x.ndim == self.rank(n, x)})
+        values = {n: self.from_port(n, x) for n, x in outcome.values.items() if x.ndim == self.rank(n, x)}
+        weights = cotangents(values) if outcome.weights is None else outcome.weights
         if len(weights) < len(outcome.values):
             return  # the ranks of results are wrong, which is a failure already
         sent = [self.signature.to_port(self.axes[n], w, state=n != "y") for n, w in weights.items()]
@@ -259,6 +283,18 @@ class Port:
                 )
         except Exception as error:  # the port's own code, where a library is lazy only when its numbers are asked for
             outcome.failures["gradient"] = described(error)
+
+    def pull(self, inputs: Inputs, precision: str, weights: Arrays) -> Arrays:
+        """Return the gradients of Re Σ c r for these cotangents c of results r, which have the axes of the form.
+
+        Raises ValueError where the port does.
+        """
+        outcome = Outcome(weights=weights)
+        with self.framework.context, np.errstate(all="ignore"):
+            self._differentiate(inputs, *self.convert(inputs, precision), precision, outcome)
+        if outcome.failures:
+            raise ValueError(outcome.failures["gradient"])
+        return outcome.gradients
 
     def rank(self, name: str, x: np.ndarray) -> int:
         """Return the number of axes that a result should have; a batch without a layout has any."""

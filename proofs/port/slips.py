@@ -2,7 +2,7 @@
 
 A slip names a port's mistake where the variant gives the port's results in every case that fails, and in those that
 pass. `ARGUMENTS` change what a form is given, `VARIANTS` (in `proofs.port.variants`) how it computes, `GRADIENTS` what
-an argument's right gradient is turned into.
+an argument's right gradient is turned into, `BACKWARDS` (in `proofs.port.backwards`) the whole backward pass.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import numpy as np
 
 import minigrad as mg
 from models.mechanism import Domain
+from proofs.port.backwards import BACKWARDS, Backward
 from proofs.port.cases import CASES, Inputs
-from proofs.port.running import Expected, Outcome, Reference, result_names
+from proofs.port.running import Expected, Outcome, Reference, Results, result_names
 from proofs.port.variants import VARIANTS
 
 if TYPE_CHECKING:
     from proofs.port.checking import Checker, Report
-
-Results = Callable[[Mapping[str, Any], Any, int], list[Any]]  # of arrays, state and chunk size, as Reference.results
 
 
 @dataclass(frozen=True)
@@ -279,15 +278,22 @@ def _by_gradients(checker: Checker, runs: Runs, precision: str) -> list[str]:
             if sides and all(_right(checker, name, run, g, precision) for run, g in zip(sides, changed, strict=True)):
                 found.append(words.format(name))
                 break
-    if not found and all(_of_y_alone(checker, run, precision) for run in runs):
-        return ["the gradient is that of y alone: what comes from the final state is left out"]
+    if not found:
+        passes = (name for name, backward in BACKWARDS.items() if _goes_back_so(checker, runs, backward, precision))
+        found = list(itertools.islice(passes, 1))  # the plainest: the cases may not tell it from others
     return found[:3]
 
 
-def _of_y_alone(checker: Checker, run: tuple[Inputs, Outcome, Expected], precision: str) -> bool:
-    inputs, outcome, _ = run
-    alone = checker.expected(inputs, ["y"], gradients=True)
-    return all(_right(checker, name, run, alone.gradients[name], precision) for name in outcome.gradients)
+def _goes_back_so(checker: Checker, runs: Runs, backward: Backward, precision: str) -> bool:
+    """Return whether all gradients are those of a wrong backward pass."""
+    for run in runs:
+        inputs, outcome, _ = run
+        if not outcome.gradients:
+            return False
+        gradients = backward(checker.reference, inputs, list(outcome.values))
+        if not all(_right(checker, name, run, gradients[name], precision) for name in outcome.gradients):
+            return False
+    return True
 
 
 def _right(

@@ -140,13 +140,24 @@ def test_{port}(case, precision):
     )
     assert report.right, str(report)
 '''
+STATEMENTS = """
+
+def test_{port}_in_the_place_of_the_form():
+    report = check(
+        {port},
+        "{form}",
+{options}        cases=["T = 1"],
+        statements=True,
+    )
+    assert report.right, str(report)
+"""
 
 
 def test_file(report: Report, source: str, options: Mapping[str, Any]) -> str:
     """Return a pytest module that makes the check of a report again, a test for each case and precision."""
     given = {name: value for name, value in options.items() if value is not None and (name, value) != ("decay", "log")}
     lines = [f"        {name}={value if name == 'backward' else _quoted(value)},\n" for name, value in given.items()]
-    return TEST.format(
+    return (TEST + STATEMENTS if report.statements else TEST).format(
         system="import sys\n\n" if "sys." in source else "",
         port=report.port,
         form=report.form,

@@ -6,7 +6,7 @@ that returns y and the arrays of the state. Tokens are the arguments of the form
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import minigrad as mg
@@ -14,9 +14,8 @@ from minigrad import namespace
 from models.sequences import decay_rows, initial_memory, tokens
 from models.ssm import discretize
 from proofs.checker.forms import Form
-
-Tokens = Mapping[str, Any]
-Variant = Callable[[Form, Tokens, Any, int], list[Any]]
+from proofs.port import learners
+from proofs.port.learners import Tokens, Variant
 
 LINEAR = ("memory.linear_attention",)
 GATED = ("memory.gated_linear_attention", "memory.gated_delta_rule")
@@ -57,6 +56,28 @@ def memory(
                 elif step == "read":
                     o = q_t @ S
                     y.append(o / xp.sum(q_t * z, axis=-1, keepdims=True) if denominator else o)
+        return [xp.concat(y, axis=-2), S]
+
+    return variant
+
+
+def masks(*, own: bool = False, following: bool = False) -> Variant:
+    """Return a chunkwise memory whose tokens predict with their own write too, or read that of the next token too."""
+
+    def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
+        q, k, v = x["q"], x["k"], x["v"]
+        xp, S = namespace(q, k, v), initial_memory(state, k, v)
+        y: list[Any] = []
+        gates = decay_rows(x["log_decay"], k) if "log_decay" in x else q[..., :1] * 0
+        rates = x["beta"][..., None] if "beta" in x else q[..., :1] * 0
+        for t, (q_t, k_t, v_t, g_t, beta_t) in enumerate(tokens(q, k, v, gates, rates)):
+            S = xp.exp(g_t).mT * S
+            u = beta_t * (v_t - k_t @ S) if "beta" in x else v_t
+            u = u / (1 + beta_t * (k_t @ k_t.mT)) if own else u
+            S = S + k_t.mT @ u
+            if following and t % chunk:  # the token before is of the same chunk
+                y[-1] = y[-1] + (q[..., t - 1 : t, :] @ k_t.mT) @ u
+            y.append(q_t @ S)
         return [xp.concat(y, axis=-2), S]
 
     return variant
@@ -138,47 +159,6 @@ def conjugated(name: str) -> Variant:
     return lambda form, x, state, chunk: list(form({**x, name: mg.conj(x[name])}, state, chunk))
 
 
-def in_batches(size: int) -> Variant:
-    """Return a learner whose gradients are taken at the weights before every `size` tokens; 0: before the first."""
-
-    def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
-        if state is not None:
-            raise ValueError("the state holds the weights of the batch")
-        return [form(x, None, size or x["q"].shape[-2] + 1)[0]]
-
-    return variant
-
-
-def titans(*order: str, momentum: bool = True) -> Variant:
-    """Return Titans with a matrix memory, batches of `chunk` tokens, and the steps of a token in this order."""
-
-    def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
-        if state is not None or "memory.W1" not in x or "memory.W2" in x:
-            raise ValueError("a matrix memory from its own start")
-        q, k, v = x["q"], x["k"], x["v"]
-        xp, y = namespace(q, k, v), []
-        zeros = k[..., :1, :].mT @ v[..., :1, :] * 0
-        M = start = x["memory.W1"] + zeros
-        S = zeros
-        gates = [x[name][..., None] for name in ("theta", "log_eta", "log_decay")]
-        for t, (q_t, k_t, v_t, theta, log_eta, log_decay) in enumerate(tokens(q, k, v, *gates)):
-            gradient = k_t.mT @ (k_t @ start - v_t)
-            for step in order:
-                if step == "surprise":
-                    S = (xp.exp(log_eta) * S if momentum else 0) - theta * gradient
-                elif step == "decay":
-                    M = xp.exp(log_decay) * M
-                elif step == "write":
-                    M = M + S
-                elif step == "read":
-                    y.append(q_t @ M)
-            if (t + 1) % chunk == 0:
-                start = M
-        return [xp.concat(y, axis=-2)]
-
-    return variant
-
-
 def rwkv7(*order: str, sign: float = 1.0) -> Variant:
     """Return RWKV-7's memory with its steps in this order: "ask" reads z = a S."""
 
@@ -239,6 +219,8 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "β weights the prediction alone: v − β k S": (DELTA, memory(update=lambda beta, v, p: v - beta * p)),
     "the prediction is added: v + k S": (DELTA, memory(update=lambda beta, v, p: beta * (v + p))),
     "β is squared": (DELTA, memory(update=lambda beta, v, p: beta * beta * (v - p))),
+    "mask off by one: A has its diagonal, a token's prediction reads its own write": (DELTA, masks(own=True)),
+    "mask off by one: in a chunk a query sees the next key": ((*LINEAR, "memory.delta_rule"), masks(following=True)),
     "the output is divided by q Σ k, which is not a part of the form": (LINEAR, memory(denominator=True)),
     # softmax
     "mask off by one: a query does not see its own key": (("attention.softmax",), softmax(-1)),
@@ -263,14 +245,33 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "B is conjugated": (SYSTEMS, conjugated("B")),
     "P is conjugated": (("ssm.s4",), conjugated("P")),
     # learners
-    "gradient at the wrong weights: at those before each token, not before each mini-batch": (LEARNERS, in_batches(1)),
-    "gradient at the wrong weights: always at the first ones": (LEARNERS, in_batches(0)),
+    "gradient at the wrong weights: at those before each token, not before each mini-batch": (
+        LEARNERS,
+        learners.in_batches(1),
+    ),
+    "gradient at the wrong weights: always at the first ones": (LEARNERS, learners.in_batches(0)),
     "decay after the write: (1 − α)(M + S)": (
         ("memory.titans",),
-        titans("surprise", "write", "decay", "read"),
+        learners.titans("surprise", "write", "decay", "read"),
     ),
-    "read before the write of the memory": (("memory.titans",), titans("read", "surprise", "decay", "write")),
-    "the momentum is missing": (("memory.titans",), titans("surprise", "decay", "write", "read", momentum=False)),
+    "read before the write of the memory": (("memory.titans",), learners.titans("read", "surprise", "decay", "write")),
+    "the momentum is missing": (
+        ("memory.titans",),
+        learners.titans("surprise", "decay", "write", "read", momentum=False),
+    ),
+    "layer-norm gradient: ẑ mean(g ẑ) is outside the parenthesis, not divided by the deviation": (
+        LEARNERS,
+        learners.layer_norm(learners.outside_the_parenthesis),
+    ),
+    "layer-norm gradient: what goes through the variance is missing": (
+        LEARNERS,
+        learners.layer_norm(learners.without_variance),
+    ),
+    "layer-norm gradient: γ is missing": (LEARNERS, learners.layer_norm(learners.without_gamma)),
+    "layer-norm gradient: it is that of the plain model, f(k) − v": (
+        LEARNERS,
+        learners.layer_norm(learners.of_the_plain_model),
+    ),
     # recurrent
     "a reads the state after its decay": (("recurrent.rwkv7",), rwkv7("decay", "ask", "write", "read")),
     "r reads before the write": (("recurrent.rwkv7",), rwkv7("read", "ask", "decay", "write")),

@@ -16,7 +16,7 @@ import minigrad as mg
 from minigrad.engine import unwrap
 from proofs.checker.forms import Form, forms
 from proofs.port.cases import Case, Inputs
-from proofs.port.checking import full_name
+from proofs.port.forms import full_name
 from proofs.port.frameworks import PRECISIONS
 from proofs.port.running import Arrays, Expected, leaves, rebuild, result_names
 from proofs.vectors import arithmetic

@@ -8,7 +8,8 @@ import pytest
 
 from models.attention import softmax
 from models.forms import form, mechanisms
-from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention
+from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, linear_attention, titans
+from models.ssm import ssd
 
 q = k = np.ones((2, 6, 4))
 v = np.ones((2, 6, 3))
@@ -85,6 +86,42 @@ SIZES = [
         "gated_delta_rule.chunkwise: chunk_size is 0, expected an integer of at least 1",
     ),
 ]
+
+T_BEFORE_H = "(…, T, H, {0}), expected (…, H, T, {0})"
+heads = np.ones((2, 6, 3, 4))
+SUSPICIONS = [
+    (
+        lambda: linear_attention.recurrent(heads, heads, heads, state=np.zeros((2, 3, 4, 4))),
+        "state has (2, 3) on axis *batch, expected (2, 6) as in q (shape (2, 3, 4, 4), expected *batch K V): "
+        f"q seems to have time before heads, {T_BEFORE_H.format('features')}",
+    ),
+    (
+        lambda: linear_attention.recurrent(heads, heads, heads, state=np.zeros((2, 4, 4, 4))),
+        "state has (2, 4) on axis *batch, expected (2, 6) as in q (shape (2, 4, 4, 4), expected *batch K V)",
+    ),
+    (
+        lambda: ssd.recurrent(heads, heads[..., 0], -np.ones(3), heads, heads),
+        "A has shape (3,), expected () or the last of the batch axes (2, 6): "
+        f"x seems to have time before heads, {T_BEFORE_H.format('P')}",
+    ),
+    (
+        lambda: titans.chunkwise(q, k, v, beta, beta + 0.5, log_decay, ((np.ones((4, 3)),),)),
+        "log_eta is 0.5 at token 0, expected at most 0 (η at most 1): all are in (0, 1], they seem to be the factors, "
+        "expected their logarithms",
+    ),
+    (
+        lambda: titans.chunkwise(q, k, v, beta, log_decay, beta + 1.5, ((np.ones((4, 3)),),)),
+        "log_decay is 1.5 at token 0, expected at most 0 (α at least 0)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), SUSPICIONS, ids=range(len(SUSPICIONS)))
+def test_what_the_values_show_is_suspected(call, message):
+    with pytest.raises(ValueError, match=": ") as error:
+        call()
+    assert str(error.value).partition(": ")[2] == message
+
 
 KINDS = [
     (

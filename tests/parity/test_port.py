@@ -65,6 +65,35 @@ def test_a_port_in_torch_is_right_in_three_precisions(torch):
     }
 
 
+def holding(report):
+    return {stated.name.partition("[")[0].partition(".")[2] for stated in report.statements if stated.status == "holds"}
+
+
+GENERAL = {"streaming", "causality", "independence", "forms_agree"}
+
+
+def test_statements_hold_with_a_port_in_torch_in_the_form_s_place(torch):
+    options = {"arguments": "q,k,v,g,beta,initial_state=state", "framework": "torch", **DECLARED}
+    report = check(torch_ports(torch), GDR, cases=["start state"], precisions=["float64"], statements=True, **options)
+    assert report.right, str(report)
+    assert holding(report) >= GENERAL
+    (streaming,) = (s for s in report.statements if s.name.startswith("every_mechanism.streaming"))
+    assert streaming.examples > 8  # gradients too, by torch.autograd through both calls
+    port = functools.wraps(torch_ports(torch))(functools.partial(torch_ports(torch), detach=True))
+    wrong = check(port, GDR, cases=["T = 1"], precisions=["float64"], statements=True, **options)
+    assert wrong.failed_statement.system == "gradient"
+
+
+def test_statements_compile_a_port_in_jax_for_few_shapes(jax):
+    port = jax_port(jax)
+    options = {"framework": "jax", "chunk": 4, "precisions": ["float64"]}
+    report = check(port, "memory.delta_rule.chunkwise", cases=["T = 1"], statements=True, **options)
+    assert report.right, str(report)
+    assert holding(report) >= GENERAL
+    shapes = port._cache_size()
+    assert shapes <= 24  # 1 to 3 tokens, with and without a state, batch axes and gradients
+
+
 @pytest.mark.parametrize(
     ("options", "result", "slip"),
     [

@@ -41,6 +41,19 @@ def port(q, k, v, state=None, chunk_size=64):
         S = S + K.mT @ V
     return np.concatenate(out, axis=-2), S
 """,
+    "memory.delta_rule.chunkwise": """
+def port(q, k, v, beta, state=None, chunk_size=64):
+    S = np.zeros((*q.shape[:-2], k.shape[-1], v.shape[-1]), q.dtype) if state is None else state
+    out = []
+    for t in range(0, q.shape[-2], chunk_size):
+        Q, K, V = (x[..., t : t + chunk_size, :] for x in (q, k, v))
+        B = beta[..., t : t + chunk_size, None]
+        A = np.tril(B * (K @ K.mT), -1)
+        U = np.linalg.solve(np.eye(A.shape[-1], dtype=A.dtype) + A, B * (V - K @ S))
+        out.append(Q @ S + np.tril(Q @ K.mT) @ U)
+        S = S + K.mT @ U
+    return np.concatenate(out, axis=-2), S
+""",
     "attention.softmax.quadratic": """
 def port(q, k, v, state=None):
     if state is not None:

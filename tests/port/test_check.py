@@ -10,7 +10,7 @@ from models.errors import UserError
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention
 from proofs.checker.forms import forms
 from proofs.port import CASES, check, compare
-from proofs.port.checking import full_name
+from proofs.port.forms import full_name
 from tests.port.numpy_ports import make
 
 DELTA, GDR = "memory.delta_rule.recurrent", "memory.gated_delta_rule.recurrent"

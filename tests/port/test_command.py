@@ -20,6 +20,15 @@ def backward(q, k, v, beta, dy, dS, state=None):
     arrays = [x for x in (q, k, v, beta, state) if x is not None]
     _, pull = mg.vjp(lambda q, k, v, beta, *s: delta_rule.chunkwise(q, k, v, beta, state=s[0] if s else None), *arrays)
     return pull((dy, dS))
+
+def inside(q, k, v, beta, state=None):
+    A, S = [], []
+    for t in range(0, q.shape[-2], 4):
+        keys = k[..., t : t + 4, :]
+        A.append(np.tril(beta[..., t : t + 4, None] * (keys @ keys.mT), -1))
+        _, state = right(*(x[..., t : t + 4, :] for x in (q, k, v)), beta[..., t : t + 4], state)
+        S.append(state)
+    return {"A": A, "S": S}
 """
 
 
@@ -57,6 +66,35 @@ def test_a_backward_function_is_checked(files):
     assert "gradient of state  ok" in result.output
 
 
+def test_a_mechanism_s_name_is_that_of_its_plainest_form(files):
+    short = ["--cases", "T = 1", "--precisions", "float64"]
+    result = run(files, "PATH/delta_port.py:right", "--as", "memory.delta_rule", *short)
+    assert result.output.startswith("right: right (numpy) as memory.delta_rule.recurrent")
+    assert "statements" not in result.output
+
+
+def test_intermediates_and_statements_are_options(files):
+    short = ["--cases", "T = 1", "--precisions", "float64"]
+    chunks = [
+        "PATH/delta_port.py:right",
+        "--as",
+        "memory.delta_rule.chunkwise",
+        "--intermediates",
+        "inside",
+        "--chunk",
+        "4",
+    ]
+    result = run(files, *chunks, *short)
+    assert result.exit_code == 0, result.output
+    assert "intermediates of two chunks are right: A, S" in result.output
+    path = files / "test_statements_of_port.py"
+    result = run(files, "PATH/delta_port.py:right", "--as", FORM, *short, "--statements", "--write-test", path)
+    assert result.exit_code == 0, result.output
+    assert "statements with the port in the form's place: " in result.output
+    compile(path.read_text(encoding="utf-8"), path.name, "exec")
+    assert "def test_right_in_the_place_of_the_form():" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -75,9 +113,10 @@ def test_a_backward_function_is_checked(files):
             marks=pytest.mark.skipif(sys.platform == "win32", reason="no library of the process itself"),
         ),
         (["no.such.module:right", "--as", FORM], "port: no.such.module cannot be imported"),
+        (["PATH/delta_port.py:right", "--as", "memory.delta"], "form: there is no memory.delta (nearest: mem"),
         (
-            ["PATH/delta_port.py:right", "--as", "memory.delta_rule"],
-            "form: there is no memory.delta_rule (nearest: mem",
+            ["PATH/delta_port.py:right", "--as", FORM, "--intermediates", "insid"],
+            "got 'insid' (nearest: ",
         ),
         (["PATH/delta_port.py:right", "--as", FORM, "--sizes", "K"], "sizes: expected as in K=16,V=16, got 'K'"),
         (["PATH/delta_port.py:right", "--as", FORM, "--write-test", "PATH/no/test.py"], "there is no folder PATH/no"),

@@ -1,16 +1,23 @@
 """Slips in gradients, planted in backward functions of right forwards, are named."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import minigrad as mg
 from models.memory import gated_linear_attention, linear_attention
-from models.ssm import s4d
+from models.ssm import s4d, selective_scan
 from proofs.port import check
-from tests.port.numpy_ports import make
+from proofs.port.backwards import BACKWARDS, of_y_alone
+from proofs.port.cases import CASES, Example
+from proofs.port.forms import find_form
+from proofs.port.running import Reference, result_names
+from proofs.port.signature import declare
+from tests.port.numpy_ports import PORTS, make
 
 LINEAR, GLA = "memory.linear_attention.recurrent", "memory.gated_linear_attention.recurrent"
-S4D = "ssm.s4d.recurrent"
+S4D, SCAN = "ssm.s4d.recurrent", "ssm.selective_scan.recurrent"
 
 
 def run(form, port, cases=("T > chunk", "T not a multiple", "start state", "shut gate"), **options):
@@ -55,6 +62,71 @@ def test_the_gradient_of_the_state_is_not_left_out(right):
     assert report.right == right
     if not right:
         assert report.slips == ["the gradient is that of y alone: what comes from the final state is left out"]
+
+
+def scan_backward(reset):
+    """Return a backward function of the selective scan whose cotangent of the final state goes through `reset`."""
+
+    def backward(u, delta, A, B, C, D, dy, dh, state=None):
+        arrays = [x for x in (u, delta, A, B, C, D, state) if x is not None]
+        _, pull = mg.vjp(lambda *x: selective_scan.recurrent(*x[:6], state=x[6] if x[6:] else None), *arrays)
+        return pull((dy, reset(dh, A, -u.shape[-2] % 4)))
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    ("reset", "slip"),
+    [
+        (lambda g, A, padded: g, None),
+        (lambda g, A, padded: g * (padded == 0), "what comes from the final state is lost where T is no multiple"),
+        (lambda g, A, padded: g * np.exp(padded * np.log(2) * A), "its padded steps decay, where softplus(0) = log 2"),
+    ],
+)
+def test_padding_in_the_reverse_scan_is_named(reset, slip):
+    report = run(SCAN, make(SCAN), cases=("T > chunk", "T not a multiple"), backward=scan_backward(reset), chunk=4)
+    assert report.right == (slip is None), str(report)
+    if slip:
+        (found,) = report.slips
+        assert found.startswith(f"padding in the reverse scan: {slip}")
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_chunk_that_is_cut_off_is_named(detached):
+    def backward(q, k, v, dy, dstate, state=None):
+        def chunks(q, k, v, *state):
+            S, out = state[0] if state else None, []
+            for t in range(0, q.shape[-2], 4):
+                y, S = linear_attention.recurrent(*(x[..., t : t + 4, :] for x in (q, k, v)), state=S)
+                last, S = S, S.value if detached else S
+                out.append(y)
+            return mg.concat(out, axis=-2), last
+
+        _, pull = mg.vjp(chunks, *(x for x in (q, k, v, state) if x is not None))
+        return pull((dy, dstate))
+
+    report = run(LINEAR, linear, cases=("T > chunk", "T not a multiple"), backward=backward, chunk=4)
+    assert report.right != detached
+    assert report.slips == (["no gradient goes from a chunk to the one before it"] if detached else [])
+
+
+@pytest.mark.parametrize("form", PORTS)
+def test_every_wrong_backward_pass_is_one_of_every_form(form):
+    """Where it takes nothing away, it gives the gradients of the form."""
+    chosen = find_form(form)
+    reference = Reference(declare(chosen, make(form)))
+    inputs = Example(chosen, (2,), 3).draw(CASES["start state"], length=3)
+    right = reference.gradients(inputs, result_names(chosen))
+    for name, backward in BACKWARDS.items():
+        found = backward(reference, inputs, result_names(chosen))
+        assert found.keys() == right.keys(), name
+        if backward is not of_y_alone:  # one whole chunk, without padding
+            assert all(np.allclose(found[x], right[x], rtol=1e-12, atol=1e-12) for x in right), name
+
+
+def test_every_wrong_backward_pass_is_planted():
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in BACKWARDS if name.removeprefix("padding in the reverse scan: ")[:40] not in text] == []
 
 
 @pytest.mark.parametrize("slip", ["conjugate missing in the gradient of C", None])

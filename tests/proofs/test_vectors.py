@@ -18,8 +18,8 @@ from models.errors import UserError
 from models.forms import mechanisms
 from proofs.__main__ import app
 from proofs.checker.forms import forms
-from proofs.port.checking import full_name
 from proofs.port.conventions import conventions
+from proofs.port.forms import full_name
 from proofs.port.running import leaves, rebuild, result_names
 from proofs.vectors import command, evaluate, formats, inputs
 from proofs.vectors.command import write

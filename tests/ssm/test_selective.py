@@ -150,8 +150,10 @@ def test_nearly_no_decay_in_float32():
 def test_scan_errors(form):
     u, delta, A, B, C, D = scan_arguments(4)
     name = f"selective_scan.{form.__name__}"
-    with pytest.raises(ValueError, match=rf"^{name}: A holds 0.5, expected rates of at most 0$"):
+    with pytest.raises(ValueError, match=rf"^{name}: A holds 0.5, expected rates of at most 0: they seem to be A_log"):
         form(u, delta, np.full_like(A, 0.5), B, C, D)
+    with pytest.raises(ValueError, match=rf"^{name}: A holds 0.5, expected rates of at most 0$"):
+        form(u, delta, np.concatenate([A[:-1], np.full_like(A[-1:], 0.5)]), B, C, D)
     with pytest.raises(ValueError, match=rf"^{name}: delta holds -2.0, expected steps of at least 0$"):
         form(u, np.where(np.arange(4)[:, None] == 2, -2.0, delta), A, B, C, D)
     with pytest.raises(ValueError, match=rf"^{name}: delta holds nan, expected steps of at least 0$"):
@@ -168,7 +170,7 @@ def test_scan_errors(form):
 def test_dual_errors(form):
     x, delta, A, B, C = dual_arguments(4, batch=(2, 3))
     name = f"ssd.{form.__name__}"
-    with pytest.raises(ValueError, match=rf"^{name}: A holds 0.5, expected rates of at most 0$"):
+    with pytest.raises(ValueError, match=rf"^{name}: A holds 0.5, expected rates of at most 0: they seem to be A_log"):
         form(x, delta, A * 0 + 0.5, B, C)
     with pytest.raises(ValueError, match=rf"^{name}: delta holds -1.0, expected steps of at least 0$"):
         form(x, delta * 0 - 1, A, B, C)
