@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from minigrad.engine import unwrap
 from proofs.checker.forms import Form
 from proofs.port.cases import Inputs
 from proofs.port.frameworks import COMPLEX, PRECISIONS, Framework, Function
+from proofs.port.locating import described, file_of
 from proofs.port.signature import CHUNK, Signature, state_axes, y_axes
 
 Arrays = dict[str, np.ndarray]
+
+NOT_RUN = "not run"  # the failure of a run that was not made
 
 
 @dataclass
@@ -24,7 +27,18 @@ class Outcome:
 
     values: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  # by result or "gradient of NAME"; "" for the call itself
+    failures: dict[str, str] = field(default_factory=dict)  # by result, "gradient", "output"; "" for the call itself
+    results: dict[str, Any] = field(default_factory=dict)  # the port's own arrays
+
+
+class Watch(Protocol):
+    """What stands around each run of a port."""
+
+    def before(self, inputs: Inputs, precision: str, *, gradients: bool) -> Outcome | None:
+        """Return an outcome instead of a run; None where the port is to run."""
+
+    def after(self, outcome: Outcome) -> None:
+        """Take note of a run that has returned, and enter what it did besides."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class Expected:
         """
         gradient = name.startswith("gradient of ")
         arrays = self.gradients if gradient else self.values
-        own, largest = _largest(arrays[name.removeprefix("gradient of ")]), max(map(_largest, arrays.values()))
-        return PRECISIONS[precision] * (8 * self.errors[name] + 8 * own + largest)
+        own, whole = magnitude(arrays[name.removeprefix("gradient of ")]), max(map(magnitude, arrays.values()))
+        return PRECISIONS[precision] * (8 * self.errors[name] + 8 * own + whole)
 
 
 def result_names(form: Form) -> list[str]:
@@ -117,16 +131,23 @@ class Reference:
         The gradient is that of Re Σ c r over the results that the port returns.
         """
         targets = returned if gradients else ()
-        values, pulled = self._run(inputs, targets, np.float64)
-        near = _nearby(inputs)  # at the inputs themselves, plain numbers, products may be exact
-        long_values, long_gradients = self._run(near, targets, np.float64)
-        short_values, short_gradients = self._run(near, targets, np.float32)
-        errors = {name: _error(x, short_values[name]) for name, x in long_values.items()}
-        errors |= {f"gradient of {name}": _error(x, short_gradients[name]) for name, x in long_gradients.items()}
+        values, pulled = self.at(inputs, targets, np.float64)
+        errors = {name: magnitude(x) for name, x in self.deviations(inputs, targets).items()}
         return Expected(values, pulled, errors)
 
-    def _run(self, inputs: Inputs, targets: Sequence[str], dtype: Any) -> tuple[Arrays, Arrays]:
-        """Return the results, and the gradients of the targets; none where there are no targets."""
+    def deviations(self, inputs: Inputs, targets: Sequence[str], seed: int = 2) -> Arrays:
+        """Return the errors of float32 in units of its roundoff: of each result, and of each gradient of the targets.
+
+        They are measured beside the inputs: at the inputs themselves, plain numbers, products may be exact.
+        """
+        near = _nearby(inputs, seed)
+        long_values, long_gradients = self.at(near, targets, np.float64)
+        short_values, short_gradients = self.at(near, targets, np.float32)
+        errors = {name: _error(x, short_values[name]) for name, x in long_values.items()}
+        return errors | {f"gradient of {name}": _error(x, short_gradients[name]) for name, x in long_gradients.items()}
+
+    def at(self, inputs: Inputs, targets: Sequence[str], dtype: Any) -> tuple[Arrays, Arrays]:
+        """Return the results in this dtype, and the gradients of the targets; none where there are no targets."""
         names, first = list(inputs.arrays), leaves(inputs.state)
         arrays = [_in(x, dtype) for x in (*inputs.arrays.values(), *first)]
 
@@ -148,6 +169,8 @@ class Reference:
 class Port:
     """A port, called with the inputs of a form."""
 
+    watch: ClassVar[Watch | None] = None  # of every port of this process
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -156,7 +179,7 @@ class Port:
         backward: Callable[..., Any] | None = None,
     ):
         self.function, self.signature, self.framework, self.backward = function, signature, framework, backward
-        self.form = signature.form
+        self.form, self.file = signature.form, file_of(function)
         self._functions: dict[Any, Function] = {}
         self.axes = dict(zip(result_names(self.form), [y_axes(self.form), *state_axes(self.form.state)], strict=True))
 
@@ -213,20 +236,36 @@ class Port:
         return results
 
     def run(self, inputs: Inputs, precision: str, *, gradients: bool) -> Outcome:
-        """Run the port, and its gradients. What it raises is a failure of the outcome."""
+        """Run the port, and its gradients, on new arrays. What it raises is a failure of the outcome."""
+        with self.framework.context:
+            names, arrays = self.convert(inputs, precision)
+        return self.run_on(inputs, names, arrays, precision, gradients=gradients)
+
+    def run_on(
+        self, inputs: Inputs, names: list[str], arrays: list[Any], precision: str, *, gradients: bool
+    ) -> Outcome:
+        """Run the port on the arrays that `convert` made of these inputs."""
+        if self.watch is None:
+            return self._run(inputs, names, arrays, precision, gradients=gradients)
+        outcome = self.watch.before(inputs, precision, gradients=gradients)
+        if outcome is None:
+            outcome = self._run(inputs, names, arrays, precision, gradients=gradients)
+            self.watch.after(outcome)
+        return outcome
+
+    def _run(self, inputs: Inputs, names: list[str], arrays: list[Any], precision: str, *, gradients: bool) -> Outcome:
         outcome = Outcome()
         with self.framework.context, np.errstate(all="ignore"):
-            names, arrays = self.convert(inputs, precision)
             before = [self.framework.numpy(x).copy() for x in arrays]
             try:
-                results = self.call(inputs, arrays)
-                for name, x in results.items():
+                outcome.results = self.call(inputs, arrays)
+                for name, x in outcome.results.items():
                     outcome.values[name] = self.framework.numpy(x)
                     if self.framework.precision_of(x) != precision:
                         message = f"has dtype {x.dtype} for arguments of {precision}"
                         outcome.failures[name] = message
-            except Exception as error:  # the port's own code
-                outcome.failures[""] = described(error)
+            except (Exception, SystemExit) as error:  # the port's own code
+                outcome.failures[""] = described(error, self.file)
                 return outcome
             for name, x, old in zip(names, arrays, before, strict=True):
                 if not np.array_equal(self.framework.numpy(x), old, equal_nan=True):
@@ -257,8 +296,8 @@ class Port:
                 outcome.gradients[name] = (
                     self.framework.numpy(x) if x is not None else np.zeros_like(self.framework.numpy(argument))
                 )
-        except Exception as error:  # the port's own code, where a library is lazy only when its numbers are asked for
-            outcome.failures["gradient"] = described(error)
+        except (Exception, SystemExit) as error:  # the port's own code; a lazy library raises late
+            outcome.failures["gradient"] = described(error, self.file)
 
     def rank(self, name: str, x: np.ndarray) -> int:
         """Return the number of axes that a result should have; a batch without a layout has any."""
@@ -273,13 +312,7 @@ class Port:
         return self.signature.from_port(self.axes[name], x, state=name != "y")
 
 
-def described(error: BaseException) -> str:
-    """Return an error in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
-
-
-def _largest(x: np.ndarray) -> float:
+def magnitude(x: np.ndarray) -> float:
     """Return the largest absolute value that is finite."""
     return float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0))
 
@@ -288,9 +321,9 @@ def _in(x: np.ndarray, dtype: Any) -> np.ndarray:
     return x.astype(COMPLEX[np.dtype(dtype).name] if x.dtype.kind == "c" else dtype)
 
 
-def _nearby(inputs: Inputs) -> Inputs:
+def _nearby(inputs: Inputs, seed: int) -> Inputs:
     """Return inputs a little closer to 0, in float32 and with all of its bits."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
 
     def move(x: np.ndarray) -> np.ndarray:
         return _in(_in(x * (1 - rng.uniform(0, 1 / 16, x.shape)), np.float32), np.float64)
@@ -300,7 +333,7 @@ def _nearby(inputs: Inputs) -> Inputs:
     return replace(inputs, arrays=arrays, state=state)
 
 
-def _error(x: np.ndarray, short: np.ndarray) -> float:
-    """Return the largest error of float32 in units of its roundoff."""
-    difference = np.abs(x - short)
-    return float(np.max(difference[np.isfinite(difference)], initial=0.0)) / PRECISIONS["float32"]
+def _error(x: np.ndarray, short: np.ndarray) -> np.ndarray:
+    """Return the errors of float32 in units of its roundoff."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(x - short) / PRECISIONS["float32"])
