@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,10 @@ import numpy as np
 from models.errors import UserError, known_name
 from proofs.checker.forms import Form, forms
 from proofs.port import frameworks
-from proofs.port.cases import SIZES, Case, Example, Inputs, select_cases, smaller
+from proofs.port.cases import CASES, SIZES, Case, Example, Inputs, select_cases, smaller
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
 from proofs.port.frameworks import PRECISIONS
-from proofs.port.running import Expected, Outcome, Port, Reference
+from proofs.port.running import NOT_RUN, Expected, Outcome, Port, Reference
 from proofs.port.signature import CHUNK, declare
 
 RIGHT, WRONG = "right", "wrong"
@@ -48,6 +49,7 @@ class Report:
     slips: list[str] = field(default_factory=list)
     snippet: str = ""
     seconds: float = 0.0
+    seed: int | None = None  # of the adversarial checks, where they were made
 
     @property
     def right(self) -> bool:
@@ -67,8 +69,15 @@ class Report:
     def first(self) -> Finding:
         """The failure to look at first: of the values before the gradients, in the widest precision."""
 
-        def rank(finding: Finding) -> tuple[int, bool]:
-            return list(PRECISIONS).index(finding.precision), finding.divergence.result.startswith("gradient")
+        def rank(finding: Finding) -> tuple[bool, bool, int, bool]:
+            result = finding.divergence.result
+            ordinary = finding.case.name in CASES
+            return (
+                result == "output",
+                not ordinary,
+                list(PRECISIONS).index(finding.precision),
+                result.startswith("gradient"),
+            )
 
         return min(self.findings, key=rank)
 
@@ -100,6 +109,8 @@ class Checker:
     def compare(self, inputs: Inputs, precision: str, *, gradients: bool = True) -> dict[str, Divergence | None]:
         """Return for each result and gradient where it first differs, None where it is right."""
         outcome = self.port.run(inputs, precision, gradients=gradients)
+        if outcome.failures.get("") == NOT_RUN:
+            return {}
         if "" in outcome.failures:
             return {"": failure("", outcome.failures[""])}
         gradients = gradients and self.port.differentiates
@@ -116,8 +127,9 @@ class Checker:
             else:
                 axes = self.port.axes[name]
                 yield name, self._difference(name, axes, x, expected.values[name], expected, precision, chunk)
-        if message := outcome.failures.get("gradient"):
-            yield "gradient", failure("gradient", message)
+        for name in ("output", "gradient"):
+            if message := outcome.failures.get(name):
+                yield name, failure(name, message)
         for name, x in outcome.gradients.items():
             axes = self.port.axes.get(name) or self.port.form.axes[name]
             label = f"gradient of {name}"
@@ -153,6 +165,8 @@ def check(
     sizes: Mapping[str, int] | None = None,
     cases: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    adversarial: bool = False,
+    seed: int | None = None,
     source: str = "",
 ) -> Report:
     """Check a port of a form, `"memory.delta_rule.chunkwise"`: values, final state and gradients in every case.
@@ -160,7 +174,8 @@ def check(
     `layout`, `arguments`, `scale`, `state`, `decay` and `returns` declare how the port differs from the form
     (`proofs.port.signature`). `backward(*arguments, *cotangents)` returns a gradient for each array where the framework
     has no automatic differentiation. `chunk` is the port's size of chunks or of mini-batches where it takes none, and
-    `variant` chooses among the shapes a form allows. `source` is the line that imports the port, for the snippet.
+    `variant` chooses among the shapes a form allows. `adversarial` adds the checks of `proofs.port.adversarial`, whose
+    numbers are drawn anew each time, or from this seed. `source` is the line that imports the port, for the snippet.
 
     Runs the port in this process. Raises UserError, in one line, for what cannot be checked.
     """
@@ -192,8 +207,13 @@ def check(
     if report.findings:
         from proofs.port import slips, snippets
 
-        report.slips = slips.identify(checker, report)
+        if report.first.divergence.result not in ("", "output"):  # a failure with numbers, which a slip may explain
+            report.slips = slips.identify(checker, report)
         report.snippet = snippets.counterexample(checker, *shrink(checker, report.first), source)
+    if adversarial:
+        from proofs.port.adversarial import attack
+
+        attack(checker, report, secrets.randbelow(2**32) if seed is None else seed)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -263,7 +283,7 @@ def find_form(name: str | Callable[..., Any], variant: str | None = None) -> For
         name = f"{name.__module__.removeprefix('models.')}.{name.__name__}"
     variants = _forms_by_name().get(name)
     if variants is None:
-        near = get_close_matches(name, _forms_by_name(), n=1, cutoff=0.0)[0]
+        near = ", ".join(get_close_matches(name, _forms_by_name(), n=3, cutoff=0.0))
         raise UserError(f"form: there is no {name} (nearest: {near}); `python -m models list` shows all")
     if variant is None:
         return next(iter(variants.values()))
