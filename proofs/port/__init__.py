@@ -5,9 +5,9 @@
     report = check(my_port.chunk_delta_rule, "memory.delta_rule.chunkwise", layout="b t h k")
     assert report.right, report
 
-`check` compares a port with a form in all cases; `compare` compares any two functions on inputs that are given. The
-command line is `python -m proofs port my_port.py:chunk_delta_rule --as memory.delta_rule.chunkwise`. The port runs in
-this process.
+`check` compares a port with a form in all cases; `compare` compares any two functions on inputs that are given. Both
+run the port in this process. The command line, `python -m proofs port my_port.py:chunk_delta_rule --as
+memory.delta_rule.chunkwise`, runs it in a process of its own.
 """
 
 from proofs.port.cases import CASES
