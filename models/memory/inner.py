@@ -246,7 +246,8 @@ def check_gate_range(label: str, x: Array, lowest: float, highest: float, meanin
     """Raise ValueError, naming the first token, where a gate (*batch, T) is outside its range or NaN."""
     if failure := _first_not(label, lambda x: (lowest <= x) & (x <= highest), x):
         bound = f"at most {highest:g}" if lowest == -math.inf else f"at least {lowest:g}"
-        factors = highest == 0 and _first_not(lambda x: (x > 0) & (x <= 1), x) is None
+        values = unwrap(x)
+        factors = highest == 0 and bool(namespace(values).all((values > 0) & (values <= 1)))
         why = ": all are in (0, 1], they seem to be the factors, expected their logarithms" if factors else ""
         raise ValueError(f"{label} is {failure[1]:g} at token {failure[0]}, expected {bound} {meaning}".rstrip() + why)
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from proofs import STATEMENTS
+import proofs
 from proofs.checker import Result, check_statement
 
 
@@ -23,4 +23,4 @@ def initialize(parent: int) -> None:
 
 def check_one(name: str, profile: str) -> Result:
     """Check the statement of that name."""
-    return check_statement(STATEMENTS[name], profile)
+    return check_statement(proofs.STATEMENTS[name], profile)

@@ -6,8 +6,8 @@
     assert report.right, report
 
 `check` compares a port with a form in all cases, and checks the statements that the form takes part in with the port in
-its place; `compare` compares any two functions on inputs that are given. The command line is
-`python -m proofs port my_port.py:chunk_delta_rule --as memory.delta_rule.chunkwise`. The port runs in this process.
+its place; `compare` compares any two functions on inputs that are given. Both run the port in this process. The command
+line, `python -m proofs port my_port.py:chunk_delta_rule --as memory.delta_rule.chunkwise`, runs it in one of its own.
 """
 
 from proofs.port.cases import CASES

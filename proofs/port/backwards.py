@@ -15,7 +15,7 @@ import minigrad as mg
 from minigrad.engine import unwrap
 from models.mechanism import Domain
 from proofs.port.cases import Inputs
-from proofs.port.running import Arrays, Reference, leaves, rebuild
+from proofs.port.reference import Arrays, Reference, leaves, rebuild
 
 Backward = Callable[[Reference, Inputs, Sequence[str]], Arrays]
 

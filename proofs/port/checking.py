@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ import numpy as np
 from models.errors import UserError, known_name
 from proofs.checker.forms import Form
 from proofs.port import frameworks
-from proofs.port.cases import SIZES, Case, Example, Inputs, select_cases, smaller
+from proofs.port.cases import CASES, SIZES, Case, Example, Inputs, select_cases, smaller
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
 from proofs.port.forms import find_form, full_name, has_norm
 from proofs.port.frameworks import PRECISIONS
 from proofs.port.intermediates import Intermediates, compare_intermediates
-from proofs.port.running import Expected, Outcome, Port, Reference
+from proofs.port.reference import Expected, Reference
+from proofs.port.running import NOT_RUN, Outcome, Port
 from proofs.port.signature import CHUNK, declare
 from proofs.port.statements import FAILS, Stated, check_statements
 from proofs.port.suspicions import suspect
@@ -53,6 +55,7 @@ class Report:
     intermediates: Intermediates | None = None
     snippet: str = ""
     seconds: float = 0.0
+    seed: int | None = None  # of the adversarial checks, where they were made
 
     @property
     def right(self) -> bool:
@@ -77,8 +80,15 @@ class Report:
     def first(self) -> Finding:
         """The failure to look at first: of the values before the gradients, in the widest precision."""
 
-        def rank(finding: Finding) -> tuple[int, bool]:
-            return list(PRECISIONS).index(finding.precision), finding.divergence.result.startswith("gradient")
+        def rank(finding: Finding) -> tuple[bool, bool, int, bool]:
+            result = finding.divergence.result
+            ordinary = finding.case.name in CASES
+            return (
+                result == "output",
+                not ordinary,
+                list(PRECISIONS).index(finding.precision),
+                result.startswith("gradient"),
+            )
 
         return min(self.findings, key=rank)
 
@@ -110,6 +120,8 @@ class Checker:
     def compare(self, inputs: Inputs, precision: str, *, gradients: bool = True) -> dict[str, Divergence | None]:
         """Return for each result and gradient where it first differs, None where it is right."""
         outcome = self.port.run(inputs, precision, gradients=gradients)
+        if outcome.failures.get("") == NOT_RUN:
+            return {}
         if "" in outcome.failures:
             return {"": failure("", outcome.failures[""])}
         gradients = gradients and self.port.differentiates
@@ -126,8 +138,9 @@ class Checker:
             else:
                 axes = self.port.axes[name]
                 yield name, self._difference(name, axes, x, expected.values[name], expected, precision, chunk)
-        if message := outcome.failures.get("gradient"):
-            yield "gradient", failure("gradient", message)
+        for name in ("output", "gradient"):
+            if message := outcome.failures.get(name):
+                yield name, failure(name, message)
         for name, x in outcome.gradients.items():
             axes = self.port.axes.get(name) or self.port.form.axes[name]
             label = f"gradient of {name}"
@@ -165,6 +178,8 @@ def check(
     precisions: Sequence[str] | None = None,
     statements: bool | None = None,
     intermediates: Callable[..., Any] | None = None,
+    adversarial: bool = False,
+    seed: int | None = None,
     source: str = "",
 ) -> Report:
     """Check a port of a form, `"memory.delta_rule.chunkwise"`: values, final state and gradients in every case.
@@ -175,6 +190,7 @@ def check(
     `variant` chooses among the shapes a form allows. `statements` says whether the statements that the form takes part
     in are checked with the port in its place, by default where all cases are run. `intermediates(*arguments)` returns a
     dict of the intermediates of chunks, where the port itself does not return it last (`proofs.port.intermediates`).
+    `adversarial` adds the checks of `proofs.port.adversarial`, on numbers drawn anew each time, or from this seed.
     `source` is the line that imports the port, for the snippet.
 
     Runs the port in this process. Raises UserError, in one line, for what cannot be checked.
@@ -219,10 +235,15 @@ def check(
     if report.findings:
         from proofs.port import slips, snippets
 
-        report.slips = slips.identify(checker, report)
+        if report.first.divergence.result not in ("", "output"):  # a failure with numbers, which a slip may explain
+            report.slips = slips.identify(checker, report)
+        report.snippet = snippets.counterexample(checker, *shrink(checker, report.first), source)
         if any(not finding.divergence.result.startswith("gradient") for finding in report.findings):
             report.suspicion = suspect(checker, {**declared, "returns": returns}, report.first.precision)
-        report.snippet = snippets.counterexample(checker, *shrink(checker, report.first), source)
+    if adversarial:
+        from proofs.port.adversarial import attack
+
+        attack(checker, report, secrets.randbelow(2**32) if seed is None else seed)
     report.seconds = time.perf_counter() - start
     return report
 

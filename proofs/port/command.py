@@ -1,19 +1,21 @@
-"""The command `python -m proofs port`: check a port, print the report, write a test file."""
+"""The command `python -m proofs port`: check a port, print the report, write it as JSON, write a test file."""
 
 from __future__ import annotations
 
+import json as json_module
+import secrets
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from models.errors import UserError
-from proofs.port import snippets
 from proofs.port.cases import CASES
-from proofs.port.checking import check
 from proofs.port.frameworks import KNOWN
-from proofs.port.loading import load
+from proofs.port.process import answer_of_process
+from proofs.port.serialize import not_run
+from proofs.port.worker import USAGE, Answer, Request, answer
 
 Option = typer.Option
 
@@ -49,6 +51,20 @@ Intermediates = Annotated[
 TestFile = Annotated[Path | None, Option("--write-test", help="Write a pytest file that makes the same check.")]
 
 
+Json = Annotated[
+    str,
+    Option(help="Write the report to this file as JSON, or by - to standard output (see proofs/port/serialize.py)."),
+]
+Adversarial = Annotated[
+    bool,
+    Option("--adversarial", help="Look for what passes the cases and is wrong elsewhere, on new numbers each time."),
+]
+Seed = Annotated[int | None, Option(min=0, help="The seed of an adversarial check, which it prints.")]
+TimeLimit = Annotated[float, Option(min=0, help="Seconds that a run of the port may take; 0 for no limit.")]
+MemoryLimit = Annotated[float, Option(min=0, help="GiB that its process may allocate, on Linux; 0 for no limit.")]
+InProcess = Annotated[bool, Option("--in-process", help="Run the port in this process, without limits: for debuggers.")]
+
+
 def port(
     place: Place,
     form: FormName,
@@ -67,50 +83,79 @@ def port(
     backward: Backward = "",
     statements: Statements = None,
     intermediates: Intermediates = "",
+    adversarial: Adversarial = False,
+    seed: Seed = None,
     write_test: TestFile = None,
+    json: Json = "",
+    time_limit: TimeLimit = 120.0,
+    memory_limit: MemoryLimit = 16.0,
+    in_process: InProcess = False,
 ) -> None:
-    """Check a rewrite of a form in another framework, which runs in this process; exit with 1 if it is wrong."""
+    """Check a rewrite of a form in another framework.
+
+    The code of FILE.py runs in a process of its own, with all rights of yours: it is no sandbox.
+
+    Exit codes: 0 right, 1 wrong, 2 bad input, 3 nothing could be checked.
+    """
+    if seed is not None and not adversarial:
+        _exit("seed: only an adversarial check has one, by --adversarial")
     try:
-        function, source = load(place)
-        options: dict[str, Any] = {
-            "framework": framework or None,
-            "layout": layout or None,
-            "arguments": arguments or None,
-            "scale": scale or None,
-            "state": state or None,
-            "decay": decay,
-            "returns": returns or None,
-            "variant": variant or None,
-            "chunk": chunk or None,
-            "sizes": _sizes(sizes),
-        }
-        where = place.rpartition(":")[0]
-        reverse, inside = (load(f"{where}:{name}")[0] if name else None for name in (backward, intermediates))
-        if write_test is not None and not write_test.parent.is_dir():
-            raise UserError(f"{write_test} cannot be written: there is no folder {write_test.parent}")
-        report = check(
-            function,
+        request = Request(
+            place,
             form,
-            **options,
-            backward=reverse,
-            cases=_names(cases),
-            precisions=_names(precisions),
-            statements=statements,
-            intermediates=inside,
-            source=source,
+            {
+                "framework": framework or None,
+                "layout": layout or None,
+                "arguments": arguments or None,
+                "scale": scale or None,
+                "state": state or None,
+                "decay": decay,
+                "returns": returns or None,
+                "variant": variant or None,
+                "chunk": chunk or None,
+                "sizes": _sizes(sizes),
+                "cases": _names(cases),
+                "precisions": _names(precisions),
+                "statements": statements,
+                "adversarial": adversarial,
+                "seed": secrets.randbelow(2**32) if adversarial and seed is None else seed,
+            },
+            backward,
+            intermediates,
+            str(write_test or ""),
+            time_limit,
+            memory_limit,
         )
     except UserError as error:
-        Console(stderr=True).print(f"proofs: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    if write_test is not None:
-        folder = Path(where).resolve().parent if where.endswith(".py") else None
-        imported = f"{source}, {backward}" if backward else source
-        if folder is not None and folder != write_test.resolve().parent:
-            imported = f"\nsys.path.insert(0, {str(folder)!r})\n{imported}"
-        written = snippets.test_file(report, imported, {**options, "backward": backward or None})
-        write_test.write_text(written, encoding="utf-8")
-    Console().print(str(report), markup=False, highlight=False, soft_wrap=True, end="")
-    raise typer.Exit(0 if report.right else 1)
+        _exit(str(error))
+    for path in (write_test, Path(json) if json not in ("", "-") else None):
+        if path is not None and not path.parent.is_dir():
+            _exit(f"{path} cannot be written: there is no folder {path.parent}")
+    try:
+        given = answer(request) if in_process else answer_of_process(request)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if write_test is not None and given.test:
+        write_test.write_text(given.test, encoding="utf-8")
+    _print(given, json)
+    raise typer.Exit(given.code)
+
+
+def _print(given: Answer, json: str) -> None:
+    """Print an answer, and write it as JSON."""
+    text = json_module.dumps(given.report or not_run(given.error), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if json not in ("", "-"):
+        Path(json).write_text(text, encoding="utf-8")
+    if given.error:
+        Console(stderr=True).print(f"proofs: {given.error}", markup=False, highlight=False, soft_wrap=True)
+    if json == "-" or not given.error:
+        shown = text if json == "-" else given.text
+        Console().print(shown, markup=False, highlight=False, soft_wrap=True, end="")
+
+
+def _exit(error: str) -> NoReturn:
+    _print(Answer(USAGE, error), "")
+    raise typer.Exit(USAGE)
 
 
 def _names(text: str) -> list[str] | None:

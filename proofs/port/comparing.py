@@ -11,7 +11,8 @@ import numpy as np
 import minigrad as mg
 from models.errors import UserError
 from proofs.port.frameworks import PRECISIONS, Framework, framework
-from proofs.port.running import cotangents, described, leaves
+from proofs.port.locating import described
+from proofs.port.reference import cotangents, leaves
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,16 @@ def failure(result: str, message: str) -> Divergence:
 
 
 def difference(
-    result: str, got: np.ndarray, expected: np.ndarray, tolerance: float, labels: Sequence[str], chunk: int = 0
+    result: str,
+    got: np.ndarray,
+    expected: np.ndarray,
+    tolerance: float | np.ndarray,
+    labels: Sequence[str],
+    chunk: int = 0,
 ) -> Divergence | None:
     """Return where two arrays of one shape first differ by more than the tolerance, None where nowhere.
+
+    The tolerance is a number, or one for each entry.
 
     First is the earliest token; for a gradient the latest, since the backward pass begins there. What is expected to be
     NaN is not compared.
@@ -64,7 +72,8 @@ def difference(
         return f"{label} {i}"
 
     place = ", ".join(named(label, i) for label, i in zip(labels, index, strict=True)) or "the number"
-    return Divergence(result, place, _number(got[index]), _number(expected[index]), tolerance)
+    allowed = float(np.broadcast_to(tolerance, expected.shape)[index])
+    return Divergence(result, place, _number(got[index]), _number(expected[index]), allowed)
 
 
 def axis_labels(axes: str, ndim: int, batch_letters: Sequence[str]) -> list[str]:

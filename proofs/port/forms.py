@@ -32,7 +32,7 @@ def find_form(name: str | Callable[..., Any], variant: str | None = None) -> For
     name = ".".join(name.split())  # "memory.delta_rule chunkwise", as in a row of the list
     full = next((x for x in _forms_by_name() if name in _spellings(x)), None)
     if full is None:
-        near = get_close_matches(name, _forms_by_name(), n=1, cutoff=0.0)[0]
+        near = ", ".join(get_close_matches(name, _forms_by_name(), n=3, cutoff=0.0))
         raise UserError(f"form: there is no {name} (nearest: {near}); `python -m models list` shows all")
     variants = _forms_by_name()[full]
     if variant is None:

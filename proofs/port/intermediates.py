@@ -20,7 +20,7 @@ from models.errors import known_name
 from proofs.port.cases import Case, Inputs
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
 from proofs.port.frameworks import PRECISIONS
-from proofs.port.running import described
+from proofs.port.locating import described
 
 if TYPE_CHECKING:
     from proofs.port.checking import Checker

@@ -12,7 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from models.errors import UserError, known_name
-from proofs.port.running import described
+from proofs.port.locating import described
+
+
+class CannotImport(UserError):
+    """The module of a port raises an exception when it is imported."""
+
 
 WRAPPER = "a function of NumPy arrays that calls the library by ctypes (CONTRIBUTING.md, Check a port, has an example)"
 
@@ -20,13 +25,16 @@ WRAPPER = "a function of NumPy arrays that calls the library by ctypes (CONTRIBU
 def load(place: str) -> tuple[Callable[..., Any], str]:
     """Return the function at a place, and the line that imports it.
 
-    Raises UserError where there is no such file, module or function, or the module raises when it is imported.
+    Raises UserError where there is no such file, module or function, CannotImport where the module raises when it is
+    imported.
     """
     path, colon, name = place.rpartition(":")
     if not colon or not path or not name:
         raise UserError(f"port: expected FILE.py:FUNCTION, got '{place}'")
     if not path.endswith(".py") and Path(path).is_file():
         raise UserError(f"port: {path} is no Python file, expected one with {WRAPPER}")
+    if not path.endswith(".py") and Path(path).name != path:
+        raise UserError(f"port: expected FILE.py:FUNCTION, got '{place}'")
     module, shown = _from_file(Path(path)) if path.endswith(".py") else (_imported(path), path)
     functions = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
     if not hasattr(module, name):
@@ -55,9 +63,9 @@ def _from_file(path: Path) -> tuple[ModuleType, str]:
     sys.path.insert(0, str(path.parent.resolve()))  # for modules beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the port's own code
+    except (Exception, SystemExit) as error:  # the port's own code
         sys.modules.pop(spec.name)
-        raise UserError(f"port: {path} cannot be imported: {described(error)}") from None
+        raise CannotImport(f"port: {path} cannot be imported: {described(error, str(path))}") from None
     finally:
         sys.path.pop(0)
     return module, name
@@ -66,5 +74,7 @@ def _from_file(path: Path) -> tuple[ModuleType, str]:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # the port's own code
-        raise UserError(f"port: {name} cannot be imported: {described(error)}") from None
+    except (Exception, SystemExit) as error:  # the port's own code
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(f"port: there is no module {error.name}") from None
+        raise CannotImport(f"port: {name} cannot be imported: {described(error)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from proofs.port.cases import CASES
 from proofs.port.checking import RIGHT, Report
 from proofs.port.statements import FAILS, HOLDS, LEFT_OUT, Stated
 
@@ -19,7 +18,7 @@ def text(report: Report) -> str:
         parts += ["", *failures(report)]
     if (failed := report.failed_statement) is not None:
         parts += ["", *statement(failed)]
-    if report.findings:
+    if report.snippet:
         parts += ["", "the smallest example found:", "", report.snippet]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -40,7 +39,7 @@ def table(report: Report) -> list[str]:
     lines = []
     for precision in report.precisions:
         cells = {(case, result): mark for (p, case, result), mark in report.cells.items() if p == precision}
-        cases = [name for name in CASES if any(case == name for case, _ in cells)]
+        cases = list(dict.fromkeys(case for case, _ in cells))
         results = list(dict.fromkeys(result for _, result in cells if result))
         rows = [[precision, *cases]]
         rows += [[result, *(_cell(cells, case, result) for case in cases)] for result in results or ["y"]]

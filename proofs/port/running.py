@@ -1,23 +1,20 @@
-"""Run a port and its form on the same inputs: results, and gradients by the port's own framework and by minigrad."""
+"""Run a port on the inputs of its form: results, and gradients by its own framework."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-import minigrad as mg
-from minigrad.engine import unwrap
-from proofs.checker.forms import Form
 from proofs.port.cases import Inputs
-from proofs.port.frameworks import COMPLEX, PRECISIONS, Framework, Function
+from proofs.port.frameworks import Framework, Function
+from proofs.port.locating import described, file_of
+from proofs.port.reference import Arrays, cotangents, leaves, rebuild, result_names
 from proofs.port.signature import CHUNK, Signature, state_axes, y_axes
 
-Arrays = dict[str, np.ndarray]
-Results = Callable[[Mapping[str, Any], Any, int], list[Any]]  # of arrays, state and chunk size: y, arrays of the state
-Change = Callable[[np.ndarray], np.ndarray]
+NOT_RUN = "not run"  # the failure of a run that was not made
 
 
 @dataclass
@@ -26,146 +23,25 @@ class Outcome:
 
     values: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  # by result or "gradient of NAME"; "" for the call itself
+    failures: dict[str, str] = field(default_factory=dict)  # by result, "gradient", "output"; "" for the call itself
     weights: Arrays | None = None  # the cotangents of the gradients, where they are others than `cotangents`
+    results: dict[str, Any] = field(default_factory=dict)  # the port's own arrays
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Reference results and gradients, and the errors of the form itself in units of roundoff."""
+class Watch(Protocol):
+    """What stands around each run of a port."""
 
-    values: Arrays
-    gradients: Arrays
-    errors: Mapping[str, float]
+    def before(self, inputs: Inputs, precision: str, *, gradients: bool) -> Outcome | None:
+        """Return an outcome instead of a run; None where the port is to run."""
 
-    def tolerance(self, name: str, precision: str) -> float:
-        """Return the error that rounding may make in an entry.
-
-        8 times the error of the form itself in this precision (measured in float32, and proportional to the unit
-        roundoff), and a floor: the unit roundoff times 8 of the largest entry, and 1 of the largest of all results
-        or of all gradients, to which an entry of 0 may add up.
-        """
-        gradient = name.startswith("gradient of ")
-        arrays = self.gradients if gradient else self.values
-        own, largest = _largest(arrays[name.removeprefix("gradient of ")]), max(map(_largest, arrays.values()))
-        return PRECISIONS[precision] * (8 * self.errors[name] + 8 * own + largest)
-
-
-def result_names(form: Form) -> list[str]:
-    """Return the names of the results: y, and the state or each array of it."""
-    count = len(state_axes(form.state))
-    return ["y", *(["state"] if count == 1 else [f"state[{i}]" for i in range(count)])]
-
-
-def leaves(state: Any) -> list[Any]:
-    """Return the arrays of a state in order; counts are left out."""
-    if isinstance(state, (tuple, list)):
-        return [leaf for part in state for leaf in leaves(part)]
-    return [] if state is None or isinstance(state, int) else [state]
-
-
-def rebuild(state: Any, arrays: Sequence[Any]) -> Any:
-    """Return a state with these arrays in place of its own."""
-    queue = iter(arrays)
-
-    def walk(part: Any) -> Any:
-        if isinstance(part, (tuple, list)):
-            return tuple(walk(x) for x in part)
-        return part if part is None or isinstance(part, int) else next(queue)
-
-    return walk(state)
-
-
-def cotangents(values: Mapping[str, np.ndarray]) -> Arrays:
-    """Return small integers, never 0, one for each entry of each result."""
-    rng, drawn = np.random.default_rng(1), {}
-    for name, x in values.items():
-        c = rng.choice([-2.0, -1.0, 1.0, 2.0], size=x.shape)
-        drawn[name] = c + 1j * rng.choice([-2.0, -1.0, 1.0, 2.0], size=x.shape) if x.dtype.kind == "c" else c
-    return drawn
-
-
-class Reference:
-    """A form in the convention of a port: with its scale, and its gates as factors where it takes them so."""
-
-    def __init__(self, signature: Signature):
-        form = signature.form
-        self.signature = signature
-        self.form = replace(form, function=form.reference) if form.compiled else form
-
-    def tokens(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the form."""
-        tokens, first = dict(arrays), next(iter(arrays))
-        scale = self.signature.scale_of(arrays[first].shape[-1])
-        if scale != 1:
-            tokens[first] = tokens[first] * scale
-        if self.signature.factors:
-            for name, strategy in self.form.tokens.items():
-                if strategy.logarithm:
-                    tokens[name] = mg.log(tokens[name])
-        return tokens
-
-    def results(self, arrays: Mapping[str, Any], state: Any, chunk: int) -> list[Any]:
-        """Return y and the arrays of the state."""
-        return self.of_tokens(self.tokens(arrays), state, chunk)
-
-    def of_tokens(self, tokens: Mapping[str, Any], state: Any, chunk: int) -> list[Any]:
-        """Return the results for the arguments of the form."""
-        y, after = self.form(tokens, state, chunk)
-        return [y, *leaves(after)]
-
-    def evaluate(self, inputs: Inputs, returned: Sequence[str], *, gradients: bool) -> Expected:
-        """Return results, and gradients where they are wanted, in float64.
-
-        The gradient is that of Re Σ c r over the results that the port returns.
-        """
-        targets = returned if gradients else ()
-        values, pulled = self._run(inputs, targets, np.float64)
-        near = _nearby(inputs)  # at the inputs themselves, plain numbers, products may be exact
-        long_values, long_gradients = self._run(near, targets, np.float64)
-        short_values, short_gradients = self._run(near, targets, np.float32)
-        errors = {name: _error(x, short_values[name]) for name, x in long_values.items()}
-        errors |= {f"gradient of {name}": _error(x, short_gradients[name]) for name, x in long_gradients.items()}
-        return Expected(values, pulled, errors)
-
-    def gradients(
-        self, inputs: Inputs, targets: Sequence[str], *, results: Results | None = None, change: Change | None = None
-    ) -> Arrays:
-        """Return the gradients of other results, or for cotangents of the state that are changed, in float64."""
-        return self._run(inputs, targets, np.float64, results, change)[1]
-
-    def _run(
-        self,
-        inputs: Inputs,
-        targets: Sequence[str],
-        dtype: Any,
-        results: Results | None = None,
-        change: Change | None = None,
-    ) -> tuple[Arrays, Arrays]:
-        """Return the results, and the gradients of the targets; none where there are no targets."""
-        compute = results or self.results
-        names, first = list(inputs.arrays), leaves(inputs.state)
-        arrays = [_in(x, dtype) for x in (*inputs.arrays.values(), *first)]
-
-        def call(*args: Any) -> list[Any]:
-            state = None if inputs.state is None else rebuild(inputs.state, args[len(names) :])
-            return compute(dict(zip(names, args, strict=False)), state, inputs.chunk)
-
-        with np.errstate(all="ignore"):
-            computed, pull = mg.vjp(call, *arrays) if targets else (call(*arrays), None)
-            values = dict(zip(result_names(self.form), map(np.asarray, computed), strict=True))
-            if pull is None:
-                return values, {}
-            weights = {n: w if n in targets else np.zeros_like(w) for n, w in cotangents(values).items()}
-            if change is not None:
-                weights |= {n: change(w) for n, w in weights.items() if n != "y"}
-            pulled = pull([_in(weights[name], dtype) for name in values])
-        labels = [*names, *(n for n in result_names(self.form)[1:] if inputs.state is not None)]
-        return values, dict(zip(labels, (np.asarray(unwrap(x)) for x in pulled), strict=True))
+    def after(self, outcome: Outcome) -> None:
+        """Take note of a run that has returned, and enter what it did besides."""
 
 
 class Port:
     """A port, called with the inputs of a form."""
+
+    watch: ClassVar[Watch | None] = None  # of every port of this process
 
     def __init__(
         self,
@@ -175,10 +51,10 @@ class Port:
         backward: Callable[..., Any] | None = None,
     ):
         self.function, self.signature, self.framework, self.backward = function, signature, framework, backward
-        self.form = signature.form
+        self.form, self.file = signature.form, file_of(function)
+        self._functions: dict[Any, Function] = {}
         self.state: Any = None  # as the latest call returned it
         self.intermediates: Mapping[str, Any] | None = None  # of chunks, of the latest call
-        self._functions: dict[Any, Function] = {}
         self.axes = dict(zip(result_names(self.form), [y_axes(self.form), *state_axes(self.form.state)], strict=True))
 
     @property
@@ -236,20 +112,44 @@ class Port:
         return results
 
     def run(self, inputs: Inputs, precision: str, *, gradients: bool) -> Outcome:
-        """Run the port, and its gradients. What it raises is a failure of the outcome."""
+        """Run the port, and its gradients, on new arrays. What it raises is a failure of the outcome."""
+        with self.framework.context:
+            names, arrays = self.convert(inputs, precision)
+        return self.run_on(inputs, names, arrays, precision, gradients=gradients)
+
+    def run_on(
+        self, inputs: Inputs, names: list[str], arrays: list[Any], precision: str, *, gradients: bool
+    ) -> Outcome:
+        """Run the port on the arrays that `convert` made of these inputs."""
+
+        def run() -> Outcome:
+            return self._run(inputs, names, arrays, precision, gradients=gradients)
+
+        return self._watched(inputs, precision, run, gradients=gradients)
+
+    def _watched(self, inputs: Inputs, precision: str, run: Callable[[], Outcome], *, gradients: bool) -> Outcome:
+        """Return the outcome of a run, or what `watch` says instead."""
+        if self.watch is None:
+            return run()
+        outcome = self.watch.before(inputs, precision, gradients=gradients)
+        if outcome is None:
+            outcome = run()
+            self.watch.after(outcome)
+        return outcome
+
+    def _run(self, inputs: Inputs, names: list[str], arrays: list[Any], precision: str, *, gradients: bool) -> Outcome:
         outcome = Outcome()
         with self.framework.context, np.errstate(all="ignore"):
-            names, arrays = self.convert(inputs, precision)
             before = [self.framework.numpy(x).copy() for x in arrays]
             try:
-                results = self.call(inputs, arrays)
-                for name, x in results.items():
+                outcome.results = self.call(inputs, arrays)
+                for name, x in outcome.results.items():
                     outcome.values[name] = self.framework.numpy(x)
                     if self.framework.precision_of(x) != precision:
                         message = f"has dtype {x.dtype} for arguments of {precision}"
                         outcome.failures[name] = message
-            except Exception as error:  # the port's own code
-                outcome.failures[""] = described(error)
+            except (Exception, SystemExit) as error:  # the port's own code
+                outcome.failures[""] = described(error, self.file)
                 return outcome
             for name, x, old in zip(names, arrays, before, strict=True):
                 if not np.array_equal(self.framework.numpy(x), old, equal_nan=True):
@@ -281,19 +181,24 @@ class Port:
                 outcome.gradients[name] = (
                     self.framework.numpy(x) if x is not None else np.zeros_like(self.framework.numpy(argument))
                 )
-        except Exception as error:  # the port's own code, where a library is lazy only when its numbers are asked for
-            outcome.failures["gradient"] = described(error)
+        except (Exception, SystemExit) as error:  # the port's own code; a lazy library raises late
+            outcome.failures["gradient"] = described(error, self.file)
 
     def pull(self, inputs: Inputs, precision: str, weights: Arrays) -> Arrays:
         """Return the gradients of Re Σ c r for these cotangents c of results r, which have the axes of the form.
 
         Raises ValueError where the port does.
         """
-        outcome = Outcome(weights=weights)
-        with self.framework.context, np.errstate(all="ignore"):
-            self._differentiate(inputs, *self.convert(inputs, precision), precision, outcome)
-        if outcome.failures:
-            raise ValueError(outcome.failures["gradient"])
+
+        def differentiate() -> Outcome:
+            outcome = Outcome(weights=weights)
+            with self.framework.context, np.errstate(all="ignore"):
+                self._differentiate(inputs, *self.convert(inputs, precision), precision, outcome)
+            return outcome
+
+        outcome = self._watched(inputs, precision, differentiate, gradients=True)
+        if message := outcome.failures.get("gradient") or outcome.failures.get(""):
+            raise ValueError(message)
         return outcome.gradients
 
     def rank(self, name: str, x: np.ndarray) -> int:
@@ -307,36 +212,3 @@ class Port:
     def from_port(self, name: str, x: np.ndarray) -> np.ndarray:
         """Return a result with the axes of the form."""
         return self.signature.from_port(self.axes[name], x, state=name != "y")
-
-
-def described(error: BaseException) -> str:
-    """Return an error in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
-
-
-def _largest(x: np.ndarray) -> float:
-    """Return the largest absolute value that is finite."""
-    return float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0))
-
-
-def _in(x: np.ndarray, dtype: Any) -> np.ndarray:
-    return x.astype(COMPLEX[np.dtype(dtype).name] if x.dtype.kind == "c" else dtype)
-
-
-def _nearby(inputs: Inputs) -> Inputs:
-    """Return inputs a little closer to 0, in float32 and with all of its bits."""
-    rng = np.random.default_rng(2)
-
-    def move(x: np.ndarray) -> np.ndarray:
-        return _in(_in(x * (1 - rng.uniform(0, 1 / 16, x.shape)), np.float32), np.float64)
-
-    arrays = {name: move(x) for name, x in inputs.arrays.items()}
-    state = None if inputs.state is None else rebuild(inputs.state, [move(x) for x in leaves(inputs.state)])
-    return replace(inputs, arrays=arrays, state=state)
-
-
-def _error(x: np.ndarray, short: np.ndarray) -> float:
-    """Return the largest error of float32 in units of its roundoff."""
-    difference = np.abs(x - short)
-    return float(np.max(difference[np.isfinite(difference)], initial=0.0)) / PRECISIONS["float32"]

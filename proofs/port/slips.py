@@ -18,7 +18,8 @@ import minigrad as mg
 from models.mechanism import Domain
 from proofs.port.backwards import BACKWARDS, Backward
 from proofs.port.cases import CASES, Inputs
-from proofs.port.running import Expected, Outcome, Reference, Results, result_names
+from proofs.port.reference import Expected, Reference, Results, result_names
+from proofs.port.running import Outcome
 from proofs.port.variants import VARIANTS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from proofs.port.cases import Inputs
 from proofs.port.checking import Checker, Report
 from proofs.port.comparing import Divergence
 from proofs.port.frameworks import Call, plain
-from proofs.port.running import cotangents, leaves, rebuild, result_names
+from proofs.port.reference import cotangents, leaves, rebuild, result_names
 from proofs.port.signature import CHUNK
 
 
@@ -31,7 +31,7 @@ def counterexample(checker: Checker, inputs: Inputs, precision: str, divergence:
     call = f"{name}({', '.join([*places, *names])})"
     outcome = port.run(inputs, precision, gradients=False)
     result = divergence.result
-    if not outcome.values or not result:
+    if not outcome.values or result in ("", "output"):
         return "\n".join([*lines, f"print({call})  # {divergence.message}"]) + "\n"
     expected = checker.expected(inputs, list(outcome.values), gradients=divergence.result.startswith("gradient"))
     returned = ", ".join(_variable(n) for n in _returned(checker, outcome.values))

@@ -18,7 +18,7 @@ from proofs.checker.forms import Form, forms
 from proofs.port.cases import Case, Inputs
 from proofs.port.forms import full_name
 from proofs.port.frameworks import PRECISIONS
-from proofs.port.running import Arrays, Expected, leaves, rebuild, result_names
+from proofs.port.reference import Arrays, Expected, leaves, rebuild, result_names
 from proofs.vectors import arithmetic
 from proofs.vectors.inputs import SplitMix, draw, seed_of
 

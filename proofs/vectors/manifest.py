@@ -11,7 +11,7 @@ from typing import Any
 from models.references import cited
 from proofs.checker.statements import Statement, select
 from proofs.port.conventions import conventions
-from proofs.port.running import result_names
+from proofs.port.reference import result_names
 from proofs.port.signature import state_axes, y_axes
 from proofs.vectors import arithmetic
 from proofs.vectors.evaluate import Subject, Vector

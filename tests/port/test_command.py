@@ -1,5 +1,7 @@
-"""The command line: exit codes, errors in one line, and the test file that it writes."""
+"""The command line: exit codes, errors in one line, the report as JSON, and the test file that it writes."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from proofs.__main__ import app
+from proofs.port import CASES, Report, serialize, worker
+from proofs.port.checking import Finding
+from proofs.port.comparing import Divergence
 from tests.port.numpy_ports import PORTS
 
 FORM = "memory.delta_rule.recurrent"
@@ -36,7 +41,8 @@ def inside(q, k, v, beta, state=None):
 def files(tmp_path):
     right = "import numpy as np\n" + PORTS[FORM].replace("def port", "def right")
     wrong = PORTS[FORM].replace("def port", "def wrong").replace("v_t - k_t @ S", "v_t")
-    (tmp_path / "delta_port.py").write_text(right + wrong + BACKWARD + "\nSIZE = 3\n", encoding="utf-8")
+    short = "def short(q, k):\n    return q\n"
+    (tmp_path / "delta_port.py").write_text(right + wrong + short + BACKWARD + "\nSIZE = 3\n", encoding="utf-8")
     (tmp_path / "port.c").write_text("void f(void) {}\n", encoding="utf-8")
     loaded = "import ctypes\nabort = ctypes.CDLL(None).abort\n" if sys.platform != "win32" else ""
     (tmp_path / "c_function.py").write_text(loaded, encoding="utf-8")
@@ -44,19 +50,84 @@ def files(tmp_path):
     return tmp_path
 
 
-def run(files, *arguments):
-    return CliRunner().invoke(app, ["port", *(str(x).replace("PATH", str(files)) for x in arguments)])
+SHORT = ["--cases", "T = 1, T not a multiple", "--precisions", "float64"]
 
 
-def test_right_is_0_and_wrong_is_1(files):
-    short = ["--cases", "T = 1, T not a multiple", "--precisions", "float64"]
-    right = run(files, "PATH/delta_port.py:right", "--as", FORM, *short)
+def run(files, *arguments, process=False):
+    """Run the command, in this process where a process for the port is not what is tested."""
+    given = ["port", *(str(x).replace("PATH", str(files)) for x in arguments)]
+    return CliRunner().invoke(app, given if process else [*given, "--in-process"])
+
+
+@pytest.mark.parametrize("process", [False, True], ids=["in process", "process"])
+def test_right_is_0_and_wrong_is_1(files, process):
+    right = run(files, "PATH/delta_port.py:right", "--as", FORM, *SHORT, process=process)
     assert right.exit_code == 0, right.output
     assert right.output.startswith("right: right (numpy) as memory.delta_rule.recurrent")
-    wrong = run(files, "PATH/delta_port.py:wrong", "--as", FORM, *short)
+    wrong = run(files, "PATH/delta_port.py:wrong", "--as", FORM, *SHORT, process=process)
     assert wrong.exit_code == 1
     assert "this is the slip: the prediction is missing: β v is written" in wrong.output
     assert "from delta_port import wrong" in wrong.output
+
+
+def test_the_report_as_json(files):
+    """The layout that proofs/port/serialize.py states, in a file beside the text, or alone on standard output."""
+    arguments = ["PATH/delta_port.py:wrong", "--as", FORM, *SHORT]
+    file = files / "report.json"
+    result = run(files, *arguments, "--json", file)
+    assert result.exit_code == 1
+    assert result.output.startswith("WRONG: ")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert (report["version"], report["verdict"], report["form"], report["port"]) == (1, "wrong", FORM, "wrong")
+    assert {tuple(cell.values()) for cell in report["cells"] if cell["case"] == "T = 1"} == {
+        ("float64", "T = 1", "y", "right"),
+        ("float64", "T = 1", "state", "right"),
+    }
+    first = report["findings"][report["first"]]
+    assert (first["case"], first["result"], first["message"]) == ("T not a multiple", "y", None)
+    assert abs(first["got"] - first["expected"]) > first["tolerance"]
+    assert report["slips"] == ["the prediction is missing: β v is written"]
+    assert report["snippet"].startswith("import numpy as np\n")
+    assert all(re.search(rf"(^|, ){field}\b", serialize.__doc__, re.MULTILINE) for field in report)
+    printed = run(files, *arguments, "--json", "-", "--adversarial", "--seed", 5)
+    assert printed.exit_code == 1
+    report = json.loads(printed.output)
+    assert report["seed"] == 5
+    assert "calls in a row" in report["cases"]
+
+
+def test_the_report_as_json_where_nothing_can_be_run(files):
+    file = files / "report.json"
+    result = run(files, "PATH/broken_port.py:right", "--as", FORM, "--json", file)
+    assert result.exit_code == 3
+    error = result.output.removeprefix("proofs: ").strip()
+    report = {"version": 1, "verdict": "not run", "error": error}
+    assert json.loads(file.read_text(encoding="utf-8")) == report
+    printed = run(files, "PATH/broken_port.py:right", "--as", FORM, "--json", "-")
+    assert json.loads(printed.stdout) == report
+
+
+def test_no_case_that_applies_is_3(files):
+    result = run(files, "PATH/delta_port.py:right", "--as", FORM, "--layout", "b h t k", "--cases", "no batch axis")
+    assert result.exit_code == 3
+    assert result.output.startswith("NOTHING was checked: ")
+
+
+def test_numbers_that_are_not_finite_are_words_in_json():
+    divergence = Divergence("y", "token 0", float("nan"), complex(1, float("inf")), 0.5)
+    report = Report(FORM, "port", "numpy", findings=[Finding(CASES["T = 1"], "float64", divergence)])
+    (finding,) = serialize.to_json(report)["findings"]
+    assert (finding["got"], finding["expected"]) == ("nan", {"real": 1.0, "imag": "inf"})
+
+
+def test_a_fault_of_the_kit_is_one_line(files, monkeypatch):
+    def fails(*arguments, **options):
+        raise KeyError("x")
+
+    monkeypatch.setattr(worker, "check", fails)
+    given = worker.guarded(worker.Request(f"{files}/delta_port.py:right", FORM, {}), None)
+    assert given.code == 3
+    assert given.error.startswith("the check itself fails: KeyError: 'x' (test_command.py, line ")
 
 
 def test_a_backward_function_is_checked(files):
@@ -102,7 +173,9 @@ def test_intermediates_and_statements_are_options(files):
         (["PATH/other.py:right", "--as", FORM], "port: there is no file PATH/other.py"),
         (["PATH/delta_port.py:righ", "--as", FORM], "got 'righ' (nearest: right)"),
         (["PATH/delta_port.py:SIZE", "--as", FORM], "port: SIZE of PATH/delta_port.py is of type int"),
-        (["PATH/broken_port.py:right", "--as", FORM], "cannot be imported: ModuleNotFoundError"),
+        (["PATH:right", "--as", FORM], "port: expected FILE.py:FUNCTION, got 'PATH:right'"),
+        (["no.such.module:right", "--as", FORM], "port: there is no module no"),
+        (["proofs.no_module:right", "--as", FORM], "port: there is no module proofs.no_module"),
         (
             ["PATH/port.c:f", "--as", FORM],
             "port: PATH/port.c is no Python file, expected one with a function of NumPy",
@@ -112,12 +185,23 @@ def test_intermediates_and_statements_are_options(files):
             "port: abort of PATH/c_function.py is a function of a C library, expected a function of NumPy arrays",
             marks=pytest.mark.skipif(sys.platform == "win32", reason="no library of the process itself"),
         ),
-        (["no.such.module:right", "--as", FORM], "port: no.such.module cannot be imported"),
         (["PATH/delta_port.py:right", "--as", "memory.delta"], "form: there is no memory.delta (nearest: mem"),
         (
             ["PATH/delta_port.py:right", "--as", FORM, "--intermediates", "insid"],
             "got 'insid' (nearest: ",
         ),
+        (
+            ["PATH/delta_port.py:right", "--as", "memory.delta_rule.chunk"],
+            "there is no memory.delta_rule.chunk (nearest: memory.delta_rule.chunkwise, memory",
+        ),
+        (
+            ["PATH/delta_port.py:short", "--as", FORM],
+            "the port takes 2 arguments (q, k), delta_rule.recurrent has 4 (q, k, v, beta): declare them by --argu",
+        ),
+        (["PATH/delta_port.py:right", "--as", FORM, "--backward", "back"], "got 'back' (nearest: backward)"),
+        (["PATH/delta_port.py:right", "--as", FORM, "--framework", "numpi"], "framework: numpi cannot be imported"),
+        (["PATH/delta_port.py:right", "--as", FORM, "--seed", "1"], "seed: only an adversarial check has one"),
+        (["PATH/delta_port.py:right", "--as", FORM, "--json", "PATH/no/x.json"], "there is no folder PATH/no"),
         (["PATH/delta_port.py:right", "--as", FORM, "--sizes", "K"], "sizes: expected as in K=16,V=16, got 'K'"),
         (["PATH/delta_port.py:right", "--as", FORM, "--write-test", "PATH/no/test.py"], "there is no folder PATH/no"),
     ],
@@ -128,6 +212,22 @@ def test_bad_input_is_2_and_one_line(files, arguments, words):
     assert result.output.startswith("proofs: ")
     assert words.replace("PATH", str(files)) in result.output
     assert len(result.output.splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_imported_is_3_and_one_line(files):
+    result = run(files, "PATH/broken_port.py:right", "--as", FORM)
+    assert result.exit_code == 3
+    words = "ModuleNotFoundError: No module named 'nothing_of_that_name' (broken_port.py, line 1)"
+    assert result.output == f"proofs: port: {files}/broken_port.py cannot be imported: {words}\n"
+
+
+def test_a_port_that_takes_fewer_arguments_than_declared_is_a_finding(files):
+    result = run(files, "PATH/delta_port.py:short", "--as", FORM, "--arguments", "q,k,v,beta", *SHORT)
+    assert result.exit_code == 1
+    assert (
+        "first failure: T = 1, float64: TypeError: short() takes 2 positional arguments but 4 were given"
+        in result.output
+    )
 
 
 def test_the_test_file_makes_the_same_check(files):

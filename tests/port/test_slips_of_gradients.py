@@ -12,7 +12,7 @@ from proofs.port import check
 from proofs.port.backwards import BACKWARDS, of_y_alone
 from proofs.port.cases import CASES, Example
 from proofs.port.forms import find_form
-from proofs.port.running import Reference, result_names
+from proofs.port.reference import Reference, result_names
 from proofs.port.signature import declare
 from tests.port.numpy_ports import PORTS, make
 

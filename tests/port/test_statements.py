@@ -12,7 +12,8 @@ from proofs.checker.strategies import Betas, Keys, Queries, Values
 from proofs.port import check
 from proofs.port.checking import find_form
 from proofs.port.frameworks import Framework
-from proofs.port.running import Port, leaves, rebuild
+from proofs.port.reference import leaves, rebuild
+from proofs.port.running import Port
 from proofs.port.signature import declare
 from proofs.port.stand_in import stand_in
 from proofs.port.statements import check_statements, sides

@@ -20,7 +20,7 @@ from proofs.__main__ import app
 from proofs.checker.forms import forms
 from proofs.port.conventions import conventions
 from proofs.port.forms import full_name
-from proofs.port.running import leaves, rebuild, result_names
+from proofs.port.reference import leaves, rebuild, result_names
 from proofs.vectors import command, evaluate, formats, inputs
 from proofs.vectors.command import write
 
