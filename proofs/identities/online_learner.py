@@ -216,6 +216,7 @@ def is_titans_mlp(
     "α = 1 forgets everything: from any two memories Titans then has the same one (gradients are taken at the old one)",
     source="talk-titans, 53:47: 'flushed'",
     exact=True,
+    instead="online_learner.dot_product_forgets_everything",
 )
 def titans_forgets_everything(
     q: Queries, k: Keys, v: Values, rate: Betas, eta: LogDecay, alpha: ShutGates, state: State, other: State

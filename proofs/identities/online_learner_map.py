@@ -149,6 +149,7 @@ def symmetric_transition_is_descent(A: Kept, state: State):
     "So is any transition (the Jacobian of a step of descent, I − ∇²ℓ, is symmetric; S4's and LSSL's Ā is not)",
     source="minigrad, second derivatives commute",
     exact=True,
+    instead="online_learner_map.symmetric_transition_is_descent",
 )
 def transition_is_descent(A: Kept, state: State):
     return descent_to(A, state), A @ state
@@ -233,6 +234,7 @@ def unit_steps_by_descent(x: Unit, W: Nonzero, h: Unit):
 @refuted(
     "So is one of two units, whose Jacobian ∂h/∂h = diag(1 − h²) W then is symmetric (as that of any step of descent)",
     source="elman1990; minigrad, second derivatives commute",
+    instead="online_learner_map.unit_steps_by_descent",
 )
 def units_step_by_descent(x: TwoUnits, W: TwoByTwo, h: TwoUnits):
     def unit_of(i: int, h: Any) -> Any:
@@ -260,6 +262,7 @@ def cell_without_recurrent_weights(
 @refuted(
     "With recurrent weights its gates are known from the tokens too (they read h, which holds the cell)",
     source="hochreiter1997, section 4; gers2000, section 3",
+    instead="online_learner_map.cell_without_recurrent_weights",
 )
 def gates_that_read_the_state(
     x: recurrent.Tokens, W: recurrent.InputWeights, U: recurrent.RecurrentWeights, b: recurrent.Bias, c: recurrent.Cell

@@ -141,7 +141,7 @@ def test_complex_gradients_have_the_right_values_and_stay_below_their_bounds():
 
 
 def test_a_conjugate_that_decides_a_bound():
-    """|z|² is 1 at z = i, and z² = −1: with the one for the other 1 + |z|² would be 0, and its inverse have no bound."""
+    """At z = i |z|² is 1 and z² = −1: with the one for the other 1 + |z|² would be 0, its inverse without a bound."""
     i = np.array([Rounded.of(1j)], dtype=object)
     (gradient,) = mg.grad(lambda z: mg.sum(mg.real(1 / (1 + mg.conj(z) * z))))(i)
     assert gradient.value == pytest.approx(-0.5j) and gradient.error(2.0**-24, 0) < 1e-5
