@@ -122,8 +122,9 @@ def train(
         float, typer.Option(help="Dates and numbers: the share of elements dropped.")
     ] = DEFAULTS.dropout,
     length: Annotated[
-        int, typer.Option(help="Tokens in a sequence; in copying, those before the answers; pixels in pathfinder.")
-    ] = (DEFAULTS.length),
+        int,
+        typer.Option(help="Tokens, pixels or samples in a sequence; in copying, tokens before the answers."),
+    ] = DEFAULTS.length,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = DEFAULTS.seed,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULTS.rate,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),

@@ -277,7 +277,7 @@ def memory_as_context(w: Weights, x: Any) -> Any:
             models = long_term_memory(w, mg.concat(y, axis=-2), "memory.")[1]
         q = silu(linear(w, "query", x[..., start : start + BATCH, :]))
         for q_t in tokens(*(unit(q_h, 1e-6) for q_h in heads(q, H))):
-            read = [apply(*model, q_h, biased=False) for *model, q_h in zip(models, norms, q_t, strict=True)]
+            read = [apply(M, norm, q_h, biased=False) for M, norm, q_h in zip(models, norms, q_t, strict=True)]
             h.append(mg.concat([rms_norm(read_h, 1e-6) * w["memory.norm.weight"] for read_h in read], axis=-1))
         seen = x[..., : start + BATCH, :]
         y.append(attention(w, seen, segment, mg.stack(h, axis=-2))[..., start:, :])

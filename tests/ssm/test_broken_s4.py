@@ -55,7 +55,13 @@ BROKEN = [
     ("s4", "s4d", "(length - 1) % fine.shape[-1]", "length % fine.shape[-1]", "the start state faded a token too much"),
     ("sampling", "s4d", "METHODS[discretisation](", 'METHODS["mamba"](', "B̄ = ΔB for zero-order hold"),
     ("sampling", "s4d", "delta[..., None])", "delta[..., None] ** 2)", "a step that is not the time between samples"),
-    ("sampling", "lssl", "method(A, B, delta", "method(A, B / delta[0], delta", "an input that the step does not scale"),
+    (
+        "sampling",
+        "lssl",
+        "method(A, B, delta",
+        "method(A, B / delta[0], delta",
+        "an input that the step does not scale",
+    ),
 ]
 
 
