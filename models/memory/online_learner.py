@@ -14,12 +14,12 @@ the reason and the statement that shows it. `python -m models map` prints both.
 
 State spaces have a memory for each channel, with q = C, k = B̄ᴴ and v = u: the write is linear attention's. The map
 from the old memory to what is kept of it is diagonal in S4D and Mamba, where it is a decay, complex in S4D, and a
-matrix Ā in LTI, LSSL and S4. It is part of the optimiser, and no step on a loss unless Ā is symmetric.
+matrix Ā in LTI, LSSL and S4. It is part of the optimiser, and no step on a loss unless Ā is symmetric.
 Means are memories of the key 1: softmax attention has one a query, RWKV-4 one a channel.
 
     memory     layers, as `models.memory.inner` has them: a matrix or an MLP.
     gates      by name, (*batch, T) or, for a matrix, (*batch, T, K): `rate` θ, and `log_keep` and `log_momentum` where
-               the optimiser has them; `transition` Ā is (*batch, T, K, K).
+               the optimiser has them; `transition` Ā is (*batch, T, K, K).
     batch      gradients of that many tokens are taken at the memory before the first of them.
     norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
@@ -117,7 +117,7 @@ def decay(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers,
 
 
 def transition(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
-    """Return Ā M − θ ∇."""
+    """Return Ā M − θ ∇."""
     return descent(map_layers(lambda M: gates["transition"] @ M, M), S, gradient, gates)
 
 
@@ -218,9 +218,9 @@ POINTS = {
     "Mamba-2 (SSD)": Point("matrix", "dot product", "descent + decay", "1", "dao2024mamba2"),
     "GLA": Point("matrix", "dot product", "descent + decay", "1", "yang2024gla", "a key channel"),
     "S4D": Point("matrix, V = 1", "dot product", "descent + decay", "1", "gu2022s4d", "none: θ = 1, α fixed"),
-    "S4": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
-    "LSSL": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2021lssl", "none: θ = 1, Ā fixed"),
-    "LTI": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
+    "S4": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
+    "LSSL": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2021lssl", "none: θ = 1, Ā fixed"),
+    "LTI": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
     "delta rule": Point("matrix", "½ L2", "descent", "1", "schlag2021"),
     "Longhorn": Point("matrix", "½ L2", "descent, implicit", "1", "liu2024longhorn"),
     "gated delta rule": Point("matrix", "½ L2", "decay, then descent", "1", "yang2025gated"),

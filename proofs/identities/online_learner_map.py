@@ -137,8 +137,8 @@ def is_mamba(
 
 
 @identity(
-    "A symmetric transition is a step of descent too, at rate 1 on ½⟨M, (I − Ā)M⟩",
-    source="minigrad, Ā = I − ∇²ℓ; behrouz2025miras, section 3, on retention",
+    "A symmetric transition is a step of descent too, at rate 1 on ½⟨M, (I − Ā)M⟩",
+    source="minigrad, Ā = I − ∇²ℓ; behrouz2025miras, section 3, on retention",
     exact=True,
 )
 def symmetric_transition_is_descent(A: Kept, state: State):
@@ -146,7 +146,7 @@ def symmetric_transition_is_descent(A: Kept, state: State):
 
 
 @refuted(
-    "So is any transition (the Jacobian of a step of descent, I − ∇²ℓ, is symmetric; S4's and LSSL's Ā is not)",
+    "So is any transition (the Jacobian of a step of descent, I − ∇²ℓ, is symmetric; S4's and LSSL's Ā is not)",
     source="minigrad, second derivatives commute",
     exact=True,
     instead="online_learner_map.symmetric_transition_is_descent",
