@@ -73,7 +73,7 @@ QUESTIONS = {
     "audio": Experiment(
         "The book chapter on SSMs says that S4 is excellent on audio and time series, whose inputs are longer than "
         "texts. Raw audio, synthesised: one of eight pitches, to be named at the last of 512 samples, 32 ms at 16 kHz, "
-        "in noise as strong as the tone; models of as many parameters. Then the same kind of sounds at 8 kHz, 256 "
+        "in noise of a quarter of its power; models of as many parameters. Then the same kind of sounds at 8 kHz, 256 "
         "samples, without training: a state space's time steps are doubled, others stay as they are.",
         (("s4", "lstm"), ("s4d", "lstm"), ("s4", "softmax"), ("s4d", "softmax"), ("s4", "s4d")),
     ),
