@@ -15,6 +15,7 @@ from minigrad.backward import backward_pass, depends_on_older
 from minigrad.conversion import as_array, copy_if_mutable, differentiable, is_complex, is_differentiable
 from minigrad.engine import Node, Tensor, primitive, unwrap, wrap
 from minigrad.namespace import namespace
+from minigrad.primitives.elementwise import has_complex_objects, real
 from minigrad.pytree import is_container, is_leaf, leaves_of, map_leaves, matching_leaves
 
 
@@ -93,6 +94,8 @@ def _backward(
     for n, t in enumerate(targets):
         if results[n] is None:
             results[n] = namespace(t._value).zeros_like(t._value)
+        elif has_complex_objects(results[n]) and not has_complex_objects(t._value):
+            results[n] = real(results[n])  # as the engine does where a dtype tells
         elif not _owns_memory(results, n):
             results[n] = copy_if_mutable(results[n])
     return results, roots

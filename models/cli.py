@@ -20,7 +20,7 @@ from models.forms import mechanisms
 from models.generate import generate
 from models.interrupt import stop_on_interrupt
 from models.language.config import MAX_POSITIONS, NORMS
-from models.memory.online_learner import POINTS
+from models.memory.online_learner import NO_POINTS, POINTS
 from models.progress import in_words, training_progress
 from models.references import cited
 from models.run import USUAL, Run, check_used, described, is_translation
@@ -71,13 +71,16 @@ def list_() -> None:
 
 @app.command("map")
 def map_() -> None:
-    """Show memories of keys and values as online learners: memory, loss, optimiser and batch size."""
+    """Show recurrent mechanisms as online learners, by memory, loss, optimiser and batch size; and which are none."""
     headings = ("mechanism", "memory", "loss", "optimiser", "batch", "gates", "source")
     rows = [
         (name, *(getattr(point, heading) for heading in headings[1:-1]), cited(point.source))
         for name, point in POINTS.items()
     ]
-    tables.show(Console(), headings, rows)
+    console = Console()
+    tables.show(console, headings, rows)
+    reasons = [(name, other.reason, other.statement, cited(other.source)) for name, other in NO_POINTS.items()]
+    tables.show(console, ("no point", "reason", "refuted by", "source"), reasons)
 
 
 @app.command()
@@ -119,8 +122,9 @@ def train(
         float, typer.Option(help="Dates and numbers: the share of elements dropped.")
     ] = DEFAULTS.dropout,
     length: Annotated[
-        int, typer.Option(help="Tokens in a sequence; in copying, those before the answers; pixels in pathfinder.")
-    ] = (DEFAULTS.length),
+        int,
+        typer.Option(help="Tokens, pixels or samples in a sequence; in copying, tokens before the answers."),
+    ] = DEFAULTS.length,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = DEFAULTS.seed,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULTS.rate,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint.safetensors and log.jsonl.")] = Path("run"),

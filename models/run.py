@@ -20,6 +20,7 @@ from models.tasks import (
     Recall,
     SelectiveCopying,
     Task,
+    Tones,
     load,
     load_digits,
 )
@@ -36,6 +37,7 @@ USUAL: dict[str, dict[str, Any]] = {  # settings of tasks whose usual ones are n
     "dates": {"width": 64, "batch": 64, "steps": 3000, "warmup": 400, "evaluate_every": 250},
     "numbers": {"width": 64, "batch": 64, "steps": 4000, "warmup": 400, "evaluate_every": 250},
     "pathfinder": {"length": 256},
+    "tones": {"length": 512},
 }
 
 
@@ -111,6 +113,8 @@ class Run:
             return ListOps(self.length)
         if self.task == "pathfinder":
             return Pathfinder(self.length)
+        if self.task == "tones":
+            return Tones(self.length)
         if is_translation(self.task):
             return self.make_translation()
         return load(self.text, length=self.length)

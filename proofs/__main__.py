@@ -90,6 +90,8 @@ def list_statements(names: Names = None, json: ListFile = None) -> None:
         tables.write(console, f"{statement.sentence}.", indent=4)
         systems = ", ".join(systems_of(statement))
         report.write_source(console, statement.citations, f". In {systems}.")
+        if statement.instead:
+            tables.write(console, f"What holds instead: {statement.instead}.", indent=4, style="dim")
 
 
 @app.command()

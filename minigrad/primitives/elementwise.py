@@ -17,8 +17,10 @@ from minigrad.primitives.nondifferentiable import floor_divide
 
 
 def complex_valued(x: Any) -> bool:
-    """Return whether an array or a number is complex."""
-    return is_complex(x.dtype) if hasattr(x, "dtype") else isinstance(x, complex)
+    """Return whether an array or a number is complex; of objects, whether one of them says so."""
+    if not hasattr(x, "dtype"):
+        return isinstance(x, complex)
+    return is_complex(x.dtype) or has_complex_objects(x)
 
 
 def refuse_complex(caller: str, *values: Any) -> None:
@@ -191,35 +193,35 @@ def _conjugate(xp, x):
 def conj(x: Any) -> Any:
     """Return the complex conjugate; a real array is returned itself."""
     if hasattr(x, "dtype"):
-        return _conjugate(x) if is_complex(x.dtype) or _has_complex_objects(x) else x
+        return _conjugate(x) if complex_valued(x) else x
     if isinstance(x, (int, float, complex)):
         return x.conjugate()
     return conj(array(x, "conj"))
 
 
-def _has_complex_objects(x: Any) -> bool:
+def has_complex_objects(x: Any) -> bool:
     """Return whether an array holds objects of which some say, by `is_complex`, that they are complex."""
     return x.dtype == object and any(getattr(e, "is_complex", False) for e in unwrap(x).flat)
 
 
-def _real_part(g: Any) -> Any:
+def real_cotangent(g: Any) -> Any:
     """Return Re g for a cotangent of a real number: the engine projects arrays whose dtype is real, but not objects."""
-    return real(g) if _has_complex_objects(g) else g
+    return real(g) if has_complex_objects(g) else g
 
 
-@primitive(x=_real_part)  # a real cotangent for a complex argument: the engine promotes it
+@primitive(x=real_cotangent)  # a real cotangent for a complex argument: the engine promotes it
 def real(xp, x):
     """Return Re x."""
     return xp.real(x)
 
 
-@primitive(x=lambda g: _real_part(g) * 1j)
+@primitive(x=lambda g: real_cotangent(g) * 1j)
 def imag(xp, x):
     """Return Im x."""
     return xp.imag(x)
 
 
-@primitive(x=lambda g, x: g * sign(x))
+@primitive(x=lambda g, x: real_cotangent(g) * sign(x))
 def abs(xp, x):
     """Return |x|."""
     return xp.abs(x)

@@ -11,7 +11,7 @@ from minigrad.engine import is_complex, primitive, unwrap
 from minigrad.namespace import namespace
 from minigrad.primitives.arguments import array, integer, integers, normalize_axes, normalize_axis, upcast_half
 from minigrad.primitives.creation import arange
-from minigrad.primitives.elementwise import conj
+from minigrad.primitives.elementwise import conj, real_cotangent
 from minigrad.primitives.shapes import pad, roll
 
 _SCALES = {
@@ -98,7 +98,7 @@ def _rfft(xp, x, *, axis):
     return xp.fft.rfft(x, axis=axis)
 
 
-@primitive(x=lambda g, n, axis: _rfft(g, axis=axis) * _weights(g, n, axis) / n)
+@primitive(x=lambda g, n, axis: _rfft(real_cotangent(g), axis=axis) * _weights(g, n, axis) / n)
 def _irfft(xp, x, *, n, axis):
     return xp.fft.irfft(x, n=n, axis=axis)
 

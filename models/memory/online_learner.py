@@ -8,14 +8,18 @@ Sun et al. 2024 (section 2.6) name model and optimiser, with mini-batches, Titan
 (Behrouz et al. 2025b) makes the choices a table: its attentional bias is the loss here, its retention gate a part of
 the optimiser. A retention other than ℓ₂ keeps sums of gradients M and reads them through a link, as mirror descent
 does; where nothing is said of a link, W is M.
-`POINTS` has the mechanisms that are points of this space; `proofs.identities.online_learner` shows each equal to its
-own file, and `python -m models map` prints them. Of softmax attention, which keeps all pairs, it shows that one
-Newton step is the mechanism; `run` does not compute it. LTI, LSSL, S4, S4D and the recurrent networks are no points:
-they have no keys and values, and what they write does not come from a loss.
+`POINTS` has the mechanisms that are points of this space; `proofs.identities.online_learner` and
+`proofs.identities.online_learner_map` show for each that `run` computes it. `NO_POINTS` has those that are none, with
+the reason and the statement that shows it. `python -m models map` prints both.
+
+State spaces have a memory for each channel, with q = C, k = B̄ᴴ and v = u: the write is linear attention's. The map
+from the old memory to what is kept of it is diagonal in S4D and Mamba, where it is a decay, complex in S4D, and a
+matrix Ā in LTI, LSSL and S4. It is part of the optimiser, and no step on a loss unless Ā is symmetric.
+Means are memories of the key 1: softmax attention has one a query, RWKV-4 one a channel.
 
     memory     layers, as `models.memory.inner` has them: a matrix or an MLP.
     gates      by name, (*batch, T) or, for a matrix, (*batch, T, K): `rate` θ, and `log_keep` and `log_momentum` where
-               the optimiser has them.
+               the optimiser has them; `transition` Ā is (*batch, T, K, K).
     batch      gradients of that many tokens are taken at the memory before the first of them.
     norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
@@ -39,7 +43,7 @@ from models.memory import inner
 from models.memory.inner import Layers, Norm, apply_model, map_layers
 from models.sequences import check_positive_int, tokens
 
-Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1) or (*batch, K, 1)
+Gates: TypeAlias = Mapping[str, Array]  # of one token, (*batch, 1, 1), (*batch, K, 1) or (*batch, K, K)
 Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers]]
 
 
@@ -47,8 +51,8 @@ Step: TypeAlias = Callable[[Layers, Layers, Layers, Gates], tuple[Layers, Layers
 
 
 def dot(answer: Array, v: Array) -> Array:
-    """Return −⟨M(k), v⟩."""
-    return -mg.sum(answer * v)
+    """Return −⟨M(k), v⟩, of a complex memory its real part."""
+    return -mg.sum(mg.real(answer) * v)
 
 
 def square(answer: Array, v: Array) -> Array:
@@ -112,6 +116,11 @@ def decay(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers,
     return descent(map_layers(lambda M: gates["keep"] * M, M), S, gradient, gates)
 
 
+def transition(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
+    """Return Ā M − θ ∇."""
+    return descent(map_layers(lambda M: gates["transition"] @ M, M), S, gradient, gates)
+
+
 def momentum(M: Layers, S: Layers, gradient: Layers, gates: Gates) -> tuple[Layers, Layers]:
     """Return ((1 − α) M + S, S) with S ← η S − θ ∇."""
     S = map_layers(lambda S, g: gates["momentum"] * S - gates["rate"] * g, S, gradient)
@@ -123,6 +132,7 @@ OPTIMISERS = {
     "descent, implicit": Optimiser(descent, implicit=True),
     "descent + decay": Optimiser(decay),
     "decay, then descent": Optimiser(decay, gradient_at_decayed=True),
+    "descent + transition": Optimiser(transition),
     "momentum + decay": Optimiser(momentum),
     "descent + decay, ℓ₄": Optimiser(decay, link=normalised),
     "descent + decay, KL": Optimiser(decay, link=shares),
@@ -164,15 +174,16 @@ def run(
 
 
 def _gates_at(gates: Mapping[str, Array], t: int, k_t: Array, implicit: bool) -> dict[str, Array]:
-    """Return the gates of a token, (*batch, 1, 1) or (*batch, K, 1), with log gates exponentiated.
+    """Return the gates of a token, (*batch, 1, 1), (*batch, K, 1) or (*batch, K, K), with log gates exponentiated.
 
     The implicit step M − θ ∇ℓ(M_new) on ½ ‖k M − v‖² is the explicit one with the rate θ / (1 + θ ‖k‖²).
     """
     rank, now = len(k_t.shape) - 1, {}
     for name, gate in gates.items():
-        row = gate[..., t] if len(gate.shape) == rank else gate[..., t, :]
+        axes = len(gate.shape) - rank  # after time
+        row = gate[(..., t, *[slice(None)] * axes)]
         row = namespace(row).exp(row) if name.startswith("log_") else row
-        now[name.removeprefix("log_")] = row[..., None, None] if len(gate.shape) == rank else row[..., None]
+        now[name.removeprefix("log_")] = row[(..., *[None] * (2 - axes))]
     if implicit:
         length = namespace(k_t).sum(k_t * k_t, axis=-1)[..., None]
         now["rate"] = now["rate"] / (1 + now["rate"] * length)
@@ -191,14 +202,29 @@ class Point:
     gates: str = "a token"  # granularity of the gates: none, per token, per key channel
 
 
+@dataclass(frozen=True)
+class NoPoint:
+    """Why a mechanism is no point of the map."""
+
+    reason: str
+    statement: str  # of `proofs`, which refutes that it is one
+    source: str  # a key of models/references.bib
+
+
 POINTS = {
     "linear attention": Point("matrix", "dot product", "descent", "1", "katharopoulos2020", "none: θ = 1"),
     "RetNet": Point("matrix", "dot product", "descent + decay", "1", "sun2023retnet", "none: θ = 1, α fixed"),
+    "Mamba (S6)": Point("matrix, V = 1", "dot product", "descent + decay", "1", "gu2023mamba", "a key channel"),
     "Mamba-2 (SSD)": Point("matrix", "dot product", "descent + decay", "1", "dao2024mamba2"),
     "GLA": Point("matrix", "dot product", "descent + decay", "1", "yang2024gla", "a key channel"),
+    "S4D": Point("matrix, V = 1", "dot product", "descent + decay", "1", "gu2022s4d", "none: θ = 1, α fixed"),
+    "S4": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
+    "LSSL": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2021lssl", "none: θ = 1, Ā fixed"),
+    "LTI": Point("matrix, V = 1", "dot product", "descent + transition", "1", "gu2022s4", "none: θ = 1, Ā fixed"),
     "delta rule": Point("matrix", "½ L2", "descent", "1", "schlag2021"),
     "Longhorn": Point("matrix", "½ L2", "descent, implicit", "1", "liu2024longhorn"),
     "gated delta rule": Point("matrix", "½ L2", "decay, then descent", "1", "yang2025gated"),
+    "RWKV-4": Point("mean, a channel", "½ L2", "descent", "1", "peng2023rwkv", "a token: its share"),
     "RWKV-7": Point("matrix", "½ L2", "descent + decay", "1", "peng2025rwkv7", "a key channel"),
     "TTT-Linear": Point("matrix, norm", "½ L2", "descent", "b", "sun2024ttt"),
     "TTT-MLP": Point("MLP, norm", "½ L2", "descent", "b", "sun2024ttt"),
@@ -206,5 +232,17 @@ POINTS = {
     "Moneta (MIRAS)": Point("MLP, norm", "ℓ₃", "descent + decay, ℓ₄", "1", "behrouz2025miras"),
     "Yaad (MIRAS)": Point("MLP, norm", "Huber", "descent + decay", "1", "behrouz2025miras"),
     "Memora (MIRAS)": Point("MLP, norm", "½ L2", "descent + decay, KL", "1", "behrouz2025miras"),
-    "softmax attention": Point("all pairs", "½ L2, weighted by exp(q kᵀ)", "its minimum", "T", "nadaraya1964", "none"),
+    "softmax attention": Point("mean, a query", "½ L2", "descent", "T", "nadaraya1964", "a token: its share"),
+}
+NO_POINTS = {
+    "RNN": NoPoint(
+        "of several units its step is no descent: a step on a loss has a symmetric Jacobian, diag(1 − h²) W is not",
+        "online_learner_map.units_step_by_descent",
+        "elman1990",
+    ),
+    "LSTM": NoPoint(
+        "its gates read the state: only without recurrent weights is the cell a memory with decay and a write",
+        "online_learner_map.gates_that_read_the_state",
+        "hochreiter1997",
+    ),
 }

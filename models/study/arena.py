@@ -8,7 +8,20 @@ import numpy as np
 from models.run import Run
 from models.study.figures import Panel, draw
 from models.study.plans import ARENA, CONTENDERS
-from models.study.reading import Curve, Results, curve, evaluations, ordering, source, words
+from models.study.reading import (
+    NOT_RECORDED,
+    REVERSED,
+    SHOWS,
+    UNSETTLED,
+    Curve,
+    Results,
+    curve,
+    evaluations,
+    ordering,
+    percent,
+    source,
+    words,
+)
 from models.tasks.recall import IGNORE
 
 Row = dict[str, Any]
@@ -64,7 +77,7 @@ def orderings(scores: Scores, seeds: int) -> list[str]:
     """
     sentences = []
     for task in ARENA:
-        said: dict[str, list[str]] = {"shows": [], "is reversed": [], "is not settled": [], "is not recorded yet": []}
+        said: dict[str, list[str]] = {found: [] for found in (SHOWS, REVERSED, UNSETTLED, NOT_RECORDED)}
         for pair in combinations(PAPER, 2):
             high, low = sorted(pair, key=lambda mixer: -PAPER[mixer][1][COLUMN[task]])
             above, below = scores[task, high], scores[task, low]
@@ -96,7 +109,7 @@ def _row(jobs: dict[str, Results], seeds: list[int], task: str, mixer: str) -> R
         "mixer": mixer,
         "accuracies": accuracies,
         "finished": finished,
-        "mean": float(np.mean(finished)) if finished else None,
+        "mean": percent(finished) if finished else "–",
         "parameters": results[0].get("parameters") if results else None,
         "paper": PAPER[mixer][1][COLUMN[task]] if mixer in PAPER else None,
         "sources": list(dict.fromkeys(source(job) for job in by_seed if evaluations(job))),

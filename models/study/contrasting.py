@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from models.study.figures import Panel, draw, draw_similarities
-from models.study.reading import Results, curve, source
+from models.study.reading import Results, curve, percent, source
 from models.tasks.scenes import PHRASINGS, SCENES
 from models.vision.clip_scenes import UNSEEN, Settings, shown
 
@@ -41,10 +41,10 @@ def reached(rows: list[dict[str, Any]]) -> str:
     found = f"does not hold with seed {', '.join(map(str, below))}" if below else "holds with every seed"
     attributes = {name: np.mean([row["attributes"][name] for row in rows]) for name in rows[0]["attributes"]}
     worst = min(attributes, key=lambda name: attributes[name])
-    unseen, seen = (float(np.mean([row[name] for row in rows])) for name in ("unseen", "seen"))
+    unseen, seen = (percent([row[name] for row in rows]) for name in ("unseen", "seen"))
     return (
-        f"Of pictures of unseen combinations {unseen:.1%} get their own caption of {len(SCENES)}, of seen ones "
-        f"{seen:.1%}. That it is at least {CLAIM:.0%} of the unseen {found}, of {len(rows)} finished. The attribute "
+        f"Of pictures of unseen combinations {unseen} get their own caption of {len(SCENES)}, of seen ones "
+        f"{seen}. That it is at least {CLAIM:.0%} of the unseen {found}, of {len(rows)} finished. The attribute "
         f"that is missed most is the {worst}: it is right in {attributes[worst]:.1%}."
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.study.reading import Results, ordering, sources
+from models.study.reading import NOT_RECORDED, Results, ordering, percent, sources
 
 Measure = Callable[[Results, str], float]  # (what one seed measured, shift) → a number
 
@@ -48,7 +48,7 @@ def features(measured: Sequence[Results], seeds: int) -> str:
     turning, untrained = ([m["probes"][name] for m in measured] for name in ("rotations", "untrained"))
     begin = ""
     if measured:
-        shares = {words: _spread([m["probes"][name] for m in measured]) for name, words in NETWORKS.items()}
+        shares = {words: percent([m["probes"][name] for m in measured]) for name, words in NETWORKS.items()}
         listing = ", ".join(f"{share} {words}" for words, share in shares.items())
         begin = f"From features a linear probe reads the digit in {listing}. "
     return (
@@ -60,9 +60,10 @@ def aligned(measured: Sequence[Results], seeds: int) -> str:
     """Describe, by shift, the alignment of both gradients, and the gain where it is positive and where not."""
     found = _by_shift(measured, seeds, _gain("with"), _gain("against"))
     listing = "; ".join(
-        f"{shift} {_mean(measured, 'cosine', shift):+.2f}, positive in {_mean(measured, 'positive', shift):.0%} of "
-        f"images, gain {_mean(measured, 'gain', shift):+.3f}, {_mean(measured, 'with', shift):+.3f} where positive and "
-        f"{_mean(measured, 'against', shift):+.3f} where not"
+        f"{shift} {_signed(measured, 'cosine', shift)}, positive in "
+        f"{percent([m['alignment'][shift]['positive'] for m in measured])} of images, gain "
+        f"{_signed(measured, 'gain', shift)}, {_signed(measured, 'with', shift)} where positive and "
+        f"{_signed(measured, 'against', shift)} where not"
         for shift in _shifts(measured)
     )
     begin = f"The cosine of both gradients, and the fall of the main loss by one step: {listing}. " if listing else ""
@@ -88,12 +89,12 @@ def _gain(where: str) -> Measure:
 
 
 def _by_shift(measured: Sequence[Results], seeds: int, above: Measure, below: Measure) -> str:
-    """Return with which shifts an ordering shows, is reversed or is not settled."""
+    """Return with which shifts an ordering shows, is reversed or is within the spread."""
     said: dict[str, list[str]] = {}
     for shift in _shifts(measured):
         found = ordering([above(m, shift) for m in measured], [below(m, shift) for m in measured], seeds)
         said.setdefault(found, []).append(shift)
-    return "; ".join(f"{found} with {', '.join(shifts)}" for found, shifts in said.items()) or "it is not recorded yet"
+    return "; ".join(f"{found} with {', '.join(shifts)}" for found, shifts in said.items()) or f"it {NOT_RECORDED}"
 
 
 def _shifts(measured: Sequence[Results]) -> list[str]:
@@ -106,8 +107,10 @@ def _wrong(measured: Mapping[str, Any], shift: str) -> float:
     return float(np.mean([tuned[on][shift] for on in tuned if on not in (shift, "none")]))
 
 
-def _mean(measured: Sequence[Results], name: str, shift: str) -> float:
-    return float(np.mean([m["alignment"][shift][name] for m in measured]))
+def _signed(measured: Sequence[Results], name: str, shift: str) -> str:
+    """Return the mean of a measure of alignment, with the least and the most."""
+    values = [m["alignment"][shift][name] for m in measured]
+    return f"{np.mean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
 def _rows(measured: Sequence[Results]) -> list[dict[str, Any]]:
@@ -120,8 +123,4 @@ def _rows(measured: Sequence[Results]) -> list[dict[str, Any]]:
         _wrong,
     )
     shifts = ["none", *_shifts(measured)]
-    return [{"shift": s, "cells": [_spread([column(m, s) for m in measured]) for column in columns]} for s in shifts]
-
-
-def _spread(shares: Sequence[float]) -> str:
-    return f"{np.mean(shares):.1%} ({100 * min(shares):.1f}–{100 * max(shares):.1f})"
+    return [{"shift": s, "cells": [percent([column(m, s) for m in measured]) for column in columns]} for s in shifts]

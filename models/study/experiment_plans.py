@@ -102,6 +102,28 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         },
         "seeds": SEEDS,
     },
+    "audio": {  # widths that give as many parameters, but for 5%
+        "kind": "tones",
+        "run": {
+            "task": "tones",
+            "layers": 2,
+            "heads": 1,
+            "length": 512,
+            "batch": 16,
+            "steps": 300,
+            "evaluate_every": 50,
+            "rate": 1e-2,
+        },
+        "variants": {
+            "s4": {"mixer": "s4", "width": 38},
+            "s4d": {"mixer": "s4d", "width": 54},
+            "lstm": {"mixer": "lstm", "width": 36},
+            "softmax": {"mixer": "softmax", "width": 32, "heads": 2},
+        },
+        "lengths": [256],  # half the rate
+        "sequences": 512,
+        "seeds": SEEDS,
+    },
     "targets": {
         "run": {**TEXT, "mixer": "ttt_linear"},
         "variants": {f"ttt_linear-{variant}": {"variant": variant} for variant in ("learned", "input", "random")},

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.run import Run
 from models.study.figures import Panel, draw
-from models.study.reading import Results, curve, evaluations, ordering, sources, words
+from models.study.reading import Results, curve, evaluations, ordering, percent, sources, unordered, words
 from models.study.sections import SECTIONS
 
 Scores = dict[str, list[dict[str, float]]]  # variant → for each finished seed what was measured, by evaluation
@@ -69,6 +69,13 @@ QUESTIONS = {
         "The book chapter on SSMs says that S4 is below the Transformer on language, and that Mamba introduced "
         "selection to raise it. Text, byte by byte, at equal parameters.",
         (("softmax", "s4d"), ("mamba", "s4d"), ("mamba2", "s4d"), ("mamba", "softmax")),
+    ),
+    "audio": Experiment(
+        "The book chapter on SSMs says that S4 is excellent on audio and time series, whose inputs are longer than "
+        "texts. Raw audio, synthesised: one of eight pitches, to be named at the last of 512 samples, 32 ms at 16 kHz, "
+        "in noise of a quarter of its power; models of as many parameters. Then the same kind of sounds at 8 kHz, 256 "
+        "samples, without training: a state space's time steps are doubled, others stay as they are.",
+        (("s4", "lstm"), ("s4d", "lstm"), ("s4", "softmax"), ("s4d", "softmax"), ("s4", "s4d")),
     ),
     "targets": Experiment(
         "The talk on Titans conjectures that to reconstruct features which the main model makes helps next-token "
@@ -128,7 +135,8 @@ def _section(name: str, experiment: Experiment, results: Results) -> dict[str, A
             for key in dict.fromkeys(asked) or [""]
             for sentence in (*_listing(scores, key, run), _orders(experiment, scores, key, run, seeds))
         ]
-        + _read_errors(by_variant),
+        + _read_errors(by_variant)
+        + _half_the_rate(by_variant),
         "figure": _figure(by_variant, scores, columns, run),
         "source": sources([entry for entry in jobs.values() if entry["result"]]),
     }
@@ -155,7 +163,8 @@ def _listing(scores: Scores, key: str, run: Run) -> list[str]:
     if not best:
         return []
     listing = ", ".join(f"{label(variant)} {_cell(spread[variant], run)}" for variant in best)
-    return [f"{_at(key, run)}, mean and range over seeds, from the best: {listing}."]
+    about = f"{_at(key, run)}, mean and range over seeds, from the best mean: {listing}."
+    return [about, *unordered({label(variant): spread[variant] for variant in best})]
 
 
 def _orders(experiment: Experiment, scores: Scores, key: str, run: Run, seeds: int) -> str:
@@ -181,6 +190,21 @@ def _read_errors(by_variant: Mapping[str, list[Results]]) -> list[str]:
     listing = ", ".join(f"{label(v)} {np.mean(e):.2f} ({min(e):.2f}–{max(e):.2f})" for v, e in errors.items())
     difference = "differs from the value, up to its length, by ‖read(k) − v‖/‖v‖ ="
     return [f"What a trained layer reads for a key {difference} {listing}."]
+
+
+def _half_the_rate(by_variant: Mapping[str, list[Results]]) -> list[str]:
+    """Describe the accuracy at half the rate of models as they are, and with their time steps doubled."""
+    sentences = []
+    for variant, jobs in by_variant.items():
+        found = [job["result"]["half the rate"] for job in jobs if (job["result"] or {}).get("half the rate")]
+        if found and "steps doubled" in found[0]:
+            doubled, same = ([of[name] for of in found] for name in ("steps doubled", "as it is"))
+            apart = ordering(doubled, same, len(jobs))
+            sentences.append(
+                f"Not trained further, {label(variant)} at half the rate: {percent(doubled)} with its time steps "
+                f"doubled, {percent(same)} as it is. That doubling them is better {apart}."
+            )
+    return sentences
 
 
 def _row(variant: str, jobs: list[Results], of: list[dict[str, float]], columns: list[str], run: Run) -> dict[str, Any]:
@@ -243,7 +267,7 @@ def label(variant: str) -> str:
 
 
 def _unit(run: Run) -> str:
-    return {"recall": "pairs", "needle": "tokens", "text": ""}.get(run.task, run.task)
+    return {"recall": "pairs", "needle": "tokens", "tones": "samples", "text": ""}.get(run.task, run.task)
 
 
 def _at(key: str, run: Run) -> str:
@@ -251,10 +275,9 @@ def _at(key: str, run: Run) -> str:
 
 
 def _cell(values: list[float], run: Run) -> str:
-    mean, least, most = float(np.mean(values)), min(values), max(values)
-    if run.task == "text":
-        return f"{mean:.3f} ({least:.3f}–{most:.3f})"
-    return f"{mean:.1%} ({100 * least:.1f}–{100 * most:.1f})"
+    if run.task != "text":
+        return percent(values)
+    return f"{np.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
 
 def _run(job: Results) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from models.language.lm import generate, state_numbers
 from models.study.cost import cost_of_scan, cost_of_training, cost_per_token
 from models.study.learning import inner_losses, surprises
 from models.study.remembering import remembering
+from models.study.resampling import at_half_the_rate
 from models.study.retrieval import read_errors
 from models.study.through_time import gradients
 from models.study.translated import translated
@@ -108,6 +109,17 @@ def _recall(folder: Path, settings: dict[str, Any], stop: threading.Event) -> di
     rng = np.random.default_rng([run.seed, 4])
     tokens, _ = recall.Recall(run.pairs, run.overwritten).sequences(rng, settings["sequences"], pairs)
     return {**trained, "read_errors": read_errors(model, tokens[:, : 2 * pairs], slice(1, None, 2))}
+
+
+def _resample(folder: Path, settings: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+    """Train on sounds, then classify others at half the rate."""
+    trained = _train(folder, settings["run"], stop)
+    if trained is None:
+        return None
+    model, run = load_model(folder / CHECKPOINT)
+    (length,) = settings["lengths"]
+    found = at_half_the_rate(model, np.random.default_rng([run.seed, 3]), settings["sequences"], length)
+    return {**trained, "lengths": {str(length): list(found.values())[-1]}, "half the rate": found}
 
 
 class Stopped(Exception):
@@ -314,6 +326,7 @@ HANDLERS: dict[str, Callable[[Path, dict[str, Any], threading.Event], dict[str, 
     "induction": _extrapolate,
     "needle": _extrapolate,
     "recall": _recall,
+    "tones": _resample,
     "hippo": _remember,
     "surprise": _surprise,
     "translation": _translate,

@@ -1,8 +1,9 @@
 """Sections of the report on memories trained at test time: claims of the talk and the papers, and the results."""
 
+from dataclasses import asdict
 from typing import Any
 
-from models.memory.online_learner import POINTS
+from models.memory.online_learner import NO_POINTS, POINTS
 from models.references import cited
 from models.study.figures import Panel, draw, draw_choices
 from models.study.job_handlers import LONGER
@@ -183,9 +184,12 @@ def rotation(results: Results) -> dict[str, Any]:
     }
 
 
-def learners() -> str:
-    """Return the map of the online learner as a figure: the choices of `python -m models map`."""
+def learners() -> dict[str, Any]:
+    """Return the map of the online learner, `python -m models map`: its choices as a figure, and what is no point."""
     choices = ("memory", "loss", "optimiser", "batch", "gates")
     rows = {name: {choice: getattr(point, choice) for choice in choices} for name, point in POINTS.items()}
     notes = {name: cited(point.source) for name, point in POINTS.items()}
-    return draw_choices(rows, notes, "Which memory, loss, optimiser, batch and gates make which mechanism")
+    return {
+        "figure": draw_choices(rows, notes, "Which memory, loss, optimiser, batch and gates make which mechanism"),
+        "none": [{"name": name, **asdict(other)} for name, other in NO_POINTS.items()],
+    }

@@ -1,8 +1,11 @@
 """Helpers of the report's sections: values read from results, and their names."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
+SHOWS, REVERSED, NOT_RECORDED = "shows", "is reversed", "is not recorded yet"  # verdicts on an ordering
+UNSETTLED = "is within the spread over seeds, so that no order is shown"
 Results = Mapping[str, Any]
 Curve = tuple[list[float], list[float]]
 NAMES = {
@@ -65,10 +68,26 @@ def _common(job: Results) -> dict[str, Any]:
 def ordering(above: Sequence[float], below: Sequence[float], seeds: int) -> str:
     """Return whether an ordering shows: each seed of one side is above each of the other, once all have finished."""
     if min(len(above), len(below)) < seeds:
-        return "is not recorded yet"
+        return NOT_RECORDED
     if min(above) > max(below):
-        return "shows"
-    return "is reversed" if max(above) < min(below) else "is not settled"
+        return SHOWS
+    return REVERSED if max(above) < min(below) else UNSETTLED
+
+
+def unordered(ranked: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a sentence on the neighbours in a ranking whose ranges over seeds overlap; none where all are apart."""
+    pairs = [
+        f"{first} and {second}"
+        for (first, x), (second, y) in pairwise(ranked.items())
+        if min(x) <= max(y) and min(y) <= max(x)
+    ]
+    return [f"No order is shown between {'; between '.join(pairs)}: ranges over seeds overlap."] if pairs else []
+
+
+def percent(shares: Sequence[float]) -> str:
+    """Return the mean of shares with the least and the most of them, in percent; of one alone, that one."""
+    mean = f"{sum(shares) / len(shares):.1%}"
+    return mean if len(shares) == 1 else f"{mean} ({100 * min(shares):.1f}–{100 * max(shares):.1f})"
 
 
 def words(mixer: str) -> str:

@@ -34,6 +34,7 @@ SECTIONS = {
     "lengths": Section("Needles beyond the length of training", ("lengths-",)),
     "selected": Section("What has to depend on the input", ("selected-",)),
     "language": Section("State spaces on text", ("language-",)),
+    "audio": Section("Raw audio, and half its rate", ("audio-",)),
     "targets": Section("What the memory learns to return", ("targets-",)),
     "inner-batches": Section("Batches of the inner descent", ("inner-batches-",)),
     "equal-state": Section("A matrix and an MLP with equal states", ("equal-state-",)),

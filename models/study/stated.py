@@ -50,6 +50,7 @@ def _row(cases: list[Case], page: Path) -> dict[str, Any]:
         "sentence": first["sentence"],
         "source": linked(first["citations"]),
         "relation": first["relation"],
+        "instead": first.get("instead", ""),
         "anchors": list(dict.fromkeys(case["identity"].partition("[")[0] for case in cases)),
         "place": f"{Path(first['file']).name}:{first['line']}",
         "link": f"{relative_link(page, first['file'])}#L{first['line']}",

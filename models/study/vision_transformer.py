@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from models.study.figures import Panel, draw, draw_maps
-from models.study.reading import Results, source
+from models.study.reading import Results, percent, source, unordered
 
 NAMES = {"vit": "ViT", "cnn": "CNN"}
 LARGE = "vit-large-digits"
@@ -45,7 +45,7 @@ def _transfer(results: Results) -> dict[str, Any]:
     for count in settings.get("shots", []) if finished else []:
         same = [row for job in finished for row in job["result"]["rows"] if row["shots"] == count]
         each = {name: [row[name] for row in same] for name in ("pretrained", "scratch")}
-        rows.append({"shots": count, **each, **{f"mean_{k}": sum(v) / len(v) for k, v in each.items()}})
+        rows.append({"shots": count, **each, **{f"mean_{k}": percent(v) for k, v in each.items()}})
     return {
         "rows": rows,
         "sentence": rows and _transferred(rows),
@@ -60,10 +60,16 @@ def _transferred(rows: list[dict[str, Any]]) -> str:
     pairs = [pair for row in rows for pair in zip(row["pretrained"], row["scratch"], strict=True)]
     above, first = sum(a > b for a, b in pairs), rows[0]
     return (
-        f"With {first['shots']} of each digit the pre-trained network recognises {first['mean_pretrained']:.1%} of the "
-        f"held-out ones, the other {first['mean_scratch']:.1%}. It is ahead in {above} of {len(pairs)} comparisons of "
-        f"the same seed and examples."
+        f"With {first['shots']} of each digit the pre-trained network recognises {first['mean_pretrained']} of the "
+        f"held-out ones, the other {first['mean_scratch']}. It is ahead in {above} of {len(pairs)} comparisons of "
+        f"the same seed and examples.{_overlapping(rows)}"
     )
+
+
+def _overlapping(rows: list[dict[str, Any]]) -> str:
+    """Say with how many examples the ranges of both over seeds overlap."""
+    of = [str(row["shots"]) for row in rows if unordered({"": row["pretrained"], " ": row["scratch"]})]
+    return f" With {', '.join(of)} ranges over seeds overlap, so that no order is shown." if of else ""
 
 
 def _on_ink(maps: list[dict[str, Any]]) -> tuple[float, float]:
@@ -87,6 +93,7 @@ def _row(network: str, images: int, same: list[dict[str, Any]]) -> dict[str, Any
         "parameters": same[0]["parameters"],
         "accuracies": accuracies,
         "mean": sum(accuracies) / len(accuracies),
+        "spread": percent(accuracies),
     }
 
 
@@ -100,21 +107,24 @@ def _figure(rows: list[dict[str, Any]]) -> str:
 
 
 def _sentence(rows: list[dict[str, Any]]) -> str:
-    """Say how far apart the networks are at the fewest and at the most digits."""
-    means = {(row["network"], row["images"]): row["mean"] for row in rows}
+    """Say how far apart the networks are at the fewest and at the most digits, and whether an order is shown there."""
+    of = {(row["network"], row["images"]): row["accuracies"] for row in rows}
     ends = [min(row["images"] for row in rows), max(row["images"] for row in rows)]
-    gaps = [means["CNN", images] - means["ViT", images] for images in ends]
+    gaps = [float(np.mean(of["CNN", images]) - np.mean(of["ViT", images])) for images in ends]
     listing = " and ".join(
-        f"with {images:,} digits ViT has {means['ViT', images]:.1%} and the CNN {means['CNN', images]:.1%}"
+        f"with {images:,} digits ViT has {percent(of['ViT', images])} and the CNN {percent(of['CNN', images])}"
         for images in ends
     )
-    if gaps[1] < 0:
+    overlapping = [f"{n:,}" for n in ends if unordered({"ViT": of["ViT", n], "CNN": of["CNN", n]})]
+    if overlapping:
+        lead = f"With {' and '.join(overlapping)} digits ranges over seeds overlap, so that no order is shown"
+    elif gaps[1] < 0:
         lead = "With all of them ViT is ahead, as the paper finds of much data"
     elif gaps[1] < gaps[0]:
         lead = "The CNN's lead shrinks with the data, as in the paper; these are too few for ViT to overtake it"
     else:
         lead = "The CNN's lead does not shrink with the data, unlike in the paper"
-    return f"On average over seeds, {listing}. {lead}."
+    return f"Means over seeds, with their ranges: {listing}. {lead}."
 
 
 def _large(job: Results) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training tasks: real text, digits, recall in context, expressions, pictures, and translation of dates and numbers."""
+"""Training tasks: text, digits, recall in context, expressions, pictures, sounds, translation of dates and numbers."""
 
 from typing import Protocol
 
@@ -14,9 +14,13 @@ from .pathfinder import Pathfinder
 from .recall import Recall
 from .selective_copying import SelectiveCopying
 from .text import Text, load
+from .tones import Tones
 
 TRANSLATIONS = ("dates", "numbers")
-TASKS = ("text", "recall", "selective_copying", "induction", "needle", "digits", "listops", "pathfinder", *TRANSLATIONS)
+TASKS = (
+    *("text", "recall", "selective_copying", "induction", "needle", "digits", "listops", "pathfinder", "tones"),
+    *TRANSLATIONS,
+)
 
 
 class Task(Protocol):
@@ -53,6 +57,7 @@ __all__ = [
     "SelectiveCopying",
     "Task",
     "Text",
+    "Tones",
     "load",
     "load_digits",
 ]

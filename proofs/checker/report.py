@@ -67,6 +67,7 @@ def write_statements(path: Path, statements: Iterable[Statement]) -> None:
             "source": spelled(s.source),
             "chapter": s.chapter,
             "relation": s.relation,
+            "instead": s.instead,
             "file": s.place[0],
             "line": s.place[1],
             "citations": [citation.to_json() for citation in s.citations],

@@ -79,6 +79,10 @@ class Rounded:
         return self.depth + self.terms - 1
 
     @property
+    def is_complex(self) -> bool:
+        return isinstance(self.value, complex)
+
+    @property
     def exactly_zero(self) -> bool:
         return self.magnitude == 0 and self.underflow == 0
 

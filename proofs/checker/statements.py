@@ -67,6 +67,7 @@ class Statement:
     only: tuple[str, ...] = ()  # the number systems that can tell, where not all can
     order: float = 0.0
     lengths: tuple[int, int, int] = (16, 32, 64)
+    instead: str = ""  # of what is refuted: the name of a statement that holds in its place
 
     @property
     def place(self) -> tuple[str, int]:
@@ -167,12 +168,14 @@ def bounded(
 
 
 def refuted(
-    sentence: str, *, source: str, exact: bool = False, relation: str = "=", register: bool = True
+    sentence: str, *, source: str, exact: bool = False, relation: str = "=", instead: str = "", register: bool = True
 ) -> Callable[[Claim], Claim]:
-    """State a plausible claim that is false: the checker must find a counterexample."""
-    return _decorator(
-        "refuted", {"=": "≠", "≤": "≰"}[relation], sentence, source, exact, None, register, derivatives=False
-    )
+    """State a plausible claim that is false: the checker must find a counterexample.
+
+    `instead` is the full name of a statement that holds in its place, of which a claim of the talks needs one.
+    """
+    symbol = {"=": "≠", "≤": "≰"}[relation]
+    return _decorator("refuted", symbol, sentence, source, exact, None, register, derivatives=False, instead=instead)
 
 
 def converges(sentence: str, *, source: str, register: bool = True) -> Callable[[Claim], Claim]:

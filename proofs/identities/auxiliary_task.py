@@ -62,6 +62,7 @@ def main_loss_after_an_auxiliary_step(x: Input, rotated: Input, W: Encoder, A: M
     "A step on the auxiliary loss lowers the main loss, if it is short",
     source="talk-titans, 31:15: 'in a direction that helps the main task'",
     relation="≤",
+    instead="auxiliary_task.aligned_step_helps",
 )
 def auxiliary_step_helps(x: Input, rotated: Input, W: Encoder, A: MainHead, B: RotationHead, eta: Rate):
     _, auxiliary = gradients(x, rotated, W, A, B)

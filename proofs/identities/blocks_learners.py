@@ -13,7 +13,7 @@ from typing import Any
 
 import minigrad as mg
 from models.blocks import MIXERS, BlockConfig
-from proofs.checker.statements import bounded, refuted
+from proofs.checker.statements import Instance, bounded, refuted
 from proofs.identities.blocks import output, queries_keys_values, rotated, tokens
 from proofs.layers import (
     PRECISIONS,
@@ -39,7 +39,10 @@ CHAPTER = 18
 
 SUN, BEHROUZ = "sun2024ttt", "behrouz2025titans"
 H, WIDTH, BATCH = 2, 6, 2  # a head of 2 channels would have norms of ±1
-ONE_HEAD = 4  # width where the block has one head, two pairs of channels to rotate
+ROTATED = 4  # channels of a head, in two pairs
+HEADS = [
+    Instance(name, {"precision": name, "count": count}, {}) for name, count in (("float64", 2), ("float32", 1))
+]  # of attention and of the memory beside it
 
 Model = list[Any]  # W, b, W₂, b₂, …, or W₁, W₂ without biases
 
@@ -75,6 +78,10 @@ def of_head(w: Weights, h: int, x: Any, prefix: str = "") -> tuple[Model, tuple[
     names = sorted(name for name in w if name.startswith(f"{prefix}inner."))
     model = [mg.broadcast_to(w[name][h], (*x.shape[:-2], *w[name].shape[1:])) for name in names]
     return model, (w[f"{prefix}gamma"][h, 0], w[f"{prefix}beta"][h, 0])
+
+
+def count_of_heads(w: Weights, prefix: str = "") -> int:
+    return w[f"{prefix}inner.0"].shape[0]
 
 
 # Test-time training
@@ -135,11 +142,12 @@ def ttt_with_shares(seed: Seed):
 # Titans
 
 
-def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any, list[Model]]:
+def long_term_memory(w: Weights, x: Any, prefix: str = "") -> tuple[Any, list[Model]]:
     """Return the outputs of the long-term memory module, (*batch, T, width), and its heads' weights at the end.
 
     θ = σ(x w + b) (1 − η)/K, η = σ(x w + b) and α = σ(x w + b), each with w and b of its own.
     """
+    H = count_of_heads(w, prefix)
     w = {name.removeprefix(prefix): array for name, array in w.items() if name.startswith(prefix)}
     q, k, v = (silu(row) for row in queries_keys_values(w, x))
     K = x.shape[-1] // H
@@ -172,33 +180,38 @@ def long_term_memory(w: Weights, x: Any, H: int, prefix: str = "") -> tuple[Any,
     only=("float64",),
 )
 def titans(seed: Seed, precision: str):
-    return compare(make("titans"), lambda w, x: long_term_memory(w, x, H)[0], seed, precision, WIDTH)
+    return compare(make("titans"), lambda w, x: long_term_memory(w, x)[0], seed, precision, WIDTH)
 
 
 # Titans' attention and its three blocks
 
 
 def attention(w: Weights, x: Any, first: Any, recalled: Any = None) -> Any:
-    """Return attention of one head to persistent tokens, to tokens `first(t)` … t and to what was recalled at these.
+    """Return attention to persistent tokens, to tokens `first(t)` … t and to what was recalled at these.
 
     Persistent tokens pass no convolution and no rotation, recalled ones no convolution.
     """
+    width, H = x.shape[-1], count_of_heads(w, "memory.")
     w = {name.removeprefix("attention."): array for name, array in w.items()}
-    width = x.shape[-1]
-    q, k, v = queries_keys_values(w, x)
-    _, always_k, always_v = parts(linear(w, "qkv", w["persistent"]), width, width, width)
-    rows = [(k, v)]
+    rows = [queries_keys_values(w, x), parts(linear(w, "qkv", w["persistent"]), width, width, width)]
     if recalled is not None:
-        rows.append(tuple(parts(linear(w, "qkv", recalled), width, width, width)[1:]))
-    y = []
-    for t in range(x.shape[-2]):
+        rows.append(parts(linear(w, "qkv", recalled), width, width, width))
+    y = [attention_of_head([[heads(part, H)[h] for part in row] for row in rows], first) for h in range(H)]
+    return linear(w, "output", mg.concat(y, axis=-1))
+
+
+def attention_of_head(rows: list[list[Any]], first: Any) -> Any:
+    """Return the outputs of a head, given q, k and v of the tokens, the persistent tokens and what was recalled."""
+    (q, k, v), (_, always_k, always_v), *recalled = rows
+    sources, y = [(k, v), *((k, v) for _, k, v in recalled)], []
+    for t in range(q.shape[-2]):
         q_t, seen = q[..., t, :], range(first(t), t + 1)
-        keys = [rotated(k[..., s, :], s) for k, _ in rows for s in seen]
+        keys = [rotated(k[..., s, :], s) for k, _ in sources for s in seen]
         scores = [mg.sum(q_t * p, axis=-1) for p in always_k] + [mg.sum(rotated(q_t, t) * key, axis=-1) for key in keys]
-        weights = softmax(mg.stack(scores, axis=-1) / math.sqrt(width))
-        values = [*always_v, *(v[..., s, :] for _, v in rows for s in seen)]
+        weights = softmax(mg.stack(scores, axis=-1) / math.sqrt(q.shape[-1]))
+        values = [*always_v, *(v[..., s, :] for _, v in sources for s in seen)]
         y.append(sum(weights[..., i : i + 1] * value for i, value in enumerate(values)))
-    return linear(w, "output", mg.stack(y, axis=-2))
+    return mg.stack(y, axis=-2)
 
 
 def gated(w: Weights, y: Any, m: Any) -> Any:
@@ -221,48 +234,52 @@ def segment(t: int) -> int:
 @bounded(
     "MAG: y = SW-Attn(x) over persistent tokens and the last C, o = y ⊗ M(x)" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 26–28; su2021, eq. 15",
-    over=PRECISIONS,
+    over=HEADS,
     only=("float64",),
 )
-def titans_as_gate(seed: Seed, precision: str):
+def titans_as_gate(seed: Seed, precision: str, count: int):
     def written_out(w: Weights, x: Any) -> Any:
-        return gated(w, attention(w, x, window), long_term_memory(w, x, 1, "memory.")[0])
+        return gated(w, attention(w, x, window), long_term_memory(w, x, "memory.")[0])
 
-    return compare(make("titans_mag", ONE_HEAD, 1), written_out, seed, precision, ONE_HEAD)
+    return compare(make("titans_mag", ROTATED * count, count), written_out, seed, precision, ROTATED * count)
 
 
 @bounded(
     "MAL: o = SW-Attn(x + M(x))" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 29–31 and section 4.4; su2021, eq. 15",
-    over=PRECISIONS,
+    over=HEADS,
     only=("float64",),
 )
-def titans_as_layer(seed: Seed, precision: str):
+def titans_as_layer(seed: Seed, precision: str, count: int):
     def written_out(w: Weights, x: Any) -> Any:
-        return attention(w, x + long_term_memory(w, x, 1, "memory.")[0], window)
+        return attention(w, x + long_term_memory(w, x, "memory.")[0], window)
 
-    return compare(make("titans_mal", ONE_HEAD, 1), written_out, seed, precision, ONE_HEAD)
+    return compare(make("titans_mal", ROTATED * count, count), written_out, seed, precision, ROTATED * count)
 
 
 @bounded(
     "MAC: in segments of C, h = M*(x W_q) with the memory before the segment, y = Attn([p ‖ h ‖ x]), the memory learns "
     "y, o = y ⊗ M(y)" + TO_HALF_THE_DIGITS,
     source=f"{BEHROUZ}, eq. 21–25; su2021, eq. 15",
-    over=PRECISIONS,
+    over=HEADS,
     only=("float64",),
 )
-def titans_as_context(seed: Seed, precision: str):
-    return compare(make("titans_mac", ONE_HEAD, 1), memory_as_context, seed, precision, ONE_HEAD)
+def titans_as_context(seed: Seed, precision: str, count: int):
+    return compare(make("titans_mac", ROTATED * count, count), memory_as_context, seed, precision, ROTATED * count)
 
 
 def memory_as_context(w: Weights, x: Any) -> Any:
-    (M, norm), h, y = of_head(w, 0, x, "memory."), list[Any](), list[Any]()
+    H, h, y = count_of_heads(w, "memory."), list[Any](), list[Any]()
+    of_heads = [of_head(w, i, x, "memory.") for i in range(H)]
+    models, norms = [model for model, _ in of_heads], [norm for _, norm in of_heads]
     for start in range(0, x.shape[-2], BATCH):
         if y:
-            (M,) = long_term_memory(w, mg.concat(y, axis=-2), 1, "memory.")[1]
-        for (q,) in tokens(unit(silu(linear(w, "query", x[..., start : start + BATCH, :])), 1e-6)):
-            h.append(rms_norm(apply(M, norm, q, biased=False), 1e-6) * w["memory.norm.weight"])
+            models = long_term_memory(w, mg.concat(y, axis=-2), "memory.")[1]
+        q = silu(linear(w, "query", x[..., start : start + BATCH, :]))
+        for q_t in tokens(*(unit(q_h, 1e-6) for q_h in heads(q, H))):
+            read = [apply(M, norm, q_h, biased=False) for M, norm, q_h in zip(models, norms, q_t, strict=True)]
+            h.append(mg.concat([rms_norm(read_h, 1e-6) * w["memory.norm.weight"] for read_h in read], axis=-1))
         seen = x[..., : start + BATCH, :]
         y.append(attention(w, seen, segment, mg.stack(h, axis=-2))[..., start:, :])
     attended = mg.concat(y, axis=-2)
-    return gated(w, attended, long_term_memory(w, attended, 1, "memory.")[0])
+    return gated(w, attended, long_term_memory(w, attended, "memory.")[0])

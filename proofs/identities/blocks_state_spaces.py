@@ -160,7 +160,7 @@ def written_out_s4(w: Weights, x: Any) -> Any:
     "S4D: A = Λ alone, B = 1, zero-order hold, h = exp(ΔΛ) h + Λ⁻¹ (exp(ΔΛ) − 1) u; the rest as S4's",
     source=f"{S4D}, section 3; s4-code, models/s4/s4d.py",
     over=drawn_weights(lambda: make("s4d")),
-    only=("float64", "float32"),  # S4's rounding bounds are infinite, and gradients' are of real numbers
+    only=FLOATS,
 )
 def s4d(x: Inputs, w: Weights):
     Lambda, C = map(complex_pairs, (eigenvalues(w), w["C"]))

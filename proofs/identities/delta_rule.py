@@ -68,6 +68,7 @@ def write_is_a_gradient_step(k: Key, v: Value, beta: Beta, state: State):
     "It is a step of rate β on ‖kS − v‖² (that step is twice as long)",
     source="minigrad, the ½ is needed",
     exact=True,
+    instead="delta_rule.write_is_a_gradient_step",
 )
 def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State):
     return write_token(k, v, beta, state), state - beta[..., None, None] * mg.grad(square(k, v))(state)
@@ -76,6 +77,7 @@ def step_on_the_square_without_a_half(k: Key, v: Value, beta: Beta, state: State
 @refuted(
     "It is a step of rate β on the L2 norm ‖kS − v‖ itself (whose gradient has the same length everywhere)",
     source="talk-titans, 22:34: 'the L2 norm is the loss'",
+    instead="delta_rule.write_is_a_gradient_step",
 )
 def step_on_the_norm(k: UnitKey, v: Value, beta: Beta, state: State):
     def norm(S: Any) -> Any:
@@ -130,6 +132,7 @@ def reading_what_was_written(k: UnitKeys, v: Values, beta: FullBetas, state: Sta
     "In linear attention, too, a key that is written again returns its last value",
     source="talk-titans, 21:08",
     exact=True,
+    instead="linear_attention.written_n_times",
 )
 def overwriting_without_the_delta(k: UnitKeys, v: Values):
     y, _ = linear_attention.recurrent(k, k, v)

@@ -180,6 +180,7 @@ def change_of_basis(method: Any, rates: Rates, B: Enter, delta: Step, left: Mixi
 @refuted(
     "A may vary as Δ does: steps with A₁ and then A₂ are one with A₁ + A₂ (so it is where the two commute)",
     source="talk-mamba, slides 21–23: 'a slightly different matrix at each time'",
+    instead="discretize.commuting_matrices_add_up",
 )
 def matrices_add_up(mixing: Mixing, other: Mixing, push: Push, B: Enter, delta: Step):
     A_1, A_2 = stable(mixing, push), stable(other, push)

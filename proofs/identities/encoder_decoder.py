@@ -62,6 +62,7 @@ def size_of_a_recurrent_encoding(length: int):
     "So the Transformer's decoder could read one vector, the mean of what the encoder gives",
     source=f"{VASWANI}, section 3.2.3; {TALK}: 'a context vector'; bahdanau2014, abstract: a bottleneck",
     relation="≤",
+    instead="encoder_decoder.size_of_what_is_encoded",
 )
 def one_vector_is_enough(x: Source, y: Target):
     x, y = (np.asarray(tokens, dtype=np.float64) for tokens in (x, y))
@@ -87,6 +88,7 @@ def every_layer_reads_the_encoder(x: Source):
 @refuted(
     "Layer l of the decoder attends to layer l of the encoder",
     source=f"{VASWANI}, section 3.2.3 and figure 1; talk-meeting, (1)",
+    instead="encoder_decoder.every_layer_reads_the_encoder",
 )
 def layers_are_paired(x: Source):
     model = make_model(layers=2)
@@ -112,6 +114,7 @@ def a_text_is_predicted_from_itself(seed: Seed, source: Words):
 @refuted(
     "All tokens of a text could be written at once, each from the source and its place (each reads those before it)",
     source=f"{VASWANI}, section 3: auto-regressive; {TALK}",
+    instead="encoder_decoder.a_text_is_predicted_from_itself",
 )
 def a_text_is_written_at_once(seed: Seed, source: Words):
     model = cached_model(seed)

@@ -47,6 +47,7 @@ def values_with_one_state(k: Keys, c: Combination, v: Values, last: Value, w: Va
 @refuted(
     "Softmax attention does not tell such values apart either",
     source="talk-titans, 13:07: 'no essential difference'",
+    instead="fixed_size_state.values_with_one_state",
 )
 def values_with_one_output(q: Queries, k: Keys, c: Combination, v: Values, last: Value, w: Value):
     k, v, changed = dependent_keys(k, c, v, last, w)
@@ -69,6 +70,7 @@ def dependent_keys(k: Any, c: Any, v: Any, last: Any, w: Any) -> tuple[Any, Any,
     source="talk-titans, 08:43–09:40: 'attention's nature stays' (with the softmax: multihead.outputs_are_means)",
     exact=True,
     relation="≤",
+    instead="multihead.outputs_are_means",
 )
 def outputs_are_means(q: Queries, k: Keys, v: Values):
     y, _ = linear_attention.parallel(q, k, v)
@@ -100,6 +102,7 @@ def weights_of_unit_keys_by_distance(q: Queries, k: UnitKeys, v: Values):
     source="talk-titans, 19:14: 'mainly the values of keys near the query'",
     exact=True,
     relation="≤",
+    instead="fixed_size_state.nearest_unit_key_wins",
 )
 def nearest_key_wins(q: OneQuery, k: TwoKeys):
     return largest_and_nearest(q, k)

@@ -57,6 +57,7 @@ def energy_falls(query: Keys, patterns: Patterns, beta: Beta):
     "Attention to values that are not the patterns lowers the energy too",
     source="talk-titans, 1:22:42: 'softmax attention is a special case of Hopfield networks'",
     relation="≤",
+    instead="hopfield.energy_falls",
 )
 def energy_falls_with_other_values(query: Keys, patterns: Patterns, values: Patterns, beta: Beta):
     after = hopfield.weights(query, patterns, beta=beta) @ values

@@ -88,6 +88,7 @@ def nothing_is_the_identity_of_merge(m: Maxima, s: Sums, v: WeightedSums):
 @refuted(
     "Sums of exponentials can be added as they are (they belong to different maxima)",
     source=f"{RABE}, section 3: numerical stability",
+    instead="lazy_softmax.merge_is_associative",
 )
 def sums_without_their_maxima(m: Maxima, s: Sums, v: WeightedSums):
     first, second, _ = tokens(m, s, v)
@@ -112,6 +113,7 @@ def the_division_is_put_off(w: Weights, v: Values):
     "Each chunk of keys may be divided by its own sum, and the results be averaged",
     source=f"{RABE}, section 2: the division comes last",
     exact=True,
+    instead="lazy_softmax.the_division_is_put_off",
 )
 def chunks_are_divided_apart(w: Weights, v: Values, cut: Cut):
     xp = namespace(w, v)
@@ -144,6 +146,7 @@ def operations_of_lazy_attention(length: int):
     "The softmax last takes fewer operations (it takes a few more, for the maxima of chunks and their merging)",
     source=f"talk-meeting, (5): less computation; {RABE}, abstract: time O(n²)",
     relation="≤",
+    instead="lazy_softmax.operations_of_lazy_attention",
 )
 def lazy_attention_computes_less():
     return [np.array([float(count_operations(form, 16))]) for form in (softmax.lazy, softmax.quadratic)]
@@ -173,6 +176,7 @@ def memory_of_a_chunk_of_queries(length: int):
     "The practical algorithm needs constant, or at worst logarithmic memory (that of one query read key by key is)",
     source=f"{TALK}; {RABE}, sections 2 and 3",
     relation="≤",
+    instead="lazy_softmax.memory_of_a_chunk_of_queries",
 )
 def memory_is_at_worst_logarithmic():
     short, long = LENGTHS[0], LENGTHS[-1]

@@ -49,6 +49,7 @@ def order_of_multiplication(q: Queries, k: Keys, v: Values):
     "So causal attention without the softmax is Q(KᵀV) too (it is not: the mask stands between the products)",
     source="minigrad, T queries at once; talk-titans, 10:25, where it is right: one query and the keys up to it",
     exact=True,
+    instead="linear_attention.order_of_multiplication",
 )
 def order_of_multiplication_under_the_mask(q: Queries, k: Keys, v: Values):
     return namespace(q).tril(q @ k.mT) @ v, q @ (k.mT @ v)
@@ -87,6 +88,7 @@ def rank_of_linear_attention(q: Queries, k: Keys, cut: Cut):
     source="talk-titans, 13:07: 'no essential difference'",
     exact=True,
     relation="≤",
+    instead="linear_attention.rank_of_linear_attention",
 )
 def rank_of_softmax_attention(q: SmallIntegers, k: SmallIntegers):
     weights = 2 ** (q @ k.mT)
@@ -123,6 +125,7 @@ def write_is_a_gradient_step(k: Key, v: Value, state: State):
     "The memory learns to return v for k: a pair written twice is still returned as v",
     source="talk-titans, 16:11: 'so that the value comes out'",
     exact=True,
+    instead="linear_attention.written_n_times",
 )
 def writing_again_changes_nothing(k: UnitKey, v: Value):
     k, v = namespace(k).stack([k, k], axis=-2), namespace(v).stack([v, v], axis=-2)
@@ -154,6 +157,7 @@ def retrieval(k: OrthonormalKeys, v: Values):
     "Keys of length 1 are read back exactly, whatever the angles between them",
     source="talk-titans, 17:48, 19:48",
     exact=True,
+    instead="linear_attention.cross_talk",
 )
 def retrieval_of_unit_keys(k: UnitKeys, v: Values):
     _, state = linear_attention.recurrent(k, k, v)
@@ -175,6 +179,7 @@ def cross_talk(k: UnitKeys, v: Values):
 @refuted(
     "In softmax attention a query equal to a key has weight 1 on it and 0 on the rest, when keys are orthonormal",
     source="talk-titans, 17:48",
+    instead="linear_attention.softmax_retrieval_weights",
 )
 def softmax_retrieval(k: OrthonormalKeys, v: Values):
     y, _ = softmax.quadratic(k, k, v, causal=False)

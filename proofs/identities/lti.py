@@ -105,6 +105,7 @@ def superposition(u: Inputs, w: Inputs, A: System, B: Enter, C: Leave, factors: 
     "From any state it is: twice the input gives twice the output (it is linear in input and state together)",
     source="book-ssm, SSM",
     exact=True,
+    instead="lti.linear_in_input_and_state",
 )
 def superposition_from_a_state(u: Inputs, A: System, B: Enter, C: Leave, state: Start):
     return lti.recurrent(2 * u, A, B, C, state=state)[0], 2 * lti.recurrent(u, A, B, C, state=state)[0]
@@ -125,6 +126,7 @@ def linear_in_input_and_state(u: Inputs, A: System, B: Enter, C: Leave, state: S
     "A layer of it is linear too: a state space drops nonlinearity (along time only: its block has a GELU and a gate)",
     source="book-ssm, SSM: activation functions are left out; gu2022s4, appendix D.2 (place not verified)",
     relation="≤",
+    instead="lti.superposition",
 )
 def layer_is_linear(x: TwoChannels):
     x = np.asarray(x, dtype=np.float64)
@@ -236,6 +238,7 @@ def state_is_inferred(u: NInputs, tail: Diagonal, B: Enter, C: Leave, left: Mixi
     "Outputs and inputs always give the state (two states that differ where C, CA, … are 0 have the same outputs)",
     source="talk-mamba, slide 16; kalman1960",
     exact=True,
+    instead="lti.state_is_inferred",
 )
 def any_state_is_inferred(u: Inputs, A: System, B: Enter, C: Leave, hidden: HiddenNumber, state: Start):
     return unobservable_pair(u, A, B, C, hidden, state)

@@ -86,7 +86,11 @@ def attention_is_permutation_equivariant(q: Queries, k: Keys, v: Values, order: 
     return attended, reorder(softmax.quadratic(q, k, v, causal=False)[0], order)
 
 
-@refuted("So is causal attention (it is not: the mask knows the order)", source=f"{VASWANI}, section 3.2.3")
+@refuted(
+    "So is causal attention (it is not: the mask knows the order)",
+    source=f"{VASWANI}, section 3.2.3",
+    instead="multihead.attention_is_permutation_equivariant",
+)
 def causal_attention_is_permutation_equivariant(q: Queries, k: Keys, v: Values, order: Order):
     attended, _ = softmax.quadratic(*(reorder(x, order) for x in (q, k, v)))
     return attended, reorder(softmax.quadratic(q, k, v)[0], order)
@@ -215,6 +219,7 @@ def a_head_has_one_weighting(q: WideQueries, k: WideKeys, v: Values, form: Any):
 @refuted(
     "Two heads do so too, and one head of the same width could take their place",
     source=f"{VASWANI}, section 3.2.2; talk-papers, Attention is all you need: several heads",
+    instead="multihead.a_head_has_one_weighting",
 )
 def two_heads_have_one_weighting(q: WideQueries, k: WideKeys, v: Values):
     xp, width = namespace(v), v.shape[-1]

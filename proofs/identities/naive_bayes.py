@@ -36,7 +36,12 @@ def posterior_under_independence(prior: Classes, first: First, second: Second):
     return naive_bayes(table), normalised(table, 0)
 
 
-@refuted("It is for any features", source=f"{TALK}: 'the assumption is unrealistic'", exact=True)
+@refuted(
+    "It is for any features",
+    source=f"{TALK}: 'the assumption is unrealistic'",
+    exact=True,
+    instead="naive_bayes.posterior_by_the_chain_rule",
+)
 def posterior_of_any_features(table: Table):
     return naive_bayes(table), normalised(table, 0)
 

@@ -69,6 +69,7 @@ def diagonal_plus_rank_one():
     "Over the complex numbers every matrix is diagonal in some basis: one whose only eigenvalue is a, V (aI) V⁻¹",
     source="talk-mamba, slide 19 (a Jordan block)",
     exact=True,
+    instead="nplr.eigenvectors",
 )
 def every_matrix_is_diagonalisable(x: Numbers):
     a, b = x[0], x[-1]

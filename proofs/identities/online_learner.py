@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import namespace
-from models.attention import softmax
 from models.memory import delta_rule, gated_delta_rule, gated_linear_attention, inner, linear_attention, titans, ttt
 from models.memory.online_learner import POINTS, run
 from models.recurrent import rwkv7
@@ -218,6 +216,7 @@ def is_titans_mlp(
     "α = 1 forgets everything: from any two memories Titans then has the same one (gradients are taken at the old one)",
     source="talk-titans, 53:47: 'flushed'",
     exact=True,
+    instead="online_learner.dot_product_forgets_everything",
 )
 def titans_forgets_everything(
     q: Queries, k: Keys, v: Values, rate: Betas, eta: LogDecay, alpha: ShutGates, state: State, other: State
@@ -296,18 +295,3 @@ def run_closed_form(readout: Any, write: Any, q: Any, k: Any, v: Any, theta: Any
         memory = write(memory, k[..., now, :], v[..., now, :], *gates)
         y.append(q[..., now, :] @ readout(memory))
     return xp.concat(y, axis=-2), memory
-
-
-@identity(
-    "All pairs, each square error weighted by exp(qkᵀ/√K): one Newton step to the minimum is softmax attention",
-    source="sun2024ttt, theorem 2",
-)
-def is_softmax_attention(q: Keys, k: Keys, v: Values):
-    xp = namespace(q)
-    weight = xp.tril(xp.exp(q @ k.mT / math.sqrt(q.shape[-1])))
-
-    def loss(answer: Any) -> Any:  # Σ weight ½ ‖answer of the query − value‖²
-        return mg.sum(weight * mg.sum((answer[..., :, None, :] - v[..., None, :, :]) ** 2, axis=-1)) / 2
-
-    curvature = xp.sum(weight, axis=-1, keepdims=True)
-    return -mg.grad(loss)(xp.zeros_like(v)) / curvature, softmax.quadratic(q, k, v)[0]

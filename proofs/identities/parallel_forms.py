@@ -114,6 +114,7 @@ def steps_of_doubling(form: Form, length: int):
     source="talk-titans, 1:03:05: 'parallel computation is of course impossible'",
     exact=True,
     relation="≤",
+    instead="parallel_forms.steps_of_doubling",
 )
 def recurrence_needs_all_steps(doublings: Doublings):
     return np.array(2**doublings), np.array(steps(DOUBLING[0].fixed["form"], 2**doublings))
@@ -154,6 +155,7 @@ def operations_of_each_form(K: KeySize, V: ValueSize, size: Length, chunks: Chun
     source="talk-titans, 1:02:21–1:03:05: 'few steps, many FLOPs'",
     exact=True,
     relation="≤",
+    instead="parallel_forms.parallel_form_computes_more_of_long_sequences",
 )
 def parallel_form_computes_more(T: Length, K: KeySize, V: ValueSize):
     return operations_of_two_forms(T, K, V)
@@ -249,6 +251,7 @@ def network_without_tanh(u: Drive, W: Weights, B: Column, C: Column, h: Start):
 @refuted(
     "Two steps h ← tanh(w h + x) are one such step, of some w and x (its inverse tanh would be affine in h)",
     source="talk-titans, 1:00:13, made precise: steps of a fixed size do not compose",
+    instead="parallel_forms.network_without_tanh",
 )
 def two_tanh_steps_are_one(w: Weight, first: Preactivation, second: Preactivation, h: Preactivation):
     xp = namespace(w, h)

@@ -163,7 +163,10 @@ def legs_does_not_fade(f: Samples, N: Order):
 
 
 @refuted(
-    "To LagT too (its measure fades: what was long ago counts less)", source=f"{HIPPO}, theorem 1; {TALK}", relation="≤"
+    "To LagT too (its measure fades: what was long ago counts less)",
+    source=f"{HIPPO}, theorem 1; {TALK}",
+    relation="≤",
+    instead="polynomials.legs_does_not_fade",
 )
 def lagt_does_not_fade(f: Reversible, N: Order):
     f = np.asarray(f, dtype=np.float64)
@@ -199,6 +202,7 @@ def bound_is_attained(N: Order):
     "So it moves what is extrapolated, beyond the beginning of the past (there polynomials of high order do jump)",
     source=f"{TALK}, high order",
     relation="≤",
+    instead="polynomials.reconstruction_is_stable",
 )
 def extrapolation_is_stable(d: Changes):
     d = np.asarray(d, dtype=np.float64)
@@ -224,6 +228,7 @@ def coefficients_are_stable(measure: str, f: Polynomial, t: Time, N: Order):
     source=f"{TALK}, high order",
     exact=True,
     relation="≤",
+    instead="polynomials.coefficients_are_stable",
 )
 def monomials_are_stable(f: Polynomial):
     f = list(f)
@@ -312,6 +317,7 @@ def indices_are_degrees(N: Order):
     "They are times: a new sample enters the last coefficient and leaves those of earlier times (it enters all)",
     source="talk-mamba, slide 19: 'where the time is before k'",
     relation="≤",
+    instead="polynomials.indices_are_degrees",
 )
 def indices_are_times(f: Reversible):
     f = np.asarray(f, dtype=np.float64)

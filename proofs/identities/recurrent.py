@@ -102,6 +102,7 @@ def gradient_vanishes(x: Inputs, W: Weights, h: Start, v: Cotangent):
     "With W > 0 of row sums above 1 the gradient of a positive sum grows (it shrinks where tanh saturates)",
     source=f"{PASCANU}, section 2.1: λ₁ > 1/γ is necessary, not sufficient",
     relation="≤",
+    instead="recurrent.gradient_grows_near_zero",
 )
 def gradient_explodes(x: Inputs, W: LargeWeights, h: Start, v: PositiveCotangent):
     xp = namespace(x, W)

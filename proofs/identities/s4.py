@@ -146,6 +146,7 @@ def without_rank_one(Lambda: Eigenvalues, B: Enter, C: Leave, delta: Steps, leng
 @refuted(
     "The low-rank term may be left out, S4's A is diagonal: S4D-LegS is S4-LegS",
     source=f"{S4D}, section 4: only as N grows without bound; talk-mamba, slide 19; book-ssm, S4",
+    instead="s4.without_rank_one",
 )
 def rank_one_left_out(Lambda: Eigenvalues, P: Low, B: Enter, C: Leave, delta: Steps, length: Length):
     diagonal = s4d.kernel_vandermonde(Lambda, B, C, delta, length=length, discretisation="bilinear")
@@ -254,6 +255,7 @@ def memory_of_cauchy_sums():
     "So does LSSL's (it keeps N L numbers, the powers of its matrix times B)",
     source=f"{S4}, section 3.1: O(N L) space; talk-mamba, slide 18",
     relation="≤",
+    instead="s4.memory_of_cauchy_sums",
 )
 def memory_of_powers():
     return memory_of(lssl.convolution, 64), 2 * memory_of(lssl.convolution, 8)

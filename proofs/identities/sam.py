@@ -185,6 +185,7 @@ def boxes_and_masks_are_embedded(
 @refuted(
     "The score of a mask is its IoU (it is what the model predicts of it, and can be wrong)",
     source=f"{SA}, section 3; talk-meeting, (4)",
+    instead="sam_losses.iou_is_intersection_over_union",
 )
 def a_score_is_the_iou(x: Embedding, mask: Annotated[Any, Strategy(f"*batch {4 * GRID} {4 * GRID}", zeros_and_ones)]):
     logits, scores = without_norms(in_float64(small_model())).decode(x, **prompts(x, [[(1, 2, 1)]]))

@@ -125,6 +125,7 @@ def the_least_loss_counts(z: Logits, mask: Mask):
 @refuted(
     "Segment Anything learns without labels (its loss compares with masks: another mask, another loss)",
     source=f"{SA}, sections 4 and 5; talk-papers, Segment Anything",
+    instead="sam_losses.the_least_loss_counts",
 )
 def no_labels_are_read(z: Logits, mask: Mask):
     return losses.mask_loss(z, mask), losses.mask_loss(z, 1 - mask)

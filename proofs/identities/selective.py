@@ -248,6 +248,7 @@ def run_gated_rnn(u: Any, gate: Any) -> Any:
 @refuted(
     "Mamba trains by convolution: given Δ, B and C of the tokens, the input delayed gives the output delayed",
     source="talk-papers, a convolution commutes with delays",
+    instead="selective.delayed_tokens",
 )
 def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, delta, A, B, C, D)
@@ -258,6 +259,7 @@ def delayed_input(u: Inputs, delta: Steps, A: Rates, B: Enter, C: Leave, D: Skip
 @refuted(
     "Mamba trains by convolution: with Δ = softplus(u), twice the input gives twice the output",
     source="talk-papers, a convolution is linear; talk-mamba, slide 22: selection is more than a Δ",
+    instead="selective_steps.linear_given_its_selection",
 )
 def doubled_input(u: Inputs, A: Rates, B: Enter, C: Leave, D: Skip):
     y, _ = selective_scan.recurrent(u, mg.softplus(u), A, B, C, D)

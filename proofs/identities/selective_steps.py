@@ -108,6 +108,7 @@ def small_steps_keep_the_state(u: OneInput, A: Rates, B: OneEnter, D: Skip, stat
     "A token with Δ > 0 uses a part of the state only: some number of it stays as it is",
     source=f"{TALK}: 'only a part of the state space at each time'",
     relation="≤",
+    instead="selective_steps.no_step_keeps_the_state",
 )
 def part_of_the_state_is_used(u: OneInput, delta: OneStep, A: Rates, B: OneEnter, D: Skip, state: Start):
     _, h = selective_scan.recurrent(u, delta, A, B, B, D, state=state)
@@ -180,6 +181,7 @@ def fusion_keeps_no_states():
     "That is the scan algorithm (the scan is the use of associativity; by itself it keeps several T·D numbers more)",
     source=f"{MAMBA}, section 3.3.2; talk-mamba, slide 24: 'this is called the scan algorithm'",
     relation="≤",
+    instead="selective_steps.fusion_keeps_no_states",
 )
 def the_scan_keeps_no_states():
     T, D = 512, 8

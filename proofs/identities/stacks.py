@@ -92,6 +92,7 @@ def attention_alone_loses_rank(x: Tokens):
     "So do layers with a residual path, x + attention(x)",
     source=f"dong2021, abstract: skip connections prevent it; {MEETING}",
     relation="≤",
+    instead="stacks.attention_alone_loses_rank",
 )
 def residual_layers_lose_rank(x: Tokens):
     return spread(x + self_attention(x)), spread(x)
@@ -135,6 +136,7 @@ def pre_norm_is_a_sum(z: Wide):
     "So does post-norm: x_L = x₀ + the outputs of all sub-layers",
     source=f"{VASWANI}, section 3.1; talk-meeting, (2)",
     relation="≤",
+    instead="stacks.pre_norm_is_a_sum",
 )
 def post_norm_is_a_sum(z: Wide):
     z = np.asarray(z, dtype=np.float64)
@@ -177,6 +179,7 @@ def one_layer_ignores_the_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTo
 @refuted(
     "So do two: positions are essential (each earlier token has seen those before it, and the last one sees that)",
     source=f"haviv2022, abstract: causal models learn positions; {TALK}: essential",
+    instead="stacks.one_layer_ignores_the_order",
 )
 def two_layers_ignore_the_order(x: SeveralTokens, order: Order):
     def twice(x: Any) -> Any:
@@ -200,6 +203,7 @@ def a_sum_has_no_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTokens, ord
     "Nor does one with decays (the later of two tokens has decayed less)",
     source=f"yang2024gla, section 4.1; {TALK}: unlike an RNN",
     exact=True,
+    instead="stacks.a_sum_has_no_order",
 )
 def a_decayed_sum_has_no_order(q: SeveralTokens, k: SeveralTokens, v: SeveralTokens, gate: Decays, order: Order):
     q_, k_, v_ = (reorder(x, order) for x in (q, k, v))
@@ -234,6 +238,7 @@ def one_hot_is_an_embedding(table: Table, words: Words):
     source=f"{TALK}, question 1: 'in few dimensions'",
     exact=True,
     relation="≤",
+    instead="stacks.one_hot_is_an_embedding",
 )
 def an_embedding_is_narrow(table: Table, words: Words):
     wide = namespace(table).concat([namespace(table).eye(5, dtype=table.dtype), table], axis=-1)

@@ -314,6 +314,7 @@ def online_rule(q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay,
     "Gradients at the memory before the batch give the same result as online ones",
     source=f"{BEHROUZ}, section 3.2",
     exact=True,
+    instead="titans.online_rule",
 )
 def anchored_is_online(
     q: Queries, k: Keys, v: Values, theta: Betas, log_eta: LogDecay, log_decay: LogDecay, state: State

@@ -71,6 +71,7 @@ def decay_in_the_loss(
     "With momentum too (S would then carry the decay on)",
     source=f"talk-titans, 49:16; {BEHROUZ}, eq. 13, which decays M apart from S",
     exact=True,
+    instead="titans_optimiser.decay_in_the_loss",
 )
 def decay_in_the_loss_with_momentum(
     q: Queries, k: Keys, v: Values, theta: Rates, log_eta: LogDecay, log_decay: LogDecay, state: State
@@ -176,6 +177,7 @@ def stable_rates(k: UnitKey, share: Share, log_eta: Gate, log_decay: Gate, state
     source="talk-titans, 50:21: 'for stable learning'",
     exact=True,
     relation="≤",
+    instead="titans_optimiser.stable_rates",
 )
 def stable_rates_under_decay(k: UnitKey, share: Share, log_eta: ShutGate, log_decay: Gate, state: State):
     first, second = answers(k, 2 * share, log_eta, log_decay, state, 0 * state, 2)
@@ -225,6 +227,7 @@ def surprise_of_the_dot_product(k: Key, v: Value, state: State):
     "With an MLP too a greater loss writes more (its hidden layer is moved by a part of the error alone)",
     source="talk-titans, 51:04: 'the loss becomes very large, and so much is updated'",
     relation="≤",
+    instead="titans_optimiser.surprise_is_the_loss",
 )
 def surprise_of_an_mlp(k: OneKey, v: OneValue, other: OneValue, theta: OneRate, gate: OneGate, W1: Down, W2: Up):
     xp, memory = namespace(k), ((W1,), (W2,))
@@ -239,6 +242,7 @@ def surprise_of_an_mlp(k: OneKey, v: OneValue, other: OneValue, theta: OneRate, 
     "A pair that the memory knows, v = kM, writes nothing, with momentum too",
     source="talk-titans, 51:04: 'then this is no surprising information'",
     exact=True,
+    instead="titans_optimiser.known_pair_writes_past_surprise",
 )
 def known_pair_writes_nothing(
     k: Key, theta: Rate, log_eta: Gate, log_decay: OpenGate, state: State, surprise: Surprise

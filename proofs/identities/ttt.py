@@ -80,7 +80,12 @@ def linear_model_in_one_batch(q: Queries, k: Keys, v: Values, eta: FullBetas, st
     return (y, after.start[0][0]), linear_attention.recurrent(q, k, v)
 
 
-@refuted("Theorem 1 holds from any W₀", source=f"{SUN}, theorem 1: W₀ = 0 is needed", exact=True)
+@refuted(
+    "Theorem 1 holds from any W₀",
+    source=f"{SUN}, theorem 1: W₀ = 0 is needed",
+    exact=True,
+    instead="ttt.linear_model_in_one_batch",
+)
 def linear_model_from_anywhere(q: Queries, k: Keys, v: Values, eta: FullBetas, state: State):
     y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=q.shape[-2])
     return y, linear_attention.recurrent(q, k, v, state=state)[0]
@@ -193,6 +198,7 @@ def shares(q: Queries, k: Keys, v: Values, eta: Betas, tau: Betas, state: State)
     "The result does not depend on the size of the mini-batch",
     source=f"{SUN}, section 2.4; talk-titans, 1:12:22, which says so: gradients are taken at an older memory",
     exact=True,
+    instead="ttt.batch_size_at_small_rates",
 )
 def batch_size_changes_nothing(q: Queries, k: Keys, v: Values, eta: Betas, state: State):
     online, batched = (ttt.dual(q, k, v, eta, matrix(state), batch_size=n)[0] for n in (1, q.shape[-2]))
@@ -262,6 +268,7 @@ def outer_gradient_of_views(x: Inputs, W_q: View, W_k: View, W_v: ValueView, eta
     "Views that the inner loss alone reads, W_k and W_v, are not trained by the objective",
     source=f"{SUN}, section 2.2: the inner loop is differentiated",
     exact=True,
+    instead="ttt.outer_gradient_of_views",
 )
 def objective_leaves_the_views(x: Inputs, W_q: View, W_k: View, W_v: ValueView, eta: Rates, W: Start, dy: Cotangent):
     def objective(*views: Any) -> Any:

@@ -47,6 +47,7 @@ def reconstructing_itself(q: Queries, k: Keys, eta: Betas, chunk_size: ChunkSize
     "So has a view that reconstructs another, k = xA and v = xB, at W = I",
     source=f"talk-titans, 35:57; {SUN}, section 2.3",
     exact=True,
+    instead="ttt_updates.reconstructing_itself",
 )
 def reconstructing_another_view(q: Queries, x: Keys, A: Square, B: Square, eta: Betas):
     y, _ = ttt.primal(q, x @ A, x @ B, eta, matrix(namespace(x).eye(x.shape[-1], dtype=x.dtype)))
@@ -100,6 +101,7 @@ def update_in_two_factors(q: Queries, k: Keys, v: Values, eta: Betas, state: Sta
     source="talk-titans, 1:18:38, where the rank grows with the tokens",
     exact=True,
     relation="≤",
+    instead="ttt_updates.rank_of_the_update",
 )
 def update_of_rank_one(q: FewTokens, k: FewTokens, v: WideValues, eta: Betas, state: WideState):
     ranks, tokens = rank_of_the_update(q, k, v, eta, state)
@@ -125,6 +127,7 @@ def gradients_at_the_start_of_a_batch(q: Queries, k: Keys, v: Values, eta: Betas
     "It is taken at the memory C tokens before, whichever the token",
     source="talk-titans, 1:12:22–1:14:45: 'the model at t − C'",
     exact=True,
+    instead="ttt_updates.gradients_at_the_start_of_a_batch",
 )
 def gradients_at_a_fixed_lag(q: Queries, k: Keys, v: Values, eta: Betas, state: State, chunk_size: ChunkSize):
     y, _ = ttt.dual(q, k, v, eta, matrix(state), batch_size=chunk_size)

@@ -62,6 +62,7 @@ def the_head_reads_the_class_token(z: Sequence):
 @refuted(
     "Nor is there a hidden layer in pre-training (its outputs are no linear map of y)",
     source=f"{VIT}, section 3.1; talk-meeting, (2)",
+    instead="vit.the_head_reads_the_class_token",
 )
 def the_hidden_layer_is_linear(z: Sequence):
     model = with_heads()
@@ -89,6 +90,7 @@ def the_output_is_a_distribution(seed: Seed, rows: Count, columns: Count):
 @refuted(
     "A norm over the batch does as a layer norm does (another picture changes its mean; neither Transformer has it)",
     source="ba2016, section 2; talk-meeting, (2)",
+    instead="vision.norms_are_per_token",
 )
 def a_norm_over_the_batch_is_per_token(z: Tokens, others: Others):
     xp = namespace(z)

@@ -8,17 +8,31 @@ import sys
 import numpy as np
 import pytest
 
-from models.memory.online_learner import LOSSES, OPTIMISERS, POINTS, huber, run
+from models.memory.online_learner import LOSSES, NO_POINTS, OPTIMISERS, POINTS, huber, run
 from proofs import STATEMENTS
 from proofs.checker import check_system, systems_of
 from proofs.checker.systems import SYSTEMS
 from tests.copies import copy_of
 
+CHAPTERS = ("online_learner", "online_learner_map")
+
+
+def stated_as(name):
+    """Return the statement of one of the two chapters."""
+    (found,) = (STATEMENTS[f"{c}.{name}"] for c in CHAPTERS if f"{c}.{name}" in STATEMENTS)
+    return found
+
 
 def test_every_point_is_made_of_choices_that_there_are():
     for name, point in POINTS.items():
-        if name != "softmax attention":  # whose memory is no model
-            assert point.loss in LOSSES and point.optimiser in OPTIMISERS, name
+        assert point.loss in LOSSES and point.optimiser in OPTIMISERS, name
+
+
+def test_every_point_is_shown_by_an_identity_and_what_is_none_is_refuted():
+    shown = {s.function.__code__ for s in STATEMENTS.values() if s.chapter in CHAPTERS and s.kind == "identity"}
+    assert set(POINTS) <= {constant for code in shown for constant in code.co_consts if isinstance(constant, str)}
+    for name, other in NO_POINTS.items():
+        assert STATEMENTS[other.statement].kind == "refuted" and name not in POINTS
 
 
 @pytest.mark.parametrize(
@@ -39,10 +53,17 @@ def test_every_point_is_made_of_choices_that_there_are():
         ("Moneta (MIRAS)", {"optimiser": "descent + decay"}, "is_moneta"),
         ("Yaad (MIRAS)", {"loss": "½ L2"}, "is_yaad"),
         ("Memora (MIRAS)", {"optimiser": "descent + decay"}, "is_memora"),
+        ("Mamba (S6)", {"optimiser": "descent"}, "is_mamba"),
+        ("S4D", {"optimiser": "descent"}, "is_s4d"),
+        ("S4", {"optimiser": "descent"}, "is_s4"),
+        ("LSSL", {"loss": "½ L2"}, "is_lssl"),
+        ("LTI", {"loss": "½ L2"}, "is_lti"),
+        ("RWKV-4", {"loss": "dot product"}, "is_rwkv4"),
+        ("softmax attention", {"loss": "dot product"}, "is_softmax_attention"),
     ],
 )
 def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatch):
-    stated = STATEMENTS[f"online_learner.{statement}"]
+    stated = stated_as(statement)
     monkeypatch.setitem(POINTS, name, dataclasses.replace(POINTS[name], **choice))
     assert check_system(stated, systems_of(stated)[0]).status == "failed"
 
@@ -65,13 +86,25 @@ def test_another_choice_is_another_mechanism(name, choice, statement, monkeypatc
         ("start = M if t % batch == 0", "start = M if t == 0", "is_ttt_linear"),
         ('gates["keep"] * M, M), S, gradient', "M, M), S, gradient", "is_gla"),
         ('gates["keep"] * M + S', "M + S", "dot_product_forgets_everything"),
-        ("-mg.sum(answer * v)", "mg.sum((answer - v) ** 2) / 2", "dot_product_forgets_everything"),
+        ("-mg.sum(mg.real(answer) * v)", "mg.sum((answer - v) ** 2) / 2", "dot_product_forgets_everything"),
+        ('gates["transition"] @ M', 'gates["transition"].mT @ M', "is_lti"),
+        ('gates["transition"] @ M', "M", "is_lssl"),
+        (
+            "row[(..., *[None] * (2 - axes))]",
+            "row[(..., *[None] * (2 - axes))].mT if axes == 2 else row[(..., *[None] * (2 - axes))]",
+            "is_s4",
+        ),
+        ('gates["keep"] * M, M), S, gradient', 'mg.real(gates["keep"]) * M, M), S, gradient', "is_s4d"),
+        ('gates["keep"] * M, M), S, gradient', 'gates["keep"] ** 2 * M, M), S, gradient', "is_mamba"),
+        ("start = M if t % batch == 0", "start = M if t >= 0", "is_softmax_attention"),
+        ('M - gates["rate"] * g', "M - g", "is_rwkv4"),
+        ('gates["keep"] * M, M), S, gradient', "M, M), S, gradient", "cell_without_recurrent_weights"),
     ],
 )
 def test_a_broken_copy_is_caught(text, instead, statement, monkeypatch):
     copy = copy_of("memory.online_learner", text, instead)
     monkeypatch.setattr("proofs.identities.online_learner.run", copy.run)
-    stated = STATEMENTS[f"online_learner.{statement}"]
+    stated = stated_as(statement)
     systems = [name for name in systems_of(stated) if not SYSTEMS[name].library]
     assert "failed" in (check_system(stated, name).status for name in systems)
 
@@ -114,4 +147,9 @@ def test_the_map_is_printed():
     wide = {**os.environ, "COLUMNS": "160"}
     command = [sys.executable, "-m", "models", "map"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=wide).stdout
-    assert "delta rule" in printed and "Longhorn" in printed and len(printed.splitlines()) >= len(POINTS)
+    assert (
+        "delta rule" in printed
+        and "gates_that_read_the_state" in printed
+        and "Longhorn" in printed
+        and len(printed.splitlines()) >= len(POINTS)
+    )

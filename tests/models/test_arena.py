@@ -7,6 +7,7 @@ from models.errors import UserError
 from models.language.lm import LanguageModel
 from models.run import Run
 from models.study import arena, plans
+from models.study.reading import UNSETTLED
 from models.tasks import ListOps, Pathfinder, pathfinder
 from models.tasks.listops import ARGUMENTS, BLANK, CLOSE, DEPTH, OPERATORS
 from models.tasks.recall import IGNORE
@@ -159,12 +160,12 @@ def test_orderings_in_words():
     scores = {(task, mixer): [0.5, 0.6] for task in plans.ARENA for mixer in plans.CONTENDERS}
     scores |= {("listops", "s4d"): [0.7, 0.8], ("pathfinder", "s4"): [0.1, 0.2], ("digits", "softmax"): [0.5]}
     assert arena.orderings(scores, 2) == [
-        "Of the papers' orderings in ListOps: S4D above softmax, S4D above S4 shows; S4 above softmax is not settled.",
+        f"Of the papers' orderings in ListOps: S4D above softmax, S4D above S4 shows; S4 above softmax {UNSETTLED}.",
         "Of the papers' orderings in Pathfinder 16 × 16: S4 above softmax, S4 above S4D is reversed; "
-        "S4D above softmax is not settled.",
+        f"S4D above softmax {UNSETTLED}.",
         "Of the papers' orderings in Pathfinder 32 × 32: S4 above softmax, S4D above softmax, S4 above S4D "
-        "is not settled.",
-        "Of the papers' orderings in digits: S4 above S4D is not settled; "
+        f"{UNSETTLED}.",
+        f"Of the papers' orderings in digits: S4 above S4D {UNSETTLED}; "
         "S4 above softmax, S4D above softmax is not recorded yet.",
     ]
 

@@ -97,6 +97,13 @@ BROKEN = [
     ("rwkv7", "NORM_EPS = 64e-5", "NORM_EPS = 1e-5", f"{RECURRENT}.rwkv7[float64]", "the ε of a norm of one channel"),
     ("rwkv7", "(1 + (a - 1) * self.k_a)", "a", f"{RECURRENT}.rwkv7[float64]", "keys times the rate"),
     ("lssl", "np.geomspace", "np.linspace", f"{STATE_SPACES}.lssl", "a linear grid of steps"),
+    (
+        "titans",
+        "split_heads(self.query(x), attention.heads)",
+        "split_heads(self.query(x), attention.heads)[..., ::-1, :, :]",
+        f"{LEARNERS}.titans_as_context[float64]",
+        "the other head's memory read",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from models.study import controls
+from models.study.reading import UNSETTLED
 from models.vision import rotation_controls
 from models.vision.rotation_controls import alignment, probe
 from models.vision.rotation_ttt import SHIFTS, dataset, digit_loss, train, turn_loss
@@ -78,7 +79,7 @@ def test_what_is_said_follows_the_numbers(measured):
         of["tuned"] = {on: {s: 0.9 if on == s else 0.4 for s in SHIFTS} for on in SHIFTS}
     section = controls.controls(results(high, low))
     first, second, _, last = section["sentences"]
-    assert "shows with noise, contrast, occlusion; is not settled with blur" in first
+    assert f"shows with noise, contrast, occlusion; {UNSETTLED} with blur" in first
     assert "70.0–80.0) learned from rotations alone" in second and second.endswith("than no training is reversed.")
     assert last.count("shows with noise, blur, contrast, occlusion") == 2
     assert section["rows"][2] == {

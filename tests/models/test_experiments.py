@@ -8,8 +8,10 @@ import pytest
 from models.language.config import Config
 from models.language.lm import LanguageModel
 from models.memory import delta_rule
+from models.run import Run
 from models.study import experiments, jobs, plans, recorded, scheduler
 from models.study.experiment_plans import EXPERIMENTS, experiment
+from models.study.reading import UNSETTLED
 from models.study.retrieval import read_errors
 from models.study.sections import SECTIONS
 from tests.models.test_study import TINY
@@ -56,6 +58,36 @@ def test_without_results_no_ordering_is_claimed(tmp_path):
         assert section["missing"] and not section["figure"] and not section["source"]
 
 
+@pytest.mark.parametrize("name", ["audio"])
+def test_models_that_are_compared_have_as_many_parameters(name):
+    sizes = []
+    for job in experiment(name, EXPERIMENTS[name]):
+        run = Run(**job.settings["run"])
+        model = LanguageModel(run.config(run.make_task().vocabulary), np.random.default_rng(0))
+        sizes.append(sum(array.size for array in model.named_parameters().values()))
+    assert max(sizes) <= 1.05 * min(sizes)
+
+
+@pytest.mark.parametrize(
+    ("same", "apart"), [((0.1, 0.2), "shows."), ((0.8, 0.95), f"{UNSETTLED}."), ((0.95, 0.97), "is reversed.")]
+)
+def test_what_half_the_rate_costs_is_said_with_its_spread(same, apart, tmp_path):
+    sizes = {"audio": {**TINY["experiments"]["audio"], "seeds": [0, 1]}}
+    for job in experiment("audio", sizes["audio"]):
+        variant, _, seed = job.name.removeprefix("audio-").rpartition("-")
+        doubled = (0.8, 0.9)[int(seed)]
+        found = {"as it is": same[int(seed)], **({"steps doubled": doubled} if variant.startswith("s4") else {})}
+        finish(job, tmp_path, {"64": doubled, "32": list(found.values())[-1]})
+        path = job.folder(tmp_path) / "done.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "half the rate": found}))
+    section = sections(tmp_path, sizes)["audio"]
+    said = [sentence for sentence in section["sentences"] if sentence.startswith("Not trained further, ")]
+    assert len(said) == 2  # of S4 and S4D, which have time steps
+    assert "S4D at half the rate: 85.0% (80.0–90.0) with its time steps doubled" in said[1]
+    assert all(sentence.endswith(f"That doubling them is better {apart}") for sentence in said)
+    assert section["columns"] == ["64 samples", "32 samples"]
+
+
 def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
     sizes = {"capacity": {**TINY["experiments"]["capacity"], "seeds": [0, 1]}}
     accuracies = {
@@ -72,9 +104,16 @@ def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
     section = sections(tmp_path, sizes)["capacity"]
     at_3 = next(sentence for sentence in section["sentences"] if sentence.startswith("At 3 pairs: "))
     assert "delta rule (K = 64) better than delta rule (K = 4) shows" in at_3
-    assert "softmax better than LSTM, " in at_3 and "delta rule (K = 64) is not settled" in at_3
+    assert (
+        "softmax better than LSTM, " in at_3
+        and "delta rule (K = 64) is within the spread over seeds, so that no order is shown" in at_3
+    )
     assert "softmax better than RNN is not recorded yet" in at_3
     assert "softmax 90.0% (85.0–95.0)" in section["sentences"][0]
+    assert section["sentences"][1] == (
+        "No order is shown between LSTM and softmax; between softmax and delta rule (K = 64): "
+        "ranges over seeds overlap."
+    )
     assert any(sentence.startswith("At 5 pairs: ") for sentence in section["sentences"])
     assert "<svg" in section["figure"] and len(section["missing"]) == 2 * (len(section["rows"]) - len(accuracies))
 

@@ -79,6 +79,7 @@ def finished(job: Job, study, accuracy: float) -> None:
             "numbers": ["to words", "to digits"],
             "listops": ["listops"],
             "pathfinder": ["pathfinder"],
+            "tones": ["64"],
         }
         loss, wrong, right = (dict.fromkeys(names.get(run.task, ["digits"]), x) for x in (0.123456789, 0.0, accuracy))
         log = [{"step": step, "loss": 1.23456789, "norm": 1.0} for step in range(1, run.steps)]

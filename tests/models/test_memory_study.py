@@ -122,7 +122,7 @@ def test_sentences_say_what_the_numbers_say():
 
 
 def test_the_map_has_a_dot_for_every_choice_that_is_printed():
-    svg = memory.learners()
+    svg = memory.learners()["figure"]
     for name, point in POINTS.items():
         for words in (name, point.memory, point.loss, point.optimiser, point.gates, cited(point.source)):
             assert f">{words}<" in svg, words

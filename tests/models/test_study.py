@@ -24,15 +24,14 @@ def tiny(sizes: dict) -> dict:
     run |= (
         {"pairs": (2, 3)}
         if sizes["run"]["task"] == "recall"
-        else {"length": {"needle": 96}.get(sizes["run"]["task"], 20)}
+        else {"length": {"needle": 96, "tones": 64}.get(sizes["run"]["task"], 20)}
     )
     variants = {
         name: {key: value for key, value in own.items() if key not in ("width", "heads", "chunk_size")}
         for name, own in sizes["variants"].items()
     }
-    other = (
-        {"lengths": [4, 5] if sizes.get("kind") == "recall" else [96, 300], "sequences": 4} if "kind" in sizes else {}
-    )
+    lengths = {"recall": [4, 5], "tones": [32]}.get(sizes.get("kind"), [96, 300])
+    other = {"lengths": lengths, "sequences": 4} if "kind" in sizes else {}
     return {**sizes, "run": {**sizes["run"], **run}, "variants": variants, **other, "seeds": [0]}
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 import proofs
-from models.memory.online_learner import POINTS
+from models.memory.online_learner import NO_POINTS, POINTS
 from models.references import citations, cited, references
 from proofs.talks import TALKS
 
-SOURCES = [s.source for s in proofs.STATEMENTS.values()] + [p.source for p in POINTS.values()]
+SOURCES = [s.source for s in proofs.STATEMENTS.values()] + [p.source for p in (*POINTS.values(), *NO_POINTS.values())]
 
 
 def test_every_source_resolves_and_every_work_is_cited():

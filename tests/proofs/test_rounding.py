@@ -113,3 +113,35 @@ def test_gelu_stays_below_its_bound(precision):
 def test_the_scaled_error_function_is_bounded_for_positive_numbers_only():
     with pytest.raises(ValueError, match="^erfcx: .*, expected a number of at least 0$"):
         Rounded.of(-1.0).erfcx()
+
+
+def test_complex_gradients_have_the_right_values_and_stay_below_their_bounds():
+    """Conjugates count: a bound of 1 / (1 + z̄x) depends on its value; and the gradient of a real number is real."""
+    rng = np.random.default_rng(0)
+    z, w = (rng.uniform(0.5, 2, (5, 2)).astype(np.float32).astype(float).view(complex)[:, 0] for _ in range(2))
+    x = rng.uniform(0.5, 2, 5).astype(np.float32).astype(float)
+
+    def loss(z, x, w):
+        return mg.sum(mg.real(w * mg.conj(z) / (1 + mg.conj(z) * x)) + mg.abs(z) * mg.imag(z * x * w))
+
+    def gradients(convert):
+        arguments = [convert(a) for a in (z, x, w)]
+        first = mg.grad(loss, argnums=(0, 1))(*arguments)
+        second = mg.grad(lambda *arguments: mg.sum(mg.grad(loss, argnums=1)(*arguments)), argnums=(0, 1))(*arguments)
+        return [*first, *second]
+
+    exact = gradients(lambda a: a)
+    single = gradients(lambda a: a.astype(np.complex64 if np.iscomplexobj(a) else np.float32))
+    rounded = gradients(lambda a: np.fromiter(map(Rounded.of, a.tolist()), dtype=object))
+    for truth, computed, bounded in zip(exact, single, rounded, strict=True):
+        values = np.array([number.value for number in bounded])
+        assert np.iscomplexobj(values) == np.iscomplexobj(truth)
+        np.testing.assert_allclose(values, truth, rtol=1e-12)
+        assert (abs(computed - truth) <= errors(bounded, "float32")).all() and (errors(bounded, "float32") < 1e-3).all()
+
+
+def test_a_conjugate_that_decides_a_bound():
+    """At z = i |z|² is 1 and z² = −1: with the one for the other 1 + |z|² would be 0, its inverse without a bound."""
+    i = np.array([Rounded.of(1j)], dtype=object)
+    (gradient,) = mg.grad(lambda z: mg.sum(mg.real(1 / (1 + mg.conj(z) * z))))(i)
+    assert gradient.value == pytest.approx(-0.5j) and gradient.error(2.0**-24, 0) < 1e-5

@@ -10,6 +10,7 @@ from models.references import references
 from models.study import plans, recorded
 from models.study.sections import SECTIONS, section_of
 from proofs.__main__ import app
+from proofs.checker.statements import select
 from proofs.talks import TALKS, VERDICTS, claims, select_claims, summary
 
 # Remove a number when its claim is shown; never add one.
@@ -54,6 +55,14 @@ def test_a_claim_is_complete_and_its_evidence_exists(claim):
 @pytest.mark.parametrize("claim", [c for c in SHOWN if c.verdict == "wrong"], ids=lambda claim: str(claim.number))
 def test_a_wrong_claim_is_refuted_by_a_statement_or_a_measurement(claim):
     assert claim.statements or claim.study
+
+
+@pytest.mark.parametrize("claim", [c for c in claims() if c.statements], ids=lambda claim: str(claim.number))
+def test_what_a_claim_refutes_is_named_beside_what_holds(claim):
+    named = {name.partition("[")[0] for name in claim.statements}
+    refuted = [statement for statement in claim.found if statement.kind == "refuted"]
+    assert [statement.name for statement in refuted if statement.instead not in named] == []
+    assert all(select([statement.instead])[0].kind != "refuted" for statement in refuted)
 
 
 def test_what_is_not_shown_yet_only_gets_less():

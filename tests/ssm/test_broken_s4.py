@@ -53,6 +53,15 @@ BROKEN = [
     ("s4", "s4d", "responses(C * A * h,", "responses(C * h,", "the start state read early"),
     ("s4", "s4d", "end = B * final_state(u, A)", "end = final_state(u, A)", "the input not weighted"),
     ("s4", "s4d", "(length - 1) % fine.shape[-1]", "length % fine.shape[-1]", "the start state faded a token too much"),
+    ("sampling", "s4d", "METHODS[discretisation](", 'METHODS["mamba"](', "B̄ = ΔB for zero-order hold"),
+    ("sampling", "s4d", "delta[..., None])", "delta[..., None] ** 2)", "a step that is not the time between samples"),
+    (
+        "sampling",
+        "lssl",
+        "method(A, B, delta",
+        "method(A, B / delta[0], delta",
+        "an input that the step does not scale",
+    ),
 ]
 
 
