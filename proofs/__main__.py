@@ -1,4 +1,4 @@
-"""python -m proofs list | check | talks | port | vectors | mutate: statements, counterexamples, claims, ports, mutants."""
+"""python -m proofs list | check | talks | port | vectors | mutate: statements, claims, ports, vectors, mutants."""
 
 from __future__ import annotations
 
