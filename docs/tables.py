@@ -97,6 +97,21 @@ def _axes(text: str) -> str:
     return text.replace("*", r"\*")
 
 
+def mutants() -> str:
+    """Return the table of the recorded run of `python -m proofs mutate`, with its command and date."""
+    from proofs.mutate.choosing import group_of
+    from proofs.mutate.verdicts import RECORDED, read_record, read_survivors, tally
+
+    record, survivors = read_record(RECORDED), read_survivors()
+    rows = [["", "mutants", "judged", "killed by statements", "equivalent", "left", "score"], ["---"] * 7]
+    for group, number in record.mutants.items():
+        count = tally((v for v in record.verdicts if group_of(v.mutant.file) == group), survivors)
+        left = count.survived + count.killed_by_tests
+        numbers = [number, count.judged, count.killed, count.equivalent, left, f"{count.score():.1%}"]
+        rows.append([group, *map(str, numbers)])
+    return f"{_table(rows)}\n\n`{record.command}`, {record.date[:10]}."
+
+
 def _link(module: str) -> str:
     """Return a link to a module's file, whose text is the last part of the name."""
     return f"[`{module.rpartition('.')[2]}`]({module.replace('.', '/')}.py)"
@@ -107,7 +122,7 @@ def _table(rows: list[list[str]]) -> str:
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"mechanisms": mechanisms, "kernels": kernels},
+    README: {"mechanisms": mechanisms, "kernels": kernels, "mutants": mutants},
     CONVENTIONS: {"conventions": conventions, "libraries": libraries},
     FRAMEWORKS: {"frameworks": lambda: _table(frameworks.rows()), "exceptions": frameworks.reasons},
 }

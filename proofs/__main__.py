@@ -1,4 +1,4 @@
-"""python -m proofs list | check | talks | port | vectors: statements, counterexamples, claims, ports, their vectors."""
+"""python -m proofs list | check | talks | port | vectors | mutate: statements, claims, ports, vectors, mutants."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from models.references import references
 from models.terminal import escape_unencodable
 from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
+from proofs.mutate.command import mutate
 from proofs.port.command import port
 from proofs.talks import TALKS, VERDICTS, evidence, select_claims, summary
 from proofs.vectors.command import vectors
@@ -168,6 +169,7 @@ def talks(
 
 app.command()(port)
 app.command()(vectors)
+app.command()(mutate)
 
 
 def _run(statements: list[Statement], profile: str, processes: int, results: list[Result], *, fail_fast: bool) -> None:

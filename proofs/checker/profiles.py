@@ -16,7 +16,7 @@ class Profile:
     second_gradients: int
     libraries: int
     long: int = 0  # further examples, of 33 to 64 tokens, in the cheapest systems
-    shrink_seconds: float = 20.0  # seconds of shrinking
+    shrink_seconds: float = 20.0  # seconds of shrinking; 0: what fails is not shrunk
     without: tuple[str, ...] = ()  # number systems that `check` leaves out
 
     def examples(self, system: System) -> int:

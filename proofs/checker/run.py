@@ -19,7 +19,7 @@ from hypothesis.errors import Flaky
 
 from models.references import citations, spelled
 from proofs.checker import encoding, measuring, naming
-from proofs.checker.profiles import PROFILES
+from proofs.checker.profiles import PROFILES, Profile
 from proofs.checker.statements import STATEMENTS, Statement, select
 from proofs.checker.strategies import example, lengthens
 from proofs.checker.systems import SYMBOLS, SYSTEMS, Comparison
@@ -154,9 +154,9 @@ def systems_of(statement: Statement) -> list[str]:
     return [name for name, system in SYSTEMS.items() if system.applies_to(statement)]
 
 
-def check_system(statement: Statement, name: str, profile: str = "short") -> SystemResult:
+def check_system(statement: Statement, name: str, profile: str | Profile = "short") -> SystemResult:
     """Check one statement in one number system."""
-    start, budget = time.perf_counter(), PROFILES[profile]
+    start, budget = time.perf_counter(), PROFILES[profile] if isinstance(profile, str) else profile
     system = SYSTEMS.get(name, SYSTEMS["float64"])
     if statement.kind in measuring.KINDS:
         compare = functools.partial(measuring.compare, statement)
@@ -216,7 +216,7 @@ class Search:
             derandomize=True,
             database=None,
             deadline=None,
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.shrink) if self.shrink_seconds else (Phase.generate,),
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         )

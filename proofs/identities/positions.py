@@ -198,20 +198,27 @@ def llama3_scales_long_wavelengths():
 
 
 @bounded(
-    "YaRN's frequencies: θ for pairs that turn at least 32 times in 8192 tokens, θ/8 for those that turn at most once, "
-    "and a ramp of weights in the pair's index between the nearest of both",
+    "YaRN's frequencies: θ for pairs that turn at least 32 times in the trained length, θ/8 for those that turn "
+    "at most once, and a ramp of weights in the pair's index between the nearest of both, the first not before pair 0",
     source="peng2024yarn, section 3.2",
     only=("float64",),
 )
 def yarn_scales_slow_pairs():
-    theta = positions.rotary_frequencies(128, base=500_000.0)
-    turns = 8192 * theta / (2 * math.pi)
-    fast, slow = max(i for i in range(64) if turns[i] >= 32), min(i for i in range(64) if turns[i] <= 1)
-    scaled = []
-    for i, frequency in enumerate(theta):
-        ramp = 0 if i <= fast else 1 if i >= slow else (i - fast) / (slow - fast)
-        scaled.append(ramp * frequency / 8 + (1 - ramp) * frequency)
-    return abs(positions.yarn_frequencies(theta, factor=8.0, base=500_000.0) - np.array(scaled)), 64 * UNIT * theta
+    errors, limits = [], []
+    for base, length in (
+        (500_000.0, 8192),
+        (10_000.0, 128),
+        (2.0, 256),
+    ):  # the ramp begins before pair 0, ends after 127
+        theta = positions.rotary_frequencies(128, base=base)
+        turns = {i: length / (2 * math.pi) * base ** (-i / 64) for i in range(-512, 512)}
+        fast, slow = max(i for i in turns if turns[i] >= 32), min(i for i in turns if turns[i] <= 1)
+        fast, slow = max(fast, 0), min(slow, 127)  # as in the authors' code, which ends at the width less 1
+        weights = [0 if i <= fast else 1 if i >= slow else (i - fast) / (slow - fast) for i in range(64)]
+        scaled = [w * frequency / 8 + (1 - w) * frequency for w, frequency in zip(weights, theta, strict=True)]
+        errors.append(abs(positions.yarn_frequencies(theta, factor=8.0, base=base, length=length) - np.array(scaled)))
+        limits.append(64 * UNIT * theta)
+    return errors, limits
 
 
 # Learned positions

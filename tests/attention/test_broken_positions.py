@@ -32,6 +32,8 @@ BROKEN = [
     ("positions", "/ (high - low), 0, 1)", "/ (high - low), 0, 2)", "beyond the unscaled frequency"),
     ("positions", "for turns in (fast, slow)", "for turns in (slow, fast)", "YaRN's ends of the ramp exchanged"),
     ("positions", "np.floor(first), np.ceil(last)", "np.ceil(first), np.floor(last)", "the ends rounded inwards"),
+    ("positions", "max(first, 0)", "max(first, 1)", "a ramp from pair 1"),
+    ("positions", "min(last, width - 1)", "min(last, width)", "a ramp to the width"),
     (
         "positions",
         "2.0 ** (-8 * np.arange(1, power + 1) / power)",

@@ -54,7 +54,8 @@ def test_every_package_is_installed_typed_and_layered(package):
 
 def test_what_is_imported_is_required():
     assert imported("minigrad", lazily=False) <= REQUIRED
-    assert imported("proofs", lazily=False) <= REQUIRED | modules(words("options.extras_require", "check"))
+    extras = words("options.extras_require", "check") | words("options.extras_require", "mutate")
+    assert imported("proofs", lazily=False) <= REQUIRED | modules(extras)
     assert imported("models", lazily=False) <= REQUIRED | modules(words("options.extras_require", "study"))
 
 
