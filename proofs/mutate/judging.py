@@ -64,7 +64,7 @@ class Judge:
             checked, passed = checked + sum(outcome.passed), passed + len(outcome.passed)
             if outcome.by:
                 self.kills[Kill(mutant.file, mutant.function, outcome.by.partition(", ")[0])] += 1
-                return Verdict(mutant, outcome.by, outcome.failure[:200], passed, round(checked, 1))
+                return Verdict(mutant, outcome.by, outcome.failure.partition("\n")[0][:200], passed, round(checked, 1))
         return Verdict(mutant, "", "", passed, round(checked, 1))
 
     def batches(self, mutant: Mutant, start: float) -> Iterator[list[str]]:
