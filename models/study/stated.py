@@ -37,7 +37,8 @@ def statements(results: Results, page: Path) -> dict[str, Any] | None:
     ]
     sentences = _sentences(result, tables)
     counted_tables = [{**table, **_counts(table["rows"])} for table in tables]
-    return {"chapters": counted_tables, "sentences": sentences, "conclusion": sentences[0]}
+    anchors = {anchor for table in tables for row in table["rows"] for anchor in row["anchors"]}
+    return {"chapters": counted_tables, "sentences": sentences, "conclusion": sentences[0], "anchors": anchors}
 
 
 def _row(cases: list[Case], page: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import importlib
 import itertools
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -185,6 +184,8 @@ def _run(
     loaded: Loaded,
 ) -> None:
     """Put the mutant in place and send (check, its seconds or None at its beginning, what failed)."""
+    import resource  # POSIX only, as fork is
+
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends the process
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     silent = os.open(os.devnull, os.O_WRONLY)

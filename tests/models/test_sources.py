@@ -41,7 +41,7 @@ def before(copy):
         ("models/kernels/tiles.py", EVERY),  # which only another kernel imports
         ("models/memory/__init__.py", EVERY - {"hippo"}),
         ("models/blocks/mamba.py", EVERY - {"hippo"}),  # imported relatively
-        ("models/study/learning.py", {"train", "induction", "needle", "recall", "surprise"}),
+        ("models/study/learning.py", {"train", "induction", "needle", "recall", "surprise", "tones"}),
         ("models/study/cost.py", {"cost", "growth", "scan"}),
         ("models/study/through_time.py", {"through time"}),
         ("models/vision/rotation_ttt.py", {"rotation", "controls"}),

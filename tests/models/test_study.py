@@ -438,7 +438,7 @@ def test_the_contents_are_the_sections(study_folder):
 def test_the_raw_numbers_are_beside_it(study_folder):
     results = json.loads((study_folder / "results.json").read_text())
     planned = {name for name, job in results["jobs"].items() if job["planned"]}
-    assert len(planned) == 40 and len(results["jobs"]) == 40 + 27 + 20 + 5 + 37
+    assert len(planned) == 40 and len(results["jobs"]) == 40 + 27 + 20 + 5 + 41
     assert {name for name, job in results["jobs"].items() if job["result"]} == planned
     assert set(results["machine"]) >= {"processor", "Python", "NumPy", "commit", "date"}
     rows = results["jobs"]["cost-softmax"]["result"]["rows"]

@@ -60,7 +60,8 @@ def test_statements_are_listed_whole(columns):
     shown = " ".join(process.stdout.split())
     for statement in (s for s in STATEMENTS.values() if s.chapter == "hopfield"):
         name = statement.name.partition(".")[2]
-        assert f"{statement.relation} {name} {statement.sentence}. {cited(statement.source)}." in shown
+        source = "; ".join(f"{c.spelled} <{c.url}>" if c.url else c.spelled for c in statement.citations)
+        assert f"{statement.relation} {name} {statement.sentence}. {source}." in shown
     assert max(map(len, process.stdout.splitlines())) <= columns
 
 
