@@ -60,7 +60,7 @@ Adversarial = Annotated[
     Option("--adversarial", help="Look for what passes the cases and is wrong elsewhere, on new numbers each time."),
 ]
 Seed = Annotated[int | None, Option(min=0, help="The seed of an adversarial check, which it prints.")]
-TimeLimit = Annotated[float, Option(min=0, help="Seconds that a run of the port may take; 0 for no limit.")]
+TimeLimit = Annotated[float, Option(min=0, help="Seconds that the import or a run of the port may take; 0 for none.")]
 MemoryLimit = Annotated[float, Option(min=0, help="GiB that its process may allocate, on Linux; 0 for no limit.")]
 InProcess = Annotated[bool, Option("--in-process", help="Run the port in this process, without limits: for debuggers.")]
 

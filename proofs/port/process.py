@@ -37,9 +37,9 @@ def answer_of_process(request: Request) -> Answer:
             reason, too_long = _reason(folder, code, request)
         if not calls:
             return Answer(UNDECIDED, f"port: {request.place.rpartition(':')[0]} cannot be imported: {reason}")
-        if not _running(calls):
-            return Answer(UNDECIDED, f"port: the check cannot be finished: {reason}")
         runs = [line.split()[1:] for line in calls if line.startswith("run ")]
+        if not _running(calls):
+            return Answer(UNDECIDED, f"port: the check cannot be finished: {reason}{_after(runs)}")
         keys = [key for key, *_ in runs]
         request = replace(request, ended={**request.ended, keys[-1]: [reason, *runs[-1][1:]]})
         if too_long or number == PROCESSES:
@@ -87,6 +87,17 @@ def _lines(calls: Path) -> list[str]:
 def _running(lines: list[str]) -> bool:
     """Return whether the port is being imported or run."""
     return not lines or lines[-1].startswith("run ")
+
+
+def _after(runs: list[list[str]]) -> str:
+    """Return which run was the last before a process ended outside of one, as by a write past the end of an array."""
+    if not runs:
+        return ""
+    _, precision, length = runs[-1]
+    return (
+        f", after a run in {precision}, T = {length}: does the port write outside of its arrays? "
+        f"One that takes float64 alone needs --precisions float64"
+    )
 
 
 def _reason(folder: Path, code: int | None, request: Request) -> tuple[str, bool]:

@@ -230,7 +230,8 @@ def _constant_factor(checker: Checker, runs: Runs) -> list[str]:
         ratios.append(np.sum(want.conj() * y) / size if size else 0.0)
         if not np.allclose(y, ratios[-1] * want, rtol=1e-5, atol=1e-5 * float(np.sqrt(size))):
             return []
-    return [f"y is {ratios[0]:.6g} times what it should be"] if np.allclose(ratios, ratios[0], rtol=1e-4) else []
+    same = np.allclose(ratios, ratios[0], rtol=1e-4) and not np.isclose(ratios[0], 1, rtol=1e-4)
+    return [f"y is {ratios[0]:.6g} times what it should be"] if same else []
 
 
 def _transposed(checker: Checker, runs: Runs) -> list[str]:
@@ -251,11 +252,10 @@ def _transposed(checker: Checker, runs: Runs) -> list[str]:
 
 
 def _not_a_number(report: Report) -> list[str]:
-    """Return why a port gives NaN or ∞ where a gate is shut, and nowhere else."""
-    wrong = [f for f in report.findings if not f.divergence.message]
-    if {f.case.name for f in report.findings} == {"shut gate"} and not np.isfinite(
-        wrong[0].divergence.got if wrong else 0
-    ):
+    """Return why a port gives NaN or ∞ where a gate is shut, and values that are right elsewhere."""
+    values = [f for f in report.findings if not f.divergence.result.startswith("gradient")]
+    wrong = [f for f in values if not f.divergence.message]
+    if {f.case.name for f in values} == {"shut gate"} and not np.isfinite(wrong[0].divergence.got if wrong else 0):
         return ["at a shut gate a quotient of decays is 0/0, or a difference of their logarithms ∞ − ∞"]
     return []
 

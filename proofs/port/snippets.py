@@ -147,6 +147,7 @@ def test_{port}_in_the_place_of_the_form():
         {port},
         "{form}",
 {options}        cases=["T = 1"],
+        precisions=PRECISIONS,
         statements=True,
     )
     assert report.right, str(report)

@@ -38,7 +38,8 @@ def suspect(checker: Checker, declared: Mapping[str, Any], precision: str) -> st
             break
         if _right(checker, {**declared, **changes}, precision):
             options = " ".join(f"--{name} {value!r}" for name, value in changes.items())
-            return f"it is right with {options}: {'; '.join(WORDS[name].format(first) for name in changes)}"
+            words = "; ".join(WORDS[name].format(first) for name in changes)
+            return f"in plain cases it is right with {options}: {words}"
     return ""
 
 

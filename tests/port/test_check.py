@@ -138,6 +138,23 @@ def test_nan_at_a_shut_gate_is_found_and_explained():
     assert "-float('inf')" in report.snippet
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_nan_at_a_shut_gate_is_explained_beside_gradients_that_are_wrong_elsewhere():
+    """Elsewhere y is right, and so a factor of 1 explains nothing."""
+
+    def port(q, k, v, log_decay, state=None):
+        y, S = gated_linear_attention.recurrent(q, k, v, log_decay, state=state)
+        shut = np.where(np.isinf(log_decay), np.nan, 1.0)[..., None]
+        return y * shut, S
+
+    def backward(q, k, v, log_decay, dy, dS):
+        return [np.ones_like(x) for x in (q, k, v, log_decay)]
+
+    report = run(port, GLA, cases=["T not a multiple", "shut gate"], backward=backward)
+    assert {f.case.name for f in report.findings} == {"T not a multiple", "shut gate"}
+    assert report.slips == ["at a shut gate a quotient of decays is 0/0, or a difference of their logarithms ∞ − ∞"]
+
+
 def test_what_a_port_does_wrong_as_a_function_is_a_finding():
     def in_place(q, k, v, beta):
         y, S = delta_rule.recurrent(q, k, v, beta)

@@ -43,6 +43,14 @@ def raises(q, k, v, beta):
         np.ones(2**34)  # line 33
     print("token", q.shape[-2])  # line 34
     return delta_rule.recurrent(q, k, v, beta)
+
+
+def corrupts(q, k, v, beta):
+    from proofs.port.running import Port
+
+    watch, after = Port.watch, Port.watch.after
+    watch.after = lambda outcome: (after(outcome), os._exit(3))  # as free() does in a heap that was written over
+    return delta_rule.recurrent(q, k, v, beta)
 """
 
 
@@ -98,6 +106,13 @@ def test_a_run_that_ended_its_process_and_is_not_tried_again_stands_in_the_repor
     answer = answered(file, "right", ended={"key of another run": ["it crashes", "float64", "7"]})
     assert answer.code == WRONG
     assert "first failure: another run, T = 7, float64: it crashes\n" in answer.text
+
+
+def test_a_crash_after_a_run_names_the_run_before_it(file):
+    """A write outside of an array may crash the process when the run is over."""
+    answer = answered(file, "corrupts")
+    assert answer.code == UNDECIDED
+    assert ", after a run in float64, T = 1: does the port write outside of its arrays? " in answer.error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit memory")

@@ -44,7 +44,8 @@ DECLARED = {
 def test_a_convention_that_is_not_declared_is_suspected(conventions):
     report = check(port_with(**dict.fromkeys(conventions, True)), GDR, cases=["T not a multiple"])
     assert not report.right
-    assert report.suspicion.startswith(f"it is right with {' '.join(DECLARED[name] for name in conventions)}: ")
+    options = " ".join(DECLARED[name] for name in conventions)
+    assert report.suspicion.startswith(f"in plain cases it is right with {options}: ")
     assert f"\nsuspicion: {report.suspicion}\n" in str(report)
 
 
