@@ -10,7 +10,7 @@ from proofs.mutate import choosing, command, mutants, placing
 from proofs.mutate.verdicts import Mutant, Record, Tally, Verdict, read_record, read_survivors, tally, write_record
 
 DELTA_RULE = "models/memory/delta_rule.py"
-SAMPLE = 60  # mutants of mechanisms and blocks: tests/oracle has those of primitives, and kernels compile slowly
+SAMPLE = 73  # mutants of mechanisms and blocks: tests/oracle has those of primitives, and kernels compile slowly
 
 
 def changes(line: str) -> set[str]:
