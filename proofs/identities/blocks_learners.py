@@ -9,9 +9,13 @@ block has the same weights, drawn for every parameter; the right side uses nothi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import minigrad as mg
+from minigrad.conversion import to_library_of
 from models.blocks import MIXERS, BlockConfig
 from proofs.checker.statements import Instance, bounded, refuted
 from proofs.identities.blocks import output, queries_keys_values, rotated, tokens
@@ -47,9 +51,10 @@ HEADS = [
 Model = list[Any]  # W, b, W₂, b₂, …, or W₁, W₂ without biases
 
 
-def make(mixer: str, width: int = WIDTH, heads: int = H) -> Any:
+def make(mixer: str, width: int = WIDTH, heads: int = H, variant: str = "") -> Any:
     form = "dual" if mixer.startswith("ttt") else "chunkwise"
-    return MIXERS[mixer](BlockConfig(width=width, heads=heads, conv=2, form=form, chunk_size=BATCH), rng())
+    config = BlockConfig(width=width, heads=heads, conv=2, form=form, chunk_size=BATCH, variant=variant)
+    return MIXERS[mixer](config, rng())
 
 
 # Inner models
@@ -87,9 +92,15 @@ def count_of_heads(w: Weights, prefix: str = "") -> int:
 # Test-time training
 
 
-def trained_at_test_time(w: Weights, x: Any, base_rate: float, shares: bool = False) -> Any:
-    """Write out W = W₀ − τ Σ η ∇ℓ(W₀) over a mini-batch so far, with τ = 1, or 1/i for the token at place i."""
+def trained_at_test_time(
+    w: Weights, x: Any, base_rate: float, shares: bool = False, target: Callable[[Any], Any] | None = None
+) -> Any:
+    """Write out W = W₀ − τ Σ η ∇ℓ(W₀) over a mini-batch so far, with τ = 1, or 1/i for the token at place i.
+
+    The target is a view of the token, or the function of it that is given.
+    """
     q, k, v = queries_keys_values(w, x)
+    v = v if target is None else target(x)
     eta = base_rate * sigmoid(linear(w, "rate", x)) / (x.shape[-1] // H)
     y = []
     for h, (q_h, k_h, v_h, eta_h) in enumerate(zip(*(heads(row, H) for row in (q, k, v, eta)), strict=True)):
@@ -127,6 +138,23 @@ def ttt_linear(seed: Seed, precision: str):
 )
 def ttt_mlp(seed: Seed, precision: str):
     return compare(make("ttt_mlp"), lambda w, x: trained_at_test_time(w, x, base_rate=0.1), seed, precision, WIDTH)
+
+
+@bounded(
+    "Instead of a view that is learned, the target of a token may be the token, v = x, or v = x R/√width for an R of "
+    "standard normal numbers, those of NumPy's generator with the seed 0, that is not trained" + TO_HALF_THE_DIGITS,
+    source="minigrad, models/blocks/ttt.py",
+    over=[Instance(variant, {"variant": variant}, {}) for variant in ("input", "random")],
+    only=("float64",),
+)
+def ttt_target(seed: Seed, variant: str):
+    R = (np.random.default_rng(0).standard_normal((WIDTH, WIDTH)) / WIDTH**0.5).astype(np.float32)
+
+    def target(x: Any) -> Any:
+        return x if variant == "input" else x @ mg.astype(to_library_of(x, R), x.dtype)
+
+    block = make("ttt_linear", variant=variant)
+    return compare(block, lambda w, x: trained_at_test_time(w, x, 1.0, target=target), seed, "float64", WIDTH)
 
 
 @refuted(

@@ -25,6 +25,7 @@ HIPPO = "gu2020hippo"
 Polynomial = Annotated[Any, Strategy("M", LARGE, sizes={"M": st.integers(1, 6)})]  # a₀ + a₁x + a₂x² + …
 Samples = Annotated[Any, Strategy("M", LARGE, sizes={"M": st.integers(1, 12)})]
 Time = Annotated[Any, Strategy("", POSITIVE)]
+Waves = Annotated[Any, Strategy("M 2", LARGE, sizes={"M": st.integers(1, 3)})]  # of cos 2πmt and sin 2πmt
 Frequency = Annotated[Any, Strategy("", elements(2, 1, 3, "7/3", "1/2"))]
 Order = Annotated[int, Strategy(number=lambda draw, sizes: draw(st.integers(1, 5)))]
 
@@ -162,6 +163,26 @@ def legt_equation(f: Polynomial, t: Time, N: Order):
 )
 def legt_equation_of_any_function(f: Polynomial, t: Time, N: Order):
     return legt_sides(list(f), t[()], N)
+
+
+@bounded(
+    "Fourier's functions are 1, √2 cos 2πa, √2 sin 2πa, √2 cos 4πa, …, and its coefficients of an f of period 1 below "
+    "the order obey ċ = A c + B f and give f back",
+    source="gu2023hippo, the system S4-FouT (place not verified)",
+    only=("float64",),
+)
+def fourier_equation(waves: Waves, t: Time):
+    a, b = np.asarray(waves, dtype=np.float64).T
+    time, ages, turns, N = float(t[()]), np.linspace(0, 1, 7), 2 * math.pi * np.arange(len(a)), 2 * len(a) - 1
+    cos, sin = np.cos(turns * time), np.sin(turns * time)
+    even, odd = (a * cos + b * sin)[1:] / math.sqrt(2), (a * sin - b * cos)[1:] / math.sqrt(2)
+    c, moving = np.full(N, a[0]), np.zeros(N)
+    c[1::2], c[2::2], moving[1::2], moving[2::2] = even, odd, -turns[1:] * odd, turns[1:] * even
+    A, B = hippo.fourier(N)
+    now, *past = [a @ np.cos(turns * (time - age)) + b @ np.sin(turns * (time - age)) for age in (0, *ages)]
+    errors = abs(moving - (A @ c + B * now)), abs(hippo.reconstruct(c, ages, measure="fourier") - past)
+    bound = 1e4 * UNIT * N * N * (1 + abs(a).max() + abs(b).max())
+    return errors, (np.full(N, bound), np.full(7, bound))
 
 
 # Remembering

@@ -181,14 +181,29 @@ def norm(W: Any) -> Any:
     only=VALUES_AND_GRADIENTS,
 )
 def lstm_gate_by_gate(x: Tokens, W: InputWeights, U: RecurrentWeights, b: Bias, h: Cell, c: Cell):
-    start, y, H = (h, c), [], c.shape[-1]
+    return lstm.recurrent(x, W, U, b, state=(h, c)), gate_by_gate(x, W, U, b, h, c)
+
+
+@identity(
+    "Where there is no state an LSTM starts from h = c = 0",
+    source=f"{GERS}, section 3; minigrad, models/recurrent/lstm.py",
+    only=VALUES_AND_GRADIENTS,
+)
+def lstm_starts_from_zero(x: Tokens, W: InputWeights, U: RecurrentWeights, b: Bias):
+    zero = 0 * (x[..., 0, :] @ W[: U.shape[-1]].mT)
+    return lstm.recurrent(x, W, U, b), gate_by_gate(x, W, U, b, zero, zero)
+
+
+def gate_by_gate(x: Any, W: Any, U: Any, b: Any, h: Any, c: Any) -> tuple[Any, tuple[Any, Any]]:
+    """Return the outputs and (h, c) of an LSTM, each gate written out."""
+    y, H = [], c.shape[-1]
     for t in range(x.shape[-2]):
         rows = [slice(n * H, (n + 1) * H) for n in range(4)]
         i, f, g, o = (x[..., t, :] @ W[part].mT + h @ U[part].mT + b[part] for part in rows)
         c = sigmoid(f) * c + sigmoid(i) * mg.tanh(g)
         h = sigmoid(o) * mg.tanh(c)
         y.append(h)
-    return lstm.recurrent(x, W, U, b, state=start), (mg.stack(y, axis=-2), (h, c))
+    return mg.stack(y, axis=-2), (h, c)
 
 
 @identity(

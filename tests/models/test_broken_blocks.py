@@ -9,11 +9,21 @@ from minigrad import namespace
 from minigrad.nn import Conv1d
 from models.attention import positions
 from proofs.checker import PROFILES
-from proofs.identities import blocks, blocks_constants, blocks_learners, blocks_recurrent, blocks_state_spaces
+from proofs.identities import (
+    blocks,
+    blocks_constants,
+    blocks_learners,
+    blocks_parameters,
+    blocks_recurrent,
+    blocks_state_spaces,
+)
 from tests.copies import copied_mixers, copy_of, statement_fails
 
 LEARNERS, STATE_SPACES, CONSTANTS = "blocks_learners", "blocks_state_spaces", "blocks_constants"
-RECURRENT = "blocks_recurrent"
+RECURRENT, PARAMETERS = "blocks_recurrent", "blocks_parameters"
+CHAPTERS = (blocks, blocks_constants, blocks_learners, blocks_parameters, blocks_recurrent, blocks_state_spaces)
+
+RWKV4, RWKV7 = "rwkv4_starts_as_a_first_layer", "rwkv7_starts_as_a_first_layer"
 
 BROKEN = [
     # file, text, what stands there instead, the statement that fails, what is wrong
@@ -96,6 +106,46 @@ BROKEN = [
     ("rwkv7", "-math.exp(-0.5) * ", "-", f"{RECURRENT}.rwkv7[float64]", "a decay without e^(−1/2)"),
     ("rwkv7", "NORM_EPS = 64e-5", "NORM_EPS = 1e-5", f"{RECURRENT}.rwkv7[float64]", "the ε of a norm of one channel"),
     ("rwkv7", "(1 + (a - 1) * self.k_a)", "a", f"{RECURRENT}.rwkv7[float64]", "keys times the rate"),
+    (
+        "ttt",
+        "x @ to_library_of(x, random_projection(x.shape[-1]))",
+        "x @ to_library_of(x, random_projection(x.shape[-1]).T)",
+        f"{LEARNERS}.ttt_target[random]",
+        "the projection transposed",
+    ),
+    (
+        "ttt",
+        "x @ to_library_of(x, random",
+        "to_library_of(x, random",
+        f"{LEARNERS}.ttt_target[random]",
+        "no token in v",
+    ),
+    ("ttt", 'self.target == "input"', 'self.target != "input"', f"{LEARNERS}.ttt_target[input]", "targets exchanged"),
+    (
+        "s4",
+        "np.broadcast_to(x, shape) for x in",
+        "x for x in",
+        f"{PARAMETERS}.channels_share_nothing[s4]",
+        "one system for all channels",
+    ),
+    (
+        "titans",
+        "Linear(config.width, config.width, bias=False, rng=rng)",
+        "Linear(config.width, config.width, rng=rng)",
+        f"{PARAMETERS}.projections_have_no_bias[titans_mac]",
+        "a bias on MAC's queries",
+    ),
+    (
+        "kda",
+        "Linear(width, inner, bias=False, rng=rng, dtype=dtype) for _ in range(3)",
+        "Linear(width, inner, bias=False, rng=rng) for _ in range(3)",
+        f"{PARAMETERS}.parameters_have_one_dtype[kda]",
+        "projections in float32",
+    ),
+    ("rwkv4", "8 * (channel / max(inner - 1, 1))", "8 * (channel / (inner - 1))", f"{PARAMETERS}.{RWKV4}", "0/0"),
+    ("rwkv4", "0.5 * ((channel + 1) % 3 - 1)", "0.5 * (channel % 3 - 1)", f"{PARAMETERS}.{RWKV4}", "u a channel late"),
+    ("rwkv7", "np.full(width, 0.85, dtype)", "np.full(width, 1.85, dtype)", f"{PARAMETERS}.{RWKV7}", "κ = 1.85"),
+    ("rwkv7", "(0.2, 0.9, 0.7, 0.7, 0.9, 0.2)", "(0.2, 0.7, 0.9, 0.7, 0.9, 0.2)", f"{PARAMETERS}.{RWKV7}", "w as k"),
     ("lssl", "np.geomspace", "np.linspace", f"{STATE_SPACES}.lssl", "a linear grid of steps"),
     (
         "titans",
@@ -116,7 +166,7 @@ def _no_shrinking(monkeypatch):
 def put_in_place(monkeypatch, *change):
     """Let the statements take blocks of a new import of their sources."""
     mixers = copied_mixers(*change)
-    for chapter in (blocks, blocks_constants, blocks_learners, blocks_recurrent, blocks_state_spaces):
+    for chapter in CHAPTERS:
         monkeypatch.setattr(chapter, "MIXERS", mixers)
 
 

@@ -10,7 +10,7 @@ from proofs.mutate import choosing, command, mutants, placing
 from proofs.mutate.verdicts import Mutant, Record, Tally, Verdict, read_record, read_survivors, tally, write_record
 
 DELTA_RULE = "models/memory/delta_rule.py"
-SAMPLE = 8  # mutants of the mechanisms: tests/oracle has those of primitives, and kernels compile slowly
+SAMPLE = 73  # mutants of mechanisms and blocks: tests/oracle has those of primitives, and kernels compile slowly
 
 
 def changes(line: str) -> set[str]:
@@ -136,7 +136,8 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a mutant is judged in a forked process")
 def test_statements_kill_a_sample_of_mutants(tmp_path):
     path = tmp_path / "verdicts.json"
-    line = [sys.executable, "-m", "proofs", "mutate", "mechanisms", "--sample", str(SAMPLE), "--json", str(path)]
+    line = [sys.executable, "-m", "proofs", "mutate", "mechanisms", "blocks", "--sample", str(SAMPLE)]
+    line += ["--processes", "1", "--json", str(path)]
     process = subprocess.run(line, cwd=placing.ROOT, capture_output=True, text=True, timeout=1800)
     assert process.returncode == 0, process.stderr
     judged, explained = read_record(path).verdicts, read_survivors()

@@ -43,6 +43,13 @@ BROKEN = [
         "product_of_forget_gates_with_recurrent_weights",
         "the truncated gradient of 1997: then it is the product",
     ),
+    (
+        "lstm",
+        "namespace(x, U).zeros_like(x[..., :1, :1] * U[:1, :])",
+        "x[..., :1, :1] * U[:1, :]",
+        "lstm_starts_from_zero",
+        "a start that depends on the input",
+    ),
     ("lti", "(u, A[None], B[None]", "(u, A[None].mT, B[None]", "linear_gradient_is_a_power", "weights transposed"),
     ("lti", "(u, A[None], B[None]", "(u, 2 * A[None], B[None]", "rotation_keeps_the_gradient", "twice the weights"),
     ("lti", "(u, A[None], B[None]", "(u, 0 * A[None], B[None]", "radius_bounds_the_gradient", "no weights: it holds"),

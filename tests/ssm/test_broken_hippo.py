@@ -20,6 +20,7 @@ BROKEN = [
     ("hippo", "(-1.0) ** (n[:, None] - n)", "1.0", "LegT's alternating sign missing"),
     ("hippo", "-np.tril(np.ones((N, N)))", "0.5 * np.eye(N) - np.tril(np.ones((N, N)))", "LagT of another measure"),
     ("hippo", "- 2 * np.outer(g, g), 2 * g", "- np.outer(g, g), 2 * g", "half of Fourier's rank one"),
+    ("hippo", "np.pi * ((n + 1) // 2)", "np.pi * ((n + 2) // 2)", "Fourier's sines of the next frequency"),
     ("hippo", "B[:, None] / np.sqrt(2)", "B[:, None]", "P with √2 too much"),
     (
         "hippo",
