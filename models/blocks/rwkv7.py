@@ -108,7 +108,7 @@ class ChannelMix(Module):
     """Channel mixing: the token shift, and an MLP with squared ReLUs."""
 
     def __init__(self, config: RWKV7Config, rng: np.random.Generator, dtype: Any = np.float32) -> None:
-        self.x_k = (1 - ramp(config.width) ** 4).astype(dtype)
+        self.x_k = (1 - ramp(config.width)).astype(dtype)
         self.key = Linear(config.width, config.hidden, bias=False, rng=rng, dtype=dtype)
         self.value = Linear(config.hidden, config.width, bias=False, rng=rng, dtype=dtype)
 

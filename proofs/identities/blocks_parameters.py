@@ -152,17 +152,20 @@ def rwkv4_starts_as_a_first_layer():
 
 @bounded(
     "RWKV-7's time mixing starts from w0 = −6.5 + 5 (i/(n − 1))^0.85, κ = 0.85, k_a = 1, a0 = r_k = 0, low-rank maps "
-    "that are 0, and x_□ = 1 − (i/n)^p with p = 0.2 for r and g, 0.9 for w and a, 0.7 for k and v",
+    "that are 0, and x_□ = 1 − (i/n)^p with p = 0.2 for r and g, 0.9 for w and a, 0.7 for k and v, its channel mixing "
+    "from x_k = 1 − i/n",
     source="rwkv-code, RWKV-v7/train_temp/src/model.py, of the first layer",
     only=("float64",),
 )
 def rwkv7_starts_as_a_first_layer():
     pairs = []
     for n in WIDTHS:
-        time = make("rwkv7", width=n, heads=1).att
+        block = make("rwkv7", width=n, heads=1)
+        time = block.att
         pairs += [(time.w0, [-6.5 + 5 * math.pow(x, 0.85) for x in portions(n)])]
         pairs += [(time.k_k, [0.85] * n), (time.k_a, [1.0] * n), (time.a0, [0.0] * n), (time.r_k, [0.0] * n)]
         pairs += [(x, [0.0] * x.size) for x in (time.w1 @ time.w2, time.a1 @ time.a2, time.g1 @ time.g2)]
         for shift, p in zip("rgwakv", (0.2, 0.2, 0.9, 0.9, 0.7, 0.7), strict=True):
             pairs.append((getattr(time, f"x_{shift}"), [1 - math.pow(i / n, p) for i in range(n)]))
+        pairs.append((block.ffn.x_k, [1 - i / n for i in range(n)]))
     return near(pairs)

@@ -145,6 +145,7 @@ BROKEN = [
     ("rwkv4", "8 * (channel / max(inner - 1, 1))", "8 * (channel / (inner - 1))", f"{PARAMETERS}.{RWKV4}", "0/0"),
     ("rwkv4", "0.5 * ((channel + 1) % 3 - 1)", "0.5 * (channel % 3 - 1)", f"{PARAMETERS}.{RWKV4}", "u a channel late"),
     ("rwkv7", "np.full(width, 0.85, dtype)", "np.full(width, 1.85, dtype)", f"{PARAMETERS}.{RWKV7}", "κ = 1.85"),
+    ("rwkv7", "(1 - ramp(config.width))", "(1 - ramp(config.width) ** 4)", f"{PARAMETERS}.{RWKV7}", "x_k of layers"),
     ("rwkv7", "(0.2, 0.9, 0.7, 0.7, 0.9, 0.2)", "(0.2, 0.7, 0.9, 0.7, 0.9, 0.2)", f"{PARAMETERS}.{RWKV7}", "w as k"),
     ("lssl", "np.geomspace", "np.linspace", f"{STATE_SPACES}.lssl", "a linear grid of steps"),
     (
