@@ -147,6 +147,8 @@ def compare_intermediates(checker: Checker, function: Any, precision: str) -> In
                 given = function(*args, **keywords)
             except Exception as error:  # the port's own code
                 return Intermediates(divergence=failure("intermediates", described(error)))
+        elif port.intermediates is None:  # nor did the latest run return any
+            return None
         else:
             port.run(inputs, precision, gradients=False)
             given = port.intermediates
