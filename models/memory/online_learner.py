@@ -204,7 +204,7 @@ class Point:
 
 @dataclass(frozen=True)
 class NoPoint:
-    """Why a mechanism is no point of the map."""
+    """The reason for which a mechanism is no point of the map, and the statement that shows it."""
 
     reason: str
     statement: str  # of `proofs`, which refutes that it is one

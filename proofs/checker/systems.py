@@ -37,7 +37,7 @@ INEQUALITIES = "≤≰→"
 
 @dataclass(frozen=True)
 class Place:
-    """Where two sides differ: the number of an array in the two lists, an index in it, and both entries."""
+    """The first entry in which two sides differ: the number of its array, its index there, and both values."""
 
     array: int
     index: tuple[int, ...]

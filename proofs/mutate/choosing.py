@@ -1,4 +1,4 @@
-"""Which files and mutants are judged: names as on the command line, and samples that stay as they are."""
+"""Selection of files by names on the command line, and reproducible samples of their mutants."""
 
 from __future__ import annotations
 

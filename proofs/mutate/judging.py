@@ -36,7 +36,7 @@ Check = tuple[str, str]  # the name of a statement, a number system
 
 @dataclass
 class Outcome:
-    """What the process of a mutant reports: the seconds of the checks that passed, and what failed at last."""
+    """The report of a mutant's process: the seconds of each check that passed, then the check that failed."""
 
     passed: list[float] = field(default_factory=list)
     by: str = ""

@@ -21,7 +21,7 @@ from proofs.mutate.verdicts import Mutant
 
 
 class Edit(NamedTuple):
-    """What to replace in the text of a file."""
+    """A replacement in the text of a file."""
 
     start: int
     stop: int

@@ -1,4 +1,4 @@
-"""Which statements may notice a change in a file: those whose chapter, or whose form, imports it, the nearest first."""
+"""Statements that a change in a file can affect: their chapter or form imports it, the nearest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of mutants: which one, what became of it, and which survivors are explained."""
+"""Mutants and verdicts on them, the file that records a run, and the list of explained survivors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long checks may take, in seconds of processor time, and the profile that says how many examples they have."""
+    """Limits of checks, in seconds of CPU time, and the profile that sets their number of examples."""
 
     mutant: float = 60.0  # all checks of a mutant; after that it survives
     check: float = 60.0  # one check; after that it counts as failed
@@ -44,7 +44,7 @@ class Kill(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant."""
+    """The verdict on a mutant: killed, and by which check, or survived."""
 
     mutant: Mutant
     by: str = ""  # what killed it: a statement and its number system, "import", or a file of tests
@@ -102,7 +102,7 @@ def read_survivors(path: Path = SURVIVORS) -> dict[Mutant, tuple[str, str]]:
 
 @dataclass
 class Tally:
-    """How many mutants were judged, and what became of them."""
+    """Numbers of mutants by verdict."""
 
     killed: int = 0  # by statements
     killed_by_tests: int = 0
@@ -111,7 +111,7 @@ class Tally:
 
     @property
     def judged(self) -> int:
-        """How many there are."""
+        """The number of verdicts."""
         return self.killed + self.killed_by_tests + self.equivalent + self.survived
 
     def score(self, *, with_tests: bool = False) -> float:

@@ -21,7 +21,7 @@ ONE_THREAD = ("MINIGRAD_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS",
 
 @dataclass(frozen=True)
 class Setting:
-    """How mutants are judged: limits, the verdicts of an earlier run, and whether tests judge what survives."""
+    """Options of a run: limits, the verdicts of an earlier run, and whether tests judge the survivors."""
 
     limits: Limits
     recorded: Sequence[Verdict] = ()

@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("conventions.toml")
 
 @dataclass(frozen=True)
 class Convention:
-    """What a mechanism here expects, in words."""
+    """The conventions of a mechanism of ours, in words."""
 
     scale: str
     gates: str

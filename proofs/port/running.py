@@ -29,7 +29,7 @@ class Outcome:
 
 
 class Watch(Protocol):
-    """What stands around each run of a port."""
+    """A wrapper around each run of a port, such as the one that records runs for another process."""
 
     def before(self, inputs: Inputs, precision: str, *, gradients: bool) -> Outcome | None:
         """Return an outcome instead of a run; None where the port is to run."""

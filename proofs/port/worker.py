@@ -37,7 +37,7 @@ CHOICES = ("cases", "precisions", "statements", "adversarial", "seed")  # option
 
 @dataclass
 class Request:
-    """What to check: a place, the form's name, the options of `check`, functions beside the port, a test to write."""
+    """A request to check a port: its file and function, the form, the options of `check`, and a test to write."""
 
     place: str
     form: str

@@ -56,7 +56,7 @@ def test_a_port_in_jax_that_cannot_be_traced_is_differentiated_all_the_same(jax)
 
 
 def test_a_snippet_of_a_gradient_in_jax_runs_and_has_the_sign_of_the_kit(jax, capsys):
-    """What jax.vjp returns for a complex argument is conjugated, as the kit's gradients are."""
+    """The result of jax.vjp for a complex argument is conjugated, as the kit's gradients are."""
     slip = ("jax", "s4d", "2 * jnp.sum(C * h", "jnp.sum((C + jax.lax.stop_gradient(C)) * h")
     report = run(*slip, precisions=["float64"], cases=["start state"])
     assert report.slips == ["the gradient of C is half the right one"]

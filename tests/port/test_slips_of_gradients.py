@@ -112,7 +112,7 @@ def test_a_chunk_that_is_cut_off_is_named(detached):
 
 @pytest.mark.parametrize("form", PORTS)
 def test_every_wrong_backward_pass_is_one_of_every_form(form):
-    """Where it takes nothing away, it gives the gradients of the form."""
+    """A slip that takes nothing away gives the gradients of the form."""
     chosen = find_form(form)
     reference = Reference(declare(chosen, make(form)))
     inputs = Example(chosen, (2,), 3).draw(CASES["start state"], length=3)

@@ -1,4 +1,4 @@
-"""What a failure names, which statements a name selects, and what the command line leaves out."""
+"""Contents of a failure, selection of statements by name, and what the quick profile leaves out."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,6 @@
-"""Text files: one code point for one symbol, and lines of at most 120 characters where ruff does not read."""
+"""Text files: one code point for one symbol, docstrings that name their subject, lines of at most 120 characters."""
 
+import ast
 import unicodedata
 from pathlib import Path
 
@@ -31,3 +32,24 @@ def test_lines_of_the_cuda_sources_fit_120_columns():
     lines = [(path.name, i, line) for path in sources for i, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
     assert len(sources) > 30
     assert [(name, i) for name, i, line in lines if len(line) > 120] == []
+
+
+def asks(docstring):
+    """Return whether a docstring begins with a question word instead of a verb or a noun."""
+    return (docstring or "").partition(" ")[0] in {"How", "What", "When", "Where", "Whether", "Which", "Who", "Why"}
+
+
+def test_docstrings_begin_with_a_verb_or_with_what_they_describe():
+    described = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found, read = [], 0
+    for path in (path for path in FILES if path.suffix == ".py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, described)]
+        found += [(path.relative_to(ROOT), ast.get_docstring(node)) for node in nodes if asks(ast.get_docstring(node))]
+        read += len(nodes)
+    assert read > 5000
+    assert found == []
+
+
+def test_question_words_are_told_from_verbs():
+    assert asks("What a mutant is.") and asks("How many there are.")
+    assert not asks(None) and not asks("Return what is left.") and not asks("The number of verdicts.")
