@@ -13,7 +13,7 @@ import numpy as np
 
 from models.errors import UserError, known_name
 from proofs.checker.forms import Form
-from proofs.port import frameworks
+from proofs.port import recognition
 from proofs.port.cases import CASES, SIZES, Case, Example, Inputs, select_cases, smaller
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
 from proofs.port.forms import find_form, full_name, has_norm
@@ -199,7 +199,7 @@ def check(
     if not callable(port):
         raise UserError(f"port: expected a function, got {type(port).__name__}")
     chosen = find_form(form, variant)
-    library = frameworks.framework(framework, port)
+    library = recognition.framework(framework, port)
     declared: dict[str, Any] = {
         "layout": layout,
         "arguments": arguments,

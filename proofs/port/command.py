@@ -12,8 +12,8 @@ from rich.console import Console
 
 from models.errors import UserError
 from proofs.port.cases import CASES
-from proofs.port.frameworks import KNOWN
 from proofs.port.process import answer_of_process
+from proofs.port.recognition import KNOWN
 from proofs.port.serialize import not_run
 from proofs.port.worker import USAGE, Answer, Request, answer
 

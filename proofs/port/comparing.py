@@ -10,8 +10,9 @@ import numpy as np
 
 import minigrad as mg
 from models.errors import UserError
-from proofs.port.frameworks import PRECISIONS, Framework, framework
+from proofs.port.frameworks import PRECISIONS, Framework
 from proofs.port.locating import described
+from proofs.port.recognition import framework
 from proofs.port.reference import cotangents, leaves
 
 

@@ -13,11 +13,7 @@ The gradient of a complex argument is Jᴴ g, as in minigrad and PyTorch; JAX re
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
-import sys
-import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -283,11 +279,6 @@ class Tinygrad(Framework):
 class DLPack(Framework):
     """A library of which only its `from_dlpack` is known, and that its arrays export themselves likewise."""
 
-    def __init__(self, name: str):
-        super().__init__(name)
-        if not hasattr(self.module, "from_dlpack"):
-            raise UserError(f"framework: {name} has no from_dlpack, expected {', '.join(KNOWN)} or one that has")
-
     @property
     def imports(self) -> tuple[str, ...]:  # type: ignore[override]
         return "import numpy as np", f"import {self.name}"
@@ -300,59 +291,6 @@ class DLPack(Framework):
 
     def literal(self, x: np.ndarray, precision: str) -> str:
         return f"{self.name}.from_dlpack({super().literal(x, precision)})"
-
-
-KNOWN = {
-    "numpy": Framework,
-    "numba": Numba,
-    "torch": Torch,
-    "jax": Jax,
-    "cupy": CuPy,
-    "mlx.core": Mlx,
-    "tinygrad": Tinygrad,
-}
-OTHERS = ("dpctl", "array_api_strict")  # recognised, so that nobody takes them for NumPy
-FULL_NAMES = {"mlx": "mlx.core"}
-
-
-def framework(name: str | None, function: Callable[..., Any]) -> Framework:
-    """Return the framework of this name, or that of the modules which the function's own module imports.
-
-    Raises UserError where these are several, or the framework cannot be imported.
-    """
-    name = name or recognise(function)
-    name = FULL_NAMES.get(name, name)
-    return KNOWN[name](name) if name in KNOWN else DLPack(name)
-
-
-def recognise(function: Callable[..., Any]) -> str:
-    """Return the framework that a function was compiled by, or that its globals name; NumPy where they name none.
-
-    A module that imports Numba beside no other library has functions of NumPy's arrays.
-
-    Raises UserError where they name several.
-    """
-    while isinstance(function, functools.partial):
-        function = function.func
-    libraries = {*KNOWN, *FULL_NAMES, *OTHERS} - {"numpy"}
-    compiler = _root(type(function))
-    if compiler in libraries:
-        return FULL_NAMES.get(compiler, compiler)
-    function = inspect.unwrap(function)
-    scope = getattr(function, "__globals__", None) or vars(sys.modules[type(function).__module__])
-    found = {_root(value) for value in scope.values()} & libraries
-    if len(found) > 1:
-        found.discard("numba")
-    if len(found) > 1:
-        raise UserError(f"framework: the port's module imports {' and '.join(sorted(found))}; choose by --framework")
-    name = found.pop() if found else "numpy"
-    return FULL_NAMES.get(name, name)
-
-
-def _root(x: Any) -> str:
-    """Return the package that a module is of, or that any other object comes from."""
-    name = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
-    return str(name).partition(".")[0]
 
 
 def _as_function(call: Call, argument: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from models.memory import delta_rule
 from proofs.port import check, compare
-from proofs.port.frameworks import recognise
+from proofs.port.recognition import recognise
 
 
 def torch_ports(torch):

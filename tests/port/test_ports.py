@@ -7,7 +7,7 @@ import types
 import pytest
 
 from models.errors import UserError
-from proofs.port.frameworks import recognise
+from proofs.port.recognition import recognise
 from tests.port.planted import PLANTED, rows
 from tests.port.ports import PORTS, make, run
 
