@@ -14,7 +14,8 @@ from minigrad.values import holds
 def check_indices(caller: str, name: str, indices: Any, count: int, description: str) -> Any:
     """Return the indices as a raw array of integers from 0 to count − 1.
 
-    Raises TypeError for other numbers, IndexError for an integer out of bounds, where `minigrad.values` reads them.
+    Raises TypeError for other numbers, IndexError for an integer out of bounds, where `minigrad.values` reads them: on
+    a device the first of each shape, all of them inside `checked_always()`.
     """
     raw = as_array(unwrap(indices), caller)
     xp = namespace(raw)

@@ -43,7 +43,7 @@ def holds(check: Hashable, condition: Callable[[Any], Any], x: Any) -> bool:
     """
     x = unwrap(x)
     if type(x) is np.ndarray or not hasattr(x, "dtype"):
-        return _evaluate(condition, x)
+        return _evaluate(condition, x) is not False
     if _compiling():
         return True
     key = (check, tuple(x.shape), x.dtype) if on_device(x) else None
@@ -54,7 +54,7 @@ def holds(check: Hashable, condition: Callable[[Any], Any], x: Any) -> bool:
         if len(_passed) >= _MOST:
             _passed.clear()
         _passed.add(key)
-    return passed
+    return passed is not False
 
 
 def on_device(x: Any) -> bool:
@@ -67,16 +67,17 @@ def on_device(x: Any) -> bool:
     return library == "cupy"
 
 
-def _evaluate(condition: Callable[[Any], Any], x: Any) -> bool:
+def _evaluate(condition: Callable[[Any], Any], x: Any) -> bool | None:
+    """Return whether a condition holds for all elements of x, None where its values cannot be read."""
     try:
         passed = condition(x)
         return bool(namespace(passed).all(passed)) if hasattr(passed, "shape") else bool(passed)
     except TypeError:  # JAX traces x; or its numbers have no order
-        return True
+        return None
     except RuntimeError:  # vmap of PyTorch batches x, or it is one of PyTorch's arrays without values
         if type(x).__module__.partition(".")[0] != "torch":
             raise
-        return True
+        return None
 
 
 def _compiling() -> bool:

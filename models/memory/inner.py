@@ -253,7 +253,11 @@ def check_gate_range(label: str, x: Array, lowest: float, highest: float, meanin
 
 
 def check_finite_loss(label: str, losses: Array, first: int) -> None:
-    """Raise FloatingPointError where an inner loss (*batch, C), of the tokens from `first` on, is not finite."""
+    """Raise FloatingPointError where an inner loss (*batch, C), of the tokens from `first` on, is not finite.
+
+    On a device the first losses of each shape are read, and a later divergence is found only inside
+    `minigrad.values.checked_always()`.
+    """
     if failure := _first_not(label, lambda x: namespace(x).isfinite(x), losses):
         token, why = first + failure[0], "a finite one: the inner rate is too large, or an input was not finite"
         raise FloatingPointError(f"{label}: the inner loss is {failure[1]:g} at token {token}, expected {why}")

@@ -150,7 +150,7 @@ def _is_matrix(label: str, A: Array, B: Array, delta: Array, *, batched: bool = 
             "expected (*channels, N) twice, and (*channels, 1) or no axis"
         )
     real_parts = namespace(A).real(unwrap(A))
-    if not holds((label, "A"), lambda real_parts: real_parts <= 0, real_parts):
+    if not holds((label, "diagonal A"), lambda real_parts: real_parts <= 0, real_parts):
         raise ValueError(f"{label}: A holds real part {_number(real_parts.max())}, expected real parts of at most 0")
     return False
 
@@ -165,7 +165,7 @@ def _check_matrix(label: str, A: tuple[int, ...], B: tuple[int, ...]) -> None:
 def _check_eigenvalues(label: str, A: Array) -> None:
     """Raise ValueError where one grows. Rounding may move them by about √eps of A's norm; exact ones are not known."""
     xp = namespace(A)
-    if not hasattr(xp.linalg, "eigvals") or holds((label, "A"), _stable, A):
+    if not hasattr(xp.linalg, "eigvals") or holds((label, "matrix A"), _stable, A):
         return
     if not xp.all(xp.isfinite(A)):
         raise ValueError(f"{label}: A holds NaN or infinity, expected finite numbers")

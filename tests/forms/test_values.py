@@ -73,6 +73,15 @@ def test_what_fails_is_not_taken_for_checked(reads):
         check_rates("another form", wrong, -right)
 
 
+def test_what_could_not_be_read_is_not_taken_for_checked(reads):
+    def traced(x):
+        raise TypeError("its values are not known")
+
+    wrong = asarray(-np.ones(3))
+    assert holds("a check", traced, wrong)
+    assert not holds("a check", lambda x: x > 0, wrong)
+
+
 def test_losses_and_indices_are_read_once_for_each_shape(reads):
     for _ in range(2):
         check_finite_loss("a form", asarray(np.ones((2, 3))), 0)
