@@ -14,7 +14,8 @@ the reason and the statement that shows it. `python -m models map` prints both.
 
 State spaces have a memory for each channel, with q = C, k = B̄ᴴ and v = u: the write is linear attention's. The map
 from the old memory to what is kept of it is diagonal in S4D and Mamba, where it is a decay, complex in S4D, and a
-matrix Ā in LTI, LSSL and S4. It is part of the optimiser, and no step on a loss unless Ā is symmetric.
+matrix Ā in LTI, LSSL and S4. It is part of the optimiser, and no step on a loss unless Ā is Hermitian, as S4D's complex
+decay is not.
 Means are memories of the key 1: softmax attention has one a query, RWKV-4 one a channel.
 
     memory     layers, as `models.memory.inner` has them: a matrix or an MLP.
@@ -24,8 +25,9 @@ Means are memories of the key 1: softmax attention has one a query, RWKV-4 one a
     norm       γ and β of a layer norm on what the memory gives, to which its input is added; not trained inside.
 
 It runs token by token, with gradients by autodiff: a reference to read; to compute, use the mechanisms' modules. State
-and output are those of the mechanisms. Raises KeyError for a gate that is missing, with the gate's name, and ValueError
-for a loss or an optimiser that there is not, a batch below 1, or sizes that do not fit.
+and output are those of the mechanisms, but for a state space's skip D u and the real part, twice it in S4D, and for
+RWKV-4, whose output is read after a write with u in place of w. Raises KeyError for a gate that is missing, with the
+gate's name, and ValueError for a loss or an optimiser that there is not, a batch below 1, or sizes that do not fit.
 
 Deviations: Longhorn is the closed form of its objective; the released model takes the diagonal approximation 1 − Δk⊙²
 with a Δ for each channel. MIRAS' points have batches of 1 (paper: 16 and 64), and Yaad one threshold for all channels.
@@ -236,7 +238,7 @@ POINTS = {
 }
 NO_POINTS = {
     "RNN": NoPoint(
-        "of several units its step is no descent: a step on a loss has a symmetric Jacobian, diag(1 − h²) W is not",
+        "its step is neither a descent, whose Jacobian is symmetric as diag(1 − h²) W is not, nor linear in the state",
         "online_learner_map.units_step_by_descent",
         "elman1990",
     ),

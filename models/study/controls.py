@@ -71,12 +71,14 @@ def aligned(measured: Sequence[Results], seeds: int) -> str:
 
 
 def anticipated(measured: Sequence[Results], seeds: int) -> str:
-    """Describe, by shift, test-time training beside fine-tuning on that shift and on the others."""
+    """Describe, by shift, test-time training beside fine-tuning on that shift, on the others, and beside no step."""
     right = _by_shift(measured, seeds, lambda m, s: m["tuned"][s][s], lambda m, s: m["online"][s])
     wrong = _by_shift(measured, seeds, lambda m, s: m["online"][s], _wrong)
+    none = _by_shift(measured, seeds, lambda m, s: m["online"][s], _without_steps("joint"))
     return (
         f"That fine-tuning on the shift that comes is better than test-time training: {right}. That test-time training "
-        f"is better than fine-tuning on another shift, in the mean over those: {wrong}."
+        f"is better than fine-tuning on another shift, in the mean over those: {wrong}. That test-time training is "
+        f"better than no step: {none}."
     )
 
 

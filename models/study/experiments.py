@@ -74,7 +74,8 @@ QUESTIONS = {
         "The book chapter on SSMs says that S4 is excellent on audio and time series, whose inputs are longer than "
         "texts. Raw audio, synthesised: one of eight pitches, to be named at the last of 512 samples, 32 ms at 16 kHz, "
         "in noise of a quarter of its power; models of as many parameters. Then the same kind of sounds at 8 kHz, 256 "
-        "samples, without training: a state space's time steps are doubled, others stay as they are.",
+        "samples with half of the noise, without training: a state space's time steps are doubled, others stay as they "
+        "are.",
         (("s4", "lstm"), ("s4d", "lstm"), ("s4", "softmax"), ("s4d", "softmax"), ("s4", "s4d")),
     ),
     "targets": Experiment(
@@ -95,8 +96,8 @@ QUESTIONS = {
     "equal-state": Experiment(
         "The talk on Titans says that the most perfect state is a model: an MLP in place of a matrix makes a better "
         "memory (44:14). Recall with inner models of N weights, at one width: few heads with a matrix of K × K "
-        "each, or eight times as many heads with an MLP. Biases, and the gradients of an unfinished batch, are "
-        "counted in the state.",
+        "each, or eight times as many heads, of an eighth of the channels, with an MLP. Biases, and the gradients of "
+        "an unfinished batch, are counted in the state.",
         (("ttt_mlp-N2048", "ttt_linear-N2048"), ("ttt_mlp-N4096", "ttt_linear-N4096")),
     ),
     "retrievals": Experiment(
@@ -127,7 +128,7 @@ def _section(name: str, experiment: Experiment, results: Results) -> dict[str, A
         "about": experiment.about,
         "run": run,
         "seeds": seeds,
-        "columns": [f"{key} {_unit(run)}" if _unit(run) else "bits per byte" for key in columns],
+        "columns": ["bits per byte" if run.task == "text" else f"{key} {_unit(run)}".rstrip() for key in columns],
         "rows": [_row(variant, by_variant[variant], scores[variant], columns, run) for variant in by_variant],
         "missing": [job for job, entry in jobs.items() if not entry["result"]],
         "sentences": [
@@ -188,8 +189,8 @@ def _read_errors(by_variant: Mapping[str, list[Results]]) -> list[str]:
     if not errors:
         return []
     listing = ", ".join(f"{label(v)} {np.mean(e):.2f} ({min(e):.2f}–{max(e):.2f})" for v, e in errors.items())
-    difference = "differs from the value, up to its length, by ‖read(k) − v‖/‖v‖ ="
-    return [f"What a trained layer reads for a key {difference} {listing}."]
+    pairs = max(_run(next(iter(by_variant.values()))[0])["pairs"])
+    return [f"After {pairs} pairs a read of a key is off by min ‖c read(k) − v‖/‖v‖ over c ≥ 0 = {listing}."]
 
 
 def _half_the_rate(by_variant: Mapping[str, list[Results]]) -> list[str]:
@@ -267,11 +268,13 @@ def label(variant: str) -> str:
 
 
 def _unit(run: Run) -> str:
-    return {"recall": "pairs", "needle": "tokens", "tones": "samples", "text": ""}.get(run.task, run.task)
+    return {"recall": "pairs", "needle": "tokens", "tones": "samples"}.get(run.task, "")
 
 
 def _at(key: str, run: Run) -> str:
-    return f"At {key} {_unit(run)}" if key.isdecimal() else {"text": "In bits per byte"}.get(run.task, f"In {run.task}")
+    if key.isdecimal():
+        return f"At {key} {_unit(run)}"
+    return "In bits per byte" if run.task == "text" else f"In {run.task.replace('_', ' ')}"
 
 
 def _cell(values: list[float], run: Run) -> str:

@@ -1,7 +1,7 @@
 """Helpers of the report's sections: values read from results, and their names."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 SHOWS, REVERSED, NOT_RECORDED = "shows", "is reversed", "is not recorded yet"  # verdicts on an ordering
@@ -74,13 +74,14 @@ def ordering(above: Sequence[float], below: Sequence[float], seeds: int) -> str:
     return REVERSED if max(above) < min(below) else UNSETTLED
 
 
+def overlap(x: Sequence[float], y: Sequence[float]) -> bool:
+    """Return whether two ranges over seeds overlap."""
+    return min(x) <= max(y) and min(y) <= max(x)
+
+
 def unordered(ranked: Mapping[str, Sequence[float]]) -> list[str]:
-    """Return a sentence on the neighbours in a ranking whose ranges over seeds overlap; none where all are apart."""
-    pairs = [
-        f"{first} and {second}"
-        for (first, x), (second, y) in pairwise(ranked.items())
-        if min(x) <= max(y) and min(y) <= max(x)
-    ]
+    """Return a sentence on the pairs whose ranges over seeds overlap; none where all are apart."""
+    pairs = [f"{first} and {second}" for (first, x), (second, y) in combinations(ranked.items(), 2) if overlap(x, y)]
     return [f"No order is shown between {'; between '.join(pairs)}: ranges over seeds overlap."] if pairs else []
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from models.study.figures import Panel, draw, draw_maps
-from models.study.reading import Results, percent, source, unordered
+from models.study.reading import Results, overlap, percent, source
 
 NAMES = {"vit": "ViT", "cnn": "CNN"}
 LARGE = "vit-large-digits"
@@ -68,7 +68,7 @@ def _transferred(rows: list[dict[str, Any]]) -> str:
 
 def _overlapping(rows: list[dict[str, Any]]) -> str:
     """Say with how many examples the ranges of both over seeds overlap."""
-    of = [str(row["shots"]) for row in rows if unordered({"": row["pretrained"], " ": row["scratch"]})]
+    of = [str(row["shots"]) for row in rows if overlap(row["pretrained"], row["scratch"])]
     return f" With {', '.join(of)} ranges over seeds overlap, so that no order is shown." if of else ""
 
 
@@ -115,7 +115,7 @@ def _sentence(rows: list[dict[str, Any]]) -> str:
         f"with {images:,} digits ViT has {percent(of['ViT', images])} and the CNN {percent(of['CNN', images])}"
         for images in ends
     )
-    overlapping = [f"{n:,}" for n in ends if unordered({"ViT": of["ViT", n], "CNN": of["CNN", n]})]
+    overlapping = [f"{n:,}" for n in ends if overlap(of["ViT", n], of["CNN", n])]
     if overlapping:
         lead = f"With {' and '.join(overlapping)} digits ranges over seeds overlap, so that no order is shown"
     elif gaps[1] < 0:

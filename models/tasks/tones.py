@@ -4,7 +4,8 @@
 
 A tone has a fundamental and two overtones of random strengths and phases; its pitch, from 200 to 800 Hz in eight equal
 steps of the logarithm, is off by up to 2%. White noise has a quarter of its power. All overtones are below 2.5 kHz, so
-that half the rate holds them too: `at_half_the_rate` gives the samples of the same sounds at 8 kHz, half as many.
+that half the rate holds them too: `at_half_the_rate` gives the samples of the same sounds at 8 kHz, half as many. Its
+filter removes half of the noise's power too: at 8 kHz that is an eighth of a tone's.
 
 It stands for raw speech, which S4 classifies at 16 kHz, and without further training at 8 kHz (Gu et al. 2022, section
 4.3). Deviations: sounds are synthesised, a thirtieth as long, and a sample is a token, where theirs is a number.
@@ -20,7 +21,7 @@ from models.tasks.recall import IGNORE, Batch
 RATE = 16_000  # samples a second
 LEVELS, PITCHES = 16, 8
 LOWEST, HIGHEST, DETUNING = 200.0, 800.0, 0.02
-OVERTONES = 3  # with the fundamental
+PARTIALS = 3
 NOISE = 0.5  # its deviation, beside a tone's of 1
 EVALUATED = 256  # sounds
 LEAST = 64  # samples
@@ -54,8 +55,8 @@ def sounds(rng: np.random.Generator, count: int, length: int) -> tuple[np.ndarra
     """Return samples `(count, length)`, tones of variance 1 in noise, and pitches `(count,)`, 0 … 7."""
     pitches = rng.integers(0, PITCHES, size=count)
     hertz = LOWEST * (HIGHEST / LOWEST) ** (pitches / (PITCHES - 1)) * rng.uniform(1 - DETUNING, 1 + DETUNING, count)
-    overtone = np.arange(1, OVERTONES + 1)[:, None]
-    strength, start = (rng.uniform(least, 1, (count, OVERTONES, 1)) for least in (0.3, 0))
+    overtone = np.arange(1, PARTIALS + 1)[:, None]
+    strength, start = (rng.uniform(least, 1, (count, PARTIALS, 1)) for least in (0.3, 0))
     angle = hertz[:, None, None] * overtone * np.arange(length) / RATE + start
     tone = np.sum(strength * np.sin(2 * np.pi * angle), axis=1)
     return tone / np.std(tone, axis=1, keepdims=True) + NOISE * rng.standard_normal((count, length)), pitches

@@ -111,8 +111,8 @@ def test_an_ordering_shows_only_where_seeds_do_not_overlap(tmp_path):
     assert "softmax better than RNN is not recorded yet" in at_3
     assert "softmax 90.0% (85.0–95.0)" in section["sentences"][0]
     assert section["sentences"][1] == (
-        "No order is shown between LSTM and softmax; between softmax and delta rule (K = 64): "
-        "ranges over seeds overlap."
+        "No order is shown between LSTM and softmax; between LSTM and delta rule (K = 64); between softmax and "
+        "delta rule (K = 64): ranges over seeds overlap."
     )
     assert any(sentence.startswith("At 5 pairs: ") for sentence in section["sentences"])
     assert "<svg" in section["figure"] and len(section["missing"]) == 2 * (len(section["rows"]) - len(accuracies))

@@ -20,7 +20,7 @@ def heard(samples, rate):
     """Return the pitch whose fundamental and overtones, at some detuning, have the largest share of each sound."""
     step = np.linspace(1 - tones.DETUNING, 1 + tones.DETUNING, 9)
     hertz = tones.LOWEST * 4 ** (np.arange(tones.PITCHES) / (tones.PITCHES - 1))
-    overtone = np.arange(1, tones.OVERTONES + 1)
+    overtone = np.arange(1, tones.PARTIALS + 1)
     angle = 2 * np.pi * np.arange(samples.shape[-1]) / rate
     waves = np.exp(1j * angle * (hertz[:, None, None] * step[:, None] * overtone)[..., None])  # (8, 9, 3, T)
     power = np.sum(abs(np.einsum("nt,pdot->npdo", samples, waves)) ** 2, axis=-1)
