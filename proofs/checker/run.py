@@ -235,7 +235,10 @@ class Search:
             if encoded in self.seen:
                 return
             self.seen.add(encoded)
-        compared = self.compare(sample)
+        try:
+            compared = self.compare(sample)
+        except Exception as raised:  # Hypothesis would take it for flaky, since no example is compared again
+            compared = Comparison(math.inf, 0.0, f"{type(raised).__name__}: {raised}")
         if self.refuting and not math.isfinite(compared.error):
             self.raised = self.raised or compared.failure
             return

@@ -161,8 +161,10 @@ def _find_mismatch(left: list, right: list, system: System) -> str:
 
 
 def _bitwise_equal(left: list, right: list) -> bool:
-    """Return whether both sides are the same finite numbers."""
-    pairs = ((to_numpy(x), to_numpy(y)) for x, y in zip(left, right, strict=True))
+    """Return whether both sides are the same finite numbers, of which there are some; False for other objects."""
+    pairs = [(to_numpy(x), to_numpy(y)) for x, y in zip(left, right, strict=True)]
+    if not any(x.size for x, _ in pairs) or any(z.dtype.kind not in "biufc" for pair in pairs for z in pair):
+        return False
     return all(bool(np.all((x == y) & np.isfinite(x))) for x, y in pairs)
 
 

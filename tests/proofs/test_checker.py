@@ -231,3 +231,29 @@ def test_bounds_are_for_sides_that_differ(monkeypatch):
         assert not systems._bitwise_equal([np.array([1.0, np.nan])], [np.array([1.0, np.nan])])
         assert not systems._bitwise_equal([np.array([np.inf])], [np.array([np.inf])])
         assert systems._bitwise_equal([np.array([1.0, 2.0])], [np.array([1.0, 2.0])])
+
+
+def half_and_third():
+    return [np.array([Fraction(1, n)], dtype=object) for n in (2, 3)]
+
+
+NOTHING = "no example had a finite bound, so nothing was shown"
+
+
+@pytest.mark.parametrize(
+    ("state", "sides", "failure"),
+    [
+        (identity, lambda: ([], []), NOTHING),
+        (identity, lambda: (np.ones(0), np.ones(0)), NOTHING),
+        (identity, half_and_third, "result at [0]: 1/2 on the left, 1/3 on the right"),
+        (identity, lambda: (np.array(["a"]), np.array(["b"])), "AttributeError: "),
+        (converges, lambda: (np.float64(0), np.float64(1)), "IndexError: "),
+    ],
+)
+def test_sides_without_numbers_or_that_cannot_be_compared_fail(state, sides, failure):
+    @state("Sides", source="minigrad, this test", register=False)
+    def claim(q: Queries):
+        return sides()
+
+    result = check_system(claim.statements[0], "float64")
+    assert result.status == "failed" and result.failure.startswith(failure), result.failure
