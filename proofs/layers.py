@@ -88,6 +88,12 @@ def heads(x: Any, count: int) -> list[Any]:
     return parts(x, *[x.shape[-1] // count] * count)
 
 
+def mixed_channels(w: Weights, y: Any) -> Any:
+    """Return a ⊙ σ(b), a and b the halves of GELU(y) W + c, with the weights named "output"."""
+    a, b = heads(linear(w, "output", gelu(y)), 2)
+    return a * sigmoid(b)
+
+
 def outer(k: Any, v: Any) -> Any:
     """Return k vᵀ (*batch, K, V)."""
     return k[..., :, None] * v[..., None, :]

@@ -154,7 +154,8 @@ def rwkv4_starts_as_a_first_layer():
     "RWKV-7's time mixing starts from w0 = −6.5 + 5 (i/(n − 1))^0.85, κ = 0.85, k_a = 1, a0 = r_k = 0, low-rank maps "
     "that are 0, and x_□ = 1 − (i/n)^p with p = 0.2 for r and g, 0.9 for w and a, 0.7 for k and v, its channel mixing "
     "from x_k = 1 − i/n",
-    source="rwkv-code, RWKV-v7/train_temp/src/model.py, of the first layer",
+    source="rwkv-code, RWKV-v7/train_temp/src/model.py, of the first layer, in a version before its w0, a0, k_k, k_a "
+    "and r_k changed (place not verified)",
     only=("float64",),
 )
 def rwkv7_starts_as_a_first_layer():

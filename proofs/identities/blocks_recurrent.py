@@ -18,10 +18,10 @@ from proofs.layers import (
     Seed,
     Weights,
     compare,
-    gelu,
     heads,
     layer_norm,
     linear,
+    mixed_channels,
     outer,
     rng,
     sigmoid,
@@ -40,12 +40,6 @@ def make(mixer: str) -> Any:
     return MIXERS[mixer](BlockConfig(WIDTH, H, form=form, chunk_size=2, start=MIXERS[mixer].starts[-1]), rng())
 
 
-def mixed_channels(w: Weights, h: list[Any]) -> Any:
-    """Return a ⊙ σ(b), a and b the halves of GELU(h) W + c."""
-    a, b = heads(linear(w, "output", gelu(mg.stack(h, axis=-2))), 2)
-    return a * sigmoid(b)
-
-
 @bounded(
     "A simple recurrent network: h = tanh(W h + U x + b), output = a ⊙ σ(b), a, b = GELU(h) V + c" + TO_HALF_THE_DIGITS,
     source="elman1990; minigrad, models/blocks/system.py, for what follows the network",
@@ -58,7 +52,7 @@ def rnn(seed: Seed, precision: str):
         for (x_t,) in tokens(linear(w, "enter", x)):
             h = mg.tanh(h @ w["W"].mT + x_t)
             y.append(h)
-        return mixed_channels(w, y)
+        return mixed_channels(w, mg.stack(y, axis=-2))
 
     return compare(make("rnn"), written_out, seed, precision, WIDTH)
 
@@ -78,7 +72,7 @@ def lstm(seed: Seed, precision: str):
             c = sigmoid(f) * c + sigmoid(i) * mg.tanh(g)
             h = sigmoid(o) * mg.tanh(c)
             y.append(h)
-        return mixed_channels(w, y)
+        return mixed_channels(w, mg.stack(y, axis=-2))
 
     return compare(make("lstm"), written_out, seed, precision, WIDTH)
 

@@ -28,14 +28,13 @@ from proofs.layers import (
     compare,
     convolve,
     drawn_weights,
-    gelu,
     heads,
     linear,
+    mixed_channels,
     outer,
     parts,
     rms_norm,
     rng,
-    sigmoid,
     silu,
     softplus,
     times,
@@ -109,12 +108,6 @@ def mamba2(x: Inputs, w: Weights):
 
 def make(mixer: str) -> Any:
     return MIXERS[mixer](BlockConfig(WIDTH, states=N, start="hippo", form="recurrent"), rng())
-
-
-def mixed_channels(w: Weights, y: Any) -> Any:
-    """Return a ⊙ σ(b), a and b the halves of GELU(y) W + c."""
-    a, b = heads(linear(w, "output", gelu(y)), 2)
-    return a * sigmoid(b)
 
 
 def complex_pairs(x: Any) -> Any:

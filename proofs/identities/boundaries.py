@@ -34,7 +34,7 @@ from proofs.checker.evaluate import flatten
 from proofs.checker.forms import Form, each_pair
 from proofs.checker.statements import Instance, bounded
 from proofs.checker.strategies import Strategy, walk
-from proofs.layers import PRECISIONS, TO_HALF_THE_DIGITS, convolve
+from proofs.layers import PRECISIONS, TO_HALF_THE_DIGITS, convolve, softmax
 
 CHAPTER = 1
 
@@ -181,7 +181,8 @@ def of_forms(form: Form, plainest: Form, sizes: dict[str, Any], precision: str, 
 
 
 @bounded(
-    "A kernel past its tiles, slabs and segments, on parts for three threads, is array code" + TO_HALF_THE_DIGITS,
+    "At sizes past its tiles, slabs and segments, on three threads, a kernel gives what array code gives"
+    + TO_HALF_THE_DIGITS,
     source=KERNELS,
     over=pairs(compiled=True),
     only=("float64",),
@@ -191,8 +192,8 @@ def kernels(form: Form, plainest: Form, precision: str, shares_kernel: bool):
 
 
 @bounded(
-    "A form past its default chunk, and past the sizes where scan and convolution are compiled, is the plainest"
-    + TO_HALF_THE_DIGITS,
+    "Past its default chunk, and past the sizes where scan and convolution are compiled, a form gives what the "
+    "plainest gives" + TO_HALF_THE_DIGITS,
     source="minigrad, the papers each mechanism names",
     over=pairs(compiled=False),
     only=("float64",),
@@ -270,8 +271,6 @@ ROW_BY_ROW: dict[str, tuple[Callable[..., Any], int, tuple[tuple[int, ...], ...]
     "rms_norm": (mg.rms_norm, 50, ((130, 48),)),
     "swiglu": (mg.swiglu, 20, ((70, 70),)),
     "rotary": (mg.rotary, 20, ((70, 70), (70, 35), (70, 35))),
-    "softmax": (mg.softmax, 1, ((3, 70, 70),)),
-    "matmul": (lambda x: x @ x.mT, 1, ((2, 70, 70),)),
 }
 
 
@@ -286,6 +285,25 @@ ROW_BY_ROW: dict[str, tuple[Callable[..., Any], int, tuple[tuple[int, ...], ...]
 def large_arrays(name: str, precision: str):
     function, rows, shapes = ROW_BY_ROW[name]
     return compare(function, in_parts(function, rows), *(normal(precision, *shape) for shape in shapes))
+
+
+MATRICES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    # a function that takes large matrices one by one, and its definition
+    "softmax": (mg.softmax, softmax),
+    "matmul": (lambda x: x @ x.mT, lambda x: mg.sum(x[..., :, None, :] * x[..., None, :, :], axis=-1)),
+}
+
+
+@bounded(
+    "The softmax and the product of large matrices are their definitions" + TO_HALF_THE_DIGITS,
+    source=ENGINE,
+    over=[
+        Instance(f"{name}.{case.label}", {"name": name, **case.fixed}, {}) for name in MATRICES for case in PRECISIONS
+    ],
+    only=("float64",),
+)
+def large_matrices(name: str, precision: str):
+    return compare(*MATRICES[name], normal(precision, 3, 70, 70))
 
 
 @bounded(

@@ -117,7 +117,7 @@ def norms(x: Rows, w: Gain, b: Bias):
 
 
 @identity(
-    "The inner models' layer norm has ε = 10⁻⁶, and its product with a cotangent is that of the derivative",
+    "The inner models' layer norm has ε = 10⁻⁶, and `layer_norm_vjp` is its vector-Jacobian product",
     source="ttt-code, ttt.py; ba2016, eq. 3 and 4",
     only=("float64", "gradient"),
 )
@@ -134,7 +134,8 @@ def inner_norm(x: Rows, w: Gain, b: Bias):
     over=over(
         {
             "block": (block.unit, lambda x: layers.unit(x, 1e-6)),
-            "rwkv7": (lambda x: rwkv7.unit(x + 1), lambda x: layers.unit(x + 1, 1e-24)),
+            # lengths of about 10⁻¹²
+            "rwkv7": (lambda x: rwkv7.unit(1e-9 * x), lambda x: layers.unit(1e-9 * x, 1e-24)),
         }
     ),
     only=FLOATS,

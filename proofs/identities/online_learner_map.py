@@ -66,7 +66,11 @@ def is_lti(u: systems.Inputs, A: systems.System, B: systems.Enter, C: systems.Le
     return run_system("LTI", u, B_each, C_each, state, transition=A_each), lti.recurrent(u, A, B, C, state=state)
 
 
-@identity("… by the bilinear rule, a step a channel: LSSL", source="gu2021lssl, eq. 4–5", exact=True)
+@identity(
+    "The time-invariant system of the bilinear rule, with a step for each channel: LSSL",
+    source="gu2021lssl, eq. 4–5",
+    exact=True,
+)
 def is_lssl(
     u: systems.Inputs,
     A: systems.Stable,
@@ -81,7 +85,7 @@ def is_lssl(
     return (y + D * u, h), lssl.recurrent(u, A, B, C, D, delta, state=state)
 
 
-@identity("… of A = Λ − PPᴴ: S4", source="gu2022s4, eq. 3 and theorem 1", only=FLOATS)
+@identity("The time-invariant system of A = Λ − PPᴴ: S4", source="gu2022s4, eq. 3 and theorem 1", only=FLOATS)
 def is_s4(
     u: conjugates.Inputs,
     Lambda: conjugates.Eigenvalues,
@@ -117,7 +121,7 @@ def is_s4d(
 
 
 @identity(
-    "… a real one, and B, C and Δ of the token: Mamba's selective scan, with k = B, v = Δu and log α = ΔA",
+    "A real diagonal transition, and B, C and Δ of the token: Mamba's selective scan, with k = B, v = Δu, log α = ΔA",
     source="gu2023mamba, eq. 2; talk-titans, 1:21:15",
 )
 def is_mamba(
@@ -179,7 +183,7 @@ def is_softmax_attention(q: Keys, k: Keys, v: Values, start: Starts):
 
 
 @identity(
-    "Its rates are those of a Newton step: of all pairs, each square error weighted by exp(qkᵀ/√K), to the minimum",
+    "Softmax attention is one Newton step from ŷ = 0, to the minimum of Σₛ ½ exp(q·kₛ/√K) ‖ŷ − vₛ‖² over pairs s ≤ t",
     source="sun2024ttt, theorem 2",
 )
 def softmax_attention_is_a_newton_step(q: Keys, k: Keys, v: Values):

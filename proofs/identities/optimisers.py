@@ -47,6 +47,13 @@ def parameters(layer: nn.Linear) -> list[np.ndarray]:
     return [layer.weight.copy(), layer.bias.copy()]
 
 
+def trained(optimiser: Any, layer: nn.Linear, gradients: list[nn.Linear]) -> list[np.ndarray]:
+    """Return the parameters of the layer after a step with each of the gradients."""
+    for gradient in gradients:
+        optimiser.step(layer, gradient)
+    return parameters(layer)
+
+
 @bounded(
     "AdamW: m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², p = p − γ (m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε) + λ p); by "
     "default 0.9, 0.999, 10⁻⁸ and 0.01; vectors do not decay",
@@ -67,10 +74,7 @@ def adamw(seed: Seed, options: dict[str, Any]):
             step = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
             p = p - 0.1 * (step + (decay * p if p.ndim > 1 else 0))
         expected.append(p)
-    optimiser = optim.AdamW(0.1, **options)
-    for gradient in gradients:
-        optimiser.step(layer, gradient)
-    return close(parameters(layer), expected)
+    return close(trained(optim.AdamW(0.1, **options), layer, gradients), expected)
 
 
 @bounded(
@@ -87,10 +91,7 @@ def momentum(seed: Seed):
             v = 0.75 * v + parameters(gradient)[i]
             p = p - 0.1 * v
         expected.append(p)
-    optimiser = optim.SGD(0.1, momentum=0.75)
-    for gradient in gradients:
-        optimiser.step(layer, gradient)
-    return close(parameters(layer), expected)
+    return close(trained(optim.SGD(0.1, momentum=0.75), layer, gradients), expected)
 
 
 @bounded(

@@ -10,7 +10,7 @@ from scipy.linalg import expm
 from minigrad import namespace
 from models.ssm import hippo, lssl, s4, s4d
 from proofs.checker.statements import converges, grows, identity, refuted
-from proofs.checker.strategies import LARGE, RATES, SMALL, Strategy, elements, pairs
+from proofs.checker.strategies import LARGE, POSITIVE, RATES, SMALL, Strategy, elements, pairs
 from proofs.identities import lti
 from proofs.identities.s4 import Eigenvalues, Enter, Inputs, Leave, Skip, Start, Steps
 
@@ -23,6 +23,7 @@ OMEGA = 3.0  # of the signals sin ωt
 
 Modes = Annotated[Any, Strategy("N", pairs(RATES, LARGE), complex=True, differentiable=False)]
 Weights = Annotated[Any, Strategy("N", pairs(SMALL, SMALL), complex=True, differentiable=False)]
+Factor = Annotated[Any, Strategy("", POSITIVE)]
 Frequency = Annotated[Any, Strategy("", elements(3, 1, "1/2", 7), differentiable=False)]
 
 
@@ -42,7 +43,7 @@ def half_the_step(u: Inputs, Lambda: Eigenvalues, B: Enter, C: Leave, D: Skip, d
 
 
 @refuted(
-    "So it is with the step as it was (all that it does is then twice as fast)",
+    "At twice the rate S4D with the same step Δ gives the same outputs (it is then a system that is twice as fast)",
     source=f"minigrad, Δ is the time between samples; {SPEECH}",
     instead="sampling.half_the_step",
 )
@@ -52,16 +53,22 @@ def the_step_as_it_was(u: Inputs, Lambda: Eigenvalues, B: Enter, C: Leave, D: Sk
 
 
 @identity(
-    "Only ΔA and ΔB count: a step k times as long is a system k times as fast, for LSSL as for S4",
-    source="gu2021lssl, section 3; gu2022s4, eq. 3",
+    "LSSL depends on ΔA and ΔB alone: with kA and kB in place of A and B it is the system at steps k times as long",
+    source="gu2021lssl, section 3",
     exact=True,
 )
 def steps_are_speeds(
-    u: lti.Inputs, A: lti.Stable, B: lti.Enter, C: lti.LeaveEach, D: lti.Skip, delta: lti.Steps, state: lti.Start
+    u: lti.Inputs,
+    A: lti.Stable,
+    B: lti.Enter,
+    C: lti.LeaveEach,
+    D: lti.Skip,
+    delta: lti.Steps,
+    state: lti.Start,
+    k: Factor,
 ):
-    return lssl.recurrent(u, 2 * A, 2 * B, C, D, delta, state=state), lssl.recurrent(
-        u, A, B, C, D, 2 * delta, state=state
-    )
+    faster = lssl.recurrent(u, k * A, k * B, C, D, delta, state=state)
+    return faster, lssl.recurrent(u, A, B, C, D, k * delta, state=state)
 
 
 @converges(

@@ -136,8 +136,12 @@ FAULTS = [
     (causal_conv1d, "forward", offset_of_the_second(64), "boundaries.short_convolution[float64]", "the next slab"),
     (fused_elementwise, "share", changed(last_left_out), "boundaries.large_arrays[gelu.float64]", "the last vector"),
     (fused_elementwise, "share", changed(last_left_out), "boundaries.large_arrays[swiglu.float32]", "the last row"),
-    (normalisers, "_matrix_by_matrix", changed(previous_matrix), "boundaries.large_arrays[softmax.float64]",
+    (normalisers, "_matrix_by_matrix", changed(previous_matrix), "boundaries.large_matrices[softmax.float64]",
      "the first matrix for all"),
+    (normalisers, "_matrix_by_matrix", changed(lambda original, x, where: original(x[..., ::-1], where)),
+     "boundaries.large_matrices[softmax.float32]", "columns in the reverse order"),
+    (products, "product", changed(lambda original, x, y: original(x, y) / x.ndim * 2),
+     "boundaries.large_matrices[matmul.float64]", "products of a batch that are too small"),
     (products, "product", changed(fewer_tiles), "boundaries.shared_product[float64]", "the last tiles left out"),
 ]  # fmt: skip
 

@@ -116,7 +116,7 @@ BROKEN = [
     (
         "ttt",
         "x @ to_library_of(x, random",
-        "to_library_of(x, random",
+        "(0 * x + 1) @ to_library_of(x, random",
         f"{LEARNERS}.ttt_target[random]",
         "no token in v",
     ),

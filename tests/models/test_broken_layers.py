@@ -39,6 +39,7 @@ FUNCTIONS = [
 ]
 CHAPTER = [
     # what the chapter calls a module, its path, text, what stands there instead, the statement that fails, what is off
+    ("rwkv7", "blocks.rwkv7", "1e-24", "1e-23", "unit_norms[rwkv7]", "another ε of RWKV-7"),
     ("inner", "memory.inner", "EPSILON = 1e-6", "EPSILON = 1e-5", "inner_norm", "another ε"),
     ("inner", "memory.inner", "- unit * _mean(g * unit)", "", "inner_norm", "a cotangent without the variance's part"),
     ("nn", "minigrad.nn", "eps: float = 1e-5", "eps: float = 1e-6", "norms", "RMSNorm's ε for LayerNorm"),

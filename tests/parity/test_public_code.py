@@ -49,7 +49,7 @@ def test_the_verdict(row, load):
 )
 def test_a_wrong_declaration_is_found(port, options, load):
     (row,) = (row for row in CHECKED if row.port == port)
-    declared = {**row.options, **options, "cases": ["start state" if "state=" in port else "T not a multiple"]}
+    declared = {**row.options, **options, "cases": ["T not a multiple"]}
     assert not check(getattr(public_ports, port)(load), row.form, framework="torch", **declared).right
 
 
