@@ -33,10 +33,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models import tables
+from models.errors import UserError
 from models.references import references
 from models.terminal import escape_unencodable
 from proofs.checker import PROFILES, Result, report, systems_of, workers
 from proofs.checker.statements import Statement, select
+from proofs.files import require_place
 from proofs.mutate.command import mutate
 from proofs.port.command import port
 from proofs.talks import TALKS, VERDICTS, evidence, select_claims, summary
@@ -79,7 +81,7 @@ JunitFile = Annotated[Path | None, typer.Option("--junit", help="Write all resul
 def list_statements(names: Names = None, json: ListFile = None) -> None:
     """List the statements, chapter by chapter."""
     if json:
-        _require_folder(json)
+        _require_place(json)
         report.write_statements(json, _select(names))
         return
     chapter = ""
@@ -113,7 +115,7 @@ def check(
         _exit_with_error(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     for path in (json, junit):
         if path:
-            _require_folder(path)
+            _require_place(path)
     statements, start = _select(names), time.perf_counter()
     results: list[Result] = []
     try:
@@ -150,7 +152,7 @@ def talks(
     except (LookupError, ValueError) as error:
         _exit_with_error(error.args[0])
     if json:
-        _require_folder(json)
+        _require_place(json)
         report.write_claims(json, selected)
         return
     talk = ""
@@ -203,9 +205,11 @@ def _select(names: list[str] | None) -> list[Statement]:
         _exit_with_error(error.args[0])
 
 
-def _require_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        _exit_with_error(f"{path} cannot be written: there is no folder {path.parent}")
+def _require_place(path: Path) -> None:
+    try:
+        require_place(path)
+    except UserError as error:
+        _exit_with_error(str(error))
 
 
 def _exit_with_error(message: str) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from models.references import Citation, citations, spelled
 from proofs.checker import Result
 from proofs.checker.statements import Statement
 from proofs.checker.systems import SYMBOLS
+from proofs.files import write
 from proofs.talks import Claim
 
 
@@ -55,7 +55,7 @@ def failures(result: Result) -> str:
 
 def write_json(path: Path, results: Iterable[Result]) -> None:
     """Write all results as a JSON array."""
-    _write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
+    write(path, json.dumps([result.to_json() for result in results], indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def write_statements(path: Path, statements: Iterable[Statement]) -> None:
@@ -74,12 +74,12 @@ def write_statements(path: Path, statements: Iterable[Statement]) -> None:
         }
         for s in statements
     ]
-    _write(path, json.dumps(rows, indent=1, ensure_ascii=False))
+    write(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def write_claims(path: Path, claims: Iterable[Claim]) -> None:
     """Write claims of the talks as a JSON array, each with its evidence resolved."""
-    _write(path, json.dumps([claim.to_json() for claim in claims], indent=1, ensure_ascii=False))
+    write(path, json.dumps([claim.to_json() for claim in claims], indent=1, ensure_ascii=False))
 
 
 def write_junit(path: Path, results: Iterable[Result]) -> None:
@@ -104,14 +104,7 @@ def write_junit(path: Path, results: Iterable[Result]) -> None:
                 ElementTree.SubElement(case, "skipped", message=f"{name} is not installed")
     for key, count in counts.items():
         suite.set(key, str(count))
-    _write(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically: to a temporary name, then rename it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
 
 
 def summary(results: list[Result]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def group_of(file: str) -> str:
 
 
 def sample(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Return as many mutants, from each file in proportion, drawn so that a change elsewhere changes nothing here.
+    """Return a sample of `count` mutants, from each file in proportion to how many it has.
 
     Within a file, and among files of which fewer than one mutant would be taken, a hash decides. A smaller sample is
     the beginning of a larger one.

@@ -19,7 +19,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from models.errors import UserError
 from proofs.checker import PROFILES
+from proofs.files import require_place
 from proofs.mutate import workers
 from proofs.mutate.choosing import GROUPS, group_of, sample, select_files
 from proofs.mutate.verdicts import (
@@ -42,7 +44,7 @@ Modules = Annotated[
     list[str] | None,
     typer.Argument(help=f"memory.delta_rule, a path, a pattern, or {', '.join(GROUPS)}; all four by default."),
 ]
-Sample = Annotated[int, typer.Option("--sample", min=0, help="Judge as many mutants, drawn from all files; 0: all.")]
+Sample = Annotated[int, typer.Option("--sample", min=0, help="Judge this many mutants, drawn from all files; 0: all.")]
 Seed = Annotated[int, typer.Option("--seed", help="Which sample is drawn.")]
 WithTests = Annotated[bool, typer.Option("--with-tests", help="Run the tests of the module on what survives.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all verdicts to this file as JSON.")]
@@ -77,18 +79,19 @@ def mutate(
         _exit_with_error(f"no profile is called {profile!r}; expected one of {', '.join(PROFILES)}")
     if resume and json is None:
         _exit_with_error("--resume needs --json, the file of verdicts to go on with")
-    if json and not json.parent.is_dir():
-        _exit_with_error(f"{json} cannot be written: there is no folder {json.parent}")
     try:
+        if json:
+            require_place(json)
         counts, chosen = choose(select_files(modules), sample_size, seed)
         survivors = listed()
         before = {v.mutant: v for v in read_record(json).verdicts} if resume and json and json.exists() else {}
         recorded = read_record(RECORDED).verdicts if RECORDED.exists() else []
-    except (LookupError, ValueError) as error:
-        _exit_with_error(error.args[0])
+    except (LookupError, ValueError, UserError) as error:
+        _exit_with_error(str(error.args[0]))
     command = shlex.join(["python", "-m", "proofs", *sys.argv[1:]])
     record = Record(command, datetime.now(UTC).isoformat(timespec="seconds"), counts, [])
-    verdicts = {mutant: before.get(mutant, Verdict(mutant)) for mutant in chosen if mutant in {*before, *survivors}}
+    verdicts = {mutant: Verdict(mutant) for mutant in chosen if mutant in survivors}  # explained: not judged again
+    verdicts |= {mutant: before[mutant] for mutant in chosen if mutant in before}
     todo = [mutant for mutant in chosen if mutant not in verdicts]
     setting = workers.Setting(Limits(mutant=seconds, profile=profile), recorded, with_tests)
     interrupted = False
@@ -96,7 +99,7 @@ def mutate(
         for verdict in _judged(todo, setting, processes):
             verdicts[verdict.mutant] = verdict
             if json:  # each time: whatever ends this, what is done is kept
-                write_record(json, replace(record, verdicts=list(verdicts.values())))
+                write_record(json, replace(record, verdicts=list({**before, **verdicts}.values())))
     except KeyboardInterrupt:
         interrupted = True
         stderr.print(f"interrupted after {len(verdicts)} of {len(chosen)} mutants")

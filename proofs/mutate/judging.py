@@ -62,8 +62,10 @@ class Judge:
             outcome = self.in_process(mutant, source, checks_of(names), left)
             checked, passed = checked + sum(outcome.passed), passed + len(outcome.passed)
             if outcome.by:
-                self.kills[Kill(mutant.file, mutant.function, outcome.by.partition(", ")[0])] += 1
-                return Verdict(mutant, outcome.by, outcome.failure.partition("\n")[0][:200], passed, round(checked, 1))
+                failure = outcome.failure.partition("\n")[0][:200]
+                verdict = Verdict(mutant, outcome.by, failure, passed, round(checked, 1))
+                self.kills[verdict.kill] += 1
+                return verdict
         return Verdict(mutant, "", "", passed, round(checked, 1))
 
     def batches(self, mutant: Mutant, start: float) -> Iterator[list[str]]:
@@ -88,7 +90,8 @@ class Judge:
         functions = self.functions_run[name]
         if mutant.function in called_by_python(mutant.file):
             return (mutant.file, mutant.function) in functions
-        return not {file for file, _ in functions}.isdisjoint({mutant.file, *importers(mutant.file)})
+        changed = module_name(mutant.file)
+        return not {module_name(file) for file, _ in functions}.isdisjoint({changed, *importers(changed)})
 
     def in_process(self, mutant: Mutant, source: str, checks: list[Check], seconds: float) -> Outcome:
         """Check statements with the mutant in place, in a process of its own that may crash or never end."""
@@ -115,11 +118,12 @@ class Judge:
                 pass
             process.join()
         if not outcome.by and process.exitcode:
-            slow = -process.exitcode in (signal.SIGPROF, signal.SIGKILL)
+            reasons = {
+                -signal.SIGPROF: f"took more than {self.limits.check:g} s of CPU time",
+                -signal.SIGKILL: f"was killed: out of memory, or silent for {20 * self.limits.check:g} s",
+            }
             outcome.by = current
-            outcome.failure = (
-                f"took more than {self.limits.check:g} s" if slow else f"the process ended with {process.exitcode}"
-            )
+            outcome.failure = reasons.get(process.exitcode, f"the process ended with {process.exitcode}")
         return outcome
 
 

@@ -59,10 +59,9 @@ def _distances(module: str) -> dict[str, int]:
     return distances
 
 
-def importers(file: str) -> set[str]:
-    """Return the files of the modules that import a file."""
-    near = {name for name, distance in _distances(module_name(file)).items() if distance == 1}
-    return {name.replace(".", "/") + ".py" for name in near}
+def importers(module: str) -> set[str]:
+    """Return the modules that import a module."""
+    return {name for name, distance in _distances(module).items() if distance == 1}
 
 
 def related(mutant: Mutant, statements: Mapping[str, Statement]) -> list[str]:

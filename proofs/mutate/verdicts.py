@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from proofs.files import write
+
 RECORDED, SURVIVORS = (Path(__file__).with_name(name) for name in ("recorded.json", "survivors.toml"))
 
 
@@ -82,7 +84,7 @@ def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, a verdict a line."""
     head = json.dumps(asdict(replace(record, verdicts=[])), ensure_ascii=False).removesuffix("[]}")
     lines = ",\n".join(json.dumps(asdict(verdict), ensure_ascii=False) for verdict in record.verdicts)
-    path.write_text(f"{head}[\n{lines}\n]}}\n", encoding="utf-8")
+    write(path, f"{head}[\n{lines}\n]}}\n")
 
 
 def read_survivors(path: Path = SURVIVORS) -> dict[Mutant, tuple[str, str]]:
@@ -106,7 +108,7 @@ class Tally:
 
     killed: int = 0  # by statements
     killed_by_tests: int = 0
-    equivalent: int = 0
+    equivalent: int = 0  # by the list of explained survivors, which are not judged
     survived: int = 0  # and unexplained
 
     @property

@@ -91,7 +91,7 @@ class Sampler(Example):
         return np.where(kind == 1, -np.inf, x) if log else x
 
     def _share(self, domain: Domain, axes: Sequence[str], T: int) -> float:
-        """Return the factor of an argument with which a memory keeps what it holds over T tokens."""
+        """Return the factor of an argument under which a memory retains its content over T tokens."""
         if domain is Domain.KEYS:
             return float(T**-0.5)
         if domain is Domain.NONNEGATIVE and "T" in axes:  # a rate; momentum adds up twice
@@ -146,7 +146,7 @@ def attack(checker: Checker, report: Report, seed: int) -> None:
                 if any(found.values()):
                     break
             if name not in report.cases:
-                report.not_applied[name] = "the form itself diverges, or nothing was run"
+                report.not_applied[name] = "no trial gave a result: the form diverges, or the runs were left out"
 
 
 Found = dict[str, Divergence | None]
@@ -186,7 +186,7 @@ def _of_length(low: int, high: int, draws: int) -> Callable[[Checker, Sampler], 
 
 
 def _calls(checker: Checker, sampler: Sampler) -> Iterator[Found]:
-    """Yield what differs in each of a dozen calls on arrays of one shape."""
+    """Yield what differs in each of 15 or more calls on arrays of one shape."""
     port, precision = checker.port, sampler.dtype
     first = inputs = sampler.sample(7)
     storage: list[list[Any]] = []  # all of them, so that none is used again

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from models.errors import UserError
+from proofs.files import require_place, write
 from proofs.port.cases import CASES
 from proofs.port.process import answer_of_process
 from proofs.port.recognition import KNOWN
@@ -128,15 +129,17 @@ def port(
         )
     except UserError as error:
         _exit(str(error))
-    for path in (write_test, Path(json) if json not in ("", "-") else None):
-        if path is not None and not path.parent.is_dir():
-            _exit(f"{path} cannot be written: there is no folder {path.parent}")
     try:
+        for path in (write_test, Path(json) if json not in ("", "-") else None):
+            if path is not None:
+                require_place(path)
         given = answer(request) if in_process else answer_of_process(request)
+    except UserError as error:
+        _exit(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if write_test is not None and given.test:
-        write_test.write_text(given.test, encoding="utf-8")
+        write(write_test, given.test)
     _print(given, json)
     raise typer.Exit(given.code)
 
@@ -145,7 +148,7 @@ def _print(given: Answer, json: str) -> None:
     """Print an answer, and write it as JSON."""
     text = json_module.dumps(given.report or not_run(given.error), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if json not in ("", "-"):
-        Path(json).write_text(text, encoding="utf-8")
+        write(Path(json), text)
     if given.error:
         Console(stderr=True).print(f"proofs: {given.error}", markup=False, highlight=False, soft_wrap=True)
     if json == "-" or not given.error:

@@ -21,6 +21,7 @@ from proofs.port.cases import Case, Inputs
 from proofs.port.comparing import Divergence, axis_labels, difference, failure
 from proofs.port.frameworks import PRECISIONS
 from proofs.port.locating import described
+from proofs.port.running import NOT_RUN, Outcome
 
 if TYPE_CHECKING:
     from proofs.port.checking import Checker
@@ -143,10 +144,17 @@ def compare_intermediates(checker: Checker, function: Any, precision: str) -> In
         if function is not None:
             known_name(mechanism, "intermediates: mechanism", FORMS)
             args, keywords = port.arguments(inputs, port.convert(inputs, precision)[1])
-            try:
-                given = function(*args, **keywords)
-            except Exception as error:  # the port's own code
-                return Intermediates(divergence=failure("intermediates", described(error)))
+
+            def run() -> Outcome:
+                try:
+                    return Outcome(results={"": function(*args, **keywords)})
+                except (Exception, SystemExit) as error:  # the port's own code
+                    return Outcome(failures={"": described(error, port.file)})
+
+            outcome = port.watched(inputs, precision, run, gradients=False)
+            if message := outcome.failures.get(""):
+                return None if message == NOT_RUN else Intermediates(divergence=failure("intermediates", message))
+            given = outcome.results[""]
         elif port.intermediates is None:  # nor did the latest run return any
             return None
         else:

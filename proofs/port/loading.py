@@ -60,14 +60,14 @@ def _from_file(path: Path) -> tuple[ModuleType, str]:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.parent.resolve()))  # for modules beside it
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as `python FILE.py` does: for modules beside it, when it is imported and later
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the port's own code
         sys.modules.pop(spec.name)
         raise CannotImport(f"port: {path} cannot be imported: {described(error, str(path))}") from None
-    finally:
-        sys.path.pop(0)
     return module, name
 
 

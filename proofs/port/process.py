@@ -44,7 +44,7 @@ def answer_of_process(request: Request) -> Answer:
         request = replace(request, ended={**request.ended, keys[-1]: [reason, *runs[-1][1:]]})
         if too_long or number == PROCESSES:
             request = replace(request, only=keys[:-1], options={**request.options, "statements": False})
-    return Answer(UNDECIDED, f"port: every run ends its process otherwise: {reason}")
+    return Answer(UNDECIDED, f"port: the check cannot be finished: {PROCESSES + 1} processes ended: {reason}")
 
 
 def _run(folder: Path, request: Request) -> int | None:

@@ -125,9 +125,9 @@ class Port:
         def run() -> Outcome:
             return self._run(inputs, names, arrays, precision, gradients=gradients)
 
-        return self._watched(inputs, precision, run, gradients=gradients)
+        return self.watched(inputs, precision, run, gradients=gradients)
 
-    def _watched(self, inputs: Inputs, precision: str, run: Callable[[], Outcome], *, gradients: bool) -> Outcome:
+    def watched(self, inputs: Inputs, precision: str, run: Callable[[], Outcome], *, gradients: bool) -> Outcome:
         """Return the outcome of a run, or what `watch` says instead."""
         if self.watch is None:
             return run()
@@ -196,7 +196,7 @@ class Port:
                 self._differentiate(inputs, *self.convert(inputs, precision), precision, outcome)
             return outcome
 
-        outcome = self._watched(inputs, precision, differentiate, gradients=True)
+        outcome = self.watched(inputs, precision, differentiate, gradients=True)
         if message := outcome.failures.get("gradient") or outcome.failures.get(""):
             raise ValueError(message)
         return outcome.gradients

@@ -280,13 +280,13 @@ def _by_gradients(checker: Checker, runs: Runs, precision: str) -> list[str]:
                 found.append(words.format(name))
                 break
     if not found:
-        passes = (name for name, backward in BACKWARDS.items() if _goes_back_so(checker, runs, backward, precision))
+        passes = (name for name, backward in BACKWARDS.items() if _matches_backward(checker, runs, backward, precision))
         found = list(itertools.islice(passes, 1))  # the plainest: the cases may not tell it from others
     return found[:3]
 
 
-def _goes_back_so(checker: Checker, runs: Runs, backward: Backward, precision: str) -> bool:
-    """Return whether all gradients are those of a wrong backward pass."""
+def _matches_backward(checker: Checker, runs: Runs, backward: Backward, precision: str) -> bool:
+    """Return whether all gradients are those of this wrong backward pass."""
     for run in runs:
         inputs, outcome, _ = run
         if not outcome.gradients:

@@ -83,18 +83,12 @@ def rebuild_text(state: Any, names: list[str]) -> str:
             return f"({', '.join(map(text, part))}{',' if len(part) == 1 else ''})"
         return str(part)
 
-    return text(rebuild(state, [_Name(name) for name in names]))
-
-
-class _Name(str):
-    """A variable, which is shown without quotes."""
+    return text(rebuild(state, names))
 
 
 def _variable(name: str) -> str:
     """Return a name that Python accepts: state0 for state[0], memory_W1 for memory.W1."""
-    return {"state": "state"}.get(
-        name, name.replace("[", "").replace("]", "").replace(".", "_").replace("lambda", "lam")
-    )
+    return name.replace("[", "").replace("]", "").replace(".", "_").replace("lambda", "lam")
 
 
 def _returned(checker: Checker, values: Mapping[str, np.ndarray]) -> list[str]:

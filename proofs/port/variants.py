@@ -16,6 +16,7 @@ from models.ssm import discretize
 from proofs.checker.forms import Form
 from proofs.port import learners
 from proofs.port.learners import Tokens, Variant
+from proofs.port.reference import leaves
 
 LINEAR = ("memory.linear_attention",)
 GATED = ("memory.gated_linear_attention", "memory.gated_delta_rule")
@@ -154,9 +155,14 @@ def half_of_the_pairs(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any
     return [(y + x["D"] * x["u"]) / 2, h]
 
 
-def conjugated(name: str) -> Variant:
-    """Return a system with an argument conjugated."""
-    return lambda form, x, state, chunk: list(form({**x, name: mg.conj(x[name])}, state, chunk))
+def with_argument(name: str, change: Callable[[Any], Any]) -> Variant:
+    """Return the form with an argument changed."""
+
+    def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
+        y, after = form({**x, name: change(x[name])}, state, chunk)
+        return [y, *leaves(after)]
+
+    return variant
 
 
 def rwkv7(*order: str, sign: float = 1.0) -> Variant:
@@ -188,16 +194,6 @@ def gate_order(order: tuple[int, int, int, int]) -> Variant:
         changed = {name: mg.concat([x[name][i * H : (i + 1) * H] for i in order], axis=0) for name in "WUb"}
         y, (h, c) = form({**x, **changed}, state, chunk)
         return [y, h, c]
-
-    return variant
-
-
-def rwkv4(name: str, change: Callable[[Any], Any]) -> Variant:
-    """Return RWKV-4 with an argument changed."""
-
-    def variant(form: Form, x: Tokens, state: Any, chunk: int) -> list[Any]:
-        y, after = form({**x, name: change(x[name])}, state, chunk)
-        return [y, *after]
 
     return variant
 
@@ -241,9 +237,9 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "the bilinear rule for zero-order hold": (("ssm.s4d",), diagonal("bilinear")),
     "Euler's rule for zero-order hold": (("ssm.s4d",), diagonal("euler")),
     "the conjugate of each pair is missing: y is 2 Re(C h)": (SYSTEMS, half_of_the_pairs),
-    "C is conjugated": (SYSTEMS, conjugated("C")),
-    "B is conjugated": (SYSTEMS, conjugated("B")),
-    "P is conjugated": (("ssm.s4",), conjugated("P")),
+    "C is conjugated": (SYSTEMS, with_argument("C", mg.conj)),
+    "B is conjugated": (SYSTEMS, with_argument("B", mg.conj)),
+    "P is conjugated": (("ssm.s4",), with_argument("P", mg.conj)),
     # learners
     "gradient at the wrong weights: at those before each token, not before each mini-batch": (
         LEARNERS,
@@ -276,8 +272,8 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Variant]] = {
     "a reads the state after its decay": (("recurrent.rwkv7",), rwkv7("decay", "ask", "write", "read")),
     "r reads before the write": (("recurrent.rwkv7",), rwkv7("read", "ask", "decay", "write")),
     "the removed part has the other sign": (("recurrent.rwkv7",), rwkv7("ask", "decay", "write", "read", sign=-1)),
-    "w is taken as its logarithm: exp(w)": (("recurrent.rwkv4",), rwkv4("w", mg.exp)),
-    "w has the other sign": (("recurrent.rwkv4",), rwkv4("w", lambda w: -w)),
+    "w is taken as its logarithm: exp(w)": (("recurrent.rwkv4",), with_argument("w", mg.exp)),
+    "w has the other sign": (("recurrent.rwkv4",), with_argument("w", lambda w: -w)),
     "gates in the order i, f, o, g": (("recurrent.lstm",), gate_order((0, 1, 3, 2))),
     "gates in the order f, i, g, o": (("recurrent.lstm",), gate_order((1, 0, 2, 3))),
     "gates in the order i, g, f, o": (("recurrent.lstm",), gate_order((0, 2, 1, 3))),

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class Recorder(io.TextIOWrapper):
 
 
 class Supervision:
-    """Keep the record of all runs of the port, limit their time, and answer for those that end the process."""
+    """The record of all runs of the port, the limit on their time, and the outcome of those that ended a process."""
 
     def __init__(self, folder: Path, request: Request):
         self.request, self.printed = request, folder / "stdout"
@@ -204,7 +205,10 @@ def guarded(request: Request, supervision: Supervision | None) -> Answer:
     try:
         return answer(request, supervision)
     except BaseException as error:
-        return Answer(UNDECIDED, f"the check itself fails: {described(error)}")
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        hint = "--in-process shows the traceback"
+        return Answer(UNDECIDED, f"the check itself fails: {described(error)}, raised at {place}; {hint}")
 
 
 def main(folder: Path) -> None:

@@ -67,7 +67,7 @@ def subjects() -> dict[str, Subject]:
 
 
 def evaluate(subject: Subject, case: Case, *, bits: int = arithmetic.EXACT) -> Vector:
-    """Return the vector of a case, from results of so many bits."""
+    """Return the vector of a case, computed with numbers of `bits` bits."""
     inputs = draw(subject.form, subject.name, case)
     cotangents: Arrays = {}
     results = [_run(subject.form, inputs, n, cotangents, subject.name, case) for n in (bits, arithmetic.SINGLE)]
@@ -152,7 +152,7 @@ def _plain(name: str) -> str:
 
 
 def _tolerances(expected: Expected, label: str) -> dict[str, float]:
-    """Return the tolerance in float64 and float32, rounded up to two digits."""
+    """Return the tolerance in float64 and float32, times 1.05, rounded to two digits."""
     return {name: float(f"{1.05 * expected.tolerance(label, name):.1e}") for name in ("float64", "float32")}
 
 

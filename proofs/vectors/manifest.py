@@ -33,8 +33,8 @@ TEXTS = {
     "tolerance": "The largest |port − vector| of an entry that rounding explains, for a port that computes in float64 "
     "or in float32: 32 times the error that the form itself makes with numbers of 24 bits, each operation rounded to "
     "nearest and sums in order (for float64 times 2⁻²⁹), plus the unit roundoff times 8 of the array's largest entry "
-    "and 1 of the largest entry of all results, or of all gradients; rounded up to two digits. It allows for another "
-    "order of sums and for other forms; the forms of this package meet it.",
+    "and 1 of the largest entry of all results, or of all gradients; times 1.05, rounded to two digits. It allows for "
+    "another order of sums and for other forms; the forms of this package meet it.",
     "inputs": "Multiples of 1/4096, which float32 holds, from a formula in integers (proofs/vectors/inputs.py), so "
     "that ports in float64 and in float32 start from the same numbers. Mini-batches, where a mechanism has them, are "
     f"of {CHUNK} tokens.",
