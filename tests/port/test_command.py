@@ -204,6 +204,7 @@ def test_intermediates_and_statements_are_options(files):
         (["PATH/delta_port.py:right", "--as", FORM, "--framework", "numpi"], "framework: numpi cannot be imported"),
         (["PATH/delta_port.py:right", "--as", FORM, "--seed", "1"], "seed: only an adversarial check has one"),
         (["PATH/delta_port.py:right", "--as", FORM, "--json", "PATH/no/x.json"], "there is no folder PATH/no"),
+        (["PATH/delta_port.py:right", "--as", FORM, "--json", "PATH"], "PATH cannot be written: it is a folder"),
         (["PATH/delta_port.py:right", "--as", FORM, "--sizes", "K"], "sizes: expected as in K=16,V=16, got 'K'"),
         (["PATH/delta_port.py:right", "--as", FORM, "--write-test", "PATH/no/test.py"], "there is no folder PATH/no"),
     ],

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from proofs.port.process import answer_of_process
-from proofs.port.worker import UNDECIDED, WRONG, Request
+from proofs.port.worker import RIGHT, UNDECIDED, WRONG, Request
 
 FORM = "memory.delta_rule.recurrent"
 PORTS = """
@@ -45,6 +45,16 @@ def raises(q, k, v, beta):
     return delta_rule.recurrent(q, k, v, beta)
 
 
+def beside(q, k, v, beta):
+    import helper_beside
+
+    return helper_beside.right(q, k, v, beta)
+
+
+def sleeps(q, k, v, beta):
+    time.sleep(60)  # line 44
+
+
 def corrupts(q, k, v, beta):
     from proofs.port.running import Port
 
@@ -58,6 +68,18 @@ def corrupts(q, k, v, beta):
 def file(tmp_path):
     (tmp_path / "my_port.py").write_text(PORTS, encoding="utf-8")
     return tmp_path / "my_port.py"
+
+
+def test_a_port_may_import_what_lies_beside_it_when_it_is_called(file):
+    (file.parent / "helper_beside.py").write_text(PORTS, encoding="utf-8")
+    assert answered(file, "beside").code == RIGHT
+
+
+def test_a_function_for_intermediates_runs_within_the_time_limit(file):
+    options = {"cases": ["T = 1"], "precisions": ["float64"], "chunk": 4, "statements": False}
+    request = Request(f"{file}:right", "memory.delta_rule.chunkwise", options, intermediates="sleeps", time_limit=4.0)
+    answer = answer_of_process(request)
+    assert "does not return within the time limit of 4 s" in str(answer.report or answer.error)
 
 
 def answered(file, function, **limits):

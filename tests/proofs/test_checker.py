@@ -143,6 +143,8 @@ def test_the_command_line_names_the_nearest(tmp_path):
     )
     process = run("-m", "proofs", "check", "sheets", "--json", str(tmp_path / "none" / "r.json"))
     assert process.returncode == 2 and "there is no folder" in process.stderr
+    process = run("-m", "proofs", "check", "sheets", "--json", str(tmp_path))
+    assert process.returncode == 2 and process.stderr.endswith("cannot be written: it is a folder\n")
 
 
 def test_check_from_a_program():
